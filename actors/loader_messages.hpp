@@ -1,0 +1,78 @@
+// What a worker and its loaders, and a loader and its fetchers, say to each other.
+#pragma once
+
+#include "troupe/modules/batch.hpp"
+#include "troupe/modules/failure.hpp"
+
+#include <caf/allowed_unsafe_message_type.hpp>
+
+#include <cstdint>
+#include <vector>
+
+namespace troupe::cast {
+
+/// Worker to loader: start serving an epoch. Whatever was open before is closed.
+struct OpenLoader {
+  int64_t ticket = 0;    ///< chosen by the worker, repeated in every answer; answers to an older ticket are stale
+  int64_t epoch = 0;     ///< for the sampler and the random states
+  int64_t position = 0;  ///< index of the first batch wanted (a resumed epoch starts in its middle)
+  int64_t limit = -1;    ///< serve batches with an index below this one; -1: to the end
+  int64_t credit = 0;    ///< batches the worker is ready to receive now
+};
+
+/// Worker to loader: ready for `count` more.
+struct Credit {
+  int64_t ticket = 0;
+  int64_t count = 0;
+};
+
+/// Worker to loader: stop serving, forget what is in flight.
+struct CloseLoader {};
+
+/// Loader to worker: one batch, in order, within the credit.
+struct BatchReady {
+  int64_t ticket = 0;
+  int64_t index = 0;  ///< position in the epoch, from 0
+  bool last = false;  ///< no further batch follows in this epoch (the limit is counted in)
+  Batch batch;
+};
+
+/// Loader to worker: the epoch is over; `batches` is its length (an empty one has 0). Follows the last batch.
+struct EndOfData {
+  int64_t ticket = 0;
+  int64_t batches = 0;
+};
+
+/// Loader to worker: the dataset, the sampler or the collate function threw. The message names the sample's index.
+struct LoaderFailed {
+  int64_t ticket = 0;
+  Failure failure;
+};
+
+/// Loader to fetcher: make batch `index` out of the samples `indices` (for a stream: out of the next ones).
+struct Fetch {
+  int64_t ticket = 0;
+  int64_t epoch = 0;
+  int64_t index = 0;
+  std::vector<int64_t> indices;
+};
+
+/// Fetcher to loader: a batch, or what went wrong.
+struct Fetched {
+  int64_t ticket = 0;
+  int64_t index = 0;
+  Batch batch;
+  bool failed = false;
+  std::string error;
+};
+
+}  // namespace troupe::cast
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::OpenLoader)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Credit)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::CloseLoader)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::BatchReady)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndOfData)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::LoaderFailed)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Fetch)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Fetched)

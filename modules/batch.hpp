@@ -1,0 +1,78 @@
+// The unit of data that travels from a dataset to a step.
+#pragma once
+
+#include <torch/types.h>
+
+#include <any>
+#include <array>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace troupe {
+
+/// Ordered, optionally named tensors, and one `std::any` for whatever else a user carries.
+///
+/// A *sample* (what `Dataset::get` returns) has no batch dimension; a *batch* (what a step receives) has it first in
+/// every tensor. A Batch is a value: copying it copies tensor handles, not their memory.
+///
+///     auto [x, y] = batch.get<2>();      // by position
+///     auto image = batch["image"];       // by name
+class Batch {
+ public:
+  Batch() = default;
+  Batch(std::initializer_list<torch::Tensor> tensors) : tensors_(tensors) {}
+  explicit Batch(std::vector<torch::Tensor> tensors) : tensors_(std::move(tensors)) {}
+  /// Named tensors; throws std::invalid_argument when a name repeats.
+  Batch(std::initializer_list<std::pair<std::string, torch::Tensor>> named);
+
+  /// The tensor at `position`; throws std::out_of_range naming the number of tensors held.
+  const torch::Tensor& operator[](int position) const { return at(position); }
+  torch::Tensor& operator[](int position) { return const_cast<torch::Tensor&>(at(position)); }
+  /// The tensor called `name`; throws std::out_of_range listing the names held.
+  const torch::Tensor& operator[](std::string_view name) const;
+  torch::Tensor& operator[](std::string_view name);
+
+  /// The first N tensors, for structured bindings; throws std::out_of_range when there are fewer.
+  template <std::size_t N>
+  std::array<torch::Tensor, N> get() const {
+    if (N > tensors_.size()) throw_too_few(N);
+    std::array<torch::Tensor, N> out;
+    for (std::size_t i = 0; i < N; ++i) out[i] = tensors_[i];
+    return out;
+  }
+
+  void append(torch::Tensor tensor) { append({}, std::move(tensor)); }
+  /// Appends a named tensor; an empty name means none.
+  void append(std::string name, torch::Tensor tensor);
+
+  std::size_t tensor_count() const { return tensors_.size(); }
+  bool empty() const { return tensors_.empty() && !extra.has_value(); }
+  const std::vector<torch::Tensor>& tensors() const { return tensors_; }
+  std::vector<torch::Tensor>& tensors() { return tensors_; }
+  /// As long as tensors(), or empty when no tensor has a name.
+  const std::vector<std::string>& names() const { return names_; }
+
+  /// Number of samples: the first dimension of the first tensor with one; 1 when there is none.
+  int64_t size() const;
+
+  /// A batch of the same names with every tensor on `device`.
+  Batch to(torch::Device device, bool non_blocking = false) const;
+  /// A batch of the same names with every tensor in pinned (page-locked) host memory.
+  Batch pin_memory() const;
+
+  /// Whatever else the user carries (strings, graphs, ...). The default collate function makes it a
+  /// std::vector<std::any> with one entry a sample.
+  std::any extra;
+
+ private:
+  const torch::Tensor& at(int position) const;
+  [[noreturn]] void throw_too_few(std::size_t wanted) const;
+
+  std::vector<torch::Tensor> tensors_;
+  std::vector<std::string> names_;
+};
+
+}  // namespace troupe

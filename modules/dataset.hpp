@@ -1,0 +1,54 @@
+// What a user implements to feed data: a dataset of known size, or a stream.
+#pragma once
+
+#include "troupe/modules/batch.hpp"
+
+#include <c10/util/ArrayRef.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+namespace troupe {
+
+/// A map-style dataset: samples by index.
+///
+/// `get` and `get_batch` are called from loader threads, from several at once when `num_workers > 1`; they must then be
+/// safe to call concurrently, or `replicate` must return a copy. Before each call the thread's default CPU random
+/// generator is seeded from (seed, epoch, index), so `torch::rand` inside `get` gives the same augmentation for any
+/// number of workers (protocol rule P9). What they throw ends the run and names the index.
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+  /// Number of samples.
+  virtual int64_t size() const = 0;
+  /// The sample at `index`, 0 <= index < size(), without a batch dimension.
+  virtual Batch get(int64_t index) = 0;
+  /// All samples of `indices` at once, with the batch dimension first, or nothing when the dataset serves single
+  /// samples only. An in-memory dataset overrides it with one `index_select`. The random generator is then seeded once
+  /// a batch, from (seed, epoch, position of the batch).
+  virtual std::optional<Batch> get_batch(at::IntArrayRef indices) {
+    (void)indices;
+    return std::nullopt;
+  }
+  /// A dataset for one fetcher to use alone, or nullptr (the default) when one object may serve all of them.
+  virtual std::shared_ptr<Dataset> replicate() const { return nullptr; }
+};
+
+/// A stream of samples of unknown length. One loader thread reads it, so it needs no locking; the order is the order of
+/// `next` for any number of workers.
+class IterableDataset {
+ public:
+  virtual ~IterableDataset() = default;
+  /// Called before the first `next` of each epoch. `shard` of `shards` tells which part this reader is to serve.
+  virtual void start(int64_t epoch, int64_t shard, int64_t shards) = 0;
+  /// The next sample, without a batch dimension, or nothing at the end of the epoch.
+  virtual std::optional<Batch> next() = 0;
+  /// Moves past `samples` samples. The default calls `next` that many times; override it where a seek is possible.
+  virtual void skip(int64_t samples) {
+    for (int64_t i = 0; i < samples && next(); ++i) {
+    }
+  }
+};
+
+}  // namespace troupe

@@ -1,0 +1,54 @@
+// Callbacks that decide: what to save and when to stop.
+#pragma once
+
+#include "troupe/modules/callback.hpp"
+#include "troupe/modules/progress.hpp"
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+/// The boundaries at which monitors are asked.
+enum class Moment { sanity_check_end, validation_end, train_batch_end, train_epoch_end, train_end, exception };
+
+/// A checkpoint to write. The checkpointer deletes `remove` only after the new file is safe on the disk.
+struct SaveRequest {
+  std::filesystem::path path;
+  std::vector<std::filesystem::path> remove;
+};
+
+/// What a monitor wants done. Requests of several monitors add up; one stop is enough.
+struct Decision {
+  bool stop = false;
+  std::string reason;  ///< why to stop, for the user to read
+  std::vector<SaveRequest> save;
+};
+
+/// What a monitor is told when a run starts.
+struct RunInfo {
+  std::filesystem::path run_dir;  ///< <default_root_dir>/<name>/version_N
+  /// Whether the run validates at all; a monitor of the epoch's end acts after validation then.
+  bool has_validation = false;
+};
+
+/// A callback whose answers are decisions. The coordinator asks it, at boundaries only and on one thread, once a
+/// process, so that all devices act on one answer (protocol rules P3 and P8). Its hooks, inherited from Callback, run
+/// on the worker like any other callback's and must not touch what `decide` uses.
+class Monitor : public Callback {
+ public:
+  /// Before the first decision. Throws UsageError where its options cannot work in this run.
+  virtual void start(const RunInfo& info) { (void)info; }
+  /// The global step at which it wants to be asked with Moment::train_batch_end, when one is planned.
+  virtual std::optional<int64_t> next_step(const Progress& progress) const {
+    (void)progress;
+    return std::nullopt;
+  }
+  /// `metrics` are the callback metrics, all reduced and read back. Throws UsageError for a monitored name that was
+  /// never logged, listing those that were.
+  virtual Decision decide(Moment moment, const Progress& progress, const MetricMap& metrics) = 0;
+};
+
+}  // namespace troupe

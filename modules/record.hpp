@@ -1,0 +1,62 @@
+// What the logger's sinks are given: values that own their data, so that a sink may keep them.
+#pragma once
+
+#include <torch/types.h>
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace troupe {
+
+/// Metrics of one moment. `epoch` is -1 where it has no meaning.
+struct ScalarsRecord {
+  int64_t step = 0;
+  int64_t epoch = -1;
+  std::vector<std::pair<std::string, double>> values;
+};
+
+/// A distribution: `values` of any shape, on the CPU.
+struct HistogramRecord {
+  int64_t step = 0;
+  std::string tag;
+  torch::Tensor values;
+};
+
+/// An image: [C, H, W] with C 1, 3 or 4, uint8 in 0..255 or floating in 0..1, on the CPU.
+struct ImageRecord {
+  int64_t step = 0;
+  std::string tag;
+  torch::Tensor image;
+};
+
+/// Markdown text.
+struct TextRecord {
+  int64_t step = 0;
+  std::string tag;
+  std::string text;
+};
+
+/// Hyper-parameters of the run, once at its start.
+struct HparamsRecord {
+  nlohmann::json hparams;
+};
+
+using Record = std::variant<ScalarsRecord, HistogramRecord, ImageRecord, TextRecord, HparamsRecord>;
+
+/// A destination of records (a file, a service). Used from the logger's thread only. What a sink throws is reported
+/// and ends the run as a failure in "logger".
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  virtual std::string name() const = 0;
+  virtual void write(const Record& record) = 0;
+  /// Makes everything written so far visible to readers.
+  virtual void flush() = 0;
+};
+
+}  // namespace troupe

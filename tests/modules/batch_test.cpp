@@ -1,0 +1,30 @@
+#include "troupe/modules/batch.hpp"
+
+#include <gtest/gtest.h>
+
+namespace troupe {
+namespace {
+
+TEST(Batch, GivesTensorsByPositionNameAndStructuredBinding) {
+  Batch batch{{"image", torch::ones({4, 2})}, {"label", torch::arange(4)}};
+  auto [x, y] = batch.get<2>();
+  EXPECT_TRUE(x.is_same(batch["image"]));
+  EXPECT_TRUE(y.is_same(batch[1]));
+  EXPECT_EQ(batch.size(), 4);
+}
+
+TEST(Batch, NamesWhatItHoldsWhenAskedForSomethingElse) {
+  Batch batch{{"image", torch::ones({4, 2})}, {"label", torch::arange(4)}};
+  try {
+    batch["imgae"];
+    FAIL() << "an unknown name was accepted";
+  } catch (const std::out_of_range& error) {
+    EXPECT_STREQ(error.what(), "no tensor 'imgae' in the batch; it holds: image, label");
+  }
+  EXPECT_THROW(batch[2], std::out_of_range);
+  EXPECT_THROW(batch.get<3>(), std::out_of_range);
+  EXPECT_THROW(batch.append("label", torch::zeros(1)), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace troupe
