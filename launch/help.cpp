@@ -1,6 +1,8 @@
 #include "troupe/launch/help.hpp"
 
 #include <algorithm>
+#include <iterator>
+#include <sstream>
 
 namespace troupe {
 namespace {
@@ -11,6 +13,7 @@ constexpr std::size_t widest_left = 52;
 struct Row {
   std::string left;
   std::string right;
+  std::string last = "";  ///< behind `right`, not broken into lines
 };
 
 struct Section {
@@ -18,20 +21,22 @@ struct Section {
   std::vector<Row> rows;
 };
 
-/// Breaks `text` between words into lines of `width`, all but the first behind `indent` blanks.
-std::string wrapped(const std::string& text, std::size_t indent, std::size_t width) {
+std::vector<std::string> words_of(const Row& row) {
+  std::istringstream stream(row.right);
+  std::vector<std::string> words{std::istream_iterator<std::string>(stream), {}};
+  if (!row.last.empty()) words.push_back(row.last);
+  return words;
+}
+
+/// Puts the words into lines of `width`, all but the first behind `indent` blanks.
+std::string wrapped(const std::vector<std::string>& words, std::size_t indent, std::size_t width) {
   std::string out;
   std::size_t used = 0;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find(' ', begin), text.size());
-    if (used > 0 && used + 1 + (end - begin) > width) {
-      out += "\n" + std::string(indent, ' ');
-      used = 0;
-    }
-    if (used > 0) out += ' ', ++used;
-    out += text.substr(begin, end - begin);
-    used += end - begin;
-    begin = end + 1;
+  for (const auto& word : words) {
+    const bool fits = used + 1 + word.size() <= width;
+    if (used > 0) out += fits ? " " : "\n" + std::string(indent, ' ');
+    used = used > 0 && fits ? used + 1 + word.size() : word.size();
+    out += word;
   }
   return out;
 }
@@ -40,7 +45,7 @@ std::string formatted(const Row& row, std::size_t column) {
   std::string out = "  " + row.left;
   const bool fits = out.size() + 2 <= column;
   out += fits ? std::string(column - out.size(), ' ') : "\n" + std::string(column, ' ');
-  return out + wrapped(row.right, column, page_width - column) + "\n";
+  return out + wrapped(words_of(row), column, page_width - column) + "\n";
 }
 
 Section general_section() {
@@ -59,7 +64,7 @@ Section group_section(const OptionGroup& group) {
     const std::string value = is_bool ? "[=BOOL]" : " " + info.type;
     const std::string shown_default = info.default_value.empty() ? "\"\"" : info.default_value;
     section.rows.push_back(
-        {"--" + group.name + "." + info.name + value, info.meaning + " (default: " + shown_default + ")"});
+        {"--" + group.name + "." + info.name + value, info.meaning, "(default: " + shown_default + ")"});
   }
   return section;
 }

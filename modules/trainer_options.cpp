@@ -108,7 +108,7 @@ TrainerOptions resolved(TrainerOptions options) {
   }
   const bool ends_otherwise = options.max_steps != -1 || !options.max_time.empty();
   if (!options.max_epochs) options.max_epochs = ends_otherwise ? -1 : 1000;
-  if (!options.min_epochs && options.min_steps) options.min_epochs = 1;
+  if (!options.min_epochs) options.min_epochs = options.min_steps ? 1 : 0;
   return options;
 }
 

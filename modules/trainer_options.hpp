@@ -31,18 +31,18 @@ struct TrainerOptions {
   /// Stop after this many epochs; -1 is without end. Unset: 1000, and without end where `max_steps` or `max_time` is
   /// set.
   std::optional<int64_t> max_epochs = std::nullopt;
-  /// Do not stop early (by a callback, `max_time`, `max_steps`) before this many epochs. Unset: 1 where `min_steps` is
-  /// set. `max_epochs` wins over it.
+  /// Do not stop early (by a callback, a request, `max_time`) before this many epochs; `max_epochs` and `max_steps` win
+  /// over it. Unset: 1 where `min_steps` is set, else 0.
   std::optional<int64_t> min_epochs = std::nullopt;
   /// Stop after this many optimizer steps; -1 is without end.
   int64_t max_steps = -1;
-  /// Do not stop early before this many optimizer steps.
+  /// Do not stop early before this many optimizer steps; `max_epochs` and `max_steps` win over it.
   std::optional<int64_t> min_steps = std::nullopt;
   /// Stop after this time, "DD:HH:MM:SS"; empty is without end.
   std::string max_time = "";
 
-  /// Batches of an epoch of training. As in Lightning a fraction that leaves no batch is refused, and so is one other
-  /// than 0.0 and 1.0 of a stream of unknown length.
+  /// Batches of an epoch of training. Lightning takes 2.0 for 2, here it is refused. As in Lightning a fraction that
+  /// leaves no batch is refused, and so is one other than 0.0 and 1.0 of a stream of unknown length.
   Amount limit_train_batches = 1.0;
   /// Batches of a validation, of each of its loaders; 0 turns validation off.
   Amount limit_val_batches = 1.0;
@@ -53,7 +53,8 @@ struct TrainerOptions {
   /// To find mistakes: run this many batches of each kind once, without checkpoints, sinks and the sanity check. On the
   /// command line also true, which is 1, and false.
   int64_t fast_dev_run = 0;
-  /// To find mistakes: train and validate on this many batches only, not shuffled; 0 is off.
+  /// To find mistakes: train and validate on this many batches only, not shuffled; 0 is off. It wins over the limits,
+  /// those of fast_dev_run too.
   Amount overfit_batches = 0.0;
 
   /// Batches of each validation loader to run before training; -1 is all, 0 is none.
@@ -62,7 +63,7 @@ struct TrainerOptions {
   Amount val_check_interval = 1.0;
   /// Validate in every n-th epoch only. None: `val_check_interval`, then a count, goes on over epoch boundaries.
   std::optional<int64_t> check_val_every_n_epoch = 1;
-  /// Hand metrics to the sinks every n-th optimizer step; 0 is never (Lightning: refused with 0 batches).
+  /// Hand metrics to the sinks every n-th optimizer step; 0 is never.
   int64_t log_every_n_steps = 50;
 
   /// Batches whose gradients are added up before an optimizer step.
@@ -139,7 +140,7 @@ void validate(const TrainerOptions& options);
 /// - fast_dev_run n: n batches of each kind, n steps, one epoch with a validation at its end, and no sanity check,
 ///   checkpoints or sinks. Callbacks stay: those that write checkpoints look at `enable_checkpointing`.
 /// - overfit_batches: becomes the limit of training and of validation; the order is not shuffled where it is not none.
-/// - max_epochs and min_epochs get the values that they have when unset, so that `max_epochs` is never empty.
+/// - max_epochs and min_epochs get the values that they have when unset, so that neither is empty.
 TrainerOptions resolved(TrainerOptions options);
 
 /// max_time as a duration; nothing when it is empty. Throws UsageError when it is not "DD:HH:MM:SS".

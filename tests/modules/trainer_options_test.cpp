@@ -124,6 +124,7 @@ TEST(TrainerOptions, EpochLimitsThatAreUnsetFollowTheOtherLimits) {
   EXPECT_EQ(resolved({.max_time = "00:01:00:00"}).max_epochs, -1);
   EXPECT_EQ(resolved({.max_epochs = 3, .max_steps = 10}).max_epochs, 3);
   EXPECT_EQ(resolved({.min_steps = 10}).min_epochs, 1);
+  EXPECT_EQ(resolved({}).min_epochs, 0);
 }
 
 TEST(TrainerOptions, ResolvingTwiceChangesNothingMore) {
