@@ -1,0 +1,116 @@
+#include "troupe/launch/command_line.hpp"
+
+#include "troupe/launch/config_file.hpp"
+#include "troupe/launch/help.hpp"
+#include "troupe/modules/nearest.hpp"
+
+#include <algorithm>
+
+namespace troupe {
+namespace {
+
+constexpr const char* stage_rule = "the stage comes first: fit, validate, test or predict";
+
+/// One option of the command line as it was given.
+struct Argument {
+  std::string name;                  ///< without --
+  std::optional<std::string> value;  ///< nothing where none follows
+};
+
+bool is_option(const std::string& word) {
+  return word.starts_with("--");
+}
+
+/// Takes the option at `position` and its value, and moves `position` behind them.
+Argument take_argument(const std::vector<std::string>& words, std::size_t& position) {
+  const std::string& word = words[position++];
+  if (!is_option(word) || word == "--") {
+    throw UsageError("unexpected argument '" + shown(word) + "'; options are written --GROUP.NAME VALUE");
+  }
+  const auto equals = word.find('=');
+  if (equals != std::string::npos) return {word.substr(2, equals - 2), word.substr(equals + 1)};
+  if (position == words.size() || is_option(words[position])) return {word.substr(2), std::nullopt};
+  return {word.substr(2), words[position++]};
+}
+
+const std::string& value_of(const Argument& argument) {
+  if (!argument.value) throw UsageError("option --" + argument.name + " needs a value");
+  return *argument.value;
+}
+
+void apply(const Argument& argument, const std::vector<OptionGroup>& groups) {
+  const auto [group, option] =
+      find_grouped_option(groups, argument.name, "--", {"config", "ckpt_path", "print_config", "help"});
+  const bool bare_flag = option.is_flag() && !argument.value;
+  set_from_text(option, bare_flag ? "true" : value_of(argument), group);
+}
+
+std::optional<std::string> ckpt_path_of(const Argument& argument) {
+  const std::string& value = value_of(argument);
+  if (value.empty()) throw UsageError("option --ckpt_path is empty; use best, last, none or a path");
+  return value == "none" ? std::nullopt : std::optional(value);
+}
+
+bool print_config_of(const Argument& argument) {
+  if (!argument.value) return true;
+  throw UsageError("unexpected argument '" + shown(*argument.value) + "': --print_config takes no value");
+}
+
+bool asks_for_help(const std::string& word) {
+  return word == "--help" || word == "-h";
+}
+
+}  // namespace
+
+Stage stage_from_text(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Stage stage : {Stage::fit, Stage::validate, Stage::test, Stage::predict}) {
+    if (name == to_string(stage)) return stage;
+    names.emplace_back(to_string(stage));
+  }
+  throw UsageError("unknown stage '" + shown(name) + "'; did you mean " + nearest(name, names) +
+                   "? (fit, validate, test, predict)");
+}
+
+CommandLine::CommandLine(std::string program, std::vector<OptionGroup> groups)
+    : groups_(std::move(groups)), help_(help_text(program, groups_)) {}
+
+Invocation CommandLine::parse(int argc, const char* const* argv) const {
+  return parse(std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+}
+
+Invocation CommandLine::parse(const std::vector<std::string>& words) const {
+  Invocation out;
+  out.help = std::any_of(words.begin(), words.end(), asks_for_help);
+  if (out.help) return out;
+
+  const bool has_stage = !words.empty() && !words[0].starts_with("-");
+  if (has_stage) out.stage = stage_from_text(words[0]);
+
+  std::vector<Argument> settings;
+  std::vector<std::string> files;
+  std::vector<Argument> ckpt_paths;
+  for (std::size_t position = has_stage ? 1 : 0; position < words.size();) {
+    Argument argument = take_argument(words, position);
+    if (argument.name == "config") {
+      files.push_back(value_of(argument));
+    } else if (argument.name == "ckpt_path") {
+      ckpt_paths.push_back(std::move(argument));
+    } else if (argument.name == "print_config") {
+      out.print_config = print_config_of(argument);
+    } else {
+      settings.push_back(std::move(argument));
+    }
+  }
+  if (!has_stage && !out.print_config) {
+    throw UsageError((words.empty() ? "no stage" : "'" + shown(words[0]) + "' is not a stage") + "; " + stage_rule);
+  }
+  for (const auto& file : files) {
+    if (auto ckpt_path = apply_config_file(file, groups_)) out.ckpt_path = std::move(ckpt_path);
+  }
+  for (const auto& argument : settings) apply(argument, groups_);
+  for (const auto& argument : ckpt_paths) out.ckpt_path = ckpt_path_of(argument);
+  return out;
+}
+
+}  // namespace troupe

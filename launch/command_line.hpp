@@ -1,0 +1,56 @@
+// `PROGRAM STAGE [options]`: the command line of every program made with the library.
+//
+//     TrainerOptions trainer;  DigitsOptions model;
+//     CommandLine command_line("digits", {option_group("trainer", trainer), option_group("model", model)});
+//     const Invocation invocation = command_line.parse(argc, argv);      // throws UsageError
+//     if (invocation.help) std::cout << command_line.help();
+//     if (invocation.print_config) std::cout << to_toml(command_line.groups(), invocation.ckpt_path);
+//
+// The stage comes first. Values follow after a blank or a `=`; a value that begins with -- needs the `=`. A flag (a
+// bool, or a switchable number) without a value is true. Files named with --config are applied in the order in which
+// they are given, the command line after all of them, wherever it stands. An option given twice has its last value.
+#pragma once
+
+#include "troupe/launch/option_group.hpp"
+#include "troupe/modules/stage.hpp"
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace troupe {
+
+/// What to do. With `help` or `print_config` the stage may be missing from the command line and is `fit` then.
+struct Invocation {
+  Stage stage = Stage::fit;
+  std::optional<std::string> ckpt_path;  ///< "best", "last" or a path; --ckpt_path none takes back a file's
+  bool help = false;                     ///< the other arguments were not looked at
+  bool print_config = false;
+};
+
+/// Sets the options of its groups. The objects behind them must outlive it.
+class CommandLine {
+ public:
+  /// The values that the options have now are the defaults that help shows. Group names must differ.
+  CommandLine(std::string program, std::vector<OptionGroup> groups);
+
+  /// Throws UsageError, in one sentence, for a missing or unknown stage, an unknown option (naming the nearest), a
+  /// missing or malformed value, and for a config file that cannot be used. The options may be partly set by then.
+  Invocation parse(int argc, const char* const* argv) const;
+  /// The same without the program's name: {"fit", "--trainer.max_epochs", "3"}.
+  Invocation parse(const std::vector<std::string>& arguments) const;
+
+  /// Usage, then every option with type, meaning and default, in lines of at most 120 characters.
+  const std::string& help() const { return help_; }
+  const std::vector<OptionGroup>& groups() const { return groups_; }
+
+ private:
+  std::vector<OptionGroup> groups_;
+  std::string help_;
+};
+
+/// The stage called `name`; throws UsageError that lists them.
+Stage stage_from_text(const std::string& name);
+
+}  // namespace troupe

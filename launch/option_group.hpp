@@ -1,0 +1,36 @@
+// The options of several objects under one roof: --trainer.X, --model.X, --data.X.
+#pragma once
+
+#include "troupe/modules/options.hpp"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace troupe {
+
+/// Options that share the first part of their name. Refers to the object it was made from, which must outlive it and
+/// stay where it is.
+struct OptionGroup {
+  std::string name;
+  std::vector<OptionRef> options;
+};
+
+/// `option_group("model", options)` makes `--model.lr` out of the member `lr`.
+template <Described T>
+OptionGroup option_group(std::string name, T& object) {
+  return {std::move(name), option_refs(object)};
+}
+
+/// An option and the name of its group.
+struct GroupedOption {
+  std::string group;
+  OptionRef option;
+};
+
+/// The option called `name` ("model.lr"). Throws UsageError "unknown option --model.lrr; did you mean --model.lr?",
+/// where `prefix` ("--" or nothing) stands before each name and `others` are further names to suggest.
+GroupedOption find_grouped_option(const std::vector<OptionGroup>& groups, const std::string& name,
+                                  const std::string& prefix, const std::vector<std::string>& others);
+
+}  // namespace troupe

@@ -1,0 +1,134 @@
+#include "troupe/modules/trainer_options.hpp"
+
+#include "troupe/modules/nearest.hpp"
+#include "troupe/modules/number_text.hpp"
+
+#include <algorithm>
+#include <string_view>
+
+namespace troupe {
+namespace {
+
+[[noreturn]] void refuse(std::string_view name, const std::string& value, const std::string& advice) {
+  throw UsageError("trainer." + std::string(name) + " = " + value + " is not valid; " + advice);
+}
+
+void at_least(int64_t lowest, std::string_view name, std::optional<int64_t> value, const std::string& advice = "") {
+  if (!value || *value >= lowest) return;
+  refuse(name, std::to_string(*value), "use at least " + std::to_string(lowest) + advice);
+}
+
+void one_of(const std::vector<std::string>& choices, std::string_view name, const std::string& value,
+            const std::string& nearest_choice) {
+  if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
+  std::string all;
+  for (const auto& choice : choices) all += (all.empty() ? "" : ", ") + choice;
+  refuse(name, shown(value), "did you mean " + nearest_choice + "? (" + all + ")");
+}
+
+void validate_names(const TrainerOptions& options) {
+  const std::vector<std::string> accelerators = {"auto", "cpu", "cuda"};
+  // By letters "gpu" is nearest to "cpu", which is not what its writer means.
+  const std::string nearest_accelerator =
+      options.accelerator == "gpu" ? "cuda" : nearest(options.accelerator, accelerators);
+  one_of(accelerators, "accelerator", options.accelerator, nearest_accelerator);
+  const std::vector<std::string> algorithms = {"norm", "value"};
+  one_of(algorithms, "gradient_clip_algorithm", options.gradient_clip_algorithm,
+         nearest(options.gradient_clip_algorithm, algorithms));
+  if (options.name == "." || options.name == ".." ||
+      options.name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
+    refuse("name", shown(options.name), "it is the name of one folder; a place for it is default_root_dir");
+  }
+  if (options.default_root_dir.empty()) refuse("default_root_dir", "\"\"", "use . for the current folder");
+}
+
+void validate_lengths(const TrainerOptions& options) {
+  at_least(-1, "max_epochs", options.max_epochs, " (-1: without end)");
+  at_least(0, "min_epochs", options.min_epochs);
+  at_least(-1, "max_steps", options.max_steps, " (-1: without end)");
+  at_least(0, "min_steps", options.min_steps);
+  (void)max_time_of(options);
+  at_least(0, "fast_dev_run", options.fast_dev_run, " (0: off)");
+}
+
+void validate_intervals(const TrainerOptions& options) {
+  at_least(-1, "num_sanity_val_steps", options.num_sanity_val_steps, " (-1: all)");
+  at_least(1, "check_val_every_n_epoch", options.check_val_every_n_epoch, ", or none");
+  at_least(0, "log_every_n_steps", options.log_every_n_steps, " (0: never)");
+  at_least(1, "accumulate_grad_batches", options.accumulate_grad_batches);
+  if (options.val_check_interval.is_none()) {
+    refuse("val_check_interval", options.val_check_interval.to_text(),
+           "use 1 (every batch) or 1.0 (every epoch); limit_val_batches = 0 turns validation off");
+  }
+  if (!options.check_val_every_n_epoch && !options.val_check_interval.is_count()) {
+    refuse("val_check_interval", options.val_check_interval.to_text(),
+           "use a count of batches where check_val_every_n_epoch is none");
+  }
+}
+
+template <class Pointers>
+void no_null(std::string_view name, const Pointers& pointers) {
+  const auto null = std::find(pointers.begin(), pointers.end(), nullptr);
+  if (null == pointers.end()) return;
+  refuse(std::string(name) + "[" + std::to_string(null - pointers.begin()) + "]", "null", "leave it out");
+}
+
+}  // namespace
+
+void validate(const TrainerOptions& options) {
+  check_options(options, "trainer");  // amounts, NaN, text that is not UTF-8
+  validate_names(options);
+  at_least(1, "devices", options.devices);
+  validate_lengths(options);
+  validate_intervals(options);
+  if (options.gradient_clip_val && *options.gradient_clip_val < 0) {
+    refuse("gradient_clip_val", double_to_text(*options.gradient_clip_val), "use at least 0.0, or none");
+  }
+  at_least(0, "num_threads", options.num_threads, " (0: LibTorch's default)");
+  no_null("callbacks", options.callbacks);
+  no_null("loggers", options.loggers);
+}
+
+TrainerOptions resolved(TrainerOptions options) {
+  if (options.fast_dev_run > 0) {
+    const Amount batches = options.fast_dev_run;
+    options.limit_train_batches = options.limit_val_batches = batches;
+    options.limit_test_batches = options.limit_predict_batches = batches;
+    options.max_epochs = 1;
+    options.max_steps = options.fast_dev_run;
+    options.val_check_interval = 1.0;
+    options.check_val_every_n_epoch = 1;
+    options.num_sanity_val_steps = 0;
+    options.enable_checkpointing = false;
+    options.logger = false;
+    options.loggers.clear();
+  }
+  if (!options.overfit_batches.is_none()) {
+    options.limit_train_batches = options.limit_val_batches = options.overfit_batches;
+  }
+  const bool ends_otherwise = options.max_steps != -1 || !options.max_time.empty();
+  if (!options.max_epochs) options.max_epochs = ends_otherwise ? -1 : 1000;
+  if (!options.min_epochs) options.min_epochs = options.min_steps ? 1 : 0;
+  return options;
+}
+
+std::optional<std::chrono::seconds> max_time_of(const TrainerOptions& options) {
+  const std::string_view text = options.max_time;
+  if (text.empty()) return std::nullopt;
+  constexpr std::size_t longest_days = 6;  // as many as fit any duration type; 2,700 years
+  const auto colon = text.find(':');
+  const auto digits = [&](std::size_t begin, std::size_t count) -> int64_t {
+    const auto part = text.substr(begin, count);
+    const bool good = !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
+    const auto number = good ? number_from_text<int64_t>(part) : std::nullopt;
+    if (!number) refuse("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
+    return *number;
+  };
+  const bool shaped = colon != std::string_view::npos && colon <= longest_days && text.size() == colon + 9 &&
+                      text[colon + 3] == ':' && text[colon + 6] == ':';
+  if (!shaped) refuse("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
+  return std::chrono::hours(24 * digits(0, colon) + digits(colon + 1, 2)) + std::chrono::minutes(digits(colon + 4, 2)) +
+         std::chrono::seconds(digits(colon + 7, 2));
+}
+
+}  // namespace troupe

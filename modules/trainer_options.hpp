@@ -1,0 +1,149 @@
+// Everything a Trainer can be told, with Lightning's names, meanings and defaults
+// (https://lightning.ai/docs/pytorch/2.6/common/trainer.html); a difference is written at the option.
+#pragma once
+
+#include "troupe/modules/amount.hpp"
+#include "troupe/modules/callback.hpp"
+#include "troupe/modules/options.hpp"
+#include "troupe/modules/record.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+/// An aggregate: `Trainer trainer({.devices = 2, .max_epochs = 3})`, members in the order in which they stand here.
+/// As everywhere, an int in an Amount counts batches and a double is a fraction of them.
+struct TrainerOptions {
+  /// Folder of the runs below `default_root_dir`; empty: the module's class name in snake case. Lightning has
+  /// `lightning_logs` here, for all models alike.
+  std::string name = "";
+  /// "cpu", "cuda", or "auto": cuda where there is a GPU that works, else cpu. Lightning's "gpu" is "cuda" here.
+  std::string accelerator = "auto";
+  /// Devices to train on, each with a worker of its own; at least 1. Lightning's default is "auto" (all GPUs).
+  int64_t devices = 1;
+
+  /// Stop after this many epochs; -1 is without end. Unset: 1000, and without end where `max_steps` or `max_time` is
+  /// set.
+  std::optional<int64_t> max_epochs = std::nullopt;
+  /// Do not stop early (by a callback, a request, `max_time`) before this many epochs; `max_epochs` and `max_steps` win
+  /// over it. Unset: 1 where `min_steps` is set, else 0.
+  std::optional<int64_t> min_epochs = std::nullopt;
+  /// Stop after this many optimizer steps; -1 is without end.
+  int64_t max_steps = -1;
+  /// Do not stop early before this many optimizer steps; `max_epochs` and `max_steps` win over it.
+  std::optional<int64_t> min_steps = std::nullopt;
+  /// Stop after this time, "DD:HH:MM:SS"; empty is without end.
+  std::string max_time = "";
+
+  /// Batches of an epoch of training. Lightning takes 2.0 for 2, here it is refused. As in Lightning a fraction that
+  /// leaves no batch is refused, and so is one other than 0.0 and 1.0 of a stream of unknown length.
+  Amount limit_train_batches = 1.0;
+  /// Batches of a validation, of each of its loaders; 0 turns validation off.
+  Amount limit_val_batches = 1.0;
+  /// Batches of a test, of each of its loaders.
+  Amount limit_test_batches = 1.0;
+  /// Batches of a prediction, of each of its loaders.
+  Amount limit_predict_batches = 1.0;
+  /// To find mistakes: run this many batches of each kind once, without checkpoints, sinks and the sanity check. On the
+  /// command line also true, which is 1, and false.
+  int64_t fast_dev_run = 0;
+  /// To find mistakes: train and validate on this many batches only, not shuffled; 0 is off. It wins over the limits,
+  /// those of fast_dev_run too.
+  Amount overfit_batches = 0.0;
+
+  /// Batches of each validation loader to run before training; -1 is all, 0 is none.
+  int64_t num_sanity_val_steps = 2;
+  /// Validate after this many batches, or after this fraction of a training epoch.
+  Amount val_check_interval = 1.0;
+  /// Validate in every n-th epoch only. None: `val_check_interval`, then a count, goes on over epoch boundaries.
+  std::optional<int64_t> check_val_every_n_epoch = 1;
+  /// Hand metrics to the sinks every n-th optimizer step; 0 is never.
+  int64_t log_every_n_steps = 50;
+
+  /// Batches whose gradients are added up before an optimizer step.
+  int64_t accumulate_grad_batches = 1;
+  /// Bound of the gradients; none and 0 are no clipping. Lightning accepts negative values as no clipping.
+  std::optional<double> gradient_clip_val = std::nullopt;
+  /// "norm" scales all gradients to the bound, "value" clamps each element.
+  std::string gradient_clip_algorithm = "norm";
+
+  /// Use deterministic algorithms only; an operation without one ends the run.
+  bool deterministic = false;
+  /// Seed of all random numbers, 0 to 2^64 - 1. Unset: drawn at random and written to the run's options. In Lightning
+  /// this is `seed_everything`.
+  std::optional<uint64_t> seed = std::nullopt;
+  /// Threads that one operation of a worker may use; 0 is LibTorch's default. Lightning leaves this to PyTorch.
+  int64_t num_threads = 0;
+
+  /// Folder that all runs lie below: `<default_root_dir>/<name>/version_N`. Lightning's default is the current one.
+  std::filesystem::path default_root_dir = "runs";
+  /// Write checkpoints.
+  bool enable_checkpointing = true;
+  /// Show progress on the terminal.
+  bool enable_progress_bar = true;
+  /// Print the module's layers and sizes before training.
+  bool enable_model_summary = true;
+  /// Find the operation whose backward gives NaN; slow.
+  bool detect_anomaly = false;
+  /// Write metrics; false: no sinks at all. Lightning has one option for this and `loggers`.
+  bool logger = true;
+
+  // Not on the command line and not in files.
+
+  /// Called on the worker, in this order. Not null.
+  std::vector<std::shared_ptr<Callback>> callbacks = {};
+  /// Where metrics go; empty: CSV and TensorBoard files in the run's folder. Not null.
+  std::vector<std::shared_ptr<Sink>> loggers = {};
+};
+
+TROUPE_OPTIONS(
+    TrainerOptions, (name, "folder of the runs below default_root_dir; empty: the module's class name in snake case"),
+    (accelerator, "auto (cuda where a GPU works), cpu or cuda"),
+    (devices, "devices to train on, each with a worker of its own"),
+    (max_epochs, "stop after so many epochs; -1: without end; none: 1000 unless max_steps or max_time is set"),
+    (min_epochs, "do not stop early before so many epochs"),
+    (max_steps, "stop after so many optimizer steps; -1: without end"),
+    (min_steps, "do not stop early before so many optimizer steps"),
+    (max_time, "stop after this time, DD:HH:MM:SS; empty: without end"),
+    (limit_train_batches, "training batches an epoch: a count (10) or a fraction (0.5; 1.0 is all)"),
+    (limit_val_batches, "batches of each validation loader: a count or a fraction; 0 turns validation off"),
+    (limit_test_batches, "batches of each test loader: a count or a fraction"),
+    (limit_predict_batches, "batches of each predict loader: a count or a fraction"),
+    (fast_dev_run, "run n batches of each kind once to find mistakes; true is 1, 0 is off", ::troupe::switchable),
+    (overfit_batches, "train and validate on these batches only, not shuffled: a count or a fraction; 0.0 is off"),
+    (num_sanity_val_steps, "batches of each validation loader to run before training; -1 is all"),
+    (val_check_interval, "validate after so many batches or after this fraction of an epoch"),
+    (check_val_every_n_epoch, "validate in every n-th epoch only; none: count val_check_interval over epochs"),
+    (log_every_n_steps, "hand metrics to the sinks every n-th optimizer step; 0 is never"),
+    (accumulate_grad_batches, "batches whose gradients are added up before an optimizer step"),
+    (gradient_clip_val, "bound of the gradients; none and 0 are no clipping"),
+    (gradient_clip_algorithm, "norm (of all gradients) or value (of each element)"),
+    (deterministic, "use deterministic algorithms only"),
+    (seed, "seed of all random numbers; none: drawn at random and written down"),
+    (num_threads, "threads that one operation may use; 0 is LibTorch's default"),
+    (default_root_dir, "folder that all runs lie below"), (enable_checkpointing, "write checkpoints"),
+    (enable_progress_bar, "show progress on the terminal"),
+    (enable_model_summary, "print the module's layers and sizes before training"),
+    (detect_anomaly, "find the operation whose backward gives NaN; slow"), (logger, "write metrics"))
+
+/// Throws UsageError for the first value that cannot be: "trainer.devices = 0 ...; use at least 1".
+void validate(const TrainerOptions& options);
+
+/// What the options mean together; doing it twice changes nothing more. Expects valid options.
+///
+/// - fast_dev_run n: n batches of each kind, n steps, one epoch with a validation at its end, and no sanity check,
+///   checkpoints or sinks. Callbacks stay: those that write checkpoints look at `enable_checkpointing`.
+/// - overfit_batches: becomes the limit of training and of validation; the order is not shuffled where it is not none.
+/// - max_epochs and min_epochs get the values that they have when unset, so that neither is empty.
+TrainerOptions resolved(TrainerOptions options);
+
+/// max_time as a duration; nothing when it is empty. Throws UsageError when it is not "DD:HH:MM:SS".
+std::optional<std::chrono::seconds> max_time_of(const TrainerOptions& options);
+
+}  // namespace troupe

@@ -1,0 +1,136 @@
+#include "troupe/modules/trainer_options.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace troupe {
+namespace {
+
+using testing::HasSubstr;
+
+std::string refusal(const TrainerOptions& options) {
+  try {
+    validate(options);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(TrainerOptions, DefaultsAreValidAndDescribed) {
+  EXPECT_EQ(refusal({}), "accepted");
+  EXPECT_EQ(describe_options<TrainerOptions>().size(), 30u);
+}
+
+TEST(TrainerOptions, UnknownChoicesNameTheNearest) {
+  EXPECT_EQ(refusal({.accelerator = "gpu"}),
+            "trainer.accelerator = gpu is not valid; did you mean cuda? (auto, cpu, cuda)");
+  EXPECT_THAT(refusal({.accelerator = "cpuu"}), HasSubstr("did you mean cpu?"));
+  EXPECT_EQ(refusal({.gradient_clip_algorithm = "vaule"}),
+            "trainer.gradient_clip_algorithm = vaule is not valid; did you mean value? (norm, value)");
+}
+
+TEST(TrainerOptions, NumbersOutOfRangeNameTheNearestValidOne) {
+  EXPECT_EQ(refusal({.devices = 0}), "trainer.devices = 0 is not valid; use at least 1");
+  EXPECT_EQ(refusal({.max_epochs = -2}), "trainer.max_epochs = -2 is not valid; use at least -1 (-1: without end)");
+  EXPECT_EQ(refusal({.min_epochs = -1}), "trainer.min_epochs = -1 is not valid; use at least 0");
+  EXPECT_THAT(refusal({.max_steps = -2}), HasSubstr("trainer.max_steps = -2 is not valid"));
+  EXPECT_THAT(refusal({.min_steps = -1}), HasSubstr("trainer.min_steps = -1 is not valid"));
+  EXPECT_THAT(refusal({.fast_dev_run = -1}), HasSubstr("trainer.fast_dev_run = -1 is not valid"));
+  EXPECT_THAT(refusal({.num_sanity_val_steps = -2}), HasSubstr("trainer.num_sanity_val_steps = -2 is not valid"));
+  EXPECT_THAT(refusal({.check_val_every_n_epoch = 0}), HasSubstr("use at least 1, or none"));
+  EXPECT_THAT(refusal({.log_every_n_steps = -1}), HasSubstr("use at least 0 (0: never)"));
+  EXPECT_THAT(refusal({.accumulate_grad_batches = 0}), HasSubstr("use at least 1"));
+  EXPECT_THAT(refusal({.gradient_clip_val = -0.5}), HasSubstr("trainer.gradient_clip_val = -0.5 is not valid"));
+  EXPECT_THAT(refusal({.num_threads = -1}), HasSubstr("trainer.num_threads = -1 is not valid"));
+  EXPECT_EQ(refusal({.log_every_n_steps = 0}), "accepted");
+}
+
+TEST(TrainerOptions, AmountsMustBeCountsOrFractions) {
+  EXPECT_EQ(refusal({.limit_train_batches = -1}),
+            "trainer.limit_train_batches = -1 is not a count of at least 0 or a fraction from 0.0 to 1.0");
+  EXPECT_THAT(refusal({.limit_val_batches = 1.5}), HasSubstr("trainer.limit_val_batches = 1.5"));
+  EXPECT_THAT(refusal({.limit_test_batches = std::nan("")}), HasSubstr("trainer.limit_test_batches = nan"));
+  EXPECT_THAT(refusal({.overfit_batches = -0.5}), HasSubstr("trainer.overfit_batches = -0.5"));
+}
+
+TEST(TrainerOptions, NanIsRefused) {
+  EXPECT_EQ(refusal({.gradient_clip_val = std::nan("")}),
+            "trainer.gradient_clip_val = nan is not a finite number, or none");
+}
+
+TEST(TrainerOptions, ValidationIntervalMustBeMoreThanNothing) {
+  EXPECT_THAT(refusal({.val_check_interval = 0}), HasSubstr("trainer.val_check_interval = 0 is not valid; use 1 "));
+  EXPECT_THAT(refusal({.val_check_interval = 0.0}), HasSubstr("trainer.val_check_interval = 0.0 is not valid"));
+  EXPECT_THAT(refusal({.check_val_every_n_epoch = std::nullopt}),
+              HasSubstr("use a count of batches where check_val_every_n_epoch is none"));
+  EXPECT_EQ(refusal({.val_check_interval = 100, .check_val_every_n_epoch = std::nullopt}), "accepted");
+}
+
+TEST(TrainerOptions, RunFolderIsOneFolder) {
+  for (const char* name : {"..", ".", "a/b", "/tmp"}) {
+    EXPECT_THAT(refusal({.name = name}), HasSubstr("it is the name of one folder")) << name;
+  }
+  EXPECT_THAT(refusal({.default_root_dir = ""}), HasSubstr("use . for the current folder"));
+}
+
+TEST(TrainerOptions, NullCallbacksAndSinksAreRefused) {
+  EXPECT_EQ(refusal({.callbacks = {std::make_shared<Callback>(), nullptr}}),
+            "trainer.callbacks[1] = null is not valid; leave it out");
+  EXPECT_THAT(refusal({.loggers = {nullptr}}), HasSubstr("trainer.loggers[0] = null"));
+}
+
+TEST(TrainerOptions, MaxTimeIsDaysHoursMinutesSeconds) {
+  using std::chrono::seconds;
+  EXPECT_EQ(max_time_of({}), std::nullopt);
+  EXPECT_EQ(max_time_of({.max_time = "01:02:03:04"}), seconds(86400 + 2 * 3600 + 3 * 60 + 4));
+  EXPECT_EQ(max_time_of({.max_time = "00:00:00:00"}), seconds(0));
+  for (const char* bad : {"1h", "01:02:03", "01:02:03:04:05", "-1:00:00:00", "00:00:00:0x", ":00:00:00", "0:0:0:0",
+                          "99999999999999999999:00:00:00", "00:00:00:+1"}) {
+    EXPECT_EQ(refusal({.max_time = bad}), "trainer.max_time = " + std::string(bad) +
+                                              " is not valid; use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
+  }
+}
+
+TEST(TrainerOptions, FastDevRunLimitsEverything) {
+  const auto sinks = std::vector<std::shared_ptr<Sink>>(1);
+  const auto options = resolved({.max_epochs = 9, .fast_dev_run = 3, .val_check_interval = 5, .loggers = sinks});
+  for (const Amount& limit : {options.limit_train_batches, options.limit_val_batches, options.limit_test_batches,
+                              options.limit_predict_batches}) {
+    EXPECT_EQ(limit, Amount(3));
+  }
+  EXPECT_EQ(options.max_epochs, 1);
+  EXPECT_EQ(options.max_steps, 3);
+  EXPECT_EQ(options.val_check_interval, Amount(1.0));
+  EXPECT_EQ(options.check_val_every_n_epoch, 1);
+  EXPECT_EQ(options.num_sanity_val_steps, 0);
+  EXPECT_FALSE(options.enable_checkpointing);
+  EXPECT_FALSE(options.logger);
+  EXPECT_TRUE(options.loggers.empty());
+}
+
+TEST(TrainerOptions, OverfitBatchesLimitTrainingAndValidation) {
+  const auto options = resolved({.overfit_batches = 4});
+  EXPECT_EQ(options.limit_train_batches, Amount(4));
+  EXPECT_EQ(options.limit_val_batches, Amount(4));
+  EXPECT_EQ(options.limit_test_batches, Amount(1.0));
+}
+
+TEST(TrainerOptions, EpochLimitsThatAreUnsetFollowTheOtherLimits) {
+  EXPECT_EQ(resolved({}).max_epochs, 1000);
+  EXPECT_EQ(resolved({.max_steps = 10}).max_epochs, -1);
+  EXPECT_EQ(resolved({.max_time = "00:01:00:00"}).max_epochs, -1);
+  EXPECT_EQ(resolved({.max_epochs = 3, .max_steps = 10}).max_epochs, 3);
+  EXPECT_EQ(resolved({.min_steps = 10}).min_epochs, 1);
+  EXPECT_EQ(resolved({}).min_epochs, 0);
+}
+
+TEST(TrainerOptions, ResolvingTwiceChangesNothingMore) {
+  const auto once = resolved({.min_steps = 1, .fast_dev_run = 2, .overfit_batches = 0.5});
+  EXPECT_EQ(to_json_object(resolved(once)), to_json_object(once));
+}
+
+}  // namespace
+}  // namespace troupe
