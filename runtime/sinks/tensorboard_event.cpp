@@ -35,10 +35,8 @@ namespace tensor {
 constexpr int kType = 1, kShape = 2, kStringValue = 8, kDtString = 7;
 }
 namespace hparams {
-constexpr int kVersion = 1, kExperiment = 2, kSessionStart = 3;
-constexpr int kInfos = 4, kInfoName = 1, kInfoType = 4;
+constexpr int kVersion = 1, kSessionStart = 3;
 constexpr int kStartHparams = 1, kEntryKey = 1, kEntryValue = 2;
-enum Type { string = 1, boolean = 2, number = 3 };
 constexpr int kNumberValue = 2, kStringValue = 3, kBoolValue = 4;
 }  // namespace hparams
 
@@ -147,23 +145,6 @@ void flatten(const nlohmann::json& value, const std::string& name, std::vector<H
   }
 }
 
-hparams::Type type_of(const nlohmann::json& value) {
-  return value.is_string() ? hparams::string : value.is_boolean() ? hparams::boolean : hparams::number;
-}
-
-std::string experiment(const std::vector<Hparam>& params) {
-  std::string data;
-  pbf_writer plugin(data);
-  plugin.add_int32(hparams::kVersion, 0);
-  pbf_writer message(plugin, hparams::kExperiment);
-  for (const auto& [name, value] : params) {
-    pbf_writer info(message, hparams::kInfos);
-    info.add_string(hparams::kInfoName, name);
-    info.add_enum(hparams::kInfoType, type_of(value));
-  }
-  return data;
-}
-
 std::string session_start(const std::vector<Hparam>& params) {
   std::string data;
   pbf_writer plugin(data);
@@ -173,10 +154,12 @@ std::string session_start(const std::vector<Hparam>& params) {
     pbf_writer entry(message, hparams::kStartHparams);
     entry.add_string(hparams::kEntryKey, name);
     pbf_writer content(entry, hparams::kEntryValue);
-    switch (type_of(value)) {
-      case hparams::string: content.add_string(hparams::kStringValue, value.get<std::string>()); break;
-      case hparams::boolean: content.add_bool(hparams::kBoolValue, value.get<bool>()); break;
-      case hparams::number: content.add_double(hparams::kNumberValue, value.get<double>()); break;
+    if (value.is_string()) {
+      content.add_string(hparams::kStringValue, value.get<std::string>());
+    } else if (value.is_boolean()) {
+      content.add_bool(hparams::kBoolValue, value.get<bool>());
+    } else {
+      content.add_double(hparams::kNumberValue, value.get<double>());
     }
   }
   return data;
@@ -195,8 +178,9 @@ std::vector<std::string> encode(const HparamsRecord& record, double wall_time) {
   std::vector<Hparam> params;
   flatten(record.hparams, "", params);
   if (params.empty()) return {};
-  return {hparams_event(wall_time, "_hparams_/experiment", experiment(params)),
-          hparams_event(wall_time, "_hparams_/session_start_info", session_start(params))};
+  // Without an experiment record, whose lists would hold for every run in the folder, TensorBoard takes the parameters
+  // and the metrics from the runs themselves.
+  return {hparams_event(wall_time, "_hparams_/session_start_info", session_start(params))};
 }
 
 std::string tag_of(const Record& record) {

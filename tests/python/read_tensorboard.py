@@ -13,18 +13,11 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 
 def hparams_of(accumulator):
-    contents = accumulator.summary_metadata
-    out = {"values": {}, "infos": {}}
-    for tag, metadata in contents.items():
-        if metadata.plugin_data.plugin_name != "hparams":
-            continue
-        data = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
-        if tag == "_hparams_/session_start_info":
-            for name, value in data.session_start_info.hparams.items():
-                out["values"][name] = getattr(value, value.WhichOneof("kind"))
-        if tag == "_hparams_/experiment":
-            out["infos"] = {info.name: info.type for info in data.experiment.hparam_infos}
-    return out
+    metadata = accumulator.summary_metadata.get("_hparams_/session_start_info")
+    if metadata is None or metadata.plugin_data.plugin_name != "hparams":
+        return {}
+    data = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in data.session_start_info.hparams.items()}
 
 
 def scalar(value):
