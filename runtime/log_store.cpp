@@ -1,0 +1,179 @@
+#include "troupe/runtime/log_store.hpp"
+
+#include "troupe/modules/failure.hpp"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <sstream>
+
+namespace troupe {
+
+namespace {
+
+double read_host_scalar(const torch::Tensor& value) {
+  if (value.scalar_type() == torch::kFloat32) return *value.const_data_ptr<float>();
+  if (value.scalar_type() == torch::kFloat64) return *value.const_data_ptr<double>();
+  return value.item().toDouble();
+}
+
+double reduced(Reduce how, double total, double value, double weight, bool first) {
+  switch (how) {
+    case Reduce::mean: return total + value * weight;
+    case Reduce::sum: return total + value;
+    case Reduce::min: return first ? value : std::min(total, value);
+    case Reduce::max: return first ? value : std::max(total, value);
+  }
+  return total;
+}
+
+torch::Tensor reduced(Reduce how, const torch::Tensor& total, const torch::Tensor& value, double weight) {
+  if (how == Reduce::mean) return total.defined() ? total.add(value, weight) : value.mul(weight);
+  if (!total.defined()) return value.clone();
+  if (how == Reduce::sum) return total.add(value);
+  return how == Reduce::min ? torch::minimum(total, value) : torch::maximum(total, value);
+}
+
+// Replaces the defined tensors' numbers by one transfer of all of them.
+std::vector<double> read_packed(const std::vector<torch::Tensor>& scalars) {
+  if (scalars.empty()) return {};
+  const auto packed = torch::stack(scalars).to(torch::kCPU);
+  const auto* data = packed.const_data_ptr<double>();
+  return {data, data + packed.numel()};
+}
+
+std::string shape_of(const torch::Tensor& value) {
+  std::ostringstream text;
+  text << value.sizes();
+  return text.str();
+}
+
+}  // namespace
+
+LogStore::Entry& LogStore::entry(std::string_view name, const LogOptions& options) {
+  const bool suffixed = origin_.dataloader_idx && options.add_dataloader_idx;
+  const std::string suffix = suffixed ? "/dataloader_idx_" + std::to_string(*origin_.dataloader_idx) : "";
+  const auto is_it = [&](const Entry& e) {
+    return e.name.size() == name.size() + suffix.size() && e.name.starts_with(name) && e.name.ends_with(suffix);
+  };
+  if (cursor_ >= entries_.size()) cursor_ = 0;
+  std::size_t at = cursor_;
+  if (entries_.empty() || !is_it(entries_[at])) {
+    at = static_cast<std::size_t>(std::find_if(entries_.begin(), entries_.end(), is_it) - entries_.begin());
+  }
+  const bool on_step = options.on_step.value_or(origin_.on_step);
+  const bool on_epoch = options.on_epoch.value_or(origin_.on_epoch);
+  const auto refuse = [&](const std::string& why) {
+    throw UsageError("log(\"" + std::string(name) + "\") in " + std::string(origin_.hook) + ": " + why);
+  };
+  if (at == entries_.size()) {
+    if (name.empty()) refuse("a metric needs a name");
+    if (on_step && !origin_.step_allowed) refuse("there is no step here; use on_epoch, without on_step");
+    if (!on_step && !on_epoch) refuse("neither on_step nor on_epoch is set, so the value would go nowhere");
+    entries_.emplace_back();
+    entries_.back().name = std::string(name) + suffix;
+    entries_.back().options = options;
+    entries_.back().on_step = on_step;
+    entries_.back().on_epoch = on_epoch;
+  } else if (const Entry& known = entries_[at];
+             known.on_step != on_step || known.on_epoch != on_epoch || known.options.reduce_fx != options.reduce_fx ||
+             known.options.prog_bar != options.prog_bar || known.options.logger != options.logger) {
+    refuse("its options differ from those of its first call; log it under another name");
+  }
+  Entry& found = entries_[at];
+  found.options.batch_size = options.batch_size;
+  if (options.batch_size && *options.batch_size < 1) {
+    refuse("batch_size = " + std::to_string(*options.batch_size) + " is not 1 or more");
+  }
+  cursor_ = at + 1;
+  return found;
+}
+
+double LogStore::weight_of(const Entry& entry) const {
+  return static_cast<double>(entry.options.batch_size.value_or(origin_.batch_size));
+}
+
+void LogStore::log(std::string_view name, double value, const LogOptions& options) {
+  Entry& e = entry(name, options);
+  if (e.on_step) {
+    e.step = value;
+    e.device_step.reset();
+    e.has_step = true;
+  }
+  if (!e.on_epoch) return;
+  const double weight = weight_of(e);
+  e.total = reduced(e.options.reduce_fx, e.total, value, weight, e.weight == 0);
+  e.weight += weight;
+}
+
+void LogStore::log(std::string_view name, const torch::Tensor& value, const LogOptions& options) {
+  if (!value.defined() || value.numel() != 1) {
+    throw UsageError("log(\"" + std::string(name) + "\") in " + std::string(origin_.hook) +
+                     ": the value must be a scalar, it is " +
+                     (value.defined() ? "of shape " + shape_of(value) : "undefined"));
+  }
+  if (value.device().is_cpu()) {
+    log(name, read_host_scalar(value), options);
+    return;
+  }
+  Entry& e = entry(name, options);
+  const auto scalar = value.detach().reshape({}).to(torch::kFloat64);
+  if (e.on_step) {
+    e.device_step = scalar;
+    e.has_step = true;
+  }
+  if (!e.on_epoch) return;
+  const double weight = weight_of(e);
+  e.device_total = reduced(e.options.reduce_fx, e.device_total, scalar, weight);
+  e.weight += weight;
+}
+
+std::vector<LoggedValue> LogStore::take_step() {
+  std::vector<torch::Tensor> on_device;
+  for (const Entry& e : entries_) {
+    if (e.has_step && e.device_step.defined()) on_device.push_back(e.device_step);
+  }
+  const auto read = read_packed(on_device);
+  std::vector<LoggedValue> out;
+  std::size_t next = 0;
+  for (Entry& e : entries_) {
+    if (!e.has_step) continue;
+    const double value = e.device_step.defined() ? read[next++] : e.step;
+    out.push_back({e.on_epoch ? e.name + "_step" : e.name, value, e.options.prog_bar, e.options.logger});
+  }
+  drop_step();
+  return out;
+}
+
+void LogStore::drop_step() {
+  for (Entry& e : entries_) {
+    e.has_step = false;
+    e.device_step.reset();
+  }
+  cursor_ = 0;
+}
+
+bool LogStore::has_epoch_values() const {
+  return std::any_of(entries_.begin(), entries_.end(), [](const Entry& e) { return e.weight > 0; });
+}
+
+std::vector<LoggedValue> LogStore::take_epoch() {
+  std::vector<torch::Tensor> on_device;
+  for (const Entry& e : entries_) {
+    if (e.weight > 0 && e.device_total.defined()) on_device.push_back(e.device_total);
+  }
+  const auto read = read_packed(on_device);
+  std::vector<LoggedValue> out;
+  std::size_t next = 0;
+  for (Entry& e : entries_) {
+    if (e.weight == 0) continue;
+    double total = e.device_total.defined() ? read[next++] : e.total;
+    if (e.options.reduce_fx == Reduce::mean) total /= e.weight;
+    out.push_back({e.on_step ? e.name + "_epoch" : e.name, total, e.options.prog_bar, e.options.logger});
+    e.total = e.weight = 0;
+    e.device_total.reset();
+  }
+  return out;
+}
+
+}  // namespace troupe
