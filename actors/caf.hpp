@@ -2,15 +2,15 @@
 // and to the message list (messages.hpp).
 #pragma once
 
+#include <caf/actor.hpp>
 #include <caf/actor_ostream.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <caf/behavior.hpp>
 #include <caf/event_based_actor.hpp>
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
-#include <caf/behavior.hpp>
-#include <caf/actor.hpp>
 
 #include <chrono>
 #include <utility>

@@ -1,4 +1,20 @@
 // The whole public API: #include <troupe/troupe.hpp>.
 #pragma once
 
+#include "troupe/launch/command_line.hpp"
+#include "troupe/launch/config_file.hpp"
+#include "troupe/launch/option_group.hpp"
 #include "troupe/modules/batch.hpp"
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/hooks.hpp"
+#include "troupe/modules/log_options.hpp"
+#include "troupe/modules/monitor.hpp"
+#include "troupe/modules/optim/fused_adam.hpp"
+#include "troupe/modules/options.hpp"
+#include "troupe/modules/record.hpp"
+#include "troupe/modules/step_output.hpp"
+#include "troupe/modules/trainer_options.hpp"
+#include "troupe/runtime/model_summary.hpp"
+#include "troupe/runtime/progress_bar.hpp"
+#include "troupe/runtime/sinks/csv_sink.hpp"
+#include "troupe/runtime/sinks/tensorboard_sink.hpp"

@@ -17,8 +17,8 @@ const torch::Tensor& StepOutput::operator[](std::string_view key) const {
   if (const auto* found = find(key)) return *found;
   std::string keys;
   for (const auto& item : items_) keys += (keys.empty() ? "" : ", ") + item.first;
-  throw std::out_of_range("no '" + std::string(key) + "' in the step's output; it holds: " +
-                          (keys.empty() ? "nothing" : keys));
+  throw std::out_of_range("no '" + std::string(key) +
+                          "' in the step's output; it holds: " + (keys.empty() ? "nothing" : keys));
 }
 
 StepOutput StepOutput::detach() const {
