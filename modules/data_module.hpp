@@ -1,0 +1,43 @@
+// Data and its preparation in one place, apart from the model.
+#pragma once
+
+#include "troupe/modules/batch.hpp"
+#include "troupe/modules/data_loader.hpp"
+#include "troupe/modules/stage.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <vector>
+
+namespace troupe {
+
+/// Loaders of a stage, in the order of `dataloader_idx`.
+using DataLoaders = std::vector<DataLoader>;
+
+/// The hooks that bring data into a run. A Module has them too; where a DataModule is given, its loaders win.
+///
+/// Each is called on the worker's thread, in this order: prepare_data, setup, the loaders of the stage, teardown.
+class DataModule {
+ public:
+  virtual ~DataModule() = default;
+
+  /// Downloads or converts data. Runs on global rank zero only, before any other hook, so keep no state here.
+  virtual void prepare_data() {}
+  /// Loads and splits data for `stage`, on every rank.
+  virtual void setup(Stage stage) { (void)stage; }
+  /// After the stage, also when it failed.
+  virtual void teardown(Stage stage) { (void)stage; }
+
+  /// Loader of the training batches; empty: nothing to train on.
+  virtual DataLoaders train_dataloader() { return {}; }
+  virtual DataLoaders val_dataloader() { return {}; }
+  virtual DataLoaders test_dataloader() { return {}; }
+  virtual DataLoaders predict_dataloader() { return {}; }
+
+  /// State to store in checkpoints.
+  virtual nlohmann::json state_dict() const { return nullptr; }
+  /// Gets back what state_dict returned. The value comes from a file: check it.
+  virtual void load_state_dict(const nlohmann::json& state) { (void)state; }
+};
+
+}  // namespace troupe

@@ -1,0 +1,67 @@
+// What a module, a callback or a data module may ask of the run that it takes part in.
+#pragma once
+
+#include "troupe/modules/log_options.hpp"
+#include "troupe/modules/progress.hpp"
+#include "troupe/modules/record.hpp"
+#include "troupe/modules/stage.hpp"
+#include "troupe/modules/trainer_options.hpp"
+
+#include <torch/types.h>
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace troupe {
+
+class DataModule;
+class Optimizers;
+
+/// The run as seen from one worker; `Module::trainer()` returns it. Use it on the worker's thread, that is inside hooks
+/// and steps. It is gone when the run has ended.
+class RunContext {
+ public:
+  virtual ~RunContext() = default;
+
+  /// The options as resolved (fast_dev_run and overfit_batches worked in).
+  virtual const TrainerOptions& options() const = 0;
+  virtual Stage stage() const = 0;
+  /// True during the validation that comes before training.
+  virtual bool sanity_checking() const = 0;
+  virtual const Progress& progress() const = 0;
+
+  virtual torch::Device device() const = 0;
+  virtual int64_t global_rank() const = 0;
+  virtual int64_t local_rank() const = 0;
+  virtual int64_t world_size() const = 0;
+
+  /// Optimizer steps that the whole run will take, for schedulers; nothing when it has no end or the data's length is
+  /// unknown. Valid from configure_optimizers on.
+  virtual std::optional<int64_t> estimated_stepping_batches() const = 0;
+  /// Optimizers in the order of configure_optimizers.
+  virtual Optimizers& optimizers() = 0;
+  /// Null when the run has none.
+  virtual DataModule* datamodule() = 0;
+
+  /// See Module::log.
+  virtual void log(std::string_view name, const torch::Tensor& value, const LogOptions& options) = 0;
+  virtual void log(std::string_view name, double value, const LogOptions& options) = 0;
+  /// Hands a histogram, an image or a text to the sinks.
+  virtual void emit(Record record) = 0;
+  /// Latest value of each metric under each of its names: what monitors and schedulers look at.
+  virtual const MetricMap& callback_metrics() const = 0;
+  /// Latest values handed to the sinks.
+  virtual const MetricMap& logged_metrics() const = 0;
+  /// Latest values shown in the progress bar.
+  virtual const MetricMap& progress_bar_metrics() const = 0;
+
+  /// Ends the run at the next batch boundary, once min_epochs and min_steps are reached (Lightning's
+  /// `trainer.should_stop = True`).
+  virtual void request_stop(std::string reason) = 0;
+  virtual bool should_stop() const = 0;
+  /// Prints a line without tearing the progress bar; on global rank zero only.
+  virtual void print(std::string line) = 0;
+};
+
+}  // namespace troupe
