@@ -33,7 +33,7 @@ class FetchWork {
   int64_t open_ = -1;  // the opening that the stream was started for
 };
 
-/// Spawns fetcher number `id` of `loader`; it ends when the loader ends, whose message queue must be alive now.
+/// Spawns fetcher number `id` of `loader`, on a thread of its own; it ends when the loader ends.
 ///
 ///     Fetch -> Fetched
 ActorRef spawn_fetcher(caf::actor_system& system, const ActorRef& loader, int64_t id, FetchWork work);

@@ -46,6 +46,9 @@ std::string names_text(const Batch& sample) {
   return out.empty() ? "no names" : out;
 }
 
+// Each is a thread; more are a slip of the finger.
+constexpr int64_t kMostWorkers = 1024;
+
 void check(const DataLoaderOptions& options) {
   const auto at_least = [](const char* name, int64_t value, int64_t least) {
     if (value >= least) return;
@@ -55,6 +58,10 @@ void check(const DataLoaderOptions& options) {
   at_least("batch_size", options.batch_size, 1);
   at_least("num_workers", options.num_workers, 0);
   at_least("prefetch", options.prefetch, 1);
+  if (options.num_workers > kMostWorkers) {
+    throw UsageError("DataLoader: num_workers = " + std::to_string(options.num_workers) + " must be at most " +
+                     std::to_string(kMostWorkers));
+  }
   if (options.shuffle && options.sampler) {
     throw UsageError("DataLoader: shuffle = true together with a sampler; the sampler gives the order, leave one out");
   }

@@ -49,7 +49,7 @@ struct DataLoaderOptions {
   int64_t num_workers = 0;
   /// Gives the order in place of `shuffle`.
   std::shared_ptr<const Sampler> sampler = nullptr;
-  /// Joins samples into a batch; default_collate when empty.
+  /// Joins samples into a batch; default_collate when empty. With one, the dataset's `get_batch` is not asked.
   Collate collate = nullptr;
   /// Put batches into page-locked memory, from where a GPU copies them asynchronously.
   bool pin_memory = false;
@@ -61,7 +61,7 @@ struct DataLoaderOptions {
 /// A cheap, copyable handle: the dataset is shared, not copied.
 class DataLoader {
  public:
-  /// Throws UsageError for a null dataset, batch_size < 1, num_workers < 0, prefetch < 1, or `shuffle`
+  /// Throws UsageError for a null dataset, batch_size < 1, num_workers < 0 or > 1024, prefetch < 1, or `shuffle`
   /// together with a sampler; each message names the value.
   DataLoader(std::shared_ptr<Dataset> dataset, DataLoaderOptions options = {});
   /// A stream; `shuffle` and `sampler` are refused.
