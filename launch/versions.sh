@@ -1,0 +1,12 @@
+# The versions of everything that comes from PyPI, in one place: launch/setup installs them and CMake asks for the same
+# LibTorch. Lines of NAME=VERSION only, since both a shell and CMake read them. Debian's packages have Debian's versions.
+torch=2.11.0
+nvidia_cudnn_cu13=9.19.0.56
+nvidia_cuda_runtime=13.0.96
+nvidia_cuda_cupti=13.0.85
+mlxtend=0.25.0
+# Only with --dev: what the tests read our files with.
+numpy=2.4.6
+tensorboard=2.21.0
+safetensors=0.8.0
+setuptools=80.9.0

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# check_layers.sh refuses each kind of forbidden include, in both spellings, and lets the others pass.
+set -euo pipefail
+check=$TROUPE_SOURCE_DIR/tests/layers/check_layers.sh
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+failures=0
+
+# The check of a tree whose only content is the line $2 in a file of layer $1.
+verdict() {
+  rm -rf "$folder/tree"
+  mkdir -p "$folder"/tree/{modules,runtime,actors,launch}/deep
+  printf '%s\n' "$2" >"$folder/tree/$1/deep/sample.${3:-hpp}"
+  if "$check" "$folder/tree" >"$folder/said" 2>&1; then echo passes; else echo fails; fi
+}
+
+expect() {  # expect VERDICT LAYER LINE [EXTENSION]
+  if [ "$(verdict "$2" "$3" "${4:-hpp}")" != "$1" ]; then
+    echo "error: expected that '$3' $1 in $2/; it said: $(cat "$folder/said")" >&2
+    failures=1
+  fi
+}
+
+forbidden() {  # forbidden LAYER HEADER
+  expect fails "$1" "#include \"$2\""
+  expect fails "$1" "#include <$2>"
+  expect fails "$1" "  #  include<$2>" cpp
+  expect fails "$1" "#include \"$2\"" cu
+  expect passes "$1" "// as #include <$2> says"
+}
+
+for above in runtime actors launch; do forbidden modules "troupe/$above/x.hpp"; done
+for above in actors launch; do forbidden runtime "troupe/$above/x.hpp"; done
+forbidden actors troupe/launch/x.hpp
+for layer in modules runtime actors; do
+  forbidden $layer troupe/troupe.hpp
+  forbidden $layer ../launch/x.hpp
+done
+for layer in modules runtime; do
+  forbidden $layer caf/all.hpp
+  forbidden $layer caf/actor.hpp
+done
+for layer in modules actors; do
+  for header in mpi.h mpi/mpi.h openmpi/mpi.h nccl.h nccl_net.h nccl/nccl.h \
+                torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp; do
+    forbidden $layer $header
+  done
+done
+
+expect passes modules '#include <torch/types.h>'
+expect passes modules '#include "troupe/modules/batch.hpp"'
+expect passes runtime '#include <mpi.h>'
+expect passes runtime '#include <nccl.h>'
+expect passes runtime '#include "troupe/modules/batch.hpp"'
+expect passes actors '#include <caf/actor.hpp>'
+expect passes actors '#include "troupe/runtime/hook_order.hpp"'
+expect passes launch '#include "troupe/actors/caf.hpp"'
+exit $failures
