@@ -33,12 +33,12 @@ class BarSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
   ProgressBar& bar_;
 };
 
-struct ProgressState final {
+struct Terminal {
   bool is_terminal = isatty(STDERR_FILENO) != 0;
   ProgressBar bar{std::cerr, is_terminal, [] { return terminal_width(STDERR_FILENO); }};
   spdlog::logger console{"troupe", std::make_shared<BarSink>(bar)};
 
-  ProgressState() { console.set_pattern("%n: %v"); }
+  Terminal() { console.set_pattern("%n: %v"); }
 
   void print(const PrintLine& message) {
     if (message.is_note) {
@@ -51,7 +51,7 @@ struct ProgressState final {
   }
 };
 
-caf::behavior progress(caf::stateful_actor<ProgressState>* self, const ActorRef& coordinator) {
+caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coordinator) {
   return {
       [self](const ShowProgress& message) {
         self->state.bar.update(message.state);

@@ -22,7 +22,7 @@ using Self = caf::stateful_actor<WorkerState>;
 // How often a state of progress is worth a message.
 constexpr auto progress_interval = std::chrono::milliseconds(100);
 
-struct WorkerState final : ReplicaOutputs {
+struct WorkerState : ReplicaOutputs {
   enum class Doing { nothing, training, evaluating, ended };
 
   Self* self = nullptr;

@@ -86,6 +86,12 @@ class Trainer {
     return evaluate(Stage::predict, source(std::move(module)), std::move(loaders), std::move(arguments)).predictions;
   }
 
+  /// A stage of a module without a static type, with the loaders of the module or the data module.
+  const cast::RunResult& run_source(Stage stage, ModuleSource source, RunArguments arguments) {
+    run(stage, std::move(source), {}, {}, std::move(arguments));
+    return result_;
+  }
+
   /// An actor of the user's for all stages from now on; see actors/callback_actor.hpp. Throws UsageError for a name
   /// that is taken and for a capacity below 1.
   void add_actor(std::string name, ActorBehavior behavior, ActorOptions options = {});
