@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <csignal>
 #include <fstream>
 #include <set>
 #include <thread>
@@ -225,7 +226,7 @@ class Interrupts : public Line {
  public:
   using Line::Line;
   void on_train_batch_end(const StepOutput&, const Batch&, int64_t) override {
-    if (global_step() == 6) std::raise(SIGINT);
+    if (global_step() == 6) raise(SIGINT);
   }
 };
 
