@@ -167,6 +167,10 @@ uint64_t bytes_of_shape(const std::vector<int64_t>& shape, torch::ScalarType dty
 
 SafetensorsHeader parse_safetensors_header(std::string_view text) {
   if (text.empty() || text.front() != '{') throw HeaderError("the header does not begin with '{'");
+  // The parser takes a zero byte for the end of the text.
+  if (const auto zero = text.find('\0'); zero != text.npos) {
+    throw HeaderError("the header is not JSON (byte " + std::to_string(zero) + ")");
+  }
   HeaderReader reader;
   nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
   return reader.take();

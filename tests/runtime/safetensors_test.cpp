@@ -175,6 +175,7 @@ TEST(Safetensors, RefusesHeadersThatAreNotTheOneShape) {
   EXPECT_THAT(error_of("{\"a\":"), HasSubstr("not JSON"));
   EXPECT_THAT(error_of("{\"\xff\":{}}"), HasSubstr("not JSON"));
   EXPECT_THAT(error_of("{} {}"), HasSubstr("not JSON"));
+  EXPECT_THAT(error_of(std::string("{}\0 {}", 6)), HasSubstr("not JSON (byte 2)"));
   EXPECT_THAT(error_of("{\"a\":1}"), HasSubstr("'a' is the number 1 instead of an object"));
   EXPECT_THAT(error_of("{\"a\":{}}"), HasSubstr("tensor 'a': has no 'dtype'"));
   EXPECT_THAT(error_of("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\"}}"), HasSubstr("'dtype' twice"));
