@@ -8,6 +8,7 @@
 #include <caf/actor_system_config.hpp>
 #include <caf/behavior.hpp>
 #include <caf/event_based_actor.hpp>
+#include <caf/exit_reason.hpp>
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
@@ -53,6 +54,39 @@ ActorRef spawn_shared(caf::actor_system& system, F behavior, Args&&... args) {
 template <class F, class... Args>
 ActorRef spawn_threaded(caf::actor_system& system, F behavior, Args&&... args) {
   return system.spawn<caf::detached>(behavior, std::forward<Args>(args)...);
+}
+
+/// The actor whose message is being handled; null when it was sent anonymously.
+template <class Self>
+ActorRef sender_of(Self* self) {
+  return caf::actor_cast<ActorRef>(self->current_sender());
+}
+
+template <class Self>
+ActorRef ref_to(Self* self) {
+  return caf::actor_cast<ActorRef>(self);
+}
+
+/// Calls `ended(actor)` in `self` when an actor that it watches has ended, for whatever reason.
+template <class Self, class Handler>
+void on_watched_end(Self* self, Handler ended) {
+  self->set_down_handler([ended](caf::down_msg& down) { ended(down.source); });
+}
+
+template <class Self>
+void watch(Self* self, const ActorRef& actor) {
+  self->monitor(actor);
+}
+
+/// Ends `self` on an exit message of any reason; by default one that says "normal" is ignored.
+template <class Self>
+void quit_on_exit(Self* self) {
+  self->set_exit_handler([self](caf::exit_msg& exit) { self->quit(std::move(exit.reason)); });
+}
+
+/// Ends another actor, from outside of any actor.
+inline void end_anonymously(const ActorRef& actor) {
+  caf::anon_send_exit(actor, caf::exit_reason::user_shutdown);
 }
 
 }  // namespace troupe::cast

@@ -7,6 +7,7 @@
 #include <caf/allowed_unsafe_message_type.hpp>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace troupe::cast {
@@ -26,8 +27,11 @@ struct Credit {
   int64_t count = 0;
 };
 
-/// Worker to loader: stop serving, forget what is in flight.
+/// Worker to loader: stop serving, forget what is in flight. The loader stays and can be opened again.
 struct CloseLoader {};
+
+/// Worker to loader: close, and end the loader and its fetchers. Not needed where the loader's owner ends.
+struct EndLoader {};
 
 /// Loader to worker: one batch, in order, within the credit.
 struct BatchReady {
@@ -44,6 +48,7 @@ struct EndOfData {
 };
 
 /// Loader to worker: the dataset, the sampler or the collate function threw. The message names the sample's index.
+/// Comes after the batches before the one that failed; nothing follows it. Rank and device are the worker's to fill in.
 struct LoaderFailed {
   int64_t ticket = 0;
   Failure failure;
@@ -51,19 +56,27 @@ struct LoaderFailed {
 
 /// Loader to fetcher: make batch `index` out of the samples `indices` (for a stream: out of the next ones).
 struct Fetch {
-  int64_t ticket = 0;
+  int64_t serving = 0;  ///< the loader's own count of openings, repeated in the answer
   int64_t epoch = 0;
   int64_t index = 0;
   std::vector<int64_t> indices;
+  bool look_ahead = false;  ///< of a stream: find out whether another batch follows
 };
 
-/// Fetcher to loader: a batch, or what went wrong.
+/// Fetcher to loader: a batch, or what went wrong. Every Fetch is answered, a cancelled one without a batch.
 struct Fetched {
-  int64_t ticket = 0;
+  int64_t serving = 0;
   int64_t index = 0;
+  int64_t fetcher = 0;  ///< which one answers
   Batch batch;
+  int64_t length = -1;  ///< of a stream: batches of the epoch once its end was seen; then batch `length` does not exist
   bool failed = false;
   std::string error;
+};
+
+/// Loader to itself: fetch the next batch. Credit and CloseLoader come in between.
+struct FetchNext {
+  int64_t serving = 0;
 };
 
 }  // namespace troupe::cast
@@ -71,8 +84,10 @@ struct Fetched {
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::OpenLoader)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Credit)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::CloseLoader)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndLoader)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::BatchReady)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndOfData)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::LoaderFailed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Fetch)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Fetched)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::FetchNext)

@@ -1,21 +1,98 @@
 // Behaviour that is added to a run from outside of the module.
+//
+//     class PrintLoss : public troupe::Callback {
+//      public:
+//       void on_train_epoch_end(RunContext& run, Module&) override {
+//         run.print("loss " + std::to_string(run.callback_metrics().at("train_loss_epoch")));
+//       }
+//     };
+//     Trainer trainer({.max_epochs = 3, .callbacks = {std::make_shared<PrintLoss>()}});
+//
+// Hooks run on the worker's thread, in the order of the callbacks, each before the module's hook of that name. For
+// behaviour that must not hold up the training, write an actor instead (launch/trainer.hpp, Trainer::add_actor).
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include "troupe/modules/stage.hpp"
 
+#include <nlohmann/json.hpp>
+#include <torch/types.h>
+
+#include <cstdint>
 #include <string>
 
+namespace torch::optim {
+class Optimizer;
+}
+
 namespace troupe {
+
+class Batch;
+class Module;
+class RunContext;
+class StepOutput;
+struct Failure;
 
 class Callback {
  public:
   virtual ~Callback() = default;
-  /// Identifies the callback's state in a checkpoint; must be unique in a run.
+
+  /// Identifies the callback's state in a checkpoint; must be unique in a run. Empty: it has no state.
   virtual std::string state_key() const { return ""; }
   /// State to store in a checkpoint.
   virtual nlohmann::json state_dict() const { return nullptr; }
   /// Gets back what state_dict returned. The value comes from a file: check it, throw UsageError where it is wrong.
   virtual void load_state_dict(const nlohmann::json& state) { (void)state; }
+
+  /// False where no hook of a batch is overridden: they are then not called at all.
+  virtual bool has_batch_hooks() const { return true; }
+
+  /// Before the module's setup, and before its teardown.
+  virtual void setup(RunContext&, Module&, Stage) {}
+  virtual void teardown(RunContext&, Module&, Stage) {}
+
+  virtual void on_fit_start(RunContext&, Module&) {}
+  virtual void on_fit_end(RunContext&, Module&) {}
+  virtual void on_pretrain_routine_start(RunContext&, Module&) {}
+  virtual void on_pretrain_routine_end(RunContext&, Module&) {}
+  virtual void on_sanity_check_start(RunContext&, Module&) {}
+  virtual void on_sanity_check_end(RunContext&, Module&) {}
+  virtual void on_train_start(RunContext&, Module&) {}
+  virtual void on_train_end(RunContext&, Module&) {}
+  virtual void on_epoch_start(RunContext&, Module&) {}
+  virtual void on_epoch_end(RunContext&, Module&) {}
+  virtual void on_train_epoch_start(RunContext&, Module&) {}
+  virtual void on_train_epoch_end(RunContext&, Module&) {}
+  virtual void on_train_batch_start(RunContext&, Module&, const Batch&, int64_t /*batch_idx*/) {}
+  virtual void on_train_batch_end(RunContext&, Module&, const StepOutput&, const Batch&, int64_t /*batch_idx*/) {}
+  virtual void on_before_zero_grad(RunContext&, Module&, torch::optim::Optimizer&) {}
+  virtual void on_before_backward(RunContext&, Module&, const torch::Tensor& /*loss*/) {}
+  virtual void on_after_backward(RunContext&, Module&) {}
+  virtual void on_before_optimizer_step(RunContext&, Module&, torch::optim::Optimizer&, int64_t /*optimizer_idx*/) {}
+
+  virtual void on_validation_start(RunContext&, Module&) {}
+  virtual void on_validation_end(RunContext&, Module&) {}
+  virtual void on_validation_epoch_start(RunContext&, Module&) {}
+  virtual void on_validation_epoch_end(RunContext&, Module&) {}
+  virtual void on_validation_batch_start(RunContext&, Module&, const Batch&, int64_t, int64_t /*dataloader_idx*/) {}
+  virtual void on_validation_batch_end(RunContext&, Module&, const StepOutput&, const Batch&, int64_t, int64_t) {}
+  virtual void on_test_start(RunContext&, Module&) {}
+  virtual void on_test_end(RunContext&, Module&) {}
+  virtual void on_test_epoch_start(RunContext&, Module&) {}
+  virtual void on_test_epoch_end(RunContext&, Module&) {}
+  virtual void on_test_batch_start(RunContext&, Module&, const Batch&, int64_t, int64_t) {}
+  virtual void on_test_batch_end(RunContext&, Module&, const StepOutput&, const Batch&, int64_t, int64_t) {}
+  virtual void on_predict_start(RunContext&, Module&) {}
+  virtual void on_predict_end(RunContext&, Module&) {}
+  virtual void on_predict_epoch_start(RunContext&, Module&) {}
+  virtual void on_predict_epoch_end(RunContext&, Module&) {}
+  virtual void on_predict_batch_start(RunContext&, Module&, const Batch&, int64_t, int64_t) {}
+  virtual void on_predict_batch_end(RunContext&, Module&, const StepOutput&, const Batch&, int64_t, int64_t) {}
+
+  /// The metadata of a checkpoint that is being written or was read; before the module's.
+  virtual void on_save_checkpoint(RunContext&, Module&, nlohmann::json& /*checkpoint*/) {}
+  virtual void on_load_checkpoint(RunContext&, Module&, const nlohmann::json& /*checkpoint*/) {}
+  /// Something failed in this run, here or elsewhere; teardown follows.
+  virtual void on_exception(RunContext&, Module&, const Failure&) {}
 };
 
 }  // namespace troupe

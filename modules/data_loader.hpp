@@ -2,10 +2,13 @@
 #pragma once
 
 #include "troupe/modules/dataset.hpp"
+#include "troupe/modules/failure.hpp"
 #include "troupe/modules/sampler.hpp"
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 namespace troupe {
@@ -13,8 +16,24 @@ namespace troupe {
 /// Joins samples (no batch dimension) into a batch.
 using Collate = std::function<Batch(std::vector<Batch> samples)>;
 
-/// Stacks tensors position by position and keeps their names; `extra` becomes a std::vector<std::any>. Throws
-/// std::invalid_argument naming the sample whose number of tensors, names or shapes differ from the first one's.
+/// Samples that do not fit together. A collate function of a user's own may throw it too: the run's failure then names
+/// the index of the sample at `position` in place of its position.
+class CollateError : public UsageError {
+ public:
+  CollateError(std::size_t position, const std::string& what);
+  /// Place of the sample in the batch, from 0.
+  std::size_t position() const { return position_; }
+  /// What is wrong with it, without the position that what() begins with.
+  const std::string& reason() const { return reason_; }
+
+ private:
+  std::size_t position_;
+  std::string reason_;
+};
+
+/// Stacks tensors position by position and keeps their names; `extra` becomes a std::vector<std::any> where a sample
+/// has one. Throws CollateError for the sample whose number of tensors, names, shapes or types differ from the first
+/// one's (types are not promoted: a batch's type must not depend on which samples meet in it).
 Batch default_collate(std::vector<Batch> samples);
 
 /// Names and defaults are PyTorch's (https://pytorch.org/docs/stable/data.html), except `prefetch`.
@@ -28,20 +47,21 @@ struct DataLoaderOptions {
   /// Fetchers that call the dataset in parallel; 0 fetches on the loader's own thread, which is never the training
   /// thread. A stream (IterableDataset) is always read by one.
   int64_t num_workers = 0;
-  /// Overrides the order that `shuffle` would give.
+  /// Gives the order in place of `shuffle`.
   std::shared_ptr<const Sampler> sampler = nullptr;
-  /// Joins samples into a batch; default_collate when empty.
+  /// Joins samples into a batch; default_collate when empty. With one, the dataset's `get_batch` is not asked.
   Collate collate = nullptr;
   /// Put batches into page-locked memory, from where a GPU copies them asynchronously.
   bool pin_memory = false;
-  /// Batches kept ready ahead of the training thread (the credit window, protocol rule P2), at least 1.
+  /// Batches fetched ahead of the training thread, those in the making included (the credit window, protocol rule P2),
+  /// at least 1. More fetchers than this are not kept busy.
   int64_t prefetch = 8;
 };
 
 /// A cheap, copyable handle: the dataset is shared, not copied.
 class DataLoader {
  public:
-  /// Throws std::invalid_argument for a null dataset, batch_size < 1, num_workers < 0, prefetch < 1, or `shuffle`
+  /// Throws UsageError for a null dataset, batch_size < 1, num_workers < 0 or > 1024, prefetch < 1, or `shuffle`
   /// together with a sampler; each message names the value.
   DataLoader(std::shared_ptr<Dataset> dataset, DataLoaderOptions options = {});
   /// A stream; `shuffle` and `sampler` are refused.
@@ -52,7 +72,7 @@ class DataLoader {
   const std::shared_ptr<Dataset>& dataset() const { return dataset_; }
   /// Null for a map-style dataset.
   const std::shared_ptr<IterableDataset>& stream() const { return stream_; }
-  /// Batches an epoch; nothing for a stream. Counts with the size of the sampler's epoch 0.
+  /// Batches an epoch; nothing for a stream.
   std::optional<int64_t> batch_count() const;
 
  private:

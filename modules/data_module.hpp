@@ -7,12 +7,30 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstddef>
+#include <initializer_list>
+#include <utility>
 #include <vector>
 
 namespace troupe {
 
-/// Loaders of a stage, in the order of `dataloader_idx`.
-using DataLoaders = std::vector<DataLoader>;
+/// Loaders of a stage, in the order of `dataloader_idx`; one loader stands for a list of one.
+class DataLoaders {
+ public:
+  DataLoaders() = default;
+  DataLoaders(DataLoader loader) { list_.push_back(std::move(loader)); }
+  DataLoaders(std::initializer_list<DataLoader> list) : list_(list) {}
+  DataLoaders(std::vector<DataLoader> list) : list_(std::move(list)) {}
+
+  bool empty() const { return list_.empty(); }
+  std::size_t size() const { return list_.size(); }
+  const DataLoader& operator[](std::size_t i) const { return list_.at(i); }
+  auto begin() const { return list_.begin(); }
+  auto end() const { return list_.end(); }
+
+ private:
+  std::vector<DataLoader> list_;
+};
 
 /// The hooks that bring data into a run. A Module has them too; where a DataModule is given, its loaders win.
 ///

@@ -13,10 +13,11 @@ namespace troupe {
 
 /// A map-style dataset: samples by index.
 ///
-/// `get` and `get_batch` are called from loader threads, from several at once when `num_workers > 1`; they must then be
-/// safe to call concurrently, or `replicate` must return a copy. Before each call the thread's default CPU random
-/// generator is seeded from (seed, epoch, index), so `torch::rand` inside `get` gives the same augmentation for any
-/// number of workers (protocol rule P9). What they throw ends the run and names the index.
+/// `get` and `get_batch` are called from loader threads, from several at once when `num_workers > 1` or when several
+/// loaders share the dataset; they must then be safe to call concurrently, or `replicate` must return a copy. Before
+/// each call the thread's default CPU random generator is seeded from (seed, epoch, index), so `torch::rand` inside
+/// `get` gives the same augmentation for any number of workers (protocol rule P9). Gradients are not recorded there.
+/// What they throw ends the run and names the index.
 class Dataset {
  public:
   virtual ~Dataset() = default;
@@ -31,12 +32,14 @@ class Dataset {
     (void)indices;
     return std::nullopt;
   }
-  /// A dataset for one fetcher to use alone, or nullptr (the default) when one object may serve all of them.
+  /// A dataset for one fetcher to use alone, or nullptr (the default) when one object may serve all of them. Called on
+  /// the loader's thread, once a fetcher, before the first epoch.
   virtual std::shared_ptr<Dataset> replicate() const { return nullptr; }
 };
 
-/// A stream of samples of unknown length. One loader thread reads it, so it needs no locking; the order is the order of
-/// `next` for any number of workers.
+/// A stream of samples of unknown length. One loader thread reads it, so it needs no locking (give each loader a stream
+/// of its own); the order is the order of `next` for any number of workers. Before each `next` the thread's default CPU
+/// random generator is seeded from (seed, epoch, number of the sample).
 class IterableDataset {
  public:
   virtual ~IterableDataset() = default;
@@ -44,10 +47,11 @@ class IterableDataset {
   virtual void start(int64_t epoch, int64_t shard, int64_t shards) = 0;
   /// The next sample, without a batch dimension, or nothing at the end of the epoch.
   virtual std::optional<Batch> next() = 0;
-  /// Moves past `samples` samples. The default calls `next` that many times; override it where a seek is possible.
-  virtual void skip(int64_t samples) {
-    for (int64_t i = 0; i < samples && next(); ++i) {
-    }
+  /// Moves past `samples` samples, where a seek is possible: a resumed epoch begins in its middle. The default does
+  /// nothing and returns false: the reader then calls `next` that many times.
+  virtual bool skip(int64_t samples) {
+    (void)samples;
+    return false;
   }
 };
 

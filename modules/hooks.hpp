@@ -46,6 +46,7 @@ class HookSet {
  public:
   bool has(Hook hook) const { return bits_.test(static_cast<std::size_t>(hook)); }
   void add(Hook hook) { bits_.set(static_cast<std::size_t>(hook)); }
+  void remove(Hook hook) { bits_.reset(static_cast<std::size_t>(hook)); }
   std::size_t size() const { return bits_.count(); }
   HookSet& operator|=(const HookSet& other) {
     bits_ |= other.bits_;

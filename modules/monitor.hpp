@@ -39,6 +39,8 @@ struct RunInfo {
 /// on the worker like any other callback's and must not touch what `decide` uses.
 class Monitor : public Callback {
  public:
+  /// A monitor that overrides hooks of batches returns true here.
+  bool has_batch_hooks() const override { return false; }
   /// Before the first decision. Throws UsageError where its options cannot work in this run.
   virtual void start(const RunInfo& info) { (void)info; }
   /// The global step at which it wants to be asked with Moment::train_batch_end, when one is planned.

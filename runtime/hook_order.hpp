@@ -18,6 +18,8 @@ inline constexpr std::array before_devices = {Hook::prepare_data, Hook::configur
 /// On each device, before the sanity check.
 inline constexpr std::array fit_start = {Hook::on_fit_start, Hook::setup, Hook::configure_optimizers,
                                          Hook::on_pretrain_routine_start, Hook::on_pretrain_routine_end};
+/// The same for a stage other than fit.
+inline constexpr std::array setup = {Hook::setup};
 /// After the sanity check.
 inline constexpr std::array train_start = {Hook::on_train_start};
 inline constexpr std::array train_epoch_start = {Hook::on_epoch_start, Hook::on_train_epoch_start};
@@ -38,7 +40,9 @@ inline constexpr std::array train_batch = {Hook::on_train_batch_start,
                                            Hook::on_train_batch_end};
 inline constexpr std::array train_epoch_end = {Hook::training_epoch_end, Hook::on_train_epoch_end, Hook::on_epoch_end};
 inline constexpr std::array train_end = {Hook::on_train_end};
-inline constexpr std::array fit_end = {Hook::on_fit_end, Hook::teardown};
+inline constexpr std::array fit_end = {Hook::on_fit_end};
+/// The last hook of every stage.
+inline constexpr std::array teardown = {Hook::teardown};
 
 /// Validation, also as the sanity check.
 inline constexpr std::array validation_start = {Hook::on_validation_model_eval, Hook::on_validation_start,

@@ -99,6 +99,7 @@ void LogStore::log(std::string_view name, double value, const LogOptions& option
     e.step = value;
     e.device_step.reset();
     e.has_step = true;
+    e.logged_at = step_;
   }
   if (!e.on_epoch) return;
   const double weight = weight_of(e);
@@ -121,6 +122,7 @@ void LogStore::log(std::string_view name, const torch::Tensor& value, const LogO
   if (e.on_step) {
     e.device_step = scalar;
     e.has_step = true;
+    e.logged_at = step_;
   }
   if (!e.on_epoch) return;
   const double weight = weight_of(e);
@@ -139,18 +141,16 @@ std::vector<LoggedValue> LogStore::take_step() {
   for (Entry& e : entries_) {
     if (!e.has_step) continue;
     const double value = e.device_step.defined() ? read[next++] : e.step;
-    out.push_back({e.on_epoch ? e.name + "_step" : e.name, value, e.options.prog_bar, e.options.logger});
-  }
-  drop_step();
-  return out;
-}
-
-void LogStore::drop_step() {
-  for (Entry& e : entries_) {
+    out.push_back({e.on_epoch ? e.name + "_step" : e.name, e.name, value, e.options.prog_bar, e.options.logger,
+                   e.logged_at == step_});
     e.has_step = false;
     e.device_step.reset();
   }
-  cursor_ = 0;
+  return out;
+}
+
+bool LogStore::has_step_values() const {
+  return std::any_of(entries_.begin(), entries_.end(), [](const Entry& e) { return e.has_step; });
 }
 
 bool LogStore::has_epoch_values() const {
@@ -169,7 +169,7 @@ std::vector<LoggedValue> LogStore::take_epoch() {
     if (e.weight == 0) continue;
     double total = e.device_total.defined() ? read[next++] : e.total;
     if (e.options.reduce_fx == Reduce::mean) total /= e.weight;
-    out.push_back({e.on_step ? e.name + "_epoch" : e.name, total, e.options.prog_bar, e.options.logger});
+    out.push_back({e.on_step ? e.name + "_epoch" : e.name, e.name, total, e.options.prog_bar, e.options.logger});
     e.total = e.weight = 0;
     e.device_total.reset();
   }

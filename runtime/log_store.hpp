@@ -27,9 +27,11 @@ struct LogOrigin {
 /// A metric with its final name and value.
 struct LoggedValue {
   std::string name;
+  std::string base;  ///< without "_step" or "_epoch"
   double value = 0;
   bool prog_bar = false;
   bool logger = true;
+  bool fresh = true;  ///< logged since the last begin_step; a step metric that is not keeps its earlier value
 };
 
 /// Accumulates on the device that holds the values and reads nothing back before it is asked (a value in host memory is
@@ -47,13 +49,18 @@ class LogStore {
   void log(std::string_view name, const torch::Tensor& value, const LogOptions& options = {});
   void log(std::string_view name, double value, const LogOptions& options = {});
 
+  /// A new step begins: values logged with on_step from now on replace the earlier ones. Reads nothing.
+  void begin_step() {
+    ++step_;
+    cursor_ = 0;
+  }
   /// What was logged with on_step since the last call, in the order of the first calls. Device values are read in one
   /// packed transfer.
   std::vector<LoggedValue> take_step();
-  /// Forgets what was logged with on_step, for steps at which no sink is due. Reads nothing.
-  void drop_step();
   /// The epoch's reductions, and a fresh start for all of them.
   std::vector<LoggedValue> take_epoch();
+  /// True when the next take_step would return something.
+  bool has_step_values() const;
   /// True when the next take_epoch would return something.
   bool has_epoch_values() const;
 
@@ -64,6 +71,7 @@ class LogStore {
     bool on_step = false;
     bool on_epoch = false;
     bool has_step = false;
+    int64_t logged_at = 0;  // value of step_
     double step = 0;
     double total = 0;
     double weight = 0;
@@ -76,6 +84,7 @@ class LogStore {
 
   LogOrigin origin_;
   std::vector<Entry> entries_;
+  int64_t step_ = 0;
   std::size_t cursor_ = 0;  // where the next call is expected: steps log the same names in the same order
 };
 

@@ -1,0 +1,135 @@
+#include "troupe/actors/callback_actor.hpp"
+
+#include "troupe/actors/messages.hpp"
+
+#include <caf/response_promise.hpp>
+
+#include <algorithm>
+#include <deque>
+
+namespace troupe {
+
+void RunHandle::request_stop(std::string reason) const {
+  if (coordinator_) cast::tell_anonymously(coordinator_, cast::StopRun{{std::move(reason), false}});
+}
+
+void RunHandle::request_checkpoint() const {
+  if (coordinator_) cast::tell_anonymously(coordinator_, cast::CheckpointRun{});
+}
+
+void RunHandle::log(const std::string& name, double value, int64_t step) const {
+  if (!logger_.to || !logger_.in_flight->add()) return;
+  cast::tell_anonymously(logger_.to, cast::WriteRecord{ScalarsRecord{step, -1, {{name, value}}}});
+}
+
+namespace cast {
+
+namespace {
+
+// Events that may be on their way to an usher. It only queues them, so it is behind for moments at most.
+constexpr int64_t usher_limit = 1024;
+
+struct UsherState {
+  std::string name;
+  ActorOptions options;
+  ActorRef coordinator, actor;
+  std::shared_ptr<InFlight> in_flight;
+  std::deque<Event> queue;
+  bool is_busy = false;
+  bool is_draining = false;
+  int64_t dropped = 0;
+};
+
+using Usher = caf::stateful_actor<UsherState>;
+
+void make_room(UsherState& state, const Event& event) {
+  if (static_cast<int64_t>(state.queue.size()) < state.options.capacity) return;
+  auto victim = state.queue.begin();
+  if (state.options.when_full == WhenFull::keep_latest) {
+    const auto same = std::find_if(state.queue.begin(), state.queue.end(),
+                                   [&](const Event& other) { return other.index() == event.index(); });
+    if (same != state.queue.end()) victim = same;
+  }
+  state.queue.erase(victim);
+  ++state.dropped;
+}
+
+void end(Usher* self) {
+  UsherState& state = self->state;
+  state.dropped += static_cast<int64_t>(state.queue.size()) + state.in_flight->refused();
+  state.queue.clear();
+  state.in_flight->close();
+  tell(self, state.coordinator, UsherDrained{state.name, state.dropped});
+  self->send_exit(state.actor, caf::exit_reason::user_shutdown);
+  self->quit();
+}
+
+void hand_over(Usher* self);
+
+void on_handled(Usher* self) {
+  self->state.is_busy = false;
+  hand_over(self);
+}
+
+// One event at a time: the next one when the actor has answered for this one.
+void hand_over(Usher* self) {
+  UsherState& state = self->state;
+  if (state.is_busy) return;
+  if (state.queue.empty()) {
+    if (state.is_draining) end(self);
+    return;
+  }
+  const Event event = std::move(state.queue.front());
+  state.queue.pop_front();
+  state.is_busy = true;
+  std::visit(
+      [&](const auto& concrete) {
+        self->request(state.actor, caf::infinite, concrete)
+            .then([self] { on_handled(self); }, [self](const caf::error&) { on_handled(self); });
+      },
+      event);
+}
+
+caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
+  self->state = std::move(*setup);
+  return {
+      [self](Publish& message) {
+        UsherState& state = self->state;
+        state.in_flight->remove();
+        make_room(state, message.event);
+        state.queue.push_back(std::move(message.event));
+        hand_over(self);
+      },
+      [self](Drain) {
+        self->state.is_draining = true;
+        const auto patience = std::chrono::milliseconds(static_cast<int64_t>(self->state.options.patience * 1000));
+        tell_later(self, patience, Tick{});
+        hand_over(self);
+      },
+      [self](Tick) { end(self); },
+  };
+}
+
+caf::behavior user_actor(caf::event_based_actor* self, const ActorBehavior& behavior, const RunHandle& run) {
+  self->set_default_handler(caf::drop);  // events that the behavior does not name
+  return behavior(self, run);
+}
+
+}  // namespace
+
+Outlet spawn_callback_actor(caf::actor_system& system, ActorRef coordinator, const RunHandle& run,
+                            const CallbackActor& actor) {
+  auto state = std::make_shared<UsherState>();
+  state->name = actor.name;
+  state->options = actor.options;
+  state->coordinator = std::move(coordinator);
+  state->actor = spawn_threaded(system, user_actor, actor.behavior, run);
+  state->in_flight = std::make_shared<InFlight>(usher_limit);
+  Outlet outlet{nullptr, state->in_flight};
+  outlet.to = spawn_shared(system, usher, std::move(state));
+  return outlet;
+}
+
+}  // namespace cast
+
+}  // namespace troupe

@@ -1,0 +1,72 @@
+// The worker's end of a data loader: batches that have arrived, and the credit that goes back for them (P2).
+#pragma once
+
+#include "troupe/actors/caf.hpp"
+#include "troupe/actors/loader_messages.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <utility>
+
+namespace troupe::cast {
+
+class Feed {
+ public:
+  Feed(ActorRef loader, int64_t window) : loader_(std::move(loader)), window_(window) {}
+
+  /// Asks for the batches of an epoch from `position` on, below `limit` (-1: all). What came for an earlier ticket is
+  /// dropped.
+  template <class Self>
+  void open(Self* self, int64_t ticket, int64_t epoch, int64_t position, int64_t limit) {
+    ticket_ = ticket;
+    is_over_ = false;
+    taken_ = 0;
+    queue_.clear();
+    tell(self, loader_, OpenLoader{ticket, epoch, position, limit, window_});
+  }
+
+  template <class Self>
+  void close(Self* self) {
+    ticket_ = 0;
+    queue_.clear();
+    tell(self, loader_, CloseLoader{});
+  }
+
+  /// Ends the loader.
+  template <class Self>
+  void quit(Self* self) {
+    close(self);
+    tell(self, loader_, EndLoader{});
+  }
+
+  bool expects(int64_t ticket) const { return ticket != 0 && ticket == ticket_; }
+  void push(BatchReady batch) { queue_.push_back(std::move(batch)); }
+  void finish() { is_over_ = true; }
+
+  bool has_batch() const { return !queue_.empty(); }
+  /// Nothing more will come and nothing is left.
+  bool is_exhausted() const { return is_over_ && queue_.empty(); }
+
+  /// The next batch; credit goes back when half of the window is used up.
+  template <class Self>
+  BatchReady pop(Self* self) {
+    BatchReady batch = std::move(queue_.front());
+    queue_.pop_front();
+    if (++taken_ >= std::max<int64_t>(1, window_ / 2)) {
+      tell(self, loader_, Credit{ticket_, taken_});
+      taken_ = 0;
+    }
+    return batch;
+  }
+
+ private:
+  ActorRef loader_;
+  int64_t window_;
+  int64_t ticket_ = 0;  // 0: closed
+  int64_t taken_ = 0;   // since credit was last returned
+  bool is_over_ = false;
+  std::deque<BatchReady> queue_;
+};
+
+}  // namespace troupe::cast

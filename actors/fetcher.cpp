@@ -1,0 +1,65 @@
+#include "troupe/actors/fetcher.hpp"
+
+#include "troupe/runtime/compute_threads.hpp"
+
+#include <utility>
+
+namespace troupe::cast {
+
+namespace {
+
+std::variant<BatchMaker, StreamReader> source_of(const DataLoader& loader, uint64_t seed, int64_t shard,
+                                                 int64_t shards) {
+  if (loader.stream()) return StreamReader(loader, seed, shard, shards);
+  return BatchMaker(loader, seed);
+}
+
+caf::behavior fetcher(caf::event_based_actor* self, const ActorRef& loader, int64_t id,
+                      const std::shared_ptr<FetchWork>& work) {
+  quit_on_exit(self);
+  on_watched_end(self, [self](const caf::actor_addr&) { self->quit(); });
+  watch(self, loader);
+  use_one_compute_thread();
+  return {
+      [=](const Fetch& fetch) {
+        Fetched answer = work->run(fetch);
+        answer.fetcher = id;
+        if (const auto asker = sender_of(self)) tell(self, asker, std::move(answer));
+      },
+  };
+}
+
+}  // namespace
+
+FetchWork::FetchWork(const DataLoader& loader, uint64_t seed, int64_t shard, int64_t shards,
+                     std::shared_ptr<const Serving> serving)
+    : source_(source_of(loader, seed, shard, shards)), serving_(std::move(serving)) {}
+
+Fetched FetchWork::run(const Fetch& fetch) {
+  Fetched out;
+  out.serving = fetch.serving;
+  out.index = fetch.index;
+  const auto cancelled = [&] { return serving_->load(std::memory_order_relaxed) != fetch.serving; };
+  if (cancelled()) return out;
+  try {
+    if (auto* maker = std::get_if<BatchMaker>(&source_)) {
+      if (auto batch = maker->make(fetch.epoch, fetch.index, fetch.indices, cancelled)) out.batch = std::move(*batch);
+      return out;
+    }
+    auto& reader = std::get<StreamReader>(source_);
+    if (std::exchange(open_, fetch.serving) != fetch.serving) reader.open(fetch.epoch, fetch.index);
+    auto part = reader.next(fetch.look_ahead, cancelled);
+    if (part.batch) out.batch = std::move(*part.batch);
+    out.length = part.length;
+  } catch (...) {
+    out.failed = true;
+    out.error = current_exception_text();
+  }
+  return out;
+}
+
+ActorRef spawn_fetcher(caf::actor_system& system, const ActorRef& loader, int64_t id, FetchWork work) {
+  return spawn_threaded(system, fetcher, loader, id, std::make_shared<FetchWork>(std::move(work)));
+}
+
+}  // namespace troupe::cast

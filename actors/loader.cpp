@@ -1,0 +1,247 @@
+#include "troupe/actors/loader.hpp"
+
+#include "troupe/actors/fetcher.hpp"
+#include "troupe/runtime/compute_threads.hpp"
+#include "troupe/runtime/data/epoch_plan.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace troupe::cast {
+
+namespace {
+
+// Fetches that one fetcher holds: one in the making, and one more so that it need not wait for the loader.
+constexpr int64_t kFetcherDepth = 2;
+constexpr int64_t kUnknown = std::numeric_limits<int64_t>::max();
+
+class LoaderState {
+ public:
+  explicit LoaderState(caf::event_based_actor* self) : self_(self) {}
+  ~LoaderState() { serving_->store(-1); }
+
+  caf::behavior start(LoaderSetup setup);
+
+ private:
+  struct Fetcher {
+    ActorRef actor;
+    int64_t load = 0;  // fetches given to it and not answered
+  };
+
+  void open(const OpenLoader& request);
+  void close();
+  void begin_epoch(const OpenLoader& request);
+  void hire();
+  void pump();
+  Fetch fetch_for(int64_t index) const;
+  void fetch_next(const FetchNext& next);
+  void take(Fetched fetched);
+  void deliver();
+  void finish(int64_t batches);
+  void fail(int64_t index, std::string message);
+  void watched_end(const caf::actor_addr& who);
+  Fetcher* idlest();
+
+  caf::event_based_actor* self_;
+  std::optional<LoaderSetup> setup_;
+  std::shared_ptr<Serving> serving_ = std::make_shared<Serving>(0);
+  std::optional<FetchWork> own_work_;  // without fetchers
+  std::vector<Fetcher> fetchers_;
+  bool hired_ = false;
+  bool fetch_next_queued_ = false;
+
+  // The opening being served.
+  bool open_ = false;
+  ActorRef client_;
+  OpenLoader request_;
+  EpochPlan plan_;
+  int64_t end_ = 0;                   // first batch that is not served; kUnknown for a stream without a limit
+  int64_t next_fetch_ = 0;            // first batch that no fetcher was asked for
+  int64_t next_send_ = 0;             // first batch that was not sent
+  int64_t credit_ = 0;                // batches that the worker is ready for
+  std::map<int64_t, Fetched> ready_;  // those that wait for their turn
+};
+
+caf::behavior LoaderState::start(LoaderSetup setup) {
+  setup_.emplace(std::move(setup));
+  quit_on_exit(self_);
+  on_watched_end(self_, [this](const caf::actor_addr& who) { watched_end(who); });
+  if (setup_->owner) watch(self_, setup_->owner);
+  use_one_compute_thread();
+  return {
+      [this](const OpenLoader& request) { open(request); },
+      [this](const Credit& credit) {
+        if (!open_ || credit.ticket != request_.ticket) return;
+        credit_ += std::max<int64_t>(0, credit.count);
+        pump();
+      },
+      [this](CloseLoader) { close(); },
+      [this](EndLoader) { self_->quit(); },
+      [this](const FetchNext& next) { fetch_next(next); },
+      [this](Fetched& fetched) { take(std::move(fetched)); },
+  };
+}
+
+void LoaderState::close() {
+  serving_->fetch_add(1);
+  open_ = false;
+  ready_.clear();
+}
+
+void LoaderState::open(const OpenLoader& request) {
+  close();
+  const ActorRef sender = sender_of(self_);
+  if (!sender) return;  // nobody to serve
+  if (sender != client_ && sender != setup_->owner) watch(self_, sender);
+  client_ = sender;
+  request_ = request;
+  open_ = true;
+  try {
+    hire();
+    begin_epoch(request);
+  } catch (...) {
+    fail(-1, current_exception_text());
+    return;
+  }
+  if (next_send_ >= end_) return finish(end_);
+  pump();
+}
+
+void LoaderState::begin_epoch(const OpenLoader& request) {
+  next_fetch_ = next_send_ = std::max<int64_t>(0, request.position);
+  credit_ = std::max<int64_t>(0, request.credit);
+  if (setup_->loader.stream()) {
+    end_ = request.limit >= 0 ? request.limit : kUnknown;
+    return;
+  }
+  plan_ = EpochPlan(setup_->loader, {.seed = setup_->seed,
+                                     .epoch = request.epoch,
+                                     .limit = request.limit,
+                                     .allow_shuffle = setup_->allow_shuffle,
+                                     .shard = setup_->shard,
+                                     .shards = setup_->shards});
+  end_ = plan_.batches();
+}
+
+void LoaderState::hire() {
+  if (hired_) return;
+  const auto& loader = setup_->loader;
+  const auto work = [&] { return FetchWork(loader, setup_->seed, setup_->shard, setup_->shards, serving_); };
+  const int64_t wanted = std::min<int64_t>(loader.options().num_workers, loader.stream() ? 1 : kUnknown);
+  if (wanted == 0) own_work_.emplace(work());
+  std::vector<FetchWork> works;  // all first: a replicate() that throws must not leave half of the fetchers behind
+  while (static_cast<int64_t>(works.size()) < wanted) works.push_back(work());
+  for (auto& each : works) {
+    const auto id = static_cast<int64_t>(fetchers_.size());
+    fetchers_.push_back({spawn_fetcher(self_->system(), ref_to(self_), id, std::move(each))});
+    watch(self_, fetchers_.back().actor);
+  }
+  hired_ = true;
+}
+
+LoaderState::Fetcher* LoaderState::idlest() {
+  const auto found = std::min_element(fetchers_.begin(), fetchers_.end(),
+                                      [](const Fetcher& a, const Fetcher& b) { return a.load < b.load; });
+  return found->load < kFetcherDepth ? &*found : nullptr;
+}
+
+Fetch LoaderState::fetch_for(int64_t index) const {
+  const bool stream = setup_->loader.stream() != nullptr;
+  return {.serving = serving_->load(),
+          .epoch = request_.epoch,
+          .index = index,
+          .indices = stream ? std::vector<int64_t>() : plan_.batch(index),
+          .look_ahead = stream && index + 1 != end_};
+}
+
+/// Asks for as many batches as the credit covers, those fetched and not yet sent counted in.
+void LoaderState::pump() {
+  while (open_ && next_fetch_ < end_ && next_fetch_ - next_send_ < credit_) {
+    if (own_work_) {
+      if (!std::exchange(fetch_next_queued_, true)) tell(self_, ref_to(self_), FetchNext{serving_->load()});
+      return;
+    }
+    Fetcher* fetcher = idlest();
+    if (!fetcher) return;
+    fetcher->load += 1;
+    tell(self_, fetcher->actor, fetch_for(next_fetch_++));
+  }
+}
+
+void LoaderState::fetch_next(const FetchNext& next) {
+  fetch_next_queued_ = false;
+  if (open_ && next.serving == serving_->load() && next_fetch_ < end_) take(own_work_->run(fetch_for(next_fetch_++)));
+  pump();
+}
+
+void LoaderState::take(Fetched fetched) {
+  if (!fetchers_.empty()) fetchers_[static_cast<std::size_t>(fetched.fetcher)].load -= 1;
+  if (open_ && fetched.serving == serving_->load()) {
+    ready_.emplace(fetched.index, std::move(fetched));
+    deliver();
+  }
+  pump();
+}
+
+void LoaderState::deliver() {
+  while (open_ && !ready_.empty() && ready_.begin()->first == next_send_) {
+    Fetched fetched = std::move(ready_.begin()->second);
+    ready_.erase(ready_.begin());
+    if (fetched.failed) return fail(fetched.index, std::move(fetched.error));
+    if (fetched.length >= 0) end_ = std::min(end_, fetched.length);
+    if (fetched.index >= end_) return finish(end_);
+    next_send_ += 1;
+    credit_ -= 1;
+    const bool last = next_send_ == end_;
+    tell(self_, client_, BatchReady{request_.ticket, fetched.index, last, std::move(fetched.batch)});
+    if (last) finish(end_);
+  }
+}
+
+void LoaderState::finish(int64_t batches) {
+  tell(self_, client_, EndOfData{request_.ticket, batches});
+  close();
+}
+
+void LoaderState::fail(int64_t index, std::string message) {
+  Failure failure;
+  failure.stage = setup_->stage;
+  failure.hook = setup_->loader_idx == 0 ? "loader" : "loader " + std::to_string(setup_->loader_idx);
+  failure.epoch = request_.epoch;
+  failure.batch_idx = index;
+  failure.message = std::move(message);
+  tell(self_, client_, LoaderFailed{request_.ticket, std::move(failure)});
+  close();
+}
+
+void LoaderState::watched_end(const caf::actor_addr& who) {
+  if (setup_->owner && who == setup_->owner.address()) return self_->quit();
+  if (client_ && who == client_.address()) {
+    close();
+    client_ = nullptr;
+    if (!setup_->owner) self_->quit();
+    return;
+  }
+  for (const auto& fetcher : fetchers_) {
+    if (who != fetcher.actor.address()) continue;
+    if (open_) fail(-1, "a fetcher ended unexpectedly");
+    return self_->quit();
+  }
+}
+
+caf::behavior loader(caf::stateful_actor<LoaderState>* self, LoaderSetup setup) {
+  return self->state.start(std::move(setup));
+}
+
+}  // namespace
+
+ActorRef spawn_loader(caf::actor_system& system, LoaderSetup setup) {
+  return spawn_threaded(system, loader, std::move(setup));
+}
+
+}  // namespace troupe::cast

@@ -1,0 +1,42 @@
+// A loader serves the batches of one data loader to one worker, in order, ahead of need.
+#pragma once
+
+#include "troupe/actors/caf.hpp"
+#include "troupe/actors/loader_messages.hpp"
+#include "troupe/modules/data_loader.hpp"
+
+#include <cstdint>
+#include <string>
+
+namespace troupe::cast {
+
+/// What a loader serves, and for whom.
+struct LoaderSetup {
+  DataLoader loader;
+  uint64_t seed = 0;          ///< of the order and of the random states
+  int64_t loader_idx = 0;     ///< position among the stage's loaders; only failures show it
+  bool allow_shuffle = true;  ///< false: leave out `shuffle` (overfit_batches)
+  std::string stage = {};     ///< for failures
+  int64_t shard = 0;          ///< the part of the data that this rank serves
+  int64_t shards = 1;
+  ActorRef owner = {};  ///< the loader ends with it, opened or not; null: with whoever opened it last
+};
+
+/// Spawns a loader; it never runs on the worker's thread.
+///
+///     OpenLoader  -> (to its sender) BatchReady*, then EndOfData or LoaderFailed; under the credit window (rule P2)
+///     Credit      -> more of them
+///     CloseLoader -> nothing; what is in flight is dropped
+///     EndLoader   -> nothing; the loader and its fetchers end
+///
+/// It has a thread of its own, also where `num_workers` fetchers with threads of theirs do the fetching: samplers and
+/// datasets are a user's code that may block, and two blocked loaders would hold all threads of a small machine's
+/// scheduler. With `num_workers = 0` it makes one batch a message, so that Credit and CloseLoader come in between.
+///
+/// Batches fetched, waiting for their turn and being made are never more than the credit (rules P2 and P5). Order and
+/// per-sample random states do not depend on the number of fetchers (rule P9). The loader ends on EndLoader, on an exit
+/// message, and when its owner or the worker that opened it ends; batches in the making are given up between two
+/// samples.
+ActorRef spawn_loader(caf::actor_system& system, LoaderSetup setup);
+
+}  // namespace troupe::cast

@@ -1,0 +1,81 @@
+#include "troupe/actors/logger.hpp"
+
+#include "troupe/actors/messages.hpp"
+
+#include <chrono>
+
+namespace troupe::cast {
+
+namespace {
+
+// How long a record may wait in a sink's buffer before readers (a running TensorBoard) can see it.
+constexpr auto flush_interval = std::chrono::milliseconds(2000);
+
+struct LoggerState {
+  ActorRef coordinator;
+  std::vector<std::shared_ptr<Sink>> sinks;
+  std::shared_ptr<InFlight> in_flight;
+  bool is_dirty = false;
+  bool has_failed = false;
+};
+
+using Self = caf::stateful_actor<LoggerState>;
+
+// What a sink throws ends the run once; later records are dropped.
+template <class Action>
+void for_each_sink(Self* self, Action action) {
+  LoggerState& state = self->state;
+  for (const auto& sink : state.sinks) {
+    if (state.has_failed) return;
+    try {
+      action(*sink);
+    } catch (const std::exception& error) {
+      state.has_failed = true;
+      Failure failure;
+      failure.hook = "logger " + sink->name();
+      failure.message = error.what();
+      tell(self, state.coordinator, Failed{std::move(failure)});
+    }
+  }
+}
+
+void flush(Self* self) {
+  if (!self->state.is_dirty) return;
+  self->state.is_dirty = false;
+  for_each_sink(self, [](Sink& sink) { sink.flush(); });
+}
+
+caf::behavior logger(Self* self, const ActorRef& coordinator, const std::vector<std::shared_ptr<Sink>>& sinks,
+                     const std::shared_ptr<InFlight>& in_flight) {
+  self->state.coordinator = coordinator;
+  self->state.sinks = sinks;
+  self->state.in_flight = in_flight;
+  tell_later(self, flush_interval, Tick{});
+  return {
+      [self](const WriteRecord& message) {
+        self->state.in_flight->remove();
+        for_each_sink(self, [&](Sink& sink) { sink.write(message.record); });
+        self->state.is_dirty = true;
+      },
+      [self](Tick) {
+        flush(self);
+        tell_later(self, flush_interval, Tick{});
+      },
+      [self](Drain) {
+        self->state.is_dirty = true;
+        flush(self);
+        self->state.in_flight->close();
+        tell(self, self->state.coordinator, Drained{});
+        self->quit();
+      },
+  };
+}
+
+}  // namespace
+
+ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, std::vector<std::shared_ptr<Sink>> sinks,
+                      std::shared_ptr<InFlight> in_flight) {
+  return spawn_threaded(system, logger, std::move(coordinator), std::move(sinks), std::move(in_flight));
+}
+
+}  // namespace troupe::cast

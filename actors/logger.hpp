@@ -1,0 +1,24 @@
+// The logger: owns the sinks and writes records to them, on a thread of its own.
+//
+// receives  WriteRecord   from the worker, counted by `in_flight`; policy when it is behind: the sender waits, since no
+//                         record may be lost (P5)
+//           Drain         from the coordinator: flush, answer Drained, quit (P7)
+// sends     Failed        to the coordinator, for what a sink throws; nothing is written after that
+#pragma once
+
+#include "troupe/actors/caf.hpp"
+#include "troupe/actors/outlet.hpp"
+#include "troupe/modules/record.hpp"
+
+#include <memory>
+#include <vector>
+
+namespace troupe::cast {
+
+/// Records that may wait for the logger.
+inline constexpr int64_t logger_limit = 4096;
+
+ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, std::vector<std::shared_ptr<Sink>> sinks,
+                      std::shared_ptr<InFlight> in_flight);
+
+}  // namespace troupe::cast

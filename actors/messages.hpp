@@ -1,0 +1,126 @@
+// What the members of the cast say to each other, loaders apart (loader_messages.hpp).
+//
+// Messages are plain structs that move values (protocol rule P1). A run is one coordinator, its workers with their
+// loaders, a logger, a checkpointer and a progress actor.
+#pragma once
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/module.hpp"
+#include "troupe/modules/monitor.hpp"
+#include "troupe/modules/record.hpp"
+#include "troupe/runtime/checkpoint/checkpoint.hpp"
+#include "troupe/runtime/loops/run_state.hpp"
+#include "troupe/runtime/loops/script.hpp"
+#include "troupe/runtime/progress_line.hpp"
+
+#include <caf/allowed_unsafe_message_type.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace troupe::cast {
+
+// --- Coordinator and worker ------------------------------------------------------------------------------------------
+
+/// Coordinator to worker: carry this out and answer with Done. Never two at a time (P3).
+struct Perform {
+  Command command;
+  nlohmann::json monitor_states;  ///< SaveCommand: what the monitors want stored
+  bool weights_only = false;      ///< SaveCommand: leave out what only a resumed run needs
+};
+/// Worker to coordinator.
+struct Done {
+  Answer answer;
+  DataFacts facts;                                 ///< PrepareCommand
+  std::vector<std::shared_ptr<Monitor>> monitors;  ///< PrepareCommand: from now on the coordinator's alone
+};
+/// Coordinator to worker, urgent: end the segment at the next batch boundary, an interrupt also within a validation.
+struct StopSegment {
+  bool interrupt = false;
+  bool pause = false;  ///< only end the segment: a decision is due that was not planned
+};
+/// Worker to coordinator: user code on the worker asked for the end of the run.
+struct StopAsked {
+  std::string reason;
+};
+/// Any member to the coordinator: a failure (P6). The first one ends the run.
+struct Failed {
+  Failure failure;
+};
+/// Coordinator to worker, urgent: tear down, give the module back with WorkerEnded, and quit (P7).
+struct EndWorker {
+  std::optional<Failure> failure;
+};
+struct WorkerEnded {
+  std::shared_ptr<Module> module;  ///< null when it was never made
+  EpochOutputs predictions;
+  ResultQueue queue;
+  std::string teardown_error;
+};
+/// Worker to itself: more batches wait. Between two of them urgent messages get their turn.
+struct GoOn {};
+
+// --- From outside and from callback actors ---------------------------------------------------------------------------
+
+/// Anybody to the coordinator: end the run.
+struct StopRun {
+  StopRequest request;
+};
+/// Anybody to the coordinator: write a checkpoint at the next boundary.
+struct CheckpointRun {};
+
+// --- Logger, checkpointer, progress ----------------------------------------------------------------------------------
+
+/// To the logger.
+struct WriteRecord {
+  Record record;
+};
+/// Worker to checkpointer: write the snapshot to each path, then delete what is to be removed.
+struct SaveSnapshot {
+  std::shared_ptr<const Checkpoint> snapshot;
+  std::vector<SaveRequest> requests;
+};
+/// Checkpointer to coordinator.
+struct Saved {
+  std::vector<std::filesystem::path> paths;
+};
+/// To the progress actor: a state to show; `is_final` ends its stage's line.
+struct ShowProgress {
+  ProgressState state;
+  bool is_final = false;
+};
+/// To the progress actor: a line for the user, above the bar. `is_note` comes from the library and goes to stderr.
+struct PrintLine {
+  std::string line;
+  bool is_note = false;
+};
+/// Coordinator to logger, checkpointer and progress: finish what is queued, answer Drained, quit (P7).
+struct Drain {};
+struct Drained {};
+/// To itself, by a timer.
+struct Tick {};
+
+}  // namespace troupe::cast
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Perform)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Done)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopSegment)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopAsked)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Failed)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndWorker)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WorkerEnded)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::GoOn)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopRun)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::CheckpointRun)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WriteRecord)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::SaveSnapshot)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Saved)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::ShowProgress)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PrintLine)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Drain)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Drained)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Tick)

@@ -1,0 +1,76 @@
+#include "troupe/actors/progress.hpp"
+
+#include "troupe/actors/messages.hpp"
+#include "troupe/runtime/progress_bar.hpp"
+
+#include <spdlog/sinks/base_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+#include <mutex>
+
+#include <unistd.h>
+
+namespace troupe::cast {
+
+namespace {
+
+// Console messages go above the bar instead of through it.
+class BarSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+ public:
+  explicit BarSink(ProgressBar& bar) : bar_(bar) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t text;
+    formatter_->format(message, text);
+    std::string line(text.data(), text.size());
+    while (!line.empty() && line.back() == '\n') line.pop_back();
+    bar_.print_line(line);
+  }
+  void flush_() override {}
+
+  ProgressBar& bar_;
+};
+
+struct Terminal {
+  bool is_terminal = isatty(STDERR_FILENO) != 0;
+  ProgressBar bar{std::cerr, is_terminal, [] { return terminal_width(STDERR_FILENO); }};
+  spdlog::logger console{"troupe", std::make_shared<BarSink>(bar)};
+
+  Terminal() { console.set_pattern("%n: %v"); }
+
+  void print(const PrintLine& message) {
+    if (message.is_note) {
+      console.info(message.line);
+    } else if (is_terminal && isatty(STDOUT_FILENO) != 0) {
+      bar.print_line(message.line);  // one terminal for both: the bar must know
+    } else {
+      std::cout << message.line << std::endl;
+    }
+  }
+};
+
+caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coordinator) {
+  return {
+      [self](const ShowProgress& message) {
+        self->state.bar.update(message.state);
+        if (message.is_final) self->state.bar.finish();
+      },
+      [self](const PrintLine& message) { self->state.print(message); },
+      [self, coordinator](Drain) {
+        self->state.bar.close();
+        std::cerr.flush();
+        tell(self, coordinator, Drained{});
+        self->quit();
+      },
+  };
+}
+
+}  // namespace
+
+ActorRef spawn_progress(caf::actor_system& system, ActorRef coordinator) {
+  return spawn_shared(system, progress, std::move(coordinator));
+}
+
+}  // namespace troupe::cast

@@ -1,0 +1,16 @@
+// The progress actor: owns the terminal for the time of a run.
+//
+// receives  ShowProgress  from the worker, at most ten a second and one at each segment's end
+//           PrintLine     a line of the module's (stdout) or a note of the library's (stderr)
+//           Drain         from the coordinator: end the bar, answer Drained, quit (P7)
+//
+// The bar is drawn on stderr, so that a program's own output on stdout stays clean.
+#pragma once
+
+#include "troupe/actors/caf.hpp"
+
+namespace troupe::cast {
+
+ActorRef spawn_progress(caf::actor_system& system, ActorRef coordinator);
+
+}  // namespace troupe::cast

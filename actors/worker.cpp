@@ -1,0 +1,389 @@
+#include "troupe/actors/worker.hpp"
+
+#include "troupe/actors/events.hpp"
+#include "troupe/actors/feed.hpp"
+#include "troupe/actors/loader.hpp"
+#include "troupe/actors/messages.hpp"
+#include "troupe/runtime/data/random.hpp"
+
+#include <c10/util/Exception.h>
+
+#include <chrono>
+
+namespace troupe::cast {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct WorkerState;
+using Self = caf::stateful_actor<WorkerState>;
+
+// How often a state of progress is worth a message.
+constexpr auto progress_interval = std::chrono::milliseconds(100);
+
+struct WorkerState : ReplicaOutputs {
+  enum class Doing { nothing, training, evaluating, ended };
+
+  Self* self = nullptr;
+  WorkerSetup setup;
+  std::unique_ptr<Replica> replica;
+  std::vector<Feed> train_feeds, eval_feeds;
+  DataFacts facts;
+  int64_t next_ticket = 1;
+
+  Doing doing = Doing::nothing;
+  TrainCommand segment;
+  EvaluateCommand evaluation;
+  std::size_t eval_loader = 0;
+  bool stop_asked = false, interrupt_asked = false, pause_asked = false;
+  bool go_on_sent = false;
+  Clock::time_point last_progress{};
+  Clock::time_point stage_began{};
+
+  explicit WorkerState(Self* self_in) : self(self_in) {}
+
+  // --- ReplicaOutputs ---
+
+  void record(Record record) override { setup.logger.deliver(self, WriteRecord{std::move(record)}); }
+  void print(std::string line) override { tell(self, setup.progress, PrintLine{std::move(line)}); }
+  void note(std::string line) override { tell(self, setup.progress, PrintLine{std::move(line), true}); }
+  void stop_requested(const std::string& reason) override {
+    stop_asked = true;
+    tell(self, setup.coordinator, StopAsked{reason});
+  }
+
+  // --- Commands ---
+
+  void perform(Perform& message) {
+    std::visit([&](auto& command) { carry_out(command, message); }, message.command);
+  }
+
+  void carry_out(PrepareCommand&, Perform&) {
+    replica = std::make_unique<Replica>(std::move(setup.replica), *this);
+    facts = replica->prepare();
+    const auto spawn_feeds = [&](const DataLoaders& loaders, Stage stage, std::vector<Feed>& feeds) {
+      for (std::size_t i = 0; i < loaders.size(); ++i) feeds.push_back(make_feed(loaders[i], stage, i));
+    };
+    spawn_feeds(replica->train_loaders(), Stage::fit, train_feeds);
+    const Stage stage = replica->stage();
+    spawn_feeds(replica->eval_loaders(), stage == Stage::fit ? Stage::validate : stage, eval_feeds);
+    Done done = answer();
+    done.facts = facts;
+    for (const auto& callback : replica->callbacks()) {
+      if (auto monitor = std::dynamic_pointer_cast<Monitor>(callback)) done.monitors.push_back(std::move(monitor));
+    }
+    tell(self, setup.coordinator, std::move(done));
+  }
+
+  void carry_out(HooksCommand& command, Perform&) {
+    replica->run(command.hooks);
+    tell(self, setup.coordinator, answer());
+  }
+
+  void carry_out(OpenEpochCommand& command, Perform&) {
+    replica->begin_train_epoch(command.epoch, command.batch_idx);
+    train_feeds.front().open(self, next_ticket++, command.epoch, command.batch_idx, facts.train_batches.value_or(-1));
+    stage_began = Clock::now();
+    replica->run(command.hooks);
+    tell(self, setup.coordinator, answer());
+  }
+
+  void carry_out(TrainCommand& command, Perform&) {
+    segment = command;
+    doing = Doing::training;
+    work();
+  }
+
+  void carry_out(CloseEpochCommand& command, Perform&) {
+    train_feeds.front().close(self);
+    replica->run(command.hooks);
+    replica->end_train_epoch();
+    tell(self, setup.coordinator, answer());
+  }
+
+  void carry_out(EvaluateCommand& command, Perform&) {
+    evaluation = command;
+    replica->begin_evaluation(command.stage, command.is_sanity_check);
+    replica->run(command.before);
+    eval_loader = 0;
+    doing = Doing::evaluating;
+    open_eval_loader();
+    work();
+  }
+
+  void carry_out(SaveCommand& command, Perform& message) {
+    auto snapshot = std::make_shared<Checkpoint>(replica->snapshot(message.weights_only, message.monitor_states));
+    tell(self, setup.checkpointer, SaveSnapshot{std::move(snapshot), std::move(command.requests)});
+    tell(self, setup.coordinator, answer());
+  }
+
+  // --- Batches ---
+
+  void on_batch(BatchReady& batch) {
+    for (auto* feeds : {&train_feeds, &eval_feeds}) {
+      for (auto& feed : *feeds) {
+        if (!feed.expects(batch.ticket)) continue;
+        feed.push(std::move(batch));
+        return work();
+      }
+    }
+  }
+
+  void on_end_of_data(const EndOfData& end) {
+    for (auto* feeds : {&train_feeds, &eval_feeds}) {
+      for (auto& feed : *feeds) {
+        if (feed.expects(end.ticket)) feed.finish();
+      }
+    }
+    work();
+  }
+
+  // One batch, if there is one and a command that wants it.
+  void work() {
+    if (doing == Doing::training) train_once();
+    else if (doing == Doing::evaluating) evaluate_once();
+    const Feed* feed = doing == Doing::training     ? &train_feeds.front()
+                       : doing == Doing::evaluating ? &eval_feeds[eval_loader]
+                                                    : nullptr;
+    if (feed && (feed->has_batch() || feed->is_exhausted()) && !go_on_sent) {
+      go_on_sent = true;
+      tell(self, self, GoOn{});
+    }
+  }
+
+  void train_once() {
+    Feed& feed = train_feeds.front();
+    const Progress& at = replica->progress();
+    if (segment.until_batch >= 0 && at.batch_idx >= segment.until_batch) return end_segment(false);
+    if (segment.until_step >= 0 && at.global_step >= segment.until_step) return end_segment(false);
+    if (stops_here()) return end_segment(false);
+    if (feed.is_exhausted()) return end_segment(true);
+    if (!feed.has_batch()) return;
+    const bool shows = progress_due();
+    if (shows || !setup.listeners.empty()) replica->want_step_metrics();
+    BatchReady ready = feed.pop(self);
+    const AfterBatch after = replica->train_batch(std::move(ready.batch), ready.index, ready.last);
+    if (shows) show_training(false);
+    for (const auto& listener : setup.listeners) {
+      listener.offer(self, Publish{TrainBatchEnded{at, replica->callback_metrics()}});
+    }
+    const bool is_over = ready.last || after == AfterBatch::skip_rest_of_epoch;
+    if (is_over || (segment.until_batch >= 0 && at.batch_idx >= segment.until_batch) ||
+        (segment.until_step >= 0 && at.global_step >= segment.until_step) || stops_here()) {
+      end_segment(is_over);
+    }
+  }
+
+  bool stops_here() const {
+    return interrupt_asked || pause_asked || (stop_asked && may_stop(replica->options(), replica->progress()));
+  }
+
+  void end_segment(bool epoch_over) {
+    doing = Doing::nothing;
+    pause_asked = false;
+    replica->settle_step_metrics();
+    if (setup.shows_progress) show_training(epoch_over);
+    Done done = answer();
+    done.answer.epoch_over = epoch_over;
+    tell(self, setup.coordinator, std::move(done));
+  }
+
+  void open_eval_loader() {
+    if (eval_loader >= eval_feeds.size()) return;
+    const auto limits = [&](std::optional<int64_t> known) -> int64_t {
+      if (evaluation.limit < 0) return known.value_or(-1);
+      return known ? std::min(*known, evaluation.limit) : evaluation.limit;
+    };
+    eval_feeds[eval_loader].open(self, next_ticket++, replica->progress().epoch, 0,
+                                 limits(facts.eval_batches[eval_loader]));
+    eval_batches_done = 0;
+    eval_total = limits(facts.eval_batches[eval_loader]);
+    stage_began_eval = Clock::now();
+  }
+
+  void evaluate_once() {
+    if (interrupt_asked) return end_evaluation();
+    Feed& feed = eval_feeds[eval_loader];
+    if (feed.has_batch()) {
+      BatchReady ready = feed.pop(self);
+      replica->eval_batch(std::move(ready.batch), ready.index, static_cast<int64_t>(eval_loader));
+      eval_batches_done = ready.index + 1;
+      if (progress_due()) show_evaluation(false);
+      if (!ready.last) return;
+    } else if (!feed.is_exhausted()) {
+      return;
+    }
+    feed.close(self);
+    if (setup.shows_progress) show_evaluation(true);
+    if (++eval_loader < eval_feeds.size()) return open_eval_loader();
+    end_evaluation();
+  }
+
+  void end_evaluation() {
+    for (auto& feed : eval_feeds) feed.close(self);
+    doing = Doing::nothing;
+    replica->run(evaluation.after);
+    Done done;
+    done.answer.evaluation = replica->end_evaluation();
+    done.answer.progress = replica->progress();
+    done.answer.metrics = replica->callback_metrics();
+    tell(self, setup.coordinator, std::move(done));
+  }
+
+  // --- Progress ---
+
+  bool progress_due() {
+    if (!setup.shows_progress) return false;
+    const auto now = Clock::now();
+    if (now - last_progress < progress_interval) return false;
+    last_progress = now;
+    return true;
+  }
+
+  void show_training(bool is_final) {
+    const auto& options = replica->options();
+    ProgressState state;
+    state.activity = Activity::train;
+    state.epoch = replica->progress().epoch;
+    if (options.max_epochs.value_or(-1) >= 0) state.max_epochs = options.max_epochs;
+    state.batch = replica->progress().batch_idx;
+    state.total_batches = facts.train_batches;
+    show(std::move(state), stage_began, is_final);
+  }
+
+  void show_evaluation(bool is_final) {
+    ProgressState state;
+    state.activity = evaluation.is_sanity_check           ? Activity::sanity_check
+                     : evaluation.stage == Stage::test    ? Activity::test
+                     : evaluation.stage == Stage::predict ? Activity::predict
+                                                          : Activity::validate;
+    state.batch = eval_batches_done;
+    if (eval_total >= 0) state.total_batches = eval_total;
+    show(std::move(state), stage_began_eval, is_final);
+  }
+
+  void show(ProgressState state, Clock::time_point since, bool is_final) {
+    state.elapsed = std::chrono::duration<double>(Clock::now() - since).count();
+    if (state.elapsed > 0) state.batches_per_second = static_cast<double>(state.batch) / state.elapsed;
+    if (!replica->sanity_checking()) {
+      for (const auto& [name, value] : replica->shown_metrics()) state.metrics.emplace_back(name, value);
+    }
+    tell(self, setup.progress, ShowProgress{std::move(state), is_final});
+  }
+
+  // --- Beginning and end ---
+
+  Feed make_feed(const DataLoader& loader, Stage stage, std::size_t index) {
+    const auto& options = replica->options();
+    LoaderSetup loader_setup{loader};
+    loader_setup.seed = mix(*options.seed, static_cast<uint64_t>(stage), index);
+    loader_setup.loader_idx = static_cast<int64_t>(index);
+    loader_setup.allow_shuffle = options.overfit_batches.is_none();
+    loader_setup.stage = std::string(to_string(stage));
+    return Feed(spawn_loader(self->system(), std::move(loader_setup)), loader.options().prefetch);
+  }
+
+  Done answer() {
+    Done done;
+    done.answer.progress = replica->progress();
+    done.answer.metrics = replica->callback_metrics();
+    return done;
+  }
+
+  void stop_segment(const StopSegment& stop) {
+    pause_asked = pause_asked || stop.pause;
+    stop_asked = stop_asked || !stop.pause;
+    interrupt_asked = interrupt_asked || stop.interrupt;
+    work();
+  }
+
+  void fail(const std::string& message) {
+    Failure failure = replica ? replica->position() : Failure{};
+    failure.message = message;
+    fail(std::move(failure));
+  }
+
+  void fail(Failure failure) {
+    doing = Doing::ended;
+    for (auto* feeds : {&train_feeds, &eval_feeds}) {
+      for (auto& feed : *feeds) feed.close(self);
+    }
+    tell(self, setup.coordinator, Failed{std::move(failure)});
+  }
+
+  void end(const EndWorker& message) {
+    doing = Doing::ended;
+    for (auto* feeds : {&train_feeds, &eval_feeds}) {
+      for (auto& feed : *feeds) feed.quit(self);
+    }
+    WorkerEnded ended;
+    if (replica) {
+      torch::GradMode::set_enabled(true);
+      ended.teardown_error = finish_replica(message);
+      ended.predictions = replica->take_predictions();
+      if (replica->module() && !message.failure) replica->module()->add_to_queue(ended.queue);
+      ended.module = replica->release();
+      if (ended.module) ended.module->to(torch::kCPU);
+      replica.reset();
+    }
+    tell(self, setup.coordinator, std::move(ended));
+    self->quit();
+  }
+
+  std::string finish_replica(const EndWorker& message) {
+    try {
+      if (message.failure) replica->report(*message.failure);
+    } catch (const std::exception& error) {
+      replica->tear_down_quietly();
+      return std::string("on_exception: ") + error.what();
+    }
+    return replica->tear_down_quietly();
+  }
+
+  int64_t eval_batches_done = 0;
+  int64_t eval_total = -1;
+  Clock::time_point stage_began_eval{};
+};
+
+// Runs `action`; what it throws becomes the worker's failure.
+template <class Action>
+void guarded(Self* self, Action action) {
+  WorkerState& state = self->state;
+  if (state.doing == WorkerState::Doing::ended) return;
+  try {
+    action(state);
+  } catch (const c10::Error& error) {
+    state.fail(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    state.fail(error.what());
+  } catch (...) {
+    state.fail("something was thrown that is no std::exception");
+  }
+}
+
+caf::behavior worker(Self* self, const std::shared_ptr<WorkerSetup>& setup) {
+  self->state.setup = std::move(*setup);
+  return {
+      [self](Perform& message) { guarded(self, [&](WorkerState& state) { state.perform(message); }); },
+      [self](BatchReady& batch) { guarded(self, [&](WorkerState& state) { state.on_batch(batch); }); },
+      [self](GoOn) {
+        self->state.go_on_sent = false;
+        guarded(self, [](WorkerState& state) { state.work(); });
+      },
+      [self](const EndOfData& end) { guarded(self, [&](WorkerState& state) { state.on_end_of_data(end); }); },
+      [self](LoaderFailed& failed) {
+        guarded(self, [&](WorkerState& state) { state.fail(std::move(failed.failure)); });
+      },
+      [self](const StopSegment& stop) { guarded(self, [&](WorkerState& state) { state.stop_segment(stop); }); },
+      [self](const EndWorker& message) { self->state.end(message); },
+  };
+}
+
+}  // namespace
+
+ActorRef spawn_worker(caf::actor_system& system, WorkerSetup setup) {
+  return spawn_threaded(system, worker, std::make_shared<WorkerSetup>(std::move(setup)));
+}
+
+}  // namespace troupe::cast

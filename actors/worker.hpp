@@ -1,0 +1,34 @@
+// The worker: one a device, on a thread of its own. It owns a replica of the model and its data loaders, and carries out
+// one command of the coordinator's at a time.
+//
+// receives  Perform, StopSegment, EndWorker            from the coordinator
+//           BatchReady, EndOfData, LoaderFailed        from its loaders, under a credit window (P2)
+//           GoOn                                       from itself
+// sends     Done, StopAsked, Failed, WorkerEnded       to the coordinator
+//           OpenLoader, Credit, CloseLoader            to its loaders
+//           WriteRecord, SaveSnapshot, ShowProgress, PrintLine, events
+//
+// It handles one batch a message, so that an urgent StopSegment comes through between any two of them.
+#pragma once
+
+#include "troupe/actors/caf.hpp"
+#include "troupe/actors/outlet.hpp"
+#include "troupe/runtime/replica/replica.hpp"
+
+#include <vector>
+
+namespace troupe::cast {
+
+struct WorkerSetup {
+  ReplicaSetup replica;
+  ActorRef coordinator;
+  Outlet logger;
+  ActorRef checkpointer;
+  ActorRef progress;
+  bool shows_progress = false;
+  std::vector<Outlet> listeners;  ///< of events
+};
+
+ActorRef spawn_worker(caf::actor_system& system, WorkerSetup setup);
+
+}  // namespace troupe::cast

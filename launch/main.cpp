@@ -1,0 +1,86 @@
+#include "troupe/launch/main.hpp"
+
+#include "troupe/launch/config_file.hpp"
+#include "troupe/modules/number_text.hpp"
+
+#include <filesystem>
+#include <iostream>
+
+namespace troupe::main_detail {
+
+namespace {
+
+constexpr int failed = 1, misused = 2, interrupted = 130;
+
+void print_metrics(const std::vector<MetricMap>& loaders) {
+  for (const auto& metrics : loaders) {
+    for (const auto& [name, value] : metrics) std::cout << name << ' ' << value << '\n';
+  }
+}
+
+void print_predictions(const EpochOutputs& outputs) {
+  for (const auto& loader : outputs.by_loader()) {
+    for (const auto& output : loader) {
+      for (const auto& [name, tensor] : output.items()) std::cout << name << ' ' << tensor.sizes() << '\n' << tensor << '\n';
+    }
+  }
+}
+
+void carry_out(const Invocation& invocation, Trainer& trainer, const ModuleSource& source, RunArguments arguments) {
+  arguments.ckpt_path = invocation.ckpt_path;
+  switch (invocation.stage) {
+    case Stage::fit: trainer.run_source(Stage::fit, source, arguments); break;
+    case Stage::validate:
+    case Stage::test: print_metrics(trainer.run_source(invocation.stage, source, arguments).evaluation); break;
+    case Stage::predict: print_predictions(trainer.run_source(Stage::predict, source, arguments).predictions); break;
+  }
+}
+
+void say_where(const Trainer& trainer) {
+  if (trainer.run_dir().empty()) return;
+  std::cerr << "run: " << trainer.run_dir().string() << '\n';
+  if (!trainer.best_model_path().empty()) std::cerr << "best checkpoint: " << trainer.best_model_path().string() << '\n';
+}
+
+}  // namespace
+
+int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> groups,
+        const std::function<ModuleSource()>& source, const std::function<std::shared_ptr<DataModule>()>& data) {
+  const std::string name =
+      !options.name.empty() ? options.name : argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "program";
+  try {
+    std::vector<OptionGroup> all{option_group("trainer", options.trainer)};
+    all.insert(all.end(), groups.begin(), groups.end());
+    const CommandLine command_line(name, std::move(all));
+    const Invocation invocation = command_line.parse(argc, argv);
+    if (invocation.help) {
+      std::cout << command_line.help();
+      return 0;
+    }
+    if (invocation.print_config) {
+      std::cout << to_toml(command_line.groups(), invocation.ckpt_path);
+      return 0;
+    }
+    for (const auto& group : groups) (void)to_json_object(group.options, group.name);  // NaN and the like
+    Trainer trainer(options.trainer);
+    for (auto& group : groups) trainer.add_options(group);
+    if (options.prepare) options.prepare(trainer);
+    try {
+      carry_out(invocation, trainer, source(), RunArguments{.datamodule = data()});
+    } catch (...) {
+      say_where(trainer);
+      throw;
+    }
+    std::cout.flush();
+    say_where(trainer);
+    return trainer.was_interrupted() ? interrupted : 0;
+  } catch (const UsageError& error) {
+    std::cerr << name << ": " << error.what() << '\n';
+    return misused;
+  } catch (const std::exception& error) {
+    std::cerr << name << ": " << error.what() << '\n';
+    return failed;
+  }
+}
+
+}  // namespace troupe::main_detail

@@ -1,0 +1,75 @@
+#include "troupe/launch/run_dir.hpp"
+
+#include "troupe/modules/failure.hpp"
+
+#include <cctype>
+#include <charconv>
+#include <cstdlib>
+#include <memory>
+#include <system_error>
+
+#include <cxxabi.h>
+#include <unistd.h>
+
+namespace troupe {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void refuse(const fs::path& path, const std::error_code& error) {
+  throw UsageError("cannot write the run's folder " + path.string() + ": " + error.message() +
+                   "; choose another with --trainer.default_root_dir");
+}
+
+int first_free_version(const fs::path& parent) {
+  int next = 0;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(parent, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("version_")) continue;
+    int number = 0;
+    const auto [end, failed] = std::from_chars(name.data() + 8, name.data() + name.size(), number);
+    if (failed == std::errc() && end == name.data() + name.size() && number < 1'000'000'000) {
+      next = std::max(next, number + 1);
+    }
+  }
+  return next;
+}
+
+}  // namespace
+
+fs::path create_run_dir(const fs::path& root, const std::string& name) {
+  const fs::path parent = fs::absolute(root) / name;
+  std::error_code error;
+  fs::create_directories(parent, error);
+  if (error) refuse(parent, error);
+  for (int version = first_free_version(parent);; ++version) {
+    const fs::path path = parent / ("version_" + std::to_string(version));
+    const bool created = fs::create_directory(path, error);
+    if (error) refuse(path, error);
+    if (!created) continue;  // another process was faster
+    if (access(path.c_str(), W_OK) != 0) refuse(path, std::error_code(errno, std::generic_category()));
+    return path;
+  }
+}
+
+std::string snake_case_class_name(const std::string& mangled) {
+  int status = 0;
+  const std::unique_ptr<char, void (*)(void*)> demangled(
+      abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, &status), std::free);
+  std::string name = status == 0 ? demangled.get() : mangled;
+  name = name.substr(0, name.find('<'));
+  if (const auto at = name.rfind("::"); at != std::string::npos) name = name.substr(at + 2);
+  std::string out;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    const auto c = static_cast<unsigned char>(name[i]);
+    const bool follows_lower = i > 0 && std::islower(static_cast<unsigned char>(name[i - 1]));
+    const bool begins_word = i > 0 && i + 1 < name.size() && std::islower(static_cast<unsigned char>(name[i + 1]));
+    if (std::isupper(c) && i > 0 && (follows_lower || begins_word) && out.back() != '_') out += '_';
+    out += std::isalnum(c) ? static_cast<char>(std::tolower(c)) : '_';
+  }
+  return out.empty() ? "run" : out;
+}
+
+}  // namespace troupe

@@ -1,0 +1,24 @@
+// Ctrl-C for the time of a run.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+namespace troupe {
+
+/// While it lives, SIGINT and SIGTERM call `on_signal` once, on a thread of its own; the second one has its usual effect
+/// again. The handlers from before come back at the end. One at a time in a process; a second one, and one where the
+/// program ignores the signal, leave things as they are.
+class SignalWatch {
+ public:
+  explicit SignalWatch(std::function<void(int signal)> on_signal);
+  ~SignalWatch();
+  SignalWatch(const SignalWatch&) = delete;
+  SignalWatch& operator=(const SignalWatch&) = delete;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace troupe

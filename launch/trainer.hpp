@@ -1,0 +1,160 @@
+// The way in: a Trainer runs a module through the cast, in this process.
+//
+//     Trainer trainer({.max_epochs = 3});
+//     auto model = trainer.fit<Digits>({.lr = 1e-3}, train_loader, val_loader);    // built on its worker's thread
+//     trainer.test(test_loader);                                                   // the best weights of that fit
+//
+// A call blocks until the stage is over, and throws RunError (user code or the run failed: where and why) or UsageError
+// (options or arguments that cannot be). After a failure `module()` still has the model. Ctrl-C ends at the next batch
+// boundary: fit returns with the model kept and a checkpoint written, and was_interrupted() is true; a second Ctrl-C
+// ends the process.
+//
+// Used from one thread, request_stop excepted. One stage at a time in a process.
+#pragma once
+
+#include "troupe/actors/callback_actor.hpp"
+#include "troupe/actors/coordinator.hpp"
+#include "troupe/launch/option_group.hpp"
+#include "troupe/modules/module.hpp"
+#include "troupe/modules/trainer_options.hpp"
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <typeinfo>
+#include <vector>
+
+namespace troupe {
+
+/// What a stage may be given besides loaders.
+struct RunArguments {
+  std::shared_ptr<DataModule> datamodule = nullptr;
+  /// fit: the checkpoint to go on from. Other stages: the weights to use.
+  /// "last": the newest valid one below default_root_dir; "best": the best one of the newest run there; else a path.
+  std::optional<std::string> ckpt_path = std::nullopt;
+};
+
+/// A module to run, without its type.
+struct ModuleSource {
+  std::function<std::shared_ptr<Module>()> make;
+  HookSet overridden;
+  std::string class_name;
+  std::shared_ptr<void> options;                ///< keeps what `groups` refers to
+  std::vector<OptionGroup> groups;              ///< for the run's config.toml
+};
+
+class Trainer {
+ public:
+  /// Throws UsageError for options that cannot be.
+  explicit Trainer(TrainerOptions options = {});
+  ~Trainer();
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+
+  /// Builds an M from its options on the worker and trains it.
+  template <std::derived_from<Module> M>
+    requires requires { typename M::Options; }
+  std::shared_ptr<M> fit(const typename M::Options& options, DataLoaders train = {}, DataLoaders val = {},
+                         RunArguments arguments = {}) {
+    return fit<M>(source<M>(options), std::move(train), std::move(val), std::move(arguments));
+  }
+  /// Trains a module that is there already; the worker owns it meanwhile.
+  template <std::derived_from<Module> M>
+  std::shared_ptr<M> fit(std::shared_ptr<M> module, DataLoaders train = {}, DataLoaders val = {},
+                         RunArguments arguments = {}) {
+    return fit<M>(source(std::move(module)), std::move(train), std::move(val), std::move(arguments));
+  }
+
+  /// Metrics of each loader. Without a module: that of the last fit, with the weights of its best checkpoint (or its
+  /// last weights where nothing was saved).
+  std::vector<MetricMap> validate(DataLoaders loaders = {}, RunArguments arguments = {});
+  std::vector<MetricMap> test(DataLoaders loaders = {}, RunArguments arguments = {});
+  /// The outputs of predict_step, a list for each loader.
+  EpochOutputs predict(DataLoaders loaders = {}, RunArguments arguments = {});
+
+  template <std::derived_from<Module> M>
+  std::vector<MetricMap> validate(std::shared_ptr<M> module, DataLoaders loaders = {}, RunArguments arguments = {}) {
+    return evaluate(Stage::validate, source(std::move(module)), std::move(loaders), std::move(arguments)).evaluation;
+  }
+  template <std::derived_from<Module> M>
+  std::vector<MetricMap> test(std::shared_ptr<M> module, DataLoaders loaders = {}, RunArguments arguments = {}) {
+    return evaluate(Stage::test, source(std::move(module)), std::move(loaders), std::move(arguments)).evaluation;
+  }
+  template <std::derived_from<Module> M>
+  EpochOutputs predict(std::shared_ptr<M> module, DataLoaders loaders = {}, RunArguments arguments = {}) {
+    return evaluate(Stage::predict, source(std::move(module)), std::move(loaders), std::move(arguments)).predictions;
+  }
+
+  /// A stage of a module without a static type, with the loaders of the module or the data module.
+  const cast::RunResult& run_source(Stage stage, ModuleSource source, RunArguments arguments) {
+    run(stage, std::move(source), {}, {}, std::move(arguments));
+    return result_;
+  }
+
+  /// An actor of the user's for all stages from now on; see actors/callback_actor.hpp. Throws UsageError for a name
+  /// that is taken and for a capacity below 1.
+  void add_actor(std::string name, ActorBehavior behavior, ActorOptions options = {});
+  /// Options to write into the run's config.toml besides the Trainer's and the module's. The object behind them must
+  /// outlive the Trainer.
+  void add_options(OptionGroup group) { extra_groups_.push_back(std::move(group)); }
+
+  /// Ends the running stage at the next batch boundary; from any thread. Does nothing when no stage runs.
+  void request_stop(std::string reason);
+
+  const TrainerOptions& options() const { return options_; }
+  /// Of the latest stage.
+  const MetricMap& callback_metrics() const { return result_.metrics; }
+  int64_t global_step() const { return result_.progress.global_step; }
+  int64_t current_epoch() const { return result_.progress.epoch; }
+  const std::string& stop_reason() const { return result_.stop_reason; }
+  bool was_interrupted() const { return result_.was_interrupted; }
+  const std::shared_ptr<Module>& module() const { return module_; }
+  /// Events that callback actors missed, by the actor's name.
+  const std::vector<std::pair<std::string, int64_t>>& dropped_events() const { return result_.dropped; }
+  /// <default_root_dir>/<name>/version_N; empty before the first stage and where nothing is written.
+  const std::filesystem::path& run_dir() const { return run_dir_; }
+  /// The best checkpoint of the last fit; empty when there is none.
+  std::filesystem::path best_model_path() const;
+
+ private:
+  template <class M>
+  static ModuleSource source(const typename M::Options& options) {
+    auto kept = std::make_shared<typename M::Options>(options);
+    check_options(*kept, "model");
+    ModuleSource out{[kept]() -> std::shared_ptr<Module> { return std::make_shared<M>(*kept); }, module_hooks<M>(),
+                     typeid(M).name(), kept, {}};
+    out.groups.push_back(option_group("model", *kept));
+    return out;
+  }
+  template <class M>
+  static ModuleSource source(std::shared_ptr<M> module) {
+    return {[module]() -> std::shared_ptr<Module> { return module; }, module_hooks<M>(), typeid(M).name(), nullptr, {}};
+  }
+  template <class M>
+  std::shared_ptr<M> fit(ModuleSource source, DataLoaders train, DataLoaders val, RunArguments arguments) {
+    run(Stage::fit, std::move(source), std::move(train), std::move(val), std::move(arguments));
+    return std::static_pointer_cast<M>(module_);
+  }
+  cast::RunResult evaluate(Stage stage, ModuleSource source, DataLoaders loaders, RunArguments arguments);
+  cast::RunResult evaluate_fitted(Stage stage, DataLoaders loaders, RunArguments arguments);
+  void run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments);
+
+  cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
+  void add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const;
+  void make_run_dir(const ModuleSource& source);
+
+  struct System;
+
+  TrainerOptions given_;    // as given: what is run again from config.toml
+  TrainerOptions options_;  // resolved
+  std::vector<OptionGroup> extra_groups_;
+  std::vector<CallbackActor> actors_;
+  std::filesystem::path run_dir_;
+  std::unique_ptr<System> system_;
+  cast::RunResult result_;
+  ModuleSource fitted_;
+  std::shared_ptr<Module> module_;
+};
+
+}  // namespace troupe

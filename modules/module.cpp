@@ -1,0 +1,180 @@
+#include "troupe/modules/module.hpp"
+
+#include <torch/torch.h>
+
+#include <iostream>
+
+namespace troupe {
+
+namespace {
+
+[[noreturn]] void throw_not_overridden(const char* step, const char* signature) {
+  throw UsageError(std::string(step) + " is not overridden: declare `" + signature + " override` in the module");
+}
+
+// All gradients of an optimizer, those that are there.
+std::vector<torch::Tensor> gradients_of(torch::optim::Optimizer& optimizer) {
+  std::vector<torch::Tensor> gradients;
+  for (const auto& group : optimizer.param_groups()) {
+    for (const auto& parameter : group.params()) {
+      if (parameter.grad().defined()) gradients.push_back(parameter.mutable_grad());
+    }
+  }
+  return gradients;
+}
+
+}  // namespace
+
+torch::Tensor Module::forward(torch::Tensor x) {
+  (void)x;
+  throw_not_overridden("forward", "torch::Tensor forward(torch::Tensor x)");
+}
+
+StepOutput Module::training_step(const Batch&, int64_t) {
+  throw_not_overridden("training_step", "StepOutput training_step(const Batch& batch, int64_t batch_idx)");
+}
+StepOutput Module::training_step(const Batch& part, int64_t batch_idx, const StepOutput&) {
+  return training_step(part, batch_idx);
+}
+StepOutput Module::validation_step(const Batch&, int64_t) {
+  throw_not_overridden("validation_step", "StepOutput validation_step(const Batch& batch, int64_t batch_idx)");
+}
+StepOutput Module::validation_step(const Batch& batch, int64_t batch_idx, int64_t) {
+  return validation_step(batch, batch_idx);
+}
+StepOutput Module::test_step(const Batch&, int64_t) {
+  throw_not_overridden("test_step", "StepOutput test_step(const Batch& batch, int64_t batch_idx)");
+}
+StepOutput Module::test_step(const Batch& batch, int64_t batch_idx, int64_t) { return test_step(batch, batch_idx); }
+StepOutput Module::predict_step(const Batch& batch, int64_t) { return {{"prediction", forward(batch[0])}}; }
+StepOutput Module::predict_step(const Batch& batch, int64_t batch_idx, int64_t) {
+  return predict_step(batch, batch_idx);
+}
+
+Batch Module::on_before_batch_transfer(Batch batch, int64_t) { return batch; }
+Batch Module::transfer_batch_to_device(Batch batch, torch::Device device, int64_t) {
+  return batch.to(device, /*non_blocking=*/true);
+}
+Batch Module::on_after_batch_transfer(Batch batch, int64_t) { return batch; }
+
+EpochControl Module::on_train_batch_start(const Batch&, int64_t) { return EpochControl::proceed; }
+void Module::on_train_batch_end(const StepOutput&, const Batch&, int64_t) {}
+
+void Module::optimizer_zero_grad(int64_t, int64_t, torch::optim::Optimizer& optimizer, int64_t) {
+  optimizer.zero_grad(/*set_to_none=*/true);
+}
+void Module::backward(const torch::Tensor& loss, torch::optim::Optimizer&, int64_t) { loss.backward(); }
+void Module::on_before_optimizer_step(torch::optim::Optimizer&, int64_t) {}
+void Module::configure_gradient_clipping(torch::optim::Optimizer& optimizer, int64_t,
+                                         std::optional<double> gradient_clip_val,
+                                         const std::string& gradient_clip_algorithm) {
+  clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm);
+}
+void Module::optimizer_step(int64_t, int64_t, torch::optim::Optimizer& optimizer, int64_t,
+                            const OptimizerClosure& closure) {
+  optimizer.step(closure);
+}
+
+void Module::on_validation_batch_start(const Batch&, int64_t, int64_t) {}
+void Module::on_validation_batch_end(const StepOutput&, const Batch&, int64_t, int64_t) {}
+void Module::on_test_batch_start(const Batch&, int64_t, int64_t) {}
+void Module::on_test_batch_end(const StepOutput&, const Batch&, int64_t, int64_t) {}
+void Module::on_predict_batch_start(const Batch&, int64_t, int64_t) {}
+void Module::on_predict_batch_end(const StepOutput&, const Batch&, int64_t, int64_t) {}
+
+std::vector<Batch> Module::tbptt_split_batch(const Batch& batch, int64_t split_size) {
+  int64_t length = -1;
+  for (const auto& tensor : batch.tensors()) {
+    if (tensor.dim() < 2) continue;
+    if (length >= 0 && tensor.size(1) != length) {
+      throw UsageError("tbptt_split_batch: dimension 1 is time and must agree, but one tensor has " +
+                       std::to_string(length) + " steps and another " + std::to_string(tensor.size(1)));
+    }
+    length = tensor.size(1);
+  }
+  if (length < 0) throw UsageError("tbptt_split_batch: no tensor of the batch has a dimension 1 to cut along");
+  std::vector<Batch> parts;
+  for (int64_t start = 0; start < length; start += split_size) {
+    Batch part = batch;
+    for (auto& tensor : part.tensors()) {
+      if (tensor.dim() >= 2) tensor = tensor.slice(1, start, std::min(start + split_size, length));
+    }
+    parts.push_back(std::move(part));
+  }
+  return parts;
+}
+
+void Module::log(std::string_view name, const torch::Tensor& value, const LogOptions& options) {
+  if (run_) run_->log(name, value, options);
+}
+void Module::log(std::string_view name, double value, const LogOptions& options) {
+  if (run_) run_->log(name, value, options);
+}
+void Module::log_dict(const std::vector<std::pair<std::string, torch::Tensor>>& values, const LogOptions& options) {
+  for (const auto& [name, value] : values) log(name, value, options);
+}
+
+void Module::print(const std::string& line) const {
+  if (run_) {
+    run_->print(line);
+  } else {
+    std::cout << line << '\n';
+  }
+}
+
+RunContext& Module::trainer() const {
+  if (!run_) throw UsageError("trainer() was called outside of a run: the module is attached to one in its hooks");
+  return *run_;
+}
+
+torch::Device Module::device() const {
+  if (run_) return run_->device();
+  const auto all = parameters();
+  return all.empty() ? torch::Device(torch::kCPU) : all.front().device();
+}
+
+void Module::clip_gradients(torch::optim::Optimizer& optimizer, std::optional<double> gradient_clip_val,
+                            const std::string& gradient_clip_algorithm) {
+  if (gradient_clip_val.value_or(0) == 0) return;
+  torch::NoGradGuard no_grad;
+  auto gradients = gradients_of(optimizer);
+  if (gradients.empty()) return;
+  if (gradient_clip_algorithm == "value") {
+    at::_foreach_clamp_min_(gradients, -*gradient_clip_val);
+    at::_foreach_clamp_max_(gradients, *gradient_clip_val);
+    return;
+  }
+  // As torch.nn.utils.clip_grad_norm_, without reading the norm back to the host.
+  const auto norm = torch::linalg_vector_norm(torch::stack(at::_foreach_norm(gradients, 2)), 2);
+  at::_foreach_mul_(gradients, torch::clamp_max(*gradient_clip_val / (norm + 1e-6), 1.0));
+}
+
+void Module::freeze() {
+  for (auto& parameter : parameters()) parameter.set_requires_grad(false);
+  eval();
+}
+
+void Module::unfreeze() {
+  for (auto& parameter : parameters()) parameter.set_requires_grad(true);
+  train();
+}
+
+void Module::enter_eval_mode() {
+  modes_.clear();
+  for (const auto& module : modules(/*include_self=*/false)) modes_.emplace_back(module.get(), module->is_training());
+  modes_.emplace_back(this, is_training());
+  eval();
+}
+
+void Module::leave_eval_mode() {
+  // train() recurses, so parents must not come after their children.
+  if (modes_.empty()) return train();
+  train(modes_.back().second);
+  modes_.pop_back();
+  for (const auto& [module, mode] : modes_) {
+    if (module->is_training() != mode) module->train(mode);
+  }
+  modes_.clear();
+}
+
+}  // namespace troupe

@@ -1,0 +1,276 @@
+// What a user writes: the model, its steps, its optimizers, and any of the hooks.
+//
+//     struct DigitsOptions { double lr = 1e-3; };
+//     TROUPE_OPTIONS(DigitsOptions, (lr, "learning rate"))
+//
+//     class Digits : public troupe::ModuleWith<DigitsOptions> {
+//      public:
+//       explicit Digits(DigitsOptions options) : ModuleWith(options) {
+//         net_ = register_module("net", torch::nn::Linear(784, 10));
+//       }
+//       torch::Tensor forward(torch::Tensor x) override { return net_(x.flatten(1)); }
+//       StepOutput training_step(const Batch& batch, int64_t) override {
+//         auto [x, y] = batch.get<2>();
+//         auto loss = torch::nn::functional::cross_entropy(forward(x), y);
+//         log("train_loss", loss);
+//         return loss;
+//       }
+//       Optimizers configure_optimizers() override { return optim::adam(parameters(), {.lr = options().lr}); }
+//
+//      private:
+//       torch::nn::Linear net_{nullptr};
+//     };
+//
+// All steps and hooks run on the thread of the worker that owns the module, except where one says otherwise. A hook
+// that is not overridden is never called (which ones are is known from the static type, see modules/hooks.hpp), and
+// its default does nothing unless its comment says what. The order is in runtime/hook_order.hpp. What a hook throws
+// ends the run with a RunError that names the hook.
+//
+// Names follow Lightning's module guide (https://lightning.ai/docs/pytorch/stable/common/lightning_module.html).
+#pragma once
+
+#include "troupe/modules/batch.hpp"
+#include "troupe/modules/data_module.hpp"
+#include "troupe/modules/hooks.hpp"
+#include "troupe/modules/log_options.hpp"
+#include "troupe/modules/optimizers.hpp"
+#include "troupe/modules/options.hpp"
+#include "troupe/modules/result_queue.hpp"
+#include "troupe/modules/run_context.hpp"
+#include "troupe/modules/stage.hpp"
+#include "troupe/modules/step_output.hpp"
+
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace troupe {
+
+/// What on_train_batch_start wants: train on this batch, or skip it and the rest of the epoch (Lightning's -1).
+enum class EpochControl { proceed, skip_rest_of_epoch };
+
+/// Runs training_step and backward again and returns the loss; the first call in an optimizer step returns the loss
+/// that is there already. Optimizers such as LBFGS call it several times.
+using OptimizerClosure = std::function<torch::Tensor()>;
+
+class Module : public torch::nn::Module {
+ public:
+  // --- The model -----------------------------------------------------------------------------------------------
+
+  /// The prediction of the model, for inference and for the steps. Throws UsageError unless overridden.
+  virtual torch::Tensor forward(torch::Tensor x);
+  torch::Tensor operator()(torch::Tensor x) { return forward(std::move(x)); }
+
+  /// The loss of one batch: a scalar, a dictionary with "loss", or nothing to skip the batch.
+  virtual StepOutput training_step(const Batch& batch, int64_t batch_idx);
+  /// The same for one part of a batch, where truncated_bptt_steps is above 0: `hiddens` holds what the part before
+  /// returned under names that begin with "hidden", detached; it is empty for the first part.
+  virtual StepOutput training_step(const Batch& part, int64_t batch_idx, const StepOutput& hiddens);
+  /// One batch of validation, in eval mode and without gradients. Override the longer one for several data loaders.
+  virtual StepOutput validation_step(const Batch& batch, int64_t batch_idx);
+  virtual StepOutput validation_step(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
+  /// One batch of a test; as validation_step.
+  virtual StepOutput test_step(const Batch& batch, int64_t batch_idx);
+  virtual StepOutput test_step(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
+  /// The prediction for one batch; Trainer::predict returns it. Default: forward(batch[0]) under "prediction".
+  virtual StepOutput predict_step(const Batch& batch, int64_t batch_idx);
+  virtual StepOutput predict_step(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
+
+  /// The optimizer to train with. None, the default: nothing is trained, with a warning.
+  virtual Optimizers configure_optimizers() { return {}; }
+  /// Callbacks of the module's own, added behind those of the Trainer. One of a type that the Trainer has too takes its
+  /// place.
+  virtual std::vector<std::shared_ptr<Callback>> configure_callbacks() { return {}; }
+
+  // --- Data ----------------------------------------------------------------------------------------------------
+
+  /// Downloads or converts data; on global rank zero only, before everything else. Keep no state here.
+  virtual void prepare_data() {}
+  /// Loads and splits data, builds layers that depend on it; on every rank, before the loaders and optimizers are made.
+  virtual void setup(Stage stage) { (void)stage; }
+  /// After the stage, also when it failed.
+  virtual void teardown(Stage stage) { (void)stage; }
+  /// Loaders of the stages, asked after setup. Loaders given to the Trainer win over a DataModule's, and these over
+  /// the module's.
+  virtual DataLoaders train_dataloader() { return {}; }
+  virtual DataLoaders val_dataloader() { return {}; }
+  virtual DataLoaders test_dataloader() { return {}; }
+  virtual DataLoaders predict_dataloader() { return {}; }
+  /// Changes a batch before it is moved to the device, moves it, changes it there. Default: move all tensors.
+  virtual Batch on_before_batch_transfer(Batch batch, int64_t dataloader_idx);
+  virtual Batch transfer_batch_to_device(Batch batch, torch::Device device, int64_t dataloader_idx);
+  virtual Batch on_after_batch_transfer(Batch batch, int64_t dataloader_idx);
+
+  // --- Fit -----------------------------------------------------------------------------------------------------
+
+  /// At the very beginning and end of fit; teardown follows.
+  virtual void on_fit_start() {}
+  virtual void on_fit_end() {}
+  /// After configure_optimizers, before the sanity check.
+  virtual void on_pretrain_routine_start() {}
+  virtual void on_pretrain_routine_end() {}
+  /// After the sanity check, and after the last epoch.
+  virtual void on_train_start() {}
+  virtual void on_train_end() {}
+  /// Around every epoch: of training, and of validation and test.
+  virtual void on_epoch_start() {}
+  virtual void on_epoch_end() {}
+  virtual void on_train_epoch_start() {}
+  /// The outputs of training_step in batch order, detached. They are kept only where this is overridden.
+  virtual void training_epoch_end(const EpochOutputs& outputs) { (void)outputs; }
+  virtual void on_train_epoch_end() {}
+
+  /// Before anything is done with a training batch, which is still on the host.
+  virtual EpochControl on_train_batch_start(const Batch& batch, int64_t batch_idx);
+  /// After the optimizer's step; `output` is training_step's, detached.
+  virtual void on_train_batch_end(const StepOutput& output, const Batch& batch, int64_t batch_idx);
+
+  /// Before gradients are zeroed, on the first batch of an accumulation window.
+  virtual void on_before_zero_grad(torch::optim::Optimizer& optimizer) { (void)optimizer; }
+  /// Zeroes gradients. Default: sets them to none.
+  virtual void optimizer_zero_grad(int64_t epoch, int64_t batch_idx, torch::optim::Optimizer& optimizer,
+                                   int64_t optimizer_idx);
+  virtual void on_before_backward(const torch::Tensor& loss) { (void)loss; }
+  /// Computes gradients. Default: loss.backward(). With accumulation the loss is already divided by the window's
+  /// length.
+  virtual void backward(const torch::Tensor& loss, torch::optim::Optimizer& optimizer, int64_t optimizer_idx);
+  /// Gradients are there, not yet clipped.
+  virtual void on_after_backward() {}
+  /// On the last batch of an accumulation window, before gradients are clipped and applied.
+  virtual void on_before_optimizer_step(torch::optim::Optimizer& optimizer, int64_t optimizer_idx);
+  /// Clips gradients. Default: clip_gradients with what the Trainer's options say.
+  virtual void configure_gradient_clipping(torch::optim::Optimizer& optimizer, int64_t optimizer_idx,
+                                           std::optional<double> gradient_clip_val,
+                                           const std::string& gradient_clip_algorithm);
+  /// Applies gradients. Default: optimizer.step(closure).
+  virtual void optimizer_step(int64_t epoch, int64_t batch_idx, torch::optim::Optimizer& optimizer,
+                              int64_t optimizer_idx, const OptimizerClosure& closure);
+
+  // --- Evaluation ------------------------------------------------------------------------------------------------
+
+  /// Default: eval mode for every submodule, and back to the mode that each had.
+  virtual void on_validation_model_eval() { enter_eval_mode(); }
+  virtual void on_validation_model_train() { leave_eval_mode(); }
+  virtual void on_validation_start() {}
+  virtual void on_validation_end() {}
+  virtual void on_validation_epoch_start() {}
+  /// The outputs of validation_step in batch order, a list for each data loader. Kept only where this is overridden.
+  virtual void validation_epoch_end(const EpochOutputs& outputs) { (void)outputs; }
+  virtual void on_validation_epoch_end() {}
+  virtual void on_validation_batch_start(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
+  virtual void on_validation_batch_end(const StepOutput& output, const Batch& batch, int64_t batch_idx,
+                                       int64_t dataloader_idx);
+
+  /// As their counterparts of validation.
+  virtual void on_test_model_eval() { enter_eval_mode(); }
+  virtual void on_test_model_train() { leave_eval_mode(); }
+  virtual void on_test_start() {}
+  virtual void on_test_end() {}
+  virtual void on_test_epoch_start() {}
+  virtual void test_epoch_end(const EpochOutputs& outputs) { (void)outputs; }
+  virtual void on_test_epoch_end() {}
+  virtual void on_test_batch_start(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
+  virtual void on_test_batch_end(const StepOutput& output, const Batch& batch, int64_t batch_idx,
+                                 int64_t dataloader_idx);
+
+  virtual void on_predict_model_eval() { enter_eval_mode(); }
+  virtual void on_predict_start() {}
+  virtual void on_predict_end() {}
+  virtual void on_predict_epoch_start() {}
+  virtual void on_predict_epoch_end() {}
+  virtual void on_predict_batch_start(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
+  virtual void on_predict_batch_end(const StepOutput& output, const Batch& batch, int64_t batch_idx,
+                                    int64_t dataloader_idx);
+
+  // --- Around the run ----------------------------------------------------------------------------------------------
+
+  /// The module is on its device and no optimizer exists yet: the place to tie weights.
+  virtual void on_post_move_to_device() {}
+  /// Adds to the metadata of a checkpoint that is being written: `checkpoint["my_key"] = ...`.
+  virtual void on_save_checkpoint(nlohmann::json& checkpoint) { (void)checkpoint; }
+  /// Gets that metadata back before the weights are loaded. It comes from a file: check it.
+  virtual void on_load_checkpoint(const nlohmann::json& checkpoint) { (void)checkpoint; }
+  /// What the progress bar shows, from what the run would show; default: all of it.
+  virtual MetricMap get_progress_bar_dict(MetricMap metrics) { return metrics; }
+  /// Values for the thread that called the Trainer: put in on the worker when the stage is over, taken out on the
+  /// caller's thread before the Trainer returns.
+  virtual void add_to_queue(ResultQueue& queue) { (void)queue; }
+  virtual void get_from_queue(ResultQueue& queue) { (void)queue; }
+  /// Parts of a batch along time, each with an optimizer step of its own, where truncated_bptt_steps is above 0.
+  /// Default: every tensor of two or more dimensions is cut along dimension 1.
+  virtual std::vector<Batch> tbptt_split_batch(const Batch& batch, int64_t split_size);
+  /// Length of a part in steps of time; 0 is off.
+  int64_t truncated_bptt_steps = 0;
+
+  // --- What a module may use ---------------------------------------------------------------------------------------
+
+  /// Records a metric, a scalar of any type; see LogOptions. Outside of a run it does nothing.
+  void log(std::string_view name, const torch::Tensor& value, const LogOptions& options = {});
+  void log(std::string_view name, double value, const LogOptions& options = {});
+  void log_dict(const std::vector<std::pair<std::string, torch::Tensor>>& values, const LogOptions& options = {});
+  /// Prints a line above the progress bar, on global rank zero; outside of a run to stdout.
+  void print(const std::string& line) const;
+
+  bool in_run() const { return run_ != nullptr; }
+  /// The run that the module takes part in. Throws UsageError outside of one.
+  RunContext& trainer() const;
+  int64_t current_epoch() const { return run_ ? run_->progress().epoch : 0; }
+  int64_t global_step() const { return run_ ? run_->progress().global_step : 0; }
+  /// The worker's device; outside of a run that of the first parameter, else the CPU.
+  torch::Device device() const;
+
+  /// Bounds the gradients of the optimizer's parameters in place: "norm" (all together, Pascanu et al. 2013) or
+  /// "value" (each element). Nothing for no value and for 0.
+  void clip_gradients(torch::optim::Optimizer& optimizer, std::optional<double> gradient_clip_val,
+                      const std::string& gradient_clip_algorithm = "norm");
+  /// Excludes all parameters from training and sets eval mode, and back.
+  void freeze();
+  void unfreeze();
+
+  /// The hyper-parameters that every checkpoint of this module holds; null without any.
+  const nlohmann::json& hparams() const { return hparams_; }
+  template <Described Options>
+  void save_hyperparameters(const Options& options) {
+    hparams_ = to_json_object(options, "model");
+  }
+  /// An input for forward() that shows the shapes in the model summary; undefined: no shapes.
+  torch::Tensor example_input_array;
+
+  /// Called by whoever runs the module; null when the run is over.
+  void attach(RunContext* run) { run_ = run; }
+
+ private:
+  void enter_eval_mode();
+  void leave_eval_mode();
+
+  RunContext* run_ = nullptr;
+  nlohmann::json hparams_ = nullptr;
+  std::vector<std::pair<torch::nn::Module*, bool>> modes_;  // while in eval mode: what to go back to
+};
+
+/// A module whose options are a described struct (modules/options.hpp): they are constructor argument,
+/// hyper-parameters, command line and config file at once.
+template <Described O>
+class ModuleWith : public Module {
+ public:
+  using Options = O;
+  explicit ModuleWith(O options) : options_(std::move(options)) { save_hyperparameters(options_); }
+  const O& options() const { return options_; }
+
+ private:
+  O options_;
+};
+
+/// The hooks that `M` overrides. The evaluation steps have a short and a long form; either counts.
+template <std::derived_from<Module> M>
+HookSet module_hooks();
+
+}  // namespace troupe
+
+#include "troupe/modules/module_hooks.ipp"

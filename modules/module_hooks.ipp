@@ -1,0 +1,44 @@
+// Which hooks a module type overrides; part of modules/module.hpp.
+#pragma once
+
+namespace troupe {
+
+namespace hooks_detail {
+
+// Deduced from an overload set too: exactly one of its members has the signature.
+template <class C>
+C class_of_short_step(StepOutput (C::*)(const Batch&, int64_t));
+template <class C>
+C class_of_long_step(StepOutput (C::*)(const Batch&, int64_t, int64_t));
+template <class C>
+C class_of_long_step(StepOutput (C::*)(const Batch&, int64_t, const StepOutput&));
+
+}  // namespace hooks_detail
+
+template <std::derived_from<Module> M>
+HookSet module_hooks() {
+  HookSet set = overridden_hooks<M, Module>();
+#define TROUPE_STEP_IS_OVERRIDDEN(name)                                                      \
+  {                                                                                          \
+    bool is_seen = false, is_own = false;                                                    \
+    if constexpr (requires { hooks_detail::class_of_short_step(&M::name); }) {               \
+      is_seen = true;                                                                        \
+      using Declaring = decltype(hooks_detail::class_of_short_step(&M::name));               \
+      is_own |= !std::is_same_v<Declaring, Module>;                                          \
+    }                                                                                        \
+    if constexpr (requires { hooks_detail::class_of_long_step(&M::name); }) {                \
+      is_seen = true;                                                                        \
+      using Declaring = decltype(hooks_detail::class_of_long_step(&M::name));                \
+      is_own |= !std::is_same_v<Declaring, Module>;                                          \
+    }                                                                                        \
+    if (is_seen && !is_own) set.remove(Hook::name);                                          \
+  }
+  TROUPE_STEP_IS_OVERRIDDEN(training_step)
+  TROUPE_STEP_IS_OVERRIDDEN(validation_step)
+  TROUPE_STEP_IS_OVERRIDDEN(test_step)
+  TROUPE_STEP_IS_OVERRIDDEN(predict_step)
+#undef TROUPE_STEP_IS_OVERRIDDEN
+  return set;
+}
+
+}  // namespace troupe

@@ -1,0 +1,69 @@
+#include "troupe/runtime/data/random.hpp"
+
+#include "troupe/modules/failure.hpp"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/rand.h>
+
+#include <mutex>
+#include <string>
+
+namespace at::detail {
+
+// Takes the place of LibTorch's definition, for LibTorch's own calls too.
+const Generator& getDefaultCPUGenerator() {
+  static thread_local const Generator generator = createCPUGenerator();
+  return generator;
+}
+
+}  // namespace at::detail
+
+namespace troupe {
+
+namespace {
+
+const at::Generator& own_generator() {
+  return at::detail::getDefaultCPUGenerator();
+}
+
+}  // namespace
+
+bool per_thread_generators() {
+  const torch::Tensor before = generator_state();
+  at::rand({1}, at::kCPU);
+  const bool ours_was_drawn_from = !generator_state().equal(before);
+  set_generator_state(before);
+  return ours_was_drawn_from;
+}
+
+void seed_thread(uint64_t seed) {
+  at::Generator generator = own_generator();
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  generator.set_current_seed(seed);
+}
+
+torch::Tensor generator_state() {
+  at::Generator generator = own_generator();
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  return generator.get_state();
+}
+
+void set_generator_state(const torch::Tensor& state) {
+  at::Generator generator = own_generator();
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  const auto bytes = generator.get_state().numel();
+  if (!state.defined() || !state.device().is_cpu() || state.scalar_type() != at::kByte || state.dim() != 1 ||
+      state.numel() != bytes) {
+    throw UsageError("the state of a random generator is " + std::to_string(bytes) + " bytes, not " +
+                     (state.defined()
+                          ? std::to_string(state.numel()) + " values of type " + c10::toString(state.scalar_type())
+                          : std::string("an undefined tensor")));
+  }
+  try {
+    generator.set_state(state.contiguous());
+  } catch (const c10::Error& error) {
+    throw UsageError(std::string("not the state of a random generator: ") + error.what_without_backtrace());
+  }
+}
+
+}  // namespace troupe

@@ -1,0 +1,42 @@
+// Random numbers that do not depend on which thread asks first (protocol rule P9).
+//
+// LibTorch has one default CPU generator a process, so two workers or fetchers would take turns drawing from it and two
+// runs would differ. Linked into a program, this part gives every thread a default CPU generator of its own: it defines
+// the function through which LibTorch finds its generator, and the dynamic linker prefers the program's definition.
+// `torch::manual_seed`, `torch::rand`, dropout and the rest then use the calling thread's generator.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+
+namespace troupe {
+
+/// Whether LibTorch draws from generators of this library's, one a thread; tried with one draw, which is taken back.
+/// False where the program was linked such that LibTorch keeps its own (the library inside of a plug-in, for example):
+/// with several workers or fetchers, two runs may then differ. The Trainer calls it at start-up.
+bool per_thread_generators();
+
+/// Seeds the calling thread's default CPU generator; no other thread's and no GPU's.
+void seed_thread(uint64_t seed);
+
+/// The state of the calling thread's default CPU generator: a tensor of bytes.
+torch::Tensor generator_state();
+/// Gives the calling thread's generator a state that generator_state() returned; throws UsageError for anything else.
+void set_generator_state(const torch::Tensor& state);
+
+/// A well-spread hash of one number (the finalizer of SplitMix64, https://prng.di.unimi.it/splitmix64.c).
+constexpr uint64_t mix(uint64_t value) {
+  value += 0x9e3779b97f4a7c15ULL;
+  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  value = (value ^ (value >> 27)) * 0x94d049bb133111ebULL;
+  return value ^ (value >> 31);
+}
+
+/// A seed from a seed and whatever tells one use from another: mix(seed, epoch, index). The order of the parts counts.
+template <class Part, class... Parts>
+constexpr uint64_t mix(uint64_t seed, Part part, Parts... parts) {
+  return mix(mix(seed) ^ static_cast<uint64_t>(part), parts...);
+}
+
+}  // namespace troupe

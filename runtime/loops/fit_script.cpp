@@ -1,0 +1,200 @@
+#include "troupe/runtime/loops/fit_script.hpp"
+
+#include "troupe/runtime/hook_order.hpp"
+#include "troupe/runtime/loops/validation_plan.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace troupe {
+
+namespace {
+
+void take(RunState& state, Answer& answer) {
+  state.progress = answer.progress;
+  state.metrics = std::move(answer.metrics);
+}
+
+// Asks all monitors; what they want saved comes back, what they want stopped is in the state.
+std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Progress& progress) {
+  std::vector<SaveRequest> requests;
+  for (const auto& monitor : state.monitors) {
+    Decision decision = monitor->decide(moment, progress, state.metrics);
+    if (decision.stop && !state.stop) state.stop = StopRequest{decision.reason, false};
+    std::move(decision.save.begin(), decision.save.end(), std::back_inserter(requests));
+  }
+  return requests;
+}
+
+// A checkpoint that no monitor asked for.
+void add_request(const RunState& state, std::vector<SaveRequest>& requests, const std::string& name) {
+  if (!state.options.enable_checkpointing || state.info.run_dir.empty()) return;
+  requests.push_back({state.info.run_dir / "checkpoints" / name, {}});
+}
+
+// Where the next decision is due, whatever comes first.
+TrainCommand next_segment(const RunState& state, const ValidationPlan& plan) {
+  const Progress& at = state.progress;
+  TrainCommand segment;
+  if (const auto due = plan.next(at.epoch, at.batch_idx, at.total_batches)) segment.until_batch = *due;
+  if (state.facts.train_batches && (segment.until_batch < 0 || *state.facts.train_batches < segment.until_batch)) {
+    segment.until_batch = *state.facts.train_batches;
+  }
+  if (state.options.max_steps >= 0) segment.until_step = state.options.max_steps;
+  for (const auto& monitor : state.monitors) {
+    const auto step = monitor->next_step(at);
+    if (step && *step > at.global_step && (segment.until_step < 0 || *step < segment.until_step)) {
+      segment.until_step = *step;
+    }
+  }
+  return segment;
+}
+
+void start_monitors(RunState& state) {
+  for (const auto& monitor : state.monitors) monitor->start(state.info);
+  if (!state.checkpoint) return;
+  const auto states = state.checkpoint->metadata.value("callbacks", nlohmann::json::object());
+  for (const auto& monitor : state.monitors) {
+    const auto found = states.find(monitor->state_key());
+    if (found != states.end()) monitor->load_state_dict(*found);
+  }
+}
+
+EvaluateCommand evaluate(Stage stage, bool is_sanity_check, int64_t limit) {
+  using namespace hook_order;
+  switch (stage) {
+    case Stage::test: return {stage, false, limit, test_start, test_end};
+    case Stage::predict: return {stage, false, limit, predict_start, predict_end};
+    default: return {Stage::validate, is_sanity_check, limit, validation_start, validation_end};
+  }
+}
+
+bool is_interrupted(const RunState& state) { return state.stop && state.stop->interrupt; }
+
+bool wants_sanity_check(const RunState& state) {
+  return state.facts.has_evaluation && state.options.num_sanity_val_steps != 0 && !state.checkpoint;
+}
+
+}  // namespace
+
+bool may_stop(const TrainerOptions& options, const Progress& progress) {
+  return progress.epoch >= options.min_epochs.value_or(0) && progress.global_step >= options.min_steps.value_or(0);
+}
+
+bool RunState::stops_now() const { return stop && (stop->interrupt || may_stop(options, progress)); }
+
+bool RunState::has_reached_limit() const {
+  const int64_t max_epochs = options.max_epochs.value_or(1000);
+  return (max_epochs >= 0 && progress.epoch >= max_epochs) ||
+         (options.max_steps >= 0 && progress.global_step >= options.max_steps);
+}
+
+// A command is a named variable before it is yielded: GCC 12 destroys temporaries of a co_yield twice.
+Script fit_script(RunState& state) {
+  Command command = PrepareCommand{};
+  Answer answer = co_yield command;
+  take(state, answer);
+  start_monitors(state);
+
+  const bool trains = state.facts.has_optimizer && state.facts.has_training && !state.has_reached_limit();
+  const ValidationPlan plan(state.options, state.facts.train_batches, state.facts.has_evaluation);
+  if (trains && wants_sanity_check(state)) {
+    command = evaluate(Stage::validate, true, state.options.num_sanity_val_steps);
+    answer = co_yield command;
+    ask_monitors(state, Moment::sanity_check_end, state.progress);
+  }
+  if (trains) {
+    command = HooksCommand{hook_order::train_start};
+    answer = co_yield command;
+    take(state, answer);
+  }
+
+  while (trains && !state.has_reached_limit() && !state.stops_now()) {
+    const int64_t epoch = state.progress.epoch;
+    command = OpenEpochCommand{epoch, state.progress.batch_idx, hook_order::train_epoch_start};
+    answer = co_yield command;
+    take(state, answer);
+
+    bool epoch_over = false;
+    while (!epoch_over) {
+      const int64_t before = state.progress.batch_idx;
+      command = next_segment(state, plan);
+      answer = co_yield command;
+      take(state, answer);
+      const Progress at = state.progress;
+      epoch_over = answer.epoch_over || (state.facts.train_batches && at.batch_idx >= *state.facts.train_batches);
+      std::vector<SaveRequest> requests = ask_monitors(state, Moment::train_batch_end, at);
+      if (std::exchange(state.checkpoint_asked, false)) {
+        add_request(state, requests, "requested-step=" + std::to_string(at.global_step) + ".safetensors");
+      }
+      if (!requests.empty()) {
+        command = SaveCommand{std::move(requests)};
+        answer = co_yield command;
+      }
+      // As in Lightning a run that is about to stop validates first, so that what it stops with is known.
+      const bool is_due = plan.is_due(epoch, at.batch_idx, at.total_batches, epoch_over) ||
+                          (state.stops_now() && state.facts.has_evaluation);
+      if (is_due && !is_interrupted(state) && (at.batch_idx > before || epoch_over)) {
+        command = evaluate(Stage::validate, false, -1);
+        answer = co_yield command;
+        take(state, answer);
+        // An interrupted validation has seen a part of its data: nothing is decided on that.
+        if (!is_interrupted(state)) requests = ask_monitors(state, Moment::validation_end, state.progress);
+        if (!is_interrupted(state) && !requests.empty()) {
+          command = SaveCommand{std::move(requests)};
+          answer = co_yield command;
+        }
+      }
+      if (state.stops_now()) break;
+      if (state.options.max_steps >= 0 && at.global_step >= state.options.max_steps) break;
+    }
+    if (is_interrupted(state) && !epoch_over) break;
+
+    const Progress finished = state.progress;
+    command = CloseEpochCommand{hook_order::train_epoch_end};
+    answer = co_yield command;
+    take(state, answer);
+    Progress of_epoch = state.progress;
+    of_epoch.epoch = finished.epoch;
+    of_epoch.batch_idx = finished.batch_idx;
+    std::vector<SaveRequest> requests = ask_monitors(state, Moment::train_epoch_end, of_epoch);
+    if (!requests.empty()) {
+      command = SaveCommand{std::move(requests)};
+      answer = co_yield command;
+    }
+  }
+
+  if (trains) {
+    std::vector<SaveRequest> requests =
+        ask_monitors(state, is_interrupted(state) ? Moment::exception : Moment::train_end, state.progress);
+    if (is_interrupted(state) && requests.empty()) add_request(state, requests, "last.safetensors");
+    if (!requests.empty()) {
+      command = SaveCommand{std::move(requests)};
+      answer = co_yield command;
+    }
+    command = HooksCommand{hook_order::train_end};
+    answer = co_yield command;
+    take(state, answer);
+  }
+  command = HooksCommand{hook_order::fit_end};
+  answer = co_yield command;
+  take(state, answer);
+  command = HooksCommand{hook_order::teardown};
+  answer = co_yield command;
+}
+
+Script evaluation_script(RunState& state) {
+  Command command = PrepareCommand{};
+  Answer answer = co_yield command;
+  take(state, answer);
+  if (state.facts.has_evaluation) {
+    command = evaluate(state.stage, false, -1);
+    answer = co_yield command;
+    take(state, answer);
+    state.evaluation = std::move(answer.evaluation);
+  }
+  command = HooksCommand{hook_order::teardown};
+  answer = co_yield command;
+}
+
+}  // namespace troupe

@@ -1,0 +1,49 @@
+// What the script of a stage reads and writes; owned by whoever runs the script.
+#pragma once
+
+#include "troupe/modules/monitor.hpp"
+#include "troupe/modules/progress.hpp"
+#include "troupe/modules/trainer_options.hpp"
+#include "troupe/runtime/replica/replica.hpp"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+/// A request to end the run, from wherever it came.
+struct StopRequest {
+  std::string reason;
+  /// Ctrl-C or a signal: do not wait for min_epochs and min_steps, leave out what an orderly end would still run.
+  bool interrupt = false;
+};
+
+/// Whether min_epochs and min_steps are reached, so that a request to stop may be followed.
+bool may_stop(const TrainerOptions& options, const Progress& progress);
+
+struct RunState {
+  Stage stage = Stage::fit;
+  TrainerOptions options;  ///< resolved
+  RunInfo info;
+  std::shared_ptr<const Checkpoint> checkpoint;  ///< that the run goes on from, or null
+
+  // Filled in by the answer to PrepareCommand.
+  DataFacts facts;
+  std::vector<std::shared_ptr<Monitor>> monitors;
+
+  // The run so far.
+  Progress progress;
+  MetricMap metrics;
+  std::optional<StopRequest> stop;
+  bool checkpoint_asked = false;  ///< somebody wants a checkpoint at the next boundary
+  std::vector<MetricMap> evaluation;
+
+  /// Whether the stop request ends training here: an interrupt at once, others when the minima are reached.
+  bool stops_now() const;
+  /// max_epochs or max_steps.
+  bool has_reached_limit() const;
+};
+
+}  // namespace troupe

@@ -1,0 +1,151 @@
+// Hooks between batches: each with its callbacks' counterparts first, then the module's own where it is overridden.
+#include "troupe/runtime/replica/replica.hpp"
+
+#include <torch/torch.h>
+
+namespace troupe {
+
+namespace {
+
+bool ends_an_epoch(Hook hook) {
+  return hook == Hook::on_train_epoch_end || hook == Hook::on_validation_epoch_end || hook == Hook::on_test_epoch_end;
+}
+
+}  // namespace
+
+void Replica::run(Hook hook) {
+  // Hooks at the end of an epoch see its reduced metrics.
+  if (ends_an_epoch(hook)) flush_epoch();
+  set_origin(hook, /*step_allowed=*/false, /*on_step=*/false, /*batch_size=*/1);
+  if (!callbacks_.empty()) run_callback_hook(hook);
+  run_module_hook(hook);
+}
+
+void Replica::run_callback_hook(Hook hook) {
+  // on_validation_start serves the sanity check too, whose own callbacks stand around it.
+  if (hook == Hook::on_validation_start && sanity_checking_) {
+    for (const auto& callback : callbacks_) callback->on_sanity_check_start(*this, *module_);
+  }
+  switch (hook) {
+    case Hook::setup:
+      for (const auto& callback : callbacks_) callback->setup(*this, *module_, setup_.stage);
+      break;
+    case Hook::teardown:
+      for (const auto& callback : callbacks_) callback->teardown(*this, *module_, setup_.stage);
+      break;
+#define TROUPE_RUN_CALLBACKS(name)                                             \
+  case Hook::name:                                                             \
+    for (const auto& callback : callbacks_) callback->name(*this, *module_);   \
+    break;
+      TROUPE_RUN_CALLBACKS(on_fit_start)
+      TROUPE_RUN_CALLBACKS(on_fit_end)
+      TROUPE_RUN_CALLBACKS(on_pretrain_routine_start)
+      TROUPE_RUN_CALLBACKS(on_pretrain_routine_end)
+      TROUPE_RUN_CALLBACKS(on_train_start)
+      TROUPE_RUN_CALLBACKS(on_train_end)
+      TROUPE_RUN_CALLBACKS(on_epoch_start)
+      TROUPE_RUN_CALLBACKS(on_epoch_end)
+      TROUPE_RUN_CALLBACKS(on_train_epoch_start)
+      TROUPE_RUN_CALLBACKS(on_train_epoch_end)
+      TROUPE_RUN_CALLBACKS(on_validation_start)
+      TROUPE_RUN_CALLBACKS(on_validation_end)
+      TROUPE_RUN_CALLBACKS(on_validation_epoch_start)
+      TROUPE_RUN_CALLBACKS(on_validation_epoch_end)
+      TROUPE_RUN_CALLBACKS(on_test_start)
+      TROUPE_RUN_CALLBACKS(on_test_end)
+      TROUPE_RUN_CALLBACKS(on_test_epoch_start)
+      TROUPE_RUN_CALLBACKS(on_test_epoch_end)
+      TROUPE_RUN_CALLBACKS(on_predict_start)
+      TROUPE_RUN_CALLBACKS(on_predict_end)
+      TROUPE_RUN_CALLBACKS(on_predict_epoch_start)
+      TROUPE_RUN_CALLBACKS(on_predict_epoch_end)
+#undef TROUPE_RUN_CALLBACKS
+    default: break;  // hooks of the module alone
+  }
+  if (hook == Hook::on_validation_end && sanity_checking_) {
+    for (const auto& callback : callbacks_) callback->on_sanity_check_end(*this, *module_);
+  }
+}
+
+void Replica::run_module_hook(Hook hook) {
+  Module& module = *module_;
+  const bool own = is_used(hook);
+  DataModule* data = setup_.datamodule.get();
+  switch (hook) {
+    case Hook::prepare_data:
+      if (data) data->prepare_data();
+      if (own) module.prepare_data();
+      break;
+    case Hook::setup:
+      if (data) data->setup(setup_.stage);
+      if (own) module.setup(setup_.stage);
+      break;
+    case Hook::teardown:
+      teardown_done_ = true;
+      if (data) data->teardown(setup_.stage);
+      if (own) module.teardown(setup_.stage);
+      break;
+    case Hook::configure_callbacks: configure_callbacks(); break;
+    case Hook::configure_optimizers: configure_optimizers(); break;
+    // The library's own part of these is in their defaults.
+    case Hook::on_validation_model_eval: module.on_validation_model_eval(); break;
+    case Hook::on_validation_model_train: module.on_validation_model_train(); break;
+    case Hook::on_test_model_eval: module.on_test_model_eval(); break;
+    case Hook::on_test_model_train: module.on_test_model_train(); break;
+    case Hook::on_predict_model_eval: module.on_predict_model_eval(); break;
+    case Hook::training_epoch_end:
+      if (own) module.training_epoch_end(train_outputs_);
+      break;
+    case Hook::validation_epoch_end:
+      if (own) module.validation_epoch_end(eval_outputs_);
+      break;
+    case Hook::test_epoch_end:
+      if (own) module.test_epoch_end(eval_outputs_);
+      break;
+#define TROUPE_RUN_OWN(name) \
+  case Hook::name:           \
+    if (own) module.name();  \
+    break;
+      TROUPE_RUN_OWN(on_fit_start)
+      TROUPE_RUN_OWN(on_fit_end)
+      TROUPE_RUN_OWN(on_pretrain_routine_start)
+      TROUPE_RUN_OWN(on_pretrain_routine_end)
+      TROUPE_RUN_OWN(on_train_start)
+      TROUPE_RUN_OWN(on_train_end)
+      TROUPE_RUN_OWN(on_epoch_start)
+      TROUPE_RUN_OWN(on_epoch_end)
+      TROUPE_RUN_OWN(on_train_epoch_start)
+      TROUPE_RUN_OWN(on_train_epoch_end)
+      TROUPE_RUN_OWN(on_validation_start)
+      TROUPE_RUN_OWN(on_validation_end)
+      TROUPE_RUN_OWN(on_validation_epoch_start)
+      TROUPE_RUN_OWN(on_validation_epoch_end)
+      TROUPE_RUN_OWN(on_test_start)
+      TROUPE_RUN_OWN(on_test_end)
+      TROUPE_RUN_OWN(on_test_epoch_start)
+      TROUPE_RUN_OWN(on_test_epoch_end)
+      TROUPE_RUN_OWN(on_predict_start)
+      TROUPE_RUN_OWN(on_predict_end)
+      TROUPE_RUN_OWN(on_predict_epoch_start)
+      TROUPE_RUN_OWN(on_predict_epoch_end)
+#undef TROUPE_RUN_OWN
+    default: throw std::logic_error("not a boundary hook: " + std::string(to_string(hook)));
+  }
+}
+
+void Replica::report(const Failure& failure) {
+  if (!module_) return;
+  for (const auto& callback : callbacks_) callback->on_exception(*this, *module_, failure);
+}
+
+std::string Replica::tear_down_quietly() {
+  if (!module_ || teardown_done_) return "";
+  try {
+    run(Hook::teardown);
+    return "";
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+}  // namespace troupe

@@ -1,0 +1,93 @@
+// One batch of validation, test or prediction through the program of its stage's table.
+#include "troupe/runtime/replica/replica.hpp"
+
+#include <torch/torch.h>
+
+namespace troupe {
+
+namespace {
+
+constexpr std::size_t outputs_to_warn_at = std::size_t{1} << 30;
+
+Hook step_hook(Stage stage) {
+  if (stage == Stage::test) return Hook::test_step;
+  return stage == Stage::predict ? Hook::predict_step : Hook::validation_step;
+}
+
+}  // namespace
+
+Batch Replica::move_batch(Batch batch, Hook hook, int64_t dataloader_idx) {
+  Module& module = *module_;
+  switch (hook) {
+    case Hook::on_before_batch_transfer: return module.on_before_batch_transfer(std::move(batch), dataloader_idx);
+    case Hook::transfer_batch_to_device:
+      return module.transfer_batch_to_device(std::move(batch), setup_.device, dataloader_idx);
+    default: return module.on_after_batch_transfer(std::move(batch), dataloader_idx);
+  }
+}
+
+StepOutput Replica::eval_step(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx) {
+  switch (evaluation_stage_) {
+    case Stage::test: return module_->test_step(batch, batch_idx, dataloader_idx);
+    case Stage::predict: return module_->predict_step(batch, batch_idx, dataloader_idx);
+    default: return module_->validation_step(batch, batch_idx, dataloader_idx);
+  }
+}
+
+void Replica::eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx) {
+  Module& module = *module_;
+  current_batch_ = batch_idx;
+  const int64_t batch_size = batch.size();
+  const auto suffix = setup_.eval_loaders.size() > 1 ? std::optional<int64_t>(dataloader_idx) : std::nullopt;
+  StepOutput output;
+  eval_log_.begin_step();
+  for (const Hook hook : eval_program_) {
+    set_origin(hook, /*step_allowed=*/true, /*on_step=*/false, batch_size, suffix);
+    switch (hook) {
+#define TROUPE_EVAL_BATCH_HOOKS(start, end)                                                                          \
+  case Hook::start:                                                                                                  \
+    for (Callback* callback : batch_callbacks_) callback->start(*this, module, batch, batch_idx, dataloader_idx);     \
+    if (is_used(hook)) module.start(batch, batch_idx, dataloader_idx);                                               \
+    break;                                                                                                           \
+  case Hook::end:                                                                                                    \
+    for (Callback* callback : batch_callbacks_) callback->end(*this, module, output, batch, batch_idx, dataloader_idx); \
+    if (is_used(hook)) module.end(output, batch, batch_idx, dataloader_idx);                                         \
+    break;
+      TROUPE_EVAL_BATCH_HOOKS(on_validation_batch_start, on_validation_batch_end)
+      TROUPE_EVAL_BATCH_HOOKS(on_test_batch_start, on_test_batch_end)
+      TROUPE_EVAL_BATCH_HOOKS(on_predict_batch_start, on_predict_batch_end)
+#undef TROUPE_EVAL_BATCH_HOOKS
+      case Hook::on_before_batch_transfer:
+      case Hook::transfer_batch_to_device:
+      case Hook::on_after_batch_transfer: batch = move_batch(std::move(batch), hook, dataloader_idx); break;
+      default: output = eval_step(batch, batch_idx, dataloader_idx); break;
+    }
+  }
+  keep_eval_output(std::move(output), dataloader_idx);
+  record_eval_step();
+}
+
+void Replica::keep_eval_output(StepOutput output, int64_t dataloader_idx) {
+  const auto loader = static_cast<std::size_t>(dataloader_idx);
+  if (evaluation_stage_ == Stage::predict) {
+    predictions_.add(loader, std::move(output));
+    return;
+  }
+  if (!is_used(evaluation_stage_ == Stage::test ? Hook::test_epoch_end : Hook::validation_epoch_end)) return;
+  eval_outputs_.add(loader, std::move(output));
+  if (eval_outputs_.bytes() < outputs_to_warn_at || warned_of_outputs_) return;
+  warned_of_outputs_ = true;
+  outputs_.note("warning: the outputs kept for " + std::string(to_string(step_hook(evaluation_stage_))) +
+                 "'s epoch end take more than 1 GiB; return less from the step");
+}
+
+// Values logged with on_step in an evaluation have an axis of their own: the batches seen in this stage.
+void Replica::record_eval_step() {
+  const int64_t seen = eval_batches_seen_++;
+  if (!eval_log_.has_step_values()) return;
+  ScalarsRecord record{seen, progress_.epoch, {}};
+  keep(eval_log_.take_step(), &record);
+  if (!record.values.empty()) outputs_.record(std::move(record));
+}
+
+}  // namespace troupe

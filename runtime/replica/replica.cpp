@@ -1,0 +1,140 @@
+#include "troupe/runtime/replica/replica.hpp"
+
+#include "troupe/runtime/hook_order.hpp"
+
+#include <torch/torch.h>
+
+namespace troupe {
+
+Replica::Replica(ReplicaSetup setup, ReplicaOutputs& outputs) : setup_(std::move(setup)), outputs_(outputs) {}
+
+Replica::~Replica() {
+  if (module_) module_->attach(nullptr);
+}
+
+std::shared_ptr<Module> Replica::release() {
+  if (module_) module_->attach(nullptr);
+  optimizers_ = {};
+  return std::move(module_);
+}
+
+Failure Replica::position() const {
+  Failure failure;
+  failure.device = setup_.device.str();
+  failure.stage = to_string(setup_.stage);
+  failure.hook = current_name_.empty() ? to_string(current_hook_) : current_name_;
+  failure.epoch = setup_.stage == Stage::fit && module_ ? progress_.epoch : -1;
+  failure.batch_idx = current_batch_;
+  return failure;
+}
+
+void Replica::set_origin(Hook hook, bool step_allowed, bool on_step, int64_t batch_size,
+                         std::optional<int64_t> dataloader_idx) {
+  current_hook_ = hook;
+  active_log().set_origin({to_string(hook), on_step, !on_step, step_allowed, batch_size, dataloader_idx});
+}
+
+void Replica::log(std::string_view name, const torch::Tensor& value, const LogOptions& options) {
+  active_log().log(name, value, options);
+}
+
+void Replica::log(std::string_view name, double value, const LogOptions& options) {
+  active_log().log(name, value, options);
+}
+
+void Replica::emit(Record record) {
+  if (!sanity_checking_) outputs_.record(std::move(record));
+}
+
+void Replica::request_stop(std::string reason) {
+  if (should_stop_) return;
+  should_stop_ = true;
+  outputs_.stop_requested(reason);
+}
+
+void Replica::keep(const std::vector<LoggedValue>& values, ScalarsRecord* record) {
+  if (sanity_checking_) return;
+  for (const auto& value : values) {
+    callback_metrics_[value.name] = value.value;
+    if (value.base != value.name) callback_metrics_[value.base] = value.value;
+    if (value.prog_bar) progress_bar_metrics_[value.name] = value.value;
+    if (value.logger) logged_metrics_[value.name] = value.value;
+    if (value.logger && value.fresh && record) record->values.emplace_back(value.name, value.value);
+  }
+}
+
+void Replica::settle_step_metrics() {
+  if (train_log_.has_step_values()) keep(train_log_.take_step(), nullptr);
+}
+
+// Epoch values join the record that is written at the end of the epoch's hooks; hooks in between see them as metrics.
+void Replica::flush_epoch() {
+  LogStore& log = active_log();
+  if (!log.has_epoch_values()) return;
+  const auto values = log.take_epoch();
+  keep(values, &epoch_record_);
+  if (!evaluating_) return;
+  for (const auto& value : values) {
+    const auto at = value.name.find("/dataloader_idx_");
+    const std::size_t loader = at == std::string::npos ? 0 : std::stoul(value.name.substr(at + 16));
+    for (std::size_t i = 0; i < eval_results_.size(); ++i) {
+      if (at == std::string::npos || i == loader) eval_results_[i][value.name] = value.value;
+    }
+  }
+}
+
+void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
+  progress_.epoch = epoch;
+  progress_.batch_idx = batch_idx;
+  current_batch_ = -1;
+  window_has_gradients_ = false;
+  train_outputs_.clear();
+}
+
+void Replica::end_train_epoch() {
+  flush_epoch();
+  if (!epoch_record_.values.empty()) {
+    epoch_record_.step = record_step();
+    epoch_record_.epoch = progress_.epoch;
+    outputs_.record(std::move(epoch_record_));
+    epoch_record_ = {};
+  }
+  train_outputs_.clear();
+  progress_.epoch += 1;
+  progress_.batch_idx = 0;
+}
+
+void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
+  settle_step_metrics();
+  evaluating_ = true;
+  torch::GradMode::set_enabled(false);
+  evaluation_stage_ = stage;
+  sanity_checking_ = is_sanity_check;
+  current_batch_ = -1;
+  eval_batches_seen_ = 0;
+  eval_outputs_.clear();
+  eval_program_ = compile(stage == Stage::test      ? std::span<const Hook>(hook_order::test_batch)
+                          : stage == Stage::predict ? std::span<const Hook>(hook_order::predict_batch)
+                                                    : std::span<const Hook>(hook_order::validation_batch));
+  eval_results_.assign(setup_.eval_loaders.size(), {});
+}
+
+std::vector<MetricMap> Replica::end_evaluation() {
+  flush_epoch();
+  if (!epoch_record_.values.empty() && !sanity_checking_) {
+    epoch_record_.step = record_step();
+    epoch_record_.epoch = progress_.epoch;
+    outputs_.record(std::move(epoch_record_));
+  }
+  epoch_record_ = {};
+  eval_outputs_.clear();
+  evaluating_ = false;
+  torch::GradMode::set_enabled(true);
+  sanity_checking_ = false;
+  current_batch_ = -1;
+  return std::move(eval_results_);
+}
+
+std::optional<int64_t> Replica::estimated_stepping_batches() const { return stepping_batches_; }
+
+}  // namespace troupe

@@ -1,0 +1,219 @@
+// One copy of the model with everything that a step needs: module, callbacks, optimizers, metrics, random state.
+//
+// A replica knows no actors. Whoever owns it (a worker) calls it from one thread: the hooks of a boundary one by one,
+// batches one by one, in the order of runtime/hook_order.hpp. Batch hooks run here, from a program that is compiled
+// out of that table once: a hook that neither the module nor a callback has is not in it.
+//
+// What user code throws passes through; `position()` then says where it happened.
+#pragma once
+
+#include "troupe/modules/data_module.hpp"
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/module.hpp"
+#include "troupe/modules/run_context.hpp"
+#include "troupe/runtime/checkpoint/checkpoint.hpp"
+#include "troupe/runtime/log_store.hpp"
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+/// Where a replica's products go. Called on the replica's thread.
+class ReplicaOutputs {
+ public:
+  virtual ~ReplicaOutputs() = default;
+  virtual void record(Record record) = 0;
+  /// A line of user code's, for stdout.
+  virtual void print(std::string line) = 0;
+  /// A line of the library's, for stderr.
+  virtual void note(std::string line) = 0;
+  /// User code asked for the end of the run.
+  virtual void stop_requested(const std::string& reason) = 0;
+};
+
+struct ReplicaSetup {
+  Stage stage = Stage::fit;
+  std::function<std::shared_ptr<Module>()> make_module;  ///< called on the replica's thread
+  HookSet overridden;                                    ///< of the module's static type
+  TrainerOptions options;                                ///< resolved, with a seed
+  torch::Device device = torch::kCPU;
+  std::shared_ptr<DataModule> datamodule;
+  DataLoaders train_loaders;  ///< given to the Trainer; they win over hooks
+  DataLoaders eval_loaders;   ///< of validation, or of the stage
+  std::shared_ptr<const Checkpoint> checkpoint;  ///< to start from, or null
+  bool weights_only = false;  ///< take the model from the checkpoint and nothing else
+};
+
+/// What is known of the data once the loaders are there.
+struct DataFacts {
+  std::optional<int64_t> train_batches;  ///< an epoch, with limits; nothing for a stream without one
+  bool has_training = false;
+  std::vector<std::optional<int64_t>> eval_batches;  ///< of each evaluation loader, with limits
+  bool has_evaluation = false;
+  bool has_optimizer = false;
+  std::vector<std::string> warnings;
+};
+
+enum class AfterBatch { go_on, skip_rest_of_epoch };
+
+class Replica final : public RunContext {
+ public:
+  Replica(ReplicaSetup setup, ReplicaOutputs& outputs);
+  ~Replica() override;
+
+  // --- Boundaries ---
+
+  /// Makes the module, runs the hooks before the first epoch (data, setup, loaders, device, optimizers, checkpoint).
+  DataFacts prepare();
+  /// Runs one boundary hook of callbacks and module, with what the library itself does at that point.
+  void run(Hook hook);
+  void run(std::span<const Hook> hooks) {
+    for (const Hook hook : hooks) run(hook);
+  }
+  /// Enters or leaves validation (the sanity check is one too), test or prediction.
+  void begin_evaluation(Stage stage, bool is_sanity_check);
+  /// Metrics of each loader's evaluation, then a fresh start.
+  std::vector<MetricMap> end_evaluation();
+  void begin_train_epoch(int64_t epoch, int64_t batch_idx);
+  /// The epoch has ended: what on_train_epoch_end sees. Counts on.
+  void end_train_epoch();
+  /// Callbacks' on_exception.
+  void report(const Failure& failure);
+  /// teardown hooks, those that are left after a failure; never throws.
+  std::string tear_down_quietly();
+
+  // --- Batches ---
+
+  /// `is_last`: no further batch follows in this epoch, so that a short accumulation window ends here.
+  AfterBatch train_batch(Batch batch, int64_t batch_idx, bool is_last);
+  void eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx);
+
+  // --- State ---
+
+  /// Everything that a run needs to go on from here, copied.
+  /// `monitor_states`: what the monitors, which live elsewhere, want stored, by state_key.
+  Checkpoint snapshot(bool weights_only, const nlohmann::json& monitor_states);
+  const DataLoaders& train_loaders() const { return setup_.train_loaders; }
+  const DataLoaders& eval_loaders() const { return setup_.eval_loaders; }
+  const std::shared_ptr<Module>& module() const { return module_; }
+  const std::vector<std::shared_ptr<Callback>>& callbacks() const { return callbacks_; }
+  /// Gives the module back, in the state that it has, and ends the replica's use.
+  std::shared_ptr<Module> release();
+  /// The outputs of predict_step, a list for each loader.
+  EpochOutputs take_predictions() { return std::move(predictions_); }
+  /// Where the thread is in user code, for the Failure of what it throws.
+  Failure position() const;
+  /// Callback metrics and those of the bar, after the latest on_step values were read.
+  void settle_step_metrics();
+  /// The bar's metrics as the module wants them shown.
+  MetricMap shown_metrics() { return module_->get_progress_bar_dict(progress_bar_metrics_); }
+  /// Read and keep the latest on_step values after the next batch, whether a sink is due or not.
+  void want_step_metrics() { wants_step_metrics_ = true; }
+
+  // --- RunContext ---
+
+  const TrainerOptions& options() const override { return setup_.options; }
+  Stage stage() const override { return setup_.stage; }
+  bool sanity_checking() const override { return sanity_checking_; }
+  const Progress& progress() const override { return progress_; }
+  torch::Device device() const override { return setup_.device; }
+  int64_t global_rank() const override { return 0; }
+  int64_t local_rank() const override { return 0; }
+  int64_t world_size() const override { return 1; }
+  std::optional<int64_t> estimated_stepping_batches() const override;
+  Optimizers& optimizers() override { return optimizers_; }
+  DataModule* datamodule() override { return setup_.datamodule.get(); }
+  void log(std::string_view name, const torch::Tensor& value, const LogOptions& options) override;
+  void log(std::string_view name, double value, const LogOptions& options) override;
+  void emit(Record record) override;
+  const MetricMap& callback_metrics() const override { return callback_metrics_; }
+  const MetricMap& logged_metrics() const override { return logged_metrics_; }
+  const MetricMap& progress_bar_metrics() const override { return progress_bar_metrics_; }
+  void request_stop(std::string reason) override;
+  bool should_stop() const override { return should_stop_; }
+  void print(std::string line) override { outputs_.print(std::move(line)); }
+
+ private:
+  using Program = std::vector<Hook>;
+
+  // replica_setup.cpp
+  void configure_callbacks();
+  void move_to_device();
+  DataFacts collect_loaders();
+  void set_up_process();
+  void introduce();
+  void refuse_empty(const std::string& kind, const DataLoader& loader) const;
+  void add_evaluation_facts(DataFacts& facts);
+  void count_stepping_batches(const DataFacts& facts);
+  void configure_optimizers();
+  Program compile(std::span<const Hook> table) const;
+  bool is_used(Hook hook) const { return setup_.overridden.has(hook); }
+
+  // replica_state.cpp
+  void restore_progress();
+  void restore_model();
+  void restore_rest();
+
+  // boundary_hooks.cpp
+  void run_module_hook(Hook hook);
+  void run_callback_hook(Hook hook);
+
+  // train_batch.cpp
+  struct TrainStep;
+  AfterBatch run_train_program(TrainStep& step);
+  void compute_loss(TrainStep& step);
+  void step_optimizer(TrainStep& step);
+  void end_of_batch(bool stepped);
+
+  // eval_batch.cpp
+  Batch move_batch(Batch batch, Hook hook, int64_t dataloader_idx);
+  StepOutput eval_step(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
+  void keep_eval_output(StepOutput output, int64_t dataloader_idx);
+  void record_eval_step();
+
+  // replica.cpp
+  LogStore& active_log() { return evaluating_ ? eval_log_ : train_log_; }
+  void set_origin(Hook hook, bool step_allowed, bool on_step, int64_t batch_size,
+                  std::optional<int64_t> dataloader_idx = std::nullopt);
+  void keep(const std::vector<LoggedValue>& values, ScalarsRecord* record);
+  void flush_epoch();
+  int64_t record_step() const { return progress_.global_step > 0 ? progress_.global_step - 1 : 0; }
+
+  ReplicaSetup setup_;
+  ReplicaOutputs& outputs_;
+  std::shared_ptr<Module> module_;
+  std::vector<std::shared_ptr<Callback>> callbacks_;
+  std::vector<Callback*> batch_callbacks_;  // those with hooks of batches
+  Optimizers optimizers_;
+  std::optional<int64_t> stepping_batches_;
+
+  Program train_program_, eval_program_;
+  Progress progress_;
+  LogStore train_log_, eval_log_;
+  MetricMap callback_metrics_, logged_metrics_, progress_bar_metrics_;
+  ScalarsRecord epoch_record_;  // gathered until the epoch's record is written
+  EpochOutputs train_outputs_, eval_outputs_, predictions_;
+  std::vector<MetricMap> eval_results_;
+  bool warned_of_outputs_ = false;
+
+  Stage evaluation_stage_ = Stage::validate;
+  bool evaluating_ = false;
+  bool sanity_checking_ = false;
+  bool should_stop_ = false;
+  bool wants_step_metrics_ = false;
+  bool window_has_gradients_ = false;
+  bool teardown_done_ = true;
+  int64_t eval_batches_seen_ = 0;
+
+  Hook current_hook_ = Hook::prepare_data;
+  std::string_view current_name_ = "";
+  int64_t current_batch_ = -1;
+};
+
+}  // namespace troupe

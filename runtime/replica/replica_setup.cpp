@@ -1,0 +1,230 @@
+// What a replica does before the first epoch.
+#include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/hook_order.hpp"
+#include "troupe/runtime/model_summary.hpp"
+#include "troupe/runtime/replica/replica.hpp"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <typeindex>
+#include <typeinfo>
+
+namespace troupe {
+
+namespace {
+
+bool is_core(Hook hook) {
+  switch (hook) {
+    case Hook::training_step:
+    case Hook::optimizer_zero_grad:
+    case Hook::backward:
+    case Hook::optimizer_step:
+    case Hook::validation_step:
+    case Hook::test_step:
+    case Hook::predict_step: return true;
+    default: return false;
+  }
+}
+
+bool is_transfer(Hook hook) {
+  return hook == Hook::on_before_batch_transfer || hook == Hook::transfer_batch_to_device ||
+         hook == Hook::on_after_batch_transfer;
+}
+
+const char* loader_hook(Stage stage) {
+  switch (stage) {
+    case Stage::fit:
+    case Stage::validate: return "val_dataloader";
+    case Stage::test: return "test_dataloader";
+    case Stage::predict: return "predict_dataloader";
+  }
+  return "";
+}
+
+}  // namespace
+
+DataFacts Replica::prepare() {
+  set_up_process();
+  module_ = setup_.make_module();
+  if (!module_) throw UsageError("the Trainer was given a null module");
+  module_->attach(this);
+  callbacks_ = setup_.options.callbacks;
+  if (setup_.checkpoint) restore_progress();
+  run(hook_order::before_devices);
+  teardown_done_ = false;
+  DataFacts facts;
+  const bool fits = setup_.stage == Stage::fit;
+  for (const Hook hook : fits ? std::span<const Hook>(hook_order::fit_start) : std::span<const Hook>(hook_order::setup)) {
+    run(hook);
+    if (hook != Hook::setup) continue;
+    // What setup made is there: the data's length, which configure_optimizers may ask for, and all layers.
+    move_to_device();
+    facts = collect_loaders();
+    restore_model();
+  }
+  if (fits) {
+    facts.has_optimizer = !optimizers_.empty();
+    restore_rest();
+    introduce();
+  }
+  train_program_ = compile(hook_order::train_batch);
+  return facts;
+}
+
+void Replica::set_up_process() {
+  const auto& options = setup_.options;
+  if (!options.seed) throw std::logic_error("a replica needs a seed");
+  seed_thread(*options.seed);
+  if (setup_.device.is_cuda()) torch::cuda::manual_seed(*options.seed);
+  if (options.num_threads > 0) torch::set_num_threads(static_cast<int>(options.num_threads));
+  at::globalContext().setDeterministicAlgorithms(options.deterministic, /*warn_only=*/false);
+  torch::autograd::AnomalyMode::set_enabled(options.detect_anomaly);
+}
+
+// Hyper-parameters for the sinks, a table of the model for the user.
+void Replica::introduce() {
+  if (!module_->hparams().is_null()) outputs_.record(HparamsRecord{module_->hparams()});
+  if (!setup_.options.enable_model_summary) return;
+  const auto& example = module_->example_input_array;
+  std::function<void()> run_forward;
+  if (example.defined()) run_forward = [&] { module_->forward(example.to(setup_.device)); };
+  current_name_ = "model summary, forward(example_input_array)";
+  outputs_.note("\n" + to_text(summarize(*module_, run_forward)));
+  current_name_ = "";
+}
+
+void Replica::configure_callbacks() {
+  for (auto& callback : is_used(Hook::configure_callbacks) ? module_->configure_callbacks()
+                                                           : std::vector<std::shared_ptr<Callback>>{}) {
+    if (!callback) throw UsageError("configure_callbacks returned a null callback");
+    const auto& type = typeid(*callback);
+    std::erase_if(callbacks_, [&](const auto& other) { return typeid(*other) == type; });
+    callbacks_.push_back(std::move(callback));
+  }
+  for (const auto& callback : callbacks_) {
+    if (callback->has_batch_hooks()) batch_callbacks_.push_back(callback.get());
+  }
+}
+
+void Replica::move_to_device() {
+  module_->to(setup_.device);
+  current_name_ = "on_post_move_to_device";
+  module_->on_post_move_to_device();
+  current_name_ = "";
+}
+
+DataFacts Replica::collect_loaders() {
+  DataFacts facts;
+  const auto& options = setup_.options;
+  DataModule* data = setup_.datamodule.get();
+  const Stage stage = setup_.stage;
+  // Given to the Trainer, else the data module's, else the module's.
+  const auto fill = [&](DataLoaders& loaders, const char* name, auto of_data, auto of_module) {
+    current_name_ = name;
+    if (loaders.empty() && data) loaders = of_data();
+    if (loaders.empty()) loaders = of_module();
+    current_name_ = "";
+  };
+  if (stage == Stage::fit) {
+    fill(setup_.train_loaders, "train_dataloader", [&] { return data->train_dataloader(); },
+         [&] { return module_->train_dataloader(); });
+    if (setup_.train_loaders.empty()) {
+      throw UsageError("there is nothing to train on: give fit a train loader, or override train_dataloader");
+    }
+    if (setup_.train_loaders.size() > 1) {
+      throw UsageError("there are " + std::to_string(setup_.train_loaders.size()) + " train loaders; fit takes one");
+    }
+    const auto count = setup_.train_loaders[0].batch_count();
+    if (count == 0) refuse_empty("train", setup_.train_loaders[0]);
+    facts.train_batches = options.limit_train_batches.of(count, "trainer.limit_train_batches");
+    facts.has_training = !options.limit_train_batches.is_none();
+  }
+  fill(
+      setup_.eval_loaders, loader_hook(stage),
+      [&] {
+        if (stage == Stage::test) return data->test_dataloader();
+        return stage == Stage::predict ? data->predict_dataloader() : data->val_dataloader();
+      },
+      [&] {
+        if (stage == Stage::test) return module_->test_dataloader();
+        return stage == Stage::predict ? module_->predict_dataloader() : module_->val_dataloader();
+      });
+  add_evaluation_facts(facts);
+  count_stepping_batches(facts);
+  return facts;
+}
+
+void Replica::refuse_empty(const std::string& kind, const DataLoader& loader) const {
+  const bool dropped = loader.dataset() && loader.dataset()->size() > 0;
+  throw UsageError("the " + kind + " loader has no batch: " +
+                   (dropped ? "its " + std::to_string(loader.dataset()->size()) + " samples are fewer than batch_size = " +
+                                  std::to_string(loader.options().batch_size) + ", and drop_last leaves such a batch out"
+                            : "its dataset is empty"));
+}
+
+void Replica::add_evaluation_facts(DataFacts& facts) {
+  const Stage stage = setup_.stage;
+  const auto& options = setup_.options;
+  const Amount& limit = stage == Stage::test      ? options.limit_test_batches
+                        : stage == Stage::predict ? options.limit_predict_batches
+                                                  : options.limit_val_batches;
+  const bool has_loaders = !setup_.eval_loaders.empty();
+  const bool has_step = stage == Stage::predict || is_used(stage == Stage::test ? Hook::test_step : Hook::validation_step);
+  if (stage == Stage::fit) {
+    if (has_loaders && !has_step) facts.warnings.push_back("there is a validation loader but validation_step is not overridden: nothing is validated");
+    if (!has_loaders && has_step) facts.warnings.push_back("validation_step is overridden but there is no validation loader: nothing is validated");
+    if (!has_loaders || !has_step) {
+      setup_.eval_loaders = {};
+      return;
+    }
+  } else if (!has_loaders) {
+    throw UsageError("there is nothing to " + std::string(to_string(stage)) + " on: give the Trainer a loader, or override " +
+                     loader_hook(stage));
+  } else if (!has_step) {
+    throw UsageError(std::string(stage == Stage::test ? "test_step" : "validation_step") + " is not overridden");
+  }
+  const std::string option = "trainer.limit_" + std::string(stage == Stage::test      ? "test"
+                                                            : stage == Stage::predict ? "predict"
+                                                                                      : "val") + "_batches";
+  for (const auto& loader : setup_.eval_loaders) {
+    const auto count = loader.batch_count();
+    if (count == 0) refuse_empty(stage == Stage::fit || stage == Stage::validate ? "validation" : std::string(to_string(stage)), loader);
+    facts.eval_batches.push_back(limit.of(count, option));
+  }
+  facts.has_evaluation = !limit.is_none();
+}
+
+void Replica::count_stepping_batches(const DataFacts& facts) {
+  const auto& options = setup_.options;
+  if (options.max_steps >= 0) stepping_batches_ = options.max_steps;
+  const int64_t epochs = options.max_epochs.value_or(1000);
+  if (!facts.train_batches || epochs < 0) return;
+  const int64_t window = options.accumulate_grad_batches;
+  const int64_t steps = (*facts.train_batches + window - 1) / window * epochs;
+  stepping_batches_ = stepping_batches_ ? std::min(*stepping_batches_, steps) : steps;
+}
+
+void Replica::configure_optimizers() {
+  optimizers_ = is_used(Hook::configure_optimizers) ? module_->configure_optimizers() : Optimizers();
+  for (const auto& optimizer : optimizers_) {
+    if (!optimizer) throw UsageError("configure_optimizers returned a null optimizer");
+  }
+  if (optimizers_.size() > 1) {
+    throw UsageError("configure_optimizers returned " + std::to_string(optimizers_.size()) +
+                     " optimizers; training_step's loss goes to one (put groups of parameters into one optimizer)");
+  }
+}
+
+Replica::Program Replica::compile(std::span<const Hook> table) const {
+  Program program;
+  for (const Hook hook : table) {
+    // Tensors of a CPU run are where they belong.
+    const bool moves = hook == Hook::transfer_batch_to_device && !setup_.device.is_cpu();
+    const bool called = !batch_callbacks_.empty() && !is_transfer(hook);
+    if (is_core(hook) || is_used(hook) || moves || called) program.push_back(hook);
+  }
+  return program;
+}
+
+}  // namespace troupe

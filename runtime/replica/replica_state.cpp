@@ -1,0 +1,95 @@
+// A replica's state as a checkpoint, and back.
+#include "troupe/modules/monitor.hpp"
+#include "troupe/runtime/checkpoint/model_state.hpp"
+#include "troupe/runtime/checkpoint/optimizer_state.hpp"
+#include "troupe/runtime/checkpoint/progress_json.hpp"
+#include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/replica/replica.hpp"
+
+#include <torch/torch.h>
+
+namespace troupe {
+
+namespace {
+
+constexpr const char* random_state = "random.cpu";
+
+std::vector<std::pair<std::string, torch::Tensor>> named_parameters_of(const Module& module) {
+  std::vector<std::pair<std::string, torch::Tensor>> named;
+  for (const auto& item : module.named_parameters()) named.emplace_back(item.key(), item.value());
+  return named;
+}
+
+bool decides(const std::shared_ptr<Callback>& callback) {
+  return dynamic_cast<const Monitor*>(callback.get()) != nullptr;
+}
+
+}  // namespace
+
+Checkpoint Replica::snapshot(bool weights_only, const nlohmann::json& monitor_states) {
+  Checkpoint checkpoint;
+  append_model_state(checkpoint, *module_);
+  auto& metadata = checkpoint.metadata;
+  metadata["hparams"] = module_->hparams();
+  metadata["progress"] = to_json(progress_);
+  metadata["versions"] = {{"libtorch", TORCH_VERSION}};
+  nlohmann::json callbacks = monitor_states.is_object() ? monitor_states : nlohmann::json::object();
+  for (const auto& callback : callbacks_) {
+    if (!decides(callback) && !callback->state_key().empty()) callbacks[callback->state_key()] = callback->state_dict();
+  }
+  metadata["callbacks"] = std::move(callbacks);
+  if (!weights_only) {
+    const auto named = named_parameters_of(*module_);
+    for (std::size_t i = 0; i < optimizers_.size(); ++i) append_optimizer_state(checkpoint, i, optimizers_[i], named);
+    checkpoint.tensors.emplace_back(random_state, generator_state());
+    metadata["seed"] = *setup_.options.seed;
+    if (setup_.datamodule) metadata["datamodule"] = setup_.datamodule->state_dict();
+  }
+  current_name_ = "on_save_checkpoint";
+  for (const auto& callback : callbacks_) callback->on_save_checkpoint(*this, *module_, metadata);
+  module_->on_save_checkpoint(metadata);
+  current_name_ = "";
+  // The training goes on while the file is written, so the tensors must not be the ones in use.
+  for (auto& [name, tensor] : checkpoint.tensors) tensor = tensor.detach().to(torch::kCPU, tensor.scalar_type(), false, true);
+  return checkpoint;
+}
+
+void Replica::restore_progress() {
+  if (setup_.weights_only) return;
+  const auto& metadata = setup_.checkpoint->metadata;
+  if (!metadata.contains("progress")) {
+    throw UsageError("the checkpoint holds weights only, a run cannot go on from it: load it with load_from_checkpoint");
+  }
+  progress_ = progress_from_json(metadata.at("progress"));
+}
+
+void Replica::restore_model() {
+  if (!setup_.checkpoint) return;
+  const auto& checkpoint = *setup_.checkpoint;
+  current_name_ = "on_load_checkpoint";
+  for (const auto& callback : callbacks_) callback->on_load_checkpoint(*this, *module_, checkpoint.metadata);
+  module_->on_load_checkpoint(checkpoint.metadata);
+  current_name_ = "load_model_state";
+  load_model_state(checkpoint, *module_, /*strict=*/true);
+  current_name_ = "";
+}
+
+void Replica::restore_rest() {
+  if (!setup_.checkpoint || setup_.weights_only) return;
+  const auto& checkpoint = *setup_.checkpoint;
+  current_name_ = "load_optimizer_state";
+  const auto named = named_parameters_of(*module_);
+  for (std::size_t i = 0; i < optimizers_.size(); ++i) load_optimizer_state(checkpoint, i, optimizers_[i], named);
+  current_name_ = "load_state_dict";
+  const auto& metadata = checkpoint.metadata;
+  const auto states = metadata.value("callbacks", nlohmann::json::object());
+  for (const auto& callback : callbacks_) {
+    if (decides(callback) || callback->state_key().empty()) continue;
+    if (const auto found = states.find(callback->state_key()); found != states.end()) callback->load_state_dict(*found);
+  }
+  if (setup_.datamodule && metadata.contains("datamodule")) setup_.datamodule->load_state_dict(metadata["datamodule"]);
+  if (const auto* state = checkpoint.find(random_state)) set_generator_state(*state);
+  current_name_ = "";
+}
+
+}  // namespace troupe

@@ -1,0 +1,265 @@
+// Whole runs: one process, one CPU device, every actor in its place.
+#include "tests/runtime/temp_dir.hpp"
+#include "troupe/troupe.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <fstream>
+#include <set>
+#include <thread>
+
+namespace troupe {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct LineOptions {
+  double lr = 0.1;
+};
+TROUPE_OPTIONS(LineOptions, (lr, "learning rate"))
+
+// y = 2 x + 1 from 64 points.
+class Line : public ModuleWith<LineOptions> {
+ public:
+  explicit Line(LineOptions options = {}) : ModuleWith(options) {
+    layer_ = register_module("layer", torch::nn::Linear(1, 1));
+  }
+  torch::Tensor forward(torch::Tensor x) override { return layer_(x); }
+  StepOutput training_step(const Batch& batch, int64_t) override {
+    auto [x, y] = batch.get<2>();
+    auto loss = torch::mse_loss(forward(x), y);
+    log("train_loss", loss, {.on_step = true, .on_epoch = true, .prog_bar = true});
+    threads.insert(std::this_thread::get_id());
+    return loss;
+  }
+  StepOutput validation_step(const Batch& batch, int64_t) override {
+    EXPECT_FALSE(is_training());
+    EXPECT_FALSE(torch::GradMode::is_enabled());
+    auto [x, y] = batch.get<2>();
+    log("val_loss", torch::mse_loss(forward(x), y));
+    return {};
+  }
+  StepOutput test_step(const Batch& batch, int64_t) override {
+    auto [x, y] = batch.get<2>();
+    log("test_loss", torch::mse_loss(forward(x), y));
+    return {};
+  }
+  Optimizers configure_optimizers() override {
+    stepping_batches = trainer().estimated_stepping_batches();
+    return torch::optim::SGD(parameters(), options().lr);
+  }
+  torch::nn::Linear layer_{nullptr};
+  std::set<std::thread::id> threads;
+  std::optional<int64_t> stepping_batches;
+};
+
+DataLoader points(int64_t batch_size = 16, bool shuffle = true) {
+  const auto x = torch::linspace(-1, 1, 64).unsqueeze(1);
+  return {std::make_shared<TensorDataset>(x, 2 * x + 1), {.batch_size = batch_size, .shuffle = shuffle}};
+}
+
+TrainerOptions quiet(const TempDir& dir) {
+  TrainerOptions options{.max_epochs = 2, .seed = 7, .default_root_dir = dir.path()};
+  options.enable_progress_bar = options.enable_model_summary = false;
+  return options;
+}
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(Fit, LearnsALine) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.max_epochs = 20;
+  Trainer trainer(options);
+  const auto model = trainer.fit<Line>({.lr = 0.3}, points(), points(64, false));
+  EXPECT_NEAR(model->layer_->weight.item<double>(), 2, 0.01);
+  EXPECT_NEAR(model->layer_->bias.item<double>(), 1, 0.01);
+  EXPECT_EQ(trainer.global_step(), 80);
+  EXPECT_EQ(trainer.current_epoch(), 20);
+  EXPECT_LT(trainer.callback_metrics().at("val_loss"), 1e-4);
+  EXPECT_TRUE(trainer.callback_metrics().contains("train_loss_step"));
+  EXPECT_TRUE(trainer.callback_metrics().contains("train_loss_epoch"));
+  EXPECT_EQ(model->stepping_batches, 80);
+}
+
+TEST(Fit, TheModuleBelongsToOneWorkerThreadP1) {
+  const TempDir dir;
+  Trainer trainer(quiet(dir));
+  const auto model = trainer.fit<Line>({}, points(), points());
+  EXPECT_EQ(model->threads.size(), 1u);
+  EXPECT_FALSE(model->threads.contains(std::this_thread::get_id()));
+  EXPECT_FALSE(model->in_run());
+}
+
+TEST(Fit, TwoRunsWithOneSeedGiveTheSameBitsP9) {
+  std::vector<torch::Tensor> weights;
+  for (const int64_t workers : {0, 0, 3}) {
+    const TempDir dir;
+    Trainer trainer(quiet(dir));
+    DataLoader loader(points().dataset(), {.batch_size = 8, .shuffle = true, .num_workers = workers});
+    weights.push_back(trainer.fit<Line>({}, loader)->layer_->weight.detach());
+  }
+  EXPECT_TRUE(torch::equal(weights[0], weights[1]));
+  EXPECT_TRUE(torch::equal(weights[0], weights[2]));
+}
+
+TEST(Fit, LeavesOptionsMetricsEventsAndCheckpointsInARunFolder) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.log_every_n_steps = 2;
+  Trainer trainer(options);
+  trainer.fit<Line>({}, points(), points());
+  EXPECT_EQ(trainer.run_dir(), dir.path() / "line" / "version_0");
+  const std::string config = read(trainer.run_dir() / "config.toml");
+  EXPECT_THAT(config, HasSubstr("[model]"));
+  EXPECT_THAT(config, HasSubstr("seed = 7"));
+  const std::string metrics = read(trainer.run_dir() / "metrics.csv");
+  for (const char* column : {"epoch", "step", "train_loss_step", "train_loss_epoch", "val_loss"}) {
+    EXPECT_THAT(metrics.substr(0, metrics.find('\n')), HasSubstr(column));
+  }
+  EXPECT_TRUE(std::filesystem::exists(trainer.run_dir() / "checkpoints" / "last.safetensors"));
+  EXPECT_TRUE(std::filesystem::exists(trainer.best_model_path()));
+
+  Trainer second(options);
+  second.fit<Line>({}, points());
+  EXPECT_EQ(second.run_dir().filename(), "version_1");
+}
+
+TEST(Fit, GoesOnFromACheckpointAsIfItHadNotStopped) {
+  const TempDir whole_dir, parts_dir;
+  auto options = quiet(whole_dir);
+  options.max_epochs = 4;
+  Trainer whole(options);
+  const auto expected = whole.fit<Line>({}, points(), points());
+
+  options.default_root_dir = parts_dir.path();
+  options.max_epochs = 2;
+  Trainer first(options);
+  first.fit<Line>({}, points(), points());
+  options.max_epochs = 4;
+  Trainer second(options);
+  const auto resumed = second.fit<Line>({}, points(), points(), {.ckpt_path = "last"});
+  EXPECT_EQ(second.global_step(), 16);
+  EXPECT_TRUE(torch::equal(resumed->layer_->weight, expected->layer_->weight));
+  EXPECT_TRUE(torch::equal(resumed->layer_->bias, expected->layer_->bias));
+}
+
+TEST(Fit, TestAfterFitTakesTheBestWeights) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.max_epochs = 3;
+  Trainer trainer(options);
+  // A learning rate at which every epoch is worse than the one before: the first is the best.
+  const auto model = trainer.fit<Line>({.lr = 2.5}, points(64), points(64, false));
+  const double last = trainer.callback_metrics().at("val_loss");
+  const auto results = trainer.test(points(64, false));
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_LT(results[0].at("test_loss"), last);
+}
+
+TEST(Fit, PredictReturnsEveryBatchInOrder) {
+  const TempDir dir;
+  Trainer trainer(quiet(dir));
+  const auto model = std::make_shared<Line>();
+  const auto outputs = trainer.predict(model, points(10, false));
+  ASSERT_EQ(outputs.size(), 7u);
+  EXPECT_EQ(outputs[6]["prediction"].size(0), 4);
+}
+
+TEST(Fit, AccumulatesAndClips) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.accumulate_grad_batches = 3;
+  options.gradient_clip_val = 0.01;
+  options.max_epochs = 1;
+  Trainer trainer(options);
+  const auto before = std::make_shared<Line>();
+  const auto start = before->layer_->weight.detach().clone();
+  const auto model = trainer.fit(before, points(16, false));
+  EXPECT_EQ(trainer.global_step(), 2);  // windows of three and one of four batches
+  EXPECT_LE((model->layer_->weight - start).abs().item<double>(), 2 * 0.1 * 0.01 + 1e-7);
+}
+
+TEST(Fit, FastDevRunWritesNothing) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.fast_dev_run = 1;
+  Trainer trainer(options);
+  trainer.fit<Line>({}, points(), points());
+  EXPECT_EQ(trainer.global_step(), 1);
+  EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+}
+
+TEST(Fit, MaxTimeEndsTheRun) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.max_epochs = -1;
+  options.max_time = "00:00:00:01";
+  Trainer trainer(options);
+  trainer.fit<Line>({}, points());
+  EXPECT_THAT(trainer.stop_reason(), HasSubstr("max_time"));
+}
+
+class StopsItself : public Line {
+ public:
+  using Line::Line;
+  void on_train_batch_end(const StepOutput&, const Batch&, int64_t batch_idx) override {
+    if (batch_idx == 1) trainer().request_stop("enough");
+  }
+};
+
+TEST(Fit, AModuleMayEndTheRun) {
+  const TempDir dir;
+  Trainer trainer(quiet(dir));
+  trainer.fit<StopsItself>({}, points());
+  EXPECT_EQ(trainer.global_step(), 2);
+  EXPECT_EQ(trainer.stop_reason(), "enough");
+}
+
+class Interrupts : public Line {
+ public:
+  using Line::Line;
+  void on_train_batch_end(const StepOutput&, const Batch&, int64_t) override {
+    if (global_step() == 6) std::raise(SIGINT);
+  }
+};
+
+TEST(Fit, CtrlCKeepsTheModelAndWritesACheckpoint) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.max_epochs = 100000;
+  Trainer trainer(options);
+  const auto model = trainer.fit<Interrupts>({}, points());
+  EXPECT_TRUE(trainer.was_interrupted());
+  ASSERT_NE(model, nullptr);
+  EXPECT_GE(trainer.global_step(), 6);
+  EXPECT_TRUE(std::filesystem::exists(trainer.run_dir() / "checkpoints" / "last.safetensors"));
+  Trainer second(options);
+  const auto at = trainer.global_step();
+  options.max_epochs = at / 4 + 1;
+  Trainer resumed(options);
+  resumed.fit<Line>({}, points(), {}, {.ckpt_path = "last"});
+  EXPECT_EQ(resumed.global_step(), (at / 4 + 1) * 4);
+}
+
+class Queued : public Line {
+ public:
+  using Line::Line;
+  void add_to_queue(ResultQueue& queue) override { queue.put(std::string("from the worker")); }
+  void get_from_queue(ResultQueue& queue) override { received = queue.get<std::string>(); }
+  std::string received;
+};
+
+TEST(Fit, HandsValuesBackThroughTheQueue) {
+  const TempDir dir;
+  Trainer trainer(quiet(dir));
+  EXPECT_EQ(trainer.fit<Queued>({}, points())->received, "from the worker");
+}
+
+}  // namespace
+}  // namespace troupe

@@ -1,0 +1,283 @@
+// The script of fit against a replica that only counts: which commands come, in which order, up to which batch.
+#include "troupe/runtime/loops/fit_script.hpp"
+
+#include "troupe/runtime/hook_order.hpp"
+#include "troupe/runtime/loops/validation_plan.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace troupe {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Lines = std::vector<std::string>;
+
+// Carries commands out by counting, and writes a line for each.
+class Counter {
+ public:
+  explicit Counter(RunState& state, int64_t batches) : state_(state), batches_(batches) {}
+
+  Lines run() {
+    Script script = fit_script(state_);
+    for (auto command = script.start(); command; command = script.resume(answer())) {
+      std::visit([&](const auto& concrete) { carry_out(concrete); }, *command);
+    }
+    return lines_;
+  }
+
+  /// Called after every batch.
+  std::function<void(const Progress&)> after_batch = [](const Progress&) {};
+  std::function<void()> during_validation = [] {};
+  DataFacts facts;
+  std::vector<std::shared_ptr<Monitor>> monitors;
+  MetricMap metrics;
+
+ private:
+  Answer answer() {
+    Answer out;
+    out.progress = progress_;
+    out.metrics = metrics;
+    out.epoch_over = epoch_over_;
+    return out;
+  }
+  void carry_out(const PrepareCommand&) {
+    state_.facts = facts;
+    state_.monitors = monitors;
+  }
+  void carry_out(const HooksCommand& command) { lines_.emplace_back(to_string(command.hooks.front())); }
+  void carry_out(const OpenEpochCommand& command) {
+    progress_.epoch = command.epoch;
+    lines_.push_back("epoch " + std::to_string(command.epoch));
+  }
+  void carry_out(const TrainCommand& command) {
+    epoch_over_ = false;
+    const int64_t from = progress_.batch_idx;
+    while (!epoch_over_ && !(command.until_batch >= 0 && progress_.batch_idx >= command.until_batch) &&
+           !(command.until_step >= 0 && progress_.global_step >= command.until_step) && !state_.stops_now()) {
+      ++progress_.batch_idx;
+      ++progress_.total_batches;
+      ++progress_.global_step;
+      epoch_over_ = progress_.batch_idx == batches_;
+      state_.progress = progress_;
+      after_batch(progress_);
+    }
+    lines_.push_back("train " + std::to_string(from) + "-" + std::to_string(progress_.batch_idx));
+  }
+  void carry_out(const CloseEpochCommand&) {
+    progress_.epoch += 1;
+    progress_.batch_idx = 0;
+    lines_.emplace_back("end of epoch");
+  }
+  void carry_out(const EvaluateCommand& command) {
+    lines_.emplace_back(command.is_sanity_check ? "sanity check" : "validate");
+    during_validation();
+  }
+  void carry_out(const SaveCommand& command) {
+    lines_.push_back("save " + command.requests.front().path.filename().string());
+  }
+
+  RunState& state_;
+  int64_t batches_;
+  Progress progress_;
+  bool epoch_over_ = false;
+  Lines lines_;
+};
+
+class FitScript : public testing::Test {
+ protected:
+  Counter counter(int64_t batches, TrainerOptions options, bool has_validation = true) {
+    state.options = resolved(std::move(options));
+    state.info.run_dir = "/run";
+    Counter out(state, batches);
+    out.facts.train_batches = batches;
+    out.facts.has_training = out.facts.has_optimizer = true;
+    out.facts.has_evaluation = has_validation;
+    return out;
+  }
+  RunState state;
+};
+
+TEST_F(FitScript, ValidatesAtTheEndOfEachEpochAfterASanityCheck) {
+  EXPECT_THAT(counter(4, {.max_epochs = 2}).run(),
+              ElementsAre("sanity check", "on_train_start", "epoch 0", "train 0-4", "validate", "end of epoch", "epoch 1",
+                          "train 0-4", "validate", "end of epoch", "on_train_end", "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, LeavesTheSanityCheckOutWhenToldTo) {
+  const auto lines = counter(2, {.max_epochs = 1, .num_sanity_val_steps = 0}).run();
+  EXPECT_EQ(lines.front(), "on_train_start");
+}
+
+TEST_F(FitScript, ValidatesAfterAFractionOfAnEpochAndAfterACountOfBatches) {
+  const Lines expected = {"on_train_start", "epoch 0", "train 0-2", "validate", "train 2-4", "validate", "train 4-5",
+                          "end of epoch", "on_train_end", "on_fit_end", "teardown"};
+  TrainerOptions options{.max_epochs = 1, .num_sanity_val_steps = 0, .val_check_interval = 0.4};
+  EXPECT_EQ(counter(5, options).run(), expected);
+  options.val_check_interval = 2;
+  state = {};
+  EXPECT_EQ(counter(5, options).run(), expected);
+}
+
+TEST_F(FitScript, CountsTheValidationIntervalOverEpochsWithoutCheckValEveryNEpoch) {
+  TrainerOptions options{.max_epochs = 2, .num_sanity_val_steps = 0, .val_check_interval = 3};
+  options.check_val_every_n_epoch = std::nullopt;
+  EXPECT_THAT(counter(2, options).run(),
+              ElementsAre("on_train_start", "epoch 0", "train 0-2", "end of epoch", "epoch 1", "train 0-1", "validate",
+                          "train 1-2", "end of epoch", "on_train_end", "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, ValidatesEveryNthEpoch) {
+  TrainerOptions options{.max_epochs = 3, .num_sanity_val_steps = 0};
+  options.check_val_every_n_epoch = 2;
+  const auto lines = counter(1, options).run();
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), "validate"), 1);
+  EXPECT_EQ(lines[4], "epoch 1");
+  EXPECT_EQ(lines[6], "validate");
+}
+
+TEST_F(FitScript, EndsAtMaxStepsInTheMiddleOfAnEpoch) {
+  EXPECT_THAT(counter(4, {.max_steps = 6, .num_sanity_val_steps = 0}, false).run(),
+              ElementsAre("on_train_start", "epoch 0", "train 0-4", "end of epoch", "epoch 1", "train 0-2", "end of epoch",
+                          "on_train_end", "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, AStopRequestEndsTheEpochAtTheNextBatchAndRunsItsHooks) {
+  auto fit = counter(10, {.max_epochs = 5, .num_sanity_val_steps = 0}, false);
+  fit.after_batch = [&](const Progress& at) {
+    if (at.global_step == 3) state.stop = StopRequest{"enough", false};
+  };
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "end of epoch", "on_train_end", "on_fit_end",
+                                     "teardown"));
+}
+
+TEST_F(FitScript, AStopRequestWaitsForMinEpochsAndMinSteps) {
+  auto fit = counter(4, {.max_epochs = 9, .min_epochs = 2, .num_sanity_val_steps = 0}, false);
+  fit.after_batch = [&](const Progress&) { state.stop = StopRequest{"enough", false}; };
+  const auto lines = fit.run();
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), "train 0-4"), 2);
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), "epoch 2"), 0);
+
+  state = {};
+  auto steps = counter(4, {.max_epochs = 9, .min_steps = 6, .num_sanity_val_steps = 0}, false);
+  steps.after_batch = [&](const Progress&) { state.stop = StopRequest{"enough", false}; };
+  const auto step_lines = steps.run();
+  EXPECT_EQ(std::count(step_lines.begin(), step_lines.end(), "train 0-2"), 1);
+}
+
+TEST_F(FitScript, AnInterruptSavesWhereItStandsAndLeavesTheRestOfTheEpochOut) {
+  auto fit = counter(10, {.max_epochs = 5, .min_epochs = 5, .num_sanity_val_steps = 0});
+  fit.after_batch = [&](const Progress& at) {
+    if (at.global_step == 3) state.stop = StopRequest{"interrupted", true};
+  };
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "save last.safetensors", "on_train_end",
+                                     "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, TrainsNothingWithoutAnOptimizer) {
+  auto fit = counter(4, {.max_epochs = 1});
+  fit.facts.has_optimizer = false;
+  EXPECT_THAT(fit.run(), ElementsAre("on_fit_end", "teardown"));
+}
+
+// Answers with what it is given, and keeps what it was asked.
+class Scripted : public Monitor {
+ public:
+  std::string state_key() const override { return "scripted"; }
+  nlohmann::json state_dict() const override { return state; }
+  void load_state_dict(const nlohmann::json& loaded) override { state = loaded; }
+  std::optional<int64_t> next_step(const Progress& at) const override {
+    return every_steps ? std::optional((at.global_step / every_steps + 1) * every_steps) : std::nullopt;
+  }
+  Decision decide(Moment moment, const Progress& at, const MetricMap&) override {
+    return answer(moment, at);
+  }
+  std::function<Decision(Moment, const Progress&)> answer = [](Moment, const Progress&) { return Decision{}; };
+  int64_t every_steps = 0;
+  nlohmann::json state = nullptr;
+};
+
+TEST_F(FitScript, AsksMonitorsAtTheStepsThatTheyPlan) {
+  auto monitor = std::make_shared<Scripted>();
+  monitor->every_steps = 3;
+  monitor->answer = [](Moment moment, const Progress& at) {
+    Decision out;
+    if (moment == Moment::train_batch_end && at.global_step % 3 == 0) {
+      out.save.push_back({"/run/step" + std::to_string(at.global_step), {}});
+    }
+    return out;
+  };
+  auto fit = counter(4, {.max_epochs = 2, .num_sanity_val_steps = 0}, false);
+  fit.monitors = {monitor};
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "save step3", "train 3-4", "end of epoch",
+                                     "epoch 1", "train 0-2", "save step6", "train 2-4", "end of epoch", "on_train_end",
+                                     "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, AMonitorsStopAfterValidationEndsTheRunWithItsReason) {
+  auto monitor = std::make_shared<Scripted>();
+  monitor->answer = [](Moment moment, const Progress& at) {
+    Decision out;
+    if (moment == Moment::validation_end && at.epoch == 1) out = {true, "no better", {}};
+    return out;
+  };
+  auto fit = counter(2, {.max_epochs = 9});
+  fit.monitors = {monitor};
+  const auto lines = fit.run();
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), "validate"), 2);
+  EXPECT_EQ(state.stop->reason, "no better");
+}
+
+TEST_F(FitScript, NothingIsDecidedOnAValidationThatWasInterrupted) {
+  auto monitor = std::make_shared<Scripted>();
+  int asked = 0;
+  monitor->answer = [&](Moment moment, const Progress&) {
+    asked += moment == Moment::validation_end;
+    return Decision{};
+  };
+  auto fit = counter(2, {.max_epochs = 2, .num_sanity_val_steps = 0});
+  fit.monitors = {monitor};
+  fit.during_validation = [&] { state.stop = StopRequest{"interrupted", true}; };
+  fit.run();
+  EXPECT_EQ(asked, 0);
+}
+
+TEST_F(FitScript, MonitorsGetTheirStateBackFromACheckpoint) {
+  auto monitor = std::make_shared<Scripted>();
+  auto checkpoint = std::make_shared<Checkpoint>();
+  checkpoint->metadata["callbacks"] = {{"scripted", 7}};
+  state.checkpoint = checkpoint;
+  auto fit = counter(2, {.max_epochs = 1});
+  fit.monitors = {monitor};
+  const auto lines = fit.run();
+  EXPECT_EQ(monitor->state, 7);
+  EXPECT_EQ(lines.front(), "on_train_start");  // a resumed run needs no sanity check
+}
+
+TEST(ValidationPlan, RefusesAnIntervalLongerThanTheEpoch) {
+  const TrainerOptions options{.val_check_interval = 11};
+  try {
+    ValidationPlan(options, 10, true);
+    FAIL();
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("trainer.val_check_interval = 11"));
+    EXPECT_THAT(error.what(), HasSubstr("10 training batches"));
+  }
+  EXPECT_THROW(ValidationPlan(TrainerOptions{.val_check_interval = 0.5}, std::nullopt, true), UsageError);
+}
+
+TEST(ValidationPlan, OfAStreamIsItsEnd) {
+  const ValidationPlan plan(TrainerOptions{}, std::nullopt, true);
+  EXPECT_FALSE(plan.next(0, 5, 5));
+  EXPECT_FALSE(plan.is_due(0, 5, 5, false));
+  EXPECT_TRUE(plan.is_due(0, 5, 5, true));
+}
+
+}  // namespace
+}  // namespace troupe
