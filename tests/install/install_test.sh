@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Installs Troupe, moves the installation, and builds and runs a project of somebody else's against it.
+set -euo pipefail
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+prefix="$folder/an installation"
+
+fail() { echo "error: $*" >&2; exit 1; }
+
+cmake --install "$TROUPE_BUILD_DIR" --prefix "$folder/elsewhere" >/dev/null
+mv "$folder/elsewhere" "$prefix"
+
+[ -e "$prefix/include/troupe/troupe.hpp" ] || fail "the umbrella header is not installed"
+for layer in modules runtime actors launch; do
+  find "$prefix/include/troupe/$layer" -name '*.hpp' | grep -q . || fail "no header of $layer/ is installed"
+done
+for place in "$TROUPE_SOURCE_DIR" "$TROUPE_BUILD_DIR" "$folder" "$TROUPE_TORCH_ROOT"; do
+  ! grep -rF "$place" "$prefix" --include='*.cmake' || fail "the installation names $place"
+done
+
+# With the compiler and the LibTorch of the build, but without its flags. Relative paths let ccache know the program again.
+export CCACHE_BASEDIR=$folder CCACHE_NOHASHDIR=1
+launcher=()
+[ -z "$(command -v ccache)" ] || launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+cmake -S "$TROUPE_SOURCE_DIR/tests/install/outside" -B "$folder/b uild" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+  -DCMAKE_CXX_COMPILER="$TROUPE_CXX" -DCMAKE_CXX_FLAGS="$TROUPE_CXX_FLAGS" "${launcher[@]}" \
+  -DCMAKE_PREFIX_PATH="$prefix" -DTorch_DIR="$TROUPE_TORCH_ROOT/share/cmake/Torch"
+cmake --build "$folder/b uild"
+said=$("$folder/b uild/outside" fit --model.lr 0.5)
+[ "$said" = "batch of 4, lr 0.5" ] || fail "the outside program printed '$said'"
