@@ -3,6 +3,7 @@
 
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/loader_messages.hpp"
+#include "troupe/runtime/copy_ahead.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -41,7 +42,11 @@ class Feed {
   }
 
   bool expects(int64_t ticket) const { return ticket != 0 && ticket == ticket_; }
-  void push(BatchReady batch) { queue_.push_back(std::move(batch)); }
+  /// A batch has arrived; with `copier` its way to the device begins.
+  void push(BatchReady ready, CopyAhead* copier) {
+    CopiedBatch copied = copier ? copier->begin(std::move(ready.batch)) : CopiedBatch{std::move(ready.batch), nullptr};
+    queue_.push_back({ready.index, ready.last, std::move(copied)});
+  }
   void finish() { is_over_ = true; }
 
   bool has_batch() const { return !queue_.empty(); }
@@ -50,23 +55,31 @@ class Feed {
 
   /// The next batch; credit goes back when half of the window is used up.
   template <class Self>
-  BatchReady pop(Self* self) {
-    BatchReady batch = std::move(queue_.front());
+  BatchReady pop(Self* self, CopyAhead* copier) {
+    Waiting& next = queue_.front();
+    BatchReady ready{ticket_, next.index, next.last,
+                     copier ? copier->finish(std::move(next.copied)) : std::move(next.copied.batch)};
     queue_.pop_front();
     if (++taken_ >= std::max<int64_t>(1, window_ / 2)) {
       tell(self, loader_, Credit{ticket_, taken_});
       taken_ = 0;
     }
-    return batch;
+    return ready;
   }
 
  private:
+  struct Waiting {
+    int64_t index = 0;
+    bool last = false;
+    CopiedBatch copied;
+  };
+
   ActorRef loader_;
   int64_t window_;
   int64_t ticket_ = 0;  // 0: closed
   int64_t taken_ = 0;   // since credit was last returned
   bool is_over_ = false;
-  std::deque<BatchReady> queue_;
+  std::deque<Waiting> queue_;
 };
 
 }  // namespace troupe::cast

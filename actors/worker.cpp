@@ -60,6 +60,10 @@ struct WorkerState : ReplicaOutputs {
   }
 
   void carry_out(PrepareCommand&, Perform&) {
+    const HookSet& hooks = setup.replica.overridden;
+    copies_ahead = setup.replica.device.is_cuda() && !hooks.has(Hook::on_before_batch_transfer) &&
+                   !hooks.has(Hook::transfer_batch_to_device) && !hooks.has(Hook::on_after_batch_transfer);
+    copy_ahead.emplace(setup.replica.device);
     replica = std::make_unique<Replica>(std::move(setup.replica), *this);
     facts = replica->prepare();
     const auto spawn_feeds = [&](const DataLoaders& loaders, Stage stage, std::vector<Feed>& feeds) {
@@ -120,11 +124,14 @@ struct WorkerState : ReplicaOutputs {
 
   // --- Batches ---
 
+  // Batches go to the device ahead of need, unless the user has a say in how.
+  CopyAhead* copier() { return copies_ahead ? &*copy_ahead : nullptr; }
+
   void on_batch(BatchReady& batch) {
     for (auto* feeds : {&train_feeds, &eval_feeds}) {
       for (auto& feed : *feeds) {
         if (!feed.expects(batch.ticket)) continue;
-        feed.push(std::move(batch));
+        feed.push(std::move(batch), copier());
         return work();
       }
     }
@@ -162,7 +169,7 @@ struct WorkerState : ReplicaOutputs {
     if (!feed.has_batch()) return;
     const bool shows = progress_due();
     if (shows || !setup.listeners.empty()) replica->want_step_metrics();
-    BatchReady ready = feed.pop(self);
+    BatchReady ready = feed.pop(self, copier());
     const AfterBatch after = replica->train_batch(std::move(ready.batch), ready.index, ready.last);
     if (shows) show_training(false);
     for (const auto& listener : setup.listeners) {
@@ -206,7 +213,7 @@ struct WorkerState : ReplicaOutputs {
     if (interrupt_asked) return end_evaluation();
     Feed& feed = eval_feeds[eval_loader];
     if (feed.has_batch()) {
-      BatchReady ready = feed.pop(self);
+      BatchReady ready = feed.pop(self, copier());
       replica->eval_batch(std::move(ready.batch), ready.index, static_cast<int64_t>(eval_loader));
       eval_batches_done = ready.index + 1;
       if (progress_due()) show_evaluation(false);
@@ -326,6 +333,7 @@ struct WorkerState : ReplicaOutputs {
       ended.module = replica->release();
       if (ended.module) ended.module->to(torch::kCPU);
       replica.reset();
+      copy_ahead.reset();
     }
     tell(self, setup.coordinator, std::move(ended));
     self->quit();
@@ -341,6 +349,8 @@ struct WorkerState : ReplicaOutputs {
     return replica->tear_down_quietly();
   }
 
+  std::optional<CopyAhead> copy_ahead;
+  bool copies_ahead = false;
   int64_t eval_batches_done = 0;
   int64_t eval_total = -1;
   Clock::time_point stage_began_eval{};

@@ -219,8 +219,10 @@ void Replica::configure_optimizers() {
 Replica::Program Replica::compile(std::span<const Hook> table) const {
   Program program;
   for (const Hook hook : table) {
-    // Tensors of a CPU run are where they belong.
-    const bool moves = hook == Hook::transfer_batch_to_device && !setup_.device.is_cpu();
+    // Batches of a CPU run are where they belong; for a GPU the worker copies them ahead, unless a transfer hook is
+    // overridden.
+    const bool moves = hook == Hook::transfer_batch_to_device && !setup_.device.is_cpu() &&
+                       (is_used(Hook::on_before_batch_transfer) || is_used(Hook::on_after_batch_transfer));
     const bool called = !batch_callbacks_.empty() && !is_transfer(hook);
     if (is_core(hook) || is_used(hook) || moves || called) program.push_back(hook);
   }
