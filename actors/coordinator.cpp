@@ -99,6 +99,9 @@ struct CoordinatorState {
     state().facts = std::move(done.facts);
     state().monitors = std::move(done.monitors);
     state().info.has_validation = state().facts.has_evaluation;
+    state().info.train_batches = state().facts.train_batches;
+    const Amount& interval = state().options.val_check_interval;
+    state().info.validates_mid_epoch = interval.is_count() || interval.fraction() < 1.0;
     for (const auto& warning : state().facts.warnings) note("warning: " + warning);
     if (state().stage == Stage::fit && !state().facts.has_optimizer) {
       note("warning: configure_optimizers returned no optimizer: nothing is trained");

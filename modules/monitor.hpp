@@ -32,6 +32,10 @@ struct RunInfo {
   std::filesystem::path run_dir;  ///< <default_root_dir>/<name>/version_N
   /// Whether the run validates at all; a monitor of the epoch's end acts after validation then.
   bool has_validation = false;
+  /// Training batches of an epoch, limits considered; nothing where that is not known.
+  std::optional<int64_t> train_batches = std::nullopt;
+  /// Whether validations fall within epochs, and not at their ends only.
+  bool validates_mid_epoch = false;
 };
 
 /// A callback whose answers are decisions. The coordinator asks it, at boundaries only and on one thread, once a

@@ -1,0 +1,63 @@
+#include "troupe/modules/callbacks/metric_sources.hpp"
+
+#include "troupe/modules/nearest.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace troupe {
+
+namespace {
+
+constexpr std::size_t most_listed = 20;
+
+bool is_same(double a, double b) {
+  return a == b || (std::isnan(a) && std::isnan(b));
+}
+
+}  // namespace
+
+void MetricSources::start(const RunInfo& info) {
+  *this = MetricSources();
+  has_validation_ = info.has_validation;
+}
+
+void MetricSources::observe(Moment moment, const MetricMap& metrics) {
+  if (moment == Moment::sanity_check_end) return;
+  auto& source = moment == Moment::validation_end ? from_validation_ : from_training_;
+  for (const auto& [name, value] : metrics) {
+    const auto before = latest_.find(name);
+    if (before == latest_.end() || !is_same(before->second, value)) source.insert(name);
+  }
+  latest_ = metrics;
+  validated_ = validated_ || moment == Moment::validation_end;
+  epoch_ended_ = epoch_ended_ || moment == Moment::train_epoch_end;
+}
+
+bool MetricSources::is_from_validation(std::string_view name) const {
+  return from_validation_.contains(name) && !from_training_.contains(name);
+}
+
+UsageError metric_not_logged(const std::string& what, const std::string& name, const MetricMap& metrics) {
+  std::vector<std::pair<std::size_t, std::string>> logged;
+  for (const auto& entry : metrics) logged.emplace_back(edit_distance(name, entry.first), entry.first);
+  std::stable_sort(logged.begin(), logged.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+
+  std::string list;
+  for (std::size_t i = 0; i < std::min(logged.size(), most_listed); ++i) {
+    list += (i == 0 ? "" : ", ") + shown(logged[i].second);
+  }
+  if (logged.size() > most_listed) list += " and " + std::to_string(logged.size() - most_listed) + " more";
+  return UsageError(what + ": no metric '" + shown(name) + "' was logged; logged: " + (list.empty() ? "none" : list));
+}
+
+void check_monitor_options(const std::string& owner, const std::string& monitor, const std::string& mode) {
+  if (!is_utf8(monitor)) throw UsageError(owner + ": monitor = '" + shown(monitor) + "' is not UTF-8 text");
+  if (mode != "min" && mode != "max") {
+    throw UsageError(owner + ": mode = '" + shown(mode) +
+                     "' is neither min nor max; nearest: " + nearest(mode, {"min", "max"}));
+  }
+}
+
+}  // namespace troupe

@@ -1,0 +1,44 @@
+// What a monitor can know about a metric by watching: whether validation or training logs it, and whether it exists.
+#pragma once
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/monitor.hpp"
+
+#include <set>
+#include <string>
+#include <string_view>
+
+namespace troupe {
+
+/// A metric keeps its value in the callback metrics until it is logged again, so a value alone does not tell whether it
+/// is news. Show this all metrics at each moment; it tells validation's metrics from training's by when they change.
+/// Owned by a monitor, used where `decide` is.
+class MetricSources {
+ public:
+  /// A run begins: forgets everything.
+  void start(const RunInfo& info);
+  /// To be called at every moment, before questions.
+  void observe(Moment moment, const MetricMap& metrics);
+
+  /// Whether `name` has come from validations alone so far.
+  bool is_from_validation(std::string_view name) const;
+  /// Whether all kinds of metrics have had their chance in this run: an epoch of training ended, and a validation where
+  /// the run has one. A name that is missing then is a mistake.
+  bool are_complete() const { return epoch_ended_ && (validated_ || !has_validation_); }
+
+ private:
+  MetricMap latest_;
+  std::set<std::string, std::less<>> from_training_, from_validation_;
+  bool has_validation_ = false;
+  bool validated_ = false;
+  bool epoch_ended_ = false;
+};
+
+/// The error for a metric that was never logged; `what` names the option that asks for it. Lists what was logged, the
+/// nearest name first.
+UsageError metric_not_logged(const std::string& what, const std::string& name, const MetricMap& metrics);
+
+/// Throws UsageError unless `monitor` of the callback `owner` is text and `mode` is "min" or "max".
+void check_monitor_options(const std::string& owner, const std::string& monitor, const std::string& mode);
+
+}  // namespace troupe

@@ -1,0 +1,295 @@
+#include "troupe/modules/callbacks/model_checkpoint.hpp"
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/nearest.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <system_error>
+
+namespace troupe {
+
+namespace {
+
+constexpr const char* extension = ".safetensors";
+constexpr const char* default_metric = "val_loss";
+
+ModelCheckpointOptions checked(ModelCheckpointOptions options) {
+  const auto refuse = [](const std::string& why) { throw UsageError("ModelCheckpoint: " + why); };
+  check_monitor_options("ModelCheckpoint", options.monitor, options.mode);
+  if (options.mode == "max" && options.monitor.empty()) refuse("mode = 'max' needs a metric to monitor");
+  if (options.save_top_k < -1) {
+    refuse("save_top_k = " + std::to_string(options.save_top_k) + "; use a count, 0 for none or -1 for all");
+  }
+  if (options.every_n_epochs && *options.every_n_epochs < 1) {
+    refuse("every_n_epochs = " + std::to_string(*options.every_n_epochs) + "; use at least 1");
+  }
+  if (options.every_n_train_steps && *options.every_n_train_steps < 1) {
+    refuse("every_n_train_steps = " + std::to_string(*options.every_n_train_steps) + "; use at least 1");
+  }
+  if (options.every_n_epochs && options.every_n_train_steps) {
+    refuse("every_n_epochs and every_n_train_steps are both set; use one of them");
+  }
+  if (options.every_n_train_steps && options.save_on_train_epoch_end) {
+    refuse("save_on_train_epoch_end has no meaning with every_n_train_steps; use one of them");
+  }
+  return options;
+}
+
+std::filesystem::path absolute_folder(const std::filesystem::path& path) {
+  auto folder = std::filesystem::absolute(path).lexically_normal();
+  return folder.has_filename() ? folder : folder.parent_path();  // "a/" is "a"
+}
+
+// Better now than after an epoch of training.
+void make_writable_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (!error && !std::filesystem::is_directory(folder, error)) error = std::make_error_code(std::errc::not_a_directory);
+  if (!error && ::access(folder.c_str(), W_OK | X_OK) != 0) error = std::error_code(errno, std::generic_category());
+  if (error) {
+    throw UsageError("ModelCheckpoint: cannot write to dirpath = '" + shown(folder.string()) + "': " + error.message());
+  }
+}
+
+}  // namespace
+
+ModelCheckpoint::ModelCheckpoint(ModelCheckpointOptions options)
+    : options_(checked(std::move(options))),
+      template_(options_.filename.empty() ? "{epoch}-{step}" : options_.filename, options_.auto_insert_metric_name) {}
+
+void ModelCheckpoint::start(const RunInfo& info) {
+  info_ = info;
+  sources_.start(info);
+  has_news_ = false;
+  is_last_current_ = true;
+  saved_step_ = -1;
+  saves_ = !info.run_dir.empty();
+  if (!saves_) return;
+  const auto folder = absolute_folder(options_.dirpath.empty() ? info.run_dir / "checkpoints" : options_.dirpath);
+  if (folder != folder_) {
+    folder_ = folder;
+    best_.clear();
+    last_.clear();
+  }
+  if (!options_.dirpath.empty()) make_writable_folder(folder_);
+}
+
+std::optional<int64_t> ModelCheckpoint::next_step(const Progress& progress) const {
+  if (!saves_ || !options_.every_n_train_steps) return std::nullopt;
+  const int64_t n = *options_.every_n_train_steps;
+  return progress.global_step - progress.global_step % n + n;
+}
+
+Decision ModelCheckpoint::decide(Moment moment, const Progress& progress, const MetricMap& metrics) {
+  Decision decision;
+  if (!saves_ || moment == Moment::sanity_check_end) return decision;
+  sources_.observe(moment, metrics);
+  if (moment == Moment::train_batch_end) is_last_current_ = false;
+  if (moment == Moment::validation_end) has_news_ = true;
+  if (moment == Moment::train_epoch_end && !options_.monitor.empty() && sources_.are_complete() &&
+      !metrics.contains(options_.monitor)) {
+    throw metric_not_logged("ModelCheckpoint's monitor", options_.monitor, metrics);
+  }
+
+  const bool has_ended = moment == Moment::exception || (moment == Moment::train_end && !is_last_current_);
+  if (is_due(moment, progress, metrics)) {
+    judge(progress, metrics, decision);
+    saved_step_ = progress.global_step;
+    save_last(decision);
+  } else if (has_ended) {
+    save_last(decision);
+  }
+  // With a save at every n-th step a value may still be judged in the next epoch: its step is the first after it.
+  if (moment == Moment::train_epoch_end && !options_.every_n_train_steps) has_news_ = false;
+  return decision;
+}
+
+std::string ModelCheckpoint::monitored(const MetricMap& metrics) const {
+  if (!options_.monitor.empty() || options_.every_n_train_steps) return options_.monitor;
+  return metrics.contains(default_metric) ? default_metric : "";
+}
+
+bool ModelCheckpoint::is_due(Moment moment, const Progress& progress, const MetricMap& metrics) const {
+  if (options_.every_n_train_steps) {
+    return moment == Moment::train_batch_end && progress.global_step > 0 && progress.global_step != saved_step_ &&
+           progress.global_step % *options_.every_n_train_steps == 0;
+  }
+  if ((progress.epoch + 1) % options_.every_n_epochs.value_or(1) != 0) return false;
+  if (moment == Moment::train_epoch_end)
+    return options_.save_on_train_epoch_end.value_or(true) || !info_.has_validation;
+  if (moment != Moment::validation_end) return false;
+  if (options_.save_on_train_epoch_end) return !*options_.save_on_train_epoch_end;
+  const bool is_mid_epoch = info_.train_batches ? progress.batch_idx < *info_.train_batches : info_.validates_mid_epoch;
+  return is_mid_epoch && sources_.is_from_validation(monitored(metrics));
+}
+
+bool ModelCheckpoint::is_better(const std::optional<double>& score, const std::optional<double>& than) const {
+  if (!score) return !than;  // among those without a score the newest is the best
+  if (!than) return true;
+  return options_.mode == "min" ? *score < *than : *score > *than;
+}
+
+void ModelCheckpoint::judge(const Progress& progress, const MetricMap& metrics, Decision& decision) {
+  if (options_.save_top_k == 0) return;
+  Kept kept;
+  if (const std::string name = monitored(metrics); !name.empty()) {
+    const auto value = metrics.find(name);
+    const bool is_stale = sources_.is_from_validation(name) && !has_news_;
+    if (value != metrics.end() && std::isfinite(value->second) && !is_stale) kept.score = value->second;
+    if (!kept.score && options_.save_top_k > 0) return;
+    if (is_stale && saved_step_ == progress.global_step) return;  // a validation at which training stopped
+    has_news_ = false;
+  }
+  if (is_full() && !is_better(kept.score, best_.back().score)) return;
+  keep(std::move(kept), file_stem(progress, metrics), decision);
+}
+
+void ModelCheckpoint::keep(Kept kept, const std::string& stem, Decision& decision) {
+  std::filesystem::path replaced;
+  if (is_full()) {
+    if (is_own(best_.back().path)) replaced = std::move(best_.back().path);
+    best_.pop_back();
+  }
+  kept.path = free_path(stem, replaced);
+  SaveRequest request{kept.path, {}};
+  if (!replaced.empty() && replaced != kept.path) request.remove.push_back(replaced);
+  decision.save.push_back(std::move(request));
+  insert(std::move(kept));
+}
+
+void ModelCheckpoint::insert(Kept kept) {
+  const auto worse =
+      std::find_if(best_.begin(), best_.end(), [&](const Kept& other) { return is_better(kept.score, other.score); });
+  best_.insert(worse, std::move(kept));
+}
+
+void ModelCheckpoint::save_last(Decision& decision) {
+  if (!options_.save_last) return;
+  if (last_.empty()) last_ = free_path("last", {});
+  // After the best: where this file is, those that its metadata names are too.
+  decision.save.push_back({last_, {}});
+  is_last_current_ = true;
+}
+
+std::string ModelCheckpoint::file_stem(const Progress& progress, const MetricMap& metrics) const {
+  return template_.format(progress, [&](const std::string& name) {
+    const auto value = metrics.find(name);
+    if (value != metrics.end()) return value->second;
+    if (sources_.are_complete()) throw metric_not_logged("ModelCheckpoint's filename", name, metrics);
+    return 0.0;
+  });
+}
+
+std::filesystem::path ModelCheckpoint::free_path(const std::string& stem,
+                                                 const std::filesystem::path& may_replace) const {
+  const auto is_taken = [&](const std::filesystem::path& path) {
+    if (path == may_replace) return false;
+    // What was asked for a moment ago may not be on the disk yet.
+    if (path == last_ || std::any_of(best_.begin(), best_.end(), [&](const Kept& kept) { return kept.path == path; })) {
+      return true;
+    }
+    std::error_code ignored;
+    return std::filesystem::exists(std::filesystem::symlink_status(path, ignored));
+  };
+  auto path = folder_ / (stem + extension);
+  for (int64_t version = 1; is_taken(path); ++version) {
+    path = folder_ / (stem + "-v" + std::to_string(version) + extension);
+  }
+  return path;
+}
+
+// --- Getters and state ---
+
+std::filesystem::path ModelCheckpoint::best_model_path() const {
+  return best_.empty() ? std::filesystem::path() : best_.front().path;
+}
+
+std::optional<double> ModelCheckpoint::best_model_score() const {
+  return best_.empty() ? std::nullopt : best_.front().score;
+}
+
+std::filesystem::path ModelCheckpoint::kth_best_model_path() const {
+  return is_full() ? best_.back().path : std::filesystem::path();
+}
+
+std::optional<double> ModelCheckpoint::kth_value() const {
+  return is_full() ? best_.back().score : std::nullopt;
+}
+
+std::string ModelCheckpoint::state_key() const {
+  const int64_t steps = options_.every_n_train_steps.value_or(0);
+  const int64_t epochs = options_.every_n_epochs.value_or(steps > 0 ? 0 : 1);
+  return "ModelCheckpoint{'monitor': " + (options_.monitor.empty() ? "None" : "'" + options_.monitor + "'") +
+         ", 'mode': '" + options_.mode + "', 'every_n_train_steps': " + std::to_string(steps) +
+         ", 'every_n_epochs': " + std::to_string(epochs) + "}";
+}
+
+std::string ModelCheckpoint::stored(const std::filesystem::path& path) const {
+  const auto text = path.lexically_relative(folder_).string();
+  return is_utf8(text) ? text : "";  // JSON has no place for other bytes
+}
+
+nlohmann::json ModelCheckpoint::state_dict() const {
+  const auto score_of = [](const std::optional<double>& score) { return score ? nlohmann::json(*score) : nullptr; };
+  auto best_k = nlohmann::json::array();
+  for (const auto& kept : best_) best_k.push_back({{"path", stored(kept.path)}, {"score", score_of(kept.score)}});
+  return {{"dirpath", is_utf8(folder_.string()) ? folder_.string() : ""},
+          {"monitor", options_.monitor},
+          {"best_model_path", best_.empty() ? "" : stored(best_.front().path)},
+          {"best_model_score", score_of(best_model_score())},
+          {"kth_best_model_path", is_full() ? stored(best_.back().path) : ""},
+          {"kth_value", score_of(kth_value())},
+          {"best_k_models", std::move(best_k)},
+          {"last_model_path", last_.empty() ? "" : stored(last_)},
+          {"global_step", saved_step_}};
+}
+
+void ModelCheckpoint::load_state_dict(const nlohmann::json& state) {
+  const auto refuse = [&](const std::string& why) {
+    throw UsageError("the checkpoint's state of " + shown(state_key()) + " is damaged: " + why);
+  };
+  const auto text = [&](const nlohmann::json& object, const char* key) -> std::string {
+    const auto value = object.find(key);
+    if (value == object.end() || !value->is_string()) refuse(std::string(key) + " is not a text");
+    return value->get<std::string>();
+  };
+  if (!state.is_object()) refuse("it is not an object");
+  const auto folder = std::filesystem::path(text(state, "dirpath"));
+  const auto file = [&](const std::string& name) -> std::filesystem::path {
+    if (!folder.is_absolute() || name.empty()) return {};
+    const auto path = (folder / name).lexically_normal();
+    if (path.native().find('\0') != std::string::npos) return {};
+    std::error_code ignored;
+    return path.extension() == extension && std::filesystem::is_regular_file(path, ignored) ? path : "";
+  };
+  const auto models = state.find("best_k_models");
+  if (models == state.end() || !models->is_array()) refuse("best_k_models is not a list");
+  std::vector<Kept> best;
+  for (const auto& model : *models) {
+    if (!model.is_object()) refuse("best_k_models has an entry that is not an object");
+    Kept kept{file(text(model, "path")), std::nullopt};
+    const auto score = model.find("score");
+    if (score == model.end() || !(score->is_number() || score->is_null())) refuse("a score is not a number");
+    if (score->is_number()) kept.score = score->get<double>();
+    if (kept.score && !std::isfinite(*kept.score)) refuse("a score is not finite");
+    if (!kept.path.empty()) best.push_back(std::move(kept));
+  }
+  const auto last = file(text(state, "last_model_path"));
+  const auto step = state.find("global_step");
+  if (step == state.end() || !step->is_number_integer()) refuse("global_step is not a whole number");
+
+  // Those without a score are in the order of their age already.
+  std::stable_sort(best.begin(), best.end(),
+                   [&](const Kept& a, const Kept& b) { return a.score && is_better(a.score, b.score); });
+  best_ = std::move(best);
+  if (options_.save_top_k >= 0 && std::ssize(best_) > options_.save_top_k) {
+    best_.resize(static_cast<std::size_t>(options_.save_top_k));
+  }
+  last_ = is_own(last) ? last : std::filesystem::path();
+  saved_step_ = step->get<int64_t>();
+}
+
+}  // namespace troupe
