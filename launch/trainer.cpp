@@ -23,10 +23,8 @@ namespace {
 caf::actor_system_config caf_config() {
   caf::actor_system_config config;
   // Idle threads of "stealing", the default, poll; the workers want the cores.
-  config.set("caf.scheduler.policy", "sharing");
-  config.set("caf.scheduler.max-threads", std::size_t{2});
-  config.set("caf.logger.console.verbosity", "quiet");
-  config.set("caf.logger.file.verbosity", "quiet");
+  config.set("scheduler.policy", caf::atom("sharing"));
+  config.set("scheduler.max-threads", std::size_t{2});
   return config;
 }
 

@@ -44,6 +44,12 @@ struct ModuleSource {
   std::vector<OptionGroup> groups;              ///< for the run's config.toml
 };
 
+/// std::shared_ptr<M> of a module M.
+template <class P>
+concept ModulePointer = requires { typename P::element_type; } &&
+                        std::derived_from<typename P::element_type, Module> &&
+                        std::same_as<P, std::shared_ptr<typename P::element_type>>;
+
 class Trainer {
  public:
   /// Throws UsageError for options that cannot be.
@@ -57,13 +63,13 @@ class Trainer {
     requires requires { typename M::Options; }
   std::shared_ptr<M> fit(const typename M::Options& options, DataLoaders train = {}, DataLoaders val = {},
                          RunArguments arguments = {}) {
-    return fit<M>(source<M>(options), std::move(train), std::move(val), std::move(arguments));
+    return fit_source<M>(source<M>(options), std::move(train), std::move(val), std::move(arguments));
   }
   /// Trains a module that is there already; the worker owns it meanwhile.
-  template <std::derived_from<Module> M>
-  std::shared_ptr<M> fit(std::shared_ptr<M> module, DataLoaders train = {}, DataLoaders val = {},
-                         RunArguments arguments = {}) {
-    return fit<M>(source(std::move(module)), std::move(train), std::move(val), std::move(arguments));
+  template <ModulePointer P>
+  P fit(P module, DataLoaders train = {}, DataLoaders val = {}, RunArguments arguments = {}) {
+    using M = typename P::element_type;
+    return fit_source<M>(source<M>(std::move(module)), std::move(train), std::move(val), std::move(arguments));
   }
 
   /// Metrics of each loader. Without a module: that of the last fit, with the weights of its best checkpoint (or its
@@ -73,17 +79,20 @@ class Trainer {
   /// The outputs of predict_step, a list for each loader.
   EpochOutputs predict(DataLoaders loaders = {}, RunArguments arguments = {});
 
-  template <std::derived_from<Module> M>
-  std::vector<MetricMap> validate(std::shared_ptr<M> module, DataLoaders loaders = {}, RunArguments arguments = {}) {
-    return evaluate(Stage::validate, source(std::move(module)), std::move(loaders), std::move(arguments)).evaluation;
+  template <ModulePointer P>
+  std::vector<MetricMap> validate(P module, DataLoaders loaders = {}, RunArguments arguments = {}) {
+    using M = typename P::element_type;
+    return evaluate(Stage::validate, source<M>(std::move(module)), std::move(loaders), std::move(arguments)).evaluation;
   }
-  template <std::derived_from<Module> M>
-  std::vector<MetricMap> test(std::shared_ptr<M> module, DataLoaders loaders = {}, RunArguments arguments = {}) {
-    return evaluate(Stage::test, source(std::move(module)), std::move(loaders), std::move(arguments)).evaluation;
+  template <ModulePointer P>
+  std::vector<MetricMap> test(P module, DataLoaders loaders = {}, RunArguments arguments = {}) {
+    using M = typename P::element_type;
+    return evaluate(Stage::test, source<M>(std::move(module)), std::move(loaders), std::move(arguments)).evaluation;
   }
-  template <std::derived_from<Module> M>
-  EpochOutputs predict(std::shared_ptr<M> module, DataLoaders loaders = {}, RunArguments arguments = {}) {
-    return evaluate(Stage::predict, source(std::move(module)), std::move(loaders), std::move(arguments)).predictions;
+  template <ModulePointer P>
+  EpochOutputs predict(P module, DataLoaders loaders = {}, RunArguments arguments = {}) {
+    using M = typename P::element_type;
+    return evaluate(Stage::predict, source<M>(std::move(module)), std::move(loaders), std::move(arguments)).predictions;
   }
 
   /// A stage of a module without a static type, with the loaders of the module or the data module.
@@ -132,7 +141,7 @@ class Trainer {
     return {[module]() -> std::shared_ptr<Module> { return module; }, module_hooks<M>(), typeid(M).name(), nullptr, {}};
   }
   template <class M>
-  std::shared_ptr<M> fit(ModuleSource source, DataLoaders train, DataLoaders val, RunArguments arguments) {
+  std::shared_ptr<M> fit_source(ModuleSource source, DataLoaders train, DataLoaders val, RunArguments arguments) {
     run(Stage::fit, std::move(source), std::move(train), std::move(val), std::move(arguments));
     return std::static_pointer_cast<M>(module_);
   }

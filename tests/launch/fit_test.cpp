@@ -1,11 +1,10 @@
 // Whole runs: one process, one CPU device, every actor in its place.
-#include "tests/runtime/temp_dir.hpp"
-#include "troupe/troupe.hpp"
+#include "tests/launch/lines.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
+#include <csignal>
 #include <fstream>
 #include <set>
 #include <thread>
@@ -15,56 +14,26 @@ namespace {
 
 using ::testing::HasSubstr;
 
-struct LineOptions {
-  double lr = 0.1;
-};
-TROUPE_OPTIONS(LineOptions, (lr, "learning rate"))
-
-// y = 2 x + 1 from 64 points.
-class Line : public ModuleWith<LineOptions> {
+// Looks at where it runs.
+class Watched : public Line {
  public:
-  explicit Line(LineOptions options = {}) : ModuleWith(options) {
-    layer_ = register_module("layer", torch::nn::Linear(1, 1));
-  }
-  torch::Tensor forward(torch::Tensor x) override { return layer_(x); }
-  StepOutput training_step(const Batch& batch, int64_t) override {
-    auto [x, y] = batch.get<2>();
-    auto loss = torch::mse_loss(forward(x), y);
-    log("train_loss", loss, {.on_step = true, .on_epoch = true, .prog_bar = true});
+  using Line::Line;
+  StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
     threads.insert(std::this_thread::get_id());
-    return loss;
+    return Line::training_step(batch, batch_idx);
   }
-  StepOutput validation_step(const Batch& batch, int64_t) override {
+  StepOutput validation_step(const Batch& batch, int64_t batch_idx) override {
     EXPECT_FALSE(is_training());
     EXPECT_FALSE(torch::GradMode::is_enabled());
-    auto [x, y] = batch.get<2>();
-    log("val_loss", torch::mse_loss(forward(x), y));
-    return {};
-  }
-  StepOutput test_step(const Batch& batch, int64_t) override {
-    auto [x, y] = batch.get<2>();
-    log("test_loss", torch::mse_loss(forward(x), y));
-    return {};
+    return Line::validation_step(batch, batch_idx);
   }
   Optimizers configure_optimizers() override {
     stepping_batches = trainer().estimated_stepping_batches();
-    return torch::optim::SGD(parameters(), options().lr);
+    return Line::configure_optimizers();
   }
-  torch::nn::Linear layer_{nullptr};
   std::set<std::thread::id> threads;
   std::optional<int64_t> stepping_batches;
 };
-
-DataLoader points(int64_t batch_size = 16, bool shuffle = true) {
-  const auto x = torch::linspace(-1, 1, 64).unsqueeze(1);
-  return {std::make_shared<TensorDataset>(x, 2 * x + 1), {.batch_size = batch_size, .shuffle = shuffle}};
-}
-
-TrainerOptions quiet(const TempDir& dir) {
-  TrainerOptions options{.max_epochs = 2, .seed = 7, .default_root_dir = dir.path()};
-  options.enable_progress_bar = options.enable_model_summary = false;
-  return options;
-}
 
 std::string read(const std::filesystem::path& path) {
   std::ifstream file(path);
@@ -76,9 +45,9 @@ TEST(Fit, LearnsALine) {
   auto options = quiet(dir);
   options.max_epochs = 20;
   Trainer trainer(options);
-  const auto model = trainer.fit<Line>({.lr = 0.3}, points(), points(64, false));
-  EXPECT_NEAR(model->layer_->weight.item<double>(), 2, 0.01);
-  EXPECT_NEAR(model->layer_->bias.item<double>(), 1, 0.01);
+  const auto model = trainer.fit<Watched>({.lr = 0.3}, points(), points(64, false));
+  EXPECT_NEAR(model->weight(), 2, 0.01);
+  EXPECT_NEAR(model->bias(), 1, 0.01);
   EXPECT_EQ(trainer.global_step(), 80);
   EXPECT_EQ(trainer.current_epoch(), 20);
   EXPECT_LT(trainer.callback_metrics().at("val_loss"), 1e-4);
@@ -90,22 +59,22 @@ TEST(Fit, LearnsALine) {
 TEST(Fit, TheModuleBelongsToOneWorkerThreadP1) {
   const TempDir dir;
   Trainer trainer(quiet(dir));
-  const auto model = trainer.fit<Line>({}, points(), points());
+  const auto model = trainer.fit<Watched>({}, points(), points());
   EXPECT_EQ(model->threads.size(), 1u);
   EXPECT_FALSE(model->threads.contains(std::this_thread::get_id()));
   EXPECT_FALSE(model->in_run());
 }
 
 TEST(Fit, TwoRunsWithOneSeedGiveTheSameBitsP9) {
-  std::vector<torch::Tensor> weights;
+  std::vector<double> weights;
   for (const int64_t workers : {0, 0, 3}) {
     const TempDir dir;
     Trainer trainer(quiet(dir));
     DataLoader loader(points().dataset(), {.batch_size = 8, .shuffle = true, .num_workers = workers});
-    weights.push_back(trainer.fit<Line>({}, loader)->layer_->weight.detach());
+    weights.push_back(trainer.fit<Line>({}, loader)->weight());
   }
-  EXPECT_TRUE(torch::equal(weights[0], weights[1]));
-  EXPECT_TRUE(torch::equal(weights[0], weights[2]));
+  EXPECT_EQ(weights[0], weights[1]);
+  EXPECT_EQ(weights[0], weights[2]);
 }
 
 TEST(Fit, LeavesOptionsMetricsEventsAndCheckpointsInARunFolder) {
@@ -145,8 +114,8 @@ TEST(Fit, GoesOnFromACheckpointAsIfItHadNotStopped) {
   Trainer second(options);
   const auto resumed = second.fit<Line>({}, points(), points(), {.ckpt_path = "last"});
   EXPECT_EQ(second.global_step(), 16);
-  EXPECT_TRUE(torch::equal(resumed->layer_->weight, expected->layer_->weight));
-  EXPECT_TRUE(torch::equal(resumed->layer_->bias, expected->layer_->bias));
+  EXPECT_EQ(resumed->weight(), expected->weight());
+  EXPECT_EQ(resumed->bias(), expected->bias());
 }
 
 TEST(Fit, TestAfterFitTakesTheBestWeights) {
@@ -179,10 +148,10 @@ TEST(Fit, AccumulatesAndClips) {
   options.max_epochs = 1;
   Trainer trainer(options);
   const auto before = std::make_shared<Line>();
-  const auto start = before->layer_->weight.detach().clone();
+  const double start = before->weight();
   const auto model = trainer.fit(before, points(16, false));
   EXPECT_EQ(trainer.global_step(), 2);  // windows of three and one of four batches
-  EXPECT_LE((model->layer_->weight - start).abs().item<double>(), 2 * 0.1 * 0.01 + 1e-7);
+  EXPECT_LE(std::abs(model->weight() - start), 2 * 0.1 * 0.01 + 1e-7);
 }
 
 TEST(Fit, FastDevRunWritesNothing) {
@@ -225,7 +194,7 @@ class Interrupts : public Line {
  public:
   using Line::Line;
   void on_train_batch_end(const StepOutput&, const Batch&, int64_t) override {
-    if (global_step() == 6) std::raise(SIGINT);
+    if (global_step() == 6) raise(SIGINT);
   }
 };
 

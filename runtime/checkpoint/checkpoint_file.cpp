@@ -1,0 +1,186 @@
+#include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+
+#include "troupe/modules/nearest.hpp"
+#include "troupe/runtime/checkpoint/checksum.hpp"
+#include "troupe/runtime/checkpoint/strict_json.hpp"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <vector>
+
+namespace troupe {
+namespace {
+
+constexpr int kFormatVersion = 1;
+constexpr const char* kEnvelope = "troupe";
+constexpr const char* kEnvelopeChecksum = "troupe_xxh3_64";
+constexpr std::size_t kPieceBytes = 1 << 20;
+
+/// Type and shape count too: they lie in the header, which is not part of the tensor's bytes.
+void add_description(Checksum& checksum, torch::ScalarType dtype, torch::IntArrayRef shape) {
+  std::string text(safetensors_dtype(dtype));
+  for (const auto size : shape) text += " " + std::to_string(size);
+  checksum.add(text + "\n");
+}
+
+std::string checksum_of(const torch::Tensor& tensor) {
+  Checksum checksum;
+  add_description(checksum, tensor.scalar_type(), tensor.sizes());
+  return checksum.add({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}).hex();
+}
+
+double seconds_since_1970() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+SafetensorsMetadata file_metadata(const NamedTensors& tensors, nlohmann::json metadata) {
+  if (!metadata.is_object()) throw UsageError("the metadata of a checkpoint are not a JSON object");
+  if (!metadata.contains("saved_at")) metadata["saved_at"] = seconds_since_1970();
+  nlohmann::json checksums = nlohmann::json::object();
+  for (const auto& [name, tensor] : tensors) checksums[name] = checksum_of(tensor);
+  const nlohmann::json envelope = {
+      {"format_version", kFormatVersion}, {"metadata", std::move(metadata)}, {"checksums", std::move(checksums)}};
+  auto text = strict_json_text(envelope, "the checkpoint");
+  auto checksum = Checksum().add(text).hex();
+  return {{"format", "pt"}, {kEnvelope, std::move(text)}, {kEnvelopeChecksum, std::move(checksum)}};
+}
+
+/// A new file in `folder` that no other writer uses; its name tells which process left it when that was killed.
+std::unique_ptr<OutputFile> create_temporary(const std::filesystem::path& folder, FileSystem& files) {
+  static std::atomic<uint64_t> counter{0};
+  for (int attempt = 0;; ++attempt) {
+    const auto name = ".troupe-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + ".tmp";
+    try {
+      return files.create(folder / name);
+    } catch (const FileError& error) {
+      if (error.code().value() != EEXIST || attempt == 1000) throw;
+    }
+  }
+}
+
+/// What a checkpoint's header says, verified against its own checksum.
+struct Opened {
+  explicit Opened(const std::filesystem::path& path) : file(path) {
+    if (!file.metadata().contains(kEnvelope)) {
+      throw CheckpointError(path, "it is a safetensors file, but not a checkpoint of Troupe: its metadata have no '" +
+                                      std::string(kEnvelope) + "'");
+    }
+    const auto& text = file.metadata().at(kEnvelope);
+    const auto checksum = file.metadata().find(kEnvelopeChecksum);
+    if (checksum == file.metadata().end() || checksum->second != Checksum().add(text).hex()) {
+      throw CheckpointError(path, "its metadata are damaged: the checksum differs");
+    }
+    try {
+      read_envelope(parse_strict_json(text));
+    } catch (const CheckpointError&) {
+      throw;
+    } catch (const UsageError& error) {
+      throw CheckpointError(path, std::string("its metadata are damaged: ") + error.what());
+    }
+  }
+
+  /// Throws CheckpointError unless `checksum` is the one stored for `entry`.
+  void compare(const SafetensorsEntry& entry, const std::string& checksum) const {
+    if (checksums.at(entry.name) != checksum) {
+      throw CheckpointError(file.path(), "tensor '" + shown(entry.name) + "' (bytes " + std::to_string(entry.begin) +
+                                             " to " + std::to_string(entry.end) + ") is damaged: its checksum differs");
+    }
+  }
+
+  SafetensorsFile file;
+  nlohmann::json metadata;
+  nlohmann::json checksums;
+
+ private:
+  void read_envelope(nlohmann::json envelope) {
+    if (!envelope.is_object()) throw UsageError("they are not an object");
+    const auto version = envelope.find("format_version");
+    if (version == envelope.end() || !version->is_number_integer()) throw UsageError("they have no 'format_version'");
+    if (*version != kFormatVersion) {
+      throw CheckpointError(file.path(), "its format_version is " + version->dump() + ", this library reads " +
+                                             std::to_string(kFormatVersion));
+    }
+    for (const char* key : {"metadata", "checksums"}) {
+      if (!envelope.contains(key) || !envelope[key].is_object()) {
+        throw UsageError("'" + std::string(key) + "' is missing or no object");
+      }
+    }
+    metadata = std::move(envelope["metadata"]);
+    checksums = std::move(envelope["checksums"]);
+    for (const auto& entry : file.entries()) {
+      if (!checksums.contains(entry.name)) throw UsageError("tensor '" + shown(entry.name) + "' has no checksum");
+    }
+    if (checksums.size() != file.entries().size()) {
+      throw UsageError("they list " + std::to_string(checksums.size()) + " tensors, the file has " +
+                       std::to_string(file.entries().size()));
+    }
+  }
+};
+
+}  // namespace
+
+void write_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& path, FileSystem& files) {
+  NamedTensors tensors;
+  tensors.reserve(checkpoint.tensors.size());
+  for (const auto& [name, tensor] : checkpoint.tensors) tensors.emplace_back(name, as_stored(name, tensor));
+  const auto metadata = file_metadata(tensors, checkpoint.metadata);
+  const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+  files.create_folders(folder);
+  auto file = create_temporary(folder, files);
+  const auto temporary = file->path();
+  try {
+    write_safetensors(*file, tensors, metadata);
+    file->publish();
+    file->sync();
+    file->close();
+    files.rename(temporary, path);
+  } catch (...) {
+    file.reset();
+    try {
+      files.remove(temporary);
+    } catch (const std::exception&) {
+      // The first failure is the one to report.
+    }
+    throw;
+  }
+  files.sync_folder(folder);
+}
+
+Checkpoint read_checkpoint(const std::filesystem::path& path) {
+  Opened opened(path);
+  Checkpoint checkpoint;
+  checkpoint.tensors.reserve(opened.file.entries().size());
+  for (const auto& entry : opened.file.entries()) {
+    auto tensor = opened.file.read(entry);
+    opened.compare(entry, checksum_of(tensor));
+    checkpoint.tensors.emplace_back(entry.name, std::move(tensor));
+  }
+  checkpoint.metadata = std::move(opened.metadata);
+  return checkpoint;
+}
+
+nlohmann::json read_checkpoint_metadata(const std::filesystem::path& path) {
+  return std::move(Opened(path).metadata);
+}
+
+nlohmann::json verify_checkpoint(const std::filesystem::path& path) {
+  Opened opened(path);
+  std::vector<std::byte> piece(kPieceBytes);
+  for (const auto& entry : opened.file.entries()) {
+    Checksum checksum;
+    add_description(checksum, entry.dtype, entry.shape);
+    for (auto at = entry.begin; at < entry.end;) {
+      const std::span into(piece.data(), std::min<uint64_t>(piece.size(), entry.end - at));
+      opened.file.read_bytes(at, into);
+      checksum.add(into);
+      at += into.size();
+    }
+    opened.compare(entry, checksum.hex());
+  }
+  return std::move(opened.metadata);
+}
+
+}  // namespace troupe

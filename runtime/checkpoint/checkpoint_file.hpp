@@ -1,0 +1,38 @@
+// Checkpoints on disk. docs/checkpoint-format.md describes the file.
+#pragma once
+
+#include "troupe/runtime/checkpoint/checkpoint.hpp"
+#include "troupe/runtime/checkpoint/file_system.hpp"
+#include "troupe/runtime/checkpoint/safetensors.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <string_view>
+
+namespace troupe {
+
+/// Files of checkpoints end so.
+inline constexpr std::string_view checkpoint_extension = ".safetensors";
+
+/// Writes `checkpoint` to `path` and returns when the disk has it: a temporary file in the same folder (which is
+/// created where it is missing), fsync, rename, fsync of the folder. At any moment, a power failure included, `path` is
+/// what it was before or the whole new file. After an exception no temporary file is left. `saved_at` (seconds since
+/// 1970) is added to the metadata unless it is there.
+///
+/// Any thread may call, several at a time on different paths; the tensors must not change meanwhile. Throws UsageError
+/// for what cannot be stored, FileError with path and reason for what the file system refuses.
+void write_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& path,
+                      FileSystem& files = real_file_system());
+
+/// Reads a checkpoint whole and verifies every checksum. Executes nothing of it, and asks for no memory before the
+/// sizes in the header were checked. Throws CheckpointError that names the file, the tensor and what is wrong.
+Checkpoint read_checkpoint(const std::filesystem::path& path);
+
+/// The metadata alone, verified; reads the header and not the tensors. Throws like read_checkpoint.
+nlohmann::json read_checkpoint_metadata(const std::filesystem::path& path);
+
+/// Reads everything like read_checkpoint, in small pieces, and keeps nothing. Returns the metadata.
+nlohmann::json verify_checkpoint(const std::filesystem::path& path);
+
+}  // namespace troupe

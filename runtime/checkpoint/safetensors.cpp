@@ -1,0 +1,209 @@
+#include "troupe/runtime/checkpoint/safetensors.hpp"
+
+#include "troupe/modules/nearest.hpp"
+#include "troupe/runtime/checkpoint/safetensors_header.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <unordered_set>
+
+namespace troupe {
+namespace {
+
+std::array<std::byte, 8> little_endian(uint64_t value) {
+  std::array<std::byte, 8> bytes;
+  for (auto& byte : bytes) {
+    byte = static_cast<std::byte>(value & 0xff);
+    value >>= 8;
+  }
+  return bytes;
+}
+
+uint64_t from_little_endian(const std::array<std::byte, 8>& bytes) {
+  uint64_t value = 0;
+  for (std::size_t i = bytes.size(); i-- > 0;) value = value << 8 | std::to_integer<uint64_t>(bytes[i]);
+  return value;
+}
+
+/// Positions of the tensors in the order in which they lie in the file: larger elements first.
+std::vector<std::size_t> layout_of(const NamedTensors& tensors) {
+  std::vector<std::size_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return tensors[a].second.element_size() > tensors[b].second.element_size();
+  });
+  return order;
+}
+
+SafetensorsHeader header_of(const NamedTensors& tensors, const std::vector<std::size_t>& order) {
+  SafetensorsHeader header;
+  for (const auto& [name, tensor] : tensors) {
+    header.entries.push_back({name, tensor.scalar_type(), tensor.sizes().vec(), 0, 0});
+  }
+  uint64_t position = 0;
+  for (const auto i : order) {
+    header.entries[i].begin = position;
+    header.entries[i].end = position += tensors[i].second.nbytes();
+  }
+  return header;
+}
+
+void check_names(const NamedTensors& tensors) {
+  std::unordered_set<std::string_view> names = {"__metadata__"};
+  for (const auto& [name, tensor] : tensors) {
+    if (!names.insert(name).second) throw UsageError("tensor '" + shown(name) + "' is to be stored twice");
+  }
+}
+
+std::string text_of(const SafetensorsHeader& header) {
+  try {
+    return safetensors_header_text(header);
+  } catch (const nlohmann::json::exception& error) {
+    throw UsageError(std::string("the names or the metadata of a checkpoint are not UTF-8: ") + error.what());
+  }
+}
+
+std::string read_header(const InputFile& file) {
+  std::array<std::byte, 8> length_bytes{};
+  if (file.read(0, length_bytes) < length_bytes.size()) {
+    throw HeaderError("the file is truncated: it has " + std::to_string(file.size()) + " bytes, fewer than the 8 of " +
+                      "the header's length");
+  }
+  const auto length = from_little_endian(length_bytes);
+  if (length > max_safetensors_header) {
+    throw HeaderError("bytes 0-7 give a header of " + std::to_string(length) +
+                      " bytes, more than 100 MB: this is not a safetensors file");
+  }
+  if (length > file.size() - 8) {
+    throw HeaderError("the file is truncated: its header is to have " + std::to_string(length) + " bytes, the file " +
+                      "has " + std::to_string(file.size()));
+  }
+  std::string text(length, '\0');
+  const auto got = file.read(8, std::as_writable_bytes(std::span(text.data(), text.size())));
+  if (got < length) throw HeaderError("the file is truncated within its header");
+  return text;
+}
+
+/// Turns positions after the header into positions in the file, after checking that each tensor has the bytes that its
+/// shape takes, and that they follow each other from the header to the end of the file.
+void place(std::vector<SafetensorsEntry>& entries, uint64_t data_begin, uint64_t file_size) {
+  std::vector<SafetensorsEntry*> order;
+  for (auto& entry : entries) {
+    const auto who = "tensor '" + shown(entry.name) + "': ";
+    const auto where = "data_offsets [" + std::to_string(entry.begin) + ", " + std::to_string(entry.end) + "]";
+    if (entry.begin > entry.end) throw HeaderError(who + where + " run backwards");
+    uint64_t bytes = 0;
+    try {
+      bytes = bytes_of_shape(entry.shape, entry.dtype);
+    } catch (const HeaderError& error) {
+      throw HeaderError(who + error.what());
+    }
+    if (entry.end - entry.begin != bytes) {
+      throw HeaderError(who + where + " hold " + std::to_string(entry.end - entry.begin) + " bytes, its shape takes " +
+                        std::to_string(bytes));
+    }
+    if (entry.end > file_size - data_begin) {
+      throw HeaderError("the file is truncated: " + who + where + " reach beyond the " +
+                        std::to_string(file_size - data_begin) + " bytes of data");
+    }
+    order.push_back(&entry);
+  }
+  std::sort(order.begin(), order.end(),
+            [](const auto* a, const auto* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
+  uint64_t position = 0;
+  for (auto* entry : order) {
+    if (entry->begin != position) {
+      throw HeaderError("tensor '" + shown(entry->name) + "' begins at " + std::to_string(entry->begin) +
+                        (entry->begin < position ? ", inside of the one before it" : ", behind a hole") +
+                        " that ends " + "at " + std::to_string(entry->begin < position ? position : entry->begin));
+    }
+    position = entry->end;
+    entry->begin += data_begin;
+    entry->end += data_begin;
+  }
+  if (position != file_size - data_begin) {
+    throw HeaderError(std::to_string(file_size - data_begin - position) + " bytes follow the last tensor");
+  }
+}
+
+}  // namespace
+
+CheckpointError::CheckpointError(const std::filesystem::path& path, const std::string& reason)
+    : UsageError("cannot read the checkpoint '" + path.string() + "': " + reason) {}
+
+torch::Tensor as_stored(const std::string& name, const torch::Tensor& tensor) {
+  const auto who = "tensor '" + shown(name) + "' ";
+  if (!tensor.defined()) throw UsageError(who + "is undefined");
+  if (tensor.layout() != torch::kStrided || safetensors_dtype(tensor.scalar_type()).empty()) {
+    throw UsageError(who + "cannot be stored in a checkpoint: it is " + std::string(tensor.toString()) +
+                     ", the file format has dense float, double, half, bfloat16, int8 to int64, uint8 and bool");
+  }
+  return tensor.detach().to(torch::kCPU).contiguous();
+}
+
+void write_safetensors(OutputFile& file, std::span<const std::pair<std::string, torch::Tensor>> tensors,
+                       const SafetensorsMetadata& metadata) {
+  NamedTensors stored;
+  stored.reserve(tensors.size());
+  for (const auto& [name, tensor] : tensors) stored.emplace_back(name, as_stored(name, tensor));
+  check_names(stored);
+  const auto order = layout_of(stored);
+  auto header = header_of(stored, order);
+  header.metadata = metadata;
+  const auto text = text_of(header);
+  if (text.size() > max_safetensors_header) {
+    throw UsageError("the metadata of the checkpoint take " + std::to_string(text.size()) + " bytes, more than 100 MB");
+  }
+  file.write(little_endian(text.size()));
+  file.write(std::as_bytes(std::span(text.data(), text.size())));
+  for (const auto i : order) {
+    const auto& tensor = stored[i].second;
+    file.write({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()});
+  }
+}
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) try : file_(path) {
+  try {
+    const auto text = read_header(file_);
+    auto header = parse_safetensors_header(text);
+    place(header.entries, 8 + text.size(), file_.size());
+    entries_ = std::move(header.entries);
+    metadata_ = std::move(header.metadata);
+  } catch (const HeaderError& error) {
+    throw CheckpointError(path, error.what());
+  }
+} catch (const FileError& error) {
+  throw CheckpointError(path, error.code().message());
+}
+
+void SafetensorsFile::read_bytes(uint64_t offset, std::span<std::byte> into) const {
+  std::size_t got = 0;
+  try {
+    got = file_.read(offset, into);
+  } catch (const FileError& error) {
+    throw CheckpointError(path(), "byte " + std::to_string(offset) + ": " + error.code().message());
+  }
+  if (got < into.size()) {
+    throw CheckpointError(path(),
+                          "it became shorter while it was read: byte " + std::to_string(offset + got) + " is missing");
+  }
+}
+
+torch::Tensor SafetensorsFile::read(const SafetensorsEntry& entry) const {
+  auto tensor = torch::empty(entry.shape, torch::TensorOptions(entry.dtype));
+  const std::span bytes(static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes());
+  read_bytes(entry.begin, bytes);
+  // A bool that is neither 0 nor 1 is undefined behaviour wherever it is used.
+  if (entry.dtype == torch::kBool &&
+      std::any_of(bytes.begin(), bytes.end(), [](std::byte byte) { return byte > std::byte{1}; })) {
+    throw CheckpointError(path(), "tensor '" + shown(entry.name) + "' has a boolean that is neither 0 nor 1");
+  }
+  return tensor;
+}
+
+}  // namespace troupe

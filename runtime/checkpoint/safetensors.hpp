@@ -1,0 +1,80 @@
+// The safetensors format (https://github.com/huggingface/safetensors): named tensors behind a JSON header. Nothing in
+// such a file is ever executed, which is why checkpoints use it.
+#pragma once
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/runtime/checkpoint/file_system.hpp"
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace troupe {
+
+/// A file that cannot be read as a checkpoint. what() names the file, where in it and what is wrong.
+class CheckpointError : public UsageError {
+ public:
+  CheckpointError(const std::filesystem::path& path, const std::string& reason);
+};
+
+using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
+/// `__metadata__` of the header.
+using SafetensorsMetadata = std::map<std::string, std::string, std::less<>>;
+
+/// The longest header that is read or written, as in the reference implementation.
+inline constexpr uint64_t max_safetensors_header = 100'000'000;
+
+/// A tensor as the header describes it. `begin` and `end` are positions in the file.
+struct SafetensorsEntry {
+  std::string name;
+  torch::ScalarType dtype = torch::kFloat32;
+  std::vector<int64_t> shape;
+  uint64_t begin = 0;
+  uint64_t end = 0;
+};
+
+/// "F32", "I64", ...; empty for a type that the format, or this library, does not know: it has F64 F32 F16 BF16 I64 I32
+/// I16 I8 U8 BOOL.
+std::string_view safetensors_dtype(torch::ScalarType dtype);
+
+/// A tensor as its bytes lie in the file: dense, on the CPU. Shares memory where it is so already. Throws UsageError
+/// with the tensor's name for a type or layout that cannot be stored.
+torch::Tensor as_stored(const std::string& name, const torch::Tensor& tensor);
+
+/// Writes a whole file. Larger elements come first, so that each tensor is aligned to its element without holes, which
+/// the format forbids; the data begin at a multiple of 8. The header keeps the order given. Throws UsageError for
+/// tensors that cannot be stored, names given twice and too much metadata (before anything is written), FileError for
+/// what the file reports.
+void write_safetensors(OutputFile& file, std::span<const std::pair<std::string, torch::Tensor>> tensors,
+                       const SafetensorsMetadata& metadata);
+
+/// A file opened for reading whose header was checked whole: sizes fit together and fit the file, the data have neither
+/// holes nor overlaps. Memory is asked for only after that. Any thread may call. Everything throws CheckpointError.
+class SafetensorsFile {
+ public:
+  explicit SafetensorsFile(const std::filesystem::path& path);
+
+  /// In the order of the header.
+  const std::vector<SafetensorsEntry>& entries() const { return entries_; }
+  const SafetensorsMetadata& metadata() const { return metadata_; }
+  const std::filesystem::path& path() const { return file_.path(); }
+
+  /// The tensor, in memory of its own.
+  torch::Tensor read(const SafetensorsEntry& entry) const;
+  /// Fills `into` with the bytes from position `offset` of the file.
+  void read_bytes(uint64_t offset, std::span<std::byte> into) const;
+
+ private:
+  InputFile file_;
+  std::vector<SafetensorsEntry> entries_;
+  SafetensorsMetadata metadata_;
+};
+
+}  // namespace troupe

@@ -1,0 +1,35 @@
+// The JSON header of a safetensors file, from and to text.
+#pragma once
+
+#include "troupe/runtime/checkpoint/safetensors.hpp"
+
+#include <stdexcept>
+
+namespace troupe {
+
+/// What is wrong with a header.
+class HeaderError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct SafetensorsHeader {
+  std::vector<SafetensorsEntry> entries;  ///< `begin` and `end` count from the end of the header
+  SafetensorsMetadata metadata;
+};
+
+/// Reads strictly: every key known, none twice, no value of another type. Uses no more memory than a small multiple of
+/// the text. Does not compare the entries with each other or with a file. Throws HeaderError.
+SafetensorsHeader parse_safetensors_header(std::string_view text);
+
+/// Text of `header`, padded with spaces to a multiple of 8. Throws nlohmann::json::exception for text that is not
+/// UTF-8.
+std::string safetensors_header_text(const SafetensorsHeader& header);
+
+/// Bytes of an element.
+uint64_t element_bytes(torch::ScalarType dtype);
+
+/// Bytes that `shape` takes. Throws HeaderError where the product overflows, zeros left aside.
+uint64_t bytes_of_shape(const std::vector<int64_t>& shape, torch::ScalarType dtype);
+
+}  // namespace troupe

@@ -1,0 +1,63 @@
+#include "troupe/runtime/checkpoint/strict_json.hpp"
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/nearest.hpp"
+#include "troupe/modules/number_text.hpp"
+
+#include <cmath>
+#include <unordered_set>
+#include <vector>
+
+namespace troupe {
+namespace {
+
+using nlohmann::json;
+
+[[noreturn]] void refuse(std::string_view what, const std::string& place, const std::string& reason) {
+  throw UsageError(std::string(what) + " cannot be stored: " + (place.empty() ? "it" : "'" + place + "'") + " " +
+                   reason);
+}
+
+void check(const json& value, std::string_view what, const std::string& place, int depth) {
+  if (depth > max_json_depth) refuse(what, shown(place), "is nested too deeply");
+  if (value.is_number_float() && !std::isfinite(value.get<double>())) {
+    refuse(what, shown(place), "is " + double_to_text(value.get<double>()) + ", which JSON does not have");
+  }
+  if (value.is_string() && !is_utf8(value.get_ref<const std::string&>())) refuse(what, shown(place), "is not UTF-8");
+  if (value.is_binary() || value.is_discarded()) refuse(what, shown(place), "is not a JSON value");
+  if (!value.is_structured()) return;
+  for (const auto& [key, child] : value.items()) {
+    if (!is_utf8(key)) refuse(what, shown(place + "/" + key), "has a name that is not UTF-8");
+    check(child, what, place.empty() ? key : place + "/" + key, depth + 1);
+  }
+}
+
+}  // namespace
+
+json parse_strict_json(std::string_view text) {
+  std::vector<std::unordered_set<std::string>> keys;
+  const auto watch = [&](int depth, json::parse_event_t event, json& value) {
+    if (depth > max_json_depth) throw UsageError("it is nested more than 100 deep");
+    if (event == json::parse_event_t::object_start) {
+      keys.emplace_back();
+    } else if (event == json::parse_event_t::object_end) {
+      keys.pop_back();
+    } else if (event == json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second) {
+      throw UsageError("it has the key '" + shown(value.get<std::string>()) + "' twice");
+    }
+    return true;
+  };
+  if (text.find('\0') != text.npos) throw UsageError("it is not JSON: it has a zero byte");  // ends it for the parser
+  try {
+    return json::parse(text.begin(), text.end(), watch);
+  } catch (const json::exception& error) {
+    throw UsageError(std::string("it is not JSON: ") + shown(error.what()));
+  }
+}
+
+std::string strict_json_text(const json& value, std::string_view what) {
+  check(value, what, "", 0);
+  return value.dump();
+}
+
+}  // namespace troupe
