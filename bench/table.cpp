@@ -85,7 +85,7 @@ double median(std::vector<double> samples) {
   return quantile(std::move(samples), 0.5);
 }
 
-double spread(std::vector<double> samples) {
+double spread(const std::vector<double>& samples) {
   return quantile(samples, 0.75) - quantile(samples, 0.25);
 }
 

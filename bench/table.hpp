@@ -24,7 +24,7 @@ double median(std::vector<double> samples);
 
 /// The interquartile range: the third quartile less the first, interpolated between samples (numpy's default). Throws
 /// UsageError for no samples.
-double spread(std::vector<double> samples);
+double spread(const std::vector<double>& samples);
 
 /// A measured quantity in its row's unit.
 struct Measured {
