@@ -288,6 +288,7 @@ struct WorkerState : ReplicaOutputs {
     loader_setup.loader_idx = static_cast<int64_t>(index);
     loader_setup.allow_shuffle = options.overfit_batches.is_none();
     loader_setup.stage = std::string(to_string(stage));
+    loader_setup.owner = self;
     return Feed(spawn_loader(self->system(), std::move(loader_setup)), loader.options().prefetch);
   }
 
@@ -308,6 +309,11 @@ struct WorkerState : ReplicaOutputs {
   void fail(const std::string& message) {
     Failure failure = replica ? replica->position() : Failure{};
     failure.message = message;
+    fail(std::move(failure));
+  }
+
+  void fail_in_loader(Failure failure) {
+    failure.device = replica->device().str();
     fail(std::move(failure));
   }
 
@@ -383,7 +389,7 @@ caf::behavior worker(Self* self, const std::shared_ptr<WorkerSetup>& setup) {
       },
       [self](const EndOfData& end) { guarded(self, [&](WorkerState& state) { state.on_end_of_data(end); }); },
       [self](LoaderFailed& failed) {
-        guarded(self, [&](WorkerState& state) { state.fail(std::move(failed.failure)); });
+        guarded(self, [&](WorkerState& state) { state.fail_in_loader(std::move(failed.failure)); });
       },
       [self](const StopSegment& stop) { guarded(self, [&](WorkerState& state) { state.stop_segment(stop); }); },
       [self](const EndWorker& message) { self->state.end(message); },

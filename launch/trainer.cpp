@@ -5,7 +5,6 @@
 #include "troupe/launch/signals.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
-#include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/device.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
@@ -13,6 +12,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <iostream>
 #include <mutex>
 #include <random>
 
@@ -106,16 +106,27 @@ void Trainer::make_run_dir(const ModuleSource& source) {
   if (!file.flush()) throw UsageError("cannot write " + (run_dir_ / "config.toml").string());
 }
 
+std::filesystem::path Trainer::found(const std::optional<FoundCheckpoint>& checkpoint, const std::string& wanted) const {
+  if (!checkpoint) {
+    throw UsageError("ckpt_path = \"" + wanted + "\": there is no checkpoint below " +
+                     std::filesystem::absolute(options_.default_root_dir).string());
+  }
+  for (const auto& skipped : checkpoint->skipped) {
+    std::cerr << "troupe: warning: passed over " << skipped.path.string() << ": " << skipped.reason << '\n';
+  }
+  return checkpoint->path;
+}
+
 // Resolves "last" and "best" and reads the file, before anything is built.
 void Trainer::add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const {
   if (!arguments.ckpt_path || arguments.ckpt_path->empty()) return;
   const std::string& wanted = *arguments.ckpt_path;
   std::filesystem::path path = wanted;
   if (wanted == "last") {
-    path = find_last(options_.default_root_dir).path;
+    path = found(find_last(options_.default_root_dir), wanted);
   } else if (wanted == "best") {
     const auto own = best_model_path();
-    path = own.empty() ? find_best(options_.default_root_dir).path : own;
+    path = own.empty() ? found(find_best(options_.default_root_dir), wanted) : own;
   }
   setup.replica.checkpoint = std::make_shared<Checkpoint>(read_checkpoint(path));
   setup.replica.weights_only = stage != Stage::fit;
@@ -130,6 +141,11 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
   if (stage == Stage::fit && options_.enable_checkpointing && !has_model_checkpoint(options_.callbacks)) {
     options_.callbacks.push_back(std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{.save_last = true}));
   }
+  setup.weights_only_checkpoints =
+      std::any_of(options_.callbacks.begin(), options_.callbacks.end(), [](const auto& callback) {
+        const auto* checkpoint = dynamic_cast<const ModelCheckpoint*>(callback.get());
+        return checkpoint && checkpoint->options().save_weights_only;
+      });
   setup.state.stage = stage;
   setup.state.options = options_;
   setup.state.info.run_dir = run_dir_;

@@ -17,6 +17,7 @@
 #include "troupe/launch/option_group.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/trainer_options.hpp"
+#include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 
 #include <filesystem>
 #include <memory>
@@ -151,6 +152,7 @@ class Trainer {
 
   cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
   void add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const;
+  std::filesystem::path found(const std::optional<FoundCheckpoint>& checkpoint, const std::string& wanted) const;
   void make_run_dir(const ModuleSource& source);
 
   struct System;

@@ -29,6 +29,7 @@
 #include "troupe/runtime/data/mnist.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/data/samplers.hpp"
+#include "troupe/runtime/data/subset.hpp"
 #include "troupe/runtime/data/tensor_dataset.hpp"
 #include "troupe/runtime/model_summary.hpp"
 #include "troupe/runtime/progress_bar.hpp"

@@ -273,4 +273,4 @@ HookSet module_hooks();
 
 }  // namespace troupe
 
-#include "troupe/modules/module_hooks.ipp"
+#include "troupe/modules/module_hooks.hpp"

@@ -24,11 +24,15 @@ class DigitsData : public troupe::DataModule {
   explicit DigitsData(Options options) : options_(std::move(options)) {}
 
   void setup(troupe::Stage) override {
+    constexpr uint64_t split_seed = 20;  // the same split for every run
     if (options_.dir.empty()) {
-      split(troupe::read_mnist_csv(options_.csv), 500, 500);
+      const auto parts = troupe::random_split(to_dataset(troupe::read_mnist_csv(options_.csv)), {4000, 500, 500}, split_seed);
+      train_ = parts[0], val_ = parts[1], test_ = parts[2];
     } else {
-      split(troupe::read_mnist(options_.dir, troupe::MnistPart::train), 5000, 0);
-      test_ = troupe::to_dataset(troupe::read_mnist(options_.dir, troupe::MnistPart::test));
+      const auto all = to_dataset(troupe::read_mnist(options_.dir, troupe::MnistPart::train));
+      const auto parts = troupe::random_split(all, {all->size() - all->size() / 12, all->size() / 12}, split_seed);
+      train_ = parts[0], val_ = parts[1];
+      test_ = to_dataset(troupe::read_mnist(options_.dir, troupe::MnistPart::test));
     }
   }
 
@@ -38,19 +42,6 @@ class DigitsData : public troupe::DataModule {
   troupe::DataLoaders predict_dataloader() override { return loader(test_, false); }
 
  private:
-  // The same split for every run: the order is drawn with a generator of its own.
-  void split(const troupe::MnistData& all, int64_t val, int64_t test) {
-    const int64_t count = all.labels.size(0);
-    const auto order = torch::randperm(count, at::make_generator<at::CPUGeneratorImpl>(20));
-    const auto part = [&](int64_t from, int64_t to) {
-      const auto chosen = order.slice(0, from, to);
-      return troupe::to_dataset({all.images.index_select(0, chosen), all.labels.index_select(0, chosen)});
-    };
-    train_ = part(0, count - val - test);
-    val_ = part(count - val - test, count - test);
-    test_ = part(count - test, count);
-  }
-
   troupe::DataLoader loader(const std::shared_ptr<troupe::Dataset>& dataset, bool shuffle) const {
     return {dataset, {.batch_size = options_.batch_size, .shuffle = shuffle, .num_workers = options_.num_workers}};
   }

@@ -26,5 +26,6 @@ cmake -S "$TROUPE_SOURCE_DIR/tests/install/outside" -B "$folder/b uild" -G Ninja
   -DCMAKE_CXX_COMPILER="$TROUPE_CXX" -DCMAKE_CXX_FLAGS="$TROUPE_CXX_FLAGS" "${launcher[@]}" \
   -DCMAKE_PREFIX_PATH="$prefix" -DTorch_DIR="$TROUPE_TORCH_ROOT/share/cmake/Torch"
 cmake --build "$folder/b uild"
-said=$("$folder/b uild/outside" fit --model.lr 0.5)
-[ "$said" = "batch of 4, lr 0.5" ] || fail "the outside program printed '$said'"
+said=$("$folder/b uild/outside" fit --model.lr 0.5 --trainer.max_epochs 20 --trainer.default_root_dir "$folder/runs")
+[ "$said" = "slope 3" ] || fail "the outside program printed '$said'"
+[ -e "$folder/runs/slope/version_0/checkpoints/last.safetensors" ] || fail "the outside program left no checkpoint"

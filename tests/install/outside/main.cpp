@@ -3,21 +3,32 @@
 #include <torch/torch.h>
 
 #include <iostream>
+#include <memory>
 
-struct OutsideOptions {
+struct SlopeOptions {
   double lr = 0.1;
 };
-TROUPE_OPTIONS(OutsideOptions, (lr, "learning rate"))
+TROUPE_OPTIONS(SlopeOptions, (lr, "learning rate"))
 
-int main(int argc, char** argv) {
-  OutsideOptions options;
-  troupe::CommandLine command_line("outside", {troupe::option_group("model", options)});
-  command_line.parse(argc, argv);
+// Learns y = 3 x.
+class Slope : public troupe::ModuleWith<SlopeOptions> {
+ public:
+  explicit Slope(const SlopeOptions& options) : ModuleWith(options) {
+    layer_ = register_module("layer", torch::nn::Linear(1, 1));
+  }
+  troupe::StepOutput training_step(const troupe::Batch& batch, int64_t) override {
+    auto [x, y] = batch.get<2>();
+    return torch::mse_loss(layer_(x), y);
+  }
+  troupe::Optimizers configure_optimizers() override { return torch::optim::SGD(parameters(), options().lr); }
+  troupe::DataLoaders train_dataloader() override {
+    const auto x = torch::linspace(-1, 1, 64).unsqueeze(1);
+    return troupe::DataLoader(std::make_shared<troupe::TensorDataset>(x, 3 * x), {.batch_size = 8, .shuffle = true});
+  }
+  void on_fit_end() override { std::cout << "slope " << std::lround(layer_->weight.item<double>()) << std::endl; }
 
-  const troupe::Batch batch{torch::ones({4, 3}), torch::zeros({4})};
-  auto [x, y] = batch.get<2>();
-  torch::nn::Linear layer(3, 1);
-  troupe::summarize(*layer);
-  layer->forward(x).squeeze(1).sub(y).square().mean().backward();
-  std::cout << "batch of " << batch.size() << ", lr " << options.lr << '\n';
-}
+ private:
+  torch::nn::Linear layer_{nullptr};
+};
+
+int main(int argc, char** argv) { return troupe::main<Slope>(argc, argv); }
