@@ -13,6 +13,7 @@
 #include "troupe/modules/run_context.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
 #include "troupe/runtime/log_store.hpp"
+#include "troupe/runtime/process_settings.hpp"
 
 #include <deque>
 #include <functional>
@@ -186,6 +187,7 @@ class Replica final : public RunContext {
   int64_t record_step() const { return progress_.global_step > 0 ? progress_.global_step - 1 : 0; }
 
   ReplicaSetup setup_;
+  std::optional<ProcessSettings> process_settings_;
   ReplicaOutputs& outputs_;
   std::shared_ptr<Module> module_;
   std::vector<std::shared_ptr<Callback>> callbacks_;

@@ -78,8 +78,7 @@ void Replica::set_up_process() {
   seed_thread(*options.seed);
   if (setup_.device.is_cuda()) torch::cuda::manual_seed(*options.seed);
   if (options.num_threads > 0) torch::set_num_threads(static_cast<int>(options.num_threads));
-  at::globalContext().setDeterministicAlgorithms(options.deterministic, /*warn_only=*/false);
-  torch::autograd::AnomalyMode::set_enabled(options.detect_anomaly);
+  process_settings_.emplace(options);
 }
 
 // Hyper-parameters for the sinks, a table of the model for the user.

@@ -110,6 +110,13 @@ TEST_F(FitScript, ValidatesAtTheEndOfEachEpochAfterASanityCheck) {
                           "train 0-4", "validate", "end of epoch", "on_train_end", "on_fit_end", "teardown"));
 }
 
+TEST_F(FitScript, OneCommandCoversAnEpochWithoutADecisionP3) {
+  for (const int64_t batches : {1, 10, 100000}) {
+    state = {};
+    EXPECT_EQ(counter(batches, {.max_epochs = 1}).run().size(), 8u) << batches;
+  }
+}
+
 TEST_F(FitScript, LeavesTheSanityCheckOutWhenToldTo) {
   const auto lines = counter(2, {.max_epochs = 1, .num_sanity_val_steps = 0}).run();
   EXPECT_EQ(lines.front(), "on_train_start");

@@ -1,0 +1,179 @@
+// The members of the cast around the worker: logger, checkpointer, their end.
+#include "tests/launch/lines.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <thread>
+
+namespace troupe {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Keeps what it gets.
+class Memory : public Sink {
+ public:
+  std::string name() const override { return "memory"; }
+  void write(const Record& record) override {
+    threads_.push_back(std::this_thread::get_id());
+    records.push_back(record);
+    unflushed = true;
+  }
+  void flush() override { unflushed = false; }
+
+  bool wrote_on(std::thread::id thread) const {
+    return std::find(threads_.begin(), threads_.end(), thread) != threads_.end();
+  }
+  std::vector<ScalarsRecord> scalars(const std::string& name) const {
+    std::vector<ScalarsRecord> out;
+    for (const auto& record : records) {
+      const auto* scalars = std::get_if<ScalarsRecord>(&record);
+      if (!scalars) continue;
+      for (const auto& [metric, value] : scalars->values) {
+        if (metric == name) out.push_back(*scalars);
+      }
+    }
+    return out;
+  }
+  std::vector<Record> records;
+  bool unflushed = false;
+
+ private:
+  std::vector<std::thread::id> threads_;
+};
+
+TrainerOptions logged(const TempDir& dir, std::shared_ptr<Sink> sink) {
+  auto options = quiet(dir);
+  options.loggers = {std::move(sink)};
+  options.log_every_n_steps = 1;
+  return options;
+}
+
+TEST(Logger, HasEverythingWhenFitReturnsP7) {
+  const TempDir dir;
+  const auto sink = std::make_shared<Memory>();
+  auto options = logged(dir, sink);
+  options.max_epochs = 25;
+  Trainer trainer(options);
+  trainer.fit<Line>({}, points(), points());
+  EXPECT_FALSE(sink->unflushed);
+  EXPECT_EQ(sink->scalars("train_loss_step").size(), 100u);
+  EXPECT_EQ(sink->scalars("train_loss_epoch").size(), 25u);
+  EXPECT_EQ(sink->scalars("val_loss").size(), 25u);  // the sanity check is not logged
+  EXPECT_TRUE(std::holds_alternative<HparamsRecord>(sink->records.front()));
+  EXPECT_FALSE(sink->wrote_on(std::this_thread::get_id()));
+}
+
+TEST(Logger, StepsAreCountedFromZeroAsInLightning) {
+  const TempDir dir;
+  const auto sink = std::make_shared<Memory>();
+  auto options = logged(dir, sink);
+  options.log_every_n_steps = 3;
+  Trainer trainer(options);
+  trainer.fit<Line>({}, points());
+  std::vector<int64_t> steps;
+  for (const auto& record : sink->scalars("train_loss_step")) steps.push_back(record.step);
+  EXPECT_EQ(steps, (std::vector<int64_t>{2, 5}));
+  EXPECT_EQ(sink->scalars("train_loss_epoch").front().step, 3);
+}
+
+class FullDisk : public Memory {
+ public:
+  std::string name() const override { return "full"; }
+  void write(const Record&) override { throw std::runtime_error("no space left"); }
+};
+
+TEST(Logger, AFailingSinkEndsTheRunWithItsNameP6) {
+  const TempDir dir;
+  auto options = logged(dir, std::make_shared<FullDisk>());
+  options.max_epochs = 1000000;
+  Trainer trainer(options);
+  const auto error = error_of([&] { trainer.fit<Line>({}, points()); });
+  EXPECT_THAT(error, HasSubstr("no space left"));
+  EXPECT_THAT(error, HasSubstr("logger full"));
+  EXPECT_NE(trainer.module(), nullptr);
+}
+
+// Takes its time for each record, until it is let go.
+class Slow : public Memory {
+ public:
+  void write(const Record& record) override {
+    std::this_thread::yield();
+    Memory::write(record);
+  }
+};
+
+TEST(Logger, ASlowSinkLosesNothingP5) {
+  const TempDir dir;
+  const auto sink = std::make_shared<Slow>();
+  auto options = logged(dir, sink);
+  options.max_epochs = 2000;  // more records than may wait
+  options.enable_checkpointing = false;
+  Trainer trainer(options);
+  trainer.fit<Line>({}, points());
+  EXPECT_EQ(sink->scalars("train_loss_step").size(), 8000u);
+}
+
+TEST(Logger, EpochMeansAreWeightedByBatchSize) {
+  const TempDir dir;
+  const auto sink = std::make_shared<Memory>();
+  Trainer trainer(logged(dir, sink));
+  const auto module = std::make_shared<Line>();
+  // Batches of 60 and 4 samples: the mean over samples, not over batches.
+  const auto uneven = trainer.validate(module, points(60, false));
+  const auto whole = trainer.validate(module, points(64, false));
+  EXPECT_NEAR(uneven[0].at("val_loss"), whole[0].at("val_loss"), 1e-6);
+}
+
+TEST(Checkpointer, AFileThatCannotBeWrittenEndsTheRunAndKeepsTheModelP6) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.max_epochs = 1000;
+  const auto checkpoint =
+      std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{.dirpath = dir.path() / "kept", .save_last = true});
+  options.callbacks = {checkpoint};
+  class Breaks : public Line {
+   public:
+    explicit Breaks(std::filesystem::path folder) : folder_(std::move(folder)) {}
+    void on_train_epoch_start() override {
+      if (current_epoch() != 2) return;
+      std::filesystem::remove_all(folder_);
+      std::ofstream(folder_) << "a file where the folder was";
+    }
+
+   private:
+    std::filesystem::path folder_;
+  };
+  Trainer trainer(options);
+  const auto error = error_of([&] { trainer.fit(std::make_shared<Breaks>(dir.path() / "kept"), points()); });
+  EXPECT_THAT(error, HasSubstr("checkpointer"));
+  EXPECT_THAT(error, HasSubstr((dir.path() / "kept").string()));
+  EXPECT_NE(trainer.module(), nullptr);
+}
+
+TEST(Sinks, GetHistogramsImagesAndTextFromHooks) {
+  const TempDir dir;
+  const auto sink = std::make_shared<Memory>();
+  class Emits : public Line {
+   public:
+    void on_train_epoch_end() override {
+      trainer().emit(HistogramRecord{global_step(), "weights", torch::ones({3})});
+      trainer().emit(TextRecord{global_step(), "note", "*done*"});
+      trainer().emit(ImageRecord{global_step(), "image", torch::zeros({1, 4, 4})});
+    }
+  };
+  Trainer trainer(logged(dir, sink));
+  trainer.fit(std::make_shared<Emits>(), points());
+  int found = 0;
+  for (const auto& record : sink->records) {
+    found += std::holds_alternative<HistogramRecord>(record) || std::holds_alternative<TextRecord>(record) ||
+             std::holds_alternative<ImageRecord>(record);
+  }
+  EXPECT_EQ(found, 6);
+}
+
+}  // namespace
+}  // namespace troupe
