@@ -81,11 +81,6 @@ std::vector<Candidate> candidates(const fs::path& root, std::vector<FoundCheckpo
   throw CheckpointError(root, text);
 }
 
-bool is_file_name(const std::string& text) {
-  const fs::path path(text);
-  return !text.empty() && text.find('\0') == text.npos && path.filename() == path && text != "." && text != "..";
-}
-
 bool lies_below(const fs::path& path, const fs::path& root) {
   std::error_code error;
   const auto whole_root = fs::canonical(root, error);
@@ -107,10 +102,10 @@ std::vector<fs::path> best_paths(const Candidate& candidate, const fs::path& roo
     if (best == state.end() || !best->is_string()) continue;
     const auto text = best->get<std::string>();
     if (text.empty()) continue;
-    if (is_file_name(text)) {
-      paths.push_back(candidate.path.parent_path() / text);
-    } else if (fs::path(text).is_absolute() && text.find('\0') == text.npos && lies_below(text, root)) {
-      paths.emplace_back(text);
+    // Relative to the folder of the checkpoint; an absolute path stays what it is.
+    const auto path = (candidate.path.parent_path() / text).lexically_normal();
+    if (text.find('\0') == text.npos && lies_below(path, root)) {
+      paths.push_back(path);
     } else {
       skipped.push_back({candidate.path, "'" + candidate.path.string() + "' calls '" + shown(text) +
                                              "' the best, which is not there or not below the folder"});
