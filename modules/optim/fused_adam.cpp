@@ -6,6 +6,9 @@
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 
+#include <string>
+#include <utility>
+
 namespace troupe::optim {
 
 namespace {
@@ -21,6 +24,20 @@ void check(const AdamOptions& options) {
   require(options.weight_decay >= 0, "weight_decay", options.weight_decay, "a number from 0 on");
   require(options.betas.first >= 0 && options.betas.first < 1, "betas[0]", options.betas.first, "in [0, 1)");
   require(options.betas.second >= 0 && options.betas.second < 1, "betas[1]", options.betas.second, "in [0, 1)");
+}
+
+bool like(const torch::Tensor& state, const torch::Tensor& parameter) {
+  return state.defined() && state.sizes() == parameter.sizes() && state.dtype() == parameter.dtype() &&
+         state.device() == parameter.device();
+}
+
+/// Whether the kernels can work on entry `i`: they trust shapes and types.
+bool usable(const FusedAdam::State& state, std::size_t i, const torch::Tensor& parameter, bool amsgrad) {
+  const auto& step = state.step[i];
+  if (!step.defined()) return !state.exp_avg[i].defined() && !state.exp_avg_sq[i].defined();
+  return step.dim() == 0 && step.scalar_type() == torch::kFloat32 && step.device() == parameter.device() &&
+         like(state.exp_avg[i], parameter) && like(state.exp_avg_sq[i], parameter) &&
+         (!amsgrad || like(state.max_exp_avg_sq[i], parameter));
 }
 
 }  // namespace
@@ -43,6 +60,23 @@ void FusedAdam::make_state(std::size_t i) {
     state_tensors_.max_exp_avg_sq[i] = torch::zeros_like(parameter, torch::MemoryFormat::Preserve);
   }
   state_tensors_.step[i] = torch::zeros({}, parameter.options().dtype(torch::kFloat32).requires_grad(false));
+}
+
+void FusedAdam::restore(const AdamOptions& options, State state) {
+  check(options);
+  const auto& all = parameters();
+  const auto count = all.size();
+  if (state.exp_avg.size() != count || state.exp_avg_sq.size() != count || state.step.size() != count ||
+      state.max_exp_avg_sq.size() != (options.amsgrad ? count : 0)) {
+    throw UsageError("adam: the state to restore is not for " + std::to_string(count) + " parameters");
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    if (usable(state, i, all[i], options.amsgrad)) continue;
+    throw UsageError("adam: the state to restore does not fit parameter " + std::to_string(i));
+  }
+  param_groups()[0].options().set_lr(options.lr);
+  options_ = options;
+  state_tensors_ = std::move(state);
 }
 
 torch::Tensor FusedAdam::step(LossClosure closure) {

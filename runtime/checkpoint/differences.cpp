@@ -1,0 +1,49 @@
+#include "troupe/runtime/checkpoint/differences.hpp"
+
+#include "troupe/modules/nearest.hpp"
+
+#include <c10/util/StringUtil.h>
+
+namespace troupe {
+
+namespace {
+
+constexpr std::size_t most_shown = 20;
+
+std::string joined(const std::vector<std::string>& items, const char* separator) {
+  std::string text;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (i == most_shown) return text + separator + "and " + std::to_string(items.size() - i) + " more";
+    text += (i ? separator : "") + items[i];
+  }
+  return text;
+}
+
+std::vector<std::string> fit_to_show(std::vector<std::string> names) {
+  for (auto& name : names) name = shown(name);
+  return names;
+}
+
+std::string kind(const torch::Tensor& tensor) {
+  return c10::str(tensor.sizes(), " ", tensor.scalar_type());
+}
+
+}  // namespace
+
+std::string Differences::describe() const {
+  std::vector<std::string> parts;
+  if (!missing.empty()) parts.push_back("missing in the checkpoint: " + joined(fit_to_show(missing), ", "));
+  if (!left_over.empty()) parts.push_back("left over in the checkpoint: " + joined(fit_to_show(left_over), ", "));
+  if (!unlike.empty()) parts.push_back(joined(unlike, ", "));
+  return joined(parts, "; ");
+}
+
+bool Differences::fits(std::string_view name, const torch::Tensor& saved, const torch::Tensor& live) {
+  const bool same_kind =
+      saved.scalar_type() == live.scalar_type() || (saved.is_floating_point() && live.is_floating_point());
+  if (same_kind && saved.sizes() == live.sizes()) return true;
+  unlike.push_back(shown(name) + " is " + kind(saved) + " in the checkpoint and " + kind(live) + " here");
+  return false;
+}
+
+}  // namespace troupe

@@ -1,0 +1,169 @@
+// The hyper-parameters and states of every optimizer that a checkpoint knows, each described once: the same function
+// serves the writing and the reading visitor, so the two cannot drift apart. Names are PyTorch's.
+//
+// An options visitor has number(name, value, least, below), count(name, value, least), flag(name, value),
+// betas(first, second), optional_count(name, value) and optional_choice(name, value, only choice).
+// A state visitor has count, real (numbers), like_parameter, step_number, one_number, flat, one_number_list and flat_list
+// (tensors), and check(holds, what else is wrong).
+#pragma once
+
+#include "troupe/modules/optim/fused_adam.hpp"
+
+#include <torch/optim/adagrad.h>
+#include <torch/optim/adam.h>
+#include <torch/optim/adamw.h>
+#include <torch/optim/lbfgs.h>
+#include <torch/optim/rmsprop.h>
+#include <torch/optim/sgd.h>
+
+#include <cstdint>
+#include <limits>
+#include <tuple>
+
+namespace troupe::optimizer_fields {
+
+constexpr double unbounded = std::numeric_limits<double>::infinity();
+
+/// FusedAdam's state of one parameter; its lists are kept by the position of the parameter.
+struct FusedAdamParamState {
+  torch::Tensor exp_avg, exp_avg_sq, max_exp_avg_sq, step;
+};
+
+template <class Visitor>
+void visit(Visitor& v, torch::optim::SGDOptions& o) {
+  v.number("lr", o.lr(), 0, unbounded);
+  v.number("momentum", o.momentum(), 0, unbounded);
+  v.number("dampening", o.dampening(), -unbounded, unbounded);
+  v.number("weight_decay", o.weight_decay(), 0, unbounded);
+  v.flag("nesterov", o.nesterov());
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::AdamOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.betas(o.betas.first, o.betas.second);
+  v.number("eps", o.eps, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.flag("amsgrad", o.amsgrad);
+}
+
+template <class Visitor, class Options>
+void visit_libtorch_adam(Visitor& v, Options& o) {
+  v.number("lr", o.lr(), 0, unbounded);
+  v.betas(std::get<0>(o.betas()), std::get<1>(o.betas()));
+  v.number("eps", o.eps(), 0, unbounded);
+  v.number("weight_decay", o.weight_decay(), 0, unbounded);
+  v.flag("amsgrad", o.amsgrad());
+}
+template <class Visitor>
+void visit(Visitor& v, torch::optim::AdamOptions& o) {
+  visit_libtorch_adam(v, o);
+}
+template <class Visitor>
+void visit(Visitor& v, torch::optim::AdamWOptions& o) {
+  visit_libtorch_adam(v, o);
+}
+
+template <class Visitor>
+void visit(Visitor& v, torch::optim::RMSpropOptions& o) {
+  v.number("lr", o.lr(), 0, unbounded);
+  v.number("alpha", o.alpha(), 0, unbounded);
+  v.number("eps", o.eps(), 0, unbounded);
+  v.number("weight_decay", o.weight_decay(), 0, unbounded);
+  v.number("momentum", o.momentum(), 0, unbounded);
+  v.flag("centered", o.centered());
+}
+
+template <class Visitor>
+void visit(Visitor& v, torch::optim::AdagradOptions& o) {
+  v.number("lr", o.lr(), 0, unbounded);
+  v.number("lr_decay", o.lr_decay(), 0, unbounded);
+  v.number("weight_decay", o.weight_decay(), 0, unbounded);
+  v.number("initial_accumulator_value", o.initial_accumulator_value(), 0, unbounded);
+  v.number("eps", o.eps(), 0, unbounded);
+}
+
+template <class Visitor>
+void visit(Visitor& v, torch::optim::LBFGSOptions& o) {
+  v.number("lr", o.lr(), -unbounded, unbounded);
+  v.count("max_iter", o.max_iter(), 0);
+  v.optional_count("max_eval", o.max_eval());
+  v.number("tolerance_grad", o.tolerance_grad(), -unbounded, unbounded);
+  v.number("tolerance_change", o.tolerance_change(), -unbounded, unbounded);
+  v.count("history_size", o.history_size(), 1);
+  v.optional_choice("line_search_fn", o.line_search_fn(), "strong_wolfe");
+}
+
+template <class Visitor>
+void visit(Visitor& v, torch::optim::SGDParamState& s, const torch::optim::SGDOptions&) {
+  v.like_parameter("momentum_buffer", s.momentum_buffer());
+}
+
+template <class Visitor>
+void visit(Visitor& v, FusedAdamParamState& s, const optim::AdamOptions& o) {
+  v.step_number("step", s.step);
+  v.like_parameter("exp_avg", s.exp_avg);
+  v.like_parameter("exp_avg_sq", s.exp_avg_sq);
+  if (o.amsgrad) v.like_parameter("max_exp_avg_sq", s.max_exp_avg_sq);
+}
+
+template <class Visitor, class State, class Options>
+void visit_libtorch_adam(Visitor& v, State& s, const Options& o) {
+  v.count("step", s.step());
+  v.like_parameter("exp_avg", s.exp_avg());
+  v.like_parameter("exp_avg_sq", s.exp_avg_sq());
+  if (o.amsgrad()) v.like_parameter("max_exp_avg_sq", s.max_exp_avg_sq());
+}
+template <class Visitor>
+void visit(Visitor& v, torch::optim::AdamParamState& s, const torch::optim::AdamOptions& o) {
+  visit_libtorch_adam(v, s, o);
+}
+template <class Visitor>
+void visit(Visitor& v, torch::optim::AdamWParamState& s, const torch::optim::AdamWOptions& o) {
+  visit_libtorch_adam(v, s, o);
+}
+
+template <class Visitor>
+void visit(Visitor& v, torch::optim::RMSpropParamState& s, const torch::optim::RMSpropOptions& o) {
+  v.count("step", s.step());
+  v.like_parameter("square_avg", s.square_avg());
+  if (o.momentum() > 0) v.like_parameter("momentum_buffer", s.momentum_buffer());
+  if (o.centered()) v.like_parameter("grad_avg", s.grad_avg());
+}
+
+template <class Visitor>
+void visit(Visitor& v, torch::optim::AdagradParamState& s, const torch::optim::AdagradOptions&) {
+  v.count("step", s.step());
+  v.like_parameter("sum", s.sum());
+}
+
+/// `al` is left out: LBFGS overwrites it before it reads it.
+template <class Visitor>
+void visit(Visitor& v, torch::optim::LBFGSParamState& s, const torch::optim::LBFGSOptions& o) {
+  v.count("func_evals", s.func_evals());
+  v.count("n_iter", s.n_iter());
+  v.real("t", s.t());
+  v.real("prev_loss", s.prev_loss());
+  if (s.n_iter() == 0) return;
+  v.flat("d", s.d());
+  v.one_number("H_diag", s.H_diag());
+  v.flat("prev_flat_grad", s.prev_flat_grad());
+  v.flat_list("old_dirs", s.old_dirs());
+  v.flat_list("old_stps", s.old_stps());
+  v.one_number_list("ro", s.ro());
+  // LBFGS indexes all three with one number, and a list of history_size tensors with it.
+  const auto steps = s.old_dirs().size();
+  v.check(s.old_stps().size() == steps && s.ro().size() == steps && static_cast<int64_t>(steps) <= o.history_size(),
+          "old_dirs, old_stps and ro differ in length or are longer than history_size");
+}
+
+/// The tensor whose presence in a checkpoint says that a parameter has state.
+inline const char* first_of(const torch::optim::SGDParamState*) { return "momentum_buffer"; }
+inline const char* first_of(const torch::optim::LBFGSParamState*) { return "func_evals"; }
+inline const char* first_of(const void*) { return "step"; }
+
+/// Whether every parameter has state from the start, and the optimizer relies on it.
+template <class State>
+constexpr bool always_there = std::is_same_v<State, torch::optim::AdagradParamState>;
+
+}  // namespace troupe::optimizer_fields

@@ -1,0 +1,336 @@
+#include "troupe/runtime/checkpoint/optimizer_state.hpp"
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/nearest.hpp"
+#include "troupe/runtime/checkpoint/optimizer_fields.hpp"
+#include "troupe/runtime/checkpoint/optimizer_visitors.hpp"
+
+#include <c10/util/Type.h>
+#include <torch/utils.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <typeinfo>
+#include <unordered_set>
+
+namespace troupe {
+
+namespace {
+
+using optim::FusedAdam;
+using optimizer_fields::FusedAdamParamState;
+using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
+
+constexpr const char* known_classes =
+    "FusedAdam, FusedAdamW and LibTorch's SGD, Adam, AdamW, RMSprop, Adagrad and LBFGS";
+constexpr const char* not_saved = "not saved";
+
+/// One parameter of an optimizer.
+struct Slot {
+  std::size_t group;
+  std::size_t position;  ///< in its group
+  std::string name;
+  torch::Tensor parameter;
+};
+
+std::string prefix_of(std::size_t index) { return "optimizer." + std::to_string(index) + "."; }
+
+std::vector<Slot> slots_of(torch::optim::Optimizer& optimizer, const NamedTensors& named) {
+  std::unordered_map<void*, std::string> names;
+  std::unordered_set<std::string> taken;
+  for (const auto& [name, tensor] : named) {
+    names.emplace(tensor.unsafeGetTensorImpl(), name);
+    taken.insert(name);
+  }
+  std::vector<Slot> slots;
+  for (std::size_t group = 0; group < optimizer.param_groups().size(); ++group) {
+    const auto& parameters = optimizer.param_groups()[group].params();
+    for (std::size_t position = 0; position < parameters.size(); ++position) {
+      const auto known = names.find(parameters[position].unsafeGetTensorImpl());
+      std::string name;
+      if (known != names.end()) {
+        // A tensor that comes a second time is named by its place, since names in a file are unique.
+        name = std::exchange(known->second, "");
+      }
+      if (name.empty()) name = "unregistered." + std::to_string(group) + "." + std::to_string(position);
+      while (known == names.end() && taken.contains(name)) name += "_";
+      slots.push_back({group, position, name, parameters[position]});
+    }
+  }
+  return slots;
+}
+
+/// A LibTorch optimizer's options by group and states by parameter.
+template <class OptionsOf, class StateOf>
+class LibtorchAccess {
+ public:
+  using Options = OptionsOf;
+  using State = StateOf;
+  explicit LibtorchAccess(torch::optim::Optimizer& optimizer) : optimizer_(optimizer) {}
+
+  Options options(std::size_t group) const {
+    return static_cast<const Options&>(optimizer_.param_groups()[group].options());
+  }
+  std::optional<State> state(const Slot& slot) const {
+    const auto found = optimizer_.state().find(slot.parameter.unsafeGetTensorImpl());
+    if (found == optimizer_.state().end()) return std::nullopt;
+    return static_cast<const State&>(*found->second);
+  }
+  void replace(const std::vector<Options>& options, const std::vector<Slot>& slots,
+               std::vector<std::optional<State>> states) {
+    std::vector<std::unique_ptr<State>> made(slots.size());
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      if (states[i]) made[i] = std::make_unique<State>(std::move(*states[i]));
+    }
+    for (std::size_t i = 0; i < options.size(); ++i) {
+      static_cast<Options&>(optimizer_.param_groups()[i].options()) = options[i];
+    }
+    optimizer_.state().clear();
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      if (made[i]) optimizer_.state()[slots[i].parameter.unsafeGetTensorImpl()] = std::move(made[i]);
+    }
+  }
+
+ private:
+  torch::optim::Optimizer& optimizer_;
+};
+
+/// The same for FusedAdam, which has one group and keeps its state by the position of the parameter.
+class FusedAccess {
+ public:
+  using Options = optim::AdamOptions;
+  using State = FusedAdamParamState;
+  explicit FusedAccess(FusedAdam& optimizer) : optimizer_(optimizer) {}
+
+  Options options(std::size_t) const {
+    auto options = optimizer_.options();
+    options.lr = optimizer_.param_groups()[0].options().get_lr();
+    return options;
+  }
+  std::optional<State> state(const Slot& slot) const {
+    const auto& all = optimizer_.state_tensors();
+    const auto i = slot.position;
+    if (i >= all.step.size() || !all.step[i].defined()) return std::nullopt;
+    return State{all.exp_avg[i], all.exp_avg_sq[i],
+                 i < all.max_exp_avg_sq.size() ? all.max_exp_avg_sq[i] : torch::Tensor(), all.step[i]};
+  }
+  void replace(const std::vector<Options>& options, const std::vector<Slot>& slots,
+               std::vector<std::optional<State>> states) {
+    FusedAdam::State all;
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      const auto state = states[i].value_or(State());
+      all.exp_avg.push_back(state.exp_avg);
+      all.exp_avg_sq.push_back(state.exp_avg_sq);
+      if (options[0].amsgrad) all.max_exp_avg_sq.push_back(state.max_exp_avg_sq);
+      all.step.push_back(state.step);
+    }
+    optimizer_.restore(options[0], std::move(all));
+  }
+
+ private:
+  FusedAdam& optimizer_;
+};
+
+/// Whether each group has the options that its optimizer's class reads; LibTorch takes any without a look.
+template <class Options>
+bool groups_have(torch::optim::Optimizer& optimizer) {
+  return std::ranges::all_of(optimizer.param_groups(), [](const auto& group) {
+    return group.has_options() && dynamic_cast<const Options*>(&group.options()) != nullptr;
+  });
+}
+
+/// Calls `use(class name, access)` for a known class and says whether it is one. Classes derived from a known one are
+/// not: they can hold more than we know of.
+template <class Use>
+bool with_access(torch::optim::Optimizer& optimizer, Use use) {
+  using namespace torch::optim;
+  const auto& type = typeid(optimizer);
+  const auto libtorch = [&]<class Options, class State>(const std::type_info& known, const char* name) {
+    if (type != known || !groups_have<Options>(optimizer)) return false;
+    use(name, LibtorchAccess<Options, State>(optimizer));
+    return true;
+  };
+  if (type == typeid(FusedAdam) && optimizer.param_groups().size() == 1) {
+    auto& fused = static_cast<FusedAdam&>(optimizer);
+    use(fused.decay() == FusedAdam::Decay::l2 ? "FusedAdam" : "FusedAdamW", FusedAccess(fused));
+    return true;
+  }
+  return libtorch.template operator()<SGDOptions, SGDParamState>(typeid(SGD), "SGD") ||
+         libtorch.template operator()<AdamOptions, AdamParamState>(typeid(Adam), "Adam") ||
+         libtorch.template operator()<AdamWOptions, AdamWParamState>(typeid(AdamW), "AdamW") ||
+         libtorch.template operator()<RMSpropOptions, RMSpropParamState>(typeid(RMSprop), "RMSprop") ||
+         libtorch.template operator()<AdagradOptions, AdagradParamState>(typeid(Adagrad), "Adagrad") ||
+         libtorch.template operator()<LBFGSOptions, LBFGSParamState>(typeid(LBFGS), "LBFGS");
+}
+
+/// Groups with the names of their parameters, and nothing else yet.
+nlohmann::json groups_json(const torch::optim::Optimizer& optimizer, const std::vector<Slot>& slots) {
+  auto groups = nlohmann::json::array();
+  for (std::size_t i = 0; i < optimizer.param_groups().size(); ++i) {
+    groups.push_back({{"params", nlohmann::json::array()}});
+  }
+  for (const auto& slot : slots) groups[slot.group]["params"].push_back(slot.name);
+  return groups;
+}
+
+template <class Access>
+void append_known(Checkpoint& checkpoint, std::size_t index, nlohmann::json& groups, const std::vector<Slot>& slots,
+                  const Access& access) {
+  std::vector<typename Access::Options> options;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    OptionsWriter writer(groups[i]);
+    optimizer_fields::visit(writer, options.emplace_back(access.options(i)));
+  }
+  for (const auto& slot : slots) {
+    auto state = access.state(slot);
+    if (!state) continue;
+    StateWriter writer(checkpoint, prefix_of(index) + slot.name + ".");
+    optimizer_fields::visit(writer, *state, options[slot.group]);
+  }
+}
+
+/// The learning rates of an optimizer of the user's own, where its options tell them.
+void append_learning_rates(nlohmann::json& groups, const torch::optim::Optimizer& optimizer) {
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    try {
+      groups[i]["lr"] = optimizer.param_groups()[i].options().get_lr();
+    } catch (const c10::Error&) {
+      // LibTorch's default for options without a learning rate.
+    }
+  }
+}
+
+std::string text_at(const nlohmann::json& entry, const char* name) {
+  const auto found = entry.find(name);
+  return found != entry.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+const nlohmann::json& saved_entry(const Checkpoint& checkpoint, std::size_t index) {
+  const auto list = checkpoint.metadata.find("optimizers");
+  if (list != checkpoint.metadata.end() && list->is_array() && index < list->size() && (*list)[index].is_object()) {
+    return (*list)[index];
+  }
+  const auto held = list != checkpoint.metadata.end() && list->is_array() ? list->size() : 0;
+  throw UsageError("the checkpoint does not hold the state of optimizer " + std::to_string(index) + " (it holds " +
+                   std::to_string(held) + "): a run cannot go on from it with this configure_optimizers");
+}
+
+void check_class(const nlohmann::json& entry, std::size_t index, const std::string& running) {
+  const auto saved = text_at(entry, "class");
+  const auto which = "optimizer " + std::to_string(index);
+  if (text_at(entry, "state") == not_saved) {
+    throw UsageError("the checkpoint does not hold the state of " + which + " (" + shown(saved) +
+                     "), so a run cannot go on from it: only its weights can be loaded; states are saved for " +
+                     known_classes);
+  }
+  if (saved != running) {
+    throw UsageError(which + " is " + (saved.empty() ? "of no class" : shown(saved)) + " in the checkpoint and " +
+                     running + " in this run: resume with the optimizer that the checkpoint was written with");
+  }
+}
+
+/// Throws where the groups are not those of the run. Order within a group counts: LBFGS flattens by it.
+const nlohmann::json& check_groups(const nlohmann::json& entry, std::size_t index, const nlohmann::json& running) {
+  const auto found = entry.find("groups");
+  const std::string which = "the checkpoint's optimizer " + std::to_string(index);
+  if (found == entry.end() || !found->is_array() || found->size() != running.size()) {
+    const auto count = found != entry.end() && found->is_array() ? found->size() : 0;
+    throw UsageError(which + " has " + std::to_string(count) + " parameter groups, the one of this run has " +
+                     std::to_string(running.size()));
+  }
+  for (std::size_t i = 0; i < running.size(); ++i) {
+    const auto& group = (*found)[i];
+    const auto& names = running[i]["params"];
+    const auto where = which + ", group " + std::to_string(i);
+    const auto saved = group.is_object() && group.contains("params") ? group["params"] : nlohmann::json();
+    if (!saved.is_array() || !std::ranges::all_of(saved, [](const auto& name) { return name.is_string(); })) {
+      throw UsageError(where + " has no list of parameter names");
+    }
+    if (saved == names) continue;
+    const auto ours = names.get<std::vector<std::string>>();
+    const auto theirs = saved.get<std::vector<std::string>>();
+    const std::unordered_set<std::string> our_set(ours.begin(), ours.end()), their_set(theirs.begin(), theirs.end());
+    Differences differences;
+    std::ranges::copy_if(ours, std::back_inserter(differences.missing), [&](auto& n) { return !their_set.contains(n); });
+    std::ranges::copy_if(theirs, std::back_inserter(differences.left_over), [&](auto& n) { return !our_set.contains(n); });
+    if (!differences.any()) differences.unlike.push_back("the parameters come in another order");
+    throw UsageError(where + " has other parameters: " + differences.describe());
+  }
+  return *found;
+}
+
+template <class Access>
+void load_known(const Checkpoint& checkpoint, std::size_t index, const nlohmann::json& groups,
+                const std::vector<Slot>& slots, Access access) {
+  using State = typename Access::State;
+  std::vector<typename Access::Options> options;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    OptionsReader reader(groups[i], "optimizers[" + std::to_string(index) + "].groups[" + std::to_string(i) + "]");
+    optimizer_fields::visit(reader, options.emplace_back(access.options(i)));
+  }
+  const auto prefix = prefix_of(index);
+  SavedTensors saved;
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    if (name.starts_with(prefix)) saved.emplace(name, &tensor);
+  }
+  int64_t flat_size = 0;
+  for (const auto& slot : slots) flat_size += slot.parameter.numel();
+  Differences differences;
+  std::vector<std::optional<State>> states(slots.size());
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    const auto own = prefix + slots[i].name + ".";
+    const bool there = saved.contains(own + optimizer_fields::first_of(static_cast<State*>(nullptr)));
+    if (!there && !optimizer_fields::always_there<State>) continue;
+    StateReader reader(saved, own, slots[i].parameter, flat_size, differences);
+    optimizer_fields::visit(reader, states[i].emplace(), options[slots[i].group]);
+  }
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    if (saved.contains(name)) differences.left_over.push_back(name);
+  }
+  if (differences.any()) {
+    throw UsageError("the checkpoint's optimizer " + std::to_string(index) +
+                     " does not fit this run's: " + differences.describe());
+  }
+  access.replace(options, slots, std::move(states));
+}
+
+}  // namespace
+
+void append_optimizer_state(Checkpoint& checkpoint, std::size_t index, torch::optim::Optimizer& optimizer,
+                            const NamedTensors& named_parameters) {
+  const auto slots = slots_of(optimizer, named_parameters);
+  nlohmann::json entry = {{"groups", groups_json(optimizer, slots)}};
+  const bool known = with_access(optimizer, [&](const char* name, const auto& access) {
+    entry["class"] = name;
+    append_known(checkpoint, index, entry["groups"], slots, access);
+  });
+  if (!known) {
+    entry["class"] = c10::demangle(typeid(optimizer).name());
+    entry["state"] = not_saved;
+    append_learning_rates(entry["groups"], optimizer);
+  }
+  auto& list = checkpoint.metadata["optimizers"];
+  if (!list.is_array()) list = nlohmann::json::array();
+  while (list.size() <= index) list.push_back(nullptr);
+  list[index] = std::move(entry);
+}
+
+void load_optimizer_state(const Checkpoint& checkpoint, std::size_t index, torch::optim::Optimizer& optimizer,
+                          const NamedTensors& named_parameters) {
+  const auto& entry = saved_entry(checkpoint, index);
+  const torch::NoGradGuard no_gradients;
+  const bool known = with_access(optimizer, [&](const char* name, const auto& access) {
+    check_class(entry, index, name);
+    const auto slots = slots_of(optimizer, named_parameters);
+    const auto& groups = check_groups(entry, index, groups_json(optimizer, slots));
+    load_known(checkpoint, index, groups, slots, access);
+  });
+  if (known) return;
+  const auto name = c10::demangle(typeid(optimizer).name());
+  check_class(entry, index, name);
+  throw UsageError("optimizer " + std::to_string(index) + " (" + name +
+                   ") cannot take a checkpoint's state: states are loaded for " + known_classes);
+}
+
+}  // namespace troupe
