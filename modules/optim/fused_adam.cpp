@@ -5,6 +5,8 @@
 
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <string>
 #include <utility>
@@ -45,7 +47,7 @@ bool usable(const FusedAdam::State& state, std::size_t i, const torch::Tensor& p
 FusedAdam::FusedAdam(std::vector<torch::Tensor> parameters, AdamOptions options, Decay decay)
     : Optimizer(std::move(parameters), std::make_unique<LearningRate>(options.lr)), options_(options), decay_(decay) {
   check(options);
-  const auto count = this->parameters().size();
+  const auto count = param_groups()[0].params().size();
   state_tensors_.exp_avg.resize(count);
   state_tensors_.exp_avg_sq.resize(count);
   state_tensors_.step.resize(count);
@@ -53,7 +55,7 @@ FusedAdam::FusedAdam(std::vector<torch::Tensor> parameters, AdamOptions options,
 }
 
 void FusedAdam::make_state(std::size_t i) {
-  const auto& parameter = parameters()[i];
+  const auto& parameter = param_groups()[0].params()[i];
   state_tensors_.exp_avg[i] = torch::zeros_like(parameter, torch::MemoryFormat::Preserve);
   state_tensors_.exp_avg_sq[i] = torch::zeros_like(parameter, torch::MemoryFormat::Preserve);
   if (options_.amsgrad) {
@@ -64,7 +66,7 @@ void FusedAdam::make_state(std::size_t i) {
 
 void FusedAdam::restore(const AdamOptions& options, State state) {
   check(options);
-  const auto& all = parameters();
+  const auto& all = param_groups()[0].params();
   const auto count = all.size();
   if (state.exp_avg.size() != count || state.exp_avg_sq.size() != count || state.step.size() != count ||
       state.max_exp_avg_sq.size() != (options.amsgrad ? count : 0)) {
@@ -87,7 +89,7 @@ torch::Tensor FusedAdam::step(LossClosure closure) {
   }
   const torch::NoGradGuard no_gradients;
   std::vector<torch::Tensor> parameters, gradients, exp_avg, exp_avg_sq, max_exp_avg_sq, steps;
-  const auto& all = this->parameters();
+  const auto& all = param_groups()[0].params();
   for (auto* list : {&parameters, &gradients, &exp_avg, &exp_avg_sq, &steps}) list->reserve(all.size());
   for (std::size_t i = 0; i < all.size(); ++i) {
     const auto& gradient = all[i].grad();

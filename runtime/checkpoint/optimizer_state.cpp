@@ -9,10 +9,13 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <typeinfo>
+#include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 namespace troupe {
 
@@ -34,7 +37,9 @@ struct Slot {
   torch::Tensor parameter;
 };
 
-std::string prefix_of(std::size_t index) { return "optimizer." + std::to_string(index) + "."; }
+std::string prefix_of(std::size_t index) {
+  return "optimizer." + std::to_string(index) + ".";
+}
 
 std::vector<Slot> slots_of(torch::optim::Optimizer& optimizer, const NamedTensors& named) {
   std::unordered_map<void*, std::string> names;
@@ -48,13 +53,12 @@ std::vector<Slot> slots_of(torch::optim::Optimizer& optimizer, const NamedTensor
     const auto& parameters = optimizer.param_groups()[group].params();
     for (std::size_t position = 0; position < parameters.size(); ++position) {
       const auto known = names.find(parameters[position].unsafeGetTensorImpl());
-      std::string name;
-      if (known != names.end()) {
-        // A tensor that comes a second time is named by its place, since names in a file are unique.
-        name = std::exchange(known->second, "");
+      // A tensor that comes a second time is named by its place too: names in a file are unique.
+      std::string name = known != names.end() ? std::exchange(known->second, "") : "";
+      if (name.empty()) {
+        name = "unregistered." + std::to_string(group) + "." + std::to_string(position);
+        while (taken.contains(name)) name += "_";
       }
-      if (name.empty()) name = "unregistered." + std::to_string(group) + "." + std::to_string(position);
-      while (known == names.end() && taken.contains(name)) name += "_";
       slots.push_back({group, position, name, parameters[position]});
     }
   }
@@ -252,8 +256,10 @@ const nlohmann::json& check_groups(const nlohmann::json& entry, std::size_t inde
     const auto theirs = saved.get<std::vector<std::string>>();
     const std::unordered_set<std::string> our_set(ours.begin(), ours.end()), their_set(theirs.begin(), theirs.end());
     Differences differences;
-    std::ranges::copy_if(ours, std::back_inserter(differences.missing), [&](auto& n) { return !their_set.contains(n); });
-    std::ranges::copy_if(theirs, std::back_inserter(differences.left_over), [&](auto& n) { return !our_set.contains(n); });
+    std::ranges::copy_if(ours, std::back_inserter(differences.missing),
+                         [&](auto& n) { return !their_set.contains(n); });
+    std::ranges::copy_if(theirs, std::back_inserter(differences.left_over),
+                         [&](auto& n) { return !our_set.contains(n); });
     if (!differences.any()) differences.unlike.push_back("the parameters come in another order");
     throw UsageError(where + " has other parameters: " + differences.describe());
   }
