@@ -5,6 +5,8 @@
 
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <string>
 #include <utility>
@@ -64,7 +66,7 @@ void FusedAdam::make_state(std::size_t i) {
 
 void FusedAdam::restore(const AdamOptions& options, State state) {
   check(options);
-  const auto& all = parameters();
+  const auto& all = param_groups()[0].params();
   const auto count = all.size();
   if (state.exp_avg.size() != count || state.exp_avg_sq.size() != count || state.step.size() != count ||
       state.max_exp_avg_sq.size() != (options.amsgrad ? count : 0)) {

@@ -51,7 +51,7 @@ class FusedAdam : public torch::optim::Optimizer {
   const AdamOptions& options() const { return options_; }
   Decay decay() const { return decay_; }
 
-  /// Goes on as the optimizer that `options` and `state` come from. Each list of `state` is as long as parameters()
+  /// Goes on as the optimizer that `options` and `state` come from. Each list of `state` is as long as its parameters
   /// (with amsgrad off, max_exp_avg_sq is empty); a parameter has all of its tensors or none, like itself in shape,
   /// type and device, and `step` a float32 number there. The tensors are kept, not copied. Throws UsageError otherwise;
   /// nothing has changed then.

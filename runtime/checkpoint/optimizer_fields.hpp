@@ -3,8 +3,8 @@
 //
 // An options visitor has number(name, value, least, below), count(name, value, least), flag(name, value),
 // betas(first, second), optional_count(name, value) and optional_choice(name, value, only choice).
-// A state visitor has count, real (numbers), like_parameter, step_number, one_number, flat, one_number_list and flat_list
-// (tensors), and check(holds, what else is wrong).
+// A state visitor has count, real (numbers), like_parameter, step_number, one_number, flat, one_number_list and
+// flat_list (tensors), and check(holds, what else is wrong).
 #pragma once
 
 #include "troupe/modules/optim/fused_adam.hpp"
@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <limits>
 #include <tuple>
+#include <type_traits>
 
 namespace troupe::optimizer_fields {
 
@@ -158,9 +159,15 @@ void visit(Visitor& v, torch::optim::LBFGSParamState& s, const torch::optim::LBF
 }
 
 /// The tensor whose presence in a checkpoint says that a parameter has state.
-inline const char* first_of(const torch::optim::SGDParamState*) { return "momentum_buffer"; }
-inline const char* first_of(const torch::optim::LBFGSParamState*) { return "func_evals"; }
-inline const char* first_of(const void*) { return "step"; }
+inline const char* first_of(const torch::optim::SGDParamState*) {
+  return "momentum_buffer";
+}
+inline const char* first_of(const torch::optim::LBFGSParamState*) {
+  return "func_evals";
+}
+inline const char* first_of(const void*) {
+  return "step";
+}
 
 /// Whether every parameter has state from the start, and the optimizer relies on it.
 template <class State>

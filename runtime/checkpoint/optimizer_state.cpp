@@ -2,39 +2,33 @@
 
 #include "troupe/modules/failure.hpp"
 #include "troupe/modules/nearest.hpp"
-#include "troupe/runtime/checkpoint/optimizer_fields.hpp"
+#include "troupe/runtime/checkpoint/optimizer_access.hpp"
 #include "troupe/runtime/checkpoint/optimizer_visitors.hpp"
 
 #include <c10/util/Type.h>
 #include <torch/utils.h>
 
 #include <algorithm>
-#include <memory>
+#include <iterator>
 #include <optional>
 #include <typeinfo>
+#include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 namespace troupe {
 
 namespace {
 
-using optim::FusedAdam;
-using optimizer_fields::FusedAdamParamState;
 using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
 
 constexpr const char* known_classes =
     "FusedAdam, FusedAdamW and LibTorch's SGD, Adam, AdamW, RMSprop, Adagrad and LBFGS";
 constexpr const char* not_saved = "not saved";
 
-/// One parameter of an optimizer.
-struct Slot {
-  std::size_t group;
-  std::size_t position;  ///< in its group
-  std::string name;
-  torch::Tensor parameter;
-};
-
-std::string prefix_of(std::size_t index) { return "optimizer." + std::to_string(index) + "."; }
+std::string prefix_of(std::size_t index) {
+  return "optimizer." + std::to_string(index) + ".";
+}
 
 std::vector<Slot> slots_of(torch::optim::Optimizer& optimizer, const NamedTensors& named) {
   std::unordered_map<void*, std::string> names;
@@ -48,120 +42,16 @@ std::vector<Slot> slots_of(torch::optim::Optimizer& optimizer, const NamedTensor
     const auto& parameters = optimizer.param_groups()[group].params();
     for (std::size_t position = 0; position < parameters.size(); ++position) {
       const auto known = names.find(parameters[position].unsafeGetTensorImpl());
-      std::string name;
-      if (known != names.end()) {
-        // A tensor that comes a second time is named by its place, since names in a file are unique.
-        name = std::exchange(known->second, "");
+      // A tensor that comes a second time is named by its place too: names in a file are unique.
+      std::string name = known != names.end() ? std::exchange(known->second, "") : "";
+      if (name.empty()) {
+        name = "unregistered." + std::to_string(group) + "." + std::to_string(position);
+        while (taken.contains(name)) name += "_";
       }
-      if (name.empty()) name = "unregistered." + std::to_string(group) + "." + std::to_string(position);
-      while (known == names.end() && taken.contains(name)) name += "_";
       slots.push_back({group, position, name, parameters[position]});
     }
   }
   return slots;
-}
-
-/// A LibTorch optimizer's options by group and states by parameter.
-template <class OptionsOf, class StateOf>
-class LibtorchAccess {
- public:
-  using Options = OptionsOf;
-  using State = StateOf;
-  explicit LibtorchAccess(torch::optim::Optimizer& optimizer) : optimizer_(optimizer) {}
-
-  Options options(std::size_t group) const {
-    return static_cast<const Options&>(optimizer_.param_groups()[group].options());
-  }
-  std::optional<State> state(const Slot& slot) const {
-    const auto found = optimizer_.state().find(slot.parameter.unsafeGetTensorImpl());
-    if (found == optimizer_.state().end()) return std::nullopt;
-    return static_cast<const State&>(*found->second);
-  }
-  void replace(const std::vector<Options>& options, const std::vector<Slot>& slots,
-               std::vector<std::optional<State>> states) {
-    std::vector<std::unique_ptr<State>> made(slots.size());
-    for (std::size_t i = 0; i < slots.size(); ++i) {
-      if (states[i]) made[i] = std::make_unique<State>(std::move(*states[i]));
-    }
-    for (std::size_t i = 0; i < options.size(); ++i) {
-      static_cast<Options&>(optimizer_.param_groups()[i].options()) = options[i];
-    }
-    optimizer_.state().clear();
-    for (std::size_t i = 0; i < slots.size(); ++i) {
-      if (made[i]) optimizer_.state()[slots[i].parameter.unsafeGetTensorImpl()] = std::move(made[i]);
-    }
-  }
-
- private:
-  torch::optim::Optimizer& optimizer_;
-};
-
-/// The same for FusedAdam, which has one group and keeps its state by the position of the parameter.
-class FusedAccess {
- public:
-  using Options = optim::AdamOptions;
-  using State = FusedAdamParamState;
-  explicit FusedAccess(FusedAdam& optimizer) : optimizer_(optimizer) {}
-
-  Options options(std::size_t) const {
-    auto options = optimizer_.options();
-    options.lr = optimizer_.param_groups()[0].options().get_lr();
-    return options;
-  }
-  std::optional<State> state(const Slot& slot) const {
-    const auto& all = optimizer_.state_tensors();
-    const auto i = slot.position;
-    if (i >= all.step.size() || !all.step[i].defined()) return std::nullopt;
-    return State{all.exp_avg[i], all.exp_avg_sq[i],
-                 i < all.max_exp_avg_sq.size() ? all.max_exp_avg_sq[i] : torch::Tensor(), all.step[i]};
-  }
-  void replace(const std::vector<Options>& options, const std::vector<Slot>& slots,
-               std::vector<std::optional<State>> states) {
-    FusedAdam::State all;
-    for (std::size_t i = 0; i < slots.size(); ++i) {
-      const auto state = states[i].value_or(State());
-      all.exp_avg.push_back(state.exp_avg);
-      all.exp_avg_sq.push_back(state.exp_avg_sq);
-      if (options[0].amsgrad) all.max_exp_avg_sq.push_back(state.max_exp_avg_sq);
-      all.step.push_back(state.step);
-    }
-    optimizer_.restore(options[0], std::move(all));
-  }
-
- private:
-  FusedAdam& optimizer_;
-};
-
-/// Whether each group has the options that its optimizer's class reads; LibTorch takes any without a look.
-template <class Options>
-bool groups_have(torch::optim::Optimizer& optimizer) {
-  return std::ranges::all_of(optimizer.param_groups(), [](const auto& group) {
-    return group.has_options() && dynamic_cast<const Options*>(&group.options()) != nullptr;
-  });
-}
-
-/// Calls `use(class name, access)` for a known class and says whether it is one. Classes derived from a known one are
-/// not: they can hold more than we know of.
-template <class Use>
-bool with_access(torch::optim::Optimizer& optimizer, Use use) {
-  using namespace torch::optim;
-  const auto& type = typeid(optimizer);
-  const auto libtorch = [&]<class Options, class State>(const std::type_info& known, const char* name) {
-    if (type != known || !groups_have<Options>(optimizer)) return false;
-    use(name, LibtorchAccess<Options, State>(optimizer));
-    return true;
-  };
-  if (type == typeid(FusedAdam) && optimizer.param_groups().size() == 1) {
-    auto& fused = static_cast<FusedAdam&>(optimizer);
-    use(fused.decay() == FusedAdam::Decay::l2 ? "FusedAdam" : "FusedAdamW", FusedAccess(fused));
-    return true;
-  }
-  return libtorch.template operator()<SGDOptions, SGDParamState>(typeid(SGD), "SGD") ||
-         libtorch.template operator()<AdamOptions, AdamParamState>(typeid(Adam), "Adam") ||
-         libtorch.template operator()<AdamWOptions, AdamWParamState>(typeid(AdamW), "AdamW") ||
-         libtorch.template operator()<RMSpropOptions, RMSpropParamState>(typeid(RMSprop), "RMSprop") ||
-         libtorch.template operator()<AdagradOptions, AdagradParamState>(typeid(Adagrad), "Adagrad") ||
-         libtorch.template operator()<LBFGSOptions, LBFGSParamState>(typeid(LBFGS), "LBFGS");
 }
 
 /// Groups with the names of their parameters, and nothing else yet.
@@ -252,8 +142,10 @@ const nlohmann::json& check_groups(const nlohmann::json& entry, std::size_t inde
     const auto theirs = saved.get<std::vector<std::string>>();
     const std::unordered_set<std::string> our_set(ours.begin(), ours.end()), their_set(theirs.begin(), theirs.end());
     Differences differences;
-    std::ranges::copy_if(ours, std::back_inserter(differences.missing), [&](auto& n) { return !their_set.contains(n); });
-    std::ranges::copy_if(theirs, std::back_inserter(differences.left_over), [&](auto& n) { return !our_set.contains(n); });
+    std::ranges::copy_if(ours, std::back_inserter(differences.missing),
+                         [&](auto& n) { return !their_set.contains(n); });
+    std::ranges::copy_if(theirs, std::back_inserter(differences.left_over),
+                         [&](auto& n) { return !our_set.contains(n); });
     if (!differences.any()) differences.unlike.push_back("the parameters come in another order");
     throw UsageError(where + " has other parameters: " + differences.describe());
   }

@@ -90,9 +90,13 @@ void StateWriter::put(const std::string& name, const torch::Tensor& tensor) {
   checkpoint_.tensors.emplace_back(prefix_ + name, tensor.layout() == torch::kStrided ? tensor : tensor.to_dense());
 }
 
-void StateWriter::count(const char* name, const int64_t& value) { put(name, torch::scalar_tensor(value, torch::kInt64)); }
+void StateWriter::count(const char* name, const int64_t& value) {
+  put(name, torch::scalar_tensor(value, torch::kInt64));
+}
 
-void StateWriter::real(const char* name, const double& value) { put(name, torch::scalar_tensor(value, torch::kFloat64)); }
+void StateWriter::real(const char* name, const double& value) {
+  put(name, torch::scalar_tensor(value, torch::kFloat64));
+}
 
 void StateWriter::flat_list(const char* name, const std::deque<torch::Tensor>& tensors) {
   for (std::size_t i = 0; i < tensors.size(); ++i) put(name + ("." + std::to_string(i)), tensors[i]);

@@ -73,8 +73,8 @@ class StateWriter {
 /// The checkpoint's tensors below `optimizer.<i>.`, taken out as they are asked for; what remains is left over.
 using SavedTensors = std::unordered_map<std::string_view, const torch::Tensor*>;
 
-/// Reads them as new tensors beside `parameter`; what does not fit goes into `differences`. `flat_size` is the number of
-/// values in all parameters together.
+/// Reads them as new tensors beside `parameter`; what does not fit goes into `differences`. `flat_size` is the number
+/// of values in all parameters together.
 class StateReader {
  public:
   StateReader(SavedTensors& saved, std::string prefix, torch::Tensor parameter, int64_t flat_size,

@@ -1,7 +1,7 @@
+#include "troupe/runtime/checkpoint/optimizer_state.hpp"
 #include "troupe/modules/failure.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/optimizer_fields.hpp"
-#include "troupe/runtime/checkpoint/optimizer_state.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -22,13 +22,13 @@ using Optimizer = std::shared_ptr<to::Optimizer>;
 using Parameters = std::vector<torch::Tensor>;
 
 /// A net with a layer that gets no gradient, and data of its own.
-struct Run {
+struct Training {
   torch::nn::Sequential net{torch::nn::Linear(3, 4), torch::nn::Linear(4, 2)};
   torch::nn::Linear idle{2, 2};
   torch::nn::Module all;
   Optimizer optimizer;
 
-  explicit Run(const std::function<Optimizer(Parameters)>& make) {
+  explicit Training(const std::function<Optimizer(Parameters)>& make) {
     all.register_module("net", net.ptr());
     all.register_module("idle", idle.ptr());
     optimizer = make(all.parameters());
@@ -97,7 +97,7 @@ struct Case {
 class RoundTrip : public testing::TestWithParam<Case> {};
 
 TEST_P(RoundTrip, GoesOnBitForBit) {
-  Run first(GetParam().saved), second(GetParam().fresh);
+  Training first(GetParam().saved), second(GetParam().fresh);
   for (int64_t k = 0; k < 4; ++k) first.step(k);
   const auto checkpoint = first.save();
   second.step(7);  // state that must go
@@ -115,7 +115,7 @@ TEST_P(RoundTrip, GoesOnBitForBit) {
 }
 
 TEST_P(RoundTrip, GoesOnFromACheckpointBeforeTheFirstStep) {
-  Run first(GetParam().saved), second(GetParam().fresh);
+  Training first(GetParam().saved), second(GetParam().fresh);
   second.load(first.save());
   first.step(0);
   second.step(0);
@@ -133,7 +133,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"SGD", libtorch<to::SGD>(to::SGDOptions(0.1).momentum(0.9).weight_decay(0.01).nesterov(true)),
              libtorch<to::SGD>(to::SGDOptions(0.5).momentum(0.1))},
         Case{"PlainSGD", libtorch<to::SGD>(to::SGDOptions(0.1)), libtorch<to::SGD>(to::SGDOptions(0.5).momentum(0.1))},
-        Case{"Adam", libtorch<to::Adam>(to::AdamOptions(0.01).weight_decay(0.1)), libtorch<to::Adam>(to::AdamOptions())},
+        Case{"Adam", libtorch<to::Adam>(to::AdamOptions(0.01).weight_decay(0.1)),
+             libtorch<to::Adam>(to::AdamOptions())},
         Case{"AdamAmsgrad", libtorch<to::Adam>(to::AdamOptions(0.01).amsgrad(true).betas({0.5, 0.6})),
              libtorch<to::Adam>(to::AdamOptions())},
         Case{"AdamW", libtorch<to::AdamW>(to::AdamWOptions(0.01).weight_decay(0.2)),
@@ -151,7 +152,7 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(OptimizerState, IsNamedByParameterAndStateInPyTorchsWords) {
-  Run run(fused({.lr = 0.01}));
+  Training run(fused({.lr = 0.01}));
   run.step(0);
   const auto checkpoint = run.save();
   ASSERT_TRUE(checkpoint.find("optimizer.0.net.0.weight.exp_avg"));
@@ -165,7 +166,7 @@ TEST(OptimizerState, IsNamedByParameterAndStateInPyTorchsWords) {
 }
 
 TEST(OptimizerState, KeepsTheLearningRateThatASchedulerSet) {
-  Run first(fused({.lr = 0.01})), second(fused({.lr = 0.5}));
+  Training first(fused({.lr = 0.01})), second(fused({.lr = 0.5}));
   first.optimizer->param_groups()[0].options().set_lr(0.003);
   second.load(first.save());
   EXPECT_EQ(second.optimizer->param_groups()[0].options().get_lr(), 0.003);
@@ -180,14 +181,14 @@ TEST(OptimizerState, KeepsGroupsApart) {
       return std::make_shared<to::SGD>(groups, to::SGDOptions(1));
     };
   };
-  Run first(two_groups(0.01)), second(two_groups(0.5)), one(libtorch<to::SGD>(to::SGDOptions(0.1)));
+  Training first(two_groups(0.01)), second(two_groups(0.5)), one(libtorch<to::SGD>(to::SGDOptions(0.1)));
   second.load(first.save());
   EXPECT_EQ(second.optimizer->param_groups()[1].options().get_lr(), 0.1);
   EXPECT_THAT(one.error_of(first.save()), HasSubstr("has 2 parameter groups, the one of this run has 1"));
 }
 
 TEST(OptimizerState, NamesTensorsOfNoModuleAndSharedOnesUniquely) {
-  Run run(fused({}));
+  Training run(fused({}));
   auto free = torch::ones({2}, torch::requires_grad());
   to::SGD optimizer(Parameters{free, run.all.parameters()[0]}, to::SGDOptions(0.1).momentum(0.9));
   free.sum().backward();
@@ -213,13 +214,13 @@ TEST(OptimizerState, FollowsTheStridesOfItsParameter) {
 }
 
 TEST(OptimizerState, AnotherClassIsRefused) {
-  Run adam(fused({})), adamw(fused_w({})), sgd(libtorch<to::SGD>(to::SGDOptions(0.1)));
+  Training adam(fused({})), adamw(fused_w({})), sgd(libtorch<to::SGD>(to::SGDOptions(0.1)));
   EXPECT_THAT(adamw.error_of(adam.save()), HasSubstr("optimizer 0 is FusedAdam in the checkpoint and FusedAdamW in"));
   EXPECT_THAT(sgd.error_of(adam.save()), HasSubstr("and SGD in this run"));
 }
 
 TEST(OptimizerState, ACheckpointWithoutThisOptimizerIsRefused) {
-  Run run(fused({}));
+  Training run(fused({}));
   EXPECT_THAT(run.error_of({}), HasSubstr("does not hold the state of optimizer 0 (it holds 0)"));
   Checkpoint odd;
   odd.metadata = nlohmann::json::array();
@@ -227,7 +228,7 @@ TEST(OptimizerState, ACheckpointWithoutThisOptimizerIsRefused) {
 }
 
 TEST(OptimizerState, OtherNamesAndShapesAreListedAndNothingChanges) {
-  Run run(fused({}));
+  Training run(fused({}));
   run.step(0);
   auto renamed = run.save();
   renamed.metadata["optimizers"][0]["groups"][0]["params"][1] = "net.0.old_bias";
@@ -249,7 +250,7 @@ TEST(OptimizerState, OtherNamesAndShapesAreListedAndNothingChanges) {
 }
 
 TEST(OptimizerState, HyperParametersAreChecked) {
-  Run run(fused({}));
+  Training run(fused({}));
   const auto with = [&](const char* name, nlohmann::json value) {
     auto checkpoint = run.save();
     checkpoint.metadata["optimizers"][0]["groups"][0][name] = std::move(value);
@@ -269,7 +270,7 @@ TEST(OptimizerState, HyperParametersAreChecked) {
 }
 
 TEST(OptimizerState, ListsOfLbfgsThatDoNotBelongTogetherAreRefused) {
-  Run run(libtorch<to::LBFGS>(to::LBFGSOptions(0.1).max_iter(3)));
+  Training run(libtorch<to::LBFGS>(to::LBFGSOptions(0.1).max_iter(3)));
   for (int64_t k = 0; k < 3; ++k) run.step(k);
   const auto good = run.save();
   ASSERT_TRUE(good.find("optimizer.0.net.0.weight.old_dirs.0"));
@@ -289,7 +290,7 @@ TEST(OptimizerState, ListsOfLbfgsThatDoNotBelongTogetherAreRefused) {
 }
 
 TEST(OptimizerState, AdagradNeedsTheStateOfEveryParameter) {
-  Run run(libtorch<to::Adagrad>(to::AdagradOptions()));
+  Training run(libtorch<to::Adagrad>(to::AdagradOptions()));
   auto checkpoint = run.save();
   std::erase_if(checkpoint.tensors, [](const auto& item) { return item.first.starts_with("optimizer.0.idle.bias"); });
   EXPECT_THAT(run.error_of(checkpoint), HasSubstr("missing in the checkpoint: optimizer.0.idle.bias.step"));
@@ -301,7 +302,7 @@ class Own : public to::SGD {
 };
 
 TEST(OptimizerState, AnUnknownClassIsWrittenWithoutItsStateAndNotResumed) {
-  Run run(libtorch<Own>(to::SGDOptions(0.25).momentum(0.9))), sgd(libtorch<to::SGD>(to::SGDOptions(0.1)));
+  Training run(libtorch<Own>(to::SGDOptions(0.25).momentum(0.9))), sgd(libtorch<to::SGD>(to::SGDOptions(0.1)));
   run.step(0);
   const auto checkpoint = run.save();
   const auto& entry = checkpoint.metadata["optimizers"][0];
