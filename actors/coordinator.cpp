@@ -44,7 +44,7 @@ struct CoordinatorState {
     logger.to = spawn_logger(system, me, std::move(setup->sinks), logger.in_flight);
     const RunHandle handle(me, logger);
     for (const auto& actor : setup->actors) listeners.push_back(spawn_callback_actor(system, me, handle, actor));
-    WorkerSetup worker_setup{std::move(setup->replica), me, logger, checkpointer, progress};
+    WorkerSetup worker_setup{std::move(setup->replica), me, logger, checkpointer, progress, false, {}};
     worker_setup.shows_progress = state().options.enable_progress_bar;
     worker_setup.listeners = listeners;
     worker = spawn_worker(system, std::move(worker_setup));

@@ -18,9 +18,14 @@ if(TROUPE_TORCH_ROOT AND NOT TROUPE_CUDA STREQUAL "OFF")
     if(NOT _links MATCHES "libtorch_cuda")
       target_compile_definitions(troupe::torch INTERFACE TROUPE_HAS_CUDA=1)
       target_include_directories(troupe::torch INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+      # The CUDA runtime that LibTorch loads, where the wheel brings one; else the toolkit's.
+      file(GLOB _cudart "${_site}/nvidia/*/lib/libcudart.so.*")
+      if(NOT _cudart)
+        set(_cudart CUDA::cudart)
+      endif()
       # Nothing names a symbol of libtorch_cuda: it registers its kernels when it is loaded.
       target_link_libraries(troupe::torch INTERFACE
-        -Wl,--no-as-needed "${_lib}/libtorch_cuda.so" -Wl,--as-needed "${_lib}/libc10_cuda.so")
+        -Wl,--no-as-needed "${_lib}/libtorch_cuda.so" -Wl,--as-needed "${_lib}/libc10_cuda.so" ${_cudart})
     endif()
   elseif(TROUPE_CUDA STREQUAL "ON")
     set(TROUPE_TORCH_PROBLEM "TROUPE_CUDA=ON needs a CUDA toolkit and LibTorch's CUDA libraries: install the toolkit, \
