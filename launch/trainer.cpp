@@ -93,8 +93,9 @@ std::filesystem::path Trainer::best_model_path() const {
   return {};
 }
 
-void Trainer::make_run_dir(const ModuleSource& source) {
-  const bool writes = options_.fast_dev_run == 0 && (options_.logger || options_.enable_checkpointing);
+void Trainer::make_run_dir(Stage stage, const ModuleSource& source) {
+  const bool saves = stage == Stage::fit && options_.enable_checkpointing;
+  const bool writes = options_.fast_dev_run == 0 && (options_.logger || saves);
   if (!writes || !run_dir_.empty()) return;
   run_dir_ = create_run_dir(options_.default_root_dir,
                             options_.name.empty() ? snake_case_class_name(source.class_name) : options_.name);
@@ -137,7 +138,7 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
   cast::RunSetup setup;
   setup.replica.device = choose_device(options_.accelerator);
   add_checkpoint(setup, stage, arguments);
-  make_run_dir(source);
+  make_run_dir(stage, source);
   if (stage == Stage::fit && options_.enable_checkpointing && !has_model_checkpoint(options_.callbacks)) {
     options_.callbacks.push_back(std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{.save_last = true}));
   }

@@ -30,7 +30,8 @@ TEST(HookOrderP4, FitStartsAndEndsAsInTheGuide) {
             words("on_fit_start setup configure_optimizers on_pretrain_routine_start on_pretrain_routine_end"));
   EXPECT_EQ(names(hook_order::train_start), words("on_train_start"));
   EXPECT_EQ(names(hook_order::train_end), words("on_train_end"));
-  EXPECT_EQ(names(hook_order::fit_end), words("on_fit_end teardown"));
+  EXPECT_EQ(names(hook_order::fit_end), words("on_fit_end"));
+  EXPECT_EQ(names(hook_order::teardown), words("teardown"));
 }
 
 TEST(HookOrderP4, ATrainingEpochRunsAsInTheGuide) {
