@@ -132,7 +132,8 @@ struct CoordinatorState {
   void publish_boundary(const Answer& answer) {
     if (listeners.empty()) return;
     if (const auto* command = std::get_if<EvaluateCommand>(&*current)) {
-      if (state().stage == Stage::fit && !command->is_sanity_check) publish(ValidationEnded{answer.progress, answer.metrics});
+      if (state().stage == Stage::fit && !command->is_sanity_check)
+        publish(ValidationEnded{answer.progress, answer.metrics});
     } else if (std::holds_alternative<CloseEpochCommand>(*current)) {
       Progress ended = answer.progress;
       ended.epoch -= 1;
@@ -175,7 +176,8 @@ struct CoordinatorState {
     if (--to_drain > 0) return;
     if (progress) {
       for (const auto& [name, count] : result.dropped) {
-        if (count > 0) note("the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
+        if (count > 0)
+          note("the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
       }
       to_drain = 1;
       tell(self, progress, Drain{});

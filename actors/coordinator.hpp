@@ -25,7 +25,7 @@
 namespace troupe::cast {
 
 struct RunSetup {
-  RunState state;          ///< stage, options, run folder, checkpoint
+  RunState state;  ///< stage, options, run folder, checkpoint
   ReplicaSetup replica;
   std::vector<std::shared_ptr<Sink>> sinks;
   std::vector<CallbackActor> actors;
@@ -41,7 +41,7 @@ struct RunResult {
   std::vector<MetricMap> evaluation;
   EpochOutputs predictions;
   ResultQueue queue;
-  std::string stop_reason;     ///< empty for a natural end
+  std::string stop_reason;  ///< empty for a natural end
   bool was_interrupted = false;
   std::vector<std::pair<std::string, int64_t>> dropped;  ///< events that callback actors missed, by name
 };

@@ -148,8 +148,10 @@ struct WorkerState : ReplicaOutputs {
 
   // One batch, if there is one and a command that wants it.
   void work() {
-    if (doing == Doing::training) train_once();
-    else if (doing == Doing::evaluating) evaluate_once();
+    if (doing == Doing::training)
+      train_once();
+    else if (doing == Doing::evaluating)
+      evaluate_once();
     const Feed* feed = doing == Doing::training     ? &train_feeds.front()
                        : doing == Doing::evaluating ? &eval_feeds[eval_loader]
                                                     : nullptr;

@@ -1,5 +1,5 @@
-// The worker: one a device, on a thread of its own. It owns a replica of the model and its data loaders, and carries out
-// one command of the coordinator's at a time.
+// The worker: one a device, on a thread of its own. It owns a replica of the model and its data loaders, and carries
+// out one command of the coordinator's at a time.
 //
 // receives  Perform, StopSegment, EndWorker            from the coordinator
 //           BatchReady, EndOfData, LoaderFailed        from its loaders, under a credit window (P2)

@@ -1,8 +1,8 @@
 // One training step through the whole cast against the same step in a bare LibTorch loop.
 //
 // Both sides: the same model, batches made beforehand, Adam on LibTorch's fused kernel, one compute thread, a thread of
-// their own. Ours also logs the loss in every step, to the default sinks; the progress bar is off. They run alternately,
-// an epoch each; a sample is the mean time of a step of one epoch.
+// their own. Ours also logs the loss in every step, to the default sinks; the progress bar is off. They run
+// alternately, an epoch each; a sample is the mean time of a step of one epoch.
 #include "bench/table.hpp"
 
 #include <troupe/troupe.hpp>
@@ -104,7 +104,7 @@ double bare(const Case& c, const MadeBatches& data) {
 }
 
 troupe::bench::Row measure(const Case& c, const std::filesystem::path& folder) {
-  constexpr int rounds = 15;
+  constexpr int rounds = 61;
   const auto data = std::make_shared<MadeBatches>(c);
   std::vector<double> our_times, peer_times;
   for (int round = -1; round < rounds; ++round) {
@@ -126,8 +126,8 @@ int main(int argc, char** argv) {
   return troupe::bench::run(argc, argv, "One training step through the cast against a bare LibTorch loop", [] {
     torch::set_num_threads(1);
     const auto folder = std::filesystem::temp_directory_path() / ("troupe_overhead_" + std::to_string(getpid()));
-    const std::vector<troupe::bench::Row> rows = {measure({16, 8, 4000}, folder), measure({128, 32, 2000}, folder),
-                                                  measure({512, 64, 500}, folder)};
+    const std::vector<troupe::bench::Row> rows = {measure({16, 8, 800}, folder), measure({128, 32, 400}, folder),
+                                                  measure({512, 64, 100}, folder)};
     std::filesystem::remove_all(folder);
     return rows;
   });

@@ -21,7 +21,8 @@ void print_metrics(const std::vector<MetricMap>& loaders) {
 void print_predictions(const EpochOutputs& outputs) {
   for (const auto& loader : outputs.by_loader()) {
     for (const auto& output : loader) {
-      for (const auto& [name, tensor] : output.items()) std::cout << name << ' ' << tensor.sizes() << '\n' << tensor << '\n';
+      for (const auto& [name, tensor] : output.items())
+        std::cout << name << ' ' << tensor.sizes() << '\n' << tensor << '\n';
     }
   }
 }
@@ -39,15 +40,17 @@ void carry_out(const Invocation& invocation, Trainer& trainer, const ModuleSourc
 void say_where(const Trainer& trainer) {
   if (trainer.run_dir().empty()) return;
   std::cerr << "run: " << trainer.run_dir().string() << '\n';
-  if (!trainer.best_model_path().empty()) std::cerr << "best checkpoint: " << trainer.best_model_path().string() << '\n';
+  if (!trainer.best_model_path().empty())
+    std::cerr << "best checkpoint: " << trainer.best_model_path().string() << '\n';
 }
 
 }  // namespace
 
 int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> groups,
         const std::function<ModuleSource()>& source, const std::function<std::shared_ptr<DataModule>()>& data) {
-  const std::string name =
-      !options.name.empty() ? options.name : argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "program";
+  const std::string name = !options.name.empty() ? options.name
+                           : argc > 0            ? std::filesystem::path(argv[0]).filename().string()
+                                                 : "program";
   try {
     std::vector<OptionGroup> all{option_group("trainer", options.trainer)};
     all.insert(all.end(), groups.begin(), groups.end());

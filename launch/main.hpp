@@ -4,7 +4,8 @@
 //
 // Stages are fit, validate, test and predict; options are the Trainer's (--trainer.X), the module's (--model.X) and the
 // data module's (--data.X), on the command line or in files (--config run.toml). Results go to stdout, everything else
-// to stderr. Returns 0; 1 for a run that failed, 2 for options that cannot be, 130 after Ctrl-C; each with one sentence.
+// to stderr. Returns 0; 1 for a run that failed, 2 for options that cannot be, 130 after Ctrl-C; each with one
+// sentence.
 #pragma once
 
 #include "troupe/launch/command_line.hpp"
@@ -19,8 +20,8 @@ namespace troupe {
 
 /// What a program may change about its main function.
 struct MainOptions {
-  std::string name = {};             ///< of the program, in messages; empty: from argv[0]
-  TrainerOptions trainer = {};       ///< the defaults that the command line changes
+  std::string name = {};        ///< of the program, in messages; empty: from argv[0]
+  TrainerOptions trainer = {};  ///< the defaults that the command line changes
   /// Called with the Trainer before the stage: the place to add actors.
   std::function<void(Trainer&)> prepare = {};
 };
@@ -38,7 +39,9 @@ struct OptionsOf {
   using type = NoOptions;
 };
 template <class T>
-  requires requires { typename T::Options; }
+requires requires {
+  typename T::Options;
+}
 struct OptionsOf<T> {
   using type = typename T::Options;
 };
@@ -65,7 +68,10 @@ int main(int argc, char** argv, MainOptions options = {}) {
   if constexpr (Described<ModelOptions>) groups.push_back(option_group("model", model_options));
   const auto source = [&] {
     return ModuleSource{[model_options]() -> std::shared_ptr<Module> { return main_detail::make<M>(model_options); },
-                        module_hooks<M>(), typeid(M).name(), nullptr, {}};
+                        module_hooks<M>(),
+                        typeid(M).name(),
+                        nullptr,
+                        {}};
   };
   if constexpr (std::is_void_v<D>) {
     return main_detail::run(argc, argv, options, std::move(groups), source, [] { return nullptr; });

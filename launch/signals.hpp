@@ -6,9 +6,9 @@
 
 namespace troupe {
 
-/// While it lives, SIGINT and SIGTERM call `on_signal` once, on a thread of its own; the second one has its usual effect
-/// again. The handlers from before come back at the end. One at a time in a process; a second one, and one where the
-/// program ignores the signal, leave things as they are.
+/// While it lives, SIGINT and SIGTERM call `on_signal` once, on a thread of its own; the second one has its usual
+/// effect again. The handlers from before come back at the end. One at a time in a process; a second one, and one where
+/// the program ignores the signal, leave things as they are.
 class SignalWatch {
  public:
   explicit SignalWatch(std::function<void(int signal)> on_signal);

@@ -63,9 +63,8 @@ Trainer::Trainer(TrainerOptions options) : given_(std::move(options)) {
   if (!given_.seed) given_.seed = draw_seed();
   options_ = resolved(given_);
   if (!options_.enable_checkpointing) {
-    std::erase_if(options_.callbacks, [](const auto& callback) {
-      return dynamic_cast<const ModelCheckpoint*>(callback.get()) != nullptr;
-    });
+    std::erase_if(options_.callbacks,
+                  [](const auto& callback) { return dynamic_cast<const ModelCheckpoint*>(callback.get()) != nullptr; });
   }
   system_ = std::make_unique<System>();
 }
@@ -82,7 +81,9 @@ void Trainer::add_actor(std::string name, ActorBehavior behavior, ActorOptions o
   actors_.push_back({std::move(name), std::move(behavior), options});
 }
 
-void Trainer::request_stop(std::string reason) { system_->stop(reason, false); }
+void Trainer::request_stop(std::string reason) {
+  system_->stop(reason, false);
+}
 
 std::filesystem::path Trainer::best_model_path() const {
   for (const auto& callback : options_.callbacks) {
@@ -107,7 +108,8 @@ void Trainer::make_run_dir(Stage stage, const ModuleSource& source) {
   if (!file.flush()) throw UsageError("cannot write " + (run_dir_ / "config.toml").string());
 }
 
-std::filesystem::path Trainer::found(const std::optional<FoundCheckpoint>& checkpoint, const std::string& wanted) const {
+std::filesystem::path Trainer::found(const std::optional<FoundCheckpoint>& checkpoint,
+                                     const std::string& wanted) const {
   if (!checkpoint) {
     throw UsageError("ckpt_path = \"" + wanted + "\": there is no checkpoint below " +
                      std::filesystem::absolute(options_.default_root_dir).string());
@@ -167,8 +169,9 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
 
 void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments) {
   if (!per_thread_generators()) {
-    throw UsageError("LibTorch does not draw from this program's random generators: link Troupe into the program itself, "
-                     "not into a plug-in");
+    throw UsageError(
+        "LibTorch does not draw from this program's random generators: link Troupe into the program itself, "
+        "not into a plug-in");
   }
   cast::RunSetup setup = make_setup(stage, source, arguments);
   setup.replica.train_loaders = std::move(train);

@@ -41,15 +41,16 @@ struct ModuleSource {
   std::function<std::shared_ptr<Module>()> make;
   HookSet overridden;
   std::string class_name;
-  std::shared_ptr<void> options;                ///< keeps what `groups` refers to
-  std::vector<OptionGroup> groups;              ///< for the run's config.toml
+  std::shared_ptr<void> options;    ///< keeps what `groups` refers to
+  std::vector<OptionGroup> groups;  ///< for the run's config.toml
 };
 
 /// std::shared_ptr<M> of a module M.
 template <class P>
-concept ModulePointer = requires { typename P::element_type; } &&
-                        std::derived_from<typename P::element_type, Module> &&
-                        std::same_as<P, std::shared_ptr<typename P::element_type>>;
+concept ModulePointer = requires {
+  typename P::element_type;
+}
+&&std::derived_from<typename P::element_type, Module>&& std::same_as<P, std::shared_ptr<typename P::element_type>>;
 
 class Trainer {
  public:
@@ -61,7 +62,7 @@ class Trainer {
 
   /// Builds an M from its options on the worker and trains it.
   template <std::derived_from<Module> M>
-    requires requires { typename M::Options; }
+  requires requires { typename M::Options; }
   std::shared_ptr<M> fit(const typename M::Options& options, DataLoaders train = {}, DataLoaders val = {},
                          RunArguments arguments = {}) {
     return fit_source<M>(source<M>(options), std::move(train), std::move(val), std::move(arguments));
@@ -132,8 +133,11 @@ class Trainer {
   static ModuleSource source(const typename M::Options& options) {
     auto kept = std::make_shared<typename M::Options>(options);
     check_options(*kept, "model");
-    ModuleSource out{[kept]() -> std::shared_ptr<Module> { return std::make_shared<M>(*kept); }, module_hooks<M>(),
-                     typeid(M).name(), kept, {}};
+    ModuleSource out{[kept]() -> std::shared_ptr<Module> { return std::make_shared<M>(*kept); },
+                     module_hooks<M>(),
+                     typeid(M).name(),
+                     kept,
+                     {}};
     out.groups.push_back(option_group("model", *kept));
     return out;
   }

@@ -14,8 +14,8 @@
 
 #include "troupe/modules/stage.hpp"
 
-#include <nlohmann/json.hpp>
 #include <torch/types.h>
+#include <nlohmann/json.hpp>
 
 #include <cstdint>
 #include <string>

@@ -45,25 +45,37 @@ StepOutput Module::validation_step(const Batch& batch, int64_t batch_idx, int64_
 StepOutput Module::test_step(const Batch&, int64_t) {
   throw_not_overridden("test_step", "StepOutput test_step(const Batch& batch, int64_t batch_idx)");
 }
-StepOutput Module::test_step(const Batch& batch, int64_t batch_idx, int64_t) { return test_step(batch, batch_idx); }
-StepOutput Module::predict_step(const Batch& batch, int64_t) { return {{"prediction", forward(batch[0])}}; }
+StepOutput Module::test_step(const Batch& batch, int64_t batch_idx, int64_t) {
+  return test_step(batch, batch_idx);
+}
+StepOutput Module::predict_step(const Batch& batch, int64_t) {
+  return {{"prediction", forward(batch[0])}};
+}
 StepOutput Module::predict_step(const Batch& batch, int64_t batch_idx, int64_t) {
   return predict_step(batch, batch_idx);
 }
 
-Batch Module::on_before_batch_transfer(Batch batch, int64_t) { return batch; }
+Batch Module::on_before_batch_transfer(Batch batch, int64_t) {
+  return batch;
+}
 Batch Module::transfer_batch_to_device(Batch batch, torch::Device device, int64_t) {
   return batch.to(device, /*non_blocking=*/true);
 }
-Batch Module::on_after_batch_transfer(Batch batch, int64_t) { return batch; }
+Batch Module::on_after_batch_transfer(Batch batch, int64_t) {
+  return batch;
+}
 
-EpochControl Module::on_train_batch_start(const Batch&, int64_t) { return EpochControl::proceed; }
+EpochControl Module::on_train_batch_start(const Batch&, int64_t) {
+  return EpochControl::proceed;
+}
 void Module::on_train_batch_end(const StepOutput&, const Batch&, int64_t) {}
 
 void Module::optimizer_zero_grad(int64_t, int64_t, torch::optim::Optimizer& optimizer, int64_t) {
   optimizer.zero_grad(/*set_to_none=*/true);
 }
-void Module::backward(const torch::Tensor& loss, torch::optim::Optimizer&, int64_t) { loss.backward(); }
+void Module::backward(const torch::Tensor& loss, torch::optim::Optimizer&, int64_t) {
+  loss.backward();
+}
 void Module::on_before_optimizer_step(torch::optim::Optimizer&, int64_t) {}
 void Module::configure_gradient_clipping(torch::optim::Optimizer& optimizer, int64_t,
                                          std::optional<double> gradient_clip_val,

@@ -26,8 +26,8 @@ class Optimizers {
   template <std::derived_from<torch::optim::Optimizer> O>
   Optimizers(std::unique_ptr<O> optimizer) : list_{OptimizerPtr(std::move(optimizer))} {}
   template <class O>
-    requires std::derived_from<std::remove_cvref_t<O>, torch::optim::Optimizer>
-  Optimizers(O&& optimizer) : list_{std::make_shared<std::remove_cvref_t<O>>(std::forward<O>(optimizer))} {}
+  requires std::derived_from<std::remove_cvref_t<O>, torch::optim::Optimizer> Optimizers(O&& optimizer)
+      : list_{std::make_shared<std::remove_cvref_t<O>>(std::forward<O>(optimizer))} {}
   Optimizers(std::initializer_list<OptimizerPtr> list) : list_(list) {}
 
   bool empty() const { return list_.empty(); }

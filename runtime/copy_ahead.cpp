@@ -54,8 +54,12 @@ Batch CopyAhead::finish(CopiedBatch copied) {
 struct CopyAhead::Streams {};
 
 CopyAhead::CopyAhead(torch::Device) {}
-CopiedBatch CopyAhead::begin(Batch batch) { return {std::move(batch), nullptr}; }
-Batch CopyAhead::finish(CopiedBatch copied) { return std::move(copied.batch); }
+CopiedBatch CopyAhead::begin(Batch batch) {
+  return {std::move(batch), nullptr};
+}
+Batch CopyAhead::finish(CopiedBatch copied) {
+  return std::move(copied.batch);
+}
 
 #endif
 

@@ -26,7 +26,8 @@ class DigitsData : public troupe::DataModule {
   void setup(troupe::Stage) override {
     constexpr uint64_t split_seed = 20;  // the same split for every run
     if (options_.dir.empty()) {
-      const auto parts = troupe::random_split(to_dataset(troupe::read_mnist_csv(options_.csv)), {4000, 500, 500}, split_seed);
+      const auto parts =
+          troupe::random_split(to_dataset(troupe::read_mnist_csv(options_.csv)), {4000, 500, 500}, split_seed);
       train_ = parts[0], val_ = parts[1], test_ = parts[2];
     } else {
       const auto all = to_dataset(troupe::read_mnist(options_.dir, troupe::MnistPart::train));

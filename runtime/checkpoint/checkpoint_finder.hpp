@@ -31,7 +31,8 @@ struct FoundCheckpoint {
 std::optional<FoundCheckpoint> find_last(const std::filesystem::path& root);
 
 /// The checkpoint that the newest valid one calls the best: "best_model_path" in a state of metadata["callbacks"], a
-/// path relative to that checkpoint's folder, or an absolute one; it must lie below `root`. Where that file is missing or damaged, what the next older checkpoint says counts.
+/// path relative to that checkpoint's folder, or an absolute one; it must lie below `root`. Where that file is missing
+/// or damaged, what the next older checkpoint says counts.
 std::optional<FoundCheckpoint> find_best(const std::filesystem::path& root);
 
 }  // namespace troupe

@@ -69,7 +69,9 @@ EvaluateCommand evaluate(Stage stage, bool is_sanity_check, int64_t limit) {
   }
 }
 
-bool is_interrupted(const RunState& state) { return state.stop && state.stop->interrupt; }
+bool is_interrupted(const RunState& state) {
+  return state.stop && state.stop->interrupt;
+}
 
 bool wants_sanity_check(const RunState& state) {
   return state.facts.has_evaluation && state.options.num_sanity_val_steps != 0 && !state.checkpoint;
@@ -81,7 +83,9 @@ bool may_stop(const TrainerOptions& options, const Progress& progress) {
   return progress.epoch >= options.min_epochs.value_or(0) && progress.global_step >= options.min_steps.value_or(0);
 }
 
-bool RunState::stops_now() const { return stop && (stop->interrupt || may_stop(options, progress)); }
+bool RunState::stops_now() const {
+  return stop && (stop->interrupt || may_stop(options, progress));
+}
 
 bool RunState::has_reached_limit() const {
   const int64_t max_epochs = options.max_epochs.value_or(1000);

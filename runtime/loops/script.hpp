@@ -62,9 +62,9 @@ using Command = std::variant<PrepareCommand, HooksCommand, OpenEpochCommand, Tra
 /// What a command leaves behind.
 struct Answer {
   Progress progress;
-  MetricMap metrics;                    ///< callback metrics
-  bool epoch_over = false;              ///< TrainCommand: the data came to its end, or the rest of it is skipped
-  std::vector<MetricMap> evaluation;    ///< EvaluateCommand: metrics of each loader
+  MetricMap metrics;                  ///< callback metrics
+  bool epoch_over = false;            ///< TrainCommand: the data came to its end, or the rest of it is skipped
+  std::vector<MetricMap> evaluation;  ///< EvaluateCommand: metrics of each loader
 };
 
 class Script {

@@ -27,7 +27,9 @@ ValidationPlan::ValidationPlan(const TrainerOptions& options, std::optional<int6
   }
 }
 
-bool ValidationPlan::epoch_counts(int64_t epoch) const { return !every_epoch_ || (epoch + 1) % *every_epoch_ == 0; }
+bool ValidationPlan::epoch_counts(int64_t epoch) const {
+  return !every_epoch_ || (epoch + 1) % *every_epoch_ == 0;
+}
 
 std::optional<int64_t> ValidationPlan::next(int64_t epoch, int64_t batch_idx, int64_t total_batches) const {
   if (!enabled_ || !interval_ || !epoch_counts(epoch)) return std::nullopt;

@@ -8,8 +8,8 @@
 
 namespace troupe {
 
-/// val_check_interval and check_val_every_n_epoch, worked out for an epoch of known or unknown length. As in Lightning a
-/// fraction is of the epoch's batches (at least one), a count is of batches; with check_val_every_n_epoch none it is
+/// val_check_interval and check_val_every_n_epoch, worked out for an epoch of known or unknown length. As in Lightning
+/// a fraction is of the epoch's batches (at least one), a count is of batches; with check_val_every_n_epoch none it is
 /// counted over epoch boundaries.
 class ValidationPlan {
  public:
@@ -26,7 +26,7 @@ class ValidationPlan {
  private:
   bool epoch_counts(int64_t epoch) const;
 
-  std::optional<int64_t> interval_;    // in batches; nothing: at the epoch's end
+  std::optional<int64_t> interval_;     // in batches; nothing: at the epoch's end
   std::optional<int64_t> every_epoch_;  // nothing: counted over epochs
   bool enabled_ = false;
 };

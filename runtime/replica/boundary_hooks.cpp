@@ -33,9 +33,9 @@ void Replica::run_callback_hook(Hook hook) {
     case Hook::teardown:
       for (const auto& callback : callbacks_) callback->teardown(*this, *module_, setup_.stage);
       break;
-#define TROUPE_RUN_CALLBACKS(name)                                             \
-  case Hook::name:                                                             \
-    for (const auto& callback : callbacks_) callback->name(*this, *module_);   \
+#define TROUPE_RUN_CALLBACKS(name)                                           \
+  case Hook::name:                                                           \
+    for (const auto& callback : callbacks_) callback->name(*this, *module_); \
     break;
       TROUPE_RUN_CALLBACKS(on_fit_start)
       TROUPE_RUN_CALLBACKS(on_fit_end)

@@ -44,14 +44,15 @@ void Replica::eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx)
   for (const Hook hook : eval_program_) {
     set_origin(hook, /*step_allowed=*/true, /*on_step=*/false, batch_size, suffix);
     switch (hook) {
-#define TROUPE_EVAL_BATCH_HOOKS(start, end)                                                                          \
-  case Hook::start:                                                                                                  \
-    for (Callback* callback : batch_callbacks_) callback->start(*this, module, batch, batch_idx, dataloader_idx);     \
-    if (is_used(hook)) module.start(batch, batch_idx, dataloader_idx);                                               \
-    break;                                                                                                           \
-  case Hook::end:                                                                                                    \
-    for (Callback* callback : batch_callbacks_) callback->end(*this, module, output, batch, batch_idx, dataloader_idx); \
-    if (is_used(hook)) module.end(output, batch, batch_idx, dataloader_idx);                                         \
+#define TROUPE_EVAL_BATCH_HOOKS(start, end)                                                                        \
+  case Hook::start:                                                                                                \
+    for (Callback * callback : batch_callbacks_) callback->start(*this, module, batch, batch_idx, dataloader_idx); \
+    if (is_used(hook)) module.start(batch, batch_idx, dataloader_idx);                                             \
+    break;                                                                                                         \
+  case Hook::end:                                                                                                  \
+    for (Callback * callback : batch_callbacks_)                                                                   \
+      callback->end(*this, module, output, batch, batch_idx, dataloader_idx);                                      \
+    if (is_used(hook)) module.end(output, batch, batch_idx, dataloader_idx);                                       \
     break;
       TROUPE_EVAL_BATCH_HOOKS(on_validation_batch_start, on_validation_batch_end)
       TROUPE_EVAL_BATCH_HOOKS(on_test_batch_start, on_test_batch_end)
@@ -78,7 +79,7 @@ void Replica::keep_eval_output(StepOutput output, int64_t dataloader_idx) {
   if (eval_outputs_.bytes() < outputs_to_warn_at || warned_of_outputs_) return;
   warned_of_outputs_ = true;
   outputs_.note("warning: the outputs kept for " + std::string(to_string(step_hook(evaluation_stage_))) +
-                 "'s epoch end take more than 1 GiB; return less from the step");
+                "'s epoch end take more than 1 GiB; return less from the step");
 }
 
 // Values logged with on_step in an evaluation have an axis of their own: the batches seen in this stage.

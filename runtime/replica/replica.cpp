@@ -135,6 +135,8 @@ std::vector<MetricMap> Replica::end_evaluation() {
   return std::move(eval_results_);
 }
 
-std::optional<int64_t> Replica::estimated_stepping_batches() const { return stepping_batches_; }
+std::optional<int64_t> Replica::estimated_stepping_batches() const {
+  return stepping_batches_;
+}
 
 }  // namespace troupe

@@ -45,10 +45,10 @@ struct ReplicaSetup {
   TrainerOptions options;                                ///< resolved, with a seed
   torch::Device device = torch::kCPU;
   std::shared_ptr<DataModule> datamodule;
-  DataLoaders train_loaders;  ///< given to the Trainer; they win over hooks
-  DataLoaders eval_loaders;   ///< of validation, or of the stage
+  DataLoaders train_loaders;                     ///< given to the Trainer; they win over hooks
+  DataLoaders eval_loaders;                      ///< of validation, or of the stage
   std::shared_ptr<const Checkpoint> checkpoint;  ///< to start from, or null
-  bool weights_only = false;  ///< take the model from the checkpoint and nothing else
+  bool weights_only = false;                     ///< take the model from the checkpoint and nothing else
 };
 
 /// What is known of the data once the loaders are there.

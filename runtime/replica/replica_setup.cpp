@@ -55,7 +55,8 @@ DataFacts Replica::prepare() {
   teardown_done_ = false;
   DataFacts facts;
   const bool fits = setup_.stage == Stage::fit;
-  for (const Hook hook : fits ? std::span<const Hook>(hook_order::fit_start) : std::span<const Hook>(hook_order::setup)) {
+  for (const Hook hook :
+       fits ? std::span<const Hook>(hook_order::fit_start) : std::span<const Hook>(hook_order::setup)) {
     run(hook);
     if (hook != Hook::setup) continue;
     // What setup made is there: the data's length, which configure_optimizers may ask for, and all layers.
@@ -94,8 +95,8 @@ void Replica::introduce() {
 }
 
 void Replica::configure_callbacks() {
-  for (auto& callback : is_used(Hook::configure_callbacks) ? module_->configure_callbacks()
-                                                           : std::vector<std::shared_ptr<Callback>>{}) {
+  for (auto& callback :
+       is_used(Hook::configure_callbacks) ? module_->configure_callbacks() : std::vector<std::shared_ptr<Callback>>{}) {
     if (!callback) throw UsageError("configure_callbacks returned a null callback");
     const auto& type = typeid(*callback);
     std::erase_if(callbacks_, [&](const auto& other) { return typeid(*other) == type; });
@@ -126,8 +127,9 @@ DataFacts Replica::collect_loaders() {
     current_name_ = "";
   };
   if (stage == Stage::fit) {
-    fill(setup_.train_loaders, "train_dataloader", [&] { return data->train_dataloader(); },
-         [&] { return module_->train_dataloader(); });
+    fill(
+        setup_.train_loaders, "train_dataloader", [&] { return data->train_dataloader(); },
+        [&] { return module_->train_dataloader(); });
     if (setup_.train_loaders.empty()) {
       throw UsageError("there is nothing to train on: give fit a train loader, or override train_dataloader");
     }
@@ -157,9 +159,10 @@ DataFacts Replica::collect_loaders() {
 void Replica::refuse_empty(const std::string& kind, const DataLoader& loader) const {
   const bool dropped = loader.dataset() && loader.dataset()->size() > 0;
   throw UsageError("the " + kind + " loader has no batch: " +
-                   (dropped ? "its " + std::to_string(loader.dataset()->size()) + " samples are fewer than batch_size = " +
-                                  std::to_string(loader.options().batch_size) + ", and drop_last leaves such a batch out"
-                            : "its dataset is empty"));
+                   (dropped
+                        ? "its " + std::to_string(loader.dataset()->size()) + " samples are fewer than batch_size = " +
+                              std::to_string(loader.options().batch_size) + ", and drop_last leaves such a batch out"
+                        : "its dataset is empty"));
 }
 
 void Replica::add_evaluation_facts(DataFacts& facts) {
@@ -169,26 +172,34 @@ void Replica::add_evaluation_facts(DataFacts& facts) {
                         : stage == Stage::predict ? options.limit_predict_batches
                                                   : options.limit_val_batches;
   const bool has_loaders = !setup_.eval_loaders.empty();
-  const bool has_step = stage == Stage::predict || is_used(stage == Stage::test ? Hook::test_step : Hook::validation_step);
+  const bool has_step =
+      stage == Stage::predict || is_used(stage == Stage::test ? Hook::test_step : Hook::validation_step);
   if (stage == Stage::fit) {
-    if (has_loaders && !has_step) facts.warnings.push_back("there is a validation loader but validation_step is not overridden: nothing is validated");
-    if (!has_loaders && has_step) facts.warnings.push_back("validation_step is overridden but there is no validation loader: nothing is validated");
+    if (has_loaders && !has_step)
+      facts.warnings.push_back(
+          "there is a validation loader but validation_step is not overridden: nothing is validated");
+    if (!has_loaders && has_step)
+      facts.warnings.push_back("validation_step is overridden but there is no validation loader: nothing is validated");
     if (!has_loaders || !has_step) {
       setup_.eval_loaders = {};
       return;
     }
   } else if (!has_loaders) {
-    throw UsageError("there is nothing to " + std::string(to_string(stage)) + " on: give the Trainer a loader, or override " +
-                     loader_hook(stage));
+    throw UsageError("there is nothing to " + std::string(to_string(stage)) +
+                     " on: give the Trainer a loader, or override " + loader_hook(stage));
   } else if (!has_step) {
     throw UsageError(std::string(stage == Stage::test ? "test_step" : "validation_step") + " is not overridden");
   }
-  const std::string option = "trainer.limit_" + std::string(stage == Stage::test      ? "test"
-                                                            : stage == Stage::predict ? "predict"
-                                                                                      : "val") + "_batches";
+  const std::string option = "trainer.limit_" +
+                             std::string(stage == Stage::test      ? "test"
+                                         : stage == Stage::predict ? "predict"
+                                                                   : "val") +
+                             "_batches";
   for (const auto& loader : setup_.eval_loaders) {
     const auto count = loader.batch_count();
-    if (count == 0) refuse_empty(stage == Stage::fit || stage == Stage::validate ? "validation" : std::string(to_string(stage)), loader);
+    if (count == 0)
+      refuse_empty(stage == Stage::fit || stage == Stage::validate ? "validation" : std::string(to_string(stage)),
+                   loader);
     facts.eval_batches.push_back(limit.of(count, option));
   }
   facts.has_evaluation = !limit.is_none();

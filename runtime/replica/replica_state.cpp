@@ -50,7 +50,8 @@ Checkpoint Replica::snapshot(bool weights_only, const nlohmann::json& monitor_st
   module_->on_save_checkpoint(metadata);
   current_name_ = "";
   // The training goes on while the file is written, so the tensors must not be the ones in use.
-  for (auto& [name, tensor] : checkpoint.tensors) tensor = tensor.detach().to(torch::kCPU, tensor.scalar_type(), false, true);
+  for (auto& [name, tensor] : checkpoint.tensors)
+    tensor = tensor.detach().to(torch::kCPU, tensor.scalar_type(), false, true);
   return checkpoint;
 }
 
@@ -58,7 +59,8 @@ void Replica::restore_progress() {
   if (setup_.weights_only) return;
   const auto& metadata = setup_.checkpoint->metadata;
   if (!metadata.contains("progress")) {
-    throw UsageError("the checkpoint holds weights only, a run cannot go on from it: load it with load_from_checkpoint");
+    throw UsageError(
+        "the checkpoint holds weights only, a run cannot go on from it: load it with load_from_checkpoint");
   }
   progress_ = progress_from_json(metadata.at("progress"));
 }

@@ -89,7 +89,8 @@ AfterBatch Replica::run_train_program(TrainStep& step) {
     set_origin(hook, /*step_allowed=*/true, /*on_step=*/true, step.batch_size);
     switch (hook) {
       case Hook::on_train_batch_start:
-        for (Callback* callback : batch_callbacks_) callback->on_train_batch_start(*this, module, step.batch, step.batch_idx);
+        for (Callback* callback : batch_callbacks_)
+          callback->on_train_batch_start(*this, module, step.batch, step.batch_idx);
         if (is_used(hook) && module.on_train_batch_start(step.batch, step.batch_idx) != EpochControl::proceed) {
           return AfterBatch::skip_rest_of_epoch;
         }
@@ -97,9 +98,7 @@ AfterBatch Replica::run_train_program(TrainStep& step) {
       case Hook::on_before_batch_transfer:
       case Hook::transfer_batch_to_device:
       case Hook::on_after_batch_transfer: step.batch = move_batch(std::move(step.batch), hook, 0); break;
-      case Hook::training_step:
-        compute_loss(step);
-        break;
+      case Hook::training_step: compute_loss(step); break;
       case Hook::on_before_zero_grad:
         if (!step.loss.defined() || !step.opens_window) break;
         for (Callback* callback : batch_callbacks_) callback->on_before_zero_grad(*this, module, optimizers_[0]);
@@ -127,7 +126,8 @@ AfterBatch Replica::run_train_program(TrainStep& step) {
         break;
       case Hook::on_before_optimizer_step:
         if (!step.closes_window || !window_has_gradients_) break;
-        for (Callback* callback : batch_callbacks_) callback->on_before_optimizer_step(*this, module, optimizers_[0], 0);
+        for (Callback* callback : batch_callbacks_)
+          callback->on_before_optimizer_step(*this, module, optimizers_[0], 0);
         if (is_used(hook)) module.on_before_optimizer_step(optimizers_[0], 0);
         break;
       case Hook::optimizer_step:
@@ -155,8 +155,9 @@ void Replica::compute_loss(TrainStep& step) {
   if (step.output.empty()) return;
   step.loss = checked_loss(step.output);
   if (!step.loss.requires_grad()) {
-    throw UsageError("the loss that training_step returned depends on no parameter that is trained: is the module frozen,"
-                     " or was the loss detached?");
+    throw UsageError(
+        "the loss that training_step returned depends on no parameter that is trained: is the module frozen,"
+        " or was the loss detached?");
   }
   if (setup_.options.accumulate_grad_batches > 1) {
     step.loss = step.loss / static_cast<double>(setup_.options.accumulate_grad_batches);
@@ -179,7 +180,8 @@ void Replica::step_optimizer(TrainStep& step) {
     torch::AutoGradMode with_gradients(true);
     module.optimizer_zero_grad(progress_.epoch, step.batch_idx, optimizer, 0);
     compute_loss(step);
-    if (!step.loss.defined()) throw UsageError("training_step returned nothing when the optimizer asked for the loss again");
+    if (!step.loss.defined())
+      throw UsageError("training_step returned nothing when the optimizer asked for the loss again");
     module.backward(step.loss, optimizer, 0);
     return step.loss.detach();
   };

@@ -91,12 +91,11 @@ TEST(CallbackActor, OneThatBlocksSlowsNobodyAndItsLossesAreCountedP5) {
   options.max_epochs = 50;
   {
     Trainer trainer(options);
-    trainer.add_actor(
-        "sleeper",
-        [released](caf::event_based_actor*, const RunHandle&) -> caf::behavior {
-          return {[released](const TrainBatchEnded&) { released.wait(); }};
-        },
-        {.capacity = 8, .patience = 0.05});
+    trainer.add_actor("sleeper",
+                      [released](caf::event_based_actor*, const RunHandle&) -> caf::behavior {
+                        return {[released](const TrainBatchEnded&) { released.wait(); }};
+                      },
+                      {.capacity = 8, .patience = 0.05});
     trainer.fit<Line>({}, points());
     EXPECT_EQ(trainer.global_step(), 200);  // to its end, while the actor was blocked
     EXPECT_EQ(trainer.dropped_events().at(0).first, "sleeper");
@@ -123,13 +122,12 @@ TEST(CallbackActor, KeepLatestKeepsTheNewestOfEachKind) {
   const auto released = release.get_future().share();
   const auto steps = std::make_shared<std::vector<int64_t>>();
   Trainer trainer(quiet(dir));
-  trainer.add_actor(
-      "slow",
-      [released, steps](caf::event_based_actor*, const RunHandle&) -> caf::behavior {
-        return {[released](const RunStarted&) { released.wait(); },
-                [steps](const TrainBatchEnded& event) { steps->push_back(event.progress.global_step); }};
-      },
-      {.capacity = 4, .when_full = WhenFull::keep_latest, .patience = 60});
+  trainer.add_actor("slow",
+                    [released, steps](caf::event_based_actor*, const RunHandle&) -> caf::behavior {
+                      return {[released](const RunStarted&) { released.wait(); },
+                              [steps](const TrainBatchEnded& event) { steps->push_back(event.progress.global_step); }};
+                    },
+                    {.capacity = 4, .when_full = WhenFull::keep_latest, .patience = 60});
   trainer.fit(std::make_shared<Releases>(release), points());
   EXPECT_GT(trainer.dropped_events().at(0).second, 0);
   ASSERT_FALSE(steps->empty());

@@ -28,7 +28,8 @@ std::string fit_error(std::shared_ptr<M> module, const DataLoader& loader = poin
 
 TEST(BadInput, AnEmptyDataset) {
   const DataLoader empty(std::make_shared<TensorDataset>(torch::zeros({0, 1}), torch::zeros({0, 1})));
-  EXPECT_THAT(fit_error(std::make_shared<Line>(), empty), HasSubstr("the train loader has no batch: its dataset is empty"));
+  EXPECT_THAT(fit_error(std::make_shared<Line>(), empty),
+              HasSubstr("the train loader has no batch: its dataset is empty"));
   EXPECT_THAT(fit_error(std::make_shared<Line>(), points(), empty), HasSubstr("the validation loader has no batch"));
   const DataLoader dropped(points().dataset(), {.batch_size = 100, .drop_last = true});
   EXPECT_THAT(fit_error(std::make_shared<Line>(), dropped), HasSubstr("64 samples are fewer than batch_size = 100"));
@@ -46,13 +47,16 @@ class Returns : public Line {
 TEST(BadInput, ALossThatIsNone) {
   EXPECT_THAT(fit_error(std::make_shared<Returns>(StepOutput(torch::Tensor()))),
               AllOf(HasSubstr("undefined tensor"), HasSubstr("in training_step"), HasSubstr("batch 0")));
-  EXPECT_THAT(fit_error(std::make_shared<Returns>(StepOutput(torch::zeros({3, 2})))), HasSubstr("a loss of shape [3, 2]"));
+  EXPECT_THAT(fit_error(std::make_shared<Returns>(StepOutput(torch::zeros({3, 2})))),
+              HasSubstr("a loss of shape [3, 2]"));
   EXPECT_THAT(fit_error(std::make_shared<Returns>(StepOutput({{"pred", torch::zeros({})}}))),
               HasSubstr("without the key \"loss\""));
   EXPECT_THAT(fit_error(std::make_shared<Returns>(StepOutput(torch::zeros({})))), HasSubstr("depends on no parameter"));
 }
 
-TEST(BadInput, ABatchMayBeSkipped) { EXPECT_EQ(fit_error(std::make_shared<Returns>(StepOutput())), ""); }
+TEST(BadInput, ABatchMayBeSkipped) {
+  EXPECT_EQ(fit_error(std::make_shared<Returns>(StepOutput())), "");
+}
 
 class WithoutOptimizer : public Line {
  public:
@@ -129,8 +133,9 @@ TEST(BadInput, CheckpointsThatCannotBeUsed) {
   std::ofstream(text) << "this is no checkpoint";
   EXPECT_THAT(resume(text), HasSubstr("text.safetensors"));
   EXPECT_THAT(resume(dir.path() / "absent.safetensors"), HasSubstr("absent.safetensors"));
-  EXPECT_THAT(error_of([&] { Trainer(options).fit(std::make_shared<Other>(), points(), {}, {.ckpt_path = good.string()}); }),
-              AllOf(HasSubstr("layer.weight"), HasSubstr("[1, 2]"), HasSubstr("more.weight")));
+  EXPECT_THAT(
+      error_of([&] { Trainer(options).fit(std::make_shared<Other>(), points(), {}, {.ckpt_path = good.string()}); }),
+      AllOf(HasSubstr("layer.weight"), HasSubstr("[1, 2]"), HasSubstr("more.weight")));
   EXPECT_TRUE(std::filesystem::exists(good));
 }
 

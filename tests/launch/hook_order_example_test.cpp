@@ -20,7 +20,7 @@ Names words(const std::string& text) {
 
 // Hooks that the guide's pseudo-code leaves out; the list of hooks has them.
 const std::set<std::string> not_in_pseudo_code = {
-    "on_post_move_to_device", "train_dataloader", "val_dataloader",  "test_dataloader",
+    "on_post_move_to_device", "train_dataloader", "val_dataloader", "test_dataloader",
     "predict_dataloader",     "add_to_queue",     "get_from_queue", "configure_gradient_clipping"};
 
 Names hooks_of(const std::string& arguments) {
@@ -34,7 +34,9 @@ Names hooks_of(const std::string& arguments) {
 }
 
 // The guide's functions, with as many batches as asked for.
-std::string transfer() { return " on_before_batch_transfer transfer_batch_to_device on_after_batch_transfer "; }
+std::string transfer() {
+  return " on_before_batch_transfer transfer_batch_to_device on_after_batch_transfer ";
+}
 
 std::string repeat(const std::string& text, int times) {
   std::string out;
@@ -85,8 +87,8 @@ TEST(HookOrderP4, AnAccumulationWindowZeroesOnItsFirstBatchAndStepsOnItsLast) {
   // Three batches, windows of two: the short last window steps too.
   EXPECT_EQ(hooks_of("fit --trainer.limit_train_batches 3 --trainer.limit_val_batches 0 "
                      "--trainer.accumulate_grad_batches 2"),
-            words(fit_start() + "on_train_start " + epoch_start + head + zero + back + tail + head + back + step + tail +
-                  head + zero + back + step + tail + epoch_end + fit_end));
+            words(fit_start() + "on_train_start " + epoch_start + head + zero + back + tail + head + back + step +
+                  tail + head + zero + back + step + tail + epoch_end + fit_end));
 }
 
 TEST(HookOrderP4, ValidateAndTestMirrorTheValidationLoop) {
@@ -105,11 +107,12 @@ TEST(HookOrderP4, ValidateAndTestMirrorTheValidationLoop) {
 TEST(HookOrderP4, PredictHasHooksOfItsOwn) {
   const auto run = run_program(example("hook_order") + " predict --trainer.limit_predict_batches 1 2>/dev/null");
   EXPECT_EQ(run.status, 0);
-  const auto expected = words("prepare_data configure_callbacks setup on_post_move_to_device predict_dataloader "
-                              "on_predict_model_eval on_predict_start on_predict_epoch_start on_predict_batch_start" +
-                              transfer() +
-                              "predict_step on_predict_batch_end on_predict_epoch_end on_predict_end teardown add_to_queue "
-                              "get_from_queue");
+  const auto expected = words(
+      "prepare_data configure_callbacks setup on_post_move_to_device predict_dataloader "
+      "on_predict_model_eval on_predict_start on_predict_epoch_start on_predict_batch_start" +
+      transfer() +
+      "predict_step on_predict_batch_end on_predict_epoch_end on_predict_end teardown add_to_queue "
+      "get_from_queue");
   const auto names = words(run.output);
   ASSERT_GE(names.size(), expected.size());
   EXPECT_EQ(Names(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(expected.size())), expected);
@@ -118,8 +121,10 @@ TEST(HookOrderP4, PredictHasHooksOfItsOwn) {
 TEST(HookOrderP4, SavingAndLoadingCheckpointsCallTheirHooks) {
   const auto folder = run_program("mktemp -d").output;
   const std::string dir = folder.substr(0, folder.find('\n'));
-  const std::string options = " --trainer.enable_checkpointing true --trainer.limit_val_batches 0 "
-                              "--trainer.default_root_dir " + dir + " 2>/dev/null";
+  const std::string options =
+      " --trainer.enable_checkpointing true --trainer.limit_val_batches 0 "
+      "--trainer.default_root_dir " +
+      dir + " 2>/dev/null";
   const auto first = run_program(example("hook_order") + " fit --trainer.max_epochs 1" + options);
   EXPECT_NE(first.output.find("\non_save_checkpoint\n"), std::string::npos);
   const auto second = run_program(example("hook_order") + " fit --trainer.max_epochs 2 --ckpt_path last" + options);

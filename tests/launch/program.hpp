@@ -27,6 +27,8 @@ inline Finished run_program(const std::string& command) {
 }
 
 /// The path of an example.
-inline std::string example(const std::string& name) { return std::string(TROUPE_EXAMPLES) + "/" + name; }
+inline std::string example(const std::string& name) {
+  return std::string(TROUPE_EXAMPLES) + "/" + name;
+}
 
 }  // namespace troupe

@@ -105,9 +105,10 @@ class FitScript : public testing::Test {
 };
 
 TEST_F(FitScript, ValidatesAtTheEndOfEachEpochAfterASanityCheck) {
-  EXPECT_THAT(counter(4, {.max_epochs = 2}).run(),
-              ElementsAre("sanity check", "on_train_start", "epoch 0", "train 0-4", "validate", "end of epoch", "epoch 1",
-                          "train 0-4", "validate", "end of epoch", "on_train_end", "on_fit_end", "teardown"));
+  EXPECT_THAT(
+      counter(4, {.max_epochs = 2}).run(),
+      ElementsAre("sanity check", "on_train_start", "epoch 0", "train 0-4", "validate", "end of epoch", "epoch 1",
+                  "train 0-4", "validate", "end of epoch", "on_train_end", "on_fit_end", "teardown"));
 }
 
 TEST_F(FitScript, OneCommandCoversAnEpochWithoutADecisionP3) {
@@ -123,8 +124,8 @@ TEST_F(FitScript, LeavesTheSanityCheckOutWhenToldTo) {
 }
 
 TEST_F(FitScript, ValidatesAfterAFractionOfAnEpochAndAfterACountOfBatches) {
-  const Lines expected = {"on_train_start", "epoch 0", "train 0-2", "validate", "train 2-4", "validate", "train 4-5",
-                          "end of epoch", "on_train_end", "on_fit_end", "teardown"};
+  const Lines expected = {"on_train_start", "epoch 0",      "train 0-2",    "validate",   "train 2-4", "validate",
+                          "train 4-5",      "end of epoch", "on_train_end", "on_fit_end", "teardown"};
   TrainerOptions options{.max_epochs = 1, .num_sanity_val_steps = 0, .val_check_interval = 0.4};
   EXPECT_EQ(counter(5, options).run(), expected);
   options.val_check_interval = 2;
@@ -151,8 +152,8 @@ TEST_F(FitScript, ValidatesEveryNthEpoch) {
 
 TEST_F(FitScript, EndsAtMaxStepsInTheMiddleOfAnEpoch) {
   EXPECT_THAT(counter(4, {.max_steps = 6, .num_sanity_val_steps = 0}, false).run(),
-              ElementsAre("on_train_start", "epoch 0", "train 0-4", "end of epoch", "epoch 1", "train 0-2", "end of epoch",
-                          "on_train_end", "on_fit_end", "teardown"));
+              ElementsAre("on_train_start", "epoch 0", "train 0-4", "end of epoch", "epoch 1", "train 0-2",
+                          "end of epoch", "on_train_end", "on_fit_end", "teardown"));
 }
 
 TEST_F(FitScript, AStopRequestEndsTheEpochAtTheNextBatchAndRunsItsHooks) {
@@ -160,8 +161,8 @@ TEST_F(FitScript, AStopRequestEndsTheEpochAtTheNextBatchAndRunsItsHooks) {
   fit.after_batch = [&](const Progress& at) {
     if (at.global_step == 3) state.stop = StopRequest{"enough", false};
   };
-  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "end of epoch", "on_train_end", "on_fit_end",
-                                     "teardown"));
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "end of epoch", "on_train_end",
+                                     "on_fit_end", "teardown"));
 }
 
 TEST_F(FitScript, AStopRequestWaitsForMinEpochsAndMinSteps) {
@@ -202,9 +203,7 @@ class Scripted : public Monitor {
   std::optional<int64_t> next_step(const Progress& at) const override {
     return every_steps ? std::optional((at.global_step / every_steps + 1) * every_steps) : std::nullopt;
   }
-  Decision decide(Moment moment, const Progress& at, const MetricMap&) override {
-    return answer(moment, at);
-  }
+  Decision decide(Moment moment, const Progress& at, const MetricMap&) override { return answer(moment, at); }
   std::function<Decision(Moment, const Progress&)> answer = [](Moment, const Progress&) { return Decision{}; };
   int64_t every_steps = 0;
   nlohmann::json state = nullptr;
@@ -222,9 +221,9 @@ TEST_F(FitScript, AsksMonitorsAtTheStepsThatTheyPlan) {
   };
   auto fit = counter(4, {.max_epochs = 2, .num_sanity_val_steps = 0}, false);
   fit.monitors = {monitor};
-  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "save step3", "train 3-4", "end of epoch",
-                                     "epoch 1", "train 0-2", "save step6", "train 2-4", "end of epoch", "on_train_end",
-                                     "on_fit_end", "teardown"));
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "save step3", "train 3-4",
+                                     "end of epoch", "epoch 1", "train 0-2", "save step6", "train 2-4", "end of epoch",
+                                     "on_train_end", "on_fit_end", "teardown"));
 }
 
 TEST_F(FitScript, AMonitorsStopAfterValidationEndsTheRunWithItsReason) {

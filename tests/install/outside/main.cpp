@@ -31,4 +31,6 @@ class Slope : public troupe::ModuleWith<SlopeOptions> {
   torch::nn::Linear layer_{nullptr};
 };
 
-int main(int argc, char** argv) { return troupe::main<Slope>(argc, argv); }
+int main(int argc, char** argv) {
+  return troupe::main<Slope>(argc, argv);
+}
