@@ -60,6 +60,9 @@ struct Trainer::System {
 
 Trainer::Trainer(TrainerOptions options) : given_(std::move(options)) {
   troupe::validate(given_);
+  if (given_.devices > 1) {
+    throw UsageError("trainer.devices = " + std::to_string(given_.devices) + ": a run uses one device so far; use 1");
+  }
   if (!given_.seed) given_.seed = draw_seed();
   options_ = resolved(given_);
   if (!options_.enable_checkpointing) {

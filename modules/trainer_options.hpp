@@ -25,7 +25,8 @@ struct TrainerOptions {
   std::string name = "";
   /// "cpu", "cuda", or "auto": cuda where there is a GPU that works, else cpu. Lightning's "gpu" is "cuda" here.
   std::string accelerator = "auto";
-  /// Devices to train on, each with a worker of its own; at least 1. Lightning's default is "auto" (all GPUs).
+  /// Devices to train on, each with a worker of its own. The Trainer takes 1 so far and refuses more. Lightning's default
+  /// is "auto" (all GPUs).
   int64_t devices = 1;
 
   /// Stop after this many epochs; -1 is without end. Unset: 1000, and without end where `max_steps` or `max_time` is
