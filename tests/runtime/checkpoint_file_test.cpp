@@ -1,5 +1,6 @@
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
+#include "tests/runtime/file_content.hpp"
 #include "tests/runtime/python_output.hpp"
 #include "tests/runtime/temp_dir.hpp"
 
@@ -9,7 +10,6 @@
 
 #include <cerrno>
 #include <fstream>
-#include <sstream>
 
 namespace troupe {
 namespace {
@@ -26,12 +26,6 @@ Checkpoint example(double value = 1) {
   checkpoint.tensors.emplace_back("rng", torch::arange(5, torch::kUInt8));
   checkpoint.metadata = {{"hparams", {{"lr", 0.1}, {"name", "x"}}}, {"global_step", 12}, {"saved_at", 1.5}};
   return checkpoint;
-}
-
-std::string content_of(const fs::path& path) {
-  std::ostringstream out;
-  out << std::ifstream(path, std::ios::binary).rdbuf();
-  return out.str();
 }
 
 void put(const fs::path& path, const std::string& content) {

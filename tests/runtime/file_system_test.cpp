@@ -1,5 +1,6 @@
 #include "troupe/runtime/checkpoint/file_system.hpp"
 
+#include "tests/runtime/file_content.hpp"
 #include "tests/runtime/temp_dir.hpp"
 
 #include <gmock/gmock.h>
@@ -8,7 +9,6 @@
 
 #include <array>
 #include <fstream>
-#include <sstream>
 
 namespace troupe {
 namespace {
@@ -16,12 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
-
-std::string content_of(const fs::path& path) {
-  std::ostringstream out;
-  out << std::ifstream(path, std::ios::binary).rdbuf();
-  return out.str();
-}
 
 std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text.data(), text.size()));

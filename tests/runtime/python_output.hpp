@@ -8,10 +8,11 @@
 
 namespace troupe {
 
-/// Runs tests/python/`script` with `arguments` in the Python of the tests; throws unless it exits with 0.
+/// Runs tests/python/`script` with `arguments`, as the shell takes them, in the Python of the tests; throws unless it
+/// exits with 0.
 inline std::string python_output(const std::string& script, const std::string& arguments) {
   const std::string command =
-      std::string(TROUPE_TEST_PYTHON) + " " + TROUPE_SOURCE_DIR + "/tests/python/" + script + " " + arguments;
+      "'" TROUPE_TEST_PYTHON "' '" TROUPE_SOURCE_DIR "/tests/python/" + script + "' " + arguments;
   FILE* pipe = popen(command.c_str(), "r");
   if (!pipe) throw std::runtime_error("cannot run " + command);
   std::string text;

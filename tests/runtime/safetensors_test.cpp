@@ -1,6 +1,7 @@
 // Held against the reference implementation through Python's safetensors package, both ways.
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 
+#include "tests/runtime/file_content.hpp"
 #include "tests/runtime/python_output.hpp"
 #include "tests/runtime/temp_dir.hpp"
 
@@ -21,12 +22,6 @@ using testing::HasSubstr;
 void write(const fs::path& path, const NamedTensors& tensors, const SafetensorsMetadata& metadata = {}) {
   const auto file = real_file_system().create(path);
   write_safetensors(*file, tensors, metadata);
-}
-
-std::string content_of(const fs::path& path) {
-  std::ostringstream out;
-  out << std::ifstream(path, std::ios::binary).rdbuf();
-  return out.str();
 }
 
 /// A file of `header` and `data`; the header's length is as it should be unless given.

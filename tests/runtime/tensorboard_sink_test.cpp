@@ -1,6 +1,7 @@
 // Reads what the sink writes with the tensorboard package itself.
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 
+#include "tests/runtime/python_output.hpp"
 #include "tests/runtime/temp_dir.hpp"
 #include "troupe/modules/failure.hpp"
 
@@ -11,7 +12,6 @@
 
 #include <fstream>
 #include <limits>
-#include <memory>
 
 namespace troupe {
 namespace {
@@ -26,15 +26,7 @@ double noon() {
 }
 
 json read_back(const fs::path& folder) {
-  std::string command =
-      std::string("'" TROUPE_TEST_PYTHON "' '" TROUPE_SOURCE_DIR "/tests/python/read_tensorboard.py' '") +
-      folder.string() + "'";
-  std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), pclose);
-  std::string output;
-  char buffer[4096];
-  while (std::size_t count = fread(buffer, 1, sizeof buffer, pipe.get())) output.append(buffer, count);
-  EXPECT_EQ(pclose(pipe.release()), 0) << output;
-  return json::parse(output);
+  return json::parse(python_output("read_tensorboard.py", "'" + folder.string() + "'"));
 }
 
 TEST(TensorBoardSink, IsReadByTensorBoard) {
