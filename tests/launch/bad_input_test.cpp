@@ -1,6 +1,6 @@
 // Bad input gets one clear sentence, and nothing is lost.
 #include "tests/launch/lines.hpp"
-#include "tests/launch/program.hpp"
+#include "tests/program.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

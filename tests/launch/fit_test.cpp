@@ -1,6 +1,8 @@
 // Whole runs: one process, one CPU device, every actor in its place.
 #include "tests/launch/lines.hpp"
 
+#include "tests/runtime/file_content.hpp"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -34,11 +36,6 @@ class Watched : public Line {
   std::set<std::thread::id> threads;
   std::optional<int64_t> stepping_batches;
 };
-
-std::string read(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 TEST(Fit, LearnsALine) {
   const TempDir dir;
@@ -84,10 +81,10 @@ TEST(Fit, LeavesOptionsMetricsEventsAndCheckpointsInARunFolder) {
   Trainer trainer(options);
   trainer.fit<Line>({}, points(), points());
   EXPECT_EQ(trainer.run_dir(), dir.path() / "line" / "version_0");
-  const std::string config = read(trainer.run_dir() / "config.toml");
+  const std::string config = content_of(trainer.run_dir() / "config.toml");
   EXPECT_THAT(config, HasSubstr("[model]"));
   EXPECT_THAT(config, HasSubstr("seed = 7"));
-  const std::string metrics = read(trainer.run_dir() / "metrics.csv");
+  const std::string metrics = content_of(trainer.run_dir() / "metrics.csv");
   for (const char* column : {"epoch", "step", "train_loss_step", "train_loss_epoch", "val_loss"}) {
     EXPECT_THAT(metrics.substr(0, metrics.find('\n')), HasSubstr(column));
   }

@@ -1,5 +1,7 @@
 #include "troupe/modules/data_loader.hpp"
 
+#include "tests/refusal.hpp"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,15 +23,6 @@ struct Endless : IterableDataset {
 struct FirstThree : Sampler {
   std::vector<int64_t> indices(int64_t, uint64_t, int64_t) const override { return {0, 1, 2}; }
 };
-
-std::string refusal(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "accepted";
-}
 
 std::shared_ptr<Dataset> numbers(int64_t count) {
   return std::make_shared<Numbers>(count);

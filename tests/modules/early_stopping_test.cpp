@@ -1,5 +1,7 @@
 #include "troupe/modules/callbacks/early_stopping.hpp"
 
+#include "tests/refusal.hpp"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -11,15 +13,6 @@ namespace troupe {
 namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 EarlyStopping started(EarlyStoppingOptions options, bool has_validation = true) {
   EarlyStopping stopping(std::move(options));
@@ -139,7 +132,7 @@ TEST(EarlyStopping, AMetricThatWasNeverLoggedIsAnErrorWithTheNearestFirst) {
   const MetricMap logged{{"acc", 1.0}, {"train_loss", 1.0}, {"val_loss", 1.0}};
   auto stopping = started({.monitor = "val_los"});
   stopping.decide(Moment::validation_end, {}, logged);
-  EXPECT_EQ(error_of([&] { stopping.decide(Moment::train_epoch_end, {}, logged); }),
+  EXPECT_EQ(refusal([&] { stopping.decide(Moment::train_epoch_end, {}, logged); }),
             "EarlyStopping's monitor: no metric 'val_los' was logged; logged: val_loss, train_loss, acc");
   auto lenient = started({.monitor = "val_los", .strict = false});
   lenient.decide(Moment::validation_end, {}, logged);
@@ -185,7 +178,7 @@ TEST(EarlyStopping, RefusesOptionsThatCannotBe) {
   EXPECT_THROW(EarlyStopping({.monitor = "a", .min_delta = nan}), UsageError);
   EXPECT_THROW(EarlyStopping({.monitor = "a", .patience = -1}), UsageError);
   EXPECT_THROW(EarlyStopping({.monitor = "a", .stopping_threshold = nan}), UsageError);
-  EXPECT_EQ(error_of([] { EarlyStopping({.monitor = "a", .mode = "maxi"}); }),
+  EXPECT_EQ(refusal([] { EarlyStopping({.monitor = "a", .mode = "maxi"}); }),
             "EarlyStopping: mode = 'maxi' is neither min nor max; nearest: max");
 }
 

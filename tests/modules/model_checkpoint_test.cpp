@@ -1,5 +1,6 @@
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
 
+#include "tests/refusal.hpp"
 #include "tests/runtime/temp_dir.hpp"
 #include "troupe/modules/failure.hpp"
 
@@ -16,15 +17,6 @@ namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 using Names = std::vector<std::string>;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 // A run of epochs of 10 batches, whose files are made at once, as the checkpointer would.
 class ModelCheckpointTest : public ::testing::Test {
@@ -247,12 +239,12 @@ TEST_F(ModelCheckpointTest, ATemplateWithoutCountersReusesTheNameOfTheFileThatIt
 
 TEST_F(ModelCheckpointTest, AMetricThatWasNeverLoggedIsAnErrorWithTheNearestFirst) {
   start({.monitor = "val_los"});
-  EXPECT_EQ(error_of([&] {
+  EXPECT_EQ(refusal([&] {
               epoch(0, {{"acc", 1}, {"val_loss", 1}});
             }),
             "ModelCheckpoint's monitor: no metric 'val_los' was logged; logged: val_loss, acc");
   start({.filename = "{val_los}"});
-  EXPECT_EQ(error_of([&] {
+  EXPECT_EQ(refusal([&] {
               epoch(0, {{"acc", 1}, {"val_loss", 1}});
             }),
             "ModelCheckpoint's filename: no metric 'val_los' was logged; logged: val_loss, acc");

@@ -1,5 +1,7 @@
 #include "troupe/modules/options.hpp"
 
+#include "tests/refusal.hpp"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -61,16 +63,6 @@ using elsewhere::DigitsOptions;
 using nlohmann::json;
 using Options = elsewhere::Outer::Options;
 using testing::HasSubstr;
-
-template <class F>
-std::string refusal(F&& f) {
-  try {
-    f();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "accepted";
-}
 
 std::string text_refusal(const std::string& name, std::string_view text) {
   Options options;

@@ -28,10 +28,6 @@ Checkpoint example(double value = 1) {
   return checkpoint;
 }
 
-void put(const fs::path& path, const std::string& content) {
-  std::ofstream(path, std::ios::binary) << content;
-}
-
 std::string error_of(const fs::path& path) {
   try {
     read_checkpoint(path);

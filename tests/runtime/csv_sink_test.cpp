@@ -1,5 +1,6 @@
 #include "troupe/runtime/sinks/csv_sink.hpp"
 
+#include "tests/runtime/file_content.hpp"
 #include "tests/runtime/temp_dir.hpp"
 #include "troupe/modules/failure.hpp"
 
@@ -16,16 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
-
-std::string content_of(const fs::path& path) {
-  std::ostringstream out;
-  out << std::ifstream(path, std::ios::binary).rdbuf();
-  return out.str();
-}
-
-void put(const fs::path& path, const std::string& content) {
-  std::ofstream(path, std::ios::binary) << content;
-}
 
 std::string message_of(const fs::path& folder) {
   try {

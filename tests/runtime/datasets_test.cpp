@@ -4,6 +4,8 @@
 #include "troupe/runtime/data/subset.hpp"
 #include "troupe/runtime/data/tensor_dataset.hpp"
 
+#include "tests/refusal.hpp"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -14,15 +16,6 @@ namespace troupe {
 namespace {
 
 namespace td = torch::data;
-
-std::string refusal(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "accepted";
-}
 
 TEST(TensorDataset, ServesRowsAndWholeBatchesOfThem) {
   const auto x = torch::arange(12, torch::kFloat).view({4, 3});

@@ -14,4 +14,8 @@ inline std::string content_of(const std::filesystem::path& path) {
   return out.str();
 }
 
+inline void put(const std::filesystem::path& path, const std::string& content) {
+  std::ofstream(path, std::ios::binary) << content;
+}
+
 }  // namespace troupe

@@ -1,5 +1,7 @@
 #include "troupe/runtime/data/mnist.hpp"
 
+#include "tests/refusal.hpp"
+#include "tests/runtime/file_content.hpp"
 #include "tests/runtime/temp_dir.hpp"
 #include "troupe/modules/failure.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
@@ -16,19 +18,6 @@ namespace {
 
 using testing::HasSubstr;
 namespace fs = std::filesystem;
-
-std::string refusal(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "accepted";
-}
-
-void write(const fs::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-}
 
 void write_gz(const fs::path& path, const std::string& bytes) {
   gzFile file = gzopen(path.c_str(), "wb");
@@ -53,23 +42,23 @@ std::string row(int pixel, const std::string& label) {
 TEST(Idx, ReadsPlainAndGzippedFilesOfEveryWidth) {
   TempDir dir;
   const auto bytes = idx(8, {2, 3}, "\x01\x02\x03\x04\x05\xff");
-  write(dir / "plain", bytes);
+  put(dir / "plain", bytes);
   write_gz(dir / "packed", bytes);
   const auto expected = torch::tensor({{1, 2, 3}, {4, 5, 255}}, torch::kUInt8);
   EXPECT_TRUE(read_idx(dir / "plain").equal(expected));
   EXPECT_TRUE(read_idx(dir / "packed").equal(expected));
-  write(dir / "wide", idx(0x0C, {2}, std::string("\0\0\1\0\xff\xff\xff\xfe", 8)));
+  put(dir / "wide", idx(0x0C, {2}, std::string("\0\0\1\0\xff\xff\xff\xfe", 8)));
   EXPECT_TRUE(read_idx(dir / "wide").equal(torch::tensor({256, -2}, torch::kInt32)));
-  write(dir / "real", idx(0x0E, {1}, std::string("\x3f\xf8\0\0\0\0\0\0", 8)));
+  put(dir / "real", idx(0x0E, {1}, std::string("\x3f\xf8\0\0\0\0\0\0", 8)));
   EXPECT_EQ(read_idx(dir / "real").item<double>(), 1.5);
-  write(dir / "none", idx(8, {0, 28}, ""));
+  put(dir / "none", idx(8, {0, 28}, ""));
   EXPECT_EQ(read_idx(dir / "none").size(1), 28);
 }
 
 TEST(Idx, RefusesFilesThatAreNotWhatTheirHeaderSays) {
   TempDir dir;
   const auto reading = [&](const std::string& bytes) {
-    write(dir / "file", bytes);
+    put(dir / "file", bytes);
     return refusal([&] { read_idx(dir / "file"); });
   };
   EXPECT_THAT(reading(""), HasSubstr("expected 4 bytes of an IDX header at offset 0, the file ends after 0 of them"));
@@ -92,11 +81,11 @@ TEST(Idx, RefusesDamagedCompression) {
   std::string data(100000, 'a');
   for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>((i * 2654435761u) >> 13);
   write_gz(dir / "whole", idx(8, {100000}, data));
-  std::string packed((std::istreambuf_iterator<char>(std::ifstream(dir / "whole", std::ios::binary).rdbuf())), {});
-  write(dir / "cut", packed.substr(0, packed.size() / 2));
+  std::string packed = content_of(dir / "whole");
+  put(dir / "cut", packed.substr(0, packed.size() / 2));
   EXPECT_THAT(refusal([&] { read_idx(dir / "cut"); }), HasSubstr("cut"));
   packed[packed.size() / 2] = static_cast<char>(packed[packed.size() / 2] ^ 0x55);
-  write(dir / "flipped", packed);
+  put(dir / "flipped", packed);
   EXPECT_THAT(refusal([&] { read_idx(dir / "flipped"); }), HasSubstr("cannot read"));
 }
 
@@ -104,7 +93,7 @@ TEST(Mnist, FindsItsFilesUnderTheirSeveralNames) {
   TempDir dir;
   const auto images = idx(8, {2, 28, 28}, std::string(2 * 784, '\x33'));
   const auto labels = idx(8, {2}, std::string("\x07\x00", 2));
-  write(dir / "train-images-idx3-ubyte", images);
+  put(dir / "train-images-idx3-ubyte", images);
   write_gz(dir / "train-labels.idx1-ubyte.gz", labels);
   const auto data = read_mnist(dir.path(), MnistPart::train);
   EXPECT_EQ(data.images.sizes(), (std::vector<int64_t>{2, 28, 28}));
@@ -119,8 +108,8 @@ TEST(Mnist, FindsItsFilesUnderTheirSeveralNames) {
 TEST(Mnist, RefusesFilesThatDoNotBelongTogether) {
   TempDir dir;
   const auto reading = [&](const std::string& images, const std::string& labels) {
-    write(dir / "t10k-images-idx3-ubyte", images);
-    write(dir / "t10k-labels-idx1-ubyte", labels);
+    put(dir / "t10k-images-idx3-ubyte", images);
+    put(dir / "t10k-labels-idx1-ubyte", labels);
     return refusal([&] { read_mnist(dir.path(), MnistPart::test); });
   };
   const auto images = idx(8, {2, 28, 28}, std::string(2 * 784, 'x'));
@@ -147,7 +136,7 @@ TEST(MnistCsv, ReadsTheDigitsThatMlxtendCarries) {
 
 TEST(MnistCsv, ReadsPlainRowsWithEitherLineEnd) {
   TempDir dir;
-  write(dir / "digits.csv", row(255, "9") + "\r\n" + row(0, "0"));
+  put(dir / "digits.csv", row(255, "9") + "\r\n" + row(0, "0"));
   const auto data = read_mnist_csv(dir / "digits.csv");
   EXPECT_TRUE(data.labels.equal(torch::tensor({9, 0}, torch::kInt64)));
   EXPECT_EQ(data.images[0].min().item<int>(), 255);
@@ -156,7 +145,7 @@ TEST(MnistCsv, ReadsPlainRowsWithEitherLineEnd) {
 TEST(MnistCsv, NamesTheRowAndColumnThatAreWrong) {
   TempDir dir;
   const auto reading = [&](const std::string& text) {
-    write(dir / "digits.csv", row(1, "3") + "\n" + text);
+    put(dir / "digits.csv", row(1, "3") + "\n" + text);
     return refusal([&] { read_mnist_csv(dir / "digits.csv"); });
   };
   EXPECT_THAT(reading("1,2,x7,4"), HasSubstr("row 2 column 3 is 'x7'; a whole number from 0 to 255 was expected"));
@@ -167,7 +156,7 @@ TEST(MnistCsv, NamesTheRowAndColumnThatAreWrong) {
   EXPECT_THAT(reading(row(1, "10")), HasSubstr("row 2 column 785 is '10'; a whole number from 0 to 9 was expected"));
   EXPECT_THAT(reading("\n"), HasSubstr("row 2 column 1 is ''"));
   EXPECT_THAT(reading(std::string(20000, '1')), HasSubstr("is longer than 12560 characters"));
-  write(dir / "empty.csv", "");
+  put(dir / "empty.csv", "");
   EXPECT_THAT(refusal([&] { read_mnist_csv(dir / "empty.csv"); }), HasSubstr("is empty"));
 }
 
