@@ -164,9 +164,7 @@ struct WorkerState : ReplicaOutputs {
   void train_once() {
     Feed& feed = train_feeds.front();
     const Progress& at = replica->progress();
-    if (segment.until_batch >= 0 && at.batch_idx >= segment.until_batch) return end_segment(false);
-    if (segment.until_step >= 0 && at.global_step >= segment.until_step) return end_segment(false);
-    if (stops_here()) return end_segment(false);
+    if (is_at_end_of_segment()) return end_segment(false);
     if (feed.is_exhausted()) return end_segment(true);
     if (!feed.has_batch()) return;
     const bool shows = progress_due();
@@ -178,14 +176,14 @@ struct WorkerState : ReplicaOutputs {
       listener.offer(self, Publish{TrainBatchEnded{at, replica->callback_metrics()}});
     }
     const bool is_over = ready.last || after == AfterBatch::skip_rest_of_epoch;
-    if (is_over || (segment.until_batch >= 0 && at.batch_idx >= segment.until_batch) ||
-        (segment.until_step >= 0 && at.global_step >= segment.until_step) || stops_here()) {
-      end_segment(is_over);
-    }
+    if (is_over || is_at_end_of_segment()) end_segment(is_over);
   }
 
-  bool stops_here() const {
-    return interrupt_asked || pause_asked || (stop_asked && may_stop(replica->options(), replica->progress()));
+  bool is_at_end_of_segment() const {
+    const Progress& at = replica->progress();
+    return (segment.until_batch >= 0 && at.batch_idx >= segment.until_batch) ||
+           (segment.until_step >= 0 && at.global_step >= segment.until_step) || interrupt_asked || pause_asked ||
+           (stop_asked && may_stop(replica->options(), at));
   }
 
   void end_segment(bool epoch_over) {
@@ -200,14 +198,11 @@ struct WorkerState : ReplicaOutputs {
 
   void open_eval_loader() {
     if (eval_loader >= eval_feeds.size()) return;
-    const auto limits = [&](std::optional<int64_t> known) -> int64_t {
-      if (evaluation.limit < 0) return known.value_or(-1);
-      return known ? std::min(*known, evaluation.limit) : evaluation.limit;
-    };
-    eval_feeds[eval_loader].open(self, next_ticket++, replica->progress().epoch, 0,
-                                 limits(facts.eval_batches[eval_loader]));
+    const auto& known = facts.eval_batches[eval_loader];
+    eval_total = known.value_or(-1);
+    if (evaluation.limit >= 0) eval_total = std::min(known.value_or(evaluation.limit), evaluation.limit);
     eval_batches_done = 0;
-    eval_total = limits(facts.eval_batches[eval_loader]);
+    eval_feeds[eval_loader].open(self, next_ticket++, replica->progress().epoch, 0, eval_total);
     stage_began_eval = Clock::now();
   }
 
@@ -233,10 +228,9 @@ struct WorkerState : ReplicaOutputs {
     for (auto& feed : eval_feeds) feed.close(self);
     doing = Doing::nothing;
     replica->run(evaluation.after);
-    Done done;
-    done.answer.evaluation = replica->end_evaluation();
-    done.answer.progress = replica->progress();
-    done.answer.metrics = replica->callback_metrics();
+    auto results = replica->end_evaluation();
+    Done done = answer();
+    done.answer.evaluation = std::move(results);
     tell(self, setup.coordinator, std::move(done));
   }
 

@@ -1,7 +1,6 @@
 #include "troupe/launch/main.hpp"
 
 #include "troupe/launch/config_file.hpp"
-#include "troupe/modules/number_text.hpp"
 
 #include <filesystem>
 #include <iostream>

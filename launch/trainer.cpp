@@ -33,10 +33,12 @@ uint64_t draw_seed() {
   return (uint64_t{device()} << 32 | device()) >> 1;
 }
 
-bool has_model_checkpoint(const std::vector<std::shared_ptr<Callback>>& callbacks) {
-  return std::any_of(callbacks.begin(), callbacks.end(), [](const auto& callback) {
-    return dynamic_cast<const ModelCheckpoint*>(callback.get()) != nullptr;
-  });
+std::vector<const ModelCheckpoint*> model_checkpoints(const std::vector<std::shared_ptr<Callback>>& callbacks) {
+  std::vector<const ModelCheckpoint*> found;
+  for (const auto& callback : callbacks) {
+    if (const auto* checkpoint = dynamic_cast<const ModelCheckpoint*>(callback.get())) found.push_back(checkpoint);
+  }
+  return found;
 }
 
 }  // namespace
@@ -89,10 +91,8 @@ void Trainer::request_stop(std::string reason) {
 }
 
 std::filesystem::path Trainer::best_model_path() const {
-  for (const auto& callback : options_.callbacks) {
-    if (const auto* checkpoint = dynamic_cast<const ModelCheckpoint*>(callback.get())) {
-      if (!checkpoint->best_model_path().empty()) return checkpoint->best_model_path();
-    }
+  for (const auto* checkpoint : model_checkpoints(options_.callbacks)) {
+    if (!checkpoint->best_model_path().empty()) return checkpoint->best_model_path();
   }
   return {};
 }
@@ -144,14 +144,13 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
   setup.replica.device = choose_device(options_.accelerator);
   add_checkpoint(setup, stage, arguments);
   make_run_dir(stage, source);
-  if (stage == Stage::fit && options_.enable_checkpointing && !has_model_checkpoint(options_.callbacks)) {
+  if (stage == Stage::fit && options_.enable_checkpointing && model_checkpoints(options_.callbacks).empty()) {
     options_.callbacks.push_back(std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{.save_last = true}));
   }
-  setup.weights_only_checkpoints =
-      std::any_of(options_.callbacks.begin(), options_.callbacks.end(), [](const auto& callback) {
-        const auto* checkpoint = dynamic_cast<const ModelCheckpoint*>(callback.get());
-        return checkpoint && checkpoint->options().save_weights_only;
-      });
+  const auto checkpoints = model_checkpoints(options_.callbacks);
+  setup.weights_only_checkpoints = std::any_of(checkpoints.begin(), checkpoints.end(), [](const auto* checkpoint) {
+    return checkpoint->options().save_weights_only;
+  });
   setup.state.stage = stage;
   setup.state.options = options_;
   setup.state.info.run_dir = run_dir_;
@@ -202,12 +201,13 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   if (module_) module_->get_from_queue(result_.queue);
 }
 
-cast::RunResult Trainer::evaluate(Stage stage, ModuleSource source, DataLoaders loaders, RunArguments arguments) {
+const cast::RunResult& Trainer::evaluate(Stage stage, ModuleSource source, DataLoaders loaders,
+                                         RunArguments arguments) {
   run(stage, std::move(source), {}, std::move(loaders), std::move(arguments));
   return result_;
 }
 
-cast::RunResult Trainer::evaluate_fitted(Stage stage, DataLoaders loaders, RunArguments arguments) {
+const cast::RunResult& Trainer::evaluate_fitted(Stage stage, DataLoaders loaders, RunArguments arguments) {
   if (!module_) {
     throw UsageError(std::string(to_string(stage)) + " was given no module and nothing was trained before: pass one");
   }

@@ -99,8 +99,7 @@ class Trainer {
 
   /// A stage of a module without a static type, with the loaders of the module or the data module.
   const cast::RunResult& run_source(Stage stage, ModuleSource source, RunArguments arguments) {
-    run(stage, std::move(source), {}, {}, std::move(arguments));
-    return result_;
+    return evaluate(stage, std::move(source), {}, std::move(arguments));
   }
 
   /// An actor of the user's for all stages from now on; see actors/callback_actor.hpp. Throws UsageError for a name
@@ -150,8 +149,8 @@ class Trainer {
     run(Stage::fit, std::move(source), std::move(train), std::move(val), std::move(arguments));
     return std::static_pointer_cast<M>(module_);
   }
-  cast::RunResult evaluate(Stage stage, ModuleSource source, DataLoaders loaders, RunArguments arguments);
-  cast::RunResult evaluate_fitted(Stage stage, DataLoaders loaders, RunArguments arguments);
+  const cast::RunResult& evaluate(Stage stage, ModuleSource source, DataLoaders loaders, RunArguments arguments);
+  const cast::RunResult& evaluate_fitted(Stage stage, DataLoaders loaders, RunArguments arguments);
   void run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments);
 
   cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);

@@ -73,6 +73,7 @@ LogStore::Entry& LogStore::entry(std::string_view name, const LogOptions& option
     entries_.emplace_back();
     entries_.back().name = std::string(name) + suffix;
     entries_.back().options = options;
+    if (suffixed) entries_.back().dataloader_idx = origin_.dataloader_idx;
     entries_.back().on_step = on_step;
     entries_.back().on_epoch = on_epoch;
   } else if (const Entry& known = entries_[at];
@@ -142,7 +143,7 @@ std::vector<LoggedValue> LogStore::take_step() {
     if (!e.has_step) continue;
     const double value = e.device_step.defined() ? read[next++] : e.step;
     out.push_back({e.on_epoch ? e.name + "_step" : e.name, e.name, value, e.options.prog_bar, e.options.logger,
-                   e.logged_at == step_});
+                   e.logged_at == step_, e.dataloader_idx});
     e.has_step = false;
     e.device_step.reset();
   }
@@ -169,7 +170,8 @@ std::vector<LoggedValue> LogStore::take_epoch() {
     if (e.weight == 0) continue;
     double total = e.device_total.defined() ? read[next++] : e.total;
     if (e.options.reduce_fx == Reduce::mean) total /= e.weight;
-    out.push_back({e.on_step ? e.name + "_epoch" : e.name, e.name, total, e.options.prog_bar, e.options.logger});
+    out.push_back({e.on_step ? e.name + "_epoch" : e.name, e.name, total, e.options.prog_bar, e.options.logger,
+                   /*fresh=*/true, e.dataloader_idx});
     e.total = e.weight = 0;
     e.device_total.reset();
   }

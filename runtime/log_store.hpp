@@ -32,6 +32,7 @@ struct LoggedValue {
   bool prog_bar = false;
   bool logger = true;
   bool fresh = true;  ///< logged since the last begin_step; a step metric that is not keeps its earlier value
+  std::optional<int64_t> dataloader_idx = std::nullopt;  ///< the loader that the name ends in
 };
 
 /// Accumulates on the device that holds the values and reads nothing back before it is asked (a value in host memory is
@@ -68,6 +69,7 @@ class LogStore {
   struct Entry {
     std::string name;
     LogOptions options;
+    std::optional<int64_t> dataloader_idx;
     bool on_step = false;
     bool on_epoch = false;
     bool has_step = false;

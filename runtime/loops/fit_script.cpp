@@ -149,19 +149,15 @@ Script fit_script(RunState& state) {
           answer = co_yield command;
         }
       }
-      if (state.stops_now()) break;
-      if (state.options.max_steps >= 0 && at.global_step >= state.options.max_steps) break;
+      if (state.stops_now() || state.has_reached_limit()) break;
     }
     if (is_interrupted(state) && !epoch_over) break;
 
-    const Progress finished = state.progress;
+    const Progress finished = state.progress;  // before the count goes on to the next epoch
     command = CloseEpochCommand{hook_order::train_epoch_end};
     answer = co_yield command;
     take(state, answer);
-    Progress of_epoch = state.progress;
-    of_epoch.epoch = finished.epoch;
-    of_epoch.batch_idx = finished.batch_idx;
-    std::vector<SaveRequest> requests = ask_monitors(state, Moment::train_epoch_end, of_epoch);
+    std::vector<SaveRequest> requests = ask_monitors(state, Moment::train_epoch_end, finished);
     if (!requests.empty()) {
       command = SaveCommand{std::move(requests)};
       answer = co_yield command;

@@ -75,12 +75,22 @@ void Replica::flush_epoch() {
   keep(values, &epoch_record_);
   if (!evaluating_) return;
   for (const auto& value : values) {
-    const auto at = value.name.find("/dataloader_idx_");
-    const std::size_t loader = at == std::string::npos ? 0 : std::stoul(value.name.substr(at + 16));
     for (std::size_t i = 0; i < eval_results_.size(); ++i) {
-      if (at == std::string::npos || i == loader) eval_results_[i][value.name] = value.value;
+      if (value.dataloader_idx.value_or(static_cast<int64_t>(i)) == static_cast<int64_t>(i)) {
+        eval_results_[i][value.name] = value.value;
+      }
     }
   }
+}
+
+void Replica::write_epoch_record() {
+  flush_epoch();
+  if (!epoch_record_.values.empty()) {
+    epoch_record_.step = record_step();
+    epoch_record_.epoch = progress_.epoch;
+    outputs_.record(std::move(epoch_record_));
+  }
+  epoch_record_ = {};
 }
 
 void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
@@ -92,13 +102,7 @@ void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
 }
 
 void Replica::end_train_epoch() {
-  flush_epoch();
-  if (!epoch_record_.values.empty()) {
-    epoch_record_.step = record_step();
-    epoch_record_.epoch = progress_.epoch;
-    outputs_.record(std::move(epoch_record_));
-    epoch_record_ = {};
-  }
+  write_epoch_record();
   train_outputs_.clear();
   progress_.epoch += 1;
   progress_.batch_idx = 0;
@@ -120,23 +124,13 @@ void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
 }
 
 std::vector<MetricMap> Replica::end_evaluation() {
-  flush_epoch();
-  if (!epoch_record_.values.empty() && !sanity_checking_) {
-    epoch_record_.step = record_step();
-    epoch_record_.epoch = progress_.epoch;
-    outputs_.record(std::move(epoch_record_));
-  }
-  epoch_record_ = {};
+  write_epoch_record();
   eval_outputs_.clear();
   evaluating_ = false;
   torch::GradMode::set_enabled(true);
   sanity_checking_ = false;
   current_batch_ = -1;
   return std::move(eval_results_);
-}
-
-std::optional<int64_t> Replica::estimated_stepping_batches() const {
-  return stepping_batches_;
 }
 
 }  // namespace troupe

@@ -15,7 +15,6 @@
 #include "troupe/runtime/log_store.hpp"
 #include "troupe/runtime/process_settings.hpp"
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -127,7 +126,7 @@ class Replica final : public RunContext {
   int64_t global_rank() const override { return 0; }
   int64_t local_rank() const override { return 0; }
   int64_t world_size() const override { return 1; }
-  std::optional<int64_t> estimated_stepping_batches() const override;
+  std::optional<int64_t> estimated_stepping_batches() const override { return stepping_batches_; }
   Optimizers& optimizers() override { return optimizers_; }
   DataModule* datamodule() override { return setup_.datamodule.get(); }
   void log(std::string_view name, const torch::Tensor& value, const LogOptions& options) override;
@@ -184,6 +183,7 @@ class Replica final : public RunContext {
                   std::optional<int64_t> dataloader_idx = std::nullopt);
   void keep(const std::vector<LoggedValue>& values, ScalarsRecord* record);
   void flush_epoch();
+  void write_epoch_record();
   int64_t record_step() const { return progress_.global_step > 0 ? progress_.global_step - 1 : 0; }
 
   ReplicaSetup setup_;
