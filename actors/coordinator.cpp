@@ -209,9 +209,7 @@ caf::behavior coordinator(Self* self, const std::shared_ptr<RunSetup>& setup,
         --state.saves_in_flight;
         for (const auto& path : saved.paths) state.publish(CheckpointSaved{path});
         if (state.waiting && !state.is_ending) {
-          auto command = std::move(*state.waiting);
-          state.waiting.reset();
-          state.issue(std::move(command));
+          state.advance([&] { return std::exchange(state.waiting, std::nullopt); });
         }
       },
       [self](const StopRun& stop) { self->state.stop(stop.request); },

@@ -331,7 +331,7 @@ struct WorkerState : ReplicaOutputs {
       torch::GradMode::set_enabled(true);
       ended.teardown_error = finish_replica(message);
       ended.predictions = replica->take_predictions();
-      if (replica->module() && !message.failure) replica->module()->add_to_queue(ended.queue);
+      if (!message.failure) fill_queue(ended.queue);
       ended.module = replica->release();
       if (ended.module) ended.module->to(torch::kCPU);
       replica.reset();
@@ -339,6 +339,19 @@ struct WorkerState : ReplicaOutputs {
     }
     tell(self, setup.coordinator, std::move(ended));
     self->quit();
+  }
+
+  // What user code throws must not keep the coordinator waiting for WorkerEnded.
+  void fill_queue(ResultQueue& queue) {
+    if (!replica->module()) return;
+    try {
+      replica->module()->add_to_queue(queue);
+    } catch (const std::exception& error) {
+      Failure failure = replica->position();
+      failure.hook = "add_to_queue";
+      failure.message = error.what();
+      tell(self, setup.coordinator, Failed{std::move(failure)});
+    }
   }
 
   std::string finish_replica(const EndWorker& message) {

@@ -221,6 +221,20 @@ class Queued : public Line {
   std::string received;
 };
 
+class ThrowsAtTheEnd : public Line {
+ public:
+  using Line::Line;
+  void add_to_queue(ResultQueue&) override { throw std::runtime_error("nothing to hand back"); }
+};
+
+TEST(Fit, AFailureWhileTheModuleIsHandedBackEndsTheRunP6) {
+  const TempDir dir;
+  Trainer trainer(quiet(dir));
+  const auto error = error_of([&] { trainer.fit<ThrowsAtTheEnd>({}, points()); });
+  EXPECT_THAT(error, HasSubstr("nothing to hand back (in add_to_queue"));
+  EXPECT_NE(trainer.module(), nullptr);
+}
+
 TEST(Fit, HandsValuesBackThroughTheQueue) {
   const TempDir dir;
   Trainer trainer(quiet(dir));

@@ -165,6 +165,21 @@ TEST(TrainerOptionsInARun, SeveralValidationLoadersHaveNamesOfTheirOwn) {
   EXPECT_TRUE(trainer.callback_metrics().contains("val_loss/dataloader_idx_1"));
 }
 
+TEST(TrainerOptionsInARun, AMetricMayBeCalledLikeTheSuffixOfALoader) {
+  class Odd : public Line {
+   public:
+    StepOutput validation_step(const Batch& batch, int64_t) override {
+      log("x/dataloader_idx_first", error(batch));
+      return {};
+    }
+  };
+  const TempDir dir;
+  Trainer trainer(quiet(dir));
+  const auto results = trainer.validate(std::make_shared<Odd>(), points());
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_TRUE(results[0].contains("x/dataloader_idx_first"));
+}
+
 TEST(TrainerOptionsInARun, TruncatedBackpropagationStepsOncePerPart) {
   class Parts : public Line {
    public:
