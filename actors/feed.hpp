@@ -3,6 +3,7 @@
 
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/loader_messages.hpp"
+#include "troupe/modules/data_loader.hpp"
 #include "troupe/runtime/copy_ahead.hpp"
 
 #include <algorithm>
@@ -14,7 +15,7 @@ namespace troupe::cast {
 
 class Feed {
  public:
-  Feed(ActorRef loader, int64_t window) : loader_(std::move(loader)), window_(window) {}
+  Feed(ActorRef loader, int64_t prefetch) : loader_(std::move(loader)), window_(prefetch) {}
 
   /// Asks for the batches of an epoch from `position` on, below `limit` (-1: all). What came for an earlier ticket is
   /// dropped.
@@ -43,7 +44,9 @@ class Feed {
 
   bool expects(int64_t ticket) const { return ticket != 0 && ticket == ticket_; }
   /// A batch has arrived; with `copier` its way to the device begins.
-  void push(BatchReady ready, CopyAhead* copier) {
+  template <class Self>
+  void push(Self* self, BatchReady ready, CopyAhead* copier) {
+    if (!is_widened_) widen(self, ready.batch);
     CopiedBatch copied = copier ? copier->begin(std::move(ready.batch)) : CopiedBatch{std::move(ready.batch), nullptr};
     queue_.push_back({ready.index, ready.last, std::move(copied)});
   }
@@ -68,6 +71,22 @@ class Feed {
   }
 
  private:
+  // Waking the loader costs more than a small batch: small ones come in a wider window, so that it is woken less often.
+  static constexpr int64_t kWideWindow = 64;
+  static constexpr int64_t kWideWindowBytes = int64_t{16} << 20;
+
+  // On the first batch, whose size stands for all of them.
+  template <class Self>
+  void widen(Self* self, const Batch& batch) {
+    is_widened_ = true;
+    if (window_ < DataLoaderOptions{}.prefetch || batch.extra.has_value()) return;  // wanted small, or of unknown size
+    const int64_t bytes = std::max<int64_t>(1, batch.bytes());
+    const int64_t wide = std::min(kWideWindow, kWideWindowBytes / bytes);
+    if (wide <= window_) return;
+    tell(self, loader_, Credit{ticket_, wide - window_});
+    window_ = wide;
+  }
+
   struct Waiting {
     int64_t index = 0;
     bool last = false;
@@ -79,6 +98,7 @@ class Feed {
   int64_t ticket_ = 0;  // 0: closed
   int64_t taken_ = 0;   // since credit was last returned
   bool is_over_ = false;
+  bool is_widened_ = false;
   std::deque<Waiting> queue_;
 };
 

@@ -131,7 +131,7 @@ struct WorkerState : ReplicaOutputs {
     for (auto* feeds : {&train_feeds, &eval_feeds}) {
       for (auto& feed : *feeds) {
         if (!feed.expects(batch.ticket)) continue;
-        feed.push(std::move(batch), copier());
+        feed.push(self, std::move(batch), copier());
         return work();
       }
     }

@@ -66,6 +66,14 @@ int64_t Batch::size() const {
   return 1;
 }
 
+int64_t Batch::bytes() const {
+  int64_t sum = 0;
+  for (const auto& tensor : tensors_) {
+    if (tensor.defined()) sum += static_cast<int64_t>(tensor.nbytes());
+  }
+  return sum;
+}
+
 Batch Batch::to(torch::Device device, bool non_blocking) const {
   Batch out = *this;
   for (auto& tensor : out.tensors_) {

@@ -58,6 +58,9 @@ class Batch {
   /// Number of samples: the first dimension of the first tensor with one; 1 when there is none.
   int64_t size() const;
 
+  /// Memory that the elements of all tensors take, in bytes; `extra` is not counted.
+  int64_t bytes() const;
+
   /// A batch of the same names with every tensor on `device`.
   Batch to(torch::Device device, bool non_blocking = false) const;
   /// A batch of the same names with every tensor in pinned (page-locked) host memory.

@@ -54,7 +54,8 @@ struct DataLoaderOptions {
   /// Put batches into page-locked memory, from where a GPU copies them asynchronously.
   bool pin_memory = false;
   /// Batches fetched ahead of the training thread, those in the making included (the credit window, protocol rule P2),
-  /// at least 1. More fetchers than this are not kept busy.
+  /// at least 1. More fetchers than this are not kept busy. With 8 or more, up to 64 small batches are fetched ahead as
+  /// long as they take 16 MiB together.
   int64_t prefetch = 8;
 };
 
