@@ -126,8 +126,8 @@ int main(int argc, char** argv) {
   return troupe::bench::run(argc, argv, "One training step through the cast against a bare LibTorch loop", [] {
     torch::set_num_threads(1);
     const auto folder = std::filesystem::temp_directory_path() / ("troupe_overhead_" + std::to_string(getpid()));
-    const std::vector<troupe::bench::Row> rows = {measure({16, 8, 800}, folder), measure({128, 32, 400}, folder),
-                                                  measure({512, 64, 100}, folder)};
+    const std::vector<troupe::bench::Row> rows = {measure({16, 8, 2400}, folder), measure({128, 32, 800}, folder),
+                                                  measure({512, 64, 200}, folder)};
     std::filesystem::remove_all(folder);
     return rows;
   });

@@ -111,8 +111,7 @@ void Trainer::make_run_dir(Stage stage, const ModuleSource& source) {
   if (!file.flush()) throw UsageError("cannot write " + (run_dir_ / "config.toml").string());
 }
 
-std::filesystem::path Trainer::found(const std::optional<FoundCheckpoint>& checkpoint,
-                                     const std::string& wanted) const {
+Checkpoint Trainer::found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const {
   if (!checkpoint) {
     throw UsageError("ckpt_path = \"" + wanted + "\": there is no checkpoint below " +
                      std::filesystem::absolute(options_.default_root_dir).string());
@@ -120,21 +119,20 @@ std::filesystem::path Trainer::found(const std::optional<FoundCheckpoint>& check
   for (const auto& skipped : checkpoint->skipped) {
     std::cerr << "troupe: warning: passed over " << skipped.path.string() << ": " << skipped.reason << '\n';
   }
-  return checkpoint->path;
+  return std::move(checkpoint->checkpoint);
 }
 
 // Resolves "last" and "best" and reads the file, before anything is built.
 void Trainer::add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const {
   if (!arguments.ckpt_path || arguments.ckpt_path->empty()) return;
   const std::string& wanted = *arguments.ckpt_path;
-  std::filesystem::path path = wanted;
-  if (wanted == "last") {
-    path = found(find_last(options_.default_root_dir), wanted);
-  } else if (wanted == "best") {
+  const auto read = [&]() -> Checkpoint {
+    if (wanted == "last") return found(find_last(options_.default_root_dir), wanted);
+    if (wanted != "best") return stage == Stage::fit ? read_checkpoint(wanted) : read_weights(wanted);
     const auto own = best_model_path();
-    path = own.empty() ? found(find_best(options_.default_root_dir), wanted) : own;
-  }
-  setup.replica.checkpoint = std::make_shared<Checkpoint>(read_checkpoint(path));
+    return own.empty() ? found(find_best(options_.default_root_dir), wanted) : read_checkpoint(own);
+  };
+  setup.replica.checkpoint = std::make_shared<Checkpoint>(read());
   setup.replica.weights_only = stage != Stage::fit;
   if (stage == Stage::fit) setup.state.checkpoint = setup.replica.checkpoint;
 }

@@ -155,7 +155,7 @@ class Trainer {
 
   cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
   void add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const;
-  std::filesystem::path found(const std::optional<FoundCheckpoint>& checkpoint, const std::string& wanted) const;
+  Checkpoint found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const;
   void make_run_dir(Stage stage, const ModuleSource& source);
 
   struct System;

@@ -5,7 +5,9 @@
 #include "troupe/modules/progress.hpp"
 
 #include <filesystem>
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,6 +38,8 @@ struct RunInfo {
   std::optional<int64_t> train_batches = std::nullopt;
   /// Whether validations fall within epochs, and not at their ends only.
   bool validates_mid_epoch = false;
+  /// Files that monitors of this run keep or have asked for: two that save into one folder must not take one path.
+  std::shared_ptr<std::set<std::filesystem::path>> kept_files = std::make_shared<std::set<std::filesystem::path>>();
 };
 
 /// A callback whose answers are decisions. The coordinator asks it, at boundaries only and on one thread, once a

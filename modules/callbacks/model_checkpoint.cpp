@@ -74,7 +74,13 @@ void ModelCheckpoint::start(const RunInfo& info) {
     best_.clear();
     last_.clear();
   }
+  claim_files();
   if (!options_.dirpath.empty()) make_writable_folder(folder_);
+}
+
+void ModelCheckpoint::claim_files() {
+  for (const Kept& kept : best_) info_.kept_files->insert(kept.path);
+  if (!last_.empty()) info_.kept_files->insert(last_);
 }
 
 std::optional<int64_t> ModelCheckpoint::next_step(const Progress& progress) const {
@@ -153,9 +159,12 @@ void ModelCheckpoint::keep(Kept kept, const std::string& stem, Decision& decisio
     if (is_own(best_.back().path)) replaced = std::move(best_.back().path);
     best_.pop_back();
   }
-  kept.path = free_path(stem, replaced);
+  kept.path = take_path(stem, replaced);
   SaveRequest request{kept.path, {}};
-  if (!replaced.empty() && replaced != kept.path) request.remove.push_back(replaced);
+  if (!replaced.empty() && replaced != kept.path) {
+    request.remove.push_back(replaced);
+    info_.kept_files->erase(replaced);
+  }
   decision.save.push_back(std::move(request));
   insert(std::move(kept));
 }
@@ -168,7 +177,7 @@ void ModelCheckpoint::insert(Kept kept) {
 
 void ModelCheckpoint::save_last(Decision& decision) {
   if (!options_.save_last) return;
-  if (last_.empty()) last_ = free_path("last", {});
+  if (last_.empty()) last_ = take_path("last", {});
   // After the best: where this file is, those that its metadata names are too.
   decision.save.push_back({last_, {}});
   is_last_current_ = true;
@@ -183,14 +192,11 @@ std::string ModelCheckpoint::file_stem(const Progress& progress, const MetricMap
   });
 }
 
-std::filesystem::path ModelCheckpoint::free_path(const std::string& stem,
-                                                 const std::filesystem::path& may_replace) const {
+std::filesystem::path ModelCheckpoint::take_path(const std::string& stem, const std::filesystem::path& may_replace) {
   const auto is_taken = [&](const std::filesystem::path& path) {
     if (path == may_replace) return false;
     // What was asked for a moment ago may not be on the disk yet.
-    if (path == last_ || std::any_of(best_.begin(), best_.end(), [&](const Kept& kept) { return kept.path == path; })) {
-      return true;
-    }
+    if (info_.kept_files->contains(path)) return true;
     std::error_code ignored;
     return std::filesystem::exists(std::filesystem::symlink_status(path, ignored));
   };
@@ -198,6 +204,7 @@ std::filesystem::path ModelCheckpoint::free_path(const std::string& stem,
   for (int64_t version = 1; is_taken(path); ++version) {
     path = folder_ / (stem + "-v" + std::to_string(version) + extension);
   }
+  info_.kept_files->insert(path);
   return path;
 }
 
@@ -289,6 +296,7 @@ void ModelCheckpoint::load_state_dict(const nlohmann::json& state) {
     best_.resize(static_cast<std::size_t>(options_.save_top_k));
   }
   last_ = is_own(last) ? last : std::filesystem::path();
+  claim_files();
   saved_step_ = step->get<int64_t>();
 }
 

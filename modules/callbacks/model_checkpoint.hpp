@@ -59,7 +59,8 @@ struct ModelCheckpointOptions {
 /// count (val_check_interval = 100) is saved at both.
 ///
 /// Files of former runs are never deleted: after a resume they go on competing for the best k, but only files in this
-/// run's own folder are removed. Files that this run did not make are never overwritten.
+/// run's own folder are removed. Files that this run did not make, or that another one of its ModelCheckpoints keeps,
+/// are never overwritten.
 ///
 /// A Monitor: `decide` and its like belong to the coordinator; getters may be called by anyone when no run is going on.
 /// Two fits of one Trainer write into one folder and share the best k.
@@ -106,7 +107,8 @@ class ModelCheckpoint : public Monitor {
   void insert(Kept kept);
   void save_last(Decision& decision);
   std::string file_stem(const Progress& progress, const MetricMap& metrics) const;
-  std::filesystem::path free_path(const std::string& stem, const std::filesystem::path& may_replace) const;
+  std::filesystem::path take_path(const std::string& stem, const std::filesystem::path& may_replace);
+  void claim_files();
   bool is_own(const std::filesystem::path& path) const { return path.parent_path() == folder_; }
   std::string stored(const std::filesystem::path& path) const;
   bool is_full() const { return options_.save_top_k > 0 && std::ssize(best_) >= options_.save_top_k; }

@@ -29,10 +29,13 @@ void write_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path&
 /// sizes in the header were checked. Throws CheckpointError that names the file, the tensor and what is wrong.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
+/// The weights of a model out of a checkpoint, verified like all of it, or out of any other safetensors file, whose
+/// tensors then count as the model's under the names that they have ("layer.weight"): so a file that Python's
+/// `safetensors.torch.save_file(model.state_dict(), path)` wrote can be loaded. Its metadata are empty then. Throws
+/// like read_checkpoint.
+Checkpoint read_weights(const std::filesystem::path& path);
+
 /// The metadata alone, verified; reads the header and not the tensors. Throws like read_checkpoint.
 nlohmann::json read_checkpoint_metadata(const std::filesystem::path& path);
-
-/// Reads everything like read_checkpoint, in small pieces, and keeps nothing. Returns the metadata.
-nlohmann::json verify_checkpoint(const std::filesystem::path& path);
 
 }  // namespace troupe

@@ -114,10 +114,10 @@ std::vector<fs::path> best_paths(const Candidate& candidate, const fs::path& roo
   return paths;
 }
 
-/// `path` verified, or nothing and an entry in `skipped`.
-std::optional<FoundCheckpoint> verified(const fs::path& path, std::vector<FoundCheckpoint::Skipped>& skipped) {
+/// `path` as read, or nothing and an entry in `skipped`.
+std::optional<FoundCheckpoint> read(const fs::path& path, std::vector<FoundCheckpoint::Skipped>& skipped) {
   try {
-    return FoundCheckpoint{path, verify_checkpoint(path), skipped};
+    return FoundCheckpoint{path, read_checkpoint(path), skipped};
   } catch (const std::exception& error) {
     skipped.push_back({path, error.what()});
     return std::nullopt;
@@ -129,7 +129,7 @@ std::optional<FoundCheckpoint> verified(const fs::path& path, std::vector<FoundC
 std::optional<FoundCheckpoint> find_last(const fs::path& root) {
   std::vector<FoundCheckpoint::Skipped> skipped;
   for (const auto& candidate : candidates(root, skipped)) {
-    if (auto found = verified(candidate.path, skipped)) return found;
+    if (auto found = read(candidate.path, skipped)) return found;
   }
   if (!skipped.empty()) throw_none("last", root, skipped);
   return std::nullopt;
@@ -142,7 +142,7 @@ std::optional<FoundCheckpoint> find_best(const fs::path& root) {
     for (const auto& path : best_paths(candidate, root, skipped)) {
       const auto known = [&](const auto& entry) { return entry.path == path; };
       if (std::any_of(skipped.begin(), skipped.end(), known)) continue;  // read in vain already
-      if (auto found = verified(path, skipped)) return found;
+      if (auto found = read(path, skipped)) return found;
     }
   }
   if (!all.empty() || !skipped.empty()) throw_none("best", root, skipped);

@@ -1,7 +1,7 @@
 // Which checkpoint "last" and "best" mean.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include "troupe/runtime/checkpoint/checkpoint.hpp"
 
 #include <filesystem>
 #include <optional>
@@ -10,14 +10,14 @@
 
 namespace troupe {
 
-/// A checkpoint that was found, verified whole, and what was passed over on the way to it.
+/// A checkpoint that was found and read whole, every checksum verified, and what was passed over on the way to it.
 struct FoundCheckpoint {
   struct Skipped {
     std::filesystem::path path;
     std::string reason;
   };
   std::filesystem::path path;
-  nlohmann::json metadata;
+  Checkpoint checkpoint;
   std::vector<Skipped> skipped;
 };
 
@@ -27,7 +27,7 @@ struct FoundCheckpoint {
 // passed over, where there are some and none will do.
 
 /// The newest valid checkpoint: the greatest `saved_at` of its metadata, then `global_step`, then time of modification.
-/// Checksums are verified from the newest on until one holds.
+/// They are read from the newest on until one holds.
 std::optional<FoundCheckpoint> find_last(const std::filesystem::path& root);
 
 /// The checkpoint that the newest valid one calls the best: "best_model_path" in a state of metadata["callbacks"], a

@@ -33,7 +33,7 @@ void append_model_state(Checkpoint& checkpoint, const torch::nn::Module& module)
   for (auto& [name, tensor] : named_tensors(module)) checkpoint.tensors.emplace_back(prefix.data() + name, tensor);
 }
 
-void load_model_state(const Checkpoint& checkpoint, torch::nn::Module& module, bool strict) {
+IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Module& module, bool strict) {
   std::unordered_map<std::string_view, const torch::Tensor*> saved;
   for (const auto& [name, tensor] : checkpoint.tensors) {
     if (name.starts_with(prefix)) saved.emplace(std::string_view(name).substr(prefix.size()), &tensor);
@@ -44,7 +44,7 @@ void load_model_state(const Checkpoint& checkpoint, torch::nn::Module& module, b
   for (const auto& [name, tensor] : live) {
     const auto found = saved.find(name);
     if (found == saved.end()) {
-      if (strict) differences.missing.push_back(name);
+      differences.missing.push_back(name);
       continue;
     }
     if (differences.fits(name, *found->second, tensor)) copies.emplace_back(tensor, found->second);
@@ -52,13 +52,19 @@ void load_model_state(const Checkpoint& checkpoint, torch::nn::Module& module, b
   }
   // In the file's order: a hash map has none.
   for (const auto& [name, tensor] : checkpoint.tensors) {
-    if (!strict || !name.starts_with(prefix)) continue;
+    if (!name.starts_with(prefix)) continue;
     const auto bare = std::string_view(name).substr(prefix.size());
     if (saved.contains(bare)) differences.left_over.emplace_back(bare);
+  }
+  IncompatibleKeys keys;
+  if (!strict) {
+    keys.missing_keys = std::exchange(differences.missing, {});
+    keys.unexpected_keys = std::exchange(differences.left_over, {});
   }
   if (differences.any()) throw UsageError("the checkpoint belongs to another model: " + differences.describe());
   const torch::NoGradGuard no_gradients;
   for (auto& [to, from] : copies) to.copy_(*from);
+  return keys;
 }
 
 }  // namespace troupe

@@ -5,18 +5,27 @@
 
 #include <torch/nn/module.h>
 
+#include <string>
+#include <vector>
+
 namespace troupe {
 
 /// Adds the parameters and buffers under their registered names, which are those of PyTorch's `state_dict()`. The
 /// tensors are the live ones, not copies: whoever writes the checkpoint while training goes on copies them first.
 void append_model_state(Checkpoint& checkpoint, const torch::nn::Module& module);
 
+/// Names that a checkpoint and a model do not share; as PyTorch's load_state_dict gives them back.
+struct IncompatibleKeys {
+  std::vector<std::string> missing_keys;     ///< the model has them, the checkpoint has not
+  std::vector<std::string> unexpected_keys;  ///< the checkpoint has them, the model has not
+};
+
 /// Copies the values into the module's own tensors, which keep their device, their type and their address (an optimizer
 /// goes on to hold them). Called by the thread that owns the module.
 ///
 /// Throws UsageError ("the checkpoint belongs to another model: ...") with the names that are missing, those that are
 /// left over and the shapes that differ; the module is unchanged then. Without `strict`, missing and left-over names
-/// are passed over, as in PyTorch; shapes must fit all the same.
-void load_model_state(const Checkpoint& checkpoint, torch::nn::Module& module, bool strict);
+/// are passed over and returned, as in PyTorch; shapes must fit all the same.
+IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Module& module, bool strict);
 
 }  // namespace troupe

@@ -60,7 +60,8 @@ void Replica::restore_progress() {
   const auto& metadata = setup_.checkpoint->metadata;
   if (!metadata.contains("progress")) {
     throw UsageError(
-        "the checkpoint holds weights only, a run cannot go on from it: load it with load_from_checkpoint");
+        "the checkpoint holds weights only, a run cannot go on from it; load_from_checkpoint makes a module of it that"
+        " a new run can start with");
   }
   progress_ = progress_from_json(metadata.at("progress"));
 }

@@ -356,5 +356,26 @@ TEST(ModelCheckpoint, IsIdentifiedAsInLightning) {
             "ModelCheckpoint{'monitor': 'acc', 'mode': 'max', 'every_n_train_steps': 5, 'every_n_epochs': 0}");
 }
 
+TEST_F(ModelCheckpointTest, SharesAFolderWithAnotherOne) {
+  // Both want "epoch=0.safetensors" at one boundary, before either file is written.
+  start({.filename = "{epoch}", .monitor = "val_loss", .save_last = true});
+  ModelCheckpoint other({.filename = "{epoch}", .monitor = "val_acc", .mode = "max", .save_last = true});
+  other.start(info_);
+  for (int64_t i = 0; i < 2; ++i) {
+    // The first keeps epoch 0 and the second epoch 1.
+    const MetricMap metrics = {{"val_loss", i}, {"val_acc", i}};
+    const Progress at = end_of(i);
+    for (const Moment moment : {Moment::train_batch_end, Moment::validation_end, Moment::train_epoch_end}) {
+      const Decision first = checkpoint_->decide(moment, at, metrics), second = other.decide(moment, at, metrics);
+      carry_out(first);
+      carry_out(second);
+    }
+  }
+  EXPECT_EQ(files(), (std::set<std::string>{"epoch=0.safetensors", "epoch=1.safetensors", "last.safetensors",
+                                            "last-v1.safetensors"}));
+  EXPECT_EQ(checkpoint_->best_model_path(), folder() / "epoch=0.safetensors");
+  EXPECT_EQ(other.best_model_path(), folder() / "epoch=1.safetensors");
+}
+
 }  // namespace
 }  // namespace troupe

@@ -2,6 +2,7 @@
 
 safetensors_file.py dump FILE   prints one line of JSON a tensor: name, dtype, shape, values; then the metadata's keys
 safetensors_file.py make FILE   writes tensors of every dtype that Troupe knows
+safetensors_file.py line FILE   writes the state_dict of a module whose `layer` is y = 2.5 x + 0.5
 """
 import json
 import sys
@@ -29,4 +30,12 @@ def make(path):
     save_file(tensors, path, metadata={"format": "pt", "who": "J\u00f8rgen \"x\""})
 
 
-{"dump": dump, "make": make}[sys.argv[1]](sys.argv[2])
+def line(path):
+    module = torch.nn.Module()
+    module.layer = torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(module.layer.weight, 2.5)
+    torch.nn.init.constant_(module.layer.bias, 0.5)
+    save_file(module.state_dict(), path)
+
+
+{"dump": dump, "make": make, "line": line}[sys.argv[1]](sys.argv[2])

@@ -116,7 +116,6 @@ TEST(CheckpointFile, GivesBackTensorsAndMetadata) {
   }
   EXPECT_EQ(read.metadata, example().metadata);
   EXPECT_EQ(read_checkpoint_metadata(path), example().metadata);
-  EXPECT_EQ(verify_checkpoint(path), example().metadata);
   EXPECT_EQ(files_in(path.parent_path()), 1u);
 }
 
@@ -170,7 +169,6 @@ TEST(CheckpointFile, NamesTheTensorThatIsDamaged) {
   bytes[bytes.size() - 6] ^= 1;  // the last five bytes are "rng", the six floats lie before
   put(dir / "a.safetensors", bytes);
   EXPECT_THAT(error_of(dir / "a.safetensors"), AllOf(HasSubstr("'model.weight'"), HasSubstr("checksum")));
-  EXPECT_THROW(verify_checkpoint(dir / "a.safetensors"), CheckpointError);
 }
 
 TEST(CheckpointFile, NoticesEveryFlippedBit) {
@@ -184,7 +182,7 @@ TEST(CheckpointFile, NoticesEveryFlippedBit) {
     bytes[bit / 8] ^= static_cast<char>(1 << bit % 8);
     put(path, bytes);
     try {
-      verify_checkpoint(path);
+      read_checkpoint(path);
       ++unnoticed;
       // Nothing reads "format", which is there for other programs.
       EXPECT_TRUE(whole.find("format\":\"pt\"") <= bit / 8 && bit / 8 < whole.find("format\":\"pt\"") + 11) << bit;

@@ -50,7 +50,7 @@ TEST(CheckpointFinder, TakesTheOneSavedLastOfAllRuns) {
   const auto found = find_last(dir.path());
   ASSERT_TRUE(found);
   EXPECT_EQ(found->path, dir / "a/version_0/checkpoints/last.safetensors");
-  EXPECT_EQ(found->metadata["saved_at"], 30);
+  EXPECT_EQ(found->checkpoint.metadata["saved_at"], 30);
   EXPECT_TRUE(found->skipped.empty());
 }
 
