@@ -104,7 +104,7 @@ double bare(const Case& c, const MadeBatches& data) {
 }
 
 troupe::bench::Row measure(const Case& c, const std::filesystem::path& folder) {
-  constexpr int rounds = 61;
+  constexpr int rounds = 31;
   const auto data = std::make_shared<MadeBatches>(c);
   std::vector<double> our_times, peer_times;
   for (int round = -1; round < rounds; ++round) {
@@ -126,8 +126,8 @@ int main(int argc, char** argv) {
   return troupe::bench::run(argc, argv, "One training step through the cast against a bare LibTorch loop", [] {
     torch::set_num_threads(1);
     const auto folder = std::filesystem::temp_directory_path() / ("troupe_overhead_" + std::to_string(getpid()));
-    const std::vector<troupe::bench::Row> rows = {measure({16, 8, 2400}, folder), measure({128, 32, 800}, folder),
-                                                  measure({512, 64, 200}, folder)};
+    const std::vector<troupe::bench::Row> rows = {measure({16, 8, 8000}, folder), measure({128, 32, 2000}, folder),
+                                                  measure({512, 64, 400}, folder)};
     std::filesystem::remove_all(folder);
     return rows;
   });
