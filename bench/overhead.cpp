@@ -86,9 +86,9 @@ double ours(const Case& c, const std::shared_ptr<MadeBatches>& data, const std::
 
 double bare(const Case& c, const MadeBatches& data) {
   double seconds = 0;
+  Net net(c.hidden);  // on this thread, as ours is: where memory lies makes a difference
   std::thread([&] {
     torch::set_num_threads(1);
-    Net net(c.hidden);
     auto optimizer = troupe::optim::adam(net.parameters());
     const auto start = Clock::now();
     for (int64_t step = 0; step < c.steps; ++step) {

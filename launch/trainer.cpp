@@ -180,14 +180,14 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   source.make = nullptr;  // the worker is the module's only owner now
   fitted_ = std::move(source);
 
-  const auto max_time = stage == Stage::fit ? max_time_of(options_) : std::nullopt;
-  const bool has_no_time = max_time && *max_time == std::chrono::seconds(0);
-  if (has_no_time) setup.state.stop = StopRequest{"max_time is 0", false};
+  constexpr std::chrono::seconds without_end{-1};
+  const auto max_time = stage == Stage::fit ? max_time_of(options_).value_or(without_end) : without_end;
+  if (max_time == std::chrono::seconds(0)) setup.state.stop = StopRequest{"max_time is 0", false};
   cast::Run run = cast::start_run(system_->actors, std::move(setup));
   system_->set(&run);
   {
     SignalWatch signals([this](int) { system_->stop("interrupted by a signal", true); });
-    if (max_time && run.result.wait_for(*max_time) == std::future_status::timeout) {
+    if (max_time != without_end && run.result.wait_for(max_time) == std::future_status::timeout) {
       run.stop("max_time = " + options_.max_time + " is over", false);
     }
     run.result.wait();

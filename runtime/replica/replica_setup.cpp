@@ -80,6 +80,7 @@ void Replica::set_up_process() {
   if (setup_.device.is_cuda()) torch::cuda::manual_seed(*options.seed);
   if (options.num_threads > 0) torch::set_num_threads(static_cast<int>(options.num_threads));
   process_settings_.emplace(options);
+  keep_freed_memory();
 }
 
 // Hyper-parameters for the sinks, a table of the model for the user.
