@@ -62,6 +62,12 @@ ActorRef sender_of(Self* self) {
   return caf::actor_cast<ActorRef>(self->current_sender());
 }
 
+/// Whether messages wait for `self`, which handles one: a chance to go on with its work until one does.
+template <class Self>
+bool has_mail(Self* self) {
+  return !self->mailbox().empty();
+}
+
 template <class Self>
 ActorRef ref_to(Self* self) {
   return caf::actor_cast<ActorRef>(self);

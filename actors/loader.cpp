@@ -40,8 +40,10 @@ class LoaderState {
   void pump();
   Fetch fetch_for(int64_t index) const;
   void fetch_next(const FetchNext& next);
+  bool may_fetch() const;
   void take(Fetched fetched);
-  void deliver();
+  void accept(Fetched fetched);
+  void deliver(Fetched fetched);
   void finish(int64_t batches);
   void fail(int64_t index, std::string message);
   void watched_end(const caf::actor_addr& who);
@@ -159,9 +161,13 @@ Fetch LoaderState::fetch_for(int64_t index) const {
           .look_ahead = stream && index + 1 != end_};
 }
 
-/// Asks for as many batches as the credit covers, those fetched and not yet sent counted in.
+/// As many batches as the credit covers, those fetched and not yet sent counted in.
+bool LoaderState::may_fetch() const {
+  return open_ && next_fetch_ < end_ && next_fetch_ - next_send_ < credit_;
+}
+
 void LoaderState::pump() {
-  while (open_ && next_fetch_ < end_ && next_fetch_ - next_send_ < credit_) {
+  while (may_fetch()) {
     if (own_work_) {
       if (!std::exchange(fetch_next_queued_, true)) tell(self_, ref_to(self_), FetchNext{serving_->load()});
       return;
@@ -173,34 +179,47 @@ void LoaderState::pump() {
   }
 }
 
+// Batches until a message waits: a Credit or a CloseLoader comes in between any two.
 void LoaderState::fetch_next(const FetchNext& next) {
   fetch_next_queued_ = false;
-  if (open_ && next.serving == serving_->load() && next_fetch_ < end_) take(own_work_->run(fetch_for(next_fetch_++)));
+  if (next.serving != serving_->load()) return pump();
+  do {
+    if (!may_fetch()) return;
+    accept(own_work_->run(fetch_for(next_fetch_++)));
+  } while (!has_mail(self_));
   pump();
 }
 
 void LoaderState::take(Fetched fetched) {
-  if (!fetchers_.empty()) fetchers_[static_cast<std::size_t>(fetched.fetcher)].load -= 1;
-  if (open_ && fetched.serving == serving_->load()) {
-    ready_.emplace(fetched.index, std::move(fetched));
-    deliver();
-  }
+  fetchers_[static_cast<std::size_t>(fetched.fetcher)].load -= 1;
+  accept(std::move(fetched));
   pump();
 }
 
-void LoaderState::deliver() {
-  while (open_ && !ready_.empty() && ready_.begin()->first == next_send_) {
-    Fetched fetched = std::move(ready_.begin()->second);
-    ready_.erase(ready_.begin());
-    if (fetched.failed) return fail(fetched.index, std::move(fetched.error));
-    if (fetched.length >= 0) end_ = std::min(end_, fetched.length);
-    if (fetched.index >= end_) return finish(end_);
-    next_send_ += 1;
-    credit_ -= 1;
-    const bool last = next_send_ == end_;
-    tell(self_, client_, BatchReady{request_.ticket, fetched.index, last, std::move(fetched.batch)});
-    if (last) finish(end_);
+/// Sends what has come in order, keeps what has not.
+void LoaderState::accept(Fetched fetched) {
+  if (!open_ || fetched.serving != serving_->load()) return;
+  if (fetched.index != next_send_) {
+    ready_.emplace(fetched.index, std::move(fetched));
+    return;
   }
+  deliver(std::move(fetched));
+  while (open_ && !ready_.empty() && ready_.begin()->first == next_send_) {
+    Fetched next = std::move(ready_.begin()->second);
+    ready_.erase(ready_.begin());
+    deliver(std::move(next));
+  }
+}
+
+void LoaderState::deliver(Fetched fetched) {
+  if (fetched.failed) return fail(fetched.index, std::move(fetched.error));
+  if (fetched.length >= 0) end_ = std::min(end_, fetched.length);
+  if (fetched.index >= end_) return finish(end_);
+  next_send_ += 1;
+  credit_ -= 1;
+  const bool last = next_send_ == end_;
+  tell(self_, client_, BatchReady{request_.ticket, fetched.index, last, std::move(fetched.batch)});
+  if (last) finish(end_);
 }
 
 void LoaderState::finish(int64_t batches) {

@@ -31,7 +31,8 @@ struct LoaderSetup {
 ///
 /// It has a thread of its own, also where `num_workers` fetchers with threads of theirs do the fetching: samplers and
 /// datasets are a user's code that may block, and two blocked loaders would hold all threads of a small machine's
-/// scheduler. With `num_workers = 0` it makes one batch a message, so that Credit and CloseLoader come in between.
+/// scheduler. With `num_workers = 0` it looks for messages between any two batches, so that Credit and CloseLoader come
+/// in between.
 ///
 /// Batches fetched, waiting for their turn and being made are never more than the credit (rules P2 and P5). Order and
 /// per-sample random states do not depend on the number of fetchers (rule P9). The loader ends on EndLoader, on an exit

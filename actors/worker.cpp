@@ -146,19 +146,25 @@ struct WorkerState : ReplicaOutputs {
     work();
   }
 
-  // One batch, if there is one and a command that wants it.
+  // Batches as long as there are some and a command that wants them; between any two a message gets its turn.
   void work() {
-    if (doing == Doing::training)
-      train_once();
-    else if (doing == Doing::evaluating)
-      evaluate_once();
-    const Feed* feed = doing == Doing::training     ? &train_feeds.front()
-                       : doing == Doing::evaluating ? &eval_feeds[eval_loader]
-                                                    : nullptr;
-    if (feed && (feed->has_batch() || feed->is_exhausted()) && !go_on_sent) {
+    do {
+      if (doing == Doing::training)
+        train_once();
+      else if (doing == Doing::evaluating)
+        evaluate_once();
+    } while (can_go_on() && !has_mail(self));
+    if (can_go_on() && !go_on_sent) {
       go_on_sent = true;
       tell(self, self, GoOn{});
     }
+  }
+
+  bool can_go_on() const {
+    const Feed* feed = doing == Doing::training     ? &train_feeds.front()
+                       : doing == Doing::evaluating ? &eval_feeds[eval_loader]
+                                                    : nullptr;
+    return feed && (feed->has_batch() || feed->is_exhausted());
   }
 
   void train_once() {

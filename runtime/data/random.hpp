@@ -17,7 +17,9 @@ namespace troupe {
 /// with several workers or fetchers, two runs may then differ. The Trainer calls it at start-up.
 bool per_thread_generators();
 
-/// Seeds the calling thread's default CPU generator; no other thread's and no GPU's.
+/// Seeds the calling thread's default CPU generator; no other thread's and no GPU's. It costs next to nothing: the seed
+/// takes effect when LibTorch next asks for the generator, which every draw without a generator of its own does. Who
+/// keeps the handle of the default generator over a call of this must ask for it again.
 void seed_thread(uint64_t seed);
 
 /// The state of the calling thread's default CPU generator: a tensor of bytes.
