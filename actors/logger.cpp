@@ -54,7 +54,8 @@ caf::behavior logger(Self* self, const ActorRef& coordinator, const std::vector<
   return {
       [self](const WriteRecord& message) {
         self->state.in_flight->remove();
-        for_each_sink(self, [&](Sink& sink) { sink.write(message.record); });
+        const auto* call = std::get_if<SinkCall>(&message.record);
+        for_each_sink(self, [&](Sink& sink) { call ? call->call(sink) : sink.write(message.record); });
         self->state.is_dirty = true;
       },
       [self](Tick) {

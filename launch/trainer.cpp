@@ -157,6 +157,7 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
   setup.replica.overridden = source.overridden;
   setup.replica.options = options_;
   setup.replica.datamodule = arguments.datamodule;
+  setup.replica.run_dir = run_dir_;
   setup.actors = actors_;
   if (options_.logger && !run_dir_.empty()) {
     setup.sinks = options_.loggers;

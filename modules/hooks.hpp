@@ -15,13 +15,13 @@
   X(on_train_start) X(on_train_end) X(on_fit_end) X(teardown) \
   X(on_epoch_start) X(on_epoch_end) X(on_train_epoch_start) X(training_epoch_end) X(on_train_epoch_end) \
   X(on_train_batch_start) X(on_before_batch_transfer) X(transfer_batch_to_device) X(on_after_batch_transfer) \
-  X(training_step) \
+  X(training_step) X(training_step_end) X(lr_scheduler_step) \
   X(on_before_zero_grad) X(optimizer_zero_grad) X(on_before_backward) X(backward) X(on_after_backward) \
   X(on_before_optimizer_step) X(optimizer_step) X(on_train_batch_end) \
   X(on_validation_model_eval) X(on_validation_start) X(on_validation_epoch_start) X(on_validation_batch_start) \
-  X(validation_step) X(on_validation_batch_end) X(validation_epoch_end) X(on_validation_epoch_end) \
+  X(validation_step) X(validation_step_end) X(on_validation_batch_end) X(validation_epoch_end) X(on_validation_epoch_end) \
   X(on_validation_end) X(on_validation_model_train) \
-  X(on_test_model_eval) X(on_test_start) X(on_test_epoch_start) X(on_test_batch_start) X(test_step) \
+  X(on_test_model_eval) X(on_test_start) X(on_test_epoch_start) X(on_test_batch_start) X(test_step) X(test_step_end) \
   X(on_test_batch_end) X(test_epoch_end) X(on_test_epoch_end) X(on_test_end) X(on_test_model_train) \
   X(on_predict_model_eval) X(on_predict_start) X(on_predict_epoch_start) X(on_predict_batch_start) X(predict_step) \
   X(on_predict_batch_end) X(on_predict_epoch_end) X(on_predict_end)

@@ -23,6 +23,18 @@ std::vector<torch::Tensor> gradients_of(torch::optim::Optimizer& optimizer) {
   return gradients;
 }
 
+// One output of several parts: scalars become their mean, all else is joined along the first dimension.
+StepOutput joined(const std::vector<StepOutput>& parts) {
+  if (parts.size() == 1) return parts.front();
+  StepOutput::Items items;
+  for (const auto& [key, first] : parts.empty() ? StepOutput::Items() : parts.front().items()) {
+    std::vector<torch::Tensor> tensors;
+    for (const auto& part : parts) tensors.push_back(part[key].to(first.device()));
+    items.emplace_back(key, first.dim() == 0 ? torch::stack(tensors).mean() : torch::cat(tensors));
+  }
+  return StepOutput(std::move(items));
+}
+
 }  // namespace
 
 torch::Tensor Module::forward(torch::Tensor x) {
@@ -36,6 +48,31 @@ StepOutput Module::training_step(const Batch&, int64_t) {
 StepOutput Module::training_step(const Batch& part, int64_t batch_idx, const StepOutput&) {
   return training_step(part, batch_idx);
 }
+StepOutput Module::training_step(const Batch& batch, int64_t batch_idx, int64_t) {
+  refuse_several_optimizers("const Batch& batch, int64_t batch_idx, int64_t optimizer_idx");
+  return training_step(batch, batch_idx);
+}
+StepOutput Module::training_step(const Batch& part, int64_t batch_idx, int64_t, const StepOutput& hiddens) {
+  refuse_several_optimizers("const Batch& part, int64_t batch_idx, int64_t optimizer_idx, const StepOutput& hiddens");
+  return training_step(part, batch_idx, hiddens);
+}
+void Module::refuse_several_optimizers(const char* signature) const {
+  if (!run_ || run_->optimizers().size() < 2 || !automatic_optimization) return;
+  throw UsageError("configure_optimizers returned " + std::to_string(run_->optimizers().size()) +
+                   " optimizers, but training_step takes no optimizer_idx: override training_step(" + signature +
+                   "), or set automatic_optimization = false and step them yourself");
+}
+
+StepOutput Module::training_step_end(const std::vector<StepOutput>& batch_parts) {
+  return joined(batch_parts);
+}
+StepOutput Module::validation_step_end(const std::vector<StepOutput>& batch_parts) {
+  return joined(batch_parts);
+}
+StepOutput Module::test_step_end(const std::vector<StepOutput>& batch_parts) {
+  return joined(batch_parts);
+}
+
 StepOutput Module::validation_step(const Batch&, int64_t) {
   throw_not_overridden("validation_step", "StepOutput validation_step(const Batch& batch, int64_t batch_idx)");
 }
@@ -85,6 +122,9 @@ void Module::configure_gradient_clipping(torch::optim::Optimizer& optimizer, int
 void Module::optimizer_step(int64_t, int64_t, torch::optim::Optimizer& optimizer, int64_t,
                             const OptimizerClosure& closure) {
   optimizer.step(closure);
+}
+void Module::lr_scheduler_step(LRScheduler& scheduler, int64_t, std::optional<double> metric) {
+  metric ? scheduler.step(*metric) : scheduler.step();
 }
 
 void Module::on_validation_batch_start(const Batch&, int64_t, int64_t) {}
@@ -143,6 +183,47 @@ torch::Device Module::device() const {
   if (run_) return run_->device();
   const auto all = parameters();
   return all.empty() ? torch::Device(torch::kCPU) : all.front().device();
+}
+
+double Module::model_size() const {
+  std::size_t bytes = 0;
+  for (const auto& tensor : parameters()) bytes += tensor.nbytes();
+  for (const auto& tensor : buffers()) bytes += tensor.nbytes();
+  return static_cast<double>(bytes) / 1e6;
+}
+
+void Module::write_prediction(std::string_view name, const torch::Tensor& value, const std::string& filename) {
+  trainer().write_prediction(name, value, filename);
+}
+void Module::write_prediction_dict(const std::vector<std::pair<std::string, torch::Tensor>>& values,
+                                   const std::string& filename) {
+  for (const auto& [name, value] : values) write_prediction(name, value, filename);
+}
+
+std::vector<OptimizerHandle> Module::optimizers() const {
+  std::vector<OptimizerHandle> handles;
+  for (std::size_t i = 0; i < trainer().optimizers().size(); ++i) handles.emplace_back(trainer(), i);
+  return handles;
+}
+
+OptimizerHandle Module::optimizer(std::size_t index) const {
+  const auto count = trainer().optimizers().size();
+  if (index < count) return {trainer(), index};
+  throw UsageError("there is no optimizer " + std::to_string(index) + ": configure_optimizers returned " +
+                   std::to_string(count));
+}
+
+void Module::check_optimizer_count(std::size_t wanted) const {
+  const auto count = trainer().optimizers().size();
+  if (count == wanted) return;
+  throw UsageError("optimizers<" + std::to_string(wanted) + ">(): configure_optimizers returned " +
+                   std::to_string(count));
+}
+
+std::vector<std::shared_ptr<LRScheduler>> Module::lr_schedulers() const {
+  std::vector<std::shared_ptr<LRScheduler>> schedulers;
+  for (const auto& config : trainer().optimizers().lr_schedulers()) schedulers.push_back(config.scheduler);
+  return schedulers;
 }
 
 void Module::clip_gradients(torch::optim::Optimizer& optimizer, std::optional<double> gradient_clip_val,

@@ -33,6 +33,8 @@
 #include "troupe/modules/data_module.hpp"
 #include "troupe/modules/hooks.hpp"
 #include "troupe/modules/log_options.hpp"
+#include "troupe/modules/logger.hpp"
+#include "troupe/modules/optimizer_handle.hpp"
 #include "troupe/modules/optimizers.hpp"
 #include "troupe/modules/options.hpp"
 #include "troupe/modules/result_queue.hpp"
@@ -42,6 +44,7 @@
 
 #include <torch/nn/module.h>
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -54,10 +57,6 @@ namespace troupe {
 
 /// What on_train_batch_start wants: train on this batch, or skip it and the rest of the epoch (Lightning's -1).
 enum class EpochControl { proceed, skip_rest_of_epoch };
-
-/// Runs training_step and backward again and returns the loss; the first call in an optimizer step returns the loss
-/// that is there already. Optimizers such as LBFGS call it several times.
-using OptimizerClosure = std::function<torch::Tensor()>;
 
 class Module : public torch::nn::Module {
  public:
@@ -72,6 +71,18 @@ class Module : public torch::nn::Module {
   /// The same for one part of a batch, where truncated_bptt_steps is above 0: `hiddens` holds what the part before
   /// returned under names that begin with "hidden", detached; it is empty for the first part.
   virtual StepOutput training_step(const Batch& part, int64_t batch_idx, const StepOutput& hiddens);
+  /// The same where configure_optimizers returns several: each in turn gets the batch (or its own batches, see
+  /// OptimizerConfig::frequency), while the parameters of the others need no gradient. The last form is for several
+  /// optimizers and truncated_bptt_steps; each optimizer has hiddens of its own.
+  virtual StepOutput training_step(const Batch& batch, int64_t batch_idx, int64_t optimizer_idx);
+  virtual StepOutput training_step(const Batch& part, int64_t batch_idx, int64_t optimizer_idx,
+                                   const StepOutput& hiddens);
+  /// What the steps of a batch's parts returned, one for each device that had one (strategies dp and ddp2; else there
+  /// is one): the place for a loss over the whole batch. Default: the only one; of several, each key's tensors joined
+  /// and the mean of the losses.
+  virtual StepOutput training_step_end(const std::vector<StepOutput>& batch_parts);
+  virtual StepOutput validation_step_end(const std::vector<StepOutput>& batch_parts);
+  virtual StepOutput test_step_end(const std::vector<StepOutput>& batch_parts);
   /// One batch of validation, in eval mode and without gradients. Override the longer one for several data loaders.
   virtual StepOutput validation_step(const Batch& batch, int64_t batch_idx);
   virtual StepOutput validation_step(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
@@ -82,7 +93,7 @@ class Module : public torch::nn::Module {
   virtual StepOutput predict_step(const Batch& batch, int64_t batch_idx);
   virtual StepOutput predict_step(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
 
-  /// The optimizer to train with. None, the default: nothing is trained, with a warning.
+  /// The optimizers to train with, and their schedulers. None, the default: nothing is trained, with a warning.
   virtual Optimizers configure_optimizers() { return {}; }
   /// Callbacks of the module's own, added behind those of the Trainer. One of a type that the Trainer has too takes its
   /// place.
@@ -148,9 +159,13 @@ class Module : public torch::nn::Module {
   virtual void configure_gradient_clipping(torch::optim::Optimizer& optimizer, int64_t optimizer_idx,
                                            std::optional<double> gradient_clip_val,
                                            const std::string& gradient_clip_algorithm);
-  /// Applies gradients. Default: optimizer.step(closure).
+  /// Applies gradients. Default: optimizer.step(closure). Who overrides it hands the closure on: a step that did not
+  /// call it does not count (global_step, schedulers).
   virtual void optimizer_step(int64_t epoch, int64_t batch_idx, torch::optim::Optimizer& optimizer,
                               int64_t optimizer_idx, const OptimizerClosure& closure);
+  /// Moves a scheduler on, with the value of its metric where it needs one. Default: scheduler.step(*metric), or
+  /// scheduler.step().
+  virtual void lr_scheduler_step(LRScheduler& scheduler, int64_t optimizer_idx, std::optional<double> metric);
 
   // --- Evaluation ------------------------------------------------------------------------------------------------
 
@@ -214,6 +229,8 @@ class Module : public torch::nn::Module {
   void log(std::string_view name, const torch::Tensor& value, const LogOptions& options = {});
   void log(std::string_view name, double value, const LogOptions& options = {});
   void log_dict(const std::vector<std::pair<std::string, torch::Tensor>>& values, const LogOptions& options = {});
+  /// The sinks, for what is no metric: images, histograms, texts, and their own interfaces.
+  Logger logger() const { return Logger(trainer()); }
   /// Prints a line above the progress bar, on global rank zero; outside of a run to stdout.
   void print(const std::string& line) const;
 
@@ -224,6 +241,56 @@ class Module : public torch::nn::Module {
   int64_t global_step() const { return run_ ? run_->progress().global_step : 0; }
   /// The worker's device; outside of a run that of the first parameter, else the CPU.
   torch::Device device() const;
+  /// Rank among all devices of the run, and among those of this host.
+  int64_t global_rank() const { return run_ ? run_->global_rank() : 0; }
+  int64_t local_rank() const { return run_ ? run_->local_rank() : 0; }
+  /// The bits that the run computes in: 64, 32 or 16.
+  int precision() const { return run_ ? bits_of(run_->precision()) : 32; }
+  /// Whether the run uses automatic mixed precision.
+  bool use_amp() const { return run_ && is_mixed(run_->precision()); }
+  /// Null outside of a run and where it has none.
+  DataModule* datamodule() const { return run_ ? run_->datamodule() : nullptr; }
+  /// Parameters and buffers in MB (10^6 bytes), as a file of them would take.
+  double model_size() const;
+  /// A tensor of every rank's along a new first dimension; of one rank the tensor as it is.
+  torch::Tensor all_gather(const torch::Tensor& tensor) const { return run_ ? run_->all_gather(tensor) : tensor; }
+  /// Adds the rows of `value` ([N, ...]) to the tensor `name` in `<run's folder>/<filename>`, a safetensors file that is
+  /// written when the evaluation ends; in an evaluation only. A sanity check writes nothing.
+  void write_prediction(std::string_view name, const torch::Tensor& value,
+                        const std::string& filename = "predictions.safetensors");
+  void write_prediction_dict(const std::vector<std::pair<std::string, torch::Tensor>>& values,
+                             const std::string& filename = "predictions.safetensors");
+
+  // --- Manual optimization -----------------------------------------------------------------------------------------
+
+  /// False: training_step computes gradients and steps optimizers itself, and may return anything. Set in the
+  /// constructor. Then gradient clipping and accumulation are training_step's too, and so are the schedulers.
+  ///
+  ///     auto opt = optimizer();
+  ///     opt.zero_grad();
+  ///     manual_backward(loss);
+  ///     opt.step();
+  bool automatic_optimization = true;
+  /// The optimizers of configure_optimizers, in order; or number `index` of them. Throw UsageError outside of a run.
+  std::vector<OptimizerHandle> optimizers() const;
+  OptimizerHandle optimizer(std::size_t index = 0) const;
+  /// `auto [generator, discriminator] = optimizers<2>();` Throws UsageError where there is another number of them.
+  template <std::size_t N>
+  std::array<OptimizerHandle, N> optimizers() const {
+    check_optimizer_count(N);
+    return [this]<std::size_t... I>(std::index_sequence<I...>) {
+      return std::array<OptimizerHandle, N>{OptimizerHandle(trainer(), I)...};
+    }
+    (std::make_index_sequence<N>());
+  }
+  /// Computes gradients, with what the precision needs, and the hooks around it.
+  void manual_backward(const torch::Tensor& loss) { trainer().manual_backward(loss); }
+  /// The schedulers of configure_optimizers, in order.
+  std::vector<std::shared_ptr<LRScheduler>> lr_schedulers() const;
+  /// Parameters of the other optimizers need no gradient until untoggle_optimizer; automatic optimization does this
+  /// itself.
+  void toggle_optimizer(std::size_t optimizer_idx) { trainer().toggle_optimizer(optimizer_idx); }
+  void untoggle_optimizer(std::size_t optimizer_idx) { trainer().untoggle_optimizer(optimizer_idx); }
 
   /// Bounds the gradients of the optimizer's parameters in place: "norm" (all together, Pascanu et al. 2013) or
   /// "value" (each element). Nothing for no value and for 0.
@@ -248,6 +315,8 @@ class Module : public torch::nn::Module {
  private:
   void enter_eval_mode();
   void leave_eval_mode();
+  void check_optimizer_count(std::size_t wanted) const;
+  void refuse_several_optimizers(const char* signature) const;
 
   RunContext* run_ = nullptr;
   nlohmann::json hparams_ = nullptr;

@@ -12,6 +12,8 @@ template <class C>
 C class_of_long_step(StepOutput (C::*)(const Batch&, int64_t, int64_t));
 template <class C>
 C class_of_long_step(StepOutput (C::*)(const Batch&, int64_t, const StepOutput&));
+template <class C>
+C class_of_long_step(StepOutput (C::*)(const Batch&, int64_t, int64_t, const StepOutput&));
 
 }  // namespace hooks_detail
 

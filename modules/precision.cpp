@@ -29,7 +29,7 @@ Precision precision_from_text(std::string_view text) {
     if (text == name) return precision;
     known.emplace_back(name);
   }
-  throw UsageError("precision = '" + shown(text) + "' is none of the known ones; did you mean " + nearest(text, known) +
+  throw UsageError("trainer.precision = '" + shown(text) + "' is none of the known ones; did you mean " + nearest(text, known) +
                    "?");
 }
 

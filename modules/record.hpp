@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -46,7 +47,14 @@ struct HparamsRecord {
   nlohmann::json hparams;
 };
 
-using Record = std::variant<ScalarsRecord, HistogramRecord, ImageRecord, TextRecord, HparamsRecord>;
+class Sink;
+
+/// Something to be done with each sink itself, on the logger's thread.
+struct SinkCall {
+  std::function<void(Sink&)> call;
+};
+
+using Record = std::variant<ScalarsRecord, HistogramRecord, ImageRecord, TextRecord, HparamsRecord, SinkCall>;
 
 /// A destination of records (a file, a service). Used from the logger's thread only. What a sink throws is reported
 /// and ends the run as a failure in "logger".
@@ -54,6 +62,7 @@ class Sink {
  public:
   virtual ~Sink() = default;
   virtual std::string name() const = 0;
+  /// Never gets a SinkCall: the logger carries those out.
   virtual void write(const Record& record) = 0;
   /// Makes everything written so far visible to readers.
   virtual void flush() = 0;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "troupe/modules/log_options.hpp"
+#include "troupe/modules/optimizer_handle.hpp"
+#include "troupe/modules/precision.hpp"
 #include "troupe/modules/progress.hpp"
 #include "troupe/modules/record.hpp"
 #include "troupe/modules/stage.hpp"
@@ -39,16 +41,28 @@ class RunContext {
   /// Optimizer steps that the whole run will take, for schedulers; nothing when it has no end or the data's length is
   /// unknown. Valid from configure_optimizers on.
   virtual std::optional<int64_t> estimated_stepping_batches() const = 0;
-  /// Optimizers in the order of configure_optimizers.
+  /// Optimizers and schedulers as configure_optimizers returned them.
   virtual Optimizers& optimizers() = 0;
+  /// Takes the gradients of all other optimizers' parameters that optimizer number `index` does not have too out of the
+  /// computation, and puts back what was there.
+  virtual void toggle_optimizer(std::size_t index) = 0;
+  virtual void untoggle_optimizer(std::size_t index) = 0;
+  /// The parts of manual optimization; use Module::manual_backward and OptimizerHandle::step. `closure` may be empty.
+  virtual void manual_backward(const torch::Tensor& loss) = 0;
+  virtual void step_optimizer(std::size_t index, const OptimizerClosure& closure) = 0;
+  virtual Precision precision() const = 0;
+  /// The tensor of every rank, stacked along a new first dimension; of one rank the tensor as it is.
+  virtual torch::Tensor all_gather(const torch::Tensor& tensor) = 0;
   /// Null when the run has none.
   virtual DataModule* datamodule() = 0;
 
   /// See Module::log.
   virtual void log(std::string_view name, const torch::Tensor& value, const LogOptions& options) = 0;
   virtual void log(std::string_view name, double value, const LogOptions& options) = 0;
-  /// Hands a histogram, an image or a text to the sinks.
+  /// Hands a histogram, an image, a text or a call to the sinks.
   virtual void emit(Record record) = 0;
+  /// Adds rows to the tensor `name` of a file in the run's folder; see Module::write_prediction.
+  virtual void write_prediction(std::string_view name, const torch::Tensor& value, const std::string& filename) = 0;
   /// Latest value of each metric under each of its names: what monitors and schedulers look at.
   virtual const MetricMap& callback_metrics() const = 0;
   /// Latest values handed to the sinks.

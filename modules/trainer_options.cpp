@@ -2,6 +2,7 @@
 
 #include "troupe/modules/nearest.hpp"
 #include "troupe/modules/number_text.hpp"
+#include "troupe/modules/precision.hpp"
 
 #include <algorithm>
 #include <string_view>
@@ -35,6 +36,13 @@ void validate_names(const TrainerOptions& options) {
   const std::vector<std::string> algorithms = {"norm", "value"};
   one_of(algorithms, "gradient_clip_algorithm", options.gradient_clip_algorithm,
          nearest(options.gradient_clip_algorithm, algorithms));
+  const std::vector<std::string> modes = {"max_size_cycle", "min_size", "sequential"};
+  one_of(modes, "multiple_trainloader_mode", options.multiple_trainloader_mode,
+         nearest(options.multiple_trainloader_mode, modes));
+  const std::vector<std::string> weightings = {"samples", "batches"};
+  one_of(weightings, "accumulate_grad_weighting", options.accumulate_grad_weighting,
+         nearest(options.accumulate_grad_weighting, weightings));
+  (void)precision_from_text(options.precision);
   if (options.name == "." || options.name == ".." ||
       options.name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
     refuse("name", shown(options.name), "it is the name of one folder; a place for it is default_root_dir");

@@ -67,8 +67,21 @@ struct TrainerOptions {
   /// Hand metrics to the sinks every n-th optimizer step; 0 is never.
   int64_t log_every_n_steps = 50;
 
+  /// Several training loaders: "max_size_cycle" goes on to the end of the longest and begins the others anew,
+  /// "min_size" ends with the shortest, both with a batch that has a part for each (Batch::part); "sequential" takes one
+  /// loader after the other. Lightning's CombinedLoader has these names.
+  std::string multiple_trainloader_mode = "max_size_cycle";
+
+  /// The numbers to compute in: "32-true", "64-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true"; see
+  /// modules/precision.hpp.
+  std::string precision = "32-true";
+
   /// Batches whose gradients are added up before an optimizer step.
   int64_t accumulate_grad_batches = 1;
+  /// What each of them counts: "samples" by its size, so that the step is that of one large batch also where the last
+  /// window of an epoch, or its last batch, is short (for a loss that is a mean over samples); "batches" is Lightning's
+  /// way: the loss is divided by accumulate_grad_batches, whatever the window holds.
+  std::string accumulate_grad_weighting = "samples";
   /// Bound of the gradients; none and 0 are no clipping. Lightning accepts negative values as no clipping.
   std::optional<double> gradient_clip_val = std::nullopt;
   /// "norm" scales all gradients to the bound, "value" clamps each element.
@@ -122,7 +135,10 @@ TROUPE_OPTIONS(
     (val_check_interval, "validate after so many batches or after this fraction of an epoch"),
     (check_val_every_n_epoch, "validate in every n-th epoch only; none: count val_check_interval over epochs"),
     (log_every_n_steps, "hand metrics to the sinks every n-th optimizer step; 0 is never"),
+    (multiple_trainloader_mode, "several train loaders: max_size_cycle, min_size or sequential"),
+    (precision, "32-true, 64-true, 16-mixed, bf16-mixed, 16-true or bf16-true"),
     (accumulate_grad_batches, "batches whose gradients are added up before an optimizer step"),
+    (accumulate_grad_weighting, "samples (short batches count less) or batches (all count the same)"),
     (gradient_clip_val, "bound of the gradients; none and 0 are no clipping"),
     (gradient_clip_algorithm, "norm (of all gradients) or value (of each element)"),
     (deterministic, "use deterministic algorithms only"),

@@ -1,6 +1,9 @@
 #include "troupe/runtime/process_settings.hpp"
 
+#include "troupe/modules/precision.hpp"
+
 #include <ATen/Context.h>
+#include <c10/core/DefaultDtype.h>
 #include <torch/csrc/autograd/anomaly_mode.h>
 
 #ifdef __GLIBC__
@@ -30,14 +33,18 @@ void keep_freed_memory() {
 ProcessSettings::ProcessSettings(const TrainerOptions& options)
     : was_deterministic_(at::globalContext().deterministicAlgorithms()),
       warned_only_(at::globalContext().deterministicAlgorithmsWarnOnly()),
-      detected_anomalies_(torch::autograd::AnomalyMode::is_enabled()) {
+      detected_anomalies_(torch::autograd::AnomalyMode::is_enabled()),
+      default_type_(c10::get_default_dtype()) {
   if (options.deterministic) at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
   if (options.detect_anomaly) torch::autograd::AnomalyMode::set_enabled(true);
+  const auto type = parameter_type(precision_from_text(options.precision));
+  if (type != torch::kFloat32) c10::set_default_dtype(c10::scalarTypeToTypeMeta(type));
 }
 
 ProcessSettings::~ProcessSettings() {
   at::globalContext().setDeterministicAlgorithms(was_deterministic_, warned_only_);
   torch::autograd::AnomalyMode::set_enabled(detected_anomalies_);
+  c10::set_default_dtype(default_type_);
 }
 
 }  // namespace troupe

@@ -3,6 +3,8 @@
 
 #include "troupe/modules/trainer_options.hpp"
 
+#include <c10/util/typeid.h>
+
 namespace troupe {
 
 /// Makes glibc's malloc keep what a training step frees for the next step. By default it gives the upper end of a heap
@@ -12,7 +14,8 @@ namespace troupe {
 /// environment, and with another allocator. Source: mallopt(3).
 void keep_freed_memory();
 
-/// Sets `deterministic` and `detect_anomaly`, and puts back what was there at the end of its life.
+/// Sets `deterministic`, `detect_anomaly` and, for the true precisions, the type that new floating-point tensors have;
+/// puts back what was there at the end of its life.
 class ProcessSettings {
  public:
   explicit ProcessSettings(const TrainerOptions& options);
@@ -24,6 +27,7 @@ class ProcessSettings {
   bool was_deterministic_;
   bool warned_only_;
   bool detected_anomalies_;
+  caffe2::TypeMeta default_type_;
 };
 
 }  // namespace troupe

@@ -65,7 +65,7 @@ void ModelCheckpoint::start(const RunInfo& info) {
   sources_.start(info);
   has_news_ = false;
   is_last_current_ = true;
-  saved_step_ = -1;
+  saved_step_ = seen_step_ = -1;
   saves_ = !info.run_dir.empty();
   if (!saves_) return;
   const auto folder = absolute_folder(options_.dirpath.empty() ? info.run_dir / "checkpoints" : options_.dirpath);
@@ -108,6 +108,7 @@ Decision ModelCheckpoint::decide(Moment moment, const Progress& progress, const 
   } else if (has_ended) {
     save_last(decision);
   }
+  if (moment == Moment::train_batch_end) seen_step_ = progress.global_step;
   // With a save at every n-th step a value may still be judged in the next epoch: its step is the first after it.
   if (moment == Moment::train_epoch_end && !options_.every_n_train_steps) has_news_ = false;
   return decision;
@@ -120,8 +121,10 @@ std::string ModelCheckpoint::monitored(const MetricMap& metrics) const {
 
 bool ModelCheckpoint::is_due(Moment moment, const Progress& progress, const MetricMap& metrics) const {
   if (options_.every_n_train_steps) {
-    return moment == Moment::train_batch_end && progress.global_step > 0 && progress.global_step != saved_step_ &&
-           progress.global_step % *options_.every_n_train_steps == 0;
+    const int64_t n = *options_.every_n_train_steps, step = progress.global_step;
+    // With several optimizers a batch makes several steps and may pass a multiple.
+    const bool is_multiple = step % n == 0 || (seen_step_ >= 0 && step / n > seen_step_ / n);
+    return moment == Moment::train_batch_end && step > 0 && step != saved_step_ && is_multiple;
   }
   if ((progress.epoch + 1) % options_.every_n_epochs.value_or(1) != 0) return false;
   if (moment == Moment::train_epoch_end)

@@ -124,6 +124,7 @@ class ModelCheckpoint : public Monitor {
   bool has_news_ = false;        // a validation ended whose value was not judged
   bool is_last_current_ = true;  // nothing was trained since `last` was written
   int64_t saved_step_ = -1;      // the global step of the latest occasion
+  int64_t seen_step_ = -1;       // the global step when it was last asked within an epoch
 };
 
 }  // namespace troupe

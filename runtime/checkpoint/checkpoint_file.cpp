@@ -1,13 +1,10 @@
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include "troupe/modules/nearest.hpp"
+#include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/checksum.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
 
-#include <unistd.h>
-
-#include <atomic>
-#include <cerrno>
 #include <chrono>
 #include <vector>
 
@@ -45,19 +42,6 @@ SafetensorsMetadata file_metadata(const NamedTensors& tensors, nlohmann::json me
   auto text = strict_json_text(envelope, "the checkpoint");
   auto checksum = Checksum().add(text).hex();
   return {{"format", "pt"}, {kEnvelope, std::move(text)}, {kEnvelopeChecksum, std::move(checksum)}};
-}
-
-/// A new file in `folder` that no other writer uses; its name tells which process left it when that was killed.
-std::unique_ptr<OutputFile> create_temporary(const std::filesystem::path& folder, FileSystem& files) {
-  static std::atomic<uint64_t> counter{0};
-  for (int attempt = 0;; ++attempt) {
-    const auto name = ".troupe-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + ".tmp";
-    try {
-      return files.create(folder / name);
-    } catch (const FileError& error) {
-      if (error.code().value() != EEXIST || attempt == 1000) throw;
-    }
-  }
 }
 
 /// What a checkpoint's header says, verified against its own checksum.
@@ -126,26 +110,8 @@ void write_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path&
   tensors.reserve(checkpoint.tensors.size());
   for (const auto& [name, tensor] : checkpoint.tensors) tensors.emplace_back(name, as_stored(name, tensor));
   const auto metadata = file_metadata(tensors, checkpoint.metadata);
-  const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-  files.create_folders(folder);
-  auto file = create_temporary(folder, files);
-  const auto temporary = file->path();
-  try {
-    write_safetensors(*file, tensors, metadata);
-    file->publish();
-    file->sync();
-    file->close();
-    files.rename(temporary, path);
-  } catch (...) {
-    file.reset();
-    try {
-      files.remove(temporary);
-    } catch (const std::exception&) {
-      // The first failure is the one to report.
-    }
-    throw;
-  }
-  files.sync_folder(folder);
+  write_atomically(
+      path, [&](OutputFile& file) { write_safetensors(file, tensors, metadata); }, files);
 }
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {

@@ -21,13 +21,16 @@ nlohmann::json to_json(const Progress& progress) {
   return {{"epoch", progress.epoch},
           {"batch_idx", progress.batch_idx},
           {"global_step", progress.global_step},
-          {"total_batches", progress.total_batches}};
+          {"total_batches", progress.total_batches},
+          {"log_step", progress.log_step}};
 }
 
 Progress progress_from_json(const nlohmann::json& json) {
   if (!json.is_object()) throw UsageError("the checkpoint's progress is not a JSON object");
-  return {counter(json, "epoch"), counter(json, "batch_idx"), counter(json, "global_step"),
-          counter(json, "total_batches")};
+  const auto global_step = counter(json, "global_step");
+  // Files of the first version have none; their runs had one optimizer.
+  const auto log_step = json.contains("log_step") ? counter(json, "log_step") : global_step;
+  return {counter(json, "epoch"), counter(json, "batch_idx"), global_step, counter(json, "total_batches"), log_step};
 }
 
 }  // namespace troupe

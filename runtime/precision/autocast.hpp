@@ -36,4 +36,22 @@ class Autocast {
   at::ScalarType previous_dtype_ = at::kFloat;
 };
 
+/// While it lives, operations run in the formats of their arguments, within an Autocast too: for backward and steps.
+class AutocastOff {
+ public:
+  explicit AutocastOff(torch::Device device)
+      : type_(device.type()), was_enabled_(at::autocast::is_autocast_enabled(type_)) {
+    if (was_enabled_) at::autocast::set_autocast_enabled(type_, false);
+  }
+  ~AutocastOff() {
+    if (was_enabled_) at::autocast::set_autocast_enabled(type_, true);
+  }
+  AutocastOff(const AutocastOff&) = delete;
+  AutocastOff& operator=(const AutocastOff&) = delete;
+
+ private:
+  at::DeviceType type_;
+  bool was_enabled_;
+};
+
 }  // namespace troupe

@@ -1,4 +1,6 @@
 // One batch of validation, test or prediction through the program of its stage's table.
+#include "troupe/runtime/precision/autocast.hpp"
+#include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>
@@ -27,10 +29,23 @@ Batch Replica::move_batch(Batch batch, Hook hook, int64_t dataloader_idx) {
 }
 
 StepOutput Replica::eval_step(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx) {
+  const Autocast autocast(precision_, setup_.device);
+  const auto ended = [&](Hook hook, StepOutput output, auto end) {
+    if (!is_used(hook)) return output;
+    current_name_ = to_string(hook);
+    output = end({std::move(output)});
+    current_name_ = "";
+    return output;
+  };
+  using Parts = std::vector<StepOutput>;
   switch (evaluation_stage_) {
-    case Stage::test: return module_->test_step(batch, batch_idx, dataloader_idx);
+    case Stage::test:
+      return ended(Hook::test_step_end, module_->test_step(batch, batch_idx, dataloader_idx),
+                   [&](const Parts& parts) { return module_->test_step_end(parts); });
     case Stage::predict: return module_->predict_step(batch, batch_idx, dataloader_idx);
-    default: return module_->validation_step(batch, batch_idx, dataloader_idx);
+    default:
+      return ended(Hook::validation_step_end, module_->validation_step(batch, batch_idx, dataloader_idx),
+                   [&](const Parts& parts) { return module_->validation_step_end(parts); });
   }
 }
 
@@ -61,7 +76,10 @@ void Replica::eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx)
       case Hook::on_before_batch_transfer:
       case Hook::transfer_batch_to_device:
       case Hook::on_after_batch_transfer: batch = move_batch(std::move(batch), hook, dataloader_idx); break;
-      default: output = eval_step(batch, batch_idx, dataloader_idx); break;
+      default:
+        if (converts_batches_) batch = with_floating_type(std::move(batch), parameter_type(precision_));
+        output = eval_step(batch, batch_idx, dataloader_idx);
+        break;
     }
   }
   keep_eval_output(std::move(output), dataloader_idx);

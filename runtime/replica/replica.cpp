@@ -46,6 +46,11 @@ void Replica::emit(Record record) {
   if (!sanity_checking_) outputs_.record(std::move(record));
 }
 
+void Replica::write_prediction(std::string_view name, const torch::Tensor& value, const std::string& filename) {
+  if (!evaluating_) throw UsageError("write_prediction belongs to an evaluation: call it in a step of one");
+  if (!sanity_checking_ && !setup_.run_dir.empty()) prediction_files_.add(setup_.run_dir, filename, name, value);
+}
+
 void Replica::request_stop(std::string reason) {
   if (should_stop_) return;
   should_stop_ = true;
@@ -97,12 +102,14 @@ void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
   progress_.epoch = epoch;
   progress_.batch_idx = batch_idx;
   current_batch_ = -1;
-  window_has_gradients_ = false;
+  for (auto& sequence : sequences_) sequence = {};
   train_outputs_.clear();
 }
 
 void Replica::end_train_epoch() {
   write_epoch_record();
+  step_epoch_schedulers(/*with_metric=*/false);  // where the epoch's last batch was skipped
+  step_epoch_schedulers(/*with_metric=*/true);
   train_outputs_.clear();
   progress_.epoch += 1;
   progress_.batch_idx = 0;
@@ -126,6 +133,9 @@ void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
 std::vector<MetricMap> Replica::end_evaluation() {
   write_epoch_record();
   eval_outputs_.clear();
+  current_name_ = "write_prediction";
+  prediction_files_.write();
+  current_name_ = "";
   evaluating_ = false;
   torch::GradMode::set_enabled(true);
   sanity_checking_ = false;

@@ -13,6 +13,8 @@
 #include "troupe/modules/run_context.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
 #include "troupe/runtime/log_store.hpp"
+#include "troupe/runtime/precision/grad_scaler.hpp"
+#include "troupe/runtime/prediction_file.hpp"
 #include "troupe/runtime/process_settings.hpp"
 
 #include <functional>
@@ -48,6 +50,7 @@ struct ReplicaSetup {
   DataLoaders eval_loaders;                      ///< of validation, or of the stage
   std::shared_ptr<const Checkpoint> checkpoint;  ///< to start from, or null
   bool weights_only = false;                     ///< take the model from the checkpoint and nothing else
+  std::filesystem::path run_dir = {};            ///< for files of predictions; empty: none are written
 };
 
 /// What is known of the data once the loaders are there.
@@ -128,10 +131,17 @@ class Replica final : public RunContext {
   int64_t world_size() const override { return 1; }
   std::optional<int64_t> estimated_stepping_batches() const override { return stepping_batches_; }
   Optimizers& optimizers() override { return optimizers_; }
+  void toggle_optimizer(std::size_t index) override;
+  void untoggle_optimizer(std::size_t index) override;
+  void manual_backward(const torch::Tensor& loss) override;
+  void step_optimizer(std::size_t index, const OptimizerClosure& closure) override;
+  Precision precision() const override { return precision_; }
+  torch::Tensor all_gather(const torch::Tensor& tensor) override { return tensor; }
   DataModule* datamodule() override { return setup_.datamodule.get(); }
   void log(std::string_view name, const torch::Tensor& value, const LogOptions& options) override;
   void log(std::string_view name, double value, const LogOptions& options) override;
   void emit(Record record) override;
+  void write_prediction(std::string_view name, const torch::Tensor& value, const std::string& filename) override;
   const MetricMap& callback_metrics() const override { return callback_metrics_; }
   const MetricMap& logged_metrics() const override { return logged_metrics_; }
   const MetricMap& progress_bar_metrics() const override { return progress_bar_metrics_; }
@@ -141,6 +151,40 @@ class Replica final : public RunContext {
 
  private:
   using Program = std::vector<Hook>;
+
+  /// The table of a training batch, cut where several optimizers and parts of a sequence repeat it.
+  struct TrainProgram {
+    Program before;  ///< once a batch
+    Program step;    ///< for each part of the batch and each optimizer
+    bool has_before_step = false;
+    bool has_end = false;  ///< on_train_batch_end
+  };
+  /// One pass through TrainProgram::step.
+  struct TrainStep {
+    const Batch* batch = nullptr;
+    int64_t batch_idx = 0;
+    int64_t batch_size = 1;
+    std::size_t optimizer = 0;
+    bool is_first_of_window = true;
+    bool closes_window = true;
+    bool in_parts = false;  ///< truncated back-propagation through time
+    StepOutput output;
+    torch::Tensor loss;  ///< as it enters the window
+  };
+  /// What an optimizer carries from batch to batch.
+  struct Sequence {
+    bool has_gradients = false;
+    double samples = 0;  ///< in the window so far
+    double nominal = 0;  ///< in a window of batches like the first
+    StepOutput hiddens;  ///< of the part before
+  };
+  /// Where a scheduler stands.
+  struct Schedule {
+    std::size_t optimizer = 0;
+    int64_t steps = 0;   ///< of its optimizer's
+    int64_t epoch = -1;  ///< the last one after which it was looked at
+    bool warned = false;
+  };
 
   // replica_setup.cpp
   void configure_callbacks();
@@ -152,6 +196,8 @@ class Replica final : public RunContext {
   void add_evaluation_facts(DataFacts& facts);
   void count_stepping_batches(const DataFacts& facts);
   void configure_optimizers();
+  void compile_train_program();
+  void check_manual_optimization() const;
   Program compile(std::span<const Hook> table) const;
   bool is_used(Hook hook) const { return setup_.overridden.has(hook); }
 
@@ -165,11 +211,33 @@ class Replica final : public RunContext {
   void run_callback_hook(Hook hook);
 
   // train_batch.cpp
-  struct TrainStep;
-  AfterBatch run_train_program(TrainStep& step);
+  bool begin_train_batch(Batch& batch, int64_t batch_idx, int64_t batch_size);
+  void end_train_batch(const std::vector<StepOutput>& outputs, const Batch& batch, int64_t batch_idx,
+                       int64_t batch_size);
+  void run_optimizers(TrainStep& step, std::vector<StepOutput>& outputs);
+  void run_train_program(TrainStep& step);
   void compute_loss(TrainStep& step);
-  void step_optimizer(TrainStep& step);
-  void end_of_batch(bool stepped);
+  void end_of_batch();
+
+  // optimizing.cpp
+  std::size_t optimizer_of_turn(int64_t window) const;
+  torch::optim::Optimizer& optimizer_of(const TrainStep& step) { return optimizers_[step.optimizer]; }
+  bool opens_window(const TrainStep& step) const;
+  double weight_in_window(const TrainStep& step);
+  void finish_gradients(std::size_t index);
+  void backward(TrainStep& step);
+  void step_automatically(TrainStep& step);
+  void count_step(std::size_t index);
+  void refuse_unless_manual(const char* what) const;
+
+  // schedules.cpp
+  void check_schedulers();
+  void step_step_schedulers(std::size_t optimizer);
+  void step_epoch_schedulers(bool with_metric);
+  void step_scheduler(std::size_t i);
+  std::optional<double> monitored(std::size_t i);
+  nlohmann::json schedulers_state() const;
+  void load_schedulers_state(const nlohmann::json& states);
 
   // eval_batch.cpp
   Batch move_batch(Batch batch, Hook hook, int64_t dataloader_idx);
@@ -184,7 +252,7 @@ class Replica final : public RunContext {
   void keep(const std::vector<LoggedValue>& values, ScalarsRecord* record);
   void flush_epoch();
   void write_epoch_record();
-  int64_t record_step() const { return progress_.global_step > 0 ? progress_.global_step - 1 : 0; }
+  int64_t record_step() const { return progress_.log_step > 0 ? progress_.log_step - 1 : 0; }
 
   ReplicaSetup setup_;
   std::optional<ProcessSettings> process_settings_;
@@ -195,12 +263,21 @@ class Replica final : public RunContext {
   Optimizers optimizers_;
   std::optional<int64_t> stepping_batches_;
 
-  Program train_program_, eval_program_;
+  std::vector<Sequence> sequences_;     // of each optimizer; one where there is none
+  std::vector<Schedule> schedules_;     // of each scheduler
+  std::vector<torch::Tensor> toggled_;  // parameters that need no gradient for now
+  Precision precision_ = Precision::float32;
+  bool converts_batches_ = false;
+  std::optional<GradScaler> scaler_;
+
+  TrainProgram train_program_;
+  Program eval_program_;
   Progress progress_;
   LogStore train_log_, eval_log_;
   MetricMap callback_metrics_, logged_metrics_, progress_bar_metrics_;
   ScalarsRecord epoch_record_;  // gathered until the epoch's record is written
   EpochOutputs train_outputs_, eval_outputs_, predictions_;
+  PredictionFiles prediction_files_;
   std::vector<MetricMap> eval_results_;
   bool warned_of_outputs_ = false;
 
@@ -209,7 +286,7 @@ class Replica final : public RunContext {
   bool sanity_checking_ = false;
   bool should_stop_ = false;
   bool wants_step_metrics_ = false;
-  bool window_has_gradients_ = false;
+  bool batch_stepped_ = false;
   bool teardown_done_ = true;
   int64_t eval_batches_seen_ = 0;
 

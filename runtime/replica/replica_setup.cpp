@@ -2,6 +2,7 @@
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/hook_order.hpp"
 #include "troupe/runtime/model_summary.hpp"
+#include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>
@@ -69,7 +70,7 @@ DataFacts Replica::prepare() {
     restore_rest();
     introduce();
   }
-  train_program_ = compile(hook_order::train_batch);
+  compile_train_program();
   return facts;
 }
 
@@ -110,6 +111,10 @@ void Replica::configure_callbacks() {
 
 void Replica::move_to_device() {
   module_->to(setup_.device);
+  precision_ = precision_from_text(setup_.options.precision);
+  const auto type = parameter_type(precision_);
+  converts_batches_ = type != torch::kFloat32;
+  if (converts_batches_) set_floating_type(*module_, type);
   current_name_ = "on_post_move_to_device";
   module_->on_post_move_to_device();
   current_name_ = "";
@@ -221,10 +226,54 @@ void Replica::configure_optimizers() {
   for (const auto& optimizer : optimizers_) {
     if (!optimizer) throw UsageError("configure_optimizers returned a null optimizer");
   }
-  if (optimizers_.size() > 1) {
-    throw UsageError("configure_optimizers returned " + std::to_string(optimizers_.size()) +
-                     " optimizers; training_step's loss goes to one (put groups of parameters into one optimizer)");
+  const auto& frequencies = optimizers_.frequencies();
+  const auto takes_turns = [](int64_t frequency) { return frequency > 0; };
+  const bool some_take_turns = std::ranges::any_of(frequencies, takes_turns);
+  for (std::size_t i = 0; some_take_turns && i < frequencies.size(); ++i) {
+    if (frequencies[i] > 0) continue;
+    throw UsageError("optimizer " + std::to_string(i) + " has frequency = " + std::to_string(frequencies[i]) +
+                     ", others have one: give each at least 1, or none");
   }
+  if (std::ranges::any_of(frequencies, [](int64_t frequency) { return frequency < 0; })) {
+    throw UsageError("an optimizer has a negative frequency; use at least 1, or 0 for none");
+  }
+  sequences_.assign(std::max<std::size_t>(1, optimizers_.size()), {});
+  check_schedulers();
+  if (!module_->automatic_optimization) check_manual_optimization();
+  if (precision_ != Precision::float16_mixed) return;
+  for (const auto& optimizer : optimizers_) {
+    if (dynamic_cast<const torch::optim::LBFGS*>(optimizer.get())) {
+      throw UsageError(
+          "LBFGS evaluates the loss several times a step, which precision = '16-mixed' cannot; use bf16-mixed");
+    }
+  }
+  scaler_.emplace(setup_.device);
+}
+
+void Replica::check_manual_optimization() const {
+  const auto& options = setup_.options;
+  if (options.gradient_clip_val.value_or(0) != 0) {
+    throw UsageError(
+        "trainer.gradient_clip_val does nothing with automatic_optimization = false: call clip_gradients in"
+        " training_step");
+  }
+  if (options.accumulate_grad_batches > 1) {
+    throw UsageError(
+        "trainer.accumulate_grad_batches does nothing with automatic_optimization = false: step the optimizer in every"
+        " n-th training_step");
+  }
+}
+
+void Replica::compile_train_program() {
+  train_program_ = {};
+  const auto all = compile(hook_order::train_batch);
+  const auto first = std::ranges::find(all, Hook::training_step);
+  const auto end = std::ranges::find(all, Hook::on_train_batch_end);
+  train_program_.before.assign(all.begin(), first);
+  train_program_.has_end = end != all.end();
+  // With manual optimization training_step does the rest itself.
+  train_program_.step.assign(first, module_->automatic_optimization ? end : first + 1);
+  train_program_.has_before_step = std::ranges::count(all, Hook::on_before_optimizer_step) > 0;
 }
 
 Replica::Program Replica::compile(std::span<const Hook> table) const {

@@ -41,6 +41,8 @@ Checkpoint Replica::snapshot(bool weights_only, const nlohmann::json& monitor_st
   if (!weights_only) {
     const auto named = named_parameters_of(*module_);
     for (std::size_t i = 0; i < optimizers_.size(); ++i) append_optimizer_state(checkpoint, i, optimizers_[i], named);
+    if (!schedules_.empty()) metadata["lr_schedulers"] = schedulers_state();
+    if (scaler_) metadata["grad_scaler"] = scaler_->state_dict();
     checkpoint.tensors.emplace_back(random_state, generator_state());
     metadata["seed"] = *setup_.options.seed;
     if (setup_.datamodule) metadata["datamodule"] = setup_.datamodule->state_dict();
@@ -81,10 +83,18 @@ void Replica::restore_rest() {
   if (!setup_.checkpoint || setup_.weights_only) return;
   const auto& checkpoint = *setup_.checkpoint;
   current_name_ = "load_optimizer_state";
+  const auto& metadata = checkpoint.metadata;
+  const auto saved = metadata.value("optimizers", nlohmann::json::array());
+  if (saved.size() > optimizers_.size()) {
+    throw UsageError("the checkpoint has the state of " + std::to_string(saved.size()) +
+                     " optimizers, configure_optimizers returned " + std::to_string(optimizers_.size()));
+  }
   const auto named = named_parameters_of(*module_);
   for (std::size_t i = 0; i < optimizers_.size(); ++i) load_optimizer_state(checkpoint, i, optimizers_[i], named);
+  current_name_ = "load_schedulers_state";
+  load_schedulers_state(metadata.value("lr_schedulers", nlohmann::json::array()));
   current_name_ = "load_state_dict";
-  const auto& metadata = checkpoint.metadata;
+  if (scaler_ && metadata.contains("grad_scaler")) scaler_->load_state_dict(metadata["grad_scaler"]);
   const auto states = metadata.value("callbacks", nlohmann::json::object());
   for (const auto& callback : callbacks_) {
     if (decides(callback) || callback->state_key().empty()) continue;

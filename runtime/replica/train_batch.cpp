@@ -1,5 +1,6 @@
 // One training batch through the program of hook_order::train_batch.
-#include "troupe/runtime/hook_order.hpp"
+#include "troupe/runtime/precision/autocast.hpp"
+#include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>
@@ -7,19 +8,6 @@
 #include <sstream>
 
 namespace troupe {
-
-struct Replica::TrainStep {
-  Batch batch;
-  int64_t batch_idx = 0;
-  int64_t batch_size = 1;
-  bool opens_window = true;   ///< first batch of an accumulation window
-  bool closes_window = true;  ///< last one
-  StepOutput output;
-  StepOutput hiddens;  ///< of the part before, in truncated back-propagation through time
-  bool in_parts = false;
-  torch::Tensor loss;  ///< of this batch, divided by the window's length
-  bool stepped = false;
-};
 
 namespace {
 
@@ -51,63 +39,118 @@ StepOutput hiddens_of(const StepOutput& output) {
   return StepOutput(std::move(items));
 }
 
+// One output of a batch with several optimizers: "loss/optimizer_idx_1".
+StepOutput joined(const std::vector<StepOutput>& outputs) {
+  if (outputs.size() == 1) return outputs.front();
+  StepOutput::Items items;
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    for (const auto& [name, tensor] : outputs[i].items()) {
+      items.emplace_back(name + "/optimizer_idx_" + std::to_string(i), tensor);
+    }
+  }
+  return StepOutput(std::move(items));
+}
+
 }  // namespace
 
 AfterBatch Replica::train_batch(Batch batch, int64_t batch_idx, bool is_last) {
   current_batch_ = batch_idx;
   train_log_.begin_step();
+  const int64_t batch_size = batch.size();
+  if (!begin_train_batch(batch, batch_idx, batch_size)) return AfterBatch::skip_rest_of_epoch;
+
   const int64_t window = setup_.options.accumulate_grad_batches;
   TrainStep step;
   step.batch_idx = batch_idx;
-  step.batch_size = batch.size();
-  step.opens_window = batch_idx % window == 0 || !window_has_gradients_;
+  step.batch_size = batch_size;
+  step.is_first_of_window = batch_idx % window == 0;
   step.closes_window = is_last || (batch_idx + 1) % window == 0;
-  AfterBatch after = AfterBatch::go_on;
-  bool stepped = false;
+  batch_stepped_ = false;
+  std::vector<StepOutput> outputs(std::max<std::size_t>(1, optimizers_.size()));
   if (module_->truncated_bptt_steps <= 0) {
-    step.batch = std::move(batch);
-    after = run_train_program(step);
-    stepped = step.stepped;
+    step.batch = &batch;
+    run_optimizers(step, outputs);
   } else {
     step.in_parts = true;
-    for (auto& part : module_->tbptt_split_batch(batch, module_->truncated_bptt_steps)) {
-      step.batch = std::move(part);
-      step.output = {};
-      after = run_train_program(step);
-      stepped = stepped || step.stepped;
-      step.hiddens = hiddens_of(step.output);
-      if (after != AfterBatch::go_on) break;
+    for (auto& sequence : sequences_) sequence.hiddens = {};
+    current_name_ = "tbptt_split_batch";
+    const auto parts = module_->tbptt_split_batch(batch, module_->truncated_bptt_steps);
+    current_name_ = "";
+    for (const auto& part : parts) {
+      step.batch = &part;
+      run_optimizers(step, outputs);
     }
   }
-  if (after == AfterBatch::go_on) end_of_batch(stepped);
-  return after;
+  end_train_batch(outputs, batch, batch_idx, batch_size);
+  if (is_last) step_epoch_schedulers(/*with_metric=*/false);
+  end_of_batch();
+  return AfterBatch::go_on;
 }
 
-AfterBatch Replica::run_train_program(TrainStep& step) {
+// The hooks before training_step. False: on_train_batch_start wants no more of this epoch.
+bool Replica::begin_train_batch(Batch& batch, int64_t batch_idx, int64_t batch_size) {
   Module& module = *module_;
-  for (const Hook hook : train_program_) {
+  for (const Hook hook : train_program_.before) {
+    set_origin(hook, /*step_allowed=*/true, /*on_step=*/true, batch_size);
+    if (hook != Hook::on_train_batch_start) {
+      batch = move_batch(std::move(batch), hook, 0);
+      continue;
+    }
+    for (Callback* callback : batch_callbacks_) callback->on_train_batch_start(*this, module, batch, batch_idx);
+    if (is_used(hook) && module.on_train_batch_start(batch, batch_idx) != EpochControl::proceed) return false;
+  }
+  if (converts_batches_) batch = with_floating_type(std::move(batch), parameter_type(precision_));
+  return true;
+}
+
+void Replica::end_train_batch(const std::vector<StepOutput>& outputs, const Batch& batch, int64_t batch_idx,
+                              int64_t batch_size) {
+  if (!train_program_.has_end) return;
+  Module& module = *module_;
+  set_origin(Hook::on_train_batch_end, /*step_allowed=*/true, /*on_step=*/true, batch_size);
+  const StepOutput output = joined(outputs).detach();
+  for (Callback* callback : batch_callbacks_) callback->on_train_batch_end(*this, module, output, batch, batch_idx);
+  if (is_used(Hook::on_train_batch_end)) module.on_train_batch_end(output, batch, batch_idx);
+}
+
+// Every optimizer in turn, or the one whose turn it is.
+void Replica::run_optimizers(TrainStep& step, std::vector<StepOutput>& outputs) {
+  const auto& frequencies = optimizers_.frequencies();
+  const bool takes_turns = !frequencies.empty() && frequencies.front() > 0;
+  if (takes_turns) {
+    step.optimizer = optimizer_of_turn(step.batch_idx / setup_.options.accumulate_grad_batches);
+  }
+  for (std::size_t i = takes_turns ? step.optimizer : 0; i < outputs.size(); ++i) {
+    step.optimizer = i;
+    const bool toggles = optimizers_.size() > 1 && module_->automatic_optimization;
+    if (toggles) toggle_optimizer(i);
+    run_train_program(step);
+    if (toggles) untoggle_optimizer(i);
+    if (step.in_parts) sequences_[i].hiddens = hiddens_of(step.output);
+    if (is_used(Hook::training_epoch_end)) train_outputs_.add(i, step.output.detach());
+    outputs[i] = std::move(step.output);
+    if (takes_turns || !module_->automatic_optimization) break;
+  }
+}
+
+void Replica::run_train_program(TrainStep& step) {
+  Module& module = *module_;
+  const auto index = static_cast<int64_t>(step.optimizer);
+  Sequence& sequence = sequences_[step.optimizer];
+  const auto steps_now = [&] { return step.closes_window && sequence.has_gradients; };
+  for (const Hook hook : train_program_.step) {
     set_origin(hook, /*step_allowed=*/true, /*on_step=*/true, step.batch_size);
     switch (hook) {
-      case Hook::on_train_batch_start:
-        for (Callback* callback : batch_callbacks_)
-          callback->on_train_batch_start(*this, module, step.batch, step.batch_idx);
-        if (is_used(hook) && module.on_train_batch_start(step.batch, step.batch_idx) != EpochControl::proceed) {
-          return AfterBatch::skip_rest_of_epoch;
-        }
-        break;
-      case Hook::on_before_batch_transfer:
-      case Hook::transfer_batch_to_device:
-      case Hook::on_after_batch_transfer: step.batch = move_batch(std::move(step.batch), hook, 0); break;
       case Hook::training_step: compute_loss(step); break;
       case Hook::on_before_zero_grad:
-        if (!step.loss.defined() || !step.opens_window) break;
-        for (Callback* callback : batch_callbacks_) callback->on_before_zero_grad(*this, module, optimizers_[0]);
-        if (is_used(hook)) module.on_before_zero_grad(optimizers_[0]);
+        if (!opens_window(step)) break;
+        for (Callback* callback : batch_callbacks_) callback->on_before_zero_grad(*this, module, optimizer_of(step));
+        if (is_used(hook)) module.on_before_zero_grad(optimizer_of(step));
         break;
       case Hook::optimizer_zero_grad:
-        if (step.loss.defined() && step.opens_window) {
-          module.optimizer_zero_grad(progress_.epoch, step.batch_idx, optimizers_[0], 0);
-        }
+        if (!opens_window(step)) break;
+        module.optimizer_zero_grad(progress_.epoch, step.batch_idx, optimizer_of(step), index);
+        sequence.has_gradients = false;
         break;
       case Hook::on_before_backward:
         if (!step.loss.defined()) break;
@@ -116,8 +159,8 @@ AfterBatch Replica::run_train_program(TrainStep& step) {
         break;
       case Hook::backward:
         if (!step.loss.defined()) break;
-        module.backward(step.loss, optimizers_[0], 0);
-        window_has_gradients_ = true;
+        backward(step);
+        sequence.has_gradients = true;
         break;
       case Hook::on_after_backward:
         if (!step.loss.defined()) break;
@@ -125,78 +168,54 @@ AfterBatch Replica::run_train_program(TrainStep& step) {
         if (is_used(hook)) module.on_after_backward();
         break;
       case Hook::on_before_optimizer_step:
-        if (!step.closes_window || !window_has_gradients_) break;
-        for (Callback* callback : batch_callbacks_)
-          callback->on_before_optimizer_step(*this, module, optimizers_[0], 0);
-        if (is_used(hook)) module.on_before_optimizer_step(optimizers_[0], 0);
+        if (!steps_now()) break;
+        finish_gradients(step.optimizer);
+        for (Callback* callback : batch_callbacks_) {
+          callback->on_before_optimizer_step(*this, module, optimizer_of(step), index);
+        }
+        if (is_used(hook)) module.on_before_optimizer_step(optimizer_of(step), index);
         break;
       case Hook::optimizer_step:
-        if (step.closes_window && window_has_gradients_) step_optimizer(step);
+        if (!steps_now()) break;
+        if (!train_program_.has_before_step) finish_gradients(step.optimizer);
+        step_automatically(step);
         break;
-      case Hook::on_train_batch_end: {
-        const StepOutput output = step.output.detach();
-        for (Callback* callback : batch_callbacks_) {
-          callback->on_train_batch_end(*this, module, output, step.batch, step.batch_idx);
-        }
-        if (is_used(hook)) module.on_train_batch_end(output, step.batch, step.batch_idx);
-        break;
-      }
       default: break;
     }
   }
-  if (is_used(Hook::training_epoch_end)) train_outputs_.add(0, step.output.detach());
-  return AfterBatch::go_on;
 }
 
 void Replica::compute_loss(TrainStep& step) {
   step.loss.reset();
-  step.output = step.in_parts ? module_->training_step(step.batch, step.batch_idx, step.hiddens)
-                              : module_->training_step(step.batch, step.batch_idx);
-  if (step.output.empty()) return;
+  {
+    const Autocast autocast(precision_, setup_.device);
+    const auto index = static_cast<int64_t>(step.optimizer);
+    step.output = step.in_parts
+                      ? module_->training_step(*step.batch, step.batch_idx, index, sequences_[step.optimizer].hiddens)
+                      : module_->training_step(*step.batch, step.batch_idx, index);
+    if (is_used(Hook::training_step_end)) {
+      current_name_ = "training_step_end";
+      step.output = module_->training_step_end({std::move(step.output)});
+      current_name_ = "";
+    }
+  }
+  if (step.output.empty() || !module_->automatic_optimization) return;
   step.loss = checked_loss(step.output);
   if (!step.loss.requires_grad()) {
     throw UsageError(
         "the loss that training_step returned depends on no parameter that is trained: is the module frozen,"
         " or was the loss detached?");
   }
-  if (setup_.options.accumulate_grad_batches > 1) {
-    step.loss = step.loss / static_cast<double>(setup_.options.accumulate_grad_batches);
-  }
-}
-
-void Replica::step_optimizer(TrainStep& step) {
-  Module& module = *module_;
-  auto& optimizer = optimizers_[0];
-  const auto& options = setup_.options;
-  current_name_ = "configure_gradient_clipping";
-  module.configure_gradient_clipping(optimizer, 0, options.gradient_clip_val, options.gradient_clip_algorithm);
-  current_name_ = "";
-  bool is_first_call = true;
-  const OptimizerClosure closure = [&]() -> torch::Tensor {
-    if (is_first_call) {
-      is_first_call = false;
-      return step.loss.defined() ? step.loss.detach() : torch::Tensor();
-    }
-    torch::AutoGradMode with_gradients(true);
-    module.optimizer_zero_grad(progress_.epoch, step.batch_idx, optimizer, 0);
-    compute_loss(step);
-    if (!step.loss.defined())
-      throw UsageError("training_step returned nothing when the optimizer asked for the loss again");
-    module.backward(step.loss, optimizer, 0);
-    return step.loss.detach();
-  };
-  module.optimizer_step(progress_.epoch, step.batch_idx, optimizer, 0, closure);
-  window_has_gradients_ = false;
-  step.stepped = true;
-  progress_.global_step += 1;
+  if (setup_.options.accumulate_grad_batches > 1) step.loss = step.loss * weight_in_window(step);
 }
 
 // Values of steps that no sink is due for stay where they are until they are replaced.
-void Replica::end_of_batch(bool stepped) {
+void Replica::end_of_batch() {
   progress_.batch_idx += 1;
   progress_.total_batches += 1;
+  if (batch_stepped_) progress_.log_step += 1;
   const int64_t every = setup_.options.log_every_n_steps;
-  const bool is_due = stepped && every > 0 && progress_.global_step % every == 0;
+  const bool is_due = batch_stepped_ && every > 0 && progress_.log_step % every == 0;
   if (!is_due && !wants_step_metrics_) return;
   wants_step_metrics_ = false;
   ScalarsRecord record{record_step(), progress_.epoch, {}};

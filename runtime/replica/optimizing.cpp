@@ -1,0 +1,196 @@
+// What a replica does with its optimizers: windows of accumulation, turns, toggling, steps; automatic and manual.
+#include "troupe/runtime/precision/autocast.hpp"
+#include "troupe/runtime/replica/replica.hpp"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <numeric>
+#include <unordered_set>
+
+namespace troupe {
+
+namespace {
+
+template <class Use>
+void for_each_parameter(const torch::optim::Optimizer& optimizer, Use use) {
+  for (const auto& group : const_cast<torch::optim::Optimizer&>(optimizer).param_groups()) {
+    for (const auto& parameter : group.params()) use(parameter);
+  }
+}
+
+}  // namespace
+
+// --- Turns and toggling ---
+
+std::size_t Replica::optimizer_of_turn(int64_t window) const {
+  const auto& frequencies = optimizers_.frequencies();
+  int64_t place = window % std::accumulate(frequencies.begin(), frequencies.end(), int64_t{0});
+  std::size_t index = 0;
+  while (place >= frequencies[index]) place -= frequencies[index++];
+  return index;
+}
+
+void Replica::toggle_optimizer(std::size_t index) {
+  if (index >= optimizers_.size()) {
+    throw UsageError("toggle_optimizer(" + std::to_string(index) + "): configure_optimizers returned " +
+                     std::to_string(optimizers_.size()));
+  }
+  if (!toggled_.empty()) untoggle_optimizer(index);
+  std::unordered_set<const void*> own;
+  for_each_parameter(optimizers_[index], [&](const auto& parameter) { own.insert(parameter.unsafeGetTensorImpl()); });
+  for (std::size_t other = 0; other < optimizers_.size(); ++other) {
+    if (other == index) continue;
+    for_each_parameter(optimizers_[other], [&](const torch::Tensor& parameter) {
+      if (!parameter.requires_grad() || own.contains(parameter.unsafeGetTensorImpl())) return;
+      parameter.set_requires_grad(false);
+      toggled_.push_back(parameter);
+    });
+  }
+}
+
+void Replica::untoggle_optimizer(std::size_t) {
+  for (const auto& parameter : toggled_) parameter.set_requires_grad(true);
+  toggled_.clear();
+}
+
+// --- Windows of accumulation ---
+
+// The first batch of a window, and whatever comes first where no gradient is there to be added to.
+bool Replica::opens_window(const TrainStep& step) const {
+  return step.loss.defined() && (step.is_first_of_window || !sequences_[step.optimizer].has_gradients);
+}
+
+// With "samples" a batch counts by its size against the size of the window's first batch; what is wrong with that where
+// the window turns out short is put right by finish_gradients.
+double Replica::weight_in_window(const TrainStep& step) {
+  const auto window = static_cast<double>(setup_.options.accumulate_grad_batches);
+  if (setup_.options.accumulate_grad_weighting == "batches") return 1 / window;
+  Sequence& sequence = sequences_[step.optimizer];
+  if (opens_window(step) || sequence.nominal == 0) {
+    sequence.nominal = static_cast<double>(step.batch_size) * window;
+    sequence.samples = 0;
+  }
+  return static_cast<double>(step.batch_size) / sequence.nominal;
+}
+
+// Gradients as the hooks before the step, clipping and the step are to see them.
+void Replica::finish_gradients(std::size_t index) {
+  Sequence& sequence = sequences_[index];
+  if (sequence.samples > 0 && sequence.samples != sequence.nominal) {
+    std::vector<torch::Tensor> gradients;
+    for_each_parameter(optimizers_[index], [&](const torch::Tensor& parameter) {
+      if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+    });
+    const torch::NoGradGuard no_gradients;
+    if (!gradients.empty()) at::_foreach_mul_(gradients, sequence.nominal / sequence.samples);
+  }
+  sequence.samples = sequence.nominal = 0;
+  if (scaler_) scaler_->unscale(optimizers_[index]);
+}
+
+// --- Automatic optimization ---
+
+void Replica::backward(TrainStep& step) {
+  const auto scaled = scaler_ ? scaler_->scale(step.loss) : step.loss;
+  module_->backward(scaled, optimizer_of(step), static_cast<int64_t>(step.optimizer));
+  if (setup_.options.accumulate_grad_batches > 1 && sequences_[step.optimizer].nominal > 0) {
+    sequences_[step.optimizer].samples += static_cast<double>(step.batch_size);
+  }
+}
+
+void Replica::step_automatically(TrainStep& step) {
+  Module& module = *module_;
+  auto& optimizer = optimizer_of(step);
+  const auto index = static_cast<int64_t>(step.optimizer);
+  const auto& options = setup_.options;
+  current_name_ = "configure_gradient_clipping";
+  module.configure_gradient_clipping(optimizer, index, options.gradient_clip_val, options.gradient_clip_algorithm);
+  current_name_ = "";
+  int64_t calls = 0;
+  const OptimizerClosure closure = [&]() -> torch::Tensor {
+    if (calls++ == 0) return step.loss.defined() ? step.loss.detach() : torch::Tensor();
+    torch::AutoGradMode with_gradients(true);
+    module.optimizer_zero_grad(progress_.epoch, step.batch_idx, optimizer, index);
+    compute_loss(step);
+    if (!step.loss.defined()) {
+      throw UsageError("training_step returned nothing when the optimizer asked for the loss again");
+    }
+    module.backward(step.loss, optimizer, index);
+    return step.loss.detach();
+  };
+  bool was_called = true;
+  const auto apply = [&] {
+    module.optimizer_step(progress_.epoch, step.batch_idx, optimizer, index, closure);
+    was_called = !is_used(Hook::optimizer_step) || calls > 0;
+  };
+  if (scaler_) {
+    scaler_->step(optimizer, apply);
+    scaler_->update();
+  } else {
+    apply();
+  }
+  sequences_[step.optimizer].has_gradients = false;
+  if (was_called) count_step(step.optimizer);
+}
+
+void Replica::count_step(std::size_t index) {
+  batch_stepped_ = true;
+  progress_.global_step += 1;
+  if (module_->automatic_optimization) step_step_schedulers(index);
+}
+
+// --- Manual optimization ---
+
+void Replica::refuse_unless_manual(const char* what) const {
+  if (!module_->automatic_optimization) return;
+  throw UsageError(std::string(what) +
+                   " belongs to manual optimization: set automatic_optimization = false in the constructor");
+}
+
+void Replica::manual_backward(const torch::Tensor& loss) {
+  refuse_unless_manual("manual_backward");
+  Module& module = *module_;
+  for (Callback* callback : batch_callbacks_) callback->on_before_backward(*this, module, loss);
+  if (is_used(Hook::on_before_backward)) module.on_before_backward(loss);
+  {
+    const AutocastOff full_precision(setup_.device);
+    const auto scaled = scaler_ ? scaler_->scale(loss) : loss;
+    if (is_used(Hook::backward) && !optimizers_.empty()) {
+      module.backward(scaled, optimizers_[0], 0);
+    } else {
+      scaled.backward();
+    }
+  }
+  for (Callback* callback : batch_callbacks_) callback->on_after_backward(*this, module);
+  if (is_used(Hook::on_after_backward)) module.on_after_backward();
+}
+
+void Replica::step_optimizer(std::size_t index, const OptimizerClosure& closure) {
+  refuse_unless_manual("OptimizerHandle::step");
+  Module& module = *module_;
+  auto& optimizer = optimizers_[index];
+  if (scaler_ && closure) throw UsageError("precision 16-mixed cannot step an optimizer with a closure");
+  const AutocastOff full_precision(setup_.device);
+  if (scaler_) scaler_->unscale(optimizer);
+  for (Callback* callback : batch_callbacks_) {
+    callback->on_before_optimizer_step(*this, module, optimizer, static_cast<int64_t>(index));
+  }
+  if (is_used(Hook::on_before_optimizer_step)) {
+    module.on_before_optimizer_step(optimizer, static_cast<int64_t>(index));
+  }
+  if (scaler_) {
+    scaler_->step(optimizer, [&] { optimizer.step(); });
+    scaler_->update();
+  } else if (closure) {
+    optimizer.step([&] {
+      const torch::AutoGradMode with_gradients(true);
+      return closure();
+    });
+  } else {
+    optimizer.step();
+  }
+  count_step(index);
+}
+
+}  // namespace troupe
