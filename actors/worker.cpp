@@ -4,10 +4,12 @@
 #include "troupe/actors/feed.hpp"
 #include "troupe/actors/loader.hpp"
 #include "troupe/actors/messages.hpp"
+#include "troupe/actors/train_feed.hpp"
 #include "troupe/runtime/data/random.hpp"
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <chrono>
 
 namespace troupe::cast {
@@ -28,7 +30,8 @@ struct WorkerState : ReplicaOutputs {
   Self* self = nullptr;
   WorkerSetup setup;
   std::unique_ptr<Replica> replica;
-  std::vector<Feed> train_feeds, eval_feeds;
+  TrainFeed train_feed;
+  std::vector<Feed> eval_feeds;
   DataFacts facts;
   int64_t next_ticket = 1;
 
@@ -66,12 +69,15 @@ struct WorkerState : ReplicaOutputs {
     copy_ahead.emplace(setup.replica.device);
     replica = std::make_unique<Replica>(std::move(setup.replica), *this);
     facts = replica->prepare();
-    const auto spawn_feeds = [&](const DataLoaders& loaders, Stage stage, std::vector<Feed>& feeds) {
+    const auto make_feeds = [&](const DataLoaders& loaders, Stage stage) {
+      std::vector<Feed> feeds;
       for (std::size_t i = 0; i < loaders.size(); ++i) feeds.push_back(make_feed(loaders[i], stage, i));
+      return feeds;
     };
-    spawn_feeds(replica->train_loaders(), Stage::fit, train_feeds);
+    const auto& train = replica->train_loaders();
+    train_feed = TrainFeed(make_feeds(train, Stage::fit), train.names(), replica->combined_epoch());
     const Stage stage = replica->stage();
-    spawn_feeds(replica->eval_loaders(), stage == Stage::fit ? Stage::validate : stage, eval_feeds);
+    eval_feeds = make_feeds(replica->eval_loaders(), stage == Stage::fit ? Stage::validate : stage);
     Done done = answer();
     done.facts = facts;
     for (const auto& callback : replica->callbacks()) {
@@ -87,7 +93,7 @@ struct WorkerState : ReplicaOutputs {
 
   void carry_out(OpenEpochCommand& command, Perform&) {
     replica->begin_train_epoch(command.epoch, command.batch_idx);
-    train_feeds.front().open(self, next_ticket++, command.epoch, command.batch_idx, facts.train_batches.value_or(-1));
+    train_feed.open(self, next_ticket, command.epoch, command.batch_idx);
     stage_began = Clock::now();
     replica->run(command.hooks);
     tell(self, setup.coordinator, answer());
@@ -100,7 +106,7 @@ struct WorkerState : ReplicaOutputs {
   }
 
   void carry_out(CloseEpochCommand& command, Perform&) {
-    train_feeds.front().close(self);
+    train_feed.close(self);
     replica->run(command.hooks);
     replica->end_train_epoch();
     tell(self, setup.coordinator, answer());
@@ -127,22 +133,21 @@ struct WorkerState : ReplicaOutputs {
   // Batches go to the device ahead of need, unless the user has a say in how.
   CopyAhead* copier() { return copies_ahead ? &*copy_ahead : nullptr; }
 
+  Feed* expecting(int64_t ticket) {
+    if (Feed* feed = train_feed.expecting(ticket)) return feed;
+    const auto found = std::ranges::find_if(eval_feeds, [&](const Feed& feed) { return feed.expects(ticket); });
+    return found == eval_feeds.end() ? nullptr : &*found;
+  }
+
   void on_batch(BatchReady& batch) {
-    for (auto* feeds : {&train_feeds, &eval_feeds}) {
-      for (auto& feed : *feeds) {
-        if (!feed.expects(batch.ticket)) continue;
-        feed.push(self, std::move(batch), copier());
-        return work();
-      }
-    }
+    Feed* feed = expecting(batch.ticket);
+    if (!feed) return;
+    feed->push(self, std::move(batch), copier());
+    work();
   }
 
   void on_end_of_data(const EndOfData& end) {
-    for (auto* feeds : {&train_feeds, &eval_feeds}) {
-      for (auto& feed : *feeds) {
-        if (feed.expects(end.ticket)) feed.finish();
-      }
-    }
+    if (Feed* feed = expecting(end.ticket)) feed->finish();
     work();
   }
 
@@ -161,21 +166,19 @@ struct WorkerState : ReplicaOutputs {
   }
 
   bool can_go_on() const {
-    const Feed* feed = doing == Doing::training     ? &train_feeds.front()
-                       : doing == Doing::evaluating ? &eval_feeds[eval_loader]
-                                                    : nullptr;
-    return feed && (feed->has_batch() || feed->is_exhausted());
+    if (doing == Doing::training) return train_feed.has_batch() || train_feed.is_exhausted();
+    return doing == Doing::evaluating &&
+           (eval_feeds[eval_loader].has_batch() || eval_feeds[eval_loader].is_exhausted());
   }
 
   void train_once() {
-    Feed& feed = train_feeds.front();
     const Progress& at = replica->progress();
     if (is_at_end_of_segment()) return end_segment(false);
-    if (feed.is_exhausted()) return end_segment(true);
-    if (!feed.has_batch()) return;
+    if (train_feed.is_exhausted()) return end_segment(true);
+    if (!train_feed.has_batch()) return;
     const bool shows = progress_due();
     if (shows || !setup.listeners.empty()) replica->want_step_metrics();
-    BatchReady ready = feed.pop(self, copier());
+    BatchReady ready = train_feed.pop(self, copier(), next_ticket);
     const AfterBatch after = replica->train_batch(std::move(ready.batch), ready.index, ready.last);
     if (shows) show_training(false);
     for (const auto& listener : setup.listeners) {
@@ -321,17 +324,15 @@ struct WorkerState : ReplicaOutputs {
 
   void fail(Failure failure) {
     doing = Doing::ended;
-    for (auto* feeds : {&train_feeds, &eval_feeds}) {
-      for (auto& feed : *feeds) feed.close(self);
-    }
+    train_feed.close(self);
+    for (auto& feed : eval_feeds) feed.close(self);
     tell(self, setup.coordinator, Failed{std::move(failure)});
   }
 
   void end(const EndWorker& message) {
     doing = Doing::ended;
-    for (auto* feeds : {&train_feeds, &eval_feeds}) {
-      for (auto& feed : *feeds) feed.quit(self);
-    }
+    train_feed.quit(self);
+    for (auto& feed : eval_feeds) feed.quit(self);
     WorkerEnded ended;
     if (replica) {
       torch::GradMode::set_enabled(true);

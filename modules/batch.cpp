@@ -59,7 +59,27 @@ void Batch::throw_too_few(std::size_t wanted) const {
                           " tensors");
 }
 
+const Batch& Batch::part(std::size_t position) const {
+  if (position < parts_.size()) return parts_[position];
+  throw std::out_of_range("no part " + std::to_string(position) + " in a batch of " + std::to_string(parts_.size()) +
+                          " parts");
+}
+
+const Batch& Batch::part(std::string_view name) const {
+  const auto found = std::find(part_names_.begin(), part_names_.end(), name);
+  if (found == part_names_.end() || name.empty()) {
+    throw std::out_of_range("no part '" + std::string(name) + "' in the batch; it holds: " + joined(part_names_));
+  }
+  return parts_[static_cast<std::size_t>(found - part_names_.begin())];
+}
+
+void Batch::append_part(std::string name, Batch part) {
+  parts_.push_back(std::move(part));
+  part_names_.push_back(std::move(name));
+}
+
 int64_t Batch::size() const {
+  if (!parts_.empty()) return parts_.front().size();
   for (const auto& tensor : tensors_) {
     if (tensor.defined() && tensor.dim() > 0) return tensor.size(0);
   }
@@ -71,6 +91,7 @@ int64_t Batch::bytes() const {
   for (const auto& tensor : tensors_) {
     if (tensor.defined()) sum += static_cast<int64_t>(tensor.nbytes());
   }
+  for (const auto& part : parts_) sum += part.bytes();
   return sum;
 }
 
@@ -79,6 +100,7 @@ Batch Batch::to(torch::Device device, bool non_blocking) const {
   for (auto& tensor : out.tensors_) {
     if (tensor.defined()) tensor = tensor.to(device, non_blocking);
   }
+  for (auto& part : out.parts_) part = part.to(device, non_blocking);
   return out;
 }
 
@@ -87,6 +109,7 @@ Batch Batch::pin_memory() const {
   for (auto& tensor : out.tensors_) {
     if (tensor.defined() && tensor.device().is_cpu()) tensor = tensor.pin_memory();
   }
+  for (auto& part : out.parts_) part = part.pin_memory();
   return out;
 }
 

@@ -55,7 +55,17 @@ class Batch {
   /// As long as tensors(), or empty when no tensor has a name.
   const std::vector<std::string>& names() const { return names_; }
 
-  /// Number of samples: the first dimension of the first tensor with one; 1 when there is none.
+  /// Batches of several training loaders together, one of each; see TrainerOptions::multiple_trainloader_mode. Throw
+  /// std::out_of_range naming those held. A batch with parts has no tensors of its own.
+  const Batch& part(std::size_t position) const;
+  const Batch& part(std::string_view name) const;
+  const std::vector<Batch>& parts() const { return parts_; }
+  std::vector<Batch>& parts() { return parts_; }
+  /// An empty name means none.
+  void append_part(std::string name, Batch part);
+
+  /// Number of samples: the first dimension of the first tensor with one, of the first part where there are parts; 1
+  /// when there is none.
   int64_t size() const;
 
   /// Memory that the elements of all tensors take, in bytes; `extra` is not counted.
@@ -76,6 +86,8 @@ class Batch {
 
   std::vector<torch::Tensor> tensors_;
   std::vector<std::string> names_;
+  std::vector<Batch> parts_;
+  std::vector<std::string> part_names_;
 };
 
 }  // namespace troupe

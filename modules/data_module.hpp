@@ -9,27 +9,40 @@
 
 #include <cstddef>
 #include <initializer_list>
+#include <string>
 #include <utility>
 #include <vector>
 
 namespace troupe {
 
-/// Loaders of a stage, in the order of `dataloader_idx`; one loader stands for a list of one.
+/// Loaders of a stage, in the order of `dataloader_idx`; one loader stands for a list of one. Training loaders may have
+/// names, those of the parts of a batch (Batch::part):
+///
+///     return {{"labelled", labelled}, {"unlabelled", unlabelled}};
 class DataLoaders {
  public:
   DataLoaders() = default;
   DataLoaders(DataLoader loader) { list_.push_back(std::move(loader)); }
   DataLoaders(std::initializer_list<DataLoader> list) : list_(list) {}
   DataLoaders(std::vector<DataLoader> list) : list_(std::move(list)) {}
+  DataLoaders(std::initializer_list<std::pair<std::string, DataLoader>> named) {
+    for (const auto& [name, loader] : named) {
+      names_.push_back(name);
+      list_.push_back(loader);
+    }
+  }
 
   bool empty() const { return list_.empty(); }
   std::size_t size() const { return list_.size(); }
   const DataLoader& operator[](std::size_t i) const { return list_.at(i); }
   auto begin() const { return list_.begin(); }
   auto end() const { return list_.end(); }
+  /// As long as the list, or empty.
+  const std::vector<std::string>& names() const { return names_; }
 
  private:
   std::vector<DataLoader> list_;
+  std::vector<std::string> names_;
 };
 
 /// The hooks that bring data into a run. A Module has them too; where a DataModule is given, its loaders win.

@@ -135,6 +135,9 @@ void Module::on_predict_batch_start(const Batch&, int64_t, int64_t) {}
 void Module::on_predict_batch_end(const StepOutput&, const Batch&, int64_t, int64_t) {}
 
 std::vector<Batch> Module::tbptt_split_batch(const Batch& batch, int64_t split_size) {
+  if (!batch.parts().empty()) {
+    throw UsageError("tbptt_split_batch: a batch of several training loaders has no one time axis; override it");
+  }
   int64_t length = -1;
   for (const auto& tensor : batch.tensors()) {
     if (tensor.dim() < 2) continue;

@@ -19,6 +19,7 @@ Batch with_floating_type(Batch batch, torch::ScalarType type) {
   for (auto& tensor : batch.tensors()) {
     if (tensor.defined() && tensor.is_floating_point()) tensor = tensor.to(type);
   }
+  for (auto& part : batch.parts()) part = with_floating_type(std::move(part), type);
   return batch;
 }
 

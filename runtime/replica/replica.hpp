@@ -12,6 +12,7 @@
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/run_context.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
+#include "troupe/runtime/data/combined_epoch.hpp"
 #include "troupe/runtime/log_store.hpp"
 #include "troupe/runtime/precision/grad_scaler.hpp"
 #include "troupe/runtime/prediction_file.hpp"
@@ -103,6 +104,8 @@ class Replica final : public RunContext {
   /// `monitor_states`: what the monitors, which live elsewhere, want stored, by state_key.
   Checkpoint snapshot(bool weights_only, const nlohmann::json& monitor_states);
   const DataLoaders& train_loaders() const { return setup_.train_loaders; }
+  /// How they make an epoch, with limits.
+  const CombinedEpoch& combined_epoch() const { return combined_epoch_; }
   const DataLoaders& eval_loaders() const { return setup_.eval_loaders; }
   const std::shared_ptr<Module>& module() const { return module_; }
   const std::vector<std::shared_ptr<Callback>>& callbacks() const { return callbacks_; }
@@ -260,6 +263,7 @@ class Replica final : public RunContext {
   std::shared_ptr<Module> module_;
   std::vector<std::shared_ptr<Callback>> callbacks_;
   std::vector<Callback*> batch_callbacks_;  // those with hooks of batches
+  CombinedEpoch combined_epoch_;
   Optimizers optimizers_;
   std::optional<int64_t> stepping_batches_;
 

@@ -139,12 +139,15 @@ DataFacts Replica::collect_loaders() {
     if (setup_.train_loaders.empty()) {
       throw UsageError("there is nothing to train on: give fit a train loader, or override train_dataloader");
     }
-    if (setup_.train_loaders.size() > 1) {
-      throw UsageError("there are " + std::to_string(setup_.train_loaders.size()) + " train loaders; fit takes one");
+    std::vector<std::optional<int64_t>> lengths;
+    for (const auto& loader : setup_.train_loaders) {
+      lengths.push_back(loader.batch_count());
+      if (lengths.back() == 0) refuse_empty("train", loader);
     }
-    const auto count = setup_.train_loaders[0].batch_count();
-    if (count == 0) refuse_empty("train", setup_.train_loaders[0]);
-    facts.train_batches = options.limit_train_batches.of(count, "trainer.limit_train_batches");
+    const auto mode = combine_mode(options.multiple_trainloader_mode);
+    facts.train_batches =
+        options.limit_train_batches.of(CombinedEpoch(mode, lengths).length(), "trainer.limit_train_batches");
+    combined_epoch_ = CombinedEpoch(mode, std::move(lengths), facts.train_batches.value_or(-1));
     facts.has_training = !options.limit_train_batches.is_none();
   }
   fill(

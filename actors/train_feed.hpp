@@ -1,0 +1,104 @@
+// The worker's end of its training loaders, which together give one epoch of batches.
+#pragma once
+
+#include "troupe/actors/feed.hpp"
+#include "troupe/runtime/data/combined_epoch.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace troupe::cast {
+
+class TrainFeed {
+ public:
+  TrainFeed() = default;
+  /// A feed for each loader; `names` are those of the parts of a batch, or empty.
+  TrainFeed(std::vector<Feed> feeds, std::vector<std::string> names, CombinedEpoch plan)
+      : feeds_(std::move(feeds)), names_(std::move(names)), plan_(std::move(plan)) {}
+
+  /// Asks for the batches of an epoch from `position` on; takes numbers for its openings from `tickets`.
+  template <class Self>
+  void open(Self* self, int64_t& tickets, int64_t epoch, int64_t position) {
+    epoch_ = epoch;
+    index_ = position;
+    is_over_ = false;
+    close(self);
+    active_.clear();
+    for (const auto& opening : plan_.openings_at(epoch, position)) {
+      if (active_.empty() || plan_.has_parts()) open_one(self, tickets, opening);
+    }
+    is_over_ = active_.empty();
+  }
+
+  template <class Self>
+  void close(Self* self) {
+    for (auto& feed : feeds_) feed.close(self);
+  }
+  template <class Self>
+  void quit(Self* self) {
+    for (auto& feed : feeds_) feed.quit(self);
+  }
+
+  /// The feed that an answer with this ticket is for, or null.
+  Feed* expecting(int64_t ticket) {
+    const auto found = std::ranges::find_if(feeds_, [&](const Feed& feed) { return feed.expects(ticket); });
+    return found == feeds_.end() ? nullptr : &*found;
+  }
+
+  bool has_batch() const {
+    return !is_over_ && std::ranges::all_of(active_, [&](std::size_t i) { return feeds_[i].has_batch(); });
+  }
+  /// Nothing more will come and nothing is left: of one of them, where a batch has a part of each.
+  bool is_exhausted() const {
+    return is_over_ || std::ranges::any_of(active_, [&](std::size_t i) { return feeds_[i].is_exhausted(); });
+  }
+
+  template <class Self>
+  BatchReady pop(Self* self, CopyAhead* copier, int64_t& tickets) {
+    BatchReady ready;
+    ready.index = index_++;
+    bool some_end = false;
+    const auto active = active_;  // opening the next one changes it
+    for (const std::size_t i : active) {
+      BatchReady own = feeds_[i].pop(self, copier);
+      bool goes_on = !own.last;
+      if (own.last) {
+        if (const auto next = plan_.opening_after(i, epoch_, index_)) {
+          std::erase(active_, i);
+          open_one(self, tickets, *next);
+          goes_on = true;
+        }
+      }
+      some_end |= !goes_on;
+      if (plan_.has_parts()) {
+        ready.batch.append_part(i < names_.size() ? names_[i] : "", std::move(own.batch));
+      } else {
+        ready.batch = std::move(own.batch);
+      }
+    }
+    ready.last = some_end || (plan_.length() && index_ >= *plan_.length());
+    is_over_ = ready.last;
+    return ready;
+  }
+
+ private:
+  template <class Self>
+  void open_one(Self* self, int64_t& tickets, const CombinedEpoch::Opening& opening) {
+    feeds_[opening.loader].open(self, tickets++, opening.epoch, opening.position, opening.limit);
+    active_.push_back(opening.loader);
+    std::ranges::sort(active_);
+  }
+
+  std::vector<Feed> feeds_;
+  std::vector<std::string> names_;
+  CombinedEpoch plan_;
+  std::vector<std::size_t> active_;  // loaders that serve now, in order
+  int64_t epoch_ = 0;
+  int64_t index_ = 0;  // of the next batch
+  bool is_over_ = true;
+};
+
+}  // namespace troupe::cast
