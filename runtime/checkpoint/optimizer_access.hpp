@@ -57,40 +57,33 @@ class LibtorchAccess {
   torch::optim::Optimizer& optimizer_;
 };
 
-/// The same for FusedAdam, which has one group and keeps its state by the position of the parameter.
-class FusedAccess {
+/// The same for the library's own.
+template <class Kernel>
+class KernelAccess {
  public:
-  using Options = optim::AdamOptions;
-  using State = optimizer_fields::FusedAdamParamState;
-  explicit FusedAccess(optim::FusedAdam& optimizer) : optimizer_(optimizer) {}
+  using Options = typename Kernel::Options;
+  using State = optimizer_fields::KernelState<Kernel>;
+  explicit KernelAccess(optim::KernelOptimizer<Kernel>& optimizer) : optimizer_(optimizer) {}
 
-  Options options(std::size_t) const {
-    auto options = optimizer_.options();
-    options.lr = optimizer_.param_groups()[0].options().get_lr();
-    return options;
-  }
+  Options options(std::size_t group) const { return optimizer_.options(group); }
   std::optional<State> state(const Slot& slot) const {
-    const auto& all = optimizer_.state_tensors();
-    const auto i = slot.position;
-    if (i >= all.step.size() || !all.step[i].defined()) return std::nullopt;
-    return State{all.exp_avg[i], all.exp_avg_sq[i],
-                 i < all.max_exp_avg_sq.size() ? all.max_exp_avg_sq[i] : torch::Tensor(), all.step[i]};
+    const auto state = optimizer_.state(slot.group, slot.position);
+    if (!state) return std::nullopt;
+    return State{*state};
   }
   void replace(const std::vector<Options>& options, const std::vector<Slot>& slots,
                std::vector<std::optional<State>> states) {
-    optim::FusedAdam::State all;
+    std::vector<std::vector<std::optional<typename optim::KernelOptimizer<Kernel>::State>>> all(options.size());
     for (std::size_t i = 0; i < slots.size(); ++i) {
-      const auto state = states[i].value_or(State());
-      all.exp_avg.push_back(state.exp_avg);
-      all.exp_avg_sq.push_back(state.exp_avg_sq);
-      if (options[0].amsgrad) all.max_exp_avg_sq.push_back(state.max_exp_avg_sq);
-      all.step.push_back(state.step);
+      auto& group = all[slots[i].group];
+      group.emplace_back();
+      if (states[i]) group.back() = std::move(states[i]->tensors);
     }
-    optimizer_.restore(options[0], std::move(all));
+    optimizer_.restore(options, all);
   }
 
  private:
-  optim::FusedAdam& optimizer_;
+  optim::KernelOptimizer<Kernel>& optimizer_;
 };
 
 /// Whether each group has the options that its optimizer's class reads; LibTorch takes any without a look.
@@ -112,9 +105,16 @@ bool with_access(torch::optim::Optimizer& optimizer, Use use) {
     use(name, LibtorchAccess<Options, State>(optimizer));
     return true;
   };
-  if (type == typeid(optim::FusedAdam) && optimizer.param_groups().size() == 1) {
-    auto& fused = static_cast<optim::FusedAdam&>(optimizer);
-    use(fused.decay() == optim::FusedAdam::Decay::l2 ? "FusedAdam" : "FusedAdamW", FusedAccess(fused));
+  const auto own = [&]<class Kernel>(const char* name) {
+    if (type != typeid(optim::KernelOptimizer<Kernel>)) return false;
+    use(name, KernelAccess<Kernel>(static_cast<optim::KernelOptimizer<Kernel>&>(optimizer)));
+    return true;
+  };
+  if (own.template operator()<optim::AdamKernel<optim::Decay::l2>>("FusedAdam") ||
+      own.template operator()<optim::AdamKernel<optim::Decay::decoupled>>("FusedAdamW") ||
+      own.template operator()<optim::SgdKernel>("FusedSgd") ||
+      own.template operator()<optim::AdagradKernel>("FusedAdagrad") ||
+      own.template operator()<optim::RmspropKernel>("ForeachRmsprop")) {
     return true;
   }
   return libtorch.template operator()<known::SGDOptions, known::SGDParamState>(typeid(known::SGD), "SGD") ||

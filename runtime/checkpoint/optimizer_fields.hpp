@@ -7,7 +7,10 @@
 // flat_list (tensors), and check(holds, what else is wrong).
 #pragma once
 
-#include "troupe/modules/optim/fused_adam.hpp"
+#include "troupe/modules/optim/adagrad.hpp"
+#include "troupe/modules/optim/adam.hpp"
+#include "troupe/modules/optim/rmsprop.hpp"
+#include "troupe/modules/optim/sgd.hpp"
 
 #include <torch/optim/adagrad.h>
 #include <torch/optim/adam.h>
@@ -25,9 +28,10 @@ namespace troupe::optimizer_fields {
 
 constexpr double unbounded = std::numeric_limits<double>::infinity();
 
-/// FusedAdam's state of one parameter; its lists are kept by the position of the parameter.
-struct FusedAdamParamState {
-  torch::Tensor exp_avg, exp_avg_sq, max_exp_avg_sq, step;
+/// The state of one parameter in one of the library's own optimizers.
+template <class Kernel>
+struct KernelState {
+  typename optim::KernelOptimizer<Kernel>::State tensors;
 };
 
 template <class Visitor>
@@ -46,6 +50,35 @@ void visit(Visitor& v, optim::AdamOptions& o) {
   v.number("eps", o.eps, 0, unbounded);
   v.number("weight_decay", o.weight_decay, 0, unbounded);
   v.flag("amsgrad", o.amsgrad);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::SgdOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.number("momentum", o.momentum, 0, unbounded);
+  v.number("dampening", o.dampening, -unbounded, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.flag("nesterov", o.nesterov);
+  v.flag("maximize", o.maximize);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::AdagradOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.number("lr_decay", o.lr_decay, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.number("initial_accumulator_value", o.initial_accumulator_value, 0, unbounded);
+  v.number("eps", o.eps, 0, unbounded);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::RmspropOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.number("alpha", o.alpha, 0, unbounded);
+  v.number("eps", o.eps, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.number("momentum", o.momentum, 0, unbounded);
+  v.flag("centered", o.centered);
 }
 
 template <class Visitor, class Options>
@@ -100,12 +133,13 @@ void visit(Visitor& v, torch::optim::SGDParamState& s, const torch::optim::SGDOp
   v.like_parameter("momentum_buffer", s.momentum_buffer());
 }
 
-template <class Visitor>
-void visit(Visitor& v, FusedAdamParamState& s, const optim::AdamOptions& o) {
-  v.step_number("step", s.step);
-  v.like_parameter("exp_avg", s.exp_avg);
-  v.like_parameter("exp_avg_sq", s.exp_avg_sq);
-  if (o.amsgrad) v.like_parameter("max_exp_avg_sq", s.max_exp_avg_sq);
+template <class Visitor, class Kernel>
+void visit(Visitor& v, KernelState<Kernel>& s, const typename Kernel::Options& o) {
+  for (std::size_t k = 0; k < Kernel::states.size(); ++k) {
+    if (!Kernel::has_state(o, k)) continue;
+    const auto& [name, is_step] = Kernel::states[k];
+    is_step ? v.step_number(name, s.tensors[k]) : v.like_parameter(name, s.tensors[k]);
+  }
 }
 
 template <class Visitor, class State, class Options>
@@ -161,6 +195,10 @@ void visit(Visitor& v, torch::optim::LBFGSParamState& s, const torch::optim::LBF
 /// The tensor whose presence in a checkpoint says that a parameter has state.
 inline const char* first_of(const torch::optim::SGDParamState*) {
   return "momentum_buffer";
+}
+template <class Kernel>
+const char* first_of(const KernelState<Kernel>*) {
+  return Kernel::states[0].name;
 }
 inline const char* first_of(const torch::optim::LBFGSParamState*) {
   return "func_evals";

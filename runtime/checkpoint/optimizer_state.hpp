@@ -17,11 +17,11 @@ namespace troupe {
 ///
 ///   {"class": "Adam", "groups": [{"params": ["fc.weight"], "lr": 0.001, "betas": [0.9, 0.999], ...}]}
 ///
-/// Known are troupe::optim::FusedAdam ("FusedAdam", or "FusedAdamW" with decoupled decay) and LibTorch's SGD, Adam,
-/// AdamW, RMSprop, Adagrad and LBFGS, with PyTorch's names for states and hyper-parameters. Of any other class, and of
-/// a class derived from these, the entry has the learning rates and `"state": "not saved"`: the run goes on and its
-/// weights are kept, but it cannot be resumed from this checkpoint. A tensor that is in `optimizer` and not in
-/// `named_parameters` is called `unregistered.<group>.<position>`.
+/// Known are those of troupe::optim ("FusedAdam", "FusedAdamW", "FusedSgd", "FusedAdagrad", "ForeachRmsprop") and
+/// LibTorch's SGD, Adam, AdamW, RMSprop, Adagrad and LBFGS, with PyTorch's names for states and hyper-parameters. Of
+/// any other class, and of a class derived from these, the entry has the learning rates and `"state": "not saved"`: the
+/// run goes on and its weights are kept, but it cannot be resumed from this checkpoint. A tensor that is in `optimizer`
+/// and not in `named_parameters` is called `unregistered.<group>.<position>`.
 ///
 /// The tensors are the live ones, not copies. Called by the thread that steps the optimizer.
 void append_optimizer_state(Checkpoint& checkpoint, std::size_t index, torch::optim::Optimizer& optimizer,

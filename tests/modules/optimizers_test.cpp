@@ -1,5 +1,9 @@
-// Held against LibTorch's own Adam and AdamW in float64, to 1e-12 after 20 steps.
-#include "troupe/modules/optim/fused_adam.hpp"
+// Held against LibTorch's own optimizers in float64, to 1e-12 after 20 steps; tests/parity compares with PyTorch's.
+#include "troupe/modules/optim/adagrad.hpp"
+#include "troupe/modules/optim/adam.hpp"
+#include "troupe/modules/optim/lbfgs.hpp"
+#include "troupe/modules/optim/rmsprop.hpp"
+#include "troupe/modules/optim/sgd.hpp"
 
 #include "troupe/modules/failure.hpp"
 
@@ -56,7 +60,96 @@ TEST(FusedAdam, LeavesParametersWithoutAGradientAlone) {
   ours->step();
   EXPECT_TRUE(torch::equal(ours->parameters()[1], starting_point()[1]));
   EXPECT_FALSE(torch::equal(ours->parameters()[0], starting_point()[0]));
-  EXPECT_FALSE(ours->state_tensors().step[1].defined());
+  EXPECT_TRUE(ours->state(0, 0));
+  EXPECT_FALSE(ours->state(0, 1));
+}
+
+TEST(FusedSgd, TakesTheStepsOfSgd) {
+  using torch::optim::SGDOptions;
+  const std::vector<std::pair<SgdOptions, SGDOptions>> cases = {
+      {{.lr = 0.01, .weight_decay = 0.1}, SGDOptions(0.01).weight_decay(0.1)},
+      {{.lr = 0.01, .momentum = 0.9, .dampening = 0.2}, SGDOptions(0.01).momentum(0.9).dampening(0.2)},
+      {{.lr = 0.01, .momentum = 0.9, .nesterov = true}, SGDOptions(0.01).momentum(0.9).nesterov(true)}};
+  for (const auto& [own, libtorch] : cases) {
+    torch::optim::SGD reference(starting_point(), libtorch);
+    expect_equal_steps(*sgd(starting_point(), own), reference);
+  }
+}
+
+TEST(FusedSgd, BeginsTheMomentumOfAParameterWithItsFirstGradient) {
+  const auto ours = sgd(starting_point(), {.lr = 0.1, .momentum = 0.9});
+  torch::optim::SGD reference(starting_point(), torch::optim::SGDOptions(0.1).momentum(0.9));
+  for (int i = 0; i < 4; ++i) {
+    for (torch::optim::Optimizer* optimizer :
+         {static_cast<torch::optim::Optimizer*>(ours.get()), static_cast<torch::optim::Optimizer*>(&reference)}) {
+      optimizer->zero_grad();
+      (i < 2 ? optimizer->parameters()[0].pow(2).sum() : loss_of(optimizer->parameters())).backward();
+      optimizer->step();
+    }
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_TRUE(torch::allclose(ours->parameters()[i], reference.parameters()[i], 0, 1e-12)) << i;
+  }
+}
+
+TEST(FusedAdagrad, TakesTheStepsOfAdagrad) {
+  torch::optim::Adagrad reference(
+      starting_point(), torch::optim::AdagradOptions(0.1).lr_decay(0.1).weight_decay(0.1).initial_accumulator_value(1));
+  expect_equal_steps(
+      *adagrad(starting_point(), {.lr = 0.1, .lr_decay = 0.1, .weight_decay = 0.1, .initial_accumulator_value = 1}),
+      reference);
+}
+
+TEST(ForeachRmsprop, TakesTheStepsOfRmsprop) {
+  using torch::optim::RMSpropOptions;
+  torch::optim::RMSprop plain(starting_point(), RMSpropOptions(0.01).weight_decay(0.1));
+  expect_equal_steps(*rmsprop(starting_point(), {.weight_decay = 0.1}), plain);
+  torch::optim::RMSprop full(starting_point(), RMSpropOptions(0.01).alpha(0.8).momentum(0.9).centered(true));
+  expect_equal_steps(*rmsprop(starting_point(), {.alpha = 0.8, .momentum = 0.9, .centered = true}), full);
+}
+
+TEST(KernelOptimizer, GroupsHaveOptionsOfTheirOwn) {
+  auto ours = starting_point(), theirs = starting_point();
+  const auto adam_of_groups = adam({{.params = {ours[0]}, .lr = 0.05}, {.params = {ours[1]}}}, {.lr = 0.01});
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(Parameters{theirs[0]}, std::make_unique<torch::optim::AdamOptions>(0.05));
+  groups.emplace_back(Parameters{theirs[1]}, std::make_unique<torch::optim::AdamOptions>(0.01));
+  torch::optim::Adam reference(groups);
+  for (int i = 0; i < 10; ++i) {
+    for (auto* optimizer : {static_cast<torch::optim::Optimizer*>(adam_of_groups.get()),
+                            static_cast<torch::optim::Optimizer*>(&reference)}) {
+      optimizer->zero_grad();
+      loss_of(optimizer == &reference ? theirs : ours).backward();
+      optimizer->step();
+    }
+  }
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(torch::allclose(ours[i], theirs[i], 0, 1e-12)) << i;
+}
+
+TEST(KernelOptimizer, AGroupMayComeLater) {
+  auto w = starting_point();
+  const auto optimizer = adam(Parameters{w[0]}, {.lr = 0.05});
+  loss_of(w).backward();
+  optimizer->step();
+  optimizer->add_group({w[1]}, {.lr = 0.1});
+  const auto before = w[1].detach().clone();
+  optimizer->step();
+  EXPECT_FALSE(torch::equal(w[1], before));
+  EXPECT_EQ(optimizer->state(0, 0)->at(0).item<float>(), 2);
+  EXPECT_EQ(optimizer->state(1, 0)->at(0).item<float>(), 1);
+  EXPECT_THROW(optimizer->add_group({w[0]}, {}), UsageError);
+}
+
+TEST(KernelOptimizer, RefusesWhatCannotBe) {
+  const auto w = starting_point();
+  EXPECT_THROW(adam(Parameters()), UsageError);
+  EXPECT_THROW(sgd({{.params = {w[0]}}, {.params = {w[0]}}}), UsageError);
+  EXPECT_THROW(sgd(starting_point(), {.nesterov = true}), UsageError);
+  EXPECT_THROW(sgd(starting_point(), {.momentum = -0.1}), UsageError);
+  EXPECT_THROW(adagrad(starting_point(), {.lr_decay = -1}), UsageError);
+  EXPECT_THROW(rmsprop(starting_point(), {.alpha = -1}), UsageError);
+  EXPECT_THROW(lbfgs(starting_point(), {.max_iter = 0}), UsageError);
+  EXPECT_THROW(lbfgs(starting_point(), {.line_search_fn = "wolfe"}), UsageError);
 }
 
 TEST(FusedAdam, RefusesOptionsOutOfRange) {

@@ -89,6 +89,16 @@ std::function<Optimizer(Parameters)> fused_w(optim::AdamOptions options) {
   return [options](Parameters parameters) { return optim::adamw(std::move(parameters), options); };
 }
 
+std::function<Optimizer(Parameters)> own(std::function<Optimizer(Parameters)> make) {
+  return make;
+}
+std::function<Optimizer(Parameters)> fused_groups(double lr) {
+  return [lr](Parameters p) -> Optimizer {
+    return optim::adam({{.params = {p[0], p[1]}, .lr = lr}, {.params = Parameters(p.begin() + 2, p.end())}},
+                       {.lr = 0.1});
+  };
+}
+
 struct Case {
   const char* name;
   std::function<Optimizer(Parameters)> saved, fresh;  // fresh: other hyper-parameters, the checkpoint's must win
@@ -130,6 +140,21 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"Fused", fused({.lr = 0.01, .betas = {0.8, 0.9}, .weight_decay = 0.1}), fused({})},
         Case{"FusedAmsgrad", fused({.lr = 0.01, .amsgrad = true}), fused({})},
         Case{"FusedW", fused_w({.lr = 0.01, .eps = 1e-6, .weight_decay = 0.3}), fused_w({.amsgrad = true})},
+        Case{"FusedGroups", fused_groups(0.01), fused_groups(0.5)},
+        Case{"FusedSgd", own([](Parameters p) {
+               return optim::sgd(std::move(p), {.lr = 0.1, .momentum = 0.9, .weight_decay = 0.01, .nesterov = true});
+             }),
+             own([](Parameters p) { return optim::sgd(std::move(p), {.lr = 0.5, .momentum = 0.1}); })},
+        Case{"FusedPlainSgd", own([](Parameters p) { return optim::sgd(std::move(p), {.lr = 0.1}); }),
+             own([](Parameters p) { return optim::sgd(std::move(p), {.momentum = 0.1}); })},
+        Case{"FusedAdagrad", own([](Parameters p) {
+               return optim::adagrad(std::move(p), {.lr_decay = 0.1, .initial_accumulator_value = 0.2});
+             }),
+             own([](Parameters p) { return optim::adagrad(std::move(p)); })},
+        Case{"ForeachRmsprop", own([](Parameters p) {
+               return optim::rmsprop(std::move(p), {.alpha = 0.8, .momentum = 0.9, .centered = true});
+             }),
+             own([](Parameters p) { return optim::rmsprop(std::move(p)); })},
         Case{"SGD", libtorch<to::SGD>(to::SGDOptions(0.1).momentum(0.9).weight_decay(0.01).nesterov(true)),
              libtorch<to::SGD>(to::SGDOptions(0.5).momentum(0.1))},
         Case{"PlainSGD", libtorch<to::SGD>(to::SGDOptions(0.1)), libtorch<to::SGD>(to::SGDOptions(0.5).momentum(0.1))},
@@ -210,7 +235,7 @@ TEST(OptimizerState, FollowsTheStridesOfItsParameter) {
   append_optimizer_state(checkpoint, 0, *optimizer, {{"w", parameter}});
   for (auto& [name, tensor] : checkpoint.tensors) tensor = tensor.clone(torch::MemoryFormat::Contiguous);
   load_optimizer_state(checkpoint, 0, *optimizer, {{"w", parameter}});
-  EXPECT_EQ(optimizer->state_tensors().exp_avg[0].strides(), parameter.strides());
+  EXPECT_EQ(optimizer->state(0, 0)->at(1).strides(), parameter.strides());
 }
 
 TEST(OptimizerState, AnotherClassIsRefused) {
@@ -317,16 +342,19 @@ TEST(OptimizerState, AnUnknownClassIsWrittenWithoutItsStateAndNotResumed) {
 TEST(FusedAdamRestore, RefusesStateThatItsKernelsCannotUse) {
   auto parameter = torch::ones({3}, torch::requires_grad());
   const auto adam = optim::adam({parameter});
-  const auto good = optim::FusedAdam::State{{torch::zeros({3})}, {torch::zeros({3})}, {}, {torch::ones({})}};
-  EXPECT_NO_THROW(adam->restore({}, good));
-  auto shorter = good;
-  shorter.step.clear();
-  EXPECT_THROW(adam->restore({}, shorter), UsageError);
+  using State = optim::FusedAdam::State;
+  const auto restore = [&](optim::AdamOptions options, std::vector<std::optional<State>> states) {
+    adam->restore({options}, {std::move(states)});
+  };
+  const State good = {torch::ones({}), torch::zeros({3}), torch::zeros({3}), {}};
+  EXPECT_NO_THROW(restore({}, {good}));
+  EXPECT_THROW(restore({}, {}), UsageError);
   auto reshaped = good;
-  reshaped.exp_avg[0] = torch::zeros({2});
-  EXPECT_THROW(adam->restore({}, reshaped), UsageError);
-  EXPECT_THROW(adam->restore({.amsgrad = true}, good), UsageError);
-  EXPECT_THROW(adam->restore({.lr = NAN}, good), UsageError);
+  reshaped[1] = torch::zeros({2});
+  EXPECT_THROW(restore({}, {reshaped}), UsageError);
+  EXPECT_THROW(restore({.amsgrad = true}, {good}), UsageError);
+  EXPECT_THROW(restore({.lr = NAN}, {good}), UsageError);
+  EXPECT_THROW(adam->restore({}, {}), UsageError);
 }
 
 }  // namespace

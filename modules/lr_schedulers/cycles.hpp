@@ -1,0 +1,59 @@
+// Schedulers that go up and down, or begin anew.
+#pragma once
+
+#include "troupe/modules/lr_schedulers/schedule.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+// Names and defaults are PyTorch's (https://pytorch.org/docs/stable/optim.html). Values for groups are one for all, or
+// one each. All throw UsageError for options that cannot be.
+namespace troupe::lr_schedulers {
+
+struct CosineAnnealingWarmRestartsOptions {
+  int64_t T_0 = 1;     ///< epochs to the first restart, at least 1
+  int64_t T_mult = 1;  ///< factor of the epochs between restarts, at least 1
+  double eta_min = 0;  ///< the lowest rate
+};
+/// CosineAnnealingWarmRestarts: SGDR (Loshchilov & Hutter 2017).
+std::shared_ptr<Schedule> cosine_annealing_warm_restarts(Optimizer optimizer,
+                                                         CosineAnnealingWarmRestartsOptions options);
+
+struct CyclicOptions {
+  std::vector<double> base_lr;                  ///< the lowest rate
+  std::vector<double> max_lr;                   ///< the highest
+  int64_t step_size_up = 2000;                  ///< steps up, at least 1
+  std::optional<int64_t> step_size_down = {};   ///< steps down; unset: as many as up
+  std::string mode = "triangular";              ///< "triangular", "triangular2" or "exp_range"
+  double gamma = 1.0;                           ///< of exp_range: gamma ^ step
+  std::function<double(double)> scale_fn = {};  ///< in place of `mode`: the height at a cycle or a step
+  std::string scale_mode = "cycle";             ///< what scale_fn is given: "cycle" (from 1) or "iterations"
+  bool cycle_momentum = true;                   ///< momentum goes down where the rate goes up
+  std::vector<double> base_momentum = {0.8};
+  std::vector<double> max_momentum = {0.9};
+};
+/// CyclicLR (Smith 2017); a step of it is a step of the optimizer's: interval step.
+std::shared_ptr<Schedule> cyclic(Optimizer optimizer, CyclicOptions options);
+
+struct OneCycleOptions {
+  std::vector<double> max_lr;  ///< the highest rate
+  int64_t total_steps = 0;     ///< of the cycle; 0: epochs * steps_per_epoch
+  int64_t epochs = 0;
+  int64_t steps_per_epoch = 0;
+  double pct_start = 0.3;               ///< share of the cycle in which the rate grows, in [0, 1]
+  std::string anneal_strategy = "cos";  ///< "cos" or "linear"
+  bool cycle_momentum = true;           ///< momentum goes down where the rate goes up
+  std::vector<double> base_momentum = {0.85};
+  std::vector<double> max_momentum = {0.95};
+  double div_factor = 25;         ///< the first rate is max_lr / div_factor
+  double final_div_factor = 1e4;  ///< the last one is the first / final_div_factor
+  bool three_phase = false;       ///< down to the first rate, then to the last (Smith & Topin 2018)
+};
+/// OneCycleLR; a step of it is a step of the optimizer's: interval step. More steps than total_steps throw UsageError.
+std::shared_ptr<Schedule> one_cycle(Optimizer optimizer, OneCycleOptions options);
+
+}  // namespace troupe::lr_schedulers

@@ -1,0 +1,90 @@
+// What the library's schedulers have in common.
+#pragma once
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/lr_scheduler.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace troupe::lr_schedulers {
+
+using Optimizer = std::shared_ptr<torch::optim::Optimizer>;
+
+/// A scheduler of PyTorch's kind (https://pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate): a rule that
+/// makes a group's next rate out of its last one, or of its first. Making one is its step to epoch 0. "Epoch" is
+/// whatever step() is called after.
+///
+/// The first rate of a group is the one that it had when its optimizer met its first scheduler, as PyTorch's
+/// `initial_lr`.
+class Schedule : public LRScheduler {
+ public:
+  /// Throws UsageError for a null optimizer.
+  Schedule(Optimizer optimizer, const char* name);
+
+  using LRScheduler::step;
+  void step() override;
+
+  int64_t last_epoch() const { return last_epoch_; }
+  /// The first rate of each group.
+  const std::vector<double>& base_lrs() const { return base_lrs_; }
+
+  nlohmann::json state_dict() const override;
+  void load_state_dict(const nlohmann::json& state) override;
+
+ protected:
+  friend class SequentialLR;
+
+  /// Called at the end of the constructor of the most derived class.
+  void begin();
+  /// The rate of a group at last_epoch(); `lr` is the present one.
+  virtual double rate(std::size_t group, double lr) const = 0;
+  /// The same from the first rate alone, where the rule has such a form.
+  virtual std::optional<double> closed_form(std::size_t group) const {
+    (void)group;
+    return std::nullopt;
+  }
+  /// Moves on to the next epoch; for schedules that count in other ways too.
+  virtual void advance() { ++last_epoch_; }
+  /// Begins anew at epoch 0, as one of a sequence.
+  virtual void restart() { last_epoch_ = 0; }
+  /// Takes back what the constructor did, before restart().
+  void undo_begin() { --last_epoch_; }
+  /// Members to store besides last_epoch and base_lrs, and back; load checks all before it changes anything.
+  virtual void save(nlohmann::json& state) const { (void)state; }
+  virtual void load(const nlohmann::json& state) { (void)state; }
+
+  bool is_initial() const { return is_initial_; }
+  void set_base_lrs(std::vector<double> rates) { base_lrs_ = std::move(rates); }
+  std::size_t group_count() const { return base_lrs_.size(); }
+  /// One value for all groups, or one each; throws UsageError for another number of them.
+  std::vector<double> for_groups(const char* option, const std::vector<double>& values) const;
+  [[noreturn]] void refuse(const std::string& why) const;
+  void require(bool holds, const std::string& why) const {
+    if (!holds) refuse(why);
+  }
+  void apply();
+  void set_rates(const std::vector<double>& rates);
+
+  int64_t last_epoch_ = -1;
+
+ private:
+  const char* name_;
+  bool is_initial_ = false;
+  std::vector<double> base_lrs_;
+};
+
+/// Parts of a state that comes from a file; throw UsageError that names `key`.
+double number_at(const nlohmann::json& state, const char* key);
+int64_t whole_at(const nlohmann::json& state, const char* key);
+
+/// Momentum of a group, or the first of Adam's betas, of LibTorch's optimizers and the library's own; nothing where it
+/// has none.
+std::optional<double> momentum_of(torch::optim::OptimizerParamGroup& group);
+void set_momentum(torch::optim::OptimizerParamGroup& group, double momentum);
+
+}  // namespace troupe::lr_schedulers

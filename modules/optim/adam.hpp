@@ -1,0 +1,60 @@
+// Adam and AdamW on LibTorch's fused kernels.
+#pragma once
+
+#include "troupe/modules/optim/kernel_optimizer.hpp"
+
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace troupe::optim {
+
+/// Names and defaults are PyTorch's (https://pytorch.org/docs/stable/generated/torch.optim.Adam.html).
+struct AdamOptions {
+  double lr = 1e-3;                                ///< learning rate, >= 0
+  std::pair<double, double> betas = {0.9, 0.999};  ///< decay of the running averages, each in [0, 1)
+  double eps = 1e-8;                               ///< added to the denominator, >= 0
+  double weight_decay = 0;                         ///< >= 0; added to the gradient (Adam) or to the step (AdamW)
+  bool amsgrad = false;                            ///< keep the maximum of the second moment (Reddi et al. 2018)
+};
+
+/// A group of parameters; what is unset is as for the others.
+struct AdamGroup {
+  Parameters params;
+  std::optional<double> lr = std::nullopt;
+  std::optional<std::pair<double, double>> betas = std::nullopt;
+  std::optional<double> eps = std::nullopt;
+  std::optional<double> weight_decay = std::nullopt;
+  std::optional<bool> amsgrad = std::nullopt;
+};
+
+enum class Decay { l2, decoupled };
+
+template <Decay decay>
+struct AdamKernel {
+  using Options = AdamOptions;
+  static constexpr const char* name = decay == Decay::l2 ? "adam" : "adamw";
+  static constexpr std::array<StateName, 4> states = {
+      {{"step", true}, {"exp_avg"}, {"exp_avg_sq"}, {"max_exp_avg_sq"}}};
+  static bool has_state(const Options& options, std::size_t state) { return state < 3 || options.amsgrad; }
+  static void check(const Options& options);
+  static double* momentum(Options& options) { return &options.betas.first; }
+  static std::array<torch::Tensor, 4> make(const Options& options, const torch::Tensor& parameter);
+  static void update(const Options& options, KernelLists<4> lists);
+};
+
+/// Adam (Kingma & Ba 2015): one call of `at::_fused_adam_` a step and group. Steps are those of
+/// torch.optim.Adam(fused=True).
+using FusedAdam = KernelOptimizer<AdamKernel<Decay::l2>>;
+/// AdamW (Loshchilov & Hutter 2019) with `at::_fused_adamw_`.
+using FusedAdamW = KernelOptimizer<AdamKernel<Decay::decoupled>>;
+
+std::shared_ptr<FusedAdam> adam(Parameters parameters, AdamOptions options = {});
+/// `adam({{.params = backbone, .lr = 1e-5}, {.params = head}}, {.lr = 1e-3})`
+std::shared_ptr<FusedAdam> adam(std::vector<AdamGroup> groups, AdamOptions options = {});
+/// The weight decay is 0.01 unless the options say otherwise.
+std::shared_ptr<FusedAdamW> adamw(Parameters parameters, AdamOptions options = {.weight_decay = 1e-2});
+std::shared_ptr<FusedAdamW> adamw(std::vector<AdamGroup> groups, AdamOptions options = {.weight_decay = 1e-2});
+
+}  // namespace troupe::optim

@@ -1,0 +1,231 @@
+// What the optimizers on LibTorch's fused and foreach kernels have in common: groups, states, the lists that a kernel
+// takes.
+#pragma once
+
+#include "troupe/modules/failure.hpp"
+
+#include <ATen/core/grad_mode.h>
+#include <torch/optim/optimizer.h>
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace troupe::optim {
+
+using Parameters = std::vector<torch::Tensor>;
+
+/// The options of one group as LibTorch's interface wants them, with what schedulers change.
+class KernelOptions : public torch::optim::OptimizerOptions {
+ public:
+  /// Momentum, or the first of Adam's betas; null where the optimizer has none.
+  virtual double* momentum() = 0;
+};
+
+/// One state of a parameter: its name, as PyTorch has it, and whether it is the count of steps (a float32 number) or a
+/// tensor like the parameter.
+struct StateName {
+  const char* name;
+  bool is_step = false;
+};
+
+/// The lists that a kernel works on: parameters that have a gradient, their gradients and their states.
+template <std::size_t N>
+struct KernelLists {
+  const Parameters& parameters;
+  const Parameters& gradients;
+  std::array<Parameters, N>& states;
+};
+
+/// An optimizer of parameter groups whose step is a few calls of a kernel over all parameters of a group. `Kernel` has
+///
+///     using Options = ...;                              with `lr`
+///     static constexpr const char* name;                in messages
+///     static constexpr std::array<StateName, N> states;
+///     static bool has_state(const Options&, std::size_t state);
+///     static void check(const Options&);                throws UsageError
+///     static double* momentum(Options&);
+///     static std::array<torch::Tensor, N> make(const Options&, const torch::Tensor& parameter);
+///     static void update(const Options&, KernelLists<N> lists);
+///
+/// Parameters without a gradient are left alone. Groups and parameters may be added between steps. Touched by one
+/// thread at a time.
+template <class Kernel>
+class KernelOptimizer : public torch::optim::Optimizer {
+ public:
+  using Options = typename Kernel::Options;
+  static constexpr std::size_t state_count = Kernel::states.size();
+  /// Of one parameter, in the order of Kernel::states; those that the options do not need are undefined.
+  using State = std::array<torch::Tensor, state_count>;
+  using Group = std::pair<Parameters, Options>;
+
+  /// Throws UsageError for an option out of its range, an empty list of parameters, and a parameter that comes twice.
+  KernelOptimizer(std::vector<Group> groups, const Options& defaults)
+      : Optimizer(std::vector<torch::optim::OptimizerParamGroup>(), std::make_unique<GroupOptions>(defaults)) {
+    Kernel::check(defaults);
+    bool is_empty = true;
+    for (auto& [parameters, options] : groups) {
+      is_empty = is_empty && parameters.empty();
+      add_group(std::move(parameters), options);
+    }
+    if (is_empty) throw UsageError(std::string(Kernel::name) + ": there is no parameter to optimize");
+  }
+
+  /// A further group, for example of layers that are trained from now on.
+  void add_group(Parameters parameters, const Options& options) {
+    Kernel::check(options);
+    try {
+      add_param_group({std::move(parameters), std::make_unique<GroupOptions>(options)});
+    } catch (const c10::Error& error) {
+      throw UsageError(std::string(Kernel::name) + ": " + error.what_without_backtrace());
+    }
+  }
+
+  /// Calls `closure` first when there is one and returns its loss; gradients are enabled for it.
+  torch::Tensor step(LossClosure closure = nullptr) override {
+    torch::Tensor loss;
+    if (closure) {
+      const torch::AutoGradMode with_gradients(true);
+      loss = closure();
+    }
+    const torch::NoGradGuard no_gradients;
+    states_.resize(param_groups().size());
+    for (std::size_t group = 0; group < param_groups().size(); ++group) update(group);
+    return loss;
+  }
+
+  const Options& options(std::size_t group = 0) const { return group_options(group).values; }
+  /// The state of a parameter; nothing before its first step.
+  std::optional<State> state(std::size_t group, std::size_t position) const {
+    if (group >= states_.size() || position >= states_[group].is_made.size() || !states_[group].is_made[position]) {
+      return std::nullopt;
+    }
+    State state;
+    for (std::size_t k = 0; k < state_count; ++k) state[k] = states_[group].lists[k][position];
+    return state;
+  }
+
+  /// Goes on as the optimizer that these come from: options of each group, and the states of its parameters. The
+  /// tensors are kept, not copied. Throws UsageError where they do not fit; nothing has changed then.
+  void restore(const std::vector<Options>& options, const std::vector<std::vector<std::optional<State>>>& states) {
+    const auto refuse = [](const std::string& why) {
+      throw UsageError(std::string(Kernel::name) + ": the state to restore " + why);
+    };
+    const auto& groups = param_groups();
+    if (options.size() != groups.size() || states.size() != groups.size()) refuse("has other groups");
+    std::vector<GroupStates> made(groups.size());
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      Kernel::check(options[g]);
+      const auto& parameters = const_cast<torch::optim::OptimizerParamGroup&>(groups[g]).params();
+      if (states[g].size() != parameters.size()) {
+        refuse("is not for " + std::to_string(parameters.size()) + " parameters in group " + std::to_string(g));
+      }
+      made[g].resize(parameters.size());
+      for (std::size_t i = 0; i < parameters.size(); ++i) {
+        if (!states[g][i]) continue;
+        if (!fits(options[g], *states[g][i], parameters[i])) {
+          refuse("does not fit parameter " + std::to_string(i) + " of group " + std::to_string(g));
+        }
+        made[g].put(i, *states[g][i]);
+      }
+    }
+    for (std::size_t g = 0; g < groups.size(); ++g) group_options(g).values = options[g];
+    states_ = std::move(made);
+  }
+
+ private:
+  struct GroupOptions : KernelOptions {
+    explicit GroupOptions(Options values_in) : values(std::move(values_in)) {}
+    std::unique_ptr<torch::optim::OptimizerOptions> clone() const override {
+      return std::make_unique<GroupOptions>(values);
+    }
+    double get_lr() const override { return values.lr; }
+    void set_lr(const double lr) override { values.lr = lr; }
+    double* momentum() override { return Kernel::momentum(values); }
+    Options values;
+  };
+
+  struct GroupStates {
+    std::array<Parameters, state_count> lists;
+    std::vector<bool> is_made;
+    std::size_t made_count = 0;
+
+    void resize(std::size_t size) {
+      for (auto& list : lists) list.resize(size);
+      is_made.resize(size, false);
+    }
+    void put(std::size_t i, const State& state) {
+      for (std::size_t k = 0; k < state_count; ++k) lists[k][i] = state[k];
+      made_count += is_made[i] ? 0 : 1;
+      is_made[i] = true;
+    }
+  };
+
+  GroupOptions& group_options(std::size_t group) const {
+    return static_cast<GroupOptions&>(const_cast<KernelOptimizer*>(this)->param_groups()[group].options());
+  }
+
+  void update(std::size_t group) {
+    const Options& options = group_options(group).values;
+    const auto& parameters = param_groups()[group].params();
+    GroupStates& states = states_[group];
+    states.resize(parameters.size());
+    gradients_.clear();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      const auto& gradient = parameters[i].grad();
+      if (!gradient.defined()) continue;
+      gradients_.push_back(gradient);
+      if (!states.is_made[i]) states.put(i, Kernel::make(options, parameters[i]));
+    }
+    if (gradients_.empty()) return;
+    if (gradients_.size() == parameters.size()) {
+      Kernel::update(options, KernelLists<state_count>{parameters, gradients_, states.lists});
+      return;
+    }
+    Parameters some;
+    std::array<Parameters, state_count> some_states;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      if (!parameters[i].grad().defined()) continue;
+      some.push_back(parameters[i]);
+      for (std::size_t k = 0; k < state_count; ++k) some_states[k].push_back(states.lists[k][i]);
+    }
+    Kernel::update(options, KernelLists<state_count>{some, gradients_, some_states});
+    // A kernel may have made states in its lists.
+    for (std::size_t i = 0, next = 0; i < parameters.size(); ++i) {
+      if (!parameters[i].grad().defined()) continue;
+      for (std::size_t k = 0; k < state_count; ++k) states.lists[k][i] = some_states[k][next];
+      ++next;
+    }
+  }
+
+  // The kernels trust shapes and types.
+  static bool fits(const Options& options, const State& state, const torch::Tensor& parameter) {
+    for (std::size_t k = 0; k < state_count; ++k) {
+      if (!Kernel::has_state(options, k)) continue;
+      const auto& tensor = state[k];
+      if (!tensor.defined() || tensor.device() != parameter.device()) return false;
+      const bool is_like = Kernel::states[k].is_step
+                               ? tensor.dim() == 0 && tensor.scalar_type() == torch::kFloat32
+                               : tensor.sizes() == parameter.sizes() && tensor.dtype() == parameter.dtype();
+      if (!is_like) return false;
+    }
+    return true;
+  }
+
+  std::vector<GroupStates> states_;
+  Parameters gradients_;  // kept for its memory
+};
+
+/// `value` has to lie in the range that `fits` says; `range` is its text.
+void require_option(bool fits, const char* optimizer, const char* option, double value, const char* range);
+/// A tensor of zeros like `parameter`, and a count of steps beside it.
+torch::Tensor zero_state(const torch::Tensor& parameter);
+torch::Tensor step_state(const torch::Tensor& parameter);
+/// Adds one to each count.
+void count_steps(Parameters& steps);
+
+}  // namespace troupe::optim

@@ -1,0 +1,29 @@
+#include "troupe/modules/optim/lbfgs.hpp"
+
+#include "troupe/modules/nearest.hpp"
+
+namespace troupe::optim {
+
+std::shared_ptr<torch::optim::LBFGS> lbfgs(Parameters parameters, LbfgsOptions options) {
+  const auto at_least_one = [](const char* option, int64_t value) {
+    require_option(value >= 1, "lbfgs", option, static_cast<double>(value), "1 or more");
+  };
+  require_option(options.lr >= 0, "lbfgs", "lr", options.lr, "a number from 0 on");
+  at_least_one("max_iter", options.max_iter);
+  at_least_one("max_eval", options.max_eval.value_or(1));
+  at_least_one("history_size", options.history_size);
+  if (options.line_search_fn && *options.line_search_fn != "strong_wolfe") {
+    throw UsageError("lbfgs: line_search_fn = '" + shown(*options.line_search_fn) + "'; use strong_wolfe or none");
+  }
+  if (parameters.empty()) throw UsageError("lbfgs: there is no parameter to optimize");
+  auto libtorch = torch::optim::LBFGSOptions(options.lr)
+                      .max_iter(options.max_iter)
+                      .max_eval(options.max_eval.value_or(options.max_iter * 5 / 4))
+                      .tolerance_grad(options.tolerance_grad)
+                      .tolerance_change(options.tolerance_change)
+                      .history_size(options.history_size);
+  if (options.line_search_fn) libtorch.line_search_fn(*options.line_search_fn);
+  return std::make_shared<torch::optim::LBFGS>(std::move(parameters), libtorch);
+}
+
+}  // namespace troupe::optim

@@ -1,0 +1,66 @@
+#include "troupe/modules/optim/sgd.hpp"
+
+#include <ATen/ops/_fused_sgd.h>
+#include <ATen/ops/empty_like.h>
+
+namespace troupe::optim {
+
+void SgdKernel::check(const Options& options) {
+  require_option(options.lr >= 0, name, "lr", options.lr, "a number from 0 on");
+  require_option(options.momentum >= 0, name, "momentum", options.momentum, "a number from 0 on");
+  require_option(options.weight_decay >= 0, name, "weight_decay", options.weight_decay, "a number from 0 on");
+  require_option(options.dampening == options.dampening, name, "dampening", options.dampening, "a number");
+  if (options.nesterov && (options.momentum <= 0 || options.dampening != 0)) {
+    throw UsageError("sgd: nesterov needs a momentum above 0 and a dampening of 0");
+  }
+}
+
+void SgdKernel::update(const Options& options, KernelLists<1> lists) {
+  const auto apply = [&](const Parameters& parameters, const Parameters& gradients, Parameters& buffers,
+                         bool is_first) {
+    if (parameters.empty()) return;
+    at::_fused_sgd_(parameters, gradients, options.momentum == 0 ? at::TensorList() : at::TensorList(buffers),
+                    options.weight_decay, options.momentum, options.lr, options.dampening, options.nesterov,
+                    options.maximize, is_first);
+  };
+  auto& buffers = lists.states[0];
+  if (options.momentum == 0) return apply(lists.parameters, lists.gradients, buffers, false);
+  // The kernel takes a gradient for the first buffer, of all its parameters or of none.
+  struct Part {
+    Parameters parameters, gradients, buffers;
+  } first, later;
+  bool some_first = false;
+  for (const auto& buffer : buffers) some_first = some_first || !buffer.defined();
+  if (!some_first) return apply(lists.parameters, lists.gradients, buffers, false);
+  for (std::size_t i = 0; i < buffers.size(); ++i) {
+    Part& part = buffers[i].defined() ? later : first;
+    if (!buffers[i].defined()) buffers[i] = at::empty_like(lists.parameters[i], at::MemoryFormat::Preserve);
+    part.parameters.push_back(lists.parameters[i]);
+    part.gradients.push_back(lists.gradients[i]);
+    part.buffers.push_back(buffers[i]);
+  }
+  apply(first.parameters, first.gradients, first.buffers, true);
+  apply(later.parameters, later.gradients, later.buffers, false);
+}
+
+std::shared_ptr<FusedSgd> sgd(Parameters parameters, SgdOptions options) {
+  std::vector<FusedSgd::Group> groups;
+  groups.emplace_back(std::move(parameters), options);
+  return std::make_shared<FusedSgd>(std::move(groups), options);
+}
+
+std::shared_ptr<FusedSgd> sgd(std::vector<SgdGroup> groups, SgdOptions options) {
+  std::vector<FusedSgd::Group> all;
+  for (auto& group : groups) {
+    all.emplace_back(std::move(group.params),
+                     SgdOptions{.lr = group.lr.value_or(options.lr),
+                                .momentum = group.momentum.value_or(options.momentum),
+                                .dampening = group.dampening.value_or(options.dampening),
+                                .weight_decay = group.weight_decay.value_or(options.weight_decay),
+                                .nesterov = group.nesterov.value_or(options.nesterov),
+                                .maximize = group.maximize.value_or(options.maximize)});
+  }
+  return std::make_shared<FusedSgd>(std::move(all), options);
+}
+
+}  // namespace troupe::optim
