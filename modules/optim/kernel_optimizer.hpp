@@ -41,6 +41,10 @@ struct KernelLists {
   std::array<Parameters, N>& states;
 };
 
+/// Throws UsageError for a parameter that comes twice, in `parameters` or in the groups that are there.
+void refuse_twice(const char* optimizer, const std::vector<torch::optim::OptimizerParamGroup>& groups,
+                  const Parameters& parameters);
+
 /// An optimizer of parameter groups whose step is a few calls of a kernel over all parameters of a group. `Kernel` has
 ///
 ///     using Options = ...;                              with `lr`
@@ -78,6 +82,7 @@ class KernelOptimizer : public torch::optim::Optimizer {
   /// A further group, for example of layers that are trained from now on.
   void add_group(Parameters parameters, const Options& options) {
     Kernel::check(options);
+    refuse_twice(Kernel::name, param_groups(), parameters);
     try {
       add_param_group({std::move(parameters), std::make_unique<GroupOptions>(options)});
     } catch (const c10::Error& error) {

@@ -192,8 +192,14 @@ TEST_F(ModelCheckpointTest, EveryNTrainStepsPlansItsStepsAndSavesAtThemOnly) {
   EXPECT_EQ(ask(Moment::train_batch_end, at, {}), (Names{"epoch=0-step=4.safetensors", "last.safetensors"}));
   EXPECT_EQ(ask(Moment::train_batch_end, at, {}), Names{});
   EXPECT_EQ(ask(Moment::train_batch_end, {.batch_idx = 5, .global_step = 5}, {}), Names{});
-  EXPECT_EQ(epoch(0, {{"val_loss", 1}}), Names{});
-  EXPECT_EQ(ask(Moment::train_end, end_of(0), {{"val_loss", 1}}), Names{"last.safetensors"});
+  EXPECT_EQ(ask(Moment::train_end, {.batch_idx = 5, .global_step = 5}, {}), Names{"last.safetensors"});
+}
+
+TEST_F(ModelCheckpointTest, SavesWhereABatchOfSeveralOptimizersPassesAMultiple) {
+  start({.every_n_train_steps = 5});
+  EXPECT_EQ(ask(Moment::train_batch_end, {.batch_idx = 2, .global_step = 4}, {}), Names{});
+  EXPECT_EQ(ask(Moment::train_batch_end, {.batch_idx = 3, .global_step = 6}, {}), Names{"epoch=0-step=6.safetensors"});
+  EXPECT_EQ(ask(Moment::train_batch_end, {.batch_idx = 4, .global_step = 8}, {}), Names{});
 }
 
 TEST_F(ModelCheckpointTest, NoStepIsPlannedWithoutEveryNTrainSteps) {

@@ -1,0 +1,66 @@
+"""50 steps of PyTorch's optimizers on a small perceptron: optimizers.py FILE
+
+Inputs "x" [50, 16, 6] and "y" [50, 16, 3], initial weights "start.<parameter>"; for each case and type
+"<case>.<float64|float32>.losses" [50] and "<case>.<type>.<parameter>".
+"""
+import sys
+
+import torch
+from safetensors.torch import save_file
+
+O = torch.optim
+STEPS = 50
+torch.manual_seed(7)
+
+
+def net():
+    return torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.Tanh(), torch.nn.Linear(9, 3))
+
+
+START = {k: v.clone() for k, v in net().double().state_dict().items()}
+X = torch.randn(STEPS, 16, 6, dtype=torch.float64)
+Y = torch.randn(STEPS, 16, 3, dtype=torch.float64)
+
+
+def groups(parameters):
+    parameters = list(parameters)
+    return [{"params": parameters[:2], "lr": 0.02}, {"params": parameters[2:]}]
+
+
+CASES = {
+    "sgd": lambda p: O.SGD(p, 0.1),
+    "sgd_momentum": lambda p: O.SGD(p, 0.05, 0.9, dampening=0.1, weight_decay=0.01),
+    "sgd_nesterov": lambda p: O.SGD(p, 0.05, 0.9, nesterov=True),
+    "sgd_maximize": lambda p: O.SGD(p, 0.001, maximize=True),
+    "adam": lambda p: O.Adam(p, 0.01, weight_decay=0.1),
+    "adam_amsgrad": lambda p: O.Adam(p, 0.01, (0.8, 0.95), amsgrad=True),
+    "adam_groups": lambda p: O.Adam(groups(p), 0.005),
+    "adamw": lambda p: O.AdamW(p, 0.01),
+    "adagrad": lambda p: O.Adagrad(p, 0.05, lr_decay=0.01, weight_decay=0.01, initial_accumulator_value=0.1),
+    "rmsprop": lambda p: O.RMSprop(p, 0.005),
+    "rmsprop_full": lambda p: O.RMSprop(p, 0.002, 0.9, momentum=0.8, centered=True, weight_decay=0.01),
+    "lbfgs": lambda p: O.LBFGS(p, 0.3, max_iter=4, history_size=6),
+    "lbfgs_wolfe": lambda p: O.LBFGS(p, 1, max_iter=5, line_search_fn="strong_wolfe"),
+}
+
+out = {"x": X, "y": Y, **{"start." + k: v for k, v in START.items()}}
+for name, make in CASES.items():
+    for dtype in (torch.float64, torch.float32):
+        model = net().to(dtype)
+        model.load_state_dict(START)
+        optimizer = make(model.parameters())
+        losses = []
+        for i in range(STEPS):
+            # LBFGS takes the noise of changing batches for curvature, and float32's rounding with it.
+            x, y = (data[0 if name.startswith("lbfgs") else i].to(dtype) for data in (X, Y))
+
+            def closure():
+                optimizer.zero_grad()
+                loss = torch.nn.functional.mse_loss(model(x), y)
+                loss.backward()
+                return loss
+            losses.append(optimizer.step(closure).detach())
+        key = f"{name}.{str(dtype).split('.')[1]}."
+        out[key + "losses"] = torch.stack(losses)
+        out.update({key + k: v for k, v in model.state_dict().items()})
+save_file(out, sys.argv[1])
