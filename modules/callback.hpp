@@ -19,6 +19,8 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace torch::optim {
 class Optimizer;
@@ -40,8 +42,18 @@ class Callback {
   virtual std::string state_key() const { return ""; }
   /// State to store in a checkpoint.
   virtual nlohmann::json state_dict() const { return nullptr; }
-  /// Gets back what state_dict returned. The value comes from a file: check it, throw UsageError where it is wrong.
+  /// Gets back what state_dict returned. The value comes from a file: check it, throw UsageError where it is wrong. The
+  /// optimizers are there, and get their own state afterwards.
   virtual void load_state_dict(const nlohmann::json& state) { (void)state; }
+  /// Tensors to store beside it, by name; those in use, not copies. Only with a state_key.
+  virtual std::vector<std::pair<std::string, torch::Tensor>> state_tensors() const { return {}; }
+  /// Gets them back, on the CPU, after load_state_dict. They come from a file: check names, shapes and types, throw
+  /// UsageError where they are wrong.
+  virtual void load_state_tensors(const std::vector<std::pair<std::string, torch::Tensor>>& tensors) { (void)tensors; }
+
+  /// Around the copying of the run's state for a checkpoint: the weights that the module has in between are stored.
+  virtual void on_snapshot_start(Module&) {}
+  virtual void on_snapshot_end(Module&) {}
 
   /// False where no hook of a batch is overridden: they are then not called at all.
   virtual bool has_batch_hooks() const { return true; }

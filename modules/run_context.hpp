@@ -11,6 +11,7 @@
 
 #include <torch/types.h>
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,6 +29,8 @@ class RunContext {
 
   /// The options as resolved (fast_dev_run and overfit_batches worked in).
   virtual const TrainerOptions& options() const = 0;
+  /// <default_root_dir>/<name>/version_N; empty where nothing is written.
+  virtual const std::filesystem::path& run_dir() const = 0;
   virtual Stage stage() const = 0;
   /// True during the validation that comes before training.
   virtual bool sanity_checking() const = 0;
@@ -51,6 +54,11 @@ class RunContext {
   virtual void manual_backward(const torch::Tensor& loss) = 0;
   virtual void step_optimizer(std::size_t index, const OptimizerClosure& closure) = 0;
   virtual Precision precision() const = 0;
+  /// Changes accumulate_grad_batches from the next window on; at least 1. Between epochs, so that no window is cut.
+  virtual void set_accumulate_grad_batches(int64_t batches) = 0;
+  /// Writes a checkpoint of the state as it is, on this thread, and returns when the disk has it. What the coordinator's
+  /// monitors know (EarlyStopping, ModelCheckpoint) is not in it.
+  virtual void save_checkpoint(const std::filesystem::path& path) = 0;
   /// The tensor of every rank, stacked along a new first dimension; of one rank the tensor as it is.
   virtual torch::Tensor all_gather(const torch::Tensor& tensor) = 0;
   /// Null when the run has none.

@@ -56,6 +56,13 @@ void Replica::untoggle_optimizer(std::size_t) {
 
 // --- Windows of accumulation ---
 
+void Replica::set_accumulate_grad_batches(int64_t batches) {
+  if (batches < 1) {
+    throw UsageError("accumulate_grad_batches = " + std::to_string(batches) + " is not valid; use at least 1");
+  }
+  setup_.options.accumulate_grad_batches = batches;
+}
+
 // The first batch of a window, and whatever comes first where no gradient is there to be added to.
 bool Replica::opens_window(const TrainStep& step) const {
   return step.loss.defined() && (step.is_first_of_window || !sequences_[step.optimizer].has_gradients);

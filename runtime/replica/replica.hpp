@@ -125,6 +125,7 @@ class Replica final : public RunContext {
   // --- RunContext ---
 
   const TrainerOptions& options() const override { return setup_.options; }
+  const std::filesystem::path& run_dir() const override { return setup_.run_dir; }
   Stage stage() const override { return setup_.stage; }
   bool sanity_checking() const override { return sanity_checking_; }
   const Progress& progress() const override { return progress_; }
@@ -139,6 +140,8 @@ class Replica final : public RunContext {
   void manual_backward(const torch::Tensor& loss) override;
   void step_optimizer(std::size_t index, const OptimizerClosure& closure) override;
   Precision precision() const override { return precision_; }
+  void set_accumulate_grad_batches(int64_t batches) override;
+  void save_checkpoint(const std::filesystem::path& path) override;
   torch::Tensor all_gather(const torch::Tensor& tensor) override { return tensor; }
   DataModule* datamodule() override { return setup_.datamodule.get(); }
   void log(std::string_view name, const torch::Tensor& value, const LogOptions& options) override;

@@ -1,5 +1,6 @@
 // A replica's state as a checkpoint, and back.
 #include "troupe/modules/monitor.hpp"
+#include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/optimizer_state.hpp"
 #include "troupe/runtime/checkpoint/progress_json.hpp"
@@ -24,10 +25,28 @@ bool decides(const std::shared_ptr<Callback>& callback) {
   return dynamic_cast<const Monitor*>(callback.get()) != nullptr;
 }
 
+std::string callback_prefix(const std::string& state_key) {
+  return "callback." + state_key + ".";
+}
+
+std::vector<std::pair<std::string, torch::Tensor>> tensors_below(const Checkpoint& checkpoint,
+                                                                 const std::string& prefix) {
+  std::vector<std::pair<std::string, torch::Tensor>> found;
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    if (name.starts_with(prefix)) found.emplace_back(name.substr(prefix.size()), tensor);
+  }
+  return found;
+}
+
 }  // namespace
+
+void Replica::save_checkpoint(const std::filesystem::path& path) {
+  write_checkpoint(snapshot(/*weights_only=*/false, nullptr), path);
+}
 
 Checkpoint Replica::snapshot(bool weights_only, const nlohmann::json& monitor_states) {
   Checkpoint checkpoint;
+  for (const auto& callback : callbacks_) callback->on_snapshot_start(*module_);
   append_model_state(checkpoint, *module_);
   auto& metadata = checkpoint.metadata;
   metadata["hparams"] = module_->hparams();
@@ -35,7 +54,12 @@ Checkpoint Replica::snapshot(bool weights_only, const nlohmann::json& monitor_st
   metadata["versions"] = {{"libtorch", TORCH_VERSION}};
   nlohmann::json callbacks = monitor_states.is_object() ? monitor_states : nlohmann::json::object();
   for (const auto& callback : callbacks_) {
-    if (!decides(callback) && !callback->state_key().empty()) callbacks[callback->state_key()] = callback->state_dict();
+    const auto key = callback->state_key();
+    if (decides(callback) || key.empty()) continue;
+    callbacks[key] = callback->state_dict();
+    for (auto& [name, tensor] : callback->state_tensors()) {
+      checkpoint.tensors.emplace_back(callback_prefix(key) + name, std::move(tensor));
+    }
   }
   metadata["callbacks"] = std::move(callbacks);
   if (!weights_only) {
@@ -54,6 +78,7 @@ Checkpoint Replica::snapshot(bool weights_only, const nlohmann::json& monitor_st
   // The training goes on while the file is written, so the tensors must not be the ones in use.
   for (auto& [name, tensor] : checkpoint.tensors)
     tensor = tensor.detach().to(torch::kCPU, tensor.scalar_type(), false, true);
+  for (const auto& callback : callbacks_) callback->on_snapshot_end(*module_);
   return checkpoint;
 }
 
@@ -82,8 +107,18 @@ void Replica::restore_model() {
 void Replica::restore_rest() {
   if (!setup_.checkpoint || setup_.weights_only) return;
   const auto& checkpoint = *setup_.checkpoint;
-  current_name_ = "load_optimizer_state";
   const auto& metadata = checkpoint.metadata;
+  // Callbacks first: one may have given an optimizer further groups.
+  current_name_ = "load_state_dict";
+  const auto states = metadata.value("callbacks", nlohmann::json::object());
+  for (const auto& callback : callbacks_) {
+    const auto key = callback->state_key();
+    if (decides(callback) || key.empty()) continue;
+    if (const auto found = states.find(key); found != states.end()) callback->load_state_dict(*found);
+    const auto tensors = tensors_below(checkpoint, callback_prefix(key));
+    if (!tensors.empty()) callback->load_state_tensors(tensors);
+  }
+  current_name_ = "load_optimizer_state";
   const auto saved = metadata.value("optimizers", nlohmann::json::array());
   if (saved.size() > optimizers_.size()) {
     throw UsageError("the checkpoint has the state of " + std::to_string(saved.size()) +
@@ -95,11 +130,6 @@ void Replica::restore_rest() {
   load_schedulers_state(metadata.value("lr_schedulers", nlohmann::json::array()));
   current_name_ = "load_state_dict";
   if (scaler_ && metadata.contains("grad_scaler")) scaler_->load_state_dict(metadata["grad_scaler"]);
-  const auto states = metadata.value("callbacks", nlohmann::json::object());
-  for (const auto& callback : callbacks_) {
-    if (decides(callback) || callback->state_key().empty()) continue;
-    if (const auto found = states.find(callback->state_key()); found != states.end()) callback->load_state_dict(*found);
-  }
   if (setup_.datamodule && metadata.contains("datamodule")) setup_.datamodule->load_state_dict(metadata["datamodule"]);
   if (const auto* state = checkpoint.find(random_state)) set_generator_state(*state);
   current_name_ = "";

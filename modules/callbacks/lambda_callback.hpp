@@ -1,0 +1,73 @@
+// A callback out of functions.
+#pragma once
+
+#include "troupe/modules/callback.hpp"
+#include "troupe/modules/failure.hpp"
+
+#include <functional>
+#include <string>
+
+/// Hooks of a callback that take the run and the module only.
+#define TROUPE_SIMPLE_CALLBACK_HOOKS(X)                                                                            \
+  X(on_fit_start)                                                                                                  \
+  X(on_fit_end) X(on_pretrain_routine_start) X(on_pretrain_routine_end) X(on_sanity_check_start)                   \
+      X(on_sanity_check_end) X(on_train_start) X(on_train_end) X(on_epoch_start) X(on_epoch_end)                   \
+          X(on_train_epoch_start) X(on_train_epoch_end) X(on_after_backward) X(on_validation_start)                \
+              X(on_validation_end) X(on_validation_epoch_start) X(on_validation_epoch_end) X(on_test_start)        \
+                  X(on_test_end) X(on_test_epoch_start) X(on_test_epoch_end) X(on_predict_start) X(on_predict_end) \
+                      X(on_predict_epoch_start) X(on_predict_epoch_end)
+
+namespace troupe {
+
+/// The functions; those that are empty are not called. Named as the hooks.
+struct LambdaCallbackOptions {
+  using Simple = std::function<void(RunContext&, Module&)>;
+#define TROUPE_DECLARE(name) Simple name = {};
+  TROUPE_SIMPLE_CALLBACK_HOOKS(TROUPE_DECLARE)
+#undef TROUPE_DECLARE
+  std::function<void(RunContext&, Module&, const Batch&, int64_t batch_idx)> on_train_batch_start = {};
+  std::function<void(RunContext&, Module&, const StepOutput&, const Batch&, int64_t batch_idx)> on_train_batch_end = {};
+  std::function<void(RunContext&, Module&, Stage)> setup = {};
+  std::function<void(RunContext&, Module&, Stage)> teardown = {};
+  std::function<void(RunContext&, Module&, const Failure&)> on_exception = {};
+};
+
+///     std::make_shared<LambdaCallback>(LambdaCallbackOptions{
+///         .on_train_epoch_end = [](RunContext& run, Module&) { run.print("an epoch is over"); }})
+///
+/// (https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.LambdaCallback.html)
+class LambdaCallback : public Callback {
+ public:
+  explicit LambdaCallback(LambdaCallbackOptions hooks) : hooks_(std::move(hooks)) {}
+
+  bool has_batch_hooks() const override {
+    return hooks_.on_train_batch_start || hooks_.on_train_batch_end || hooks_.on_after_backward;
+  }
+#define TROUPE_FORWARD(name)                            \
+  void name(RunContext& run, Module& module) override { \
+    if (hooks_.name) hooks_.name(run, module);          \
+  }
+  TROUPE_SIMPLE_CALLBACK_HOOKS(TROUPE_FORWARD)
+#undef TROUPE_FORWARD
+  void on_train_batch_start(RunContext& run, Module& module, const Batch& batch, int64_t batch_idx) override {
+    if (hooks_.on_train_batch_start) hooks_.on_train_batch_start(run, module, batch, batch_idx);
+  }
+  void on_train_batch_end(RunContext& run, Module& module, const StepOutput& output, const Batch& batch,
+                          int64_t batch_idx) override {
+    if (hooks_.on_train_batch_end) hooks_.on_train_batch_end(run, module, output, batch, batch_idx);
+  }
+  void setup(RunContext& run, Module& module, Stage stage) override {
+    if (hooks_.setup) hooks_.setup(run, module, stage);
+  }
+  void teardown(RunContext& run, Module& module, Stage stage) override {
+    if (hooks_.teardown) hooks_.teardown(run, module, stage);
+  }
+  void on_exception(RunContext& run, Module& module, const Failure& failure) override {
+    if (hooks_.on_exception) hooks_.on_exception(run, module, failure);
+  }
+
+ private:
+  LambdaCallbackOptions hooks_;
+};
+
+}  // namespace troupe

@@ -1,0 +1,34 @@
+// Logs the learning rates.
+#pragma once
+
+#include "troupe/modules/callback.hpp"
+
+#include <string>
+
+namespace troupe {
+
+/// Names and meanings are Lightning's
+/// (https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.LearningRateMonitor.html).
+struct LearningRateMonitorOptions {
+  /// "step", "epoch", or empty: as each scheduler moves on (by steps where the optimizer has none).
+  std::string logging_interval = "";
+  /// Also the momentum (the first of Adam's betas), as "<name>-momentum".
+  bool log_momentum = false;
+};
+
+/// Logs the rate of each optimizer's groups before a batch, or at the beginning of an epoch: "lr-Adam", with several
+/// groups "lr-Adam/pg1" and so on, with several optimizers of a class "lr-Adam-1"; LRSchedulerConfig::name wins over
+/// "lr-Adam". Optimizers without a scheduler are logged too.
+class LearningRateMonitor : public Callback {
+ public:
+  /// Throws UsageError for another interval.
+  explicit LearningRateMonitor(LearningRateMonitorOptions options = {});
+  void on_train_epoch_start(RunContext& run, Module& module) override;
+  void on_train_batch_start(RunContext& run, Module& module, const Batch& batch, int64_t batch_idx) override;
+
+ private:
+  void log(RunContext& run, bool by_step) const;
+  LearningRateMonitorOptions options_;
+};
+
+}  // namespace troupe

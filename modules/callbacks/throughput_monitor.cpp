@@ -1,0 +1,30 @@
+#include "troupe/modules/callbacks/throughput_monitor.hpp"
+
+#include "troupe/modules/module.hpp"
+
+namespace troupe {
+
+ThroughputMonitor::ThroughputMonitor(int64_t window_size) : window_size_(window_size) {
+  if (window_size < 2) {
+    throw UsageError("ThroughputMonitor: window_size = " + std::to_string(window_size) + "; use at least 2");
+  }
+}
+
+// Validations and hooks between epochs are no part of it.
+void ThroughputMonitor::on_train_epoch_start(RunContext&, Module&) {
+  marks_ = {{std::chrono::steady_clock::now(), 0, 0}};
+}
+
+void ThroughputMonitor::on_train_batch_end(RunContext& run, Module&, const StepOutput&, const Batch& batch, int64_t) {
+  const auto& last = marks_.back();
+  marks_.push_back({std::chrono::steady_clock::now(), last.batches + 1, last.samples + batch.size()});
+  if (static_cast<int64_t>(marks_.size()) > window_size_) marks_.pop_front();
+  const Mark &from = marks_.front(), &to = marks_.back();
+  const double seconds = std::chrono::duration<double>(to.time - from.time).count();
+  if (seconds <= 0) return;
+  const LogOptions how{.on_step = true, .on_epoch = false};
+  run.log("train/batches_per_sec", static_cast<double>(to.batches - from.batches) / seconds, how);
+  run.log("train/samples_per_sec", static_cast<double>(to.samples - from.samples) / seconds, how);
+}
+
+}  // namespace troupe

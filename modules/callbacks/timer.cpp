@@ -1,0 +1,82 @@
+#include "troupe/modules/callbacks/timer.hpp"
+
+#include "troupe/modules/module.hpp"
+#include "troupe/modules/nearest.hpp"
+
+#include <cmath>
+
+namespace troupe {
+
+namespace {
+
+constexpr Stage stages[] = {Stage::fit, Stage::validate, Stage::test, Stage::predict};
+
+std::size_t place(Stage stage) {
+  return static_cast<std::size_t>(std::ranges::find(stages, stage) - std::begin(stages));
+}
+
+}  // namespace
+
+Timer::Timer(TimerOptions options) : options_(std::move(options)) {
+  if (options_.interval != "step" && options_.interval != "epoch") {
+    throw UsageError("Timer: interval = '" + shown(options_.interval) + "'; did you mean " +
+                     nearest(options_.interval, {"step", "epoch"}) + "?");
+  }
+  if (options_.duration && options_.duration->count() < 0) throw UsageError("Timer: the duration is negative");
+}
+
+std::chrono::duration<double> Timer::time_elapsed(Stage stage) const {
+  std::chrono::duration<double> elapsed(before_[place(stage)]);
+  if (start_ && stage == stage_) elapsed += Clock::now() - *start_;
+  return elapsed;
+}
+
+std::optional<std::chrono::duration<double>> Timer::time_remaining() const {
+  if (!options_.duration) return std::nullopt;
+  return *options_.duration - time_elapsed();
+}
+
+nlohmann::json Timer::state_dict() const {
+  nlohmann::json elapsed = nlohmann::json::object();
+  for (const Stage stage : stages) elapsed[std::string(to_string(stage))] = time_elapsed(stage).count();
+  return {{"time_elapsed", elapsed}};
+}
+
+void Timer::load_state_dict(const nlohmann::json& state) {
+  double loaded[4] = {};
+  for (const Stage stage : stages) {
+    const auto path = nlohmann::json::json_pointer("/time_elapsed/" + std::string(to_string(stage)));
+    const bool good = state.is_object() && state.contains(path) && state[path].is_number();
+    const double seconds = good ? state[path].get<double>() : -1;
+    if (!(seconds >= 0)) throw UsageError("the checkpoint's state of Timer is damaged: " + path.to_string());
+    loaded[place(stage)] = seconds;
+  }
+  std::ranges::copy(loaded, before_);
+  if (start_) start_ = Clock::now();
+}
+
+void Timer::setup(RunContext&, Module&, Stage stage) {
+  stage_ = stage;
+  start_ = Clock::now();
+}
+
+void Timer::teardown(RunContext&, Module&, Stage stage) {
+  if (!start_ || stage != stage_) return;
+  before_[place(stage)] = time_elapsed(stage).count();
+  start_.reset();
+}
+
+void Timer::on_train_batch_end(RunContext& run, Module&, const StepOutput&, const Batch&, int64_t) {
+  if (options_.interval == "step") check(run);
+}
+
+void Timer::on_train_epoch_end(RunContext& run, Module&) {
+  check(run);
+}
+
+void Timer::check(RunContext& run) const {
+  if (!options_.duration || time_elapsed() < *options_.duration) return;
+  run.request_stop("Timer: training took " + std::to_string(std::llround(time_elapsed().count())) + " s");
+}
+
+}  // namespace troupe
