@@ -59,6 +59,12 @@ class TrainFeed {
   template <class Self>
   BatchReady pop(Self* self, CopyAhead* copier, int64_t& tickets) {
     BatchReady ready;
+    if (feeds_.size() == 1) {  // the usual case
+      ready = feeds_.front().pop(self, copier);
+      index_ = ready.index + 1;
+      is_over_ = ready.last;
+      return ready;
+    }
     ready.index = index_++;
     bool some_end = false;
     const auto active = active_;  // opening the next one changes it

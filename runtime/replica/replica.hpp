@@ -218,9 +218,8 @@ class Replica final : public RunContext {
 
   // train_batch.cpp
   bool begin_train_batch(Batch& batch, int64_t batch_idx, int64_t batch_size);
-  void end_train_batch(const std::vector<StepOutput>& outputs, const Batch& batch, int64_t batch_idx,
-                       int64_t batch_size);
-  void run_optimizers(TrainStep& step, std::vector<StepOutput>& outputs);
+  void end_train_batch(const Batch& batch, int64_t batch_idx, int64_t batch_size);
+  void run_optimizers(TrainStep& step);
   void run_train_program(TrainStep& step);
   void compute_loss(TrainStep& step);
   void end_of_batch();
@@ -282,7 +281,8 @@ class Replica final : public RunContext {
   Progress progress_;
   LogStore train_log_, eval_log_;
   MetricMap callback_metrics_, logged_metrics_, progress_bar_metrics_;
-  ScalarsRecord epoch_record_;  // gathered until the epoch's record is written
+  ScalarsRecord epoch_record_;             // gathered until the epoch's record is written
+  std::vector<StepOutput> batch_outputs_;  // of each optimizer, for on_train_batch_end
   EpochOutputs train_outputs_, eval_outputs_, predictions_;
   PredictionFiles prediction_files_;
   std::vector<MetricMap> eval_results_;

@@ -66,10 +66,10 @@ AfterBatch Replica::train_batch(Batch batch, int64_t batch_idx, bool is_last) {
   step.is_first_of_window = batch_idx % window == 0;
   step.closes_window = is_last || (batch_idx + 1) % window == 0;
   batch_stepped_ = false;
-  std::vector<StepOutput> outputs(std::max<std::size_t>(1, optimizers_.size()));
+  if (train_program_.has_end) batch_outputs_.assign(sequences_.size(), {});
   if (module_->truncated_bptt_steps <= 0) {
     step.batch = &batch;
-    run_optimizers(step, outputs);
+    run_optimizers(step);
   } else {
     step.in_parts = true;
     for (auto& sequence : sequences_) sequence.hiddens = {};
@@ -78,10 +78,10 @@ AfterBatch Replica::train_batch(Batch batch, int64_t batch_idx, bool is_last) {
     current_name_ = "";
     for (const auto& part : parts) {
       step.batch = &part;
-      run_optimizers(step, outputs);
+      run_optimizers(step);
     }
   }
-  end_train_batch(outputs, batch, batch_idx, batch_size);
+  end_train_batch(batch, batch_idx, batch_size);
   if (is_last) step_epoch_schedulers(/*with_metric=*/false);
   end_of_batch();
   return AfterBatch::go_on;
@@ -103,24 +103,23 @@ bool Replica::begin_train_batch(Batch& batch, int64_t batch_idx, int64_t batch_s
   return true;
 }
 
-void Replica::end_train_batch(const std::vector<StepOutput>& outputs, const Batch& batch, int64_t batch_idx,
-                              int64_t batch_size) {
+void Replica::end_train_batch(const Batch& batch, int64_t batch_idx, int64_t batch_size) {
   if (!train_program_.has_end) return;
   Module& module = *module_;
   set_origin(Hook::on_train_batch_end, /*step_allowed=*/true, /*on_step=*/true, batch_size);
-  const StepOutput output = joined(outputs).detach();
+  const StepOutput output = joined(batch_outputs_).detach();
   for (Callback* callback : batch_callbacks_) callback->on_train_batch_end(*this, module, output, batch, batch_idx);
   if (is_used(Hook::on_train_batch_end)) module.on_train_batch_end(output, batch, batch_idx);
 }
 
 // Every optimizer in turn, or the one whose turn it is.
-void Replica::run_optimizers(TrainStep& step, std::vector<StepOutput>& outputs) {
+void Replica::run_optimizers(TrainStep& step) {
   const auto& frequencies = optimizers_.frequencies();
   const bool takes_turns = !frequencies.empty() && frequencies.front() > 0;
   if (takes_turns) {
     step.optimizer = optimizer_of_turn(step.batch_idx / setup_.options.accumulate_grad_batches);
   }
-  for (std::size_t i = takes_turns ? step.optimizer : 0; i < outputs.size(); ++i) {
+  for (std::size_t i = takes_turns ? step.optimizer : 0; i < sequences_.size(); ++i) {
     step.optimizer = i;
     const bool toggles = optimizers_.size() > 1 && module_->automatic_optimization;
     if (toggles) toggle_optimizer(i);
@@ -128,7 +127,7 @@ void Replica::run_optimizers(TrainStep& step, std::vector<StepOutput>& outputs) 
     if (toggles) untoggle_optimizer(i);
     if (step.in_parts) sequences_[i].hiddens = hiddens_of(step.output);
     if (is_used(Hook::training_epoch_end)) train_outputs_.add(i, step.output.detach());
-    outputs[i] = std::move(step.output);
+    if (train_program_.has_end) batch_outputs_[i] = std::move(step.output);
     if (takes_turns || !module_->automatic_optimization) break;
   }
 }
