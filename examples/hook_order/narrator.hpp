@@ -119,6 +119,18 @@ class Narrator : public troupe::Module {
 
   void on_save_checkpoint(nlohmann::json&) override { say("on_save_checkpoint"); }
   void on_load_checkpoint(const nlohmann::json&) override { say("on_load_checkpoint"); }
+  troupe::StepOutput training_step_end(const std::vector<troupe::StepOutput>& parts) override {
+    return say("training_step_end"), Module::training_step_end(parts);
+  }
+  troupe::StepOutput validation_step_end(const std::vector<troupe::StepOutput>& parts) override {
+    return say("validation_step_end"), Module::validation_step_end(parts);
+  }
+  troupe::StepOutput test_step_end(const std::vector<troupe::StepOutput>& parts) override {
+    return say("test_step_end"), Module::test_step_end(parts);
+  }
+  void lr_scheduler_step(troupe::LRScheduler& scheduler, int64_t index, std::optional<double> metric) override {
+    say("lr_scheduler_step"), Module::lr_scheduler_step(scheduler, index, metric);
+  }
   std::vector<Batch> tbptt_split_batch(const Batch& batch, int64_t size) override {
     return say("tbptt_split_batch"), Module::tbptt_split_batch(batch, size);
   }

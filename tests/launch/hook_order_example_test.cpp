@@ -20,8 +20,9 @@ Names words(const std::string& text) {
 
 // Hooks that the guide's pseudo-code leaves out; the list of hooks has them.
 const std::set<std::string> not_in_pseudo_code = {
-    "on_post_move_to_device", "train_dataloader", "val_dataloader", "test_dataloader",
-    "predict_dataloader",     "add_to_queue",     "get_from_queue", "configure_gradient_clipping"};
+    "on_post_move_to_device", "train_dataloader",    "val_dataloader", "test_dataloader",
+    "predict_dataloader",     "add_to_queue",        "get_from_queue", "configure_gradient_clipping",
+    "training_step_end",      "validation_step_end", "test_step_end"};
 
 Names hooks_of(const std::string& arguments) {
   const auto run = run_program(example("hook_order") + " " + arguments + " 2>/dev/null");
