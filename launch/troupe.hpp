@@ -42,6 +42,7 @@
 #include "troupe/modules/record.hpp"
 #include "troupe/modules/step_output.hpp"
 #include "troupe/modules/trainer_options.hpp"
+#include "troupe/runtime/callbacks/prediction_writer.hpp"
 #include "troupe/runtime/checkpoint/load_from_checkpoint.hpp"
 #include "troupe/runtime/data/libtorch_dataset.hpp"
 #include "troupe/runtime/data/mnist.hpp"

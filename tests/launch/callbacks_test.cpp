@@ -261,6 +261,28 @@ TEST_F(Callbacks, AFailedRunGoesOnAtTheBatchThatFailed) {
   EXPECT_THAT(refusal([] { OnExceptionCheckpoint({}, "a/b"); }), HasSubstr("one file"));
 }
 
+// --- PredictionWriter ---
+
+TEST_F(Callbacks, PredictionsAreWrittenByBatchAndByEpoch) {
+  const auto folder = dir_ / "predictions";
+  auto options = quiet(dir_);
+  options.callbacks = {std::make_shared<PredictionWriter>(
+      PredictionWriterOptions{.output_dir = folder, .write_interval = "batch_and_epoch"})};
+  Trainer trainer(options);
+  const auto model = fresh<Line>();
+  trainer.predict(model, {points(24, false), points(64, false)});
+  const SafetensorsFile whole(folder / "predictions_0.safetensors"), last(folder / "batch_0_2.safetensors");
+  EXPECT_EQ(whole.entries().at(0).name, "prediction");
+  EXPECT_EQ(whole.entries().at(0).shape, (std::vector<int64_t>{64, 1}));
+  EXPECT_EQ(last.entries().at(0).shape, (std::vector<int64_t>{16, 1}));
+  const SafetensorsFile other(folder / "batch_1_0.safetensors");
+  EXPECT_TRUE(torch::equal(whole.read(whole.entries()[0]), other.read(other.entries()[0])));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 3 + 1 + 2);
+  EXPECT_THAT(refusal([] { PredictionWriter({.output_dir = "x", .write_interval = "epochs"}); }),
+              HasSubstr("did you mean epoch?"));
+  EXPECT_THAT(refusal([] { PredictionWriter(PredictionWriterOptions{}); }), HasSubstr("output_dir"));
+}
+
 // --- What modules may ask for ---
 
 class Asking : public Line {

@@ -1,0 +1,37 @@
+#include "troupe/runtime/callbacks/prediction_writer.hpp"
+
+#include "troupe/modules/module.hpp"
+#include "troupe/modules/nearest.hpp"
+
+#include <algorithm>
+
+namespace troupe {
+
+PredictionWriter::PredictionWriter(PredictionWriterOptions options) : options_(std::move(options)) {
+  if (options_.output_dir.empty()) throw UsageError("PredictionWriter: output_dir is empty; name a folder");
+  const std::vector<std::string> intervals = {"batch", "epoch", "batch_and_epoch"};
+  if (std::ranges::find(intervals, options_.write_interval) != intervals.end()) return;
+  throw UsageError("PredictionWriter: write_interval = '" + shown(options_.write_interval) + "'; did you mean " +
+                   nearest(options_.write_interval, intervals) + "?");
+}
+
+void PredictionWriter::on_predict_batch_end(RunContext&, Module&, const StepOutput& output, const Batch&,
+                                            int64_t batch_idx, int64_t dataloader_idx) {
+  const auto loader = std::to_string(dataloader_idx);
+  for (const auto& [name, tensor] : output.items()) {
+    if (options_.write_interval != "epoch") {
+      const auto file = "batch_" + loader + "_" + std::to_string(batch_idx) + ".safetensors";
+      batch_.add(options_.output_dir, file, name, tensor);
+    }
+    if (options_.write_interval != "batch") {
+      epoch_.add(options_.output_dir, "predictions_" + loader + ".safetensors", name, tensor);
+    }
+  }
+  batch_.write();
+}
+
+void PredictionWriter::on_predict_epoch_end(RunContext&, Module&) {
+  epoch_.write();
+}
+
+}  // namespace troupe
