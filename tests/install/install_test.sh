@@ -12,7 +12,7 @@ mv "$folder/elsewhere" "$prefix"
 
 [ -e "$prefix/include/troupe/troupe.hpp" ] || fail "the umbrella header is not installed"
 for layer in modules runtime actors launch; do
-  find "$prefix/include/troupe/$layer" -name '*.hpp' | grep -q . || fail "no header of $layer/ is installed"
+  [ -n "$(find "$prefix/include/troupe/$layer" -name '*.hpp' -print -quit)" ] || fail "no header of $layer/ is installed"
 done
 for place in "$TROUPE_SOURCE_DIR" "$TROUPE_BUILD_DIR" "$folder" "$TROUPE_TORCH_ROOT"; do
   ! grep -rF "$place" "$prefix" --include='*.cmake' || fail "the installation names $place"
