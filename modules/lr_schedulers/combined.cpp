@@ -60,9 +60,7 @@ SequentialLR::SequentialLR(Optimizer optimizer, std::vector<std::shared_ptr<Sche
       std::ranges::any_of(milestones_, [](int64_t m) { return m < 1; })) {
     throw UsageError("lr_schedulers::sequential: milestones must begin with at least 1 and grow");
   }
-  const auto& first_rates = schedulers_.front()->base_lrs();
-  auto& groups = this->optimizer()->param_groups();
-  for (std::size_t i = 0; i < first_rates.size(); ++i) groups[i].options().set_lr(first_rates[i]);
+  schedulers_.front()->set_rates_to_first();
   for (const auto& scheduler : schedulers_) scheduler->undo_begin();
   schedulers_.front()->begin();
 }
@@ -72,13 +70,7 @@ void SequentialLR::step() {
   const auto passed = std::ranges::upper_bound(milestones_, last_epoch_) - milestones_.begin();
   auto& scheduler = *schedulers_[static_cast<std::size_t>(passed)];
   if (passed == 0 || milestones_[static_cast<std::size_t>(passed) - 1] != last_epoch_) return scheduler.step();
-  scheduler.restart();
-  std::vector<double> rates;
-  const auto present = last_lr();
-  for (std::size_t group = 0; group < present.size(); ++group) {
-    rates.push_back(scheduler.closed_form(group).value_or(scheduler.rate(group, present[group])));
-  }
-  scheduler.set_rates(rates);
+  scheduler.take_over();
 }
 
 nlohmann::json SequentialLR::state_dict() const {

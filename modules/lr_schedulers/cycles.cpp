@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 namespace troupe::lr_schedulers {
@@ -27,13 +28,14 @@ class WarmRestarts final : public Schedule {
     const auto at = static_cast<double>(position_), length = static_cast<double>(length_);
     return options_.eta_min + (base_lrs()[group] - options_.eta_min) * (1 + std::cos(pi * at / length)) / 2;
   }
+  bool moves_later_groups() const override { return false; }
   void advance() override {
     Schedule::advance();
     // As part of a sequence its constructor's step is taken back: then this one is the first.
     if (last_epoch_ <= 0) return restart();
     if (++position_ < length_) return;
     position_ %= length_;
-    length_ *= options_.T_mult;
+    if (__builtin_mul_overflow(length_, options_.T_mult, &length_)) length_ = std::numeric_limits<int64_t>::max();
   }
   void restart() override {
     Schedule::restart();
@@ -57,10 +59,22 @@ class WarmRestarts final : public Schedule {
   int64_t length_;        // T_i
 };
 
-// What the two that cycle the momentum share.
+// What the two that cycle the momentum share: it moves whenever the epoch does.
 class Cycling : public Schedule {
  protected:
   using Schedule::Schedule;
+
+  bool moves_later_groups() const override { return false; }
+  void advance() override {
+    Schedule::advance();
+    set_momenta();
+  }
+  void restart() override {
+    Schedule::restart();
+    set_momenta();
+  }
+  /// Between its two bounds, at last_epoch().
+  virtual double momentum(double lowest, double highest) const = 0;
 
   void begin_momentum(bool cycles, const std::vector<double>& base, const std::vector<double>& max) {
     if (!cycles) return;
@@ -73,9 +87,16 @@ class Cycling : public Schedule {
       set_momentum(groups[i], max_momentum_[i]);
     }
   }
-  bool cycles_momentum() const { return !max_momentum_.empty(); }
 
-  std::vector<double> base_momentum_, max_momentum_;
+ private:
+  void set_momenta() {
+    auto& groups = optimizer()->param_groups();
+    for (std::size_t i = 0; i < std::min(groups.size(), max_momentum_.size()); ++i) {
+      set_momentum(groups[i], momentum(base_momentum_[i], max_momentum_[i]));
+    }
+  }
+
+  std::vector<double> base_momentum_, max_momentum_;  // empty: the momentum stays
 };
 
 class CyclicLR final : public Cycling {
@@ -97,23 +118,18 @@ class CyclicLR final : public Cycling {
     max_lrs_ = for_groups("max_lr", options_.max_lr);
     const auto base = for_groups("base_lr", options_.base_lr);
     set_rates(base);
-    set_base_lrs(base);
     begin_momentum(options_.cycle_momentum, options_.base_momentum, options_.max_momentum);
+    // PyTorch's order: an optimizer that had a scheduler before is at its first rate until the first step.
     begin();
+    set_base_lrs(base);
   }
 
  protected:
   double rate(std::size_t group, double) const override {
-    const double height = share() * scale();
-    return base_lrs()[group] + (max_lrs_[group] - base_lrs()[group]) * height;
+    return base_lrs()[group] + (max_lrs_[group] - base_lrs()[group]) * share() * scale();
   }
-  void advance() override {
-    Schedule::advance();
-    if (!cycles_momentum()) return;
-    auto& groups = optimizer()->param_groups();
-    for (std::size_t i = 0; i < groups.size(); ++i) {
-      set_momentum(groups[i], max_momentum_[i] - (max_momentum_[i] - base_momentum_[i]) * share() * scale());
-    }
+  double momentum(double lowest, double highest) const override {
+    return highest - (highest - lowest) * share() * scale();
   }
 
  private:
@@ -139,7 +155,10 @@ class OneCycleLR final : public Cycling {
   OneCycleLR(Optimizer optimizer, OneCycleOptions options)
       : Cycling(std::move(optimizer), "one_cycle"), options_(std::move(options)) {
     require(!options_.max_lr.empty(), "max_lr must be given");
-    if (options_.total_steps == 0) options_.total_steps = options_.epochs * options_.steps_per_epoch;
+    if (options_.total_steps == 0 && options_.epochs >= 1 && options_.steps_per_epoch >= 1) {
+      require(!__builtin_mul_overflow(options_.epochs, options_.steps_per_epoch, &options_.total_steps),
+              "epochs * steps_per_epoch is too large");
+    }
     require(options_.total_steps >= 1,
             "total_steps = " + std::to_string(options_.total_steps) + "; give it, or epochs and steps_per_epoch");
     require(options_.pct_start >= 0 && options_.pct_start <= 1,
@@ -151,7 +170,7 @@ class OneCycleLR final : public Cycling {
     max_lrs_ = for_groups("max_lr", options_.max_lr);
     auto first = max_lrs_;
     for (double& lr : first) lr /= options_.div_factor;
-    set_base_lrs(std::move(first));
+    set_first_rates(first);
     begin_momentum(options_.cycle_momentum, options_.base_momentum, options_.max_momentum);
     begin();
   }
@@ -168,14 +187,12 @@ class OneCycleLR final : public Cycling {
     require(last_epoch_ < options_.total_steps,
             "step " + std::to_string(last_epoch_ + 1) +
                 " of a cycle of total_steps = " + std::to_string(options_.total_steps));
-    Schedule::advance();
-    if (!cycles_momentum()) return;
-    auto& groups = optimizer()->param_groups();
+    Cycling::advance();
+  }
+  double momentum(double lowest, double highest) const override {
     const auto [phase, share] = place();
-    for (std::size_t i = 0; i < groups.size(); ++i) {
-      const double high = max_momentum_[i], low = base_momentum_[i];
-      set_momentum(groups[i], phase == 0 ? between(high, low, share) : phase == 1 ? between(low, high, share) : high);
-    }
+    if (phase == 2) return highest;
+    return phase == 0 ? between(highest, lowest, share) : between(lowest, highest, share);
   }
 
  private:
@@ -190,7 +207,11 @@ class OneCycleLR final : public Cycling {
     ends.push_back(total - 1);
     double start = 0;
     for (std::size_t i = 0;; ++i) {
-      if (at <= ends[i] || i + 1 == ends.size()) return {static_cast<int>(i), (at - start) / (ends[i] - start)};
+      if (at <= ends[i] || i + 1 == ends.size()) {
+        // A phase without a step, where PyTorch divides by zero, is at its end.
+        const double length = ends[i] - start;
+        return {static_cast<int>(i), length == 0 ? 1 : (at - start) / length};
+      }
       start = ends[i];
     }
   }

@@ -21,6 +21,7 @@ class Functions : public Schedule {
                                                   std::to_string(group_count()) + " groups; give one, or one each");
     for (const auto& factor : factors_) require(static_cast<bool>(factor), "a function is empty");
   }
+  bool moves_later_groups() const override { return false; }
   std::vector<Factor> factors_;
 };
 
@@ -99,9 +100,12 @@ class ConstantLR final : public Schedule {
   }
 
  protected:
-  double rate(std::size_t, double lr) const override {
+  double rate(std::size_t group, double lr) const override {
     if (last_epoch_ == 0) return lr * options_.factor;
-    return last_epoch_ != options_.total_iters ? lr : lr * (1.0 / options_.factor);
+    if (last_epoch_ != options_.total_iters) return lr;
+    // PyTorch divides by a factor of 0 here and stops.
+    if (options_.factor == 0) return group < group_count() ? base_lrs()[group] : lr;
+    return lr * (1.0 / options_.factor);
   }
   std::optional<double> closed_form(std::size_t group) const override {
     return base_lrs()[group] *
@@ -133,6 +137,7 @@ class LinearLR final : public Schedule {
   }
   std::optional<double> closed_form(std::size_t group) const override {
     const auto& [start, end, total] = options_;
+    if (total == 0) return base_lrs()[group] * start;
     return base_lrs()[group] *
            (start + (end - start) * static_cast<double>(std::min(total, last_epoch_)) / static_cast<double>(total));
   }
@@ -205,6 +210,7 @@ class CosineAnnealingLR final : public Schedule {
     const double angle = std::numbers::pi * static_cast<double>(last_epoch_) / static_cast<double>(T_max);
     return eta_min + (base_lrs()[group] - eta_min) * (1 + std::cos(angle)) / 2;
   }
+  bool moves_later_groups() const override { return false; }
 
  private:
   CosineAnnealingOptions options_;

@@ -7,6 +7,8 @@
 #include <torch/optim/rmsprop.h>
 #include <torch/optim/sgd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <mutex>
 
@@ -14,8 +16,9 @@ namespace troupe::lr_schedulers {
 
 namespace {
 
-// What PyTorch keeps in the groups as "initial_lr"; LibTorch's groups have no place for it.
-std::vector<double> first_rates(const Optimizer& optimizer) {
+// What PyTorch keeps in the groups as "initial_lr"; LibTorch's groups have no place for it. `wanted` replaces what is
+// there.
+std::vector<double> first_rates(const Optimizer& optimizer, const std::vector<double>& wanted = {}) {
   struct Entry {
     std::weak_ptr<torch::optim::Optimizer> optimizer;
     std::vector<double> rates;
@@ -26,6 +29,7 @@ std::vector<double> first_rates(const Optimizer& optimizer) {
   std::erase_if(entries, [](const auto& entry) { return entry.second.optimizer.expired(); });
   Entry& entry = entries[optimizer.get()];
   entry.optimizer = optimizer;
+  if (!wanted.empty()) entry.rates = wanted;
   for (std::size_t i = entry.rates.size(); i < optimizer->param_groups().size(); ++i) {
     entry.rates.push_back(optimizer->param_groups()[i].options().get_lr());
   }
@@ -40,7 +44,7 @@ std::vector<double> first_rates(const Optimizer& optimizer) {
 
 Schedule::Schedule(Optimizer optimizer, const char* name) : LRScheduler(std::move(optimizer)), name_(name) {
   require(this->optimizer() != nullptr, "the optimizer is null");
-  base_lrs_ = first_rates(this->optimizer());
+  group_count_ = this->optimizer()->param_groups().size();
 }
 
 void Schedule::refuse(const std::string& why) const {
@@ -48,6 +52,7 @@ void Schedule::refuse(const std::string& why) const {
 }
 
 void Schedule::begin() {
+  if (base_lrs_.empty()) base_lrs_ = first_rates(optimizer());
   is_initial_ = true;
   advance();
   apply();
@@ -60,10 +65,27 @@ void Schedule::step() {
 }
 
 void Schedule::apply() {
-  const auto before = last_lr();
-  std::vector<double> rates;
-  for (std::size_t group = 0; group < before.size(); ++group) rates.push_back(rate(group, before[group]));
+  auto rates = last_lr();
+  const auto count = moves_later_groups() ? rates.size() : std::min(rates.size(), group_count_);
+  for (std::size_t group = 0; group < count; ++group) rates[group] = rate(group, rates[group]);
   set_rates(rates);
+}
+
+void Schedule::take_over() {
+  restart();
+  auto rates = last_lr();
+  for (std::size_t group = 0; group < std::min(rates.size(), group_count_); ++group) {
+    rates[group] = closed_form(group).value_or(rate(group, rates[group]));
+  }
+  set_rates(rates);
+}
+
+void Schedule::set_rates_to_first() {
+  set_rates(first_rates(optimizer()));
+}
+
+void Schedule::set_first_rates(const std::vector<double>& rates) const {
+  first_rates(optimizer(), rates);
 }
 
 void Schedule::set_rates(const std::vector<double>& rates) {
@@ -100,15 +122,12 @@ void Schedule::load_state_dict(const nlohmann::json& state) {
   base_lrs_ = rates->get<std::vector<double>>();
 }
 
-double number_at(const nlohmann::json& state, const char* key) {
-  const auto found = state.find(key);
-  if (found == state.end() || !found->is_number()) refuse_state(std::string(key) + " is not a number");
-  return found->get<double>();
-}
-
 int64_t whole_at(const nlohmann::json& state, const char* key) {
+  constexpr double limit = 9007199254740992.0;  // 2^53
   const auto found = state.find(key);
-  if (found == state.end() || !found->is_number_integer()) refuse_state(std::string(key) + " is not a whole number");
+  if (found == state.end() || !found->is_number_integer() || !(std::abs(found->get<double>()) <= limit)) {
+    refuse_state(std::string(key) + " is not a whole number up to 2^53");
+  }
   return found->get<int64_t>();
 }
 

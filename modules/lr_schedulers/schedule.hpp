@@ -20,7 +20,7 @@ using Optimizer = std::shared_ptr<torch::optim::Optimizer>;
 /// whatever step() is called after.
 ///
 /// The first rate of a group is the one that it had when its optimizer met its first scheduler, as PyTorch's
-/// `initial_lr`.
+/// `initial_lr`. Groups may come to the optimizer later: rules that hold a value for each group leave those alone.
 class Schedule : public LRScheduler {
  public:
   /// Throws UsageError for a null optimizer.
@@ -39,8 +39,10 @@ class Schedule : public LRScheduler {
  protected:
   friend class SequentialLR;
 
-  /// Called at the end of the constructor of the most derived class.
+  /// Called at the end of the constructor of the most derived class; sets base_lrs().
   void begin();
+  /// Sets the first rates of the optimizer for all schedulers that are made from now on.
+  void set_first_rates(const std::vector<double>& rates) const;
   /// The rate of a group at last_epoch(); `lr` is the present one.
   virtual double rate(std::size_t group, double lr) const = 0;
   /// The same from the first rate alone, where the rule has such a form.
@@ -48,19 +50,27 @@ class Schedule : public LRScheduler {
     (void)group;
     return std::nullopt;
   }
+  /// Whether the rule changes groups that came later too: it does not know their first rate.
+  virtual bool moves_later_groups() const { return true; }
   /// Moves on to the next epoch; for schedules that count in other ways too.
   virtual void advance() { ++last_epoch_; }
   /// Begins anew at epoch 0, as one of a sequence.
   virtual void restart() { last_epoch_ = 0; }
-  /// Takes back what the constructor did, before restart().
+  /// Takes back what the constructor did, before take_over().
   void undo_begin() { --last_epoch_; }
+  /// It is its turn in a sequence: restarts, with rates that do not follow from the present ones where the rule has
+  /// such a form.
+  void take_over();
+  /// Gives each group its first rate.
+  void set_rates_to_first();
   /// Members to store besides last_epoch and base_lrs, and back; load checks all before it changes anything.
   virtual void save(nlohmann::json& state) const { (void)state; }
   virtual void load(const nlohmann::json& state) { (void)state; }
 
   bool is_initial() const { return is_initial_; }
   void set_base_lrs(std::vector<double> rates) { base_lrs_ = std::move(rates); }
-  std::size_t group_count() const { return base_lrs_.size(); }
+  /// Groups that the optimizer had when this was made.
+  std::size_t group_count() const { return group_count_; }
   /// One value for all groups, or one each; throws UsageError for another number of them.
   std::vector<double> for_groups(const char* option, const std::vector<double>& values) const;
   [[noreturn]] void refuse(const std::string& why) const;
@@ -75,11 +85,12 @@ class Schedule : public LRScheduler {
  private:
   const char* name_;
   bool is_initial_ = false;
+  std::size_t group_count_ = 0;
   std::vector<double> base_lrs_;
 };
 
-/// Parts of a state that comes from a file; throw UsageError that names `key`.
-double number_at(const nlohmann::json& state, const char* key);
+/// A whole number of a state that comes from a file, from -2^53 to 2^53, so that counting on does not overflow. Throws
+/// UsageError that names `key`.
 int64_t whole_at(const nlohmann::json& state, const char* key);
 
 /// Momentum of a group, or the first of Adam's betas, of LibTorch's optimizers and the library's own; nothing where it

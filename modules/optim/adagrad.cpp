@@ -24,10 +24,10 @@ void AdagradKernel::update(const Options& options, KernelLists<2> lists) {
   count_steps(steps);
   if (lists.parameters.front().is_cpu()) {
     at::_fused_adagrad_(lists.parameters, lists.gradients, sums, steps, options.lr, options.lr_decay,
-                        options.weight_decay, options.eps, /*maximize=*/false);
+                        options.weight_decay, options.eps, options.maximize);
     return;
   }
-  auto gradients = lists.gradients;
+  auto gradients = options.maximize ? at::_foreach_neg(lists.gradients) : lists.gradients;
   if (options.weight_decay != 0) gradients = at::_foreach_add(gradients, lists.parameters, options.weight_decay);
   at::_foreach_addcmul_(sums, gradients, gradients, 1);
   auto denominators = at::_foreach_sqrt(sums);
@@ -58,6 +58,7 @@ std::shared_ptr<FusedAdagrad> adagrad(std::vector<AdagradGroup> groups, AdagradO
     own.weight_decay = group.weight_decay.value_or(own.weight_decay);
     own.initial_accumulator_value = group.initial_accumulator_value.value_or(own.initial_accumulator_value);
     own.eps = group.eps.value_or(own.eps);
+    own.maximize = group.maximize.value_or(own.maximize);
     all.emplace_back(std::move(group.params), own);
   }
   return std::make_shared<FusedAdagrad>(std::move(all), options);

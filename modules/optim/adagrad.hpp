@@ -16,6 +16,7 @@ struct AdagradOptions {
   double weight_decay = 0;               ///< added to the gradient, >= 0
   double initial_accumulator_value = 0;  ///< of the sum of squares, >= 0
   double eps = 1e-10;                    ///< added to the denominator, >= 0
+  bool maximize = false;                 ///< go up the gradient
 };
 
 /// A group of parameters; what is unset is as for the others.
@@ -26,6 +27,7 @@ struct AdagradGroup {
   std::optional<double> weight_decay = std::nullopt;
   std::optional<double> initial_accumulator_value = std::nullopt;
   std::optional<double> eps = std::nullopt;
+  std::optional<bool> maximize = std::nullopt;
 };
 
 struct AdagradKernel {

@@ -8,21 +8,22 @@ namespace troupe::optim {
 namespace {
 
 template <class Optimizer>
-std::shared_ptr<Optimizer> with_groups(std::vector<AdamGroup> groups, const AdamOptions& defaults) {
+std::shared_ptr<Optimizer> with_groups(std::vector<AdamGroup> groups, const typename Optimizer::Options& defaults) {
   std::vector<typename Optimizer::Group> all;
   for (auto& group : groups) {
     all.emplace_back(std::move(group.params),
-                     AdamOptions{.lr = group.lr.value_or(defaults.lr),
-                                 .betas = group.betas.value_or(defaults.betas),
-                                 .eps = group.eps.value_or(defaults.eps),
-                                 .weight_decay = group.weight_decay.value_or(defaults.weight_decay),
-                                 .amsgrad = group.amsgrad.value_or(defaults.amsgrad)});
+                     typename Optimizer::Options{.lr = group.lr.value_or(defaults.lr),
+                                                 .betas = group.betas.value_or(defaults.betas),
+                                                 .eps = group.eps.value_or(defaults.eps),
+                                                 .weight_decay = group.weight_decay.value_or(defaults.weight_decay),
+                                                 .amsgrad = group.amsgrad.value_or(defaults.amsgrad),
+                                                 .maximize = group.maximize.value_or(defaults.maximize)});
   }
   return std::make_shared<Optimizer>(std::move(all), defaults);
 }
 
 template <class Optimizer>
-std::shared_ptr<Optimizer> with_one_group(Parameters parameters, const AdamOptions& options) {
+std::shared_ptr<Optimizer> with_one_group(Parameters parameters, const typename Optimizer::Options& options) {
   std::vector<typename Optimizer::Group> groups;
   groups.emplace_back(std::move(parameters), options);
   return std::make_shared<Optimizer>(std::move(groups), options);
@@ -55,7 +56,7 @@ void AdamKernel<decay>::update(const Options& options, KernelLists<4> lists) {
   const auto kernel = decay == Decay::l2 ? &at::_ops::_fused_adam_::call : &at::_ops::_fused_adamw_::call;
   kernel(lists.parameters, lists.gradients, exp_avg, exp_avg_sq,
          options.amsgrad ? at::TensorList(max_exp_avg_sq) : at::TensorList(), steps, options.lr, options.betas.first,
-         options.betas.second, options.weight_decay, options.eps, options.amsgrad, /*maximize=*/false,
+         options.betas.second, options.weight_decay, options.eps, options.amsgrad, options.maximize,
          /*grad_scale=*/{}, /*found_inf=*/{});
 }
 
@@ -68,10 +69,10 @@ std::shared_ptr<FusedAdam> adam(Parameters parameters, AdamOptions options) {
 std::shared_ptr<FusedAdam> adam(std::vector<AdamGroup> groups, AdamOptions options) {
   return with_groups<FusedAdam>(std::move(groups), options);
 }
-std::shared_ptr<FusedAdamW> adamw(Parameters parameters, AdamOptions options) {
+std::shared_ptr<FusedAdamW> adamw(Parameters parameters, AdamWOptions options) {
   return with_one_group<FusedAdamW>(std::move(parameters), options);
 }
-std::shared_ptr<FusedAdamW> adamw(std::vector<AdamGroup> groups, AdamOptions options) {
+std::shared_ptr<FusedAdamW> adamw(std::vector<AdamGroup> groups, AdamWOptions options) {
   return with_groups<FusedAdamW>(std::move(groups), options);
 }
 

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -15,8 +16,19 @@ struct AdamOptions {
   double lr = 1e-3;                                ///< learning rate, >= 0
   std::pair<double, double> betas = {0.9, 0.999};  ///< decay of the running averages, each in [0, 1)
   double eps = 1e-8;                               ///< added to the denominator, >= 0
-  double weight_decay = 0;                         ///< >= 0; added to the gradient (Adam) or to the step (AdamW)
+  double weight_decay = 0;                         ///< added to the gradient, >= 0
   bool amsgrad = false;                            ///< keep the maximum of the second moment (Reddi et al. 2018)
+  bool maximize = false;                           ///< go up the gradient
+};
+
+/// The same for AdamW (https://pytorch.org/docs/stable/generated/torch.optim.AdamW.html).
+struct AdamWOptions {
+  double lr = 1e-3;
+  std::pair<double, double> betas = {0.9, 0.999};
+  double eps = 1e-8;
+  double weight_decay = 1e-2;  ///< share of a parameter that a step takes off, times lr; >= 0
+  bool amsgrad = false;
+  bool maximize = false;
 };
 
 /// A group of parameters; what is unset is as for the others.
@@ -27,13 +39,14 @@ struct AdamGroup {
   std::optional<double> eps = std::nullopt;
   std::optional<double> weight_decay = std::nullopt;
   std::optional<bool> amsgrad = std::nullopt;
+  std::optional<bool> maximize = std::nullopt;
 };
 
 enum class Decay { l2, decoupled };
 
 template <Decay decay>
 struct AdamKernel {
-  using Options = AdamOptions;
+  using Options = std::conditional_t<decay == Decay::l2, AdamOptions, AdamWOptions>;
   static constexpr const char* name = decay == Decay::l2 ? "adam" : "adamw";
   static constexpr std::array<StateName, 4> states = {
       {{"step", true}, {"exp_avg"}, {"exp_avg_sq"}, {"max_exp_avg_sq"}}};
@@ -53,8 +66,7 @@ using FusedAdamW = KernelOptimizer<AdamKernel<Decay::decoupled>>;
 std::shared_ptr<FusedAdam> adam(Parameters parameters, AdamOptions options = {});
 /// `adam({{.params = backbone, .lr = 1e-5}, {.params = head}}, {.lr = 1e-3})`
 std::shared_ptr<FusedAdam> adam(std::vector<AdamGroup> groups, AdamOptions options = {});
-/// The weight decay is 0.01 unless the options say otherwise.
-std::shared_ptr<FusedAdamW> adamw(Parameters parameters, AdamOptions options = {.weight_decay = 1e-2});
-std::shared_ptr<FusedAdamW> adamw(std::vector<AdamGroup> groups, AdamOptions options = {.weight_decay = 1e-2});
+std::shared_ptr<FusedAdamW> adamw(Parameters parameters, AdamWOptions options = {});
+std::shared_ptr<FusedAdamW> adamw(std::vector<AdamGroup> groups, AdamWOptions options = {});
 
 }  // namespace troupe::optim

@@ -13,17 +13,43 @@ void require_option(bool fits, const char* optimizer, const char* option, double
   throw UsageError(std::string(optimizer) + ": " + option + " = " + double_to_text(value) + " is not " + range);
 }
 
-void refuse_twice(const char* optimizer, const std::vector<torch::optim::OptimizerParamGroup>& groups,
-                  const Parameters& parameters) {
+void check_parameters(const char* optimizer, const std::vector<torch::optim::OptimizerParamGroup>& groups,
+                      const Parameters& parameters) {
   std::set<const void*> seen;
   for (const auto& group : groups) {
     for (const auto& parameter : group.params()) seen.insert(parameter.unsafeGetTensorImpl());
   }
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    if (seen.insert(parameters[i].unsafeGetTensorImpl()).second) continue;
-    throw UsageError(std::string(optimizer) + ": parameter " + std::to_string(i) + " of group " +
-                     std::to_string(groups.size()) + " is there already; an optimizer takes each once");
+    const auto refuse = [&](const char* why) {
+      throw UsageError(std::string(optimizer) + ": parameter " + std::to_string(i) + " of group " +
+                       std::to_string(groups.size()) + why);
+    };
+    if (!parameters[i].defined()) refuse(" is an undefined tensor");
+    if (!seen.insert(parameters[i].unsafeGetTensorImpl()).second) {
+      refuse(" is there already; an optimizer takes each once");
+    }
   }
+}
+
+bool fit_in_memory(const torch::Tensor& parameter, const torch::Tensor& gradient) {
+  if (!parameter.is_non_overlapping_and_dense() || gradient.scalar_type() != parameter.scalar_type()) return false;
+  return gradient.strides() == parameter.strides() || (gradient.is_contiguous() && parameter.is_contiguous());
+}
+
+torch::Tensor without_gaps(const torch::Tensor& tensor) {
+  if (tensor.is_non_overlapping_and_dense()) return tensor;
+  return torch::empty_like(tensor, torch::MemoryFormat::Preserve).copy_(tensor);
+}
+
+torch::Tensor laid_out_as(const torch::Tensor& parameter, const torch::Tensor& gradient) {
+  if (fit_in_memory(parameter, gradient)) return gradient;
+  return torch::empty_like(parameter, torch::MemoryFormat::Preserve).copy_(gradient);
+}
+
+void refuse_sparse(const char* optimizer, const torch::Tensor& gradient, std::size_t group, std::size_t position) {
+  if (gradient.layout() == torch::kStrided) return;
+  throw UsageError(std::string(optimizer) + ": the gradient of parameter " + std::to_string(position) + " of group " +
+                   std::to_string(group) + " is sparse; torch::optim::SGD and torch::optim::Adagrad take sparse ones");
 }
 
 torch::Tensor zero_state(const torch::Tensor& parameter) {

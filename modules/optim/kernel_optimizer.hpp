@@ -7,6 +7,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/optim/optimizer.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <memory>
@@ -41,9 +42,18 @@ struct KernelLists {
   std::array<Parameters, N>& states;
 };
 
-/// Throws UsageError for a parameter that comes twice, in `parameters` or in the groups that are there.
-void refuse_twice(const char* optimizer, const std::vector<torch::optim::OptimizerParamGroup>& groups,
-                  const Parameters& parameters);
+/// Throws UsageError for a parameter that is undefined or comes twice, in `parameters` or in the groups that are there.
+void check_parameters(const char* optimizer, const std::vector<torch::optim::OptimizerParamGroup>& groups,
+                      const Parameters& parameters);
+/// The kernels run over memory: whether that of both holds the same elements in the same order, without gaps. It does
+/// for what backward() makes, unless the parameter itself is a view with gaps.
+bool fit_in_memory(const torch::Tensor& parameter, const torch::Tensor& gradient);
+/// `tensor` without gaps, or itself where it has none.
+torch::Tensor without_gaps(const torch::Tensor& tensor);
+/// A copy of `gradient` in the type and the layout of `parameter`, or itself where it has both.
+torch::Tensor laid_out_as(const torch::Tensor& parameter, const torch::Tensor& gradient);
+/// Throws UsageError for a sparse gradient, which the kernels cannot read.
+void refuse_sparse(const char* optimizer, const torch::Tensor& gradient, std::size_t group, std::size_t position);
 
 /// An optimizer of parameter groups whose step is a few calls of a kernel over all parameters of a group. `Kernel` has
 ///
@@ -56,8 +66,8 @@ void refuse_twice(const char* optimizer, const std::vector<torch::optim::Optimiz
 ///     static std::array<torch::Tensor, N> make(const Options&, const torch::Tensor& parameter);
 ///     static void update(const Options&, KernelLists<N> lists);
 ///
-/// Parameters without a gradient are left alone. Groups and parameters may be added between steps. Touched by one
-/// thread at a time.
+/// Parameters without a gradient are left alone; sparse gradients are refused. Groups and parameters may be added
+/// between steps. Touched by one thread at a time.
 template <class Kernel>
 class KernelOptimizer : public torch::optim::Optimizer {
  public:
@@ -82,7 +92,7 @@ class KernelOptimizer : public torch::optim::Optimizer {
   /// A further group, for example of layers that are trained from now on.
   void add_group(Parameters parameters, const Options& options) {
     Kernel::check(options);
-    refuse_twice(Kernel::name, param_groups(), parameters);
+    check_parameters(Kernel::name, param_groups(), parameters);
     try {
       add_param_group({std::move(parameters), std::make_unique<GroupOptions>(options)});
     } catch (const c10::Error& error) {
@@ -180,31 +190,58 @@ class KernelOptimizer : public torch::optim::Optimizer {
     GroupStates& states = states_[group];
     states.resize(parameters.size());
     gradients_.clear();
+    bool all_at_once = true;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
-      const auto& gradient = parameters[i].grad();
-      if (!gradient.defined()) continue;
+      const auto& parameter = parameters[i];
+      const auto& gradient = parameter.grad();
+      if (!gradient.defined()) {
+        all_at_once = false;
+        continue;
+      }
+      refuse_sparse(Kernel::name, gradient, group, i);
+      if (!states.is_made[i]) states.put(i, Kernel::make(options, parameter));
+      all_at_once = all_at_once && fit_in_memory(parameter, gradient) && is_like(parameter, parameters.front());
       gradients_.push_back(gradient);
-      if (!states.is_made[i]) states.put(i, Kernel::make(options, parameters[i]));
     }
-    if (gradients_.empty()) return;
-    if (gradients_.size() == parameters.size()) {
+    if (all_at_once && !gradients_.empty()) {
       Kernel::update(options, KernelLists<state_count>{parameters, gradients_, states.lists});
-      return;
+    } else if (!gradients_.empty()) {
+      update_parts(options, parameters, states);
     }
-    Parameters some;
-    std::array<Parameters, state_count> some_states;
+    gradients_.clear();  // their memory is the next backward's
+  }
+
+  /// The same where the parameters cannot go to the kernel as they are: those that have a gradient, by type and device,
+  /// and copies of what has another layout.
+  void update_parts(const Options& options, const Parameters& parameters, GroupStates& states) {
+    struct Part {
+      std::vector<std::size_t> positions;
+      Parameters parameters, gradients;
+      std::array<Parameters, state_count> states;
+    };
+    std::vector<Part> parts;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       if (!parameters[i].grad().defined()) continue;
-      some.push_back(parameters[i]);
-      for (std::size_t k = 0; k < state_count; ++k) some_states[k].push_back(states.lists[k][i]);
+      auto part = std::ranges::find_if(parts, [&](const Part& p) { return is_like(p.parameters[0], parameters[i]); });
+      if (part == parts.end()) part = parts.emplace(part);
+      part->positions.push_back(i);
+      part->parameters.push_back(without_gaps(parameters[i]));
+      part->gradients.push_back(laid_out_as(part->parameters.back(), parameters[i].grad()));
+      for (std::size_t k = 0; k < state_count; ++k) part->states[k].push_back(states.lists[k][i]);
     }
-    Kernel::update(options, KernelLists<state_count>{some, gradients_, some_states});
-    // A kernel may have made states in its lists.
-    for (std::size_t i = 0, next = 0; i < parameters.size(); ++i) {
-      if (!parameters[i].grad().defined()) continue;
-      for (std::size_t k = 0; k < state_count; ++k) states.lists[k][i] = some_states[k][next];
-      ++next;
+    for (Part& part : parts) {
+      Kernel::update(options, KernelLists<state_count>{part.parameters, part.gradients, part.states});
+      for (std::size_t at = 0; at < part.positions.size(); ++at) {
+        const auto& parameter = parameters[part.positions[at]];
+        if (!parameter.is_same(part.parameters[at])) parameter.copy_(part.parameters[at]);
+        // A kernel may have made states in its lists.
+        for (std::size_t k = 0; k < state_count; ++k) states.lists[k][part.positions[at]] = part.states[k][at];
+      }
     }
+  }
+
+  static bool is_like(const torch::Tensor& a, const torch::Tensor& b) {
+    return a.scalar_type() == b.scalar_type() && a.device() == b.device();
   }
 
   // The kernels trust shapes and types.
@@ -213,10 +250,10 @@ class KernelOptimizer : public torch::optim::Optimizer {
       if (!Kernel::has_state(options, k)) continue;
       const auto& tensor = state[k];
       if (!tensor.defined() || tensor.device() != parameter.device()) return false;
-      const bool is_like = Kernel::states[k].is_step
+      const bool fitting = Kernel::states[k].is_step
                                ? tensor.dim() == 0 && tensor.scalar_type() == torch::kFloat32
                                : tensor.sizes() == parameter.sizes() && tensor.dtype() == parameter.dtype();
-      if (!is_like) return false;
+      if (!fitting) return false;
     }
     return true;
   }

@@ -16,6 +16,7 @@ std::shared_ptr<torch::optim::LBFGS> lbfgs(Parameters parameters, LbfgsOptions o
     throw UsageError("lbfgs: line_search_fn = '" + shown(*options.line_search_fn) + "'; use strong_wolfe or none");
   }
   if (parameters.empty()) throw UsageError("lbfgs: there is no parameter to optimize");
+  check_parameters("lbfgs", {}, parameters);
   auto libtorch = torch::optim::LBFGSOptions(options.lr)
                       .max_iter(options.max_iter)
                       .max_eval(options.max_eval.value_or(options.max_iter * 5 / 4))
@@ -23,7 +24,11 @@ std::shared_ptr<torch::optim::LBFGS> lbfgs(Parameters parameters, LbfgsOptions o
                       .tolerance_change(options.tolerance_change)
                       .history_size(options.history_size);
   if (options.line_search_fn) libtorch.line_search_fn(*options.line_search_fn);
-  return std::make_shared<torch::optim::LBFGS>(std::move(parameters), libtorch);
+  try {
+    return std::make_shared<torch::optim::LBFGS>(std::move(parameters), libtorch);
+  } catch (const c10::Error& error) {
+    throw UsageError(std::string("lbfgs: ") + error.what_without_backtrace());
+  }
 }
 
 }  // namespace troupe::optim

@@ -23,7 +23,7 @@ std::array<torch::Tensor, 4> RmspropKernel::make(const Options& options, const t
 void RmspropKernel::update(const Options& options, KernelLists<4> lists) {
   auto& [steps, square_avg, buffers, grad_avg] = lists.states;
   count_steps(steps);
-  auto gradients = lists.gradients;
+  auto gradients = options.maximize ? at::_foreach_neg(lists.gradients) : lists.gradients;
   if (options.weight_decay != 0) gradients = at::_foreach_add(gradients, lists.parameters, options.weight_decay);
   at::_foreach_mul_(square_avg, options.alpha);
   at::_foreach_addcmul_(square_avg, gradients, gradients, 1 - options.alpha);
@@ -64,7 +64,8 @@ std::shared_ptr<ForeachRmsprop> rmsprop(std::vector<RmspropGroup> groups, Rmspro
                                     .eps = group.eps.value_or(options.eps),
                                     .weight_decay = group.weight_decay.value_or(options.weight_decay),
                                     .momentum = group.momentum.value_or(options.momentum),
-                                    .centered = group.centered.value_or(options.centered)});
+                                    .centered = group.centered.value_or(options.centered),
+                                    .maximize = group.maximize.value_or(options.maximize)});
   }
   return std::make_shared<ForeachRmsprop>(std::move(all), options);
 }

@@ -17,6 +17,7 @@ struct RmspropOptions {
   double weight_decay = 0;  ///< added to the gradient, >= 0
   double momentum = 0;      ///< >= 0
   bool centered = false;    ///< divide by the estimated variance (Graves 2013)
+  bool maximize = false;    ///< go up the gradient
 };
 
 /// A group of parameters; what is unset is as for the others.
@@ -28,6 +29,7 @@ struct RmspropGroup {
   std::optional<double> weight_decay = std::nullopt;
   std::optional<double> momentum = std::nullopt;
   std::optional<bool> centered = std::nullopt;
+  std::optional<bool> maximize = std::nullopt;
 };
 
 struct RmspropKernel {

@@ -16,7 +16,7 @@ struct SgdOptions {
   double dampening = 0;     ///< of the momentum
   double weight_decay = 0;  ///< added to the gradient, >= 0
   bool nesterov = false;    ///< needs a momentum and no dampening (Sutskever et al. 2013)
-  bool maximize = false;
+  bool maximize = false;    ///< go up the gradient
 };
 
 /// A group of parameters; what is unset is as for the others.

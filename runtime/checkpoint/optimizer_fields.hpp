@@ -2,7 +2,8 @@
 // serves the writing and the reading visitor, so the two cannot drift apart. Names are PyTorch's.
 //
 // An options visitor has number(name, value, least, below), count(name, value, least), flag(name, value),
-// betas(first, second), optional_count(name, value) and optional_choice(name, value, only choice).
+// later_flag(name, value) for one that checkpoints did not have at first, betas(first, second),
+// optional_count(name, value) and optional_choice(name, value, only choice).
 // A state visitor has count, real (numbers), like_parameter, step_number, one_number, flat, one_number_list and
 // flat_list (tensors), and check(holds, what else is wrong).
 #pragma once
@@ -43,13 +44,22 @@ void visit(Visitor& v, torch::optim::SGDOptions& o) {
   v.flag("nesterov", o.nesterov());
 }
 
-template <class Visitor>
-void visit(Visitor& v, optim::AdamOptions& o) {
+template <class Visitor, class Options>
+void visit_adam(Visitor& v, Options& o) {
   v.number("lr", o.lr, 0, unbounded);
   v.betas(o.betas.first, o.betas.second);
   v.number("eps", o.eps, 0, unbounded);
   v.number("weight_decay", o.weight_decay, 0, unbounded);
   v.flag("amsgrad", o.amsgrad);
+  v.later_flag("maximize", o.maximize);
+}
+template <class Visitor>
+void visit(Visitor& v, optim::AdamOptions& o) {
+  visit_adam(v, o);
+}
+template <class Visitor>
+void visit(Visitor& v, optim::AdamWOptions& o) {
+  visit_adam(v, o);
 }
 
 template <class Visitor>
@@ -69,6 +79,7 @@ void visit(Visitor& v, optim::AdagradOptions& o) {
   v.number("weight_decay", o.weight_decay, 0, unbounded);
   v.number("initial_accumulator_value", o.initial_accumulator_value, 0, unbounded);
   v.number("eps", o.eps, 0, unbounded);
+  v.later_flag("maximize", o.maximize);
 }
 
 template <class Visitor>
@@ -79,6 +90,7 @@ void visit(Visitor& v, optim::RmspropOptions& o) {
   v.number("weight_decay", o.weight_decay, 0, unbounded);
   v.number("momentum", o.momentum, 0, unbounded);
   v.flag("centered", o.centered);
+  v.later_flag("maximize", o.maximize);
 }
 
 template <class Visitor, class Options>

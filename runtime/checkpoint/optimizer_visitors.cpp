@@ -60,6 +60,11 @@ void OptionsReader::flag(const char* name, bool& value) {
   value = at(name).get<bool>();
 }
 
+void OptionsReader::later_flag(const char* name, bool& value) {
+  value = false;
+  if (group_.contains(name)) flag(name, value);
+}
+
 void OptionsReader::betas(double& first, double& second) {
   const auto& json = at("betas");
   const auto valid = [](const nlohmann::json& beta) {

@@ -20,6 +20,7 @@ class OptionsWriter {
   void number(const char* name, const double& value, double, double) { group_[name] = value; }
   void count(const char* name, const int64_t& value, int64_t) { group_[name] = value; }
   void flag(const char* name, const bool& value) { group_[name] = value; }
+  void later_flag(const char* name, const bool& value) { group_[name] = value; }
   void betas(const double& first, const double& second) { group_["betas"] = {first, second}; }
   void optional_count(const char* name, const std::optional<int64_t>& value);
   void optional_choice(const char* name, const std::optional<std::string>& value, const char*);
@@ -37,6 +38,8 @@ class OptionsReader {
   void number(const char* name, double& value, double least, double limit);
   void count(const char* name, int64_t& value, int64_t least);
   void flag(const char* name, bool& value);
+  /// false where the checkpoint has none.
+  void later_flag(const char* name, bool& value);
   void betas(double& first, double& second);
   void optional_count(const char* name, std::optional<int64_t>& value);
   void optional_choice(const char* name, std::optional<std::string>& value, const char* choice);

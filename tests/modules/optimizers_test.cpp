@@ -5,13 +5,19 @@
 #include "troupe/modules/optim/rmsprop.hpp"
 #include "troupe/modules/optim/sgd.hpp"
 
+#include "tests/refusal.hpp"
 #include "troupe/modules/failure.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <functional>
+
 namespace troupe::optim {
 namespace {
+
+using ::testing::HasSubstr;
 
 std::vector<torch::Tensor> starting_point() {
   return {torch::linspace(-1, 1, 12, torch::kFloat64).reshape({3, 4}).clone().requires_grad_(),
@@ -108,6 +114,71 @@ TEST(ForeachRmsprop, TakesTheStepsOfRmsprop) {
   expect_equal_steps(*rmsprop(starting_point(), {.alpha = 0.8, .momentum = 0.9, .centered = true}), full);
 }
 
+// The kernels run over memory; LibTorch's own optimizers go by index.
+TEST(KernelOptimizer, TakesParametersAndGradientsOfAnyLayout) {
+  using Pair = std::pair<std::function<std::shared_ptr<torch::optim::Optimizer>(Parameters)>,
+                         std::function<std::shared_ptr<torch::optim::Optimizer>(Parameters)>>;
+  const std::vector<Pair> optimizers = {{[](Parameters p) { return sgd(p, {.lr = 0.1, .momentum = 0.9}); },
+                                         [](Parameters p) {
+                                           return std::make_shared<torch::optim::SGD>(
+                                               p, torch::optim::SGDOptions(0.1).momentum(0.9));
+                                         }},
+                                        {[](Parameters p) { return adam(p, {.lr = 0.1}); },
+                                         [](Parameters p) { return std::make_shared<torch::optim::Adam>(p, 0.1); }},
+                                        {[](Parameters p) { return adagrad(p, {.lr = 0.1}); },
+                                         [](Parameters p) { return std::make_shared<torch::optim::Adagrad>(p, 0.1); }}};
+  const auto values = torch::linspace(-1, 1, 12, torch::kFloat64).reshape({3, 4});
+  const auto with_gaps = [&] {
+    auto parameter = torch::full({3, 8}, 7.0, torch::kFloat64).slice(1, 0, 8, 2);
+    parameter.copy_(values);
+    return parameter.requires_grad_();
+  };
+  const auto transposed = torch::sin(values).t().contiguous().t();
+  const auto repeated = torch::full({1, 1}, 0.3, torch::kFloat64).expand({3, 4});
+  for (const auto& [own, libtorch] : optimizers) {
+    for (const bool has_gaps : {false, true}) {
+      const auto trained = [&](const auto& make) {
+        Parameters parameters = {has_gaps ? with_gaps() : values.clone().requires_grad_(),
+                                 values.clone().requires_grad_(), values.to(torch::kFloat32, false, true)};
+        parameters[2].requires_grad_();
+        parameters[0].mutable_grad() = transposed.clone();
+        parameters[1].mutable_grad() = repeated;
+        parameters[2].mutable_grad() = transposed.to(torch::kFloat32);
+        const auto optimizer = make(parameters);
+        for (int i = 0; i < 3; ++i) optimizer->step();
+        return parameters;
+      };
+      const auto ours = trained(own), reference = trained(libtorch);
+      for (std::size_t i = 0; i < ours.size(); ++i) {
+        EXPECT_TRUE(torch::allclose(ours[i], reference[i], 0, i == 2 ? 1e-6 : 1e-12)) << "parameter " << i;
+        EXPECT_FALSE(torch::allclose(ours[i].to(torch::kFloat64), values, 0, 1e-2)) << "nothing was trained";
+      }
+      if (!has_gaps) continue;
+      const auto gaps = ours[0].detach().as_strided({3, 4}, {8, 2}, 1);
+      EXPECT_TRUE(torch::equal(gaps, torch::full({3, 4}, 7.0, torch::kFloat64)));
+    }
+  }
+}
+
+TEST(KernelOptimizer, LetsGoOfTheGradients) {
+  auto parameter = starting_point()[0];
+  const auto optimizer = adam({parameter});
+  parameter.pow(2).sum().backward();
+  const torch::Tensor gradient = parameter.grad();
+  optimizer->step();
+  optimizer->zero_grad();
+  EXPECT_EQ(gradient.use_count(), 1);
+}
+
+TEST(KernelOptimizer, RefusesSparseGradients) {
+  auto weights = torch::ones({4, 2}, torch::requires_grad());
+  weights.mutable_grad() = torch::ones({4, 2}).to_sparse();
+  const auto optimizer = sgd({weights});
+  EXPECT_THAT(refusal([&] { optimizer->step(); }),
+              HasSubstr("sgd: the gradient of parameter 0 of group 0 is sparse; torch::optim::SGD"));
+  EXPECT_TRUE(torch::equal(weights, torch::ones({4, 2})));
+}
+
 TEST(KernelOptimizer, GroupsHaveOptionsOfTheirOwn) {
   auto ours = starting_point(), theirs = starting_point();
   const auto adam_of_groups = adam({{.params = {ours[0]}, .lr = 0.05}, {.params = {ours[1]}}}, {.lr = 0.01});
@@ -148,6 +219,10 @@ TEST(KernelOptimizer, RefusesWhatCannotBe) {
   EXPECT_THROW(sgd(starting_point(), {.momentum = -0.1}), UsageError);
   EXPECT_THROW(adagrad(starting_point(), {.lr_decay = -1}), UsageError);
   EXPECT_THROW(rmsprop(starting_point(), {.alpha = -1}), UsageError);
+  EXPECT_THAT(refusal([&] { adam({torch::Tensor()}); }), HasSubstr("parameter 0 of group 0 is an undefined tensor"));
+  EXPECT_THAT(refusal([&] { adam({w[0] * 2}); }), HasSubstr("non-leaf"));
+  EXPECT_THAT(refusal([&] { lbfgs({w[0], w[1], w[0]}); }), HasSubstr("lbfgs: parameter 2 of group 0 is there already"));
+  EXPECT_THAT(refusal([&] { lbfgs({w[0] * 2}); }), HasSubstr("non-leaf"));
   EXPECT_THROW(lbfgs(starting_point(), {.max_iter = 0}), UsageError);
   EXPECT_THROW(lbfgs(starting_point(), {.line_search_fn = "wolfe"}), UsageError);
 }

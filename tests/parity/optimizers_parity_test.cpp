@@ -39,16 +39,23 @@ std::vector<Case> cases() {
        [](Parameters p) {
          return adam({{.params = {p[0], p[1]}, .lr = 0.02}, {.params = {p[2], p[3]}}}, {.lr = 0.005});
        }},
-      {"adamw", [](Parameters p) { return adamw(p, {.lr = 0.01, .weight_decay = 0.01}); }},
+      {"adam_maximize", [](Parameters p) { return adam(p, {.lr = 0.001, .maximize = true}); }},
+      {"adamw", [](Parameters p) { return adamw(p, {.lr = 0.01}); }},
+      {"adamw_groups",
+       [](Parameters p) {
+         return adamw({{.params = {p[0], p[1]}, .lr = 0.02}, {.params = {p[2], p[3]}}}, {.lr = 0.005, .amsgrad = true});
+       }},
       {"adagrad",
        [](Parameters p) {
          return adagrad(p, {.lr = 0.05, .lr_decay = 0.01, .weight_decay = 0.01, .initial_accumulator_value = 0.1});
        }},
+      {"adagrad_maximize", [](Parameters p) { return adagrad(p, {.lr = 0.005, .maximize = true}); }},
       {"rmsprop", [](Parameters p) { return rmsprop(p, {.lr = 0.005}); }},
       {"rmsprop_full",
        [](Parameters p) {
          return rmsprop(p, {.lr = 0.002, .alpha = 0.9, .weight_decay = 0.01, .momentum = 0.8, .centered = true});
        }},
+      {"rmsprop_maximize", [](Parameters p) { return rmsprop(p, {.lr = 0.0005, .maximize = true}); }},
       {"lbfgs", [](Parameters p) { return lbfgs(p, {.lr = 0.3, .max_iter = 4, .history_size = 6}); }},
       {"lbfgs_wolfe", [](Parameters p) { return lbfgs(p, {.max_iter = 5, .line_search_fn = "strong_wolfe"}); }},
   };

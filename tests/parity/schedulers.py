@@ -51,6 +51,23 @@ CASES = {
         o, [lr.ConstantLR(o, 0.1, 20), lr.ExponentialLR(o, 0.9), lr.CosineAnnealingLR(o, 11)], [20, 31])),
     "warmup": (sgd, lambda o: lr.SequentialLR(
         o, [lr.LinearLR(o, 0.001, total_iters=10), lr.CosineAnnealingWarmRestarts(o, 8, 2)], [10])),
+    # A scheduler in a sequence with others that change the momentum and the first rate too.
+    "cycle_after_cycle": (sgd, lambda o: lr.SequentialLR(
+        o, [lr.CyclicLR(o, 0.01, 0.2, 5, 4), lr.OneCycleLR(o, 0.3, total_steps=60)], [12])),
+    "cyclic_after_linear": (adam, lambda o: lr.SequentialLR(
+        o, [lr.LinearLR(o, 0.1, total_iters=6), lr.CyclicLR(o, 0.01, 0.2, 7, mode="exp_range", gamma=0.97)], [8])),
+    "decay_after_one_cycle": (sgd, lambda o: lr.SequentialLR(
+        o, [lr.OneCycleLR(o, 0.3, total_steps=25, three_phase=True), lr.ExponentialLR(o, 0.9)], [20])),
+    "chained_one_cycle": (adam, lambda o: lr.ChainedScheduler(
+        [lr.OneCycleLR(o, 0.3, total_steps=60), lr.ExponentialLR(o, 0.95)])),
+    # Made for an optimizer that has had another one.
+    "lambda_after_cyclic": (sgd, lambda o: [lr.CyclicLR(o, 0.01, 0.2, 6), lr.LambdaLR(o, lambda e: 0.9**e)][1]),
+    "lambda_after_one_cycle": (sgd, lambda o: [lr.OneCycleLR(o, 0.3, 50), lr.LambdaLR(o, lambda e: 0.9**e)][1]),
+    "cyclic_after_step": (sgd, lambda o: [lr.StepLR(o, 3), lr.CyclicLR(o, 0.01, 0.2, 6)][1]),
+    "restarts_first": (sgd, lambda o: lr.SequentialLR(
+        o, [lr.CosineAnnealingWarmRestarts(o, 5, 2), lr.MultiplicativeLR(o, lambda e: 0.9 if e % 2 else 1.05),
+            lr.PolynomialLR(o, 12, 0.8)], [13, 30])),
+    "linear_without_iterations": (sgd, lambda o: lr.LinearLR(o, 0.5, total_iters=0)),
 }
 
 

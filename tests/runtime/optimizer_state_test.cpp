@@ -85,7 +85,7 @@ std::function<Optimizer(Parameters)> libtorch(Options options) {
 std::function<Optimizer(Parameters)> fused(optim::AdamOptions options) {
   return [options](Parameters parameters) { return optim::adam(std::move(parameters), options); };
 }
-std::function<Optimizer(Parameters)> fused_w(optim::AdamOptions options) {
+std::function<Optimizer(Parameters)> fused_w(optim::AdamWOptions options) {
   return [options](Parameters parameters) { return optim::adamw(std::move(parameters), options); };
 }
 
@@ -289,6 +289,9 @@ TEST(OptimizerState, HyperParametersAreChecked) {
   EXPECT_THAT(with("amsgrad", 1), HasSubstr("amsgrad is 1, not true or false"));
   EXPECT_THAT(with("params", 5), HasSubstr("has no list of parameter names"));
   EXPECT_THAT(with("amsgrad", true), "");  // no state yet, so none is missing
+  auto older = run.save();
+  older.metadata["optimizers"][0]["groups"][0].erase("maximize");
+  EXPECT_THAT(run.error_of(older), "");
   auto without = run.save();
   without.metadata["optimizers"][0]["groups"][0].erase("eps");
   EXPECT_THAT(run.error_of(without), HasSubstr("optimizers[0].groups[0].eps is missing"));
