@@ -1,0 +1,121 @@
+// The mean, sum, smallest and largest of values: of losses that are known batch by batch, of lengths, of rewards.
+#pragma once
+
+#include "troupe/modules/metrics/metric.hpp"
+
+#include <optional>
+
+namespace troupe::metrics {
+
+/// https://lightning.ai/docs/torchmetrics/stable/aggregation/mean.html and its siblings
+struct AggregatorOptions {
+  /// What becomes of NaN: "warn" and "ignore" leave it out (the first with a warning at the end of the epoch), "error"
+  /// throws UsageError (on a GPU in compute()), "disable" lets it through.
+  std::string nan_strategy = "warn";
+  /// A value to take in place of NaN, with weight 1; then nan_strategy has no say.
+  std::optional<double> nan_replacement = std::nullopt;
+};
+
+/// A tensor of values of any shape and type, or a number; float64 inside.
+class Aggregator : public Metric {
+ public:
+  std::string warning() const override;
+
+ protected:
+  Aggregator(const char* name, AggregatorOptions options);
+
+  /// float64 of one shape; a NaN that is left out has weight 0 and value 0.
+  struct Weighted {
+    torch::Tensor values, weights;
+    torch::Tensor left_out;  ///< bool
+  };
+  Weighted without_nan(const torch::Tensor& values, const torch::Tensor& weights);
+  torch::Tensor tensor_of(double value) const;
+  void check_defined(const torch::Tensor& value) const;
+  void verify() const override;
+
+ private:
+  [[noreturn]] void refuse_nan() const;
+
+  const char* name_;
+  AggregatorOptions options_;
+  State nans_;
+};
+
+/// An aggregator of values without weights.
+class ValueAggregator : public Aggregator {
+ public:
+  void update(const torch::Tensor& value);
+  void update(double value) { update(tensor_of(value)); }
+  /// Adds values and returns what they give alone.
+  torch::Tensor operator()(const torch::Tensor& value);
+  torch::Tensor operator()(double value) { return (*this)(tensor_of(value)); }
+
+ protected:
+  using Aggregator::Aggregator;
+  virtual void add(const Weighted& values) = 0;
+};
+
+/// 0 for no value.
+class SumMetric : public ValueAggregator {
+ public:
+  /// Throws UsageError for a nan_strategy that is none; so do the others.
+  explicit SumMetric(AggregatorOptions options = {});
+
+ protected:
+  void add(const Weighted& values) override;
+  torch::Tensor result() const override { return at(sum_); }
+
+ private:
+  State sum_;
+};
+
+/// Infinity for no value.
+class MinMetric : public ValueAggregator {
+ public:
+  explicit MinMetric(AggregatorOptions options = {});
+
+ protected:
+  void add(const Weighted& values) override;
+  torch::Tensor result() const override { return at(min_); }
+
+ private:
+  State min_;
+};
+
+/// Minus infinity for no value.
+class MaxMetric : public ValueAggregator {
+ public:
+  explicit MaxMetric(AggregatorOptions options = {});
+
+ protected:
+  void add(const Weighted& values) override;
+  torch::Tensor result() const override { return at(max_); }
+
+ private:
+  State max_;
+};
+
+/// The weighted mean; NaN for a weight of 0.
+class MeanMetric : public Aggregator {
+ public:
+  explicit MeanMetric(AggregatorOptions options = {});
+  /// `weight` is of a shape that broadcasts to the value's. Throws UsageError where it does not.
+  void update(const torch::Tensor& value, const torch::Tensor& weight);
+  void update(const torch::Tensor& value, double weight = 1) { update(value, tensor_of(weight)); }
+  void update(double value, double weight = 1) { update(tensor_of(value), tensor_of(weight)); }
+  /// Adds values and returns their mean alone.
+  torch::Tensor operator()(const torch::Tensor& value, const torch::Tensor& weight);
+  torch::Tensor operator()(const torch::Tensor& value, double weight = 1) { return (*this)(value, tensor_of(weight)); }
+  torch::Tensor operator()(double value, double weight = 1) { return (*this)(tensor_of(value), tensor_of(weight)); }
+
+ protected:
+  torch::Tensor result() const override { return at(sum_) / at(weight_); }
+
+ private:
+  void add(const torch::Tensor& value, const torch::Tensor& weight);
+
+  State sum_, weight_;
+};
+
+}  // namespace troupe::metrics

@@ -1,0 +1,32 @@
+// The area under the receiver operating characteristic: how often a yes has a higher score than a no.
+#pragma once
+
+#include "troupe/modules/metrics/curve_metric.hpp"
+
+namespace troupe::metrics {
+
+/// https://lightning.ai/docs/torchmetrics/stable/classification/auroc.html
+struct AUROCOptions {
+  std::string task;                                   ///< "binary", "multiclass" (each class against the others) or
+                                                      ///< "multilabel"
+  Thresholds thresholds = {};                         ///< none: exact, keeps all scores
+  std::optional<int64_t> num_classes = std::nullopt;  ///< of a multiclass task, at least 2
+  std::optional<int64_t> num_labels = std::nullopt;   ///< of a multilabel task, at least 2
+  std::string average = "macro";  ///< "macro", "weighted" (by targets), "none"; of labels "micro" too
+  std::optional<int64_t> ignore_index = std::nullopt;  ///< targets that do not count
+};
+
+/// preds are scores, probabilities or logits: (N, ...), multiclass (N, C, ...); target labels of an integer type. A
+/// class without a yes, or without a no, has 0. Scores that are equal count half.
+class AUROC : public CurveMetric {
+ public:
+  /// Throws UsageError for a value that an option cannot have.
+  explicit AUROC(AUROCOptions options);
+
+ protected:
+  torch::Tensor exact(const Series& series) const override;
+  torch::Tensor binned(const torch::Tensor& tp, const torch::Tensor& fp, const torch::Tensor& yes,
+                       const torch::Tensor& no) const override;
+};
+
+}  // namespace troupe::metrics

@@ -1,0 +1,207 @@
+#include "troupe/modules/metrics/classification.hpp"
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/nearest.hpp"
+#include "troupe/modules/number_text.hpp"
+
+#include <c10/util/StringUtil.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+namespace troupe::metrics {
+
+namespace {
+
+constexpr double unbounded = std::numeric_limits<double>::infinity();
+constexpr std::array task_names = {"binary", "multiclass", "multilabel"};  // in the order of Task
+
+std::string label_text(double label) {
+  return label == std::floor(label) ? std::to_string(static_cast<int64_t>(label)) : double_to_text(label);
+}
+
+// The highest label of a task: 0 and 1 but for classes.
+int64_t highest_of(Task task, int64_t classes) {
+  return task == Task::multiclass ? classes - 1 : 1;
+}
+
+}  // namespace
+
+torch::Tensor count_by(const torch::Tensor& index, const torch::Tensor& counted, int64_t classes) {
+  return torch::zeros({classes}, index.options()).scatter_add_(0, index, counted.to(torch::kLong));
+}
+
+torch::Tensor safe_divide(const torch::Tensor& numerator, const torch::Tensor& denominator, double otherwise) {
+  const auto ratio = numerator.to(torch::kFloat64) / denominator.to(torch::kFloat64);
+  return torch::where(denominator != 0, ratio, torch::full_like(ratio, otherwise));
+}
+
+ClassificationMetric::ClassificationMetric(const char* name, const TaskOptions& options)
+    : name_(name), ignore_index_(options.ignore_index) {
+  check_choice("task", options.task, {task_names.begin(), task_names.end()});
+  task_ = static_cast<Task>(std::ranges::find(task_names, options.task) - task_names.begin());
+  const auto check_count = [&](const char* option, const std::optional<int64_t>& count, bool is_needed) {
+    if (!is_needed && count) refuse(c10::str(option, " has no meaning for task = ", options.task));
+    if (is_needed && !count) refuse(c10::str("task = ", options.task, " needs ", option));
+    if (is_needed && *count < 2) refuse(c10::str(option, " = ", *count, "; use at least 2"));
+    if (is_needed) classes_ = *count;
+  };
+  check_count("num_classes", options.num_classes, task_ == Task::multiclass);
+  check_count("num_labels", options.num_labels, task_ == Task::multilabel);
+  const auto none = torch::full({}, unbounded, torch::kFloat64);
+  worst_target_ = add_state("worst_target", none, Combine::min);
+  worst_preds_ = add_state("worst_preds", none, Combine::min);
+}
+
+void ClassificationMetric::refuse(const std::string& why) const {
+  throw UsageError(std::string(name_) + ": " + why);
+}
+
+void ClassificationMetric::check_choice(const char* option, const std::string& value,
+                                        const std::vector<std::string>& allowed) const {
+  if (std::ranges::find(allowed, value) != allowed.end()) return;
+  if (value.empty()) refuse(c10::str(option, " is empty; use one of ", c10::Join(", ", allowed)));
+  refuse(c10::str(option, " = ", shown(value), "; did you mean ", nearest(value, allowed), "? There are ",
+                  c10::Join(", ", allowed)));
+}
+
+void ClassificationMetric::check_threshold(double threshold) const {
+  if (threshold >= 0 && threshold <= 1) return;
+  refuse("threshold = " + double_to_text(threshold) + "; use a number from 0 to 1");
+}
+
+// --- Checks of a batch ---
+
+void ClassificationMetric::check_shapes(const torch::Tensor& preds, const torch::Tensor& target) const {
+  const auto shapes = c10::str("preds is of shape ", preds.sizes(), " and target of shape ", target.sizes());
+  if (task_ != Task::multiclass) {
+    if (preds.sizes() != target.sizes()) refuse(shapes + "; give both one shape");
+    if (task_ == Task::multilabel && (preds.dim() < 2 || preds.size(1) != classes_)) {
+      refuse(c10::str(shapes, "; with num_labels = ", classes_, " it must be (N, ", classes_, ", ...)"));
+    }
+    return;
+  }
+  if (preds.sizes() == target.sizes()) {
+    if (preds.is_floating_point()) {
+      refuse(c10::str(shapes, ", but preds holds ", preds.scalar_type(), ": give scores of shape (N, ", classes_,
+                      ", ...), or labels of an integer type"));
+    }
+    return;
+  }
+  auto of_target = preds.sizes().vec();
+  if (preds.dim() > 1) of_target.erase(of_target.begin() + 1);
+  if (preds.dim() != target.dim() + 1 || preds.dim() < 2 || preds.size(1) != classes_ ||
+      of_target != target.sizes().vec()) {
+    refuse(c10::str(shapes, "; with num_classes = ", classes_, " preds must be scores of shape (N, ", classes_,
+                    ", ...) or labels of target's shape (N, ...)"));
+  }
+  if (!preds.is_floating_point()) {
+    refuse(c10::str(shapes, ", but preds holds ", preds.scalar_type(), ": scores must be of a floating type"));
+  }
+}
+
+void ClassificationMetric::refuse_label(const char* what, double label, int64_t highest, bool may_be_ignored) const {
+  const auto ignored = may_be_ignored && ignore_index_ ? c10::str(", or ignore_index = ", *ignore_index_) : "";
+  refuse(std::string(what) + " holds " + label_text(label) + "; labels are " +
+         (highest == 1 ? "0 and 1" : c10::str("0 to ", highest)) + ignored);
+}
+
+void ClassificationMetric::check_labels(const char* what, const torch::Tensor& labels, int64_t highest, State worst,
+                                        bool may_be_ignored) {
+  if (labels.numel() == 0 || labels.scalar_type() == torch::kBool) return;
+  const bool is_here = labels.is_cpu();
+  if (is_here && !labels.is_floating_point()) {
+    const auto [lowest, greatest] = labels.aminmax();
+    if (lowest.item().toLong() >= 0 && greatest.item().toLong() <= highest) return;
+  }
+  auto invalid = (labels < 0) | (labels > highest);
+  if (labels.is_floating_point()) invalid = invalid | (labels != labels.floor());
+  if (may_be_ignored && ignore_index_) invalid = invalid & (labels != *ignore_index_);
+  const auto values = labels.to(torch::kFloat64);
+  const auto found = torch::where(invalid, values, torch::full_like(values, unbounded)).min();
+  if (!is_here) {
+    at(worst) = torch::minimum(at(worst), found);
+  } else if (const double label = found.item<double>(); label != unbounded) {
+    refuse_label(what, label, highest, may_be_ignored);
+  }
+}
+
+void ClassificationMetric::check_target(const torch::Tensor& target, int64_t highest) {
+  check_labels("target", target, highest, worst_target_, true);
+}
+
+void ClassificationMetric::verify() const {
+  if (device().is_cpu()) return;
+  const auto worst = torch::stack({at(worst_target_), at(worst_preds_)}).to(torch::kCPU);
+  const int64_t highest = highest_of(task_, classes_);
+  const double target = worst[0].item<double>(), preds = worst[1].item<double>();
+  if (target != unbounded) refuse_label("target", target, highest, true);
+  if (preds != unbounded) refuse_label("preds", preds, highest, false);
+}
+
+// --- Batches in one form ---
+
+torch::Tensor ClassificationMetric::counted(const torch::Tensor& target) const {
+  return ignore_index_ ? target != *ignore_index_ : torch::ones_like(target, torch::kBool);
+}
+
+torch::Tensor ClassificationMetric::as_probabilities(const torch::Tensor& given, const torch::Tensor& counted) const {
+  const bool is_half = given.scalar_type() == torch::kHalf || given.scalar_type() == torch::kBFloat16;
+  const auto scores = is_half ? given.to(torch::kFloat32) : given;
+  auto is_probability = (scores >= 0) & (scores <= 1);
+  if (counted.defined()) is_probability = is_probability | ~counted;
+  const auto all = is_probability.all();
+  const auto scaled = [&] { return task_ == Task::multiclass ? torch::softmax(scores, 1) : torch::sigmoid(scores); };
+  if (all.is_cpu()) return all.item<bool>() ? scores : scaled();
+  return torch::where(all, scores, scaled());
+}
+
+ClassificationMetric::Labels ClassificationMetric::threshold_labels(const torch::Tensor& preds,
+                                                                    const torch::Tensor& target, double threshold,
+                                                                    bool scale_counted) {
+  check_shapes(preds, target);
+  check_target(target, 1);
+  Labels labels;
+  labels.counted = counted(target);
+  if (preds.is_floating_point()) {
+    labels.preds = as_probabilities(preds, scale_counted ? labels.counted : torch::Tensor()) > threshold;
+  } else {
+    check_labels("preds", preds, 1, worst_preds_, false);
+    labels.preds = preds == 1;
+  }
+  labels.preds = labels.preds.to(torch::kLong);
+  labels.target = (target == 1).to(torch::kLong);
+  for (auto* tensor : {&labels.preds, &labels.target, &labels.counted}) {
+    *tensor = classes_ == 1 ? tensor->reshape({1, -1}) : tensor->transpose(0, 1).reshape({classes_, -1});
+  }
+  return labels;
+}
+
+ClassificationMetric::Labels ClassificationMetric::class_labels(const torch::Tensor& preds, const torch::Tensor& target,
+                                                                int64_t top_k) {
+  check_shapes(preds, target);
+  check_target(target, classes_ - 1);
+  const auto valid = [&](const torch::Tensor& labels) { return labels.to(torch::kLong).clamp(0, classes_ - 1); };
+  Labels labels;
+  labels.counted = counted(target).reshape({-1});
+  labels.target = valid(target);
+  if (!preds.is_floating_point()) {
+    if (top_k > 1) refuse(c10::str("top_k = ", top_k, " needs scores (N, ", classes_, ", ...), preds holds labels"));
+    check_labels("preds", preds, classes_ - 1, worst_preds_, false);
+    labels.preds = valid(preds);
+  } else if (top_k == 1) {
+    labels.preds = preds.argmax(1);
+  } else {
+    const auto highest = std::get<1>(preds.topk(top_k, 1));
+    const auto hit = (highest == labels.target.unsqueeze(1)).any(1);
+    labels.preds = torch::where(hit, labels.target, highest.select(1, 0));
+  }
+  labels.preds = labels.preds.reshape({-1});
+  labels.target = labels.target.reshape({-1});
+  return labels;
+}
+
+}  // namespace troupe::metrics

@@ -1,0 +1,43 @@
+#include "troupe/modules/metrics/cosine_similarity.hpp"
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/nearest.hpp"
+
+#include <c10/util/StringUtil.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+
+namespace troupe::metrics {
+
+CosineSimilarity::CosineSimilarity(CosineSimilarityOptions options) : reduction_(std::move(options.reduction)) {
+  const std::vector<std::string> known = {"sum", "mean", "none"};
+  if (std::ranges::find(known, reduction_) == known.end()) {
+    throw UsageError("CosineSimilarity: reduction = " + shown(reduction_) + "; did you mean " +
+                     nearest(reduction_, known) + "? There are " + c10::Join(", ", known));
+  }
+  similarity_ = reduction_ == "none" ? add_list("similarity", torch::kFloat64)
+                                     : add_state("similarity", torch::zeros({}, torch::kFloat64), Combine::sum);
+  total_ = add_state("total", torch::zeros({}, torch::kLong), Combine::sum);
+}
+
+void CosineSimilarity::add(const torch::Tensor& preds, const torch::Tensor& target) {
+  if (preds.sizes() != target.sizes() || preds.dim() != 2) {
+    throw UsageError(c10::str("CosineSimilarity: preds is of shape ", preds.sizes(), " and target of ", target.sizes(),
+                              "; give both one shape, (N, d)"));
+  }
+  const auto a = preds.to(torch::kFloat64), b = target.to(torch::kFloat64);
+  const auto similarity = (a * b).sum(1) / (torch::linalg_vector_norm(a, 2, 1) * torch::linalg_vector_norm(b, 2, 1));
+  if (reduction_ == "none") {
+    append(similarity_, similarity);
+  } else {
+    at(similarity_) += similarity.sum();
+  }
+  at(total_) += similarity.numel();
+}
+
+torch::Tensor CosineSimilarity::result() const {
+  return reduction_ == "mean" ? at(similarity_) / at(total_) : at(similarity_);
+}
+
+}  // namespace troupe::metrics

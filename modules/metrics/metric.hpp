@@ -1,0 +1,225 @@
+// A number, or a tensor of numbers, that is gathered over the batches of an epoch: an accuracy, an AUROC, a mean.
+//
+//     class Digits : public troupe::ModuleWith<DigitsOptions> {
+//       StepOutput validation_step(const Batch& batch, int64_t) override {
+//         auto [x, y] = batch.get<2>();
+//         val_acc_.update(forward(x), y);
+//         log("val_acc", val_acc_);  // computed over the whole epoch at its end, then reset
+//         return {};
+//       }
+//       MetricHolder<metrics::Accuracy> val_acc_ =
+//           register_metric("val_acc", metrics::Accuracy({.task = "multiclass", .num_classes = 10}));
+//     };
+//
+// What it gathers are its states: tensors on the device of the batches, each with how it combines over batches,
+// replicas and ranks. Metrics that come with the library are in modules/metrics/ (namespace troupe::metrics) and named,
+// preset and defined as in torchmetrics (https://lightning.ai/docs/torchmetrics/stable); docs/metrics.md has the table.
+// One of your own derives from TargetMetric (or from Metric, for an update with other arguments), declares its states
+// in the constructor and overrides add() and result():
+//
+//     class ExactMatch : public troupe::TargetMetric {
+//      public:
+//       ExactMatch() {
+//         correct_ = add_state("correct", torch::zeros({}, torch::kLong), Combine::sum);
+//         total_ = add_state("total", torch::zeros({}, torch::kLong), Combine::sum);
+//       }
+//
+//      protected:
+//       void add(const torch::Tensor& preds, const torch::Tensor& target) override {
+//         at(correct_) += preds.eq(target).all(1).sum();
+//         at(total_) += target.size(0);
+//       }
+//       torch::Tensor result() const override { return at(correct_).to(torch::kFloat64) / at(total_); }
+//
+//      private:
+//       State correct_, total_;
+//     };
+//
+// A metric belongs to one thread, in a run to the worker's.
+#pragma once
+
+#include <torch/types.h>
+
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace troupe {
+
+/// How a state of two batches, or of two replicas, becomes one.
+enum class Combine {
+  sum,  ///< added; begins at 0
+  min,  ///< the smaller, element by element; begins at infinity
+  max,  ///< the greater; begins at minus infinity
+  cat   ///< joined along the first dimension; begins empty
+};
+
+struct MetricState {
+  std::string name;
+  Combine combine = Combine::sum;
+  torch::Tensor value;
+};
+
+/// All that a metric has gathered, in the order in which it declares its states.
+struct MetricStates {
+  int64_t updates = 0;  ///< calls of update() behind it
+  std::vector<MetricState> states;
+};
+
+/// The states of several replicas of one metric as if one had seen all batches; `replicas` in the order of their ranks,
+/// those without an update included. The result holds no memory of theirs. Throws UsageError where they are not of one
+/// metric (naming what differs), and for an empty list.
+MetricStates merged(const std::vector<MetricStates>& replicas);
+
+class Metric {
+ public:
+  virtual ~Metric() = default;
+  Metric(Metric&&) = default;
+  Metric& operator=(Metric&&) = default;
+
+  /// The value over everything since the last reset. Scalars are without dimensions; what is not a count is float64.
+  /// Throws UsageError where there was no update, and for what update() has left to be checked here (see verify).
+  torch::Tensor compute() const;
+  /// Forgets everything.
+  void reset();
+  /// Calls of update() (or of the metric itself) since the last reset.
+  int64_t update_count() const { return updates_; }
+  /// The value of the latest batch alone, where the metric itself was called with it; else undefined.
+  const torch::Tensor& batch_value() const { return batch_value_; }
+
+  /// What has been gathered. The tensors are not copies: they change with the next update.
+  MetricStates states() const;
+  /// Takes `states` (copied to this metric's device) in place of its own. Throws UsageError where they are another
+  /// metric's: other names, kinds, types or shapes.
+  void load_states(const MetricStates& states);
+  /// Moves the states. update() moves those of a metric without an update by itself.
+  void to(torch::Device device);
+  torch::Device device() const { return device_; }
+
+  /// Whether the value is a scalar, and can be logged.
+  virtual bool is_scalar() const { return true; }
+  /// Something to be told about the values so far, such as left-out NaNs; empty: nothing. May read from the device.
+  virtual std::string warning() const { return ""; }
+  /// The name of its class, without namespaces.
+  std::string class_name() const;
+  /// The name that a module has registered it under; empty: none has.
+  const std::string& name() const { return name_; }
+  /// For Module::register_metric.
+  void set_name(std::string name) { name_ = std::move(name); }
+
+ protected:
+  /// Stands for a state of this metric.
+  class State {
+    friend class Metric;
+    std::size_t index = 0;
+  };
+
+  Metric() = default;
+  /// Declares a state, in the constructor. `initial` is its value without any update and must change nothing that it is
+  /// combined with; one without dimensions may become any shape by the first update.
+  State add_state(std::string name, torch::Tensor initial, Combine combine);
+  /// Declares a state that is joined (Combine::cat). Where `type` is a floating one, rows of any floating type will do.
+  State add_list(std::string name, torch::ScalarType type);
+  torch::Tensor& at(State state) { return slots_[state.index].value; }
+  /// A list is joined for it.
+  torch::Tensor at(State state) const;
+  /// Adds rows to a list. They are not copied: hand over memory that nobody else writes to.
+  void append(State state, torch::Tensor rows) { slots_[state.index].parts.push_back(std::move(rows)); }
+
+  /// The value, from the states, without a transfer to the host where that can be: it is also the value of one batch.
+  virtual torch::Tensor result() const = 0;
+  /// What can only be checked by reading from the device, before compute() hands out the result. Throws UsageError.
+  virtual void verify() const {}
+
+  /// For update() of a derived class: carries out `add`, without gradients, as one update by data on `device`. Throws
+  /// UsageError where earlier updates were on another device. What `add` throws leaves the states as it left them, so
+  /// check the arguments first.
+  void gather(torch::Device device, const std::function<void()>& add);
+  /// For operator() of a derived class: the same, and returns the value of that update alone, which batch_value() then
+  /// is. What `add` throws leaves everything as it was.
+  torch::Tensor gather_batch(torch::Device device, const std::function<void()>& add);
+
+ private:
+  struct Slot {
+    std::string name;
+    Combine combine = Combine::sum;
+    torch::Tensor initial;             // of a list an empty tensor of its type
+    torch::Tensor value;               // not of a list
+    std::vector<torch::Tensor> parts;  // of a list
+  };
+
+  void follow(torch::Device device);
+  void clear();
+  std::vector<Slot> set_aside();
+  void combine_with(std::vector<Slot>& earlier);
+
+  std::string name_;
+  std::vector<Slot> slots_;
+  torch::Device device_ = torch::kCPU;
+  int64_t updates_ = 0;
+  torch::Tensor batch_value_;
+};
+
+/// Metrics under their names, in the order of their registration.
+using NamedMetrics = std::vector<std::pair<std::string, std::shared_ptr<Metric>>>;
+
+/// A metric of predictions against targets.
+class TargetMetric : public Metric {
+ public:
+  /// Adds a batch. Throws UsageError for what the metric cannot take, and names the shapes, types or values.
+  void update(const torch::Tensor& preds, const torch::Tensor& target);
+  /// Adds a batch and returns its value alone.
+  torch::Tensor operator()(const torch::Tensor& preds, const torch::Tensor& target);
+
+ protected:
+  /// Adds a batch to the states; both tensors are on the states' device. Gradients are off.
+  virtual void add(const torch::Tensor& preds, const torch::Tensor& target) = 0;
+
+ private:
+  void check_devices(const torch::Tensor& preds, const torch::Tensor& target) const;
+};
+
+/// A metric that a module has registered: what Module::register_metric returns and a module keeps as a member. Copies
+/// stand for the same metric. Throws UsageError when it is used before it holds one.
+template <std::derived_from<Metric> M>
+class MetricHolder {
+ public:
+  MetricHolder() = default;
+  explicit MetricHolder(std::shared_ptr<M> metric) : metric_(std::move(metric)) {}
+
+  M& operator*() const { return held(); }
+  M* operator->() const { return &held(); }
+  operator M&() const { return held(); }
+
+  /// See the metric's own members.
+  template <class... Arguments>
+  void update(Arguments&&... arguments) const {
+    held().update(std::forward<Arguments>(arguments)...);
+  }
+  template <class... Arguments>
+  torch::Tensor operator()(Arguments&&... arguments) const {
+    return held()(std::forward<Arguments>(arguments)...);
+  }
+  torch::Tensor compute() const { return held().compute(); }
+  void reset() const { held().reset(); }
+
+ private:
+  M& held() const;
+
+  std::shared_ptr<M> metric_;
+};
+
+/// Throws the UsageError about a holder without a metric.
+[[noreturn]] void throw_empty_metric_holder();
+
+template <std::derived_from<Metric> M>
+M& MetricHolder<M>::held() const {
+  if (!metric_) throw_empty_metric_holder();
+  return *metric_;
+}
+
+}  // namespace troupe

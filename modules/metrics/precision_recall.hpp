@@ -1,0 +1,41 @@
+// How many of those predicted are right (precision), and how many of those that are there were predicted (recall).
+#pragma once
+
+#include "troupe/modules/metrics/stat_scores.hpp"
+
+namespace troupe::metrics {
+
+/// https://lightning.ai/docs/torchmetrics/stable/classification/precision.html and recall.html
+struct PrecisionRecallOptions {
+  std::string task;  ///< as AccuracyOptions
+  double threshold = 0.5;
+  std::optional<int64_t> num_classes = std::nullopt;
+  std::optional<int64_t> num_labels = std::nullopt;
+  std::string average = "micro";
+  int64_t top_k = 1;
+  std::optional<int64_t> ignore_index = std::nullopt;
+  int64_t zero_division = 0;  ///< the value of a class without what it is a share of: 0 or 1
+};
+
+/// tp / (tp + fp). Input and value as Accuracy. Shares its name with an enumeration of the library: write
+/// metrics::Precision.
+class Precision : public StatScores {
+ public:
+  /// Throws UsageError for a value that an option cannot have.
+  explicit Precision(PrecisionRecallOptions options);
+
+ protected:
+  torch::Tensor score(const Counts& counts) const override;
+};
+
+/// tp / (tp + fn). Input and value as Accuracy.
+class Recall : public StatScores {
+ public:
+  /// Throws UsageError for a value that an option cannot have.
+  explicit Recall(PrecisionRecallOptions options);
+
+ protected:
+  torch::Tensor score(const Counts& counts) const override;
+};
+
+}  // namespace troupe::metrics

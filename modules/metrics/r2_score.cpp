@@ -1,0 +1,79 @@
+#include "troupe/modules/metrics/r2_score.hpp"
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/nearest.hpp"
+
+#include <c10/util/StringUtil.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <limits>
+
+namespace troupe::metrics {
+
+namespace {
+
+constexpr double negligible = 1e-4;  // torchmetrics' tolerance
+
+}  // namespace
+
+R2Score::R2Score(R2ScoreOptions options) : options_(std::move(options)) {
+  if (options_.adjusted < 0) {
+    throw UsageError(c10::str("R2Score: adjusted = ", options_.adjusted, "; use at least 0"));
+  }
+  const std::vector<std::string> known = {"uniform_average", "variance_weighted", "raw_values"};
+  if (std::ranges::find(known, options_.multioutput) == known.end()) {
+    throw UsageError("R2Score: multioutput = " + shown(options_.multioutput) + "; did you mean " +
+                     nearest(options_.multioutput, known) + "? There are " + c10::Join(", ", known));
+  }
+  const auto none = torch::zeros({}, torch::kFloat64);
+  sum_squared_ = add_state("sum_squared_error", none, Combine::sum);  // torchmetrics' names; it is of targets
+  sum_ = add_state("sum_error", none, Combine::sum);
+  residual_ = add_state("residual", none, Combine::sum);
+  total_ = add_state("total", torch::zeros({}, torch::kLong), Combine::sum);
+}
+
+void R2Score::add(const torch::Tensor& preds, const torch::Tensor& target) {
+  const auto shapes = [&] { return c10::str("preds is of shape ", preds.sizes(), " and target of ", target.sizes()); };
+  if (preds.sizes() != target.sizes() || preds.dim() < 1 || preds.dim() > 2) {
+    throw UsageError("R2Score: " + shapes() + "; give both one shape, (N) or (N, outputs)");
+  }
+  const auto& known = at(residual_);
+  const auto outputs = preds.sizes().slice(1);
+  if (update_count() > 0 && known.sizes() != outputs) {
+    throw UsageError("R2Score: " + shapes() + c10::str(", after batches with outputs of shape ", known.sizes()));
+  }
+  const auto y = target.to(torch::kFloat64);
+  at(sum_squared_) = at(sum_squared_) + y.square().sum(0);
+  at(sum_) = at(sum_) + y.sum(0);
+  at(residual_) = at(residual_) + (y - preds.to(torch::kFloat64)).square().sum(0);
+  at(total_) += y.size(0);
+}
+
+void R2Score::verify() const {
+  const auto samples = at(total_).item<int64_t>();
+  if (samples < 2) throw UsageError(c10::str("R2Score needs at least two samples, there are ", samples));
+}
+
+torch::Tensor R2Score::result() const {
+  const auto count = at(total_).to(torch::kFloat64);
+  const auto tss = at(sum_squared_) - at(sum_) * (at(sum_) / count);
+  const auto& rss = at(residual_);
+  const auto has_residual = rss.abs() > negligible, has_variance = tss.abs() > negligible;
+  const auto without_variance = torch::where(has_residual, torch::zeros_like(rss), torch::ones_like(rss));
+  const auto scores = torch::where(has_residual & has_variance, 1 - rss / tss, without_variance);
+  auto r2 = over_outputs(scores, tss);
+  if (options_.adjusted > 0) {
+    const auto free = count - options_.adjusted - 1;
+    r2 = torch::where(free > 0, 1 - (1 - r2) * (count - 1) / free, r2);
+  }
+  return torch::where(count < 2, torch::full_like(r2, std::numeric_limits<double>::quiet_NaN()), r2);
+}
+
+torch::Tensor R2Score::over_outputs(const torch::Tensor& scores, const torch::Tensor& tss) const {
+  if (options_.multioutput == "raw_values") return scores;
+  if (options_.multioutput == "uniform_average") return scores.mean();
+  return (tss / tss.sum() * scores).sum();
+}
+
+}  // namespace troupe::metrics

@@ -1,0 +1,296 @@
+// Every metric against torchmetrics' over batches of uneven sizes, to 1e-6: the value of each batch and that of all;
+// and the same when the batches are spread over replicas whose states are merged.
+#include "tests/parity/parity.hpp"
+#include "troupe/modules/metrics/accuracy.hpp"
+#include "troupe/modules/metrics/aggregation.hpp"
+#include "troupe/modules/metrics/auroc.hpp"
+#include "troupe/modules/metrics/average_precision.hpp"
+#include "troupe/modules/metrics/confusion_matrix.hpp"
+#include "troupe/modules/metrics/cosine_similarity.hpp"
+#include "troupe/modules/metrics/f_beta.hpp"
+#include "troupe/modules/metrics/mean_error.hpp"
+#include "troupe/modules/metrics/perplexity.hpp"
+#include "troupe/modules/metrics/precision_recall.hpp"
+#include "troupe/modules/metrics/r2_score.hpp"
+
+#include <c10/util/StringUtil.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <set>
+
+namespace troupe {
+namespace {
+
+using Reference = std::map<std::string, torch::Tensor>;
+
+constexpr int64_t batches = 5;
+
+const Reference& reference() {
+  static const Reference values = [] {
+    torch::set_num_threads(1);  // the tensors are too small to share
+    return pytorch_reference("metrics.py");
+  }();
+  return values;
+}
+
+const torch::Tensor& input(const std::string& data, const char* which, int64_t batch) {
+  return reference().at(data + "." + which + "." + std::to_string(batch));
+}
+
+std::set<std::string>& compared() {
+  static std::set<std::string> names;
+  return names;
+}
+
+void expect_same(const torch::Tensor& ours, const std::string& key, const torch::Tensor& theirs) {
+  ASSERT_EQ(ours.sizes(), theirs.sizes()) << key;
+  const auto a = ours.to(torch::kFloat64), b = theirs.to(torch::kFloat64);
+  EXPECT_TRUE(torch::allclose(a, b, 1e-6, 1e-6, /*equal_nan=*/true)) << key << "\nours " << a << "\ntheirs " << b;
+}
+
+// Feeds a metric one batch; returns its value where `alone` is set.
+using Feed = std::function<torch::Tensor(Metric&, int64_t batch, bool alone)>;
+
+Feed pairs(const std::string& data) {
+  return [data](Metric& metric, int64_t batch, bool alone) {
+    auto& paired = dynamic_cast<TargetMetric&>(metric);
+    const auto& preds = input(data, "preds", batch);
+    const auto& target = input(data, "target", batch);
+    if (alone) return paired(preds, target);
+    paired.update(preds, target);
+    return torch::Tensor();
+  };
+}
+
+using Make = std::function<std::unique_ptr<Metric>()>;
+
+template <class M, class Options>
+Make make(Options options) {
+  return [options] { return std::make_unique<M>(options); };
+}
+
+void compare(const std::string& name, const Make& make_metric, const Feed& feed) {
+  SCOPED_TRACE(name);
+  compared().insert(name);
+  const auto whole = make_metric(), called = make_metric();
+  std::vector<std::unique_ptr<Metric>> replicas;
+  for (int i = 0; i < 4; ++i) replicas.push_back(make_metric());  // the last one gets nothing
+  const auto rows = reference().find(name + "/batches");
+  for (int64_t batch = 0; batch < batches; ++batch) {
+    feed(*whole, batch, false);
+    feed(*replicas[static_cast<std::size_t>(batch / 2)], batch, false);
+    const auto value = feed(*called, batch, true);
+    if (rows != reference().end()) expect_same(value, "batch " + std::to_string(batch), rows->second[batch]);
+  }
+  const auto& epoch = reference().at(name + "/epoch");
+  expect_same(whole->compute(), "update", epoch);
+  expect_same(called->compute(), "call", epoch);
+
+  std::vector<MetricStates> states;
+  for (const auto& replica : replicas) states.push_back(replica->states());
+  const auto all = make_metric();
+  all->load_states(merged(states));
+  EXPECT_EQ(all->update_count(), batches);
+  EXPECT_TRUE(torch::allclose(all->compute().to(torch::kFloat64), whole->compute().to(torch::kFloat64), 1e-12, 1e-12,
+                              /*equal_nan=*/true));
+}
+
+struct Data {
+  std::string name, task;
+  std::optional<int64_t> ignore_index = std::nullopt;
+  bool has_scores = true;
+
+  std::optional<int64_t> num_classes() const { return task == "multiclass" ? std::optional<int64_t>(5) : std::nullopt; }
+  std::optional<int64_t> num_labels() const { return task == "multilabel" ? std::optional<int64_t>(4) : std::nullopt; }
+  std::vector<std::string> averages(bool has_micro = true) const {
+    if (task == "binary") return {"micro"};
+    if (!has_micro) return {"macro", "weighted", "none"};
+    return {"micro", "macro", "weighted", "none"};
+  }
+};
+
+std::vector<Data> classification_data() {
+  return {{"ties", "binary"},
+          {"logits", "binary"},
+          {"no_positive", "binary"},
+          {"no_negative", "binary"},
+          {"ignored", "binary", -1},
+          {"ignored_logits", "binary", -1},
+          {"bit_labels", "binary", std::nullopt, false},
+          {"classes", "multiclass"},
+          {"class_ties", "multiclass"},
+          {"class_missing", "multiclass"},
+          {"class_zero", "multiclass"},
+          {"class_images", "multiclass"},
+          {"class_ignored", "multiclass", -1},
+          {"class_ignored_within", "multiclass", 2},
+          {"class_labels", "multiclass", std::nullopt, false},
+          {"labels", "multilabel"},
+          {"label_ties", "multilabel"},
+          {"label_ignored", "multilabel", -1},
+          {"label_bits", "multilabel", std::nullopt, false}};
+}
+
+template <class M>
+void compare_shares(const char* metric, const Data& data, const std::string& average, int64_t k) {
+  metrics::PrecisionRecallOptions options{.task = data.task,
+                                          .threshold = 0.4,
+                                          .num_classes = data.num_classes(),
+                                          .num_labels = data.num_labels(),
+                                          .average = average,
+                                          .top_k = k,
+                                          .ignore_index = data.ignore_index};
+  const std::string name = std::string(metric) + "/" + data.name + "/" + average + "," + std::to_string(k);
+  compare(name, make<M>(options), pairs(data.name));
+  if (std::string(metric) == "F1Score") return;
+  options.threshold = 0.5;
+  options.zero_division = 1;
+  compare(name + ",1", make<M>(options), pairs(data.name));
+}
+
+void compare_counts(const Data& data, const std::string& average, int64_t k) {
+  compare_shares<metrics::Precision>("Precision", data, average, k);
+  compare_shares<metrics::Recall>("Recall", data, average, k);
+  compare_shares<metrics::F1Score>("F1Score", data, average, k);
+  const auto options = "/" + data.name + "/" + average + "," + std::to_string(k);
+  compare("Accuracy" + options,
+          make<metrics::Accuracy>(metrics::AccuracyOptions{.task = data.task,
+                                                           .threshold = 0.4,
+                                                           .num_classes = data.num_classes(),
+                                                           .num_labels = data.num_labels(),
+                                                           .average = average,
+                                                           .top_k = k,
+                                                           .ignore_index = data.ignore_index}),
+          pairs(data.name));
+  metrics::FBetaScoreOptions f{.task = data.task,
+                               .beta = 0.5,
+                               .threshold = 0.4,
+                               .num_classes = data.num_classes(),
+                               .num_labels = data.num_labels(),
+                               .average = average,
+                               .top_k = k,
+                               .ignore_index = data.ignore_index};
+  compare("FBetaScore" + options, make<metrics::FBetaScore>(f), pairs(data.name));
+  f.threshold = 0.5;
+  f.zero_division = 1;
+  compare("FBetaScore" + options + ",1", make<metrics::FBetaScore>(f), pairs(data.name));
+}
+
+TEST(MetricsParity, CountsOfRightAndWrongLabelsAreTorchmetrics) {
+  for (const auto& data : classification_data()) {
+    for (const auto& average : data.averages()) {
+      compare_counts(data, average, 1);
+      if (data.task == "multiclass" && data.has_scores) compare_counts(data, average, 3);
+    }
+    for (const char* normalize : {"true", "pred", "all", "none"}) {
+      compare("ConfusionMatrix/" + data.name + "/" + normalize,
+              make<metrics::ConfusionMatrix>(metrics::ConfusionMatrixOptions{.task = data.task,
+                                                                             .num_classes = data.num_classes(),
+                                                                             .num_labels = data.num_labels(),
+                                                                             .normalize = normalize,
+                                                                             .ignore_index = data.ignore_index}),
+              pairs(data.name));
+    }
+  }
+}
+
+template <class M, class Options>
+void compare_curve(const char* metric, const Data& data) {
+  const std::pair<const char*, metrics::Thresholds> all[] = {
+      {"exact", {}}, {"count", 7}, {"list", {0.1, 0.3, 0.5, 0.7}}};
+  for (const auto& average : data.averages(data.task == "multilabel")) {
+    for (const auto& [key, thresholds] : all) {
+      compare(c10::str(metric, "/", data.name, "/", average, ",", key),
+              make<M>(Options{.task = data.task,
+                              .thresholds = thresholds,
+                              .num_classes = data.num_classes(),
+                              .num_labels = data.num_labels(),
+                              .average = data.task == "binary" ? "macro" : average,
+                              .ignore_index = data.ignore_index}),
+              pairs(data.name));
+    }
+  }
+}
+
+TEST(MetricsParity, CurvesAreTorchmetrics) {
+  for (const auto& data : classification_data()) {
+    if (!data.has_scores) continue;
+    compare_curve<metrics::AUROC, metrics::AUROCOptions>("AUROC", data);
+    compare_curve<metrics::AveragePrecision, metrics::AveragePrecisionOptions>("AveragePrecision", data);
+  }
+}
+
+TEST(MetricsParity, ErrorsOfRegressionAreTorchmetrics) {
+  using namespace metrics;
+  for (const std::string data : {"values", "outputs", "far", "constant", "perfect"}) {
+    compare("MeanSquaredError/" + data + "/", make<MeanSquaredError>(MeanSquaredErrorOptions{}), pairs(data));
+    compare("MeanSquaredError/" + data + "/root", make<MeanSquaredError>(MeanSquaredErrorOptions{.squared = false}),
+            pairs(data));
+    compare("MeanAbsoluteError/" + data + "/", make<MeanAbsoluteError>(MeanAbsoluteErrorOptions{}), pairs(data));
+    for (const char* multioutput : {"uniform_average", "variance_weighted", "raw_values"}) {
+      for (const int64_t adjusted : {0, 3}) {
+        compare("R2Score/" + data + "/" + multioutput + "," + std::to_string(adjusted),
+                make<R2Score>(R2ScoreOptions{.adjusted = adjusted, .multioutput = multioutput}), pairs(data));
+      }
+    }
+  }
+  const std::string outputs = "outputs";
+  compare("MeanSquaredError/outputs/outputs", make<MeanSquaredError>(MeanSquaredErrorOptions{.num_outputs = 3}),
+          pairs(outputs));
+  compare("MeanAbsoluteError/outputs/outputs", make<MeanAbsoluteError>(MeanAbsoluteErrorOptions{.num_outputs = 3}),
+          pairs(outputs));
+  for (const char* reduction : {"sum", "mean", "none"}) {
+    compare(std::string("CosineSimilarity/outputs/") + reduction,
+            make<CosineSimilarity>(CosineSimilarityOptions{.reduction = reduction}), pairs(outputs));
+  }
+}
+
+TEST(MetricsParity, PerplexityIsTorchmetrics) {
+  compare("Perplexity/tokens/", make<metrics::Perplexity>(metrics::PerplexityOptions{}), pairs("tokens"));
+  compare("Perplexity/padded/", make<metrics::Perplexity>(metrics::PerplexityOptions{.ignore_index = -100}),
+          pairs("padded"));
+}
+
+template <class M>
+Feed values(bool weighted = false) {
+  return [weighted](Metric& metric, int64_t batch, bool alone) {
+    auto& aggregator = dynamic_cast<M&>(metric);
+    const auto& value = input("holed", "preds", batch);
+    if constexpr (std::is_same_v<M, metrics::MeanMetric>) {
+      const auto weight = weighted ? input("holed", "target", batch) : torch::ones_like(value);
+      if (alone) return aggregator(value, weight);
+      aggregator.update(value, weight);
+    } else {
+      if (alone) return aggregator(value);
+      aggregator.update(value);
+    }
+    return torch::Tensor();
+  };
+}
+
+template <class M>
+void compare_aggregator(const std::string& name) {
+  compare(name + "/holed/ignore", make<M>(metrics::AggregatorOptions{.nan_strategy = "ignore"}), values<M>());
+  compare(name + "/holed/replace", make<M>(metrics::AggregatorOptions{.nan_replacement = 0.25}), values<M>());
+}
+
+TEST(MetricsParity, AggregatorsAreTorchmetrics) {
+  compare_aggregator<metrics::SumMetric>("SumMetric");
+  compare_aggregator<metrics::MinMetric>("MinMetric");
+  compare_aggregator<metrics::MaxMetric>("MaxMetric");
+  compare_aggregator<metrics::MeanMetric>("MeanMetric");
+  compare("MeanMetric/holed/weighted", make<metrics::MeanMetric>(metrics::AggregatorOptions{.nan_strategy = "ignore"}),
+          values<metrics::MeanMetric>(/*weighted=*/true));
+}
+
+// Runs last: what the reference has was compared.
+TEST(MetricsParity, NoCaseIsLeftOut) {
+  for (const auto& [key, value] : reference()) {
+    if (!key.ends_with("/epoch")) continue;
+    EXPECT_TRUE(compared().contains(key.substr(0, key.size() - 6))) << key;
+  }
+}
+
+}  // namespace
+}  // namespace troupe
