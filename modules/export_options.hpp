@@ -1,0 +1,48 @@
+// How a module is exported; see Module::to_torchscript and Module::to_onnx. docs/export.md tells what can be.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+/// What is exported in place of the module's forward: any number of tensors in and out. It calls the module whose
+/// to_torchscript or to_onnx it is given to.
+using ExportForward = std::function<std::vector<torch::Tensor>(const std::vector<torch::Tensor>& inputs)>;
+
+/// The axes of the inputs that may have another size in the exported model, each with the name of its size: names of
+/// inputs -> {axis, name}, as torch.onnx.export takes them (https://pytorch.org/docs/stable/onnx.html). Axes with one
+/// name have one size. `{{"tokens", {{1, "time"}}}}`.
+using DynamicAxes = std::map<std::string, std::map<int64_t, std::string>>;
+
+struct TorchscriptOptions {
+  /// Names of the inputs; default: "input", or "input_0" and so on where there are several.
+  std::vector<std::string> input_names = {};
+  /// The first axis of every input is the size of the batch and may change. False: all sizes are those of the example.
+  bool dynamic_batch = true;
+  /// Axes that may change besides the batch.
+  DynamicAxes dynamic_axes = {};
+  /// Default: the module's forward, of one input.
+  ExportForward forward = {};
+};
+
+struct OnnxOptions {
+  /// Names of the inputs and outputs; default: "input" and "output", or "input_0" and so on where there are several.
+  std::vector<std::string> input_names = {};
+  std::vector<std::string> output_names = {};
+  /// As TorchscriptOptions'.
+  bool dynamic_batch = true;
+  DynamicAxes dynamic_axes = {};
+  ExportForward forward = {};
+  /// The version of ONNX's operators, 17 to 21 (https://onnx.ai/onnx/intro/concepts.html#what-is-an-opset-version).
+  int64_t opset_version = 17;
+  /// Puts the weights into `<file_path>.data` beside the model; one file can hold 2 GB.
+  bool external_data = false;
+};
+
+}  // namespace troupe

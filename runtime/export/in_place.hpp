@@ -1,0 +1,15 @@
+// Whether operators that work in place can be written as operators that do not.
+#pragma once
+
+#include <torch/csrc/jit/ir/ir.h>
+
+namespace troupe {
+
+/// Throws UsageError with the node for an operator that changes a tensor while another name for the same memory (a
+/// view, or what it is a view of) is read afterwards. The tracer has already renamed the tensor itself.
+void check_in_place(const torch::jit::Graph& graph);
+
+/// Whether the node changes an argument.
+bool works_in_place(const torch::jit::Node& node);
+
+}  // namespace troupe

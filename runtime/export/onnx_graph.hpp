@@ -1,0 +1,42 @@
+// A model in ONNX's terms, before it is bytes.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace troupe {
+
+using OnnxAttributeValue = std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<std::string>>;
+using OnnxAttributes = std::vector<std::pair<std::string, OnnxAttributeValue>>;
+
+/// An operator of the default domain. Inputs that are left out are "".
+struct OnnxNode {
+  std::string op_type;
+  std::vector<std::string> inputs, outputs;
+  OnnxAttributes attributes;
+};
+
+/// A size, or the name of one that may change ("" for one without a name).
+using OnnxDim = std::variant<int64_t, std::string>;
+
+struct OnnxValueInfo {
+  std::string name;
+  torch::ScalarType dtype = torch::kFloat;
+  std::vector<OnnxDim> dims;
+};
+
+struct OnnxGraph {
+  std::vector<OnnxValueInfo> inputs, outputs;
+  std::vector<OnnxNode> nodes;  ///< each after those that make its inputs
+  std::vector<std::pair<std::string, torch::Tensor>> initializers;
+};
+
+/// The number that ONNX gives a type in TensorProto.DataType; 0 where it has none.
+int onnx_type(torch::ScalarType dtype);
+
+}  // namespace troupe

@@ -1,0 +1,269 @@
+#include "troupe/runtime/export/onnx_lowering.hpp"
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/nearest.hpp"
+#include "troupe/runtime/export/dynamic_graph.hpp"
+#include "troupe/runtime/export/in_place.hpp"
+#include "troupe/runtime/export/onnx_call.hpp"
+
+#include <torch/csrc/jit/ir/constants.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <set>
+
+namespace troupe {
+
+namespace {
+
+namespace aten = c10::aten;
+namespace prim = c10::prim;
+using torch::jit::Node;
+using torch::jit::Value;
+
+std::string base_name(const Node& node) {
+  std::string name = node.kind().toUnqualString();
+  if (works_in_place(node) && name.ends_with('_')) name.pop_back();
+  return name;
+}
+
+/// "encoder.0" for the weight "encoder.0.weight".
+std::string module_of(const std::string& path) {
+  const auto dot = path.rfind('.');
+  return dot == std::string::npos ? "" : path.substr(0, dot);
+}
+
+class Lowering {
+ public:
+  Lowering(const TracedModel& model, int64_t opset_version) : model_(model), builder_(opset_version) {}
+
+  OnnxGraph run(const std::vector<std::string>& output_names) {
+    check_in_place(*model_.graph);
+    add_inputs();
+    for (const auto* node : model_.graph->nodes()) {
+      try {
+        lower(*node);
+      } catch (const UsageError& error) {
+        throw UsageError(std::string(error.what()) + "; " + place_of(*node) + describe_node(*node));
+      }
+    }
+    add_outputs(output_names);
+    return std::move(builder_.graph());
+  }
+
+ private:
+  static std::vector<OnnxDim> dims_of(const AxisSizes& sizes) {
+    std::vector<OnnxDim> dims;
+    for (const auto& axis : sizes) dims.push_back(axis.size >= 0 ? OnnxDim(axis.size) : OnnxDim(axis.text));
+    return dims;
+  }
+
+  void add_inputs() {
+    const auto inputs = model_.graph->inputs();
+    for (std::size_t i = 0; i < model_.input_names.size(); ++i) {
+      auto& value = values_[inputs[i + 1]];
+      value.kind = OnnxValue::Kind::tensor;
+      const auto type = inputs[i + 1]->type()->expect<c10::TensorType>();
+      value.tensor.name = builder_.unique_name(model_.input_names[i]);
+      value.tensor.dtype = *type->scalarType();
+      if (onnx_type(value.tensor.dtype) == 0) {
+        throw UsageError(std::string("ONNX has no tensors of ") + c10::toString(value.tensor.dtype) +
+                         ", as the input '" + model_.input_names[i] + "' is");
+      }
+      for (const auto& axis : model_.inputs[i]) value.tensor.sizes.push_back(axis.size);
+      builder_.graph().inputs.push_back({value.tensor.name, value.tensor.dtype, dims_of(model_.inputs[i])});
+    }
+  }
+
+  void add_outputs(const std::vector<std::string>& wanted) {
+    const auto* returned = model_.graph->outputs().at(0);
+    std::vector<OnnxValue> outputs{values_.at(returned)};
+    if (outputs[0].kind == OnnxValue::Kind::list) outputs = std::vector<OnnxValue>(outputs[0].list);
+    const auto names = output_names(wanted, outputs.size());
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const auto& output = outputs[i];
+      const bool is_weight = output.kind == OnnxValue::Kind::constant;
+      const auto dtype = is_weight ? output.constant.toTensor().scalar_type() : output.tensor.dtype;
+      const auto inner =
+          is_weight ? builder_.constant(output.constant.toTensor(), output.path.empty() ? "constant" : output.path)
+                    : output.tensor.name;
+      builder_.graph().nodes.push_back({"Identity", {inner}, {names[i]}, {}});
+      builder_.graph().outputs.push_back({names[i], dtype, dims_of(model_.outputs.at(i))});
+    }
+  }
+
+  std::vector<std::string> output_names(const std::vector<std::string>& wanted, std::size_t count) {
+    std::vector<std::string> names;
+    if (wanted.empty()) {
+      for (std::size_t i = 0; i < count; ++i) {
+        names.push_back(builder_.unique_name(count == 1 ? "output" : "output_" + std::to_string(i)));
+      }
+      return names;
+    }
+    if (wanted.size() != count) {
+      throw UsageError(std::to_string(wanted.size()) + " output_names were given for " + std::to_string(count) +
+                       " outputs");
+    }
+    for (const auto& name : wanted) {
+      if (name.empty()) throw UsageError("output_names must not be empty");
+      if (builder_.unique_name(name) != name) {
+        throw UsageError("the output name '" + shown(name) + "' is taken by an input, a weight or another output");
+      }
+    }
+    return wanted;
+  }
+
+  void lower(const Node& node) {
+    if (node.kind() == prim::GetAttr) return read_attribute(node);
+    if (node.kind() == prim::Constant) return set(node, constant_of(*torch::jit::toIValue(node.output())));
+    if (node.kind() == prim::ListConstruct || node.kind() == prim::TupleConstruct) return make_list(node);
+    if (node.kind() == prim::ListUnpack || node.kind() == prim::TupleUnpack) return unpack_list(node);
+    if (node.outputs().size() == 1 && node.output()->type()->isSubtypeOf(*c10::IntType::get())) return compute(node);
+    const auto name = base_name(node);
+    const auto& operators = onnx_operators();
+    const auto found = node.kind().is_aten() && node.maybeSchema() ? operators.find(name) : operators.end();
+    if (found == operators.end()) return node.isNondeterministic() || !fold(node) ? refuse_operator(node) : void();
+    OnnxCall call(builder_, values_, node);
+    found->second(call);
+  }
+
+  static OnnxValue constant_of(c10::IValue value) {
+    OnnxValue out;
+    out.constant = std::move(value);
+    return out;
+  }
+
+  void set(const Node& node, OnnxValue value) { values_[node.output()] = std::move(value); }
+
+  void read_attribute(const Node& node) {
+    if (!node.output()->type()->isSubtypeOf(*c10::TensorType::get())) return;  // a module on the way
+    auto owner = model_.module;
+    const auto path = parameter_path(*node.output());
+    std::size_t start = 0;
+    for (auto dot = path.find('.'); dot != std::string::npos; dot = path.find('.', start)) {
+      owner = owner.attr(path.substr(start, dot - start)).toModule();
+      start = dot + 1;
+    }
+    auto weight = constant_of(owner.attr(path.substr(start)).toTensor());
+    weight.path = path;
+    set(node, std::move(weight));
+  }
+
+  void make_list(const Node& node) {
+    OnnxValue list;
+    list.kind = OnnxValue::Kind::list;
+    for (const auto* input : node.inputs()) list.list.push_back(values_.at(input));
+    set(node, std::move(list));
+  }
+
+  void unpack_list(const Node& node) {
+    const auto list = values_.at(node.input()).list;
+    if (list.size() != node.outputs().size()) throw UsageError("a list has another length than in the trace");
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      values_[node.outputs()[i]] = list[i];
+      if (list[i].kind != OnnxValue::Kind::tensor) continue;
+      const OnnxCall call(builder_, values_, node);
+      auto typed = call.output(i);
+      typed.name = list[i].tensor.name;
+      values_[node.outputs()[i]].tensor = std::move(typed);
+    }
+  }
+
+  /// Whole numbers come from sizes: size, mul, add and floordiv, which make_dynamic wrote.
+  void compute(const Node& node) {
+    const auto int_of = [&](std::size_t i) {
+      const auto& value = values_.at(node.inputs()[i]);
+      return value.kind == OnnxValue::Kind::integer ? OnnxInt{0, value.integer} : OnnxInt{value.constant.toInt(), ""};
+    };
+    OnnxValue out;
+    out.kind = OnnxValue::Kind::integer;
+    if (node.kind() == aten::size) {
+      auto input = values_.at(node.inputs()[0]).tensor;
+      out.integer = builder_.size_of(input, int_of(1).value).name;
+    } else {
+      const auto* op = node.kind() == aten::mul ? "Mul" : node.kind() == aten::add ? "Add" : "Div";
+      out.integer = builder_.add(op, {builder_.ints({int_of(0)}), builder_.ints({int_of(1)})});
+    }
+    set(node, std::move(out));
+  }
+
+  std::optional<c10::IValue> known(const OnnxValue& value) const {
+    if (value.kind == OnnxValue::Kind::constant) return value.constant;
+    if (value.kind != OnnxValue::Kind::list) return std::nullopt;
+    std::vector<c10::IValue> elements;
+    for (const auto& element : value.list) {
+      const auto one = known(element);
+      if (!one) return std::nullopt;
+      elements.push_back(*one);
+    }
+    if (std::ranges::all_of(elements, [](const auto& e) { return e.isInt(); })) {
+      std::vector<int64_t> numbers;
+      for (const auto& element : elements) numbers.push_back(element.toInt());
+      return numbers;
+    }
+    if (std::ranges::all_of(elements, [](const auto& e) { return e.isTensor(); })) {
+      std::vector<torch::Tensor> tensors;
+      for (const auto& element : elements) tensors.push_back(element.toTensor());
+      return tensors;
+    }
+    return std::nullopt;
+  }
+
+  /// Computes a node that depends on weights alone; false where it does not.
+  bool fold(const Node& node) {
+    if (!node.maybeSchema() || works_in_place(node)) return false;
+    torch::jit::Stack stack;
+    for (const auto* input : node.inputs()) {
+      const auto value = known(values_.at(input));
+      if (!value) return false;
+      stack.push_back(*value);
+    }
+    const torch::NoGradGuard no_grad;
+    node.getOperation()(stack);
+    for (std::size_t i = 0; i < node.outputs().size(); ++i) values_[node.outputs()[i]] = constant_of(stack.at(i));
+    return true;
+  }
+
+  [[noreturn]] static void refuse_operator(const Node& node) {
+    std::string text = std::string("the operator ") + node.kind().toQualString() + " has no mapping to ONNX";
+    std::vector<std::string> names;
+    for (const auto& [name, how] : onnx_operators()) names.push_back(name);
+    const auto name = base_name(node);
+    const auto similar = nearest(name, names);
+    if (edit_distance(name, similar) <= 1 + name.size() / 4) text += " (aten::" + similar + " has one)";
+    throw UsageError(text);
+  }
+
+  /// "in the module 'encoder.0': ", or behind the last one whose weights the value comes from.
+  std::string place_of(const Node& node) const {
+    std::set<const Node*> seen{&node};
+    std::vector<const Node*> front{&node};
+    for (bool is_own = true; !front.empty(); is_own = false) {
+      std::vector<const Node*> next;
+      for (const auto* at : front) {
+        for (const auto* input : at->inputs()) {
+          const auto path = parameter_path(*input);
+          if (!path.empty()) {
+            const auto module = module_of(path);
+            return (is_own ? "in the module '" : "behind the module '") + (module.empty() ? "(root)" : module) + "', ";
+          }
+          if (seen.insert(input->node()).second) next.push_back(input->node());
+        }
+      }
+      front = std::move(next);
+    }
+    return "";
+  }
+
+  const TracedModel& model_;
+  OnnxBuilder builder_;
+  OnnxCall::Values values_;
+};
+
+}  // namespace
+
+OnnxGraph lower_to_onnx(const TracedModel& model, const std::vector<std::string>& output_names, int64_t opset_version) {
+  return Lowering(model, opset_version).run(output_names);
+}
+
+}  // namespace troupe

@@ -1,0 +1,102 @@
+// Batch, instance, layer, group and RMS normalization.
+#include "troupe/runtime/export/onnx_call.hpp"
+
+#include <torch/torch.h>
+
+namespace troupe {
+
+namespace {
+
+std::string filled(OnnxCall& call, const std::vector<int64_t>& sizes, double value, torch::ScalarType dtype) {
+  return call.b.constant(torch::full(sizes, value, torch::TensorOptions(dtype)));
+}
+
+std::string weight_or(OnnxCall& call, const char* argument, const std::vector<int64_t>& sizes, double value) {
+  const auto name = call.optional_name(argument);
+  return name.empty() ? filled(call, sizes, value, call.output_type()) : name;
+}
+
+int64_t channels_of(OnnxCall& call, const OnnxTensor& x) {
+  if (x.rank() < 2 || x.sizes[1] < 0) call.refuse("the number of channels may not be dynamic");
+  return x.sizes[1];
+}
+
+void with_running_statistics(OnnxCall& call) {
+  const auto x = call.tensor("input");
+  const auto channels = channels_of(call, x);
+  call.returns(call.b.add("BatchNormalization",
+                          {x.name, weight_or(call, "weight", {channels}, 1), weight_or(call, "bias", {channels}, 0),
+                           call.tensor("running_mean").name, call.tensor("running_var").name},
+                          {{"epsilon", call.number("eps")}}));
+}
+
+void batch_norm(OnnxCall& call) {
+  if (call.flag("training") || !call.given("running_mean")) {
+    call.refuse("it takes the statistics of the batch: keep running ones (track_running_stats)");
+  }
+  with_running_statistics(call);
+}
+
+void instance_norm(OnnxCall& call) {
+  if (!call.flag("use_input_stats")) return with_running_statistics(call);
+  const auto x = call.tensor("input");
+  const auto channels = channels_of(call, x);
+  call.returns(call.b.add("InstanceNormalization",
+                          {x.name, weight_or(call, "weight", {channels}, 1), weight_or(call, "bias", {channels}, 0)},
+                          {{"epsilon", call.number("eps")}}));
+}
+
+void layer_norm(OnnxCall& call) {
+  const auto x = call.tensor("input");
+  const auto shape = call.integers("normalized_shape");
+  call.returns(call.b.add("LayerNormalization",
+                          {x.name, weight_or(call, "weight", shape, 1), call.optional_name("bias")},
+                          {{"axis", -static_cast<int64_t>(shape.size())}, {"epsilon", call.number("eps")}}));
+}
+
+/// An instance normalization of the groups; then weight and bias, which go by channel. (ONNX's GroupNormalization came
+/// with version 18 and changed its meaning in 21.)
+void group_norm(OnnxCall& call) {
+  const auto x = call.tensor("input");
+  const auto channels = channels_of(call, x);
+  const auto groups = call.integer("num_groups");
+  const auto dtype = call.output_type();
+  const auto grouped = call.b.add("Reshape", {x.name, call.b.ints({0, groups, -1})});
+  const auto normal =
+      call.b.add("InstanceNormalization", {grouped, filled(call, {groups}, 1, dtype), filled(call, {groups}, 0, dtype)},
+                 {{"epsilon", call.number("eps")}});
+  auto y = call.b.reshape(normal, call.b.sizes_of(x));
+  std::vector<int64_t> by_channel(static_cast<std::size_t>(x.rank()) - 1, 1);
+  by_channel[0] = channels;
+  if (call.given("weight")) y = call.b.add("Mul", {y, call.b.reshape(call.tensor("weight").name, by_channel)});
+  if (call.given("bias")) y = call.b.add("Add", {y, call.b.reshape(call.tensor("bias").name, by_channel)});
+  call.returns(y);
+}
+
+/// x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467).
+void rms_norm(OnnxCall& call) {
+  const auto x = call.tensor("input");
+  const auto dims = static_cast<int64_t>(call.integers("normalized_shape").size());
+  std::vector<int64_t> axes;
+  for (int64_t axis = -dims; axis < 0; ++axis) axes.push_back(axis);
+  const auto mean = call.b.reduce("ReduceMean", call.b.add("Mul", {x.name, x.name}), axes, true);
+  // Without an epsilon LibTorch takes the smallest step of the type at 1.
+  const auto epsilon = call.given("eps")            ? call.number("eps")
+                       : x.dtype == torch::kFloat64 ? std::numeric_limits<double>::epsilon()
+                                                    : std::numeric_limits<float>::epsilon();
+  const auto root = call.b.add("Sqrt", {call.b.add("Add", {mean, call.b.scalar(epsilon, x.dtype)})});
+  const auto normal = call.b.add("Div", {x.name, root});
+  call.returns(call.given("weight") ? call.b.add("Mul", {normal, call.tensor("weight").name}) : normal);
+}
+
+}  // namespace
+
+void add_onnx_normalizations(OnnxOperators& operators) {
+  operators["batch_norm"] = batch_norm;
+  operators["instance_norm"] = instance_norm;
+  operators["layer_norm"] = layer_norm;
+  operators["group_norm"] = group_norm;
+  operators["rms_norm"] = rms_norm;
+}
+
+}  // namespace troupe

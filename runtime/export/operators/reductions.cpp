@@ -1,0 +1,191 @@
+// Reductions over axes.
+#include "troupe/runtime/export/onnx_call.hpp"
+
+#include <torch/torch.h>
+
+#include <cmath>
+#include <limits>
+
+namespace troupe {
+
+namespace {
+
+bool keepdim(OnnxCall& call) {
+  return call.given("keepdim") && call.flag("keepdim");
+}
+
+/// Axes of a reduction; empty for all, which ONNX takes for all too.
+std::vector<int64_t> reduced_axes(OnnxCall& call, const OnnxTensor& x) {
+  if (x.rank() == 0) return {};
+  return call.axes("dim", x.rank());
+}
+
+void reduce(OnnxCall& call, const char* op_type) {
+  const auto x = call.tensor("self");
+  const auto dtype = call.output_type();
+  const auto input = call.b.cast(x, dtype);
+  if (x.rank() == 0) return call.returns(input);
+  call.returns(call.b.reduce(op_type, input, reduced_axes(call, x), keepdim(call)));
+}
+
+/// The values and, where they are asked for, the places of the largest or smallest elements along one axis.
+void reduce_with_indices(OnnxCall& call, const char* reduce_op, const char* arg_op) {
+  const auto x = call.tensor("self");
+  const auto axis = call.axis("dim", x.rank());
+  call.returns(call.b.reduce(reduce_op, x.name, {axis}, keepdim(call)), 0);
+  if (!call.output_is_used(1)) return;
+  call.returns(call.b.add(arg_op, {x.name}, {{"axis", axis}, {"keepdims", int64_t{keepdim(call)}}}), 1);
+}
+
+/// max(x), max(x, dim) and max(a, b).
+void extreme(OnnxCall& call, const char* reduce_op, const char* arg_op, const char* binary_op) {
+  if (call.takes("other")) {
+    const auto dtype = call.output_type();
+    return call.returns(call.b.add(binary_op, {call.operand("self", dtype), call.operand("other", dtype)}));
+  }
+  if (call.takes("dim")) return reduce_with_indices(call, reduce_op, arg_op);
+  reduce(call, reduce_op);
+}
+
+void arg_extreme(OnnxCall& call, const char* op_type) {
+  const auto x = call.tensor("self");
+  if (call.given("dim")) {
+    const auto axis = call.axis("dim", x.rank());
+    return call.returns(call.b.add(op_type, {x.name}, {{"axis", axis}, {"keepdims", int64_t{keepdim(call)}}}));
+  }
+  const auto flat = call.b.reshape(x.name, std::vector<int64_t>{-1});
+  auto index = call.b.add(op_type, {flat}, {{"axis", int64_t{0}}, {"keepdims", int64_t{0}}});
+  if (keepdim(call)) index = call.b.reshape(index, std::vector<int64_t>(x.sizes.size(), 1));
+  call.returns(index);
+}
+
+void any_or_all(OnnxCall& call, const char* op_type) {
+  const auto x = call.tensor("self");
+  const auto truth = call.b.cast(x, torch::kBool);
+  const auto number = call.b.cast(truth, torch::kBool, torch::kInt32);
+  const auto result = call.b.reduce(op_type, number, reduced_axes(call, x), keepdim(call));
+  call.returns(call.b.cast(result, torch::kInt32, torch::kBool));
+}
+
+void vector_norm(OnnxCall& call, double order) {
+  const auto x = call.tensor("self");
+  const auto dtype = call.output_type();
+  const auto input = call.b.cast(x, dtype);
+  const auto axes = reduced_axes(call, x);
+  const bool keep = keepdim(call);
+  if (order == 1) return call.returns(call.b.reduce("ReduceL1", input, axes, keep));
+  if (order == 2) return call.returns(call.b.reduce("ReduceL2", input, axes, keep));
+  const auto size = call.b.add("Abs", {input});
+  if (std::isinf(order)) return call.returns(call.b.reduce(order > 0 ? "ReduceMax" : "ReduceMin", size, axes, keep));
+  if (order == 0) {
+    const auto is_zero = call.b.add("Equal", {size, call.b.scalar(0, dtype)});
+    const auto counted = call.b.cast(call.b.add("Not", {is_zero}), torch::kBool, dtype);
+    return call.returns(call.b.reduce("ReduceSum", counted, axes, keep));
+  }
+  const auto powers = call.b.add("Pow", {size, call.b.scalar(order, dtype)});
+  const auto sum = call.b.reduce("ReduceSum", powers, axes, keep);
+  call.returns(call.b.add("Pow", {sum, call.b.scalar(1 / order, dtype)}));
+}
+
+void norm(OnnxCall& call) {
+  const auto* order = call.takes("ord") ? "ord" : "p";
+  vector_norm(call, call.given(order) ? call.number(order) : 2);
+}
+
+/// How many elements go into one result, less the correction, as a scalar.
+std::string divisor(OnnxCall& call, const OnnxTensor& x, const std::vector<int64_t>& axes, double correction) {
+  double fixed = 1;
+  std::string dynamic;
+  for (const auto axis : axes) {
+    const auto size = call.b.size_of(x, axis);
+    if (size.is_fixed()) {
+      fixed *= static_cast<double>(size.value);
+    } else {
+      const auto count = call.b.scalar(size, x.dtype);
+      dynamic = dynamic.empty() ? count : call.b.add("Mul", {dynamic, count});
+    }
+  }
+  if (dynamic.empty()) return call.b.scalar(fixed - correction, x.dtype);
+  const auto count = call.b.add("Mul", {dynamic, call.b.scalar(fixed, x.dtype)});
+  return call.b.add("Sub", {count, call.b.scalar(correction, x.dtype)});
+}
+
+std::string variance(OnnxCall& call) {
+  const auto x = call.tensor("self");
+  double correction = 1;
+  if (call.given("correction")) correction = call.number("correction");
+  if (call.given("unbiased")) correction = call.flag("unbiased") ? 1 : 0;
+  const auto axes = reduced_axes(call, x);
+  const auto mean = call.b.reduce("ReduceMean", x.name, axes, /*keepdim=*/true);
+  const auto deviation = call.b.add("Sub", {x.name, mean});
+  const auto sum = call.b.reduce("ReduceSumSquare", deviation, axes, keepdim(call));
+  return call.b.add("Div", {sum, divisor(call, x, axes, correction)});
+}
+
+/// x y / (|x| |y|), where a length below eps counts as eps.
+void cosine_similarity(OnnxCall& call) {
+  const auto dtype = call.output_type();
+  const auto rank = std::max(call.tensor("x1").rank(), call.tensor("x2").rank());
+  const std::vector<int64_t> axes{call.axis("dim", rank) - rank};  // from the end: one may have more axes
+  const auto of_length_one = [&](const char* argument) {
+    const auto x = call.operand(argument, dtype);
+    const auto length = call.b.add("Max", {call.b.reduce("ReduceL2", x, axes, true), call.operand("eps", dtype)});
+    return call.b.add("Div", {x, length});
+  };
+  const auto products = call.b.add("Mul", {of_length_one("x1"), of_length_one("x2")});
+  call.returns(call.b.reduce("ReduceSum", products, axes, false));
+}
+
+void top_k(OnnxCall& call, const OnnxInt& k, bool largest, bool sorted) {
+  const auto x = call.tensor("self");
+  const auto results = call.b.add_many(
+      "TopK", {x.name, call.b.ints({k})}, 2,
+      {{"axis", call.axis("dim", x.rank())}, {"largest", int64_t{largest}}, {"sorted", int64_t{sorted}}});
+  call.returns(results[0], 0);
+  call.returns(results[1], 1);
+}
+
+void sort(OnnxCall& call) {
+  if (call.takes("stable") && call.given("stable") && call.flag("stable")) call.refuse("ONNX has no stable sort");
+  const auto x = call.tensor("self");
+  top_k(call, call.b.size_of(x, call.axis("dim", x.rank())), call.flag("descending"), true);
+}
+
+}  // namespace
+
+void add_onnx_reductions(OnnxOperators& operators) {
+  const auto simple = [&](const char* name, const char* op_type) {
+    operators[name] = [op_type](OnnxCall& call) { reduce(call, op_type); };
+  };
+  simple("sum", "ReduceSum");
+  simple("mean", "ReduceMean");
+  simple("prod", "ReduceProd");
+  simple("amax", "ReduceMax");
+  simple("amin", "ReduceMin");
+  simple("logsumexp", "ReduceLogSumExp");
+  operators["max"] = [](OnnxCall& call) { extreme(call, "ReduceMax", "ArgMax", "Max"); };
+  operators["min"] = [](OnnxCall& call) { extreme(call, "ReduceMin", "ArgMin", "Min"); };
+  operators["argmax"] = [](OnnxCall& call) { arg_extreme(call, "ArgMax"); };
+  operators["argmin"] = [](OnnxCall& call) { arg_extreme(call, "ArgMin"); };
+  operators["any"] = [](OnnxCall& call) { any_or_all(call, "ReduceMax"); };
+  operators["all"] = [](OnnxCall& call) { any_or_all(call, "ReduceMin"); };
+  operators["norm"] = norm;
+  operators["linalg_vector_norm"] = norm;
+  operators["linalg_norm"] = [](OnnxCall& call) {
+    if (call.given("ord") && call.tensor("self").rank() > 1) call.refuse("it may be a norm of matrices");
+    norm(call);
+  };
+  operators["frobenius_norm"] = [](OnnxCall& call) { vector_norm(call, 2); };
+  operators["var"] = [](OnnxCall& call) { call.returns(variance(call)); };
+  operators["std"] = [](OnnxCall& call) { call.returns(call.b.add("Sqrt", {variance(call)})); };
+  operators["cumsum"] = [](OnnxCall& call) {
+    const auto x = call.tensor("self");
+    const auto axis = call.b.scalar(call.axis("dim", x.rank()), torch::kInt64);
+    call.returns(call.b.add("CumSum", {call.b.cast(x, call.output_type()), axis}));
+  };
+  operators["cosine_similarity"] = cosine_similarity;
+  operators["topk"] = [](OnnxCall& call) { top_k(call, call.size("k"), call.flag("largest"), call.flag("sorted")); };
+  operators["sort"] = sort;
+}
+
+}  // namespace troupe

@@ -1,0 +1,240 @@
+#include "troupe/runtime/export/traced_model.hpp"
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/nearest.hpp"
+#include "troupe/runtime/eval_scope.hpp"
+#include "troupe/runtime/export/dynamic_graph.hpp"
+#include "troupe/runtime/export/script_module.hpp"
+#include "troupe/runtime/precision/autocast.hpp"
+
+#include <torch/csrc/jit/frontend/tracer.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cctype>
+#include <optional>
+#include <set>
+#include <sstream>
+
+namespace troupe {
+
+namespace {
+
+constexpr std::size_t kMostDynamicAxes = 4;  // with n of them there are 2^n and a few traces
+
+std::string message_of(const std::exception& error) {
+  const auto* from_torch = dynamic_cast<const c10::Error*>(&error);
+  return from_torch ? from_torch->what_without_backtrace() : error.what();
+}
+
+std::string shapes_text(const std::vector<torch::Tensor>& tensors) {
+  std::ostringstream text;
+  for (std::size_t i = 0; i < tensors.size(); ++i) text << (i > 0 ? ", " : "") << tensors[i].sizes();
+  return text.str();
+}
+
+class Tracing {
+ public:
+  explicit Tracing(const TraceRequest& request) : request_(request) {}
+
+  TracedModel run() {
+    name_inputs();
+    find_dynamic_axes();
+    const EvalScope eval_mode(request_.module);
+    const AutocastOff no_autocast(request_.inputs.front().device());
+    model_.module = to_script_module(request_.module);
+    try {
+      call_forward(request_.inputs);
+    } catch (const std::exception& error) {
+      refuse("forward failed for the example of shape " + shapes_text(request_.inputs) + ": " + message_of(error));
+    }
+    for (auto& axis : axes_) choose_sizes(axis);
+    std::vector<AxisTrial> trials;
+    for (const auto& axis : axes_) trials.push_back(axis.trial);
+    std::vector<std::shared_ptr<torch::jit::Graph>> traces;
+    for (const auto& sizes : trial_sizes(trials)) traces.push_back(trace(sizes));
+    make_dynamic(model_, traces, axes_, request_.caller);
+    return std::move(model_);
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& why) const { throw UsageError(request_.caller + ": " + why); }
+
+  void name_inputs() {
+    const auto count = request_.inputs.size();
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!request_.inputs[i].defined()) refuse("example input " + std::to_string(i) + " is an undefined tensor");
+    }
+    model_.input_names = request_.input_names;
+    if (model_.input_names.empty()) {
+      for (std::size_t i = 0; i < count; ++i) {
+        model_.input_names.push_back(count == 1 ? "input" : "input_" + std::to_string(i));
+      }
+    }
+    const auto& names = model_.input_names;
+    if (names.size() != count) {
+      refuse(std::to_string(names.size()) + " input_names were given for " + std::to_string(count) + " inputs");
+    }
+    const std::set<std::string> different(names.begin(), names.end());
+    if (different.size() != count || different.contains("")) refuse("input_names must be different and not empty");
+  }
+
+  void find_dynamic_axes() {
+    for (std::size_t i = 0; request_.dynamic_batch && i < request_.inputs.size(); ++i) {
+      if (request_.inputs[i].dim() > 0 && !is_named(i, 0)) add_axis(i, 0, "batch");
+    }
+    for (const auto& [input, axes] : request_.dynamic_axes) {
+      const auto found = std::ranges::find(model_.input_names, input);
+      if (found == model_.input_names.end()) {
+        refuse("dynamic_axes names the input '" + shown(input) + "', which there is not; did you mean '" +
+               nearest(input, model_.input_names) + "'?");
+      }
+      const auto index = static_cast<std::size_t>(found - model_.input_names.begin());
+      for (const auto& [axis, name] : axes) {
+        const auto rank = request_.inputs[index].dim();
+        if (axis < -rank || axis >= rank) {
+          refuse("dynamic_axes names axis " + std::to_string(axis) + " of the input '" + input + "', which has " +
+                 std::to_string(rank));
+        }
+        if (name.empty()) refuse("dynamic_axes has an axis without a name");
+        add_axis(index, static_cast<std::size_t>(axis < 0 ? axis + rank : axis), name);
+      }
+    }
+    if (axes_.size() > kMostDynamicAxes) {
+      refuse("there are " + std::to_string(axes_.size()) + " dynamic axes with different names; " +
+             std::to_string(kMostDynamicAxes) + " are possible");
+    }
+  }
+
+  bool is_named(std::size_t input, int64_t axis) const {
+    const auto found = request_.dynamic_axes.find(model_.input_names[input]);
+    return found != request_.dynamic_axes.end() && found->second.contains(axis);
+  }
+
+  void add_axis(std::size_t input, std::size_t axis, const std::string& name) {
+    const auto size = request_.inputs[input].size(static_cast<int64_t>(axis));
+    if (size == 0) refuse("axis " + std::to_string(axis) + " of the example has no elements");
+    auto found = std::ranges::find_if(axes_, [&](const auto& known) { return known.trial.name == name; });
+    if (found == axes_.end()) {
+      found = axes_.insert(axes_.end(), {{.name = name, .base = size, .far = 0, .neighbours = {}}, {}});
+    }
+    if (found->trial.base != size) {
+      refuse("the dynamic axis '" + name + "' has the size " + std::to_string(found->trial.base) +
+             " in one input and " + std::to_string(size) + " in another");
+    }
+    found->places.emplace_back(input, axis);
+  }
+
+  /// The example with other sizes of the dynamic axes: samples are left out, or come again from the first.
+  std::vector<torch::Tensor> resized(const std::vector<int64_t>& sizes) const {
+    auto inputs = request_.inputs;
+    for (std::size_t k = 0; k < axes_.size(); ++k) {
+      for (const auto& [input, axis] : axes_[k].places) {
+        const auto dim = static_cast<int64_t>(axis);
+        auto& tensor = inputs[input];
+        const auto rows = torch::arange(sizes[k], torch::TensorOptions(tensor.device()).dtype(torch::kLong));
+        tensor = tensor.index_select(dim, rows.remainder(tensor.size(dim)));
+      }
+    }
+    return inputs;
+  }
+
+  std::vector<torch::Tensor> call_forward(const std::vector<torch::Tensor>& inputs) const {
+    auto outputs = request_.forward(inputs);
+    if (outputs.empty()) throw UsageError("it returned no tensor");
+    for (const auto& output : outputs) {
+      if (!output.defined()) throw UsageError("it returned an undefined tensor");
+    }
+    return outputs;
+  }
+
+  /// Finds sizes besides the example's that forward takes. A size of 1 is never tried: it may broadcast, or be squeezed
+  /// away.
+  void choose_sizes(DynamicAxis& axis) {
+    auto& trial = axis.trial;
+    const auto example = trial.base;
+    trial.base = std::max<int64_t>(example, 2);
+    std::string problem;
+    const auto works = [&](int64_t size) {
+      if (size < 2) return false;
+      std::vector<int64_t> sizes;
+      for (const auto& other : axes_) sizes.push_back(&other == &axis ? size : other.trial.base);
+      try {
+        call_forward(resized(sizes));
+        return true;
+      } catch (const std::exception& error) {
+        if (problem.empty()) problem = "for " + std::to_string(size) + " it says: " + message_of(error);
+        return false;
+      }
+    };
+    const auto n = trial.base;
+    const auto refuse_axis = [&] {
+      refuse("forward takes no other sizes of the dynamic axis '" + trial.name + "' than the example's " +
+             std::to_string(example) + (problem.empty() ? "" : "; " + problem) +
+             (axis.places.front().second == 0 && trial.name == "batch"
+                  ? "; set dynamic_batch = false to export it with this size"
+                  : "; give an example with another size, or leave the axis out of dynamic_axes"));
+    };
+    if (n != example && !works(n)) refuse_axis();
+    for (const auto size : {n + 1, n + 2, n - 1, n - 2}) {
+      if (trial.neighbours.size() < 2 && works(size)) trial.neighbours.push_back(size);
+    }
+    for (const auto size : {2 * n, 3 * n, n % 2 == 0 ? n / 2 : 0}) {
+      if (trial.far == 0 && works(size)) trial.far = size;
+    }
+    if (trial.far == 0 && trial.neighbours.size() > 1) {
+      trial.far = trial.neighbours.back();
+      trial.neighbours.pop_back();
+    }
+    if (trial.far == 0) refuse_axis();
+  }
+
+  /// The names of the inputs as names of Python's.
+  std::vector<std::string> argument_names() const {
+    auto names = model_.input_names;
+    for (auto& name : names) {
+      std::ranges::replace_if(
+          name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+      if (std::isdigit(static_cast<unsigned char>(name.front())) != 0) name.insert(0, "_");
+    }
+    return names;
+  }
+
+  std::shared_ptr<torch::jit::Graph> trace(const std::vector<int64_t>& sizes) {
+    torch::jit::Stack stack;
+    for (const auto& input : resized(sizes)) stack.emplace_back(input.clone());
+    const auto forward = [&](torch::jit::Stack values) {
+      std::vector<torch::Tensor> inputs;
+      for (const auto& value : values) inputs.push_back(value.toTensor());
+      auto outputs = call_forward(inputs);
+      if (outputs.size() == 1) return torch::jit::Stack{outputs.front()};
+      return torch::jit::Stack{c10::ivalue::Tuple::create(std::vector<c10::IValue>(outputs.begin(), outputs.end()))};
+    };
+    try {
+      const auto traced = torch::jit::tracer::trace(
+          std::move(stack), forward, [](const torch::Tensor&) { return std::string(); }, /*strict=*/true,
+          /*force_outplace=*/false, &model_.module, argument_names());
+      return traced.first->graph;
+    } catch (const std::exception& error) {
+      const auto message = message_of(error);
+      if (message.starts_with("Cannot insert a Tensor that requires grad as a constant")) {
+        refuse(
+            "forward uses a tensor that requires gradients and is no parameter of the module or of a module in it: "
+            "register it (register_parameter, register_module)");
+      }
+      refuse("forward cannot be traced: " + message);
+    }
+  }
+
+  const TraceRequest& request_;
+  TracedModel model_;
+  std::vector<DynamicAxis> axes_;
+};
+
+}  // namespace
+
+TracedModel trace_model(const TraceRequest& request) {
+  return Tracing(request).run();
+}
+
+}  // namespace troupe
