@@ -1,7 +1,9 @@
 // The examples as programs, on their real data, cut short.
 #include "tests/program.hpp"
+#include "tests/runtime/file_content.hpp"
 #include "tests/runtime/temp_dir.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <sstream>
@@ -11,14 +13,26 @@
 namespace troupe {
 namespace {
 
-// What `program arguments` prints on stdout.
-std::string output_of(const char* program, std::string_view arguments, const TempDir& dir) {
+// `program arguments` on one thread, with its files in `dir`.
+Finished run(const char* program, std::string_view arguments, const TempDir& dir, const char* redirection) {
   std::ostringstream command;
   command << example(program) << ' ' << arguments << " --trainer.num_threads 1 --trainer.enable_progress_bar=false"
-          << " --trainer.default_root_dir " << dir.path() << " 2>/dev/null";
-  const auto run = run_program(command.str());
-  EXPECT_EQ(run.status, 0) << program << " " << arguments;
-  return run.output;
+          << " --trainer.default_root_dir " << dir.path() << ' ' << redirection;
+  return run_program(command.str());
+}
+
+// What it prints on stdout.
+std::string output_of(const char* program, std::string_view arguments, const TempDir& dir) {
+  const auto finished = run(program, arguments, dir, "2>/dev/null");
+  EXPECT_EQ(finished.status, 0) << program << " " << arguments;
+  return finished.output;
+}
+
+// What it says on stderr when it cannot.
+std::string refusal_of(const char* program, std::string_view arguments, const TempDir& dir) {
+  const auto finished = run(program, arguments, dir, "2>&1 >/dev/null");
+  EXPECT_THAT(finished.status, testing::AnyOf(1, 2)) << program << " " << arguments;
+  return finished.output;
 }
 
 // The number behind `name ` in "name number" lines.
@@ -52,6 +66,73 @@ TEST(Examples, TheGanComesNearerToTheImagesEitherWay) {
     EXPECT_GT(gap, 0) << mode;
     EXPECT_LT(gap, 0.12) << mode;  // 0.2 before training
   }
+}
+
+TEST(Examples, TheCharacterRnnLearnsTextAndWritesOn) {
+  const TempDir dir;
+  const std::string small = " --model.hidden 64";
+  EXPECT_NEAR(metric(output_of("char_rnn", "validate" + small, dir), "val_bits"), 8, 0.3);
+  output_of("char_rnn", "fit --trainer.max_epochs 1 --trainer.seed 1" + small, dir);
+  EXPECT_LT(metric(output_of("char_rnn", "validate --ckpt_path best" + small, dir), "val_bits"), 4.5);
+  const auto text =
+      output_of("char_rnn", "predict --ckpt_path best --model.generate 20 --data.prompt 'You may '" + small, dir);
+  EXPECT_EQ(text.substr(0, 8), "You may ");
+  EXPECT_EQ(text.size(), 8 + 20 + 1u);
+}
+
+TEST(Examples, TheGptLearnsTextAndWritesOn) {
+  const TempDir dir;
+  const std::string small = " --model.layers 2 --model.heads 2 --model.width 64 --model.context 64 --data.length 64";
+  EXPECT_NEAR(metric(output_of("gpt", "validate" + small, dir), "val_bits"), 8, 0.3);
+  output_of("gpt", "fit --trainer.max_steps 100 --model.warmup_steps 20 --trainer.seed 1" + small, dir);
+  EXPECT_LT(metric(output_of("gpt", "validate --ckpt_path best" + small, dir), "val_bits"), 5);
+  const auto text =
+      output_of("gpt", "predict --ckpt_path best --model.generate 80 --data.prompt 'You may '" + small, dir);
+  EXPECT_EQ(text.substr(0, 8), "You may ");
+  EXPECT_EQ(text.size(), 8 + 80 + 1u) << "it goes on where the text is longer than its context";
+}
+
+TEST(Examples, TransferNeedsFewerImagesThanTrainingFromScratch) {
+  const TempDir dir;
+  const auto output =
+      output_of("transfer",
+                "fit --trainer.max_epochs 10 --transfer.unfreeze_at_epoch 5 --transfer.pretrain_epochs 2"
+                " --transfer.shots 5 --trainer.seed 1",
+                dir);
+  EXPECT_GT(metric(output, "pretrained"), 0.9);
+  EXPECT_GT(metric(output, "transferred"), metric(output, "from_scratch"));
+  EXPECT_GT(metric(output, "transferred"), 0.6);  // 0.2 by chance
+}
+
+TEST(Examples, TheRegressionExplainsMostOfTheVariance) {
+  const TempDir dir;
+  output_of("regression", "fit --trainer.max_epochs 60 --trainer.seed 1", dir);
+  const auto output = output_of("regression", "test --ckpt_path best", dir);
+  EXPECT_GT(metric(output, "test_r2"), 0.8);
+  EXPECT_LT(metric(output, "test_mse") * 4, metric(output, "test_mse_of_mean"));
+}
+
+TEST(Examples, SayInOneSentenceWhatIsWrongWithTheirData) {
+  const TempDir dir;
+  put(dir / "empty", "");
+  put(dir / "short", std::string(100, 'x'));
+  put(dir / "cars.csv", "8,307.0,130.0,3504.0,12.0,70,1,chevrolet,18.0\n");
+  const auto refused = [&](const char* program, const std::string& arguments) {
+    const auto said = refusal_of(program, "fit " + arguments, dir);
+    return said.substr(said.find(std::string(program) + ": "));
+  };
+  const auto in_dir = [&](const char* name) { return (dir / name).string(); };
+  using testing::HasSubstr;
+  for (const char* program : {"char_rnn", "gpt"}) {
+    EXPECT_THAT(refused(program, "--data.files " + in_dir("absent")), HasSubstr("absent: No such file"));
+    EXPECT_THAT(refused(program, "--data.files " + in_dir("empty")), HasSubstr("empty holds no text"));
+    EXPECT_THAT(refused(program, "--data.files " + in_dir("short")), HasSubstr("90 tokens are too few"));
+  }
+  EXPECT_THAT(refused("gpt", "--data.length 129"), HasSubstr("longer than model.context"));
+  EXPECT_THAT(refused("gpt", "--model.heads 3"), HasSubstr("does not divide model.width"));
+  EXPECT_THAT(refused("regression", "--data.csv " + in_dir("cars.csv")), HasSubstr("holds 1 cars; at least 14"));
+  EXPECT_THAT(refused("regression", "--data.csv " + in_dir("short")), HasSubstr("line 1 has 1 columns"));
+  EXPECT_THAT(refused("transfer", "--transfer.shots 500"), HasSubstr("transfer.shots = 500"));
 }
 
 }  // namespace

@@ -1,0 +1,12 @@
+// A small GPT that writes licences, byte by byte: from 8 bits a byte to 2.72 on the last tenth of the text, a licence
+// that it has not seen, after 10 epochs (5 minutes on one core, --trainer.num_threads 1 --trainer.seed 1).
+//
+//     gpt fit
+//     gpt predict --ckpt_path best --data.prompt "You may not "
+//     gpt fit --data.files books --model.layers 6 --model.width 384
+#include "gpt.hpp"
+
+int main(int argc, char** argv) {
+  return troupe::main<Gpt, TextData>(
+      argc, argv, {.trainer = {.max_epochs = 10, .log_every_n_steps = 10, .gradient_clip_val = 1.0}});
+}
