@@ -17,7 +17,9 @@ if(TROUPE_TORCH_ROOT AND NOT TROUPE_CUDA STREQUAL "OFF")
     get_target_property(_links troupe::torch INTERFACE_LINK_LIBRARIES)
     if(NOT _links MATCHES "libtorch_cuda")
       target_compile_definitions(troupe::torch INTERFACE TROUPE_HAS_CUDA=1)
-      target_include_directories(troupe::torch INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+      # LibTorch loads the NCCL that comes with its wheel; the toolkit has none, or another one.
+      target_include_directories(troupe::torch INTERFACE
+        "${_site}/nvidia/nccl/include" ${CUDAToolkit_INCLUDE_DIRS})
       # The CUDA runtime that LibTorch loads, where the wheel brings one; else the toolkit's.
       file(GLOB _cudart "${_site}/nvidia/*/lib/libcudart.so.*")
       if(NOT _cudart)

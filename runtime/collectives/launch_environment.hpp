@@ -1,0 +1,47 @@
+// How this process was started, as the environment says, without initialising MPI: a process that was started alone
+// does not pay for it.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+namespace troupe {
+
+enum class Launcher {
+  none,      ///< started alone
+  mpi,       ///< by mpirun or srun: MpiWorld knows the rest
+  torchrun,  ///< by torchrun, or anything that sets its variables
+};
+
+struct LaunchEnvironment {
+  Launcher launcher = Launcher::none;
+  // What torchrun says; with MPI, MpiWorld asks MPI itself.
+  int rank = 0;
+  int size = 1;
+  int local_rank = 0;
+  int local_size = 1;
+  std::string store_host{};  ///< torchrun's store, for a c10d::TCPStore as a client
+  int store_port = 0;
+};
+
+/// The value of an environment variable, none where it is not set.
+using Environment = std::function<std::optional<std::string>(const char* name)>;
+
+/// The process's own environment.
+std::optional<std::string> environment_variable(const char* name);
+
+/// Reads these variables, in this order:
+///
+/// | variable | set by | meaning |
+/// |---|---|---|
+/// | OMPI_COMM_WORLD_SIZE, PMI_SIZE | mpirun of Open MPI, of MPICH | the process is one of MPI's |
+/// | PMIX_RANK, PMI_RANK | srun --mpi=pmix, --mpi=pmi2 | the same |
+/// | SLURM_STEP_NUM_TASKS | srun | the number of tasks; more than one without the above is an error |
+/// | RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT | torchrun | all four have to be set |
+/// | LOCAL_RANK, LOCAL_WORLD_SIZE | torchrun | default: 0 of 1 |
+///
+/// Throws UsageError for values that are no numbers, a rank that is not below the size, and variables that are missing.
+LaunchEnvironment launch_environment(const Environment& environment = environment_variable);
+
+}  // namespace troupe

@@ -1,0 +1,95 @@
+#include "troupe/runtime/collectives/mpi_world.hpp"
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/runtime/collectives/collective_error.hpp"
+#include "troupe/runtime/collectives/mpi_error.hpp"
+
+#define OMPI_SKIP_MPICXX 1  // the C interface alone
+#include <mpi.h>
+
+#include <array>
+#include <cstdlib>
+#include <thread>
+
+namespace troupe {
+namespace {
+
+std::vector<std::string> names_of_hosts(int size) {
+  std::array<char, MPI_MAX_PROCESSOR_NAME> name{};
+  int length = 0;
+  check_mpi(MPI_Get_processor_name(name.data(), &length), "MPI_Get_processor_name");
+  std::vector<char> all(static_cast<std::size_t>(size) * name.size());
+  check_mpi(MPI_Allgather(name.data(), static_cast<int>(name.size()), MPI_CHAR, all.data(),
+                          static_cast<int>(name.size()), MPI_CHAR, MPI_COMM_WORLD),
+            "MPI_Allgather");
+  std::vector<std::string> names;
+  for (std::size_t rank = 0; rank < static_cast<std::size_t>(size); ++rank) {
+    names.emplace_back(all.data() + rank * name.size());
+  }
+  return names;
+}
+
+}  // namespace
+
+void check_mpi(int code, const char* function) {
+  if (code == MPI_SUCCESS) return;
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  MPI_Error_string(code, text.data(), &length);
+  throw CollectiveError(std::string(function) + " failed: " + text.data());
+}
+
+MpiWorld::MpiWorld() {
+  int initialized = 0;
+  MPI_Initialized(&initialized);
+  if (initialized) throw UsageError("MPI is initialised already: a process makes one MpiWorld, and calls no MPI_Init");
+  int granted = MPI_THREAD_SINGLE;
+  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &granted), "MPI_Init_thread");
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+  MPI_Comm_size(MPI_COMM_WORLD, &size_);
+  if (granted != MPI_THREAD_MULTIPLE) {
+    MPI_Finalize();
+    throw CollectiveError(
+        "this MPI does not grant MPI_THREAD_MULTIPLE, which Troupe needs: use an Open MPI that was "
+        "built with it, as Debian's is");
+  }
+  MPI_Comm local = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &local),
+            "MPI_Comm_split_type");
+  MPI_Comm_rank(local, &local_rank_);
+  MPI_Comm_size(local, &local_size_);
+  MPI_Comm_free(&local);
+  hosts_ = names_of_hosts(size_);
+  users_ = std::make_shared<int>();
+}
+
+MpiWorld::~MpiWorld() {
+  shut_down();
+}
+
+int MpiWorld::new_communicator() {
+  MPI_Comm communicator = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &communicator), "MPI_Comm_dup");
+  check_mpi(MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  return MPI_Comm_c2f(communicator);
+}
+
+bool MpiWorld::shut_down(std::chrono::milliseconds patience) {
+  if (!open_) return true;
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (users_.use_count() > 1) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  open_ = false;
+  MPI_Finalize();
+  return true;
+}
+
+void MpiWorld::abort(int status) {
+  MPI_Abort(MPI_COMM_WORLD, status);
+  std::abort();  // MPI_Abort does not return
+}
+
+}  // namespace troupe

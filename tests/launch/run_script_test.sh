@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# launch/run: the command that it makes, the output of several ranks, the status, and its sentences for what is wrong.
+set -euo pipefail
+run=$TROUPE_SOURCE_DIR/launch/run
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+failures=0
+
+cat >"$folder/program" <<'EOF'
+#!/usr/bin/env bash
+rank=$OMPI_COMM_WORLD_RANK
+echo "rank $rank of $OMPI_COMM_WORLD_SIZE, $OMP_NUM_THREADS threads, ${1:-nothing}"
+echo "complains $rank" >&2
+[ "${2:-}" != "$rank" ] || exit 7
+EOF
+chmod +x "$folder/program"
+
+fail() { echo "error: $*" >&2; failures=1; }
+
+says() {  # says TEXT COMMAND...: a line of its output holds TEXT, whatever its status
+  local text=$1 said
+  shift
+  said=$("$@" 2>&1) || true
+  grep -qF -- "$text" <<<"$said" || fail "'$*' did not say '$text', but: $said"
+}
+
+refuses() {  # refuses TEXT ARGUMENT...: status 2 and one line with TEXT
+  local text=$1 said status=0
+  shift
+  said=$("$run" "$@" 2>&1) || status=$?
+  [ "$status" -eq 2 ] || fail "'$*' ended with $status instead of 2"
+  [ "$(wc -l <<<"$said")" -eq 1 ] || fail "'$*' said more than one line: $said"
+  grep -qF -- "$text" <<<"$said" || fail "'$*' did not say '$text', but: $said"
+}
+
+refuses "how many ranks?" "$folder/program"
+refuses "from 1 on, and got '0'" -n 0 "$folder/program"
+refuses "from 1 on, and got 'two'" -n two "$folder/program"
+refuses "needs a value" -n
+refuses "which program?" -n 2
+refuses "no program 'no_such_program'" -n 2 no_such_program
+refuses "unknown option '--nodes'" --nodes 2 "$folder/program"
+refuses "take 2 ranks, and -n asks for 3" -n 3 -H a:1,b:1 "$folder/program"
+refuses "got 'a:x'" -n 2 -H a:x "$folder/program"
+refuses "--devices-per-rank takes a number" -n 2 --devices-per-rank 0 "$folder/program"
+
+says "mpirun -n 1" "$run" -n 1 --dry-run "$folder/program"
+says "--bind-to core" "$run" -n 1 --dry-run "$folder/program"
+says "--oversubscribe" "$run" -n 10000 --dry-run "$folder/program"
+says "mpi_yield_when_idle 1" "$run" -n 10000 --dry-run "$folder/program"
+says "a:2\\,b:1" "$run" -n 3 -H a,b --dry-run "$folder/program"
+says "--mca btl_tcp_if_include eth1" "$run" -n 1 --mca btl_tcp_if_include eth1 --dry-run "$folder/program"
+says "OMP_NUM_THREADS=1" "$run" -n 1 --devices-per-rank 10000 --dry-run "$folder/program"
+OMP_NUM_THREADS=5 says "OMP_NUM_THREADS=5" "$run" -n 1 --dry-run "$folder/program"
+if [ "$(id -u)" -eq 0 ]; then
+  says OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "$run" -n 1 --dry-run "$folder/program"
+elif "$run" -n 1 --dry-run "$folder/program" | grep -q OMPI_ALLOW_RUN_AS_ROOT; then
+  fail "a user who is not root gets root's variables"
+fi
+
+OMP_NUM_THREADS=3 "$run" -n 3 "$folder/program" "an argument" >"$folder/out" 2>"$folder/err" || fail "status $?"
+sort "$folder/out" | cmp -s - <(printf '%s\n' "[rank 1] rank 1 of 3, 3 threads, an argument" \
+  "[rank 2] rank 2 of 3, 3 threads, an argument" "rank 0 of 3, 3 threads, an argument" | sort) ||
+  fail "the output of three ranks is: $(cat "$folder/out")"
+for line in "complains 0" "[rank 1] complains 1" "[rank 2] complains 2"; do
+  grep -qxF "$line" "$folder/err" || fail "'$line' is missing on stderr: $(cat "$folder/err")"
+done
+
+"$run" -n 2 --quiet "$folder/program" x >"$folder/out" 2>"$folder/err" || fail "status $? with --quiet"
+[ "$(wc -l <"$folder/out")" -eq 1 ] || fail "--quiet printed: $(cat "$folder/out")"
+grep -qxF "[rank 1] complains 1" "$folder/err" || fail "--quiet hides an error: $(cat "$folder/err")"
+
+status=0
+"$run" -n 2 "$folder/program" x 1 >/dev/null 2>&1 || status=$?
+[ "$status" -eq 7 ] || fail "a rank ended with 7 and the run with $status"
+exit $failures

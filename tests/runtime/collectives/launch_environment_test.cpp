@@ -1,0 +1,65 @@
+#include "troupe/runtime/collectives/launch_environment.hpp"
+
+#include "tests/runtime/collectives/ranks.hpp"
+#include "troupe/modules/failure.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+namespace troupe {
+namespace {
+
+using testing::HasSubstr;
+
+Environment with(std::map<std::string, std::string> variables) {
+  return [variables = std::move(variables)](const char* name) -> std::optional<std::string> {
+    const auto found = variables.find(name);
+    return found == variables.end() ? std::nullopt : std::optional(found->second);
+  };
+}
+
+TEST(LaunchEnvironment, IsAloneWithoutVariables) {
+  EXPECT_EQ(launch_environment(with({})).launcher, Launcher::none);
+  EXPECT_EQ(launch_environment(with({{"SLURM_STEP_NUM_TASKS", "1"}})).launcher, Launcher::none);
+}
+
+TEST(LaunchEnvironment, KnowsMpi) {
+  EXPECT_EQ(launch_environment(with({{"OMPI_COMM_WORLD_SIZE", "4"}})).launcher, Launcher::mpi);
+  EXPECT_EQ(launch_environment(with({{"SLURM_STEP_NUM_TASKS", "2"}, {"PMIX_RANK", "1"}})).launcher, Launcher::mpi);
+  // mpirun passes on what somebody exported for torchrun.
+  EXPECT_EQ(launch_environment(with({{"OMPI_COMM_WORLD_SIZE", "4"}, {"RANK", "0"}, {"WORLD_SIZE", "1"}})).launcher,
+            Launcher::mpi);
+}
+
+TEST(LaunchEnvironment, ReadsTorchruns) {
+  const auto found = launch_environment(with({{"RANK", "3"},
+                                              {"WORLD_SIZE", "4"},
+                                              {"LOCAL_RANK", "1"},
+                                              {"LOCAL_WORLD_SIZE", "2"},
+                                              {"MASTER_ADDR", "node0"},
+                                              {"MASTER_PORT", "29500"}}));
+  EXPECT_EQ(found.launcher, Launcher::torchrun);
+  EXPECT_EQ(found.rank, 3);
+  EXPECT_EQ(found.size, 4);
+  EXPECT_EQ(found.local_rank, 1);
+  EXPECT_EQ(found.local_size, 2);
+  EXPECT_EQ(found.store_host, "node0");
+  EXPECT_EQ(found.store_port, 29500);
+}
+
+TEST(LaunchEnvironment, SaysWhatIsWrong) {
+  const auto error = [](std::map<std::string, std::string> variables) {
+    return error_of([&] { launch_environment(with(variables)); });
+  };
+  EXPECT_THAT(error({{"SLURM_STEP_NUM_TASKS", "4"}}), HasSubstr("use srun --mpi=pmix"));
+  EXPECT_THAT(error({{"RANK", "4"}, {"WORLD_SIZE", "4"}}), HasSubstr("RANK is 4, which is no rank among 4"));
+  EXPECT_THAT(error({{"RANK", "one"}, {"WORLD_SIZE", "4"}}),
+              HasSubstr("RANK has to be a number from 0 on, and is 'one'"));
+  EXPECT_THAT(error({{"RANK", "1"}, {"WORLD_SIZE", "4"}}), HasSubstr("no MASTER_PORT"));
+  EXPECT_THAT(error({{"RANK", "1"}, {"WORLD_SIZE", "4"}, {"MASTER_PORT", "1"}}), HasSubstr("no MASTER_ADDR"));
+}
+
+}  // namespace
+}  // namespace troupe
