@@ -43,7 +43,7 @@ Fetched FetchWork::run(const Fetch& fetch) {
   if (cancelled()) return out;
   try {
     if (auto* maker = std::get_if<BatchMaker>(&source_)) {
-      if (auto batch = maker->make(fetch.epoch, fetch.index, fetch.indices, cancelled)) out.batch = std::move(*batch);
+      if (auto batch = maker->make(fetch.epoch, fetch.position, fetch.indices, cancelled)) out.batch = std::move(*batch);
       return out;
     }
     auto& reader = std::get<StreamReader>(source_);

@@ -118,7 +118,9 @@ void LoaderState::begin_epoch(const OpenLoader& request) {
   next_fetch_ = next_send_ = std::max<int64_t>(0, request.position);
   credit_ = std::max<int64_t>(0, request.credit);
   if (setup_->loader.stream()) {
-    end_ = request.limit >= 0 ? request.limit : kUnknown;
+    const bool divides = setup_->division == Division::batches && request.limit >= 0;
+    const int64_t limit = divides ? share_of(request.limit, setup_->shard, setup_->shards) : request.limit;
+    end_ = limit >= 0 ? limit : kUnknown;
     return;
   }
   plan_ = EpochPlan(setup_->loader, {.seed = setup_->seed,
@@ -126,7 +128,8 @@ void LoaderState::begin_epoch(const OpenLoader& request) {
                                      .limit = request.limit,
                                      .allow_shuffle = setup_->allow_shuffle,
                                      .shard = setup_->shard,
-                                     .shards = setup_->shards});
+                                     .shards = setup_->shards,
+                                     .division = setup_->division});
   end_ = plan_.batches();
 }
 
@@ -157,6 +160,7 @@ Fetch LoaderState::fetch_for(int64_t index) const {
   return {.serving = serving_->load(),
           .epoch = request_.epoch,
           .index = index,
+          .position = setup_->shard + index * setup_->shards,
           .indices = stream ? std::vector<int64_t>() : plan_.batch(index),
           .look_ahead = stream && index + 1 != end_};
 }

@@ -19,6 +19,7 @@ struct LoaderSetup {
   std::string stage = {};     ///< for failures
   int64_t shard = 0;          ///< the part of the data that this rank serves
   int64_t shards = 1;
+  Division division = Division::padded_samples;
   ActorRef owner = {};  ///< the loader ends with it, opened or not; null: with whoever opened it last
 };
 

@@ -59,6 +59,7 @@ struct Fetch {
   int64_t serving = 0;  ///< the loader's own count of openings, repeated in the answer
   int64_t epoch = 0;
   int64_t index = 0;
+  int64_t position = 0;  ///< of the batch in the epoch of all ranks: for random states
   std::vector<int64_t> indices;
   bool look_ahead = false;  ///< of a stream: find out whether another batch follows
 };

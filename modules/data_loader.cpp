@@ -118,10 +118,11 @@ DataLoader::DataLoader(std::shared_ptr<IterableDataset> dataset, DataLoaderOptio
   }
 }
 
-std::optional<int64_t> DataLoader::batch_count() const {
+std::optional<int64_t> DataLoader::batch_count(int64_t ranks) const {
   if (stream_) return std::nullopt;
   const int64_t size = std::max<int64_t>(0, dataset_->size());
-  const int64_t samples = options_.sampler ? options_.sampler->count(size) : size;
+  const int64_t all = options_.sampler ? options_.sampler->count(size) : size;
+  const int64_t samples = (all + ranks - 1) / ranks;
   return samples / options_.batch_size + (!options_.drop_last && samples % options_.batch_size != 0 ? 1 : 0);
 }
 

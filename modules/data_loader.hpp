@@ -59,6 +59,16 @@ struct DataLoaderOptions {
   int64_t prefetch = 8;
 };
 
+/// How the ranks of a run divide an epoch among them.
+enum class Division {
+  /// Each serves every n-th sample; the order is filled up from its beginning so that all have equally many, as
+  /// PyTorch's DistributedSampler does. For training: every rank takes every step.
+  padded_samples,
+  /// Each serves every n-th of the batches that one rank alone would serve; nothing is repeated or left out. For
+  /// evaluation: every number of ranks sees the same batches.
+  batches,
+};
+
 /// A cheap, copyable handle: the dataset is shared, not copied.
 class DataLoader {
  public:
@@ -73,8 +83,9 @@ class DataLoader {
   const std::shared_ptr<Dataset>& dataset() const { return dataset_; }
   /// Null for a map-style dataset.
   const std::shared_ptr<IterableDataset>& stream() const { return stream_; }
-  /// Batches an epoch; nothing for a stream.
-  std::optional<int64_t> batch_count() const;
+  /// Batches an epoch; nothing for a stream. Of the samples divided over `ranks` (Division::padded_samples): those of
+  /// each rank.
+  std::optional<int64_t> batch_count(int64_t ranks = 1) const;
 
  private:
   std::shared_ptr<Dataset> dataset_;

@@ -53,6 +53,9 @@ class IterableDataset {
     (void)samples;
     return false;
   }
+  /// A stream for one more reader: where several devices of a process train, each reads its own shard. The default
+  /// returns nullptr, and such a run is refused.
+  virtual std::shared_ptr<IterableDataset> replicate() const { return nullptr; }
 };
 
 }  // namespace troupe

@@ -100,7 +100,7 @@ std::optional<Batch> BatchMaker::make(int64_t epoch, int64_t position, const std
 StreamReader::StreamReader(const DataLoader& loader, uint64_t seed, int64_t shard, int64_t shards)
     : stream_(loader.stream()),
       options_(loader.options()),
-      seed_(seed),
+      seed_(shards > 1 ? mix(seed, shard) : seed),
       pin_(pins(options_)),
       shard_(shard),
       shards_(shards) {}

@@ -12,15 +12,18 @@ namespace troupe {
 struct EpochRequest {
   uint64_t seed = 0;
   int64_t epoch = 0;
-  /// Serve batches with an index below this one; -1: to the end.
+  /// Serve batches with an index below this one; -1: to the end. Where batches are divided it counts those of all ranks.
   int64_t limit = -1;
   /// False: leave out `shuffle` (overfit_batches repeats the same batches). A sampler that the user gave stays.
   bool allow_shuffle = true;
-  /// The part of the samples that this rank serves: every `shards`-th of the epoch's order, from `shard` on. Nothing is
-  /// padded or repeated: shards may differ in length by one sample.
+  /// The part of the epoch that this rank serves, of so many.
   int64_t shard = 0;
   int64_t shards = 1;
+  Division division = Division::padded_samples;
 };
+
+/// How many of `count` things number `shard` gets, when they are dealt out one by one to `shards`.
+int64_t share_of(int64_t count, int64_t shard, int64_t shards);
 
 /// The batches of one epoch of a map-style dataset: a pure function of the loader's description and the request, so a
 /// resumed epoch makes the plan again and starts at its position (protocol rule P9). A plan in the dataset's own order
@@ -33,18 +36,20 @@ class EpochPlan {
   /// an index outside of the dataset (named) and for a shard that is not one of `shards`.
   EpochPlan(const DataLoader& loader, const EpochRequest& request);
 
-  /// Batches of the epoch, the limit counted in.
+  /// Batches that this shard serves, the limit counted in.
   int64_t batches() const { return batches_; }
   /// The samples of batch `index`, 0 <= index < batches().
   std::vector<int64_t> batch(int64_t index) const;
 
  private:
   std::vector<int64_t> order_;  // empty where the dataset's own order is served
-  int64_t samples_ = 0;         // of this shard
+  int64_t samples_ = 0;         // to cut into batches: of this shard, or of all where batches are divided
   int64_t batch_size_ = 1;
   int64_t batches_ = 0;
   int64_t shard_ = 0;
   int64_t shards_ = 1;
+  Division division_ = Division::padded_samples;
+  int64_t size_ = 0;  // of the epoch's order
 };
 
 }  // namespace troupe

@@ -67,17 +67,35 @@ TEST(EpochPlan, EndsAtTheLimit) {
   EXPECT_EQ(plan(10, {.batch_size = 2}, {.limit = 0}).batches(), 0);
 }
 
-TEST(EpochPlan, ShardsShareTheSamplesWithoutRepeatingOne) {
-  std::vector<int64_t> seen;
+TEST(EpochPlan, DividedSamplesAreFilledUpFromTheBeginning) {
+  const auto whole = all(plan(10, {.batch_size = 6, .shuffle = true}, {.seed = 4}));
   for (int64_t shard = 0; shard < 3; ++shard) {
     const auto part = all(plan(10, {.batch_size = 2, .shuffle = true}, {.seed = 4, .shard = shard, .shards = 3}));
-    EXPECT_EQ(part.size(), shard == 0 ? 4u : 3u);
-    seen.insert(seen.end(), part.begin(), part.end());
+    ASSERT_EQ(part.size(), 4u);
+    for (std::size_t i = 0; i < 4; ++i) {
+      const auto place = static_cast<std::size_t>(shard) + 3 * i;
+      EXPECT_EQ(part[i], whole[place % 10]) << shard << ' ' << i;
+    }
   }
-  std::sort(seen.begin(), seen.end());
-  EXPECT_EQ(seen, all(plan(10, {})));
-  EXPECT_EQ(plan(2, {}, {.shard = 2, .shards = 3}).batches(), 0);
+  EXPECT_THAT(all(plan(2, {}, {.shard = 2, .shards = 3})), ElementsAre(0));
+  EXPECT_EQ(plan(0, {}, {.shard = 2, .shards = 3}).batches(), 0);
   EXPECT_THROW(plan(2, {}, {.shard = 3, .shards = 3}), UsageError);
+}
+
+TEST(EpochPlan, DividedBatchesAreThoseOfOneRankAlone) {
+  const DataLoaderOptions options{.batch_size = 3};
+  for (const int64_t limit : {-1, 3}) {
+    const auto alone = plan(10, options, {.limit = limit});
+    std::vector<std::vector<int64_t>> together(static_cast<std::size_t>(alone.batches()));
+    for (int64_t shard = 0; shard < 3; ++shard) {
+      const auto part =
+          plan(10, options, {.limit = limit, .shard = shard, .shards = 3, .division = Division::batches});
+      for (int64_t i = 0; i < part.batches(); ++i) together.at(static_cast<std::size_t>(shard + 3 * i)) = part.batch(i);
+    }
+    for (int64_t i = 0; i < alone.batches(); ++i) EXPECT_EQ(together[static_cast<std::size_t>(i)], alone.batch(i));
+  }
+  const EpochRequest idle{.shard = 2, .shards = 3, .division = Division::batches};
+  EXPECT_EQ(plan(2, options, idle).batches(), 0);
 }
 
 TEST(EpochPlan, TakesASamplersOrderAndRefusesAnIndexOutside) {
