@@ -1,0 +1,186 @@
+#include "troupe/launch/processes.hpp"
+
+#include "troupe/runtime/collectives/failure_channel.hpp"
+#include "troupe/runtime/collectives/gather.hpp"
+#include "troupe/runtime/collectives/launch_environment.hpp"
+#include "troupe/runtime/collectives/memory_world.hpp"
+#include "troupe/runtime/collectives/mpi_backend.hpp"
+#include "troupe/runtime/collectives/mpi_store.hpp"
+#include "troupe/runtime/collectives/mpi_world.hpp"
+#include "troupe/runtime/collectives/nccl_backend.hpp"
+#include "troupe/runtime/failure_json.hpp"
+
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+namespace troupe {
+
+namespace {
+
+CollectiveOptions options_of(double timeout_seconds) {
+  CollectiveOptions options;
+  options.timeout = std::chrono::milliseconds(std::max<int64_t>(1, static_cast<int64_t>(timeout_seconds * 1000)));
+  return options;
+}
+
+}  // namespace
+
+struct Processes::State {
+  std::unique_ptr<MpiWorld> mpi;  // null in a process that was started alone
+  std::unique_ptr<MpiBackend> between;
+  std::unique_ptr<FailureChannel> failures;
+  c10::intrusive_ptr<c10d::Store> store;
+  int64_t runs = 0;
+  std::string host;
+
+  std::mutex mutex;
+  std::function<void(const Failure&)> listener;
+  std::optional<Failure> unheard;  // told while nobody listened
+
+  // Where NCCL's communicators find each other; each run's keys have names of their own.
+  c10::intrusive_ptr<c10d::Store> store_of_run(std::chrono::milliseconds timeout) {
+    if (!store) {
+      if (mpi) {
+        store = c10::make_intrusive<MpiStore>(*mpi, timeout);
+      } else {
+        store = c10::make_intrusive<c10d::HashStore>();
+      }
+    }
+    return c10::make_intrusive<c10d::PrefixStore>("run_" + std::to_string(runs++), store);
+  }
+
+  void hear(const std::string& told) {
+    Failure failure = failure_from_json(told);
+    std::lock_guard lock(mutex);
+    if (listener) return listener(failure);
+    if (!unheard) unheard = std::move(failure);
+  }
+};
+
+Processes& Processes::get() {
+  static Processes processes;
+  return processes;
+}
+
+Processes::Processes() : state_(std::make_unique<State>()) {
+  const auto launcher = launch_environment().launcher;
+  if (launcher == Launcher::torchrun) {
+    throw UsageError(
+        "this process was started by torchrun (RANK, WORLD_SIZE and MASTER_ADDR are set); use ./launch/run, mpirun or"
+        " srun, or unset them");
+  }
+  if (launcher == Launcher::none) return;
+  state_->mpi = std::make_unique<MpiWorld>();
+  if (state_->mpi->size() == 1) return;
+  state_->host = state_->mpi->hosts()[static_cast<std::size_t>(state_->mpi->rank())];
+  state_->between = std::make_unique<MpiBackend>(*state_->mpi);
+  state_->failures =
+      std::make_unique<FailureChannel>(*state_->mpi, [this](int, const std::string& told) { state_->hear(told); });
+}
+
+Processes::~Processes() = default;
+
+int64_t Processes::rank() const {
+  return state_->mpi ? state_->mpi->rank() : 0;
+}
+
+int64_t Processes::size() const {
+  return state_->mpi ? state_->mpi->size() : 1;
+}
+
+int64_t Processes::local_rank() const {
+  return state_->mpi ? state_->mpi->local_rank() : 0;
+}
+
+int64_t Processes::local_size() const {
+  return state_->mpi ? state_->mpi->local_size() : 1;
+}
+
+const std::string& Processes::host() const {
+  return state_->host;
+}
+
+std::vector<std::string> Processes::all_gather_bytes(const std::string& mine) {
+  if (is_alone()) return {mine};
+  return troupe::all_gather_bytes(*state_->between, mine);
+}
+
+std::string Processes::from_rank_zero(const std::function<std::string()>& ask) {
+  if (is_alone()) return ask();
+  // The first letter says whether it is an answer or what went wrong.
+  std::string mine;
+  std::exception_ptr error;
+  if (is_rank_zero()) {
+    try {
+      mine = "a" + ask();
+    } catch (const std::exception& problem) {
+      error = std::current_exception();
+      mine = std::string("e") + problem.what();
+    }
+  }
+  const std::string said = all_gather_bytes(mine).front();
+  if (error) std::rethrow_exception(error);
+  if (said.front() == 'e') throw UsageError(said.substr(1));
+  return said.substr(1);
+}
+
+std::vector<std::shared_ptr<Peers>> Processes::make_peers(const std::vector<torch::Device>& devices,
+                                                          const TrainerOptions& options) {
+  const auto local = static_cast<int64_t>(devices.size());
+  if (is_alone() && local == 1) return {};
+  const auto collective = options_of(options.collective_timeout);
+  const auto world = [&] {
+    if (is_alone()) return MemoryWorld::create(static_cast<int>(local), collective);
+    auto between = c10::make_intrusive<MpiBackend>(*state_->mpi, collective);
+    return MemoryWorld::create_over(std::move(between), static_cast<int>(local), collective);
+  };
+  const auto control = world(), votes = world();
+  const auto tensor_channels = [&]() -> std::vector<Peers::Channel> {
+    std::vector<Peers::Channel> channels;
+    if (devices.front().is_cpu()) {
+      const auto tensors = world();
+      for (int i = 0; i < static_cast<int>(local); ++i) channels.push_back(tensors->backend(i));
+      return channels;
+    }
+    const auto store = state_->store_of_run(collective.timeout);
+    for (int64_t i = 0; i < local; ++i) {
+      channels.push_back(make_nccl_backend(store, static_cast<int>(rank() * local + i),
+                                           static_cast<int>(size() * local), devices[static_cast<std::size_t>(i)],
+                                           collective.timeout));
+    }
+    return channels;
+  }();
+  std::vector<std::shared_ptr<Peers>> peers;
+  for (int64_t i = 0; i < local; ++i) {
+    Place place;
+    place.global_rank = rank() * local + i;
+    place.local_rank = local_rank() * local + i;
+    place.world_size = size() * local;
+    place.process = rank();
+    place.processes = size();
+    place.in_process = i;
+    const auto at = static_cast<int>(i);
+    peers.push_back(std::make_shared<Peers>(place, devices.front().type(), tensor_channels[static_cast<std::size_t>(i)],
+                                            control->backend(at), votes->backend(at)));
+  }
+  return peers;
+}
+
+void Processes::tell_failure(const Failure& failure) {
+  if (state_->failures)
+    state_->failures->announce(to_json(failure).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+void Processes::on_failure(std::function<void(const Failure&)> listener) {
+  std::lock_guard lock(state_->mutex);
+  state_->listener = std::move(listener);
+  if (state_->listener && state_->unheard) state_->listener(*std::exchange(state_->unheard, std::nullopt));
+}
+
+}  // namespace troupe

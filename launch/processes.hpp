@@ -1,0 +1,58 @@
+// The processes of a run: those that mpirun or srun started together, or this one alone.
+#pragma once
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/modules/trainer_options.hpp"
+#include "troupe/runtime/distributed/peers.hpp"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+/// One object a process, since MPI can be started once (MPI 4.0, section 11.2): made when it is first asked for, on the
+/// main thread, and ended with the process. In a process that was started alone nothing of MPI is touched.
+///
+/// Calls are collective where the comment says so: all processes make them in the same order.
+class Processes {
+ public:
+  /// Throws UsageError where the environment is contradictory, CollectiveError where MPI cannot start.
+  static Processes& get();
+  ~Processes();
+  Processes(const Processes&) = delete;
+  Processes& operator=(const Processes&) = delete;
+
+  int64_t rank() const;
+  int64_t size() const;
+  bool is_alone() const { return size() == 1; }
+  bool is_rank_zero() const { return rank() == 0; }
+  /// Among the processes of this host.
+  int64_t local_rank() const;
+  int64_t local_size() const;
+  const std::string& host() const;
+
+  /// Collective: what each process says, by rank.
+  std::vector<std::string> all_gather_bytes(const std::string& mine);
+  /// Collective: the answer of rank zero's `ask`, which the others do not call. What it throws is thrown everywhere.
+  std::string from_rank_zero(const std::function<std::string()>& ask);
+
+  /// Collective: how each of this process's workers sees the others, `devices` workers a process; empty where there is
+  /// one worker in all. Throws UsageError where the processes have different numbers of devices.
+  std::vector<std::shared_ptr<Peers>> make_peers(const std::vector<torch::Device>& devices,
+                                                 const TrainerOptions& options);
+
+  /// Tells all other processes that this one has failed; any thread, does not wait for them.
+  void tell_failure(const Failure& failure);
+  /// Called, on a thread of its own, with what another process told; nothing: nobody listens.
+  void on_failure(std::function<void(const Failure&)> listener);
+
+ private:
+  Processes();
+
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace troupe

@@ -1,0 +1,57 @@
+// Averages gradients over all workers while the backward pass computes the next ones.
+#pragma once
+
+#include "troupe/runtime/distributed/peers.hpp"
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace c10d {
+class Reducer;
+}
+
+namespace troupe {
+
+struct ReducerOptions {
+  int64_t first_bucket_bytes = 1 << 20;  ///< the first to be reduced, small so that reduction begins early
+  int64_t bucket_bytes = 25 << 20;
+  /// Look for parameters that a loss does not depend on, which costs a walk through its graph a step.
+  bool find_unused_parameters = false;
+  /// What gradients are sent as: "none" (as they are), "fp16" or "bf16".
+  std::string compression = "none";
+};
+
+/// LibTorch's c10d::Reducer, the engine of PyTorch's DistributedDataParallel (Li et al. 2020,
+/// https://arxiv.org/abs/2006.15704): buckets that are reduced as soon as their gradients are there, in an order that
+/// is learnt in the first step. Gradients become views into the buckets.
+class GradientReducer {
+ public:
+  using Parameters = std::vector<std::pair<std::string, torch::Tensor>>;
+
+  /// Of the parameters that need gradients, in the model's order; all of one device.
+  GradientReducer(const Parameters& parameters, Peers& peers, const ReducerOptions& options);
+  ~GradientReducer();
+  GradientReducer(const GradientReducer&) = delete;
+  GradientReducer& operator=(const GradientReducer&) = delete;
+
+  const std::vector<torch::Tensor>& parameters() const { return parameters_; }
+  /// Before the forward pass of a step whose gradients are to be averaged.
+  void begin();
+  /// After it, before loss.backward(): that call returns when the gradients of all workers are averaged in `grad()`.
+  /// Without it the gradients stay this worker's own.
+  void prepare(const torch::Tensor& loss);
+  /// For a worker that has no loss in a step of the others: adds nothing, and gets the average.
+  void contribute_nothing();
+
+ private:
+  std::vector<torch::Tensor> parameters_;
+  std::unique_ptr<c10d::Reducer> reducer_;
+  bool looks_for_unused_;
+};
+
+}  // namespace troupe
