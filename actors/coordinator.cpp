@@ -6,31 +6,39 @@
 #include "troupe/actors/progress.hpp"
 #include "troupe/runtime/loops/fit_script.hpp"
 
+#include <algorithm>
+#include <mutex>
+
 namespace troupe::cast {
 
 namespace {
 
 struct CoordinatorState;
-using Self = caf::stateful_actor<CoordinatorState>;
+using CoordinatorSelf = caf::stateful_actor<CoordinatorState>;
 
 struct CoordinatorState {
-  Self* self = nullptr;
+  CoordinatorSelf* self = nullptr;
   std::shared_ptr<RunSetup> setup;
   std::shared_ptr<std::promise<RunResult>> promise;
   Script script;
 
-  ActorRef worker, checkpointer, progress;
+  std::vector<ActorRef> workers;
+  ActorRef checkpointer, progress;
   Outlet logger;
   std::vector<Outlet> listeners;
 
-  std::optional<Command> current;  // what the worker is doing
+  std::optional<Command> current;  // what the workers are doing
+  std::size_t answers = 0;         // to it
+  Done first;                      // the first worker's, which speaks for all
+  std::vector<WorkerEnded> ended;  // of each worker
+  std::size_t ended_count = 0;
   std::optional<Command> waiting;  // a save that waits for the one in flight
   int64_t saves_in_flight = 0;
   bool is_ending = false;
   int64_t to_drain = 0;
   RunResult result;
 
-  explicit CoordinatorState(Self* self_in) : self(self_in) {}
+  explicit CoordinatorState(CoordinatorSelf* self_in) : self(self_in) {}
   RunState& state() { return setup->state; }
 
   // --- Beginning ---
@@ -44,13 +52,54 @@ struct CoordinatorState {
     logger.to = spawn_logger(system, me, std::move(setup->sinks), logger.in_flight);
     const RunHandle handle(me, logger);
     for (const auto& actor : setup->actors) listeners.push_back(spawn_callback_actor(system, me, handle, actor));
-    WorkerSetup worker_setup{std::move(setup->replica), me, logger, checkpointer, progress, false, {}};
-    worker_setup.shows_progress = state().options.enable_progress_bar;
-    worker_setup.listeners = listeners;
-    worker = spawn_worker(system, std::move(worker_setup));
+    spawn_workers(me);
     publish(RunStarted{state().stage, state().info.run_dir});
     script = state().stage == Stage::fit ? fit_script(state()) : evaluation_script(state());
     advance([&] { return script.start(); });
+  }
+
+  void spawn_workers(const ActorRef& me) {
+    const std::size_t count = std::max<std::size_t>(1, setup->devices.size());
+    ended.resize(count);
+    const auto data_mutex = count > 1 ? std::make_shared<std::mutex>() : nullptr;
+    for (std::size_t i = 0; i < count; ++i) {
+      WorkerSetup worker;
+      worker.index = static_cast<int64_t>(i);
+      worker.replica = setup->replica;
+      if (i < setup->devices.size()) worker.replica.device = setup->devices[i];
+      if (i < setup->peers.size()) worker.replica.peers = setup->peers[i];
+      worker.replica.data_mutex = data_mutex;
+      if (i > 0) worker.replica.make_module = setup->make_more;
+      if (i > 0) worker.replica.options.callbacks = replicated(worker.replica.options.callbacks);
+      worker.coordinator = me;
+      worker.logger = logger;
+      worker.checkpointer = checkpointer;
+      worker.progress = progress;
+      worker.shares_process = count > 1;
+      const bool speaks = worker.replica.place().global_rank == 0;
+      worker.shows_progress = speaks && state().options.enable_progress_bar;
+      if (i == 0) worker.listeners = listeners;
+      workers.push_back(spawn_worker(self->system(), std::move(worker)));
+    }
+    setup->replica = {};  // what it holds is the workers' now
+  }
+
+  // Callbacks belong to one worker; those that act on a module have one for each.
+  static std::vector<std::shared_ptr<Callback>> replicated(const std::vector<std::shared_ptr<Callback>>& callbacks) {
+    std::vector<std::shared_ptr<Callback>> own;
+    for (const auto& callback : callbacks) {
+      if (auto replica = callback->replicate()) own.push_back(std::move(replica));
+    }
+    return own;
+  }
+
+  template <class Message>
+  void tell_workers(const Message& message) {
+    for (const auto& worker : workers) tell(self, worker, message);
+  }
+  template <class Message>
+  void tell_workers_urgently(const Message& message) {
+    for (const auto& worker : workers) tell_urgently(self, worker, message);
   }
 
   // --- The script ---
@@ -60,7 +109,7 @@ struct CoordinatorState {
   void advance(Next next) {
     try {
       auto command = next();
-      if (!command) return end_worker();
+      if (!command) return end_workers();
       issue(std::move(*command));
     } catch (const std::exception& error) {
       Failure failure;
@@ -80,19 +129,22 @@ struct CoordinatorState {
     }
     Perform perform{command, nullptr, setup->weights_only_checkpoints};
     if (std::holds_alternative<SaveCommand>(command)) {
-      ++saves_in_flight;
+      if (writes()) ++saves_in_flight;
       perform.monitor_states = nlohmann::json::object();
       for (const auto& monitor : state().monitors) perform.monitor_states[monitor->state_key()] = monitor->state_dict();
     }
     current = std::move(command);
-    tell(self, worker, std::move(perform));
+    answers = 0;
+    tell_workers(perform);
   }
 
   void on_done(Done& done) {
     if (is_ending) return;
-    if (std::holds_alternative<PrepareCommand>(*current)) take_facts(done);
-    publish_boundary(done.answer);
-    advance([&] { return script.resume(std::move(done.answer)); });
+    if (done.worker == 0) first = std::move(done);
+    if (++answers < workers.size()) return;
+    if (std::holds_alternative<PrepareCommand>(*current)) take_facts(first);
+    publish_boundary(first.answer);
+    advance([&] { return script.resume(std::move(first.answer)); });
   }
 
   void take_facts(Done& done) {
@@ -108,19 +160,25 @@ struct CoordinatorState {
     }
   }
 
+  // Checkpoints are written by the process of rank zero.
+  bool writes() const { return setup->peers.empty() || setup->peers.front()->place().global_rank == 0; }
+
   // --- Requests ---
 
   void stop(const StopRequest& request) {
-    auto& stop = state().stop;
-    if (!stop || (request.interrupt && !stop->interrupt)) stop = request;
-    tell_urgently(self, worker, StopSegment{request.interrupt});
+    state().ask_to_stop(request);
+    tell_workers_urgently(StopSegment{request.interrupt});
   }
 
-  void fail(Failure failure) {
+  void fail(Failure failure, bool is_own = true) {
     if (result.failure) return;
     if (failure.stage.empty()) failure.stage = to_string(state().stage);
+    if (is_own) failure.host = setup->host;
     result.failure = std::move(failure);
-    end_worker();
+    if (is_own && setup->tell_others) setup->tell_others(*result.failure);
+    // Workers that wait for one that has failed would wait for ever.
+    for (const auto& peers : setup->peers) peers->abort(result.failure->describe());
+    end_workers();
   }
 
   // --- Events ---
@@ -145,17 +203,40 @@ struct CoordinatorState {
 
   // --- End ---
 
-  void end_worker() {
+  void end_workers() {
     if (is_ending) return;
     is_ending = true;
-    tell_urgently(self, worker, EndWorker{result.failure});
+    tell_workers_urgently(EndWorker{result.failure});
   }
 
-  void on_worker_ended(WorkerEnded& ended) {
-    result.module = std::move(ended.module);
-    result.predictions = std::move(ended.predictions);
-    result.queue = std::move(ended.queue);
-    if (!ended.teardown_error.empty()) note("warning: teardown failed after the failure: " + ended.teardown_error);
+  // Batches were dealt out to the workers one by one.
+  EpochOutputs joined_predictions() {
+    EpochOutputs joined;
+    const auto loaders = ended.front().predictions.by_loader().size();
+    for (std::size_t loader = 0; loader < loaders; ++loader) {
+      bool found = true;
+      for (std::size_t i = 0; found; ++i) {
+        found = false;
+        for (const auto& each : ended) {
+          const auto& lists = each.predictions.by_loader();
+          if (loader >= lists.size() || i >= lists[loader].size()) continue;
+          joined.add(loader, lists[loader][i]);
+          found = true;
+        }
+      }
+    }
+    return joined;
+  }
+
+  void on_worker_ended(WorkerEnded& message) {
+    if (!message.teardown_error.empty()) {
+      note("warning: teardown failed after the failure: " + message.teardown_error);
+    }
+    ended[static_cast<std::size_t>(message.worker)] = std::move(message);
+    if (++ended_count < workers.size()) return;
+    result.module = std::move(ended.front().module);
+    result.predictions = workers.size() > 1 ? joined_predictions() : std::move(ended.front().predictions);
+    result.queue = std::move(ended.front().queue);
     if (state().stop) {
       result.stop_reason = state().stop->reason;
       result.was_interrupted = state().stop->interrupt;
@@ -192,7 +273,7 @@ struct CoordinatorState {
   }
 };
 
-caf::behavior coordinator(Self* self, const std::shared_ptr<RunSetup>& setup,
+caf::behavior coordinator(CoordinatorSelf* self, const std::shared_ptr<RunSetup>& setup,
                           const std::shared_ptr<std::promise<RunResult>>& promise) {
   self->state.setup = setup;
   self->state.promise = promise;
@@ -200,9 +281,9 @@ caf::behavior coordinator(Self* self, const std::shared_ptr<RunSetup>& setup,
   return {
       [self](Done& done) { self->state.on_done(done); },
       [self](const StopAsked& asked) {
-        if (!self->state.state().stop) self->state.state().stop = StopRequest{asked.reason, false};
+        self->state.state().ask_to_stop({asked.reason, false});
       },
-      [self](Failed& failed) { self->state.fail(std::move(failed.failure)); },
+      [self](Failed& failed) { self->state.fail(std::move(failed.failure), !failed.elsewhere); },
       [self](WorkerEnded& ended) { self->state.on_worker_ended(ended); },
       [self](Saved& saved) {
         auto& state = self->state;
@@ -215,7 +296,7 @@ caf::behavior coordinator(Self* self, const std::shared_ptr<RunSetup>& setup,
       [self](const StopRun& stop) { self->state.stop(stop.request); },
       [self](CheckpointRun) {
         self->state.state().checkpoint_asked = true;
-        tell_urgently(self, self->state.worker, StopSegment{false, true});
+        self->state.tell_workers_urgently(StopSegment{false, true});
       },
       [self](Drained) { self->state.on_drained(); },
       [self](const UsherDrained& drained) {
@@ -229,6 +310,10 @@ caf::behavior coordinator(Self* self, const std::shared_ptr<RunSetup>& setup,
 
 void Run::stop(std::string reason, bool interrupt) const {
   tell_anonymously(coordinator, StopRun{{std::move(reason), interrupt}});
+}
+
+void Run::fail(Failure failure) const {
+  tell_anonymously(coordinator, Failed{std::move(failure), /*elsewhere=*/true});
 }
 
 Run start_run(caf::actor_system& system, RunSetup setup) {

@@ -1,13 +1,14 @@
-// The coordinator: one a process. It runs the script of a stage, carries its commands to the worker, and ends the run.
+// The coordinator: one a process. It runs the script of a stage, carries its commands to the workers, and ends the run.
 //
-// receives  Done, StopAsked, Failed, WorkerEnded   from the worker
+// receives  Done, StopAsked, Failed, WorkerEnded   from the workers
 //           Saved, Failed                          from the checkpointer, Failed from the logger
 //           StopRun, CheckpointRun                 from the Trainer, signals, callback actors
+//           Failed                                 from another process, through Run::fail
 //           Drained, UsherDrained                  when the run is over
-// sends     Perform, StopSegment, EndWorker        to the worker, one command at a time and at boundaries only (P3)
+// sends     Perform, StopSegment, EndWorker        to the workers, one command at a time and at boundaries only (P3)
 //           Drain, WriteRecord, PrintLine, events
 //
-// The first failure wins (P6): the script is dropped, the worker tears down, what is being written is finished, and the
+// The first failure wins (P6): the script is dropped, what workers wait for each other for is given up, they tear down, what is being written is finished, and the
 // result carries that failure.
 #pragma once
 
@@ -15,6 +16,7 @@
 #include "troupe/actors/worker.hpp"
 #include "troupe/runtime/loops/run_state.hpp"
 
+#include <functional>
 #include <future>
 #include <memory>
 #include <optional>
@@ -26,7 +28,14 @@ namespace troupe::cast {
 
 struct RunSetup {
   RunState state;  ///< stage, options, run folder, checkpoint
-  ReplicaSetup replica;
+  ReplicaSetup replica;  ///< of the first worker
+  /// Of each worker of this process its view of the others; empty where there is one worker in all.
+  std::vector<std::shared_ptr<Peers>> peers;
+  std::vector<torch::Device> devices;  ///< of each worker of this process
+  std::function<std::shared_ptr<Module>()> make_more = {};  ///< modules of the workers after the first
+  std::string host = {};               ///< for failures; empty in a run of one process
+  /// Called with the first failure of this process, to tell other processes; may be empty.
+  std::function<void(const Failure&)> tell_others;
   std::vector<std::shared_ptr<Sink>> sinks;
   std::vector<CallbackActor> actors;
   bool weights_only_checkpoints = false;
@@ -52,6 +61,8 @@ struct Run {
   std::future<RunResult> result;
 
   void stop(std::string reason, bool interrupt) const;
+  /// Another process has failed.
+  void fail(Failure failure) const;
 };
 
 Run start_run(caf::actor_system& system, RunSetup setup);

@@ -53,6 +53,9 @@ class Feed {
   void finish() { is_over_ = true; }
 
   bool has_batch() const { return !queue_.empty(); }
+  /// Of the next batch, where there is one.
+  int64_t next_size() const { return queue_.front().copied.batch.size(); }
+  bool next_is_last() const { return queue_.front().last; }
   /// Nothing more will come and nothing is left.
   bool is_exhausted() const { return is_over_ && queue_.empty(); }
 

@@ -19,11 +19,11 @@ struct LoggerState {
   bool has_failed = false;
 };
 
-using Self = caf::stateful_actor<LoggerState>;
+using LoggerSelf = caf::stateful_actor<LoggerState>;
 
 // What a sink throws ends the run once; later records are dropped.
 template <class Action>
-void for_each_sink(Self* self, Action action) {
+void for_each_sink(LoggerSelf* self, Action action) {
   LoggerState& state = self->state;
   for (const auto& sink : state.sinks) {
     if (state.has_failed) return;
@@ -39,13 +39,13 @@ void for_each_sink(Self* self, Action action) {
   }
 }
 
-void flush(Self* self) {
+void flush(LoggerSelf* self) {
   if (!self->state.is_dirty) return;
   self->state.is_dirty = false;
   for_each_sink(self, [](Sink& sink) { sink.flush(); });
 }
 
-caf::behavior logger(Self* self, const ActorRef& coordinator, const std::vector<std::shared_ptr<Sink>>& sinks,
+caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const std::vector<std::shared_ptr<Sink>>& sinks,
                      const std::shared_ptr<InFlight>& in_flight) {
   self->state.coordinator = coordinator;
   self->state.sinks = sinks;

@@ -34,6 +34,7 @@ struct Perform {
 };
 /// Worker to coordinator.
 struct Done {
+  int64_t worker = 0;  ///< of its process
   Answer answer;
   DataFacts facts;                                 ///< PrepareCommand
   std::vector<std::shared_ptr<Monitor>> monitors;  ///< PrepareCommand: from now on the coordinator's alone
@@ -50,12 +51,14 @@ struct StopAsked {
 /// Any member to the coordinator: a failure (P6). The first one ends the run.
 struct Failed {
   Failure failure;
+  bool elsewhere = false;  ///< in another process, which has told all
 };
 /// Coordinator to worker, urgent: tear down, give the module back with WorkerEnded, and quit (P7).
 struct EndWorker {
   std::optional<Failure> failure;
 };
 struct WorkerEnded {
+  int64_t worker = 0;              ///< of its process
   std::shared_ptr<Module> module;  ///< null when it was never made
   EpochOutputs predictions;
   ResultQueue queue;

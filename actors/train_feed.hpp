@@ -56,6 +56,17 @@ class TrainFeed {
     return is_over_ || std::ranges::any_of(active_, [&](std::size_t i) { return feeds_[i].is_exhausted(); });
   }
 
+  /// Samples of the next batch, where there is one: as Batch::size has it.
+  int64_t next_size() const { return feeds_[active_.front()].next_size(); }
+  /// Whether no batch follows it.
+  bool next_is_last() const {
+    if (feeds_.size() == 1) return feeds_.front().next_is_last();
+    const bool some_end = std::ranges::any_of(active_, [&](std::size_t i) {
+      return feeds_[i].next_is_last() && !plan_.opening_after(i, epoch_, index_ + 1);
+    });
+    return some_end || (plan_.length() && index_ + 1 >= *plan_.length());
+  }
+
   template <class Self>
   BatchReady pop(Self* self, CopyAhead* copier, int64_t& tickets) {
     BatchReady ready;

@@ -2,9 +2,11 @@
 
 #include "troupe/actors/events.hpp"
 #include "troupe/actors/feed.hpp"
+#include "troupe/actors/joint_epoch.hpp"
 #include "troupe/actors/loader.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/actors/train_feed.hpp"
+#include "troupe/runtime/data/epoch_plan.hpp"
 #include "troupe/runtime/data/random.hpp"
 
 #include <c10/util/Exception.h>
@@ -19,7 +21,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct WorkerState;
-using Self = caf::stateful_actor<WorkerState>;
+using WorkerSelf = caf::stateful_actor<WorkerState>;
 
 // How often a state of progress is worth a message.
 constexpr auto progress_interval = std::chrono::milliseconds(100);
@@ -27,7 +29,7 @@ constexpr auto progress_interval = std::chrono::milliseconds(100);
 struct WorkerState : ReplicaOutputs {
   enum class Doing { nothing, training, evaluating, ended };
 
-  Self* self = nullptr;
+  WorkerSelf* self = nullptr;
   WorkerSetup setup;
   std::unique_ptr<Replica> replica;
   TrainFeed train_feed;
@@ -39,20 +41,30 @@ struct WorkerState : ReplicaOutputs {
   TrainCommand segment;
   EvaluateCommand evaluation;
   std::size_t eval_loader = 0;
-  bool stop_asked = false, interrupt_asked = false, pause_asked = false;
+  StopFlags asked;                  // of this worker
+  StopFlags agreed;                 // what it follows: the same, or what all workers of the run know
+  std::optional<JointEpoch> joint;  // where there are others
   bool go_on_sent = false;
   Clock::time_point last_progress{};
   Clock::time_point stage_began{};
 
-  explicit WorkerState(Self* self_in) : self(self_in) {}
+  explicit WorkerState(WorkerSelf* self_in) : self(self_in) {}
 
   // --- ReplicaOutputs ---
 
-  void record(Record record) override { setup.logger.deliver(self, WriteRecord{std::move(record)}); }
-  void print(std::string line) override { tell(self, setup.progress, PrintLine{std::move(line)}); }
-  void note(std::string line) override { tell(self, setup.progress, PrintLine{std::move(line), true}); }
+  // Rank zero speaks for all.
+  bool is_rank_zero() const { return replica->global_rank() == 0; }
+  void record(Record record) override {
+    if (is_rank_zero()) setup.logger.deliver(self, WriteRecord{std::move(record)});
+  }
+  void print(std::string line) override {
+    if (is_rank_zero()) tell(self, setup.progress, PrintLine{std::move(line)});
+  }
+  void note(std::string line) override {
+    if (is_rank_zero()) tell(self, setup.progress, PrintLine{std::move(line), true});
+  }
   void stop_requested(const std::string& reason) override {
-    stop_asked = true;
+    asked.stop = true;
     tell(self, setup.coordinator, StopAsked{reason});
   }
 
@@ -63,12 +75,11 @@ struct WorkerState : ReplicaOutputs {
   }
 
   void carry_out(PrepareCommand&, Perform&) {
-    const HookSet& hooks = setup.replica.overridden;
-    copies_ahead = setup.replica.device.is_cuda() && !hooks.has(Hook::on_before_batch_transfer) &&
-                   !hooks.has(Hook::transfer_batch_to_device) && !hooks.has(Hook::on_after_batch_transfer);
     copy_ahead.emplace(setup.replica.device);
     replica = std::make_unique<Replica>(std::move(setup.replica), *this);
     facts = replica->prepare();
+    if (replica->peers()) joint.emplace(*replica->peers(), uneven_data(replica->options().uneven_data));
+    copies_ahead = replica->device().is_cuda() && !replica->overrides_transfer();
     const auto make_feeds = [&](const DataLoaders& loaders, Stage stage) {
       std::vector<Feed> feeds;
       for (std::size_t i = 0; i < loaders.size(); ++i) feeds.push_back(make_feed(loaders[i], stage, i));
@@ -87,15 +98,22 @@ struct WorkerState : ReplicaOutputs {
   }
 
   void carry_out(HooksCommand& command, Perform&) {
+    if (joint) joint->close();
     replica->run(command.hooks);
     tell(self, setup.coordinator, answer());
   }
 
   void carry_out(OpenEpochCommand& command, Perform&) {
     replica->begin_train_epoch(command.epoch, command.batch_idx);
-    train_feed.open(self, next_ticket, command.epoch, command.batch_idx);
+    if (joint) {
+      joint->open(self, train_feed, next_ticket, command.epoch, command.batch_idx, facts.train_batches,
+                  replica->combined_epoch().length());
+    } else {
+      train_feed.open(self, next_ticket, command.epoch, command.batch_idx);
+    }
     stage_began = Clock::now();
     replica->run(command.hooks);
+    replica->refresh_reducers();
     tell(self, setup.coordinator, answer());
   }
 
@@ -106,6 +124,7 @@ struct WorkerState : ReplicaOutputs {
   }
 
   void carry_out(CloseEpochCommand& command, Perform&) {
+    if (joint) joint->close();
     train_feed.close(self);
     replica->run(command.hooks);
     replica->end_train_epoch();
@@ -124,8 +143,16 @@ struct WorkerState : ReplicaOutputs {
 
   void carry_out(SaveCommand& command, Perform& message) {
     auto snapshot = std::make_shared<Checkpoint>(replica->snapshot(message.weights_only, message.monitor_states));
-    tell(self, setup.checkpointer, SaveSnapshot{std::move(snapshot), std::move(command.requests)});
+    if (is_rank_zero()) {
+      tell(self, setup.checkpointer, SaveSnapshot{std::move(snapshot), std::move(command.requests)});
+    }
     tell(self, setup.coordinator, answer());
+  }
+
+  void carry_out(AgreeCommand& command, Perform&) {
+    Done done = answer();
+    done.answer.said = replica->peers()->all_gather_bytes(command.mine);
+    tell(self, setup.coordinator, std::move(done));
   }
 
   // --- Batches ---
@@ -166,38 +193,74 @@ struct WorkerState : ReplicaOutputs {
   }
 
   bool can_go_on() const {
-    if (doing == Doing::training) return train_feed.has_batch() || train_feed.is_exhausted();
+    if (doing == Doing::training) {
+      return train_feed.has_batch() || train_feed.is_exhausted() || (joint && joint->is_cast());
+    }
     return doing == Doing::evaluating &&
            (eval_feeds[eval_loader].has_batch() || eval_feeds[eval_loader].is_exhausted());
   }
 
   void train_once() {
-    const Progress& at = replica->progress();
+    if (joint) return train_jointly();
+    agreed.stop |= asked.stop;
+    agreed.interrupt |= asked.interrupt;
+    agreed.pause |= std::exchange(asked.pause, false);
     if (is_at_end_of_segment()) return end_segment(false);
     if (train_feed.is_exhausted()) return end_segment(true);
     if (!train_feed.has_batch()) return;
-    const bool shows = progress_due();
-    if (shows || !setup.listeners.empty()) replica->want_step_metrics();
     BatchReady ready = train_feed.pop(self, copier(), next_ticket);
-    const AfterBatch after = replica->train_batch(std::move(ready.batch), ready.index, ready.last);
-    if (shows) show_training(false);
-    for (const auto& listener : setup.listeners) {
-      listener.offer(self, Publish{TrainBatchEnded{at, replica->callback_metrics()}});
-    }
+    const AfterBatch after =
+        train_with([&] { return replica->train_batch(std::move(ready.batch), ready.index, ready.last); });
     const bool is_over = ready.last || after == AfterBatch::skip_rest_of_epoch;
     if (is_over || is_at_end_of_segment()) end_segment(is_over);
+  }
+
+  template <class Train>
+  AfterBatch train_with(Train train) {
+    const bool shows = progress_due();
+    if (shows || !setup.listeners.empty()) replica->want_step_metrics();
+    const AfterBatch after = train();
+    if (shows) show_training(false);
+    for (const auto& listener : setup.listeners) {
+      listener.offer(self, Publish{TrainBatchEnded{replica->progress(), replica->callback_metrics()}});
+    }
+    return after;
+  }
+
+  // The same with others: a vote on each batch, in which requests to stop are agreed on too.
+  void train_jointly() {
+    if (is_at_end_of_segment()) return end_segment(false);
+    if (!joint->vote(self, train_feed, next_ticket, asked)) return;
+    const Tally tally = joint->tally();
+    agreed.stop |= tally.stop;
+    agreed.interrupt |= tally.interrupt;
+    agreed.pause |= joint->pauses_now();
+    if (joint->is_over(tally)) return end_segment(true);
+    if (is_at_end_of_segment()) return end_segment(false);
+    std::optional<BatchReady> ready;
+    if (joint->has_batch(train_feed)) ready = train_feed.pop(self, copier(), next_ticket);
+    const int64_t batch_idx = replica->progress().batch_idx;
+    const bool is_last = joint->take(batch_idx);
+    if (!is_last) joint->vote(self, train_feed, next_ticket, asked);  // ahead, where the next batch is there
+    const AfterBatch after = train_with([&] {
+      if (ready) return replica->train_batch(std::move(ready->batch), batch_idx, is_last, tally.samples);
+      replica->train_without_batch(batch_idx, is_last, tally.samples);
+      return AfterBatch::go_on;
+    });
+    if (after == AfterBatch::skip_rest_of_epoch) joint->skip_rest();
+    if (is_last || is_at_end_of_segment()) end_segment(is_last);
   }
 
   bool is_at_end_of_segment() const {
     const Progress& at = replica->progress();
     return (segment.until_batch >= 0 && at.batch_idx >= segment.until_batch) ||
-           (segment.until_step >= 0 && at.global_step >= segment.until_step) || interrupt_asked || pause_asked ||
-           (stop_asked && may_stop(replica->options(), at));
+           (segment.until_step >= 0 && at.global_step >= segment.until_step) || agreed.interrupt || agreed.pause ||
+           (agreed.stop && may_stop(replica->options(), at));
   }
 
   void end_segment(bool epoch_over) {
     doing = Doing::nothing;
-    pause_asked = false;
+    agreed.pause = false;
     replica->settle_step_metrics();
     if (setup.shows_progress) show_training(epoch_over);
     Done done = answer();
@@ -208,19 +271,23 @@ struct WorkerState : ReplicaOutputs {
   void open_eval_loader() {
     if (eval_loader >= eval_feeds.size()) return;
     const auto& known = facts.eval_batches[eval_loader];
-    eval_total = known.value_or(-1);
-    if (evaluation.limit >= 0) eval_total = std::min(known.value_or(evaluation.limit), evaluation.limit);
+    int64_t limit = known.value_or(-1);  // of all ranks together
+    if (evaluation.limit >= 0) limit = std::min(known.value_or(evaluation.limit), evaluation.limit);
+    const Place place = data_place();
+    eval_total = limit < 0 ? -1 : share_of(limit, place.global_rank, place.world_size);
     eval_batches_done = 0;
-    eval_feeds[eval_loader].open(self, next_ticket++, replica->progress().epoch, 0, eval_total);
+    eval_feeds[eval_loader].open(self, next_ticket++, replica->progress().epoch, 0, limit);
     stage_began_eval = Clock::now();
   }
 
   void evaluate_once() {
-    if (interrupt_asked) return end_evaluation();
+    if (asked.interrupt) return end_evaluation();
     Feed& feed = eval_feeds[eval_loader];
     if (feed.has_batch()) {
       BatchReady ready = feed.pop(self, copier());
-      replica->eval_batch(std::move(ready.batch), ready.index, static_cast<int64_t>(eval_loader));
+      const Place place = data_place();
+      const int64_t batch_idx = place.global_rank + ready.index * place.world_size;
+      replica->eval_batch(std::move(ready.batch), batch_idx, static_cast<int64_t>(eval_loader));
       eval_batches_done = ready.index + 1;
       if (progress_due()) show_evaluation(false);
       if (!ready.last) return;
@@ -286,28 +353,50 @@ struct WorkerState : ReplicaOutputs {
 
   // --- Beginning and end ---
 
-  Feed make_feed(const DataLoader& loader, Stage stage, std::size_t index) {
+  // Which part of the data is this worker's.
+  Place data_place() const {
+    return replica->peers() && replica->options().use_distributed_sampler ? replica->peers()->place() : Place{};
+  }
+
+  Feed make_feed(const DataLoader& given, Stage stage, std::size_t index) {
     const auto& options = replica->options();
+    const DataLoader loader = setup.shares_process ? own_reader(given) : given;
     LoaderSetup loader_setup{loader};
     loader_setup.seed = mix(*options.seed, static_cast<uint64_t>(stage), index);
     loader_setup.loader_idx = static_cast<int64_t>(index);
     loader_setup.allow_shuffle = options.overfit_batches.is_none();
     loader_setup.stage = std::string(to_string(stage));
     loader_setup.owner = self;
+    loader_setup.shard = data_place().global_rank;
+    loader_setup.shards = data_place().world_size;
+    loader_setup.division = stage == Stage::fit ? Division::padded_samples : Division::batches;
     return Feed(spawn_loader(self->system(), std::move(loader_setup)), loader.options().prefetch);
+  }
+
+  // Workers of one process must not read one stream together.
+  static DataLoader own_reader(const DataLoader& loader) {
+    if (!loader.stream()) return loader;
+    auto replicated = loader.stream()->replicate();
+    if (!replicated) {
+      throw UsageError(
+          "a stream (IterableDataset) is read by one device, and trainer.devices is above 1: override its replicate()"
+          " so that each device gets a stream of its own");
+    }
+    return {std::move(replicated), loader.options()};
   }
 
   Done answer() {
     Done done;
+    done.worker = setup.index;
     done.answer.progress = replica->progress();
     done.answer.metrics = replica->callback_metrics();
     return done;
   }
 
   void stop_segment(const StopSegment& stop) {
-    pause_asked = pause_asked || stop.pause;
-    stop_asked = stop_asked || !stop.pause;
-    interrupt_asked = interrupt_asked || stop.interrupt;
+    asked.pause |= stop.pause;
+    asked.stop |= !stop.pause;
+    asked.interrupt |= stop.interrupt;
     work();
   }
 
@@ -323,6 +412,7 @@ struct WorkerState : ReplicaOutputs {
   }
 
   void fail(Failure failure) {
+    if (replica) failure.rank = replica->global_rank();
     doing = Doing::ended;
     train_feed.close(self);
     for (auto& feed : eval_feeds) feed.close(self);
@@ -334,6 +424,7 @@ struct WorkerState : ReplicaOutputs {
     train_feed.quit(self);
     for (auto& feed : eval_feeds) feed.quit(self);
     WorkerEnded ended;
+    ended.worker = setup.index;
     if (replica) {
       torch::GradMode::set_enabled(true);
       ended.teardown_error = finish_replica(message);
@@ -380,7 +471,7 @@ struct WorkerState : ReplicaOutputs {
 
 // Runs `action`; what it throws becomes the worker's failure.
 template <class Action>
-void guarded(Self* self, Action action) {
+void guarded(WorkerSelf* self, Action action) {
   WorkerState& state = self->state;
   if (state.doing == WorkerState::Doing::ended) return;
   try {
@@ -394,7 +485,7 @@ void guarded(Self* self, Action action) {
   }
 }
 
-caf::behavior worker(Self* self, const std::shared_ptr<WorkerSetup>& setup) {
+caf::behavior worker(WorkerSelf* self, const std::shared_ptr<WorkerSetup>& setup) {
   self->state.setup = std::move(*setup);
   return {
       [self](Perform& message) { guarded(self, [&](WorkerState& state) { state.perform(message); }); },

@@ -20,12 +20,14 @@
 namespace troupe::cast {
 
 struct WorkerSetup {
+  int64_t index = 0;  ///< among the workers of its process
   ReplicaSetup replica;
   ActorRef coordinator;
   Outlet logger;
   ActorRef checkpointer;
   ActorRef progress;
   bool shows_progress = false;
+  bool shares_process = false;  ///< with other workers of the run
   std::vector<Outlet> listeners;  ///< of events
 };
 

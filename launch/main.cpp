@@ -46,7 +46,7 @@ void say_where(const Trainer& trainer) {
 }  // namespace
 
 int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> groups,
-        const std::function<ModuleSource()>& source, const std::function<std::shared_ptr<DataModule>()>& data) {
+        const std::function<ModuleSource()>& source, const std::function<DataModulePtr()>& data) {
   const std::string name = !options.name.empty() ? options.name
                            : argc > 0            ? std::filesystem::path(argv[0]).filename().string()
                                                  : "program";

@@ -32,7 +32,7 @@ struct NoOptions {};
 
 /// The steps that need no types. `run` gets the Trainer and its arguments.
 int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> groups,
-        const std::function<ModuleSource()>& source, const std::function<std::shared_ptr<DataModule>()>& data);
+        const std::function<ModuleSource()>& source, const std::function<DataModulePtr()>& data);
 
 template <class T>
 struct OptionsOf {
@@ -67,11 +67,8 @@ int main(int argc, char** argv, MainOptions options = {}) {
   std::vector<OptionGroup> groups;
   if constexpr (Described<ModelOptions>) groups.push_back(option_group("model", model_options));
   const auto source = [&] {
-    return ModuleSource{[model_options]() -> std::shared_ptr<Module> { return main_detail::make<M>(model_options); },
-                        module_hooks<M>(),
-                        typeid(M).name(),
-                        nullptr,
-                        {}};
+    const auto make = [model_options]() -> std::shared_ptr<Module> { return main_detail::make<M>(model_options); };
+    return ModuleSource{make, module_hooks<M>(), typeid(M).name(), nullptr, {}, make};
   };
   if constexpr (std::is_void_v<D>) {
     return main_detail::run(argc, argv, options, std::move(groups), source, [] { return nullptr; });

@@ -1,9 +1,11 @@
 #include "troupe/launch/trainer.hpp"
 
 #include "troupe/launch/config_file.hpp"
+#include "troupe/launch/processes.hpp"
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/signals.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
+#include "troupe/runtime/callbacks/model_summary.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/device.hpp"
@@ -15,6 +17,7 @@
 #include <iostream>
 #include <mutex>
 #include <random>
+#include <thread>
 
 namespace troupe {
 
@@ -62,14 +65,19 @@ struct Trainer::System {
 
 Trainer::Trainer(TrainerOptions options) : given_(std::move(options)) {
   troupe::validate(given_);
-  if (given_.devices > 1) {
-    throw UsageError("trainer.devices = " + std::to_string(given_.devices) + ": a run uses one device so far; use 1");
-  }
   if (!given_.seed) given_.seed = draw_seed();
+  auto& processes = Processes::get();
+  if (!processes.is_alone()) {
+    given_.seed = std::stoull(processes.from_rank_zero([&] { return std::to_string(*given_.seed); }));
+  }
   options_ = resolved(given_);
   if (!options_.enable_checkpointing) {
     std::erase_if(options_.callbacks,
                   [](const auto& callback) { return dynamic_cast<const ModelCheckpoint*>(callback.get()) != nullptr; });
+  }
+  const auto is_summary = [](const auto& callback) { return dynamic_cast<ModelSummary*>(callback.get()) != nullptr; };
+  if (options_.enable_model_summary && std::ranges::none_of(options_.callbacks, is_summary)) {
+    options_.callbacks.push_back(std::make_shared<ModelSummary>());
   }
   system_ = std::make_unique<System>();
 }
@@ -91,6 +99,10 @@ void Trainer::request_stop(std::string reason) {
 }
 
 std::filesystem::path Trainer::best_model_path() const {
+  return Processes::get().is_alone() ? own_best_model_path() : best_;
+}
+
+std::filesystem::path Trainer::own_best_model_path() const {
   for (const auto* checkpoint : model_checkpoints(options_.callbacks)) {
     if (!checkpoint->best_model_path().empty()) return checkpoint->best_model_path();
   }
@@ -101,17 +113,22 @@ void Trainer::make_run_dir(Stage stage, const ModuleSource& source) {
   const bool saves = stage == Stage::fit && options_.enable_checkpointing;
   const bool writes = options_.fast_dev_run == 0 && (options_.logger || saves);
   if (!writes || !run_dir_.empty()) return;
-  run_dir_ = create_run_dir(options_.default_root_dir,
-                            options_.name.empty() ? snake_case_class_name(source.class_name) : options_.name);
+  run_dir_ = Processes::get().from_rank_zero([&] { return new_run_dir(source).string(); });
+}
+
+std::filesystem::path Trainer::new_run_dir(const ModuleSource& source) {
+  const auto run_dir = create_run_dir(options_.default_root_dir,
+                                      options_.name.empty() ? snake_case_class_name(source.class_name) : options_.name);
   std::vector<OptionGroup> groups{option_group("trainer", given_)};
   groups.insert(groups.end(), source.groups.begin(), source.groups.end());
   groups.insert(groups.end(), extra_groups_.begin(), extra_groups_.end());
-  std::ofstream file(run_dir_ / "config.toml");
+  std::ofstream file(run_dir / "config.toml");
   file << to_toml(groups);
-  if (!file.flush()) throw UsageError("cannot write " + (run_dir_ / "config.toml").string());
+  if (!file.flush()) throw UsageError("cannot write " + (run_dir / "config.toml").string());
+  return run_dir;
 }
 
-Checkpoint Trainer::found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const {
+FoundCheckpoint Trainer::found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const {
   if (!checkpoint) {
     throw UsageError("ckpt_path = \"" + wanted + "\": there is no checkpoint below " +
                      std::filesystem::absolute(options_.default_root_dir).string());
@@ -119,27 +136,37 @@ Checkpoint Trainer::found(std::optional<FoundCheckpoint> checkpoint, const std::
   for (const auto& skipped : checkpoint->skipped) {
     std::cerr << "troupe: warning: passed over " << skipped.path.string() << ": " << skipped.reason << '\n';
   }
-  return std::move(checkpoint->checkpoint);
+  return std::move(*checkpoint);
 }
 
-// Resolves "last" and "best" and reads the file, before anything is built.
+// Rank zero says which file "last" and "best" are; all read it.
+Checkpoint Trainer::read_wanted(Stage stage, const std::string& wanted) const {
+  auto& processes = Processes::get();
+  std::optional<Checkpoint> checkpoint;
+  const auto path = processes.from_rank_zero([&]() -> std::string {
+    const auto own = best_model_path();
+    if (wanted == "last" || (wanted == "best" && own.empty())) {
+      auto file =
+          found(wanted == "last" ? find_last(options_.default_root_dir) : find_best(options_.default_root_dir), wanted);
+      checkpoint = std::move(file.checkpoint);
+      return file.path.string();
+    }
+    return wanted == "best" ? own.string() : wanted;
+  });
+  if (checkpoint) return std::move(*checkpoint);
+  return stage == Stage::fit || wanted == "last" || wanted == "best" ? read_checkpoint(path) : read_weights(path);
+}
+
+// Before anything is built.
 void Trainer::add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const {
   if (!arguments.ckpt_path || arguments.ckpt_path->empty()) return;
-  const std::string& wanted = *arguments.ckpt_path;
-  const auto read = [&]() -> Checkpoint {
-    if (wanted == "last") return found(find_last(options_.default_root_dir), wanted);
-    if (wanted != "best") return stage == Stage::fit ? read_checkpoint(wanted) : read_weights(wanted);
-    const auto own = best_model_path();
-    return own.empty() ? found(find_best(options_.default_root_dir), wanted) : read_checkpoint(own);
-  };
-  setup.replica.checkpoint = std::make_shared<Checkpoint>(read());
+  setup.replica.checkpoint = std::make_shared<Checkpoint>(read_wanted(stage, *arguments.ckpt_path));
   setup.replica.weights_only = stage != Stage::fit;
   if (stage == Stage::fit) setup.state.checkpoint = setup.replica.checkpoint;
 }
 
 cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments) {
   cast::RunSetup setup;
-  setup.replica.device = choose_device(options_.accelerator);
   add_checkpoint(setup, stage, arguments);
   make_run_dir(stage, source);
   if (stage == Stage::fit && options_.enable_checkpointing && model_checkpoints(options_.callbacks).empty()) {
@@ -158,14 +185,38 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
   setup.replica.options = options_;
   setup.replica.datamodule = arguments.datamodule;
   setup.replica.run_dir = run_dir_;
+  add_workers(setup, source);
   setup.actors = actors_;
-  if (options_.logger && !run_dir_.empty()) {
+  if (options_.logger && !run_dir_.empty() && Processes::get().is_rank_zero()) {
     setup.sinks = options_.loggers;
     if (setup.sinks.empty()) {
       setup.sinks = {std::make_shared<CsvSink>(run_dir_), std::make_shared<TensorBoardSink>(run_dir_)};
     }
   }
   return setup;
+}
+
+// The devices of this process, and how their workers reach all others.
+void Trainer::add_workers(cast::RunSetup& setup, const ModuleSource& source) {
+  auto& processes = Processes::get();
+  setup.devices = choose_devices(options_.accelerator, options_.devices, processes.local_rank());
+  setup.replica.device = setup.devices.front();
+  setup.make_more = source.make_more;
+  if (!source.make_more && setup.devices.size() > 1) {
+    throw UsageError("trainer.devices = " + std::to_string(options_.devices) +
+                     " needs a module for each device, and one module was given: give its options instead, as in"
+                     " fit<M>(options)");
+  }
+  setup.peers = processes.make_peers(setup.devices, options_);
+  setup.state.has_other_processes = !processes.is_alone();
+  const auto here = options_.devices * processes.local_size();
+  if (here > 1 && options_.num_threads == 0) {
+    const auto cores = static_cast<int64_t>(std::thread::hardware_concurrency());
+    setup.replica.options.num_threads = std::max<int64_t>(1, cores / here);
+  }
+  if (processes.is_alone()) return;
+  setup.host = processes.host();
+  setup.tell_others = [&processes](const Failure& failure) { processes.tell_failure(failure); };
 }
 
 void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments) {
@@ -186,6 +237,8 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   if (max_time == std::chrono::seconds(0)) setup.state.stop = StopRequest{"max_time is 0", false};
   cast::Run run = cast::start_run(system_->actors, std::move(setup));
   system_->set(&run);
+  auto& processes = Processes::get();
+  processes.on_failure([&run](const Failure& failure) { run.fail(failure); });
   {
     SignalWatch signals([this](int) { system_->stop("interrupted by a signal", true); });
     if (max_time != without_end && run.result.wait_for(max_time) == std::future_status::timeout) {
@@ -193,10 +246,14 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
     }
     run.result.wait();
   }
+  processes.on_failure(nullptr);
   system_->set(nullptr);
   result_ = run.result.get();
   module_ = std::move(result_.module);
   if (result_.failure) throw RunError(*result_.failure);
+  if (stage == Stage::fit && !processes.is_alone()) {
+    best_ = processes.from_rank_zero([&] { return own_best_model_path().string(); });
+  }
   if (module_) module_->get_from_queue(result_.queue);
 }
 

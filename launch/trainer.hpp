@@ -10,6 +10,9 @@
 // ends the process.
 //
 // Used from one thread, request_stop excepted. One stage at a time in a process.
+//
+// With trainer.devices above 1 each device has a worker and a module of its own, made from the options; fit returns the
+// first one. Under mpirun all processes make the same calls; rank zero writes the files.
 #pragma once
 
 #include "troupe/actors/callback_actor.hpp"
@@ -30,7 +33,7 @@ namespace troupe {
 
 /// What a stage may be given besides loaders.
 struct RunArguments {
-  std::shared_ptr<DataModule> datamodule = nullptr;
+  DataModulePtr datamodule = nullptr;
   /// fit: the checkpoint to go on from. Other stages: the weights to use.
   /// "last": the newest valid one below default_root_dir; "best": the best one of the newest run there; else a path.
   std::optional<std::string> ckpt_path = std::nullopt;
@@ -43,6 +46,8 @@ struct ModuleSource {
   std::string class_name;
   std::shared_ptr<void> options;    ///< keeps what `groups` refers to
   std::vector<OptionGroup> groups;  ///< for the run's config.toml
+  /// For the other devices of the process; empty where `make` returns a module that is there already.
+  std::function<std::shared_ptr<Module>()> make_more = {};
 };
 
 /// std::shared_ptr<M> of a module M.
@@ -67,7 +72,8 @@ class Trainer {
                          RunArguments arguments = {}) {
     return fit_source<M>(source<M>(options), std::move(train), std::move(val), std::move(arguments));
   }
-  /// Trains a module that is there already; the worker owns it meanwhile.
+  /// Trains a module that is there already; the worker owns it meanwhile. Give it by its own type: of a pointer to a
+  /// base class all hooks are called, and the outputs of steps are kept, whether it overrides them or not.
   template <ModulePointer P>
   P fit(P module, DataLoaders train = {}, DataLoaders val = {}, RunArguments arguments = {}) {
     using M = typename P::element_type;
@@ -138,11 +144,14 @@ class Trainer {
                      kept,
                      {}};
     out.groups.push_back(option_group("model", *kept));
+    out.make_more = out.make;
     return out;
   }
   template <class M>
   static ModuleSource source(std::shared_ptr<M> module) {
-    return {[module]() -> std::shared_ptr<Module> { return module; }, module_hooks<M>(), typeid(M).name(), nullptr, {}};
+    const HookSet hooks = module ? module_hooks(*module) : HookSet();
+    const char* name = module ? typeid(*module).name() : typeid(M).name();
+    return {[module]() -> std::shared_ptr<Module> { return module; }, hooks, name, nullptr, {}};
   }
   template <class M>
   std::shared_ptr<M> fit_source(ModuleSource source, DataLoaders train, DataLoaders val, RunArguments arguments) {
@@ -155,8 +164,12 @@ class Trainer {
 
   cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
   void add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const;
-  Checkpoint found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const;
+  Checkpoint read_wanted(Stage stage, const std::string& wanted) const;
+  void add_workers(cast::RunSetup& setup, const ModuleSource& source);
+  FoundCheckpoint found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const;
   void make_run_dir(Stage stage, const ModuleSource& source);
+  std::filesystem::path new_run_dir(const ModuleSource& source);
+  std::filesystem::path own_best_model_path() const;
 
   struct System;
 
@@ -165,6 +178,7 @@ class Trainer {
   std::vector<OptionGroup> extra_groups_;
   std::vector<CallbackActor> actors_;
   std::filesystem::path run_dir_;
+  std::filesystem::path best_;  // as rank zero has it, after a fit of several processes
   std::unique_ptr<System> system_;
   cast::RunResult result_;
   ModuleSource fitted_;

@@ -9,4 +9,9 @@ mlxtend=0.25.0
 numpy=2.4.6
 tensorboard=2.21.0
 safetensors=0.8.0
+onnx=1.22.0
+onnxruntime=1.31.1
 setuptools=80.9.0
+# What the tests compare metrics with, and what it needs beside what is here.
+torchmetrics=1.9.0
+lightning_utilities=0.15.3

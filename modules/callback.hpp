@@ -8,8 +8,9 @@
 //     };
 //     Trainer trainer({.max_epochs = 3, .callbacks = {std::make_shared<PrintLoss>()}});
 //
-// Hooks run on the worker's thread, in the order of the callbacks, each before the module's hook of that name. For
-// behaviour that must not hold up the training, write an actor instead (launch/trainer.hpp, Trainer::add_actor).
+// Hooks run on the worker's thread, in the order of the callbacks, each before the module's hook of that name
+// (exceptions are written at the hook). For behaviour that must not hold up the training, write an actor instead
+// (launch/trainer.hpp, Trainer::add_actor).
 #pragma once
 
 #include "troupe/modules/stage.hpp"
@@ -18,6 +19,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,10 +57,14 @@ class Callback {
   virtual void on_snapshot_start(Module&) {}
   virtual void on_snapshot_end(Module&) {}
 
+  /// A callback for one more device of this process, whose worker has a module of its own: what acts on the module
+  /// overrides it. By default a callback is called on the first device alone.
+  virtual std::shared_ptr<Callback> replicate() const { return nullptr; }
+
   /// False where no hook of a batch is overridden: they are then not called at all.
   virtual bool has_batch_hooks() const { return true; }
 
-  /// Before the module's setup, and before its teardown.
+  /// Between the data module's and the module's.
   virtual void setup(RunContext&, Module&, Stage) {}
   virtual void teardown(RunContext&, Module&, Stage) {}
 
@@ -66,6 +72,7 @@ class Callback {
   virtual void on_fit_end(RunContext&, Module&) {}
   virtual void on_pretrain_routine_start(RunContext&, Module&) {}
   virtual void on_pretrain_routine_end(RunContext&, Module&) {}
+  /// Around the whole validation before training, whose hooks are called too.
   virtual void on_sanity_check_start(RunContext&, Module&) {}
   virtual void on_sanity_check_end(RunContext&, Module&) {}
   virtual void on_train_start(RunContext&, Module&) {}
@@ -100,8 +107,9 @@ class Callback {
   virtual void on_predict_batch_start(RunContext&, Module&, const Batch&, int64_t, int64_t) {}
   virtual void on_predict_batch_end(RunContext&, Module&, const StepOutput&, const Batch&, int64_t, int64_t) {}
 
-  /// The metadata of a checkpoint that is being written or was read; before the module's.
+  /// The metadata of a checkpoint that is being written; before the module's.
   virtual void on_save_checkpoint(RunContext&, Module&, nlohmann::json& /*checkpoint*/) {}
+  /// The metadata of the checkpoint that the run starts from; the module has its weights.
   virtual void on_load_checkpoint(RunContext&, Module&, const nlohmann::json& /*checkpoint*/) {}
   /// Something failed in this run, here or elsewhere; teardown follows.
   virtual void on_exception(RunContext&, Module&, const Failure&) {}

@@ -13,7 +13,7 @@ std::string Failure::describe() const {
   add(stage.empty() ? "" : "stage " + stage);
   add(epoch < 0 ? "" : "epoch " + std::to_string(epoch));
   add(batch_idx < 0 ? "" : "batch " + std::to_string(batch_idx));
-  add("rank " + std::to_string(rank));
+  add("rank " + std::to_string(rank) + (host.empty() ? "" : " on " + host));
   add(device);
   return message + " (" + where + ")";
 }

@@ -1,8 +1,12 @@
 #include "troupe/modules/module.hpp"
 
+#include "troupe/modules/drop_gradients.hpp"
+#include "troupe/modules/nearest.hpp"
+
 #include <torch/torch.h>
 
 #include <iostream>
+#include <unordered_set>
 
 namespace troupe {
 
@@ -108,7 +112,7 @@ EpochControl Module::on_train_batch_start(const Batch&, int64_t) {
 void Module::on_train_batch_end(const StepOutput&, const Batch&, int64_t) {}
 
 void Module::optimizer_zero_grad(int64_t, int64_t, torch::optim::Optimizer& optimizer, int64_t) {
-  optimizer.zero_grad(/*set_to_none=*/true);
+  drop_gradients(optimizer);
 }
 void Module::backward(const torch::Tensor& loss, torch::optim::Optimizer&, int64_t) {
   loss.backward();
@@ -165,8 +169,32 @@ void Module::log(std::string_view name, const torch::Tensor& value, const LogOpt
 void Module::log(std::string_view name, double value, const LogOptions& options) {
   if (run_) run_->log(name, value, options);
 }
-void Module::log_dict(const std::vector<std::pair<std::string, torch::Tensor>>& values, const LogOptions& options) {
-  for (const auto& [name, value] : values) log(name, value, options);
+void Module::log(std::string_view name, Metric& metric, const LogOptions& options) {
+  if (run_) run_->log(name, metric, options);
+}
+void Module::log_dict(const std::vector<std::pair<std::string, Loggable>>& values, const LogOptions& options) {
+  for (const auto& [name, value] : values) {
+    if (auto* const* metric = std::get_if<Metric*>(&value.held())) {
+      log(name, **metric, options);
+    } else if (const auto* number = std::get_if<double>(&value.held())) {
+      log(name, *number, options);
+    } else {
+      log(name, std::get<torch::Tensor>(value.held()), options);
+    }
+  }
+}
+
+void Module::keep_metric(std::string name, std::shared_ptr<Metric> metric) {
+  const auto refuse = [&](const std::string& why) {
+    throw UsageError("register_metric(\"" + shown(name) + "\"): " + why);
+  };
+  if (name.empty()) refuse("a metric needs a name");
+  if (name.find('.') != std::string::npos) refuse("the name must not have a dot");
+  for (const auto& [taken, other] : metrics_) {
+    if (taken == name) refuse("the name is taken by " + other->class_name());
+  }
+  metric->set_name(name);
+  metrics_.emplace_back(std::move(name), std::move(metric));
 }
 
 void Module::print(const std::string& line) const {
@@ -180,6 +208,22 @@ void Module::print(const std::string& line) const {
 RunContext& Module::trainer() const {
   if (!run_) throw UsageError("trainer() was called outside of a run: the module is attached to one in its hooks");
   return *run_;
+}
+
+void Module::attach(RunContext* run) {
+  run_ = run;
+  for (const auto& inner : modules(/*include_self=*/false)) {
+    if (auto* module = dynamic_cast<Module*>(inner.get())) module->run_ = run;
+  }
+}
+
+std::vector<torch::Tensor> Module::parameters(bool recurse) const {
+  std::vector<torch::Tensor> all;
+  std::unordered_set<const void*> seen;
+  for (auto& parameter : torch::nn::Module::parameters(recurse)) {
+    if (seen.insert(parameter.unsafeGetTensorImpl()).second) all.push_back(std::move(parameter));
+  }
+  return all;
 }
 
 torch::Device Module::device() const {
@@ -240,9 +284,10 @@ void Module::clip_gradients(torch::optim::Optimizer& optimizer, std::optional<do
     at::_foreach_clamp_max_(gradients, *gradient_clip_val);
     return;
   }
-  // As torch.nn.utils.clip_grad_norm_, without reading the norm back to the host.
+  // As torch.nn.utils.clip_grad_norm_ to the bit (Python divides a number by a tensor this way), without reading the
+  // norm back to the host.
   const auto norm = torch::linalg_vector_norm(torch::stack(at::_foreach_norm(gradients, 2)), 2);
-  at::_foreach_mul_(gradients, torch::clamp_max(*gradient_clip_val / (norm + 1e-6), 1.0));
+  at::_foreach_mul_(gradients, torch::clamp_max((norm + 1e-6).reciprocal() * *gradient_clip_val, 1.0));
 }
 
 void Module::freeze() {

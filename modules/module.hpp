@@ -31,9 +31,13 @@
 
 #include "troupe/modules/batch.hpp"
 #include "troupe/modules/data_module.hpp"
+#include "troupe/modules/export_options.hpp"
 #include "troupe/modules/hooks.hpp"
+#include "troupe/modules/hyperparameters.hpp"
 #include "troupe/modules/log_options.hpp"
 #include "troupe/modules/logger.hpp"
+#include "troupe/modules/metrics/loggable.hpp"
+#include "troupe/modules/metrics/metric.hpp"
 #include "troupe/modules/optimizer_handle.hpp"
 #include "troupe/modules/optimizers.hpp"
 #include "troupe/modules/options.hpp"
@@ -42,14 +46,18 @@
 #include "troupe/modules/stage.hpp"
 #include "troupe/modules/step_output.hpp"
 
+#include <torch/csrc/jit/api/module.h>
 #include <torch/nn/module.h>
 
 #include <array>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <string_view>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -58,7 +66,8 @@ namespace troupe {
 /// What on_train_batch_start wants: train on this batch, or skip it and the rest of the epoch (Lightning's -1).
 enum class EpochControl { proceed, skip_rest_of_epoch };
 
-class Module : public torch::nn::Module {
+/// A torch::nn::Module, to be used as one. Copying is LibTorch's: layers are shared, see torch::nn::Cloneable.
+class Module : public torch::nn::Module, public Hyperparameters {
  public:
   // --- The model -----------------------------------------------------------------------------------------------
 
@@ -228,11 +237,39 @@ class Module : public torch::nn::Module {
   /// Records a metric, a scalar of any type; see LogOptions. Outside of a run it does nothing.
   void log(std::string_view name, const torch::Tensor& value, const LogOptions& options = {});
   void log(std::string_view name, double value, const LogOptions& options = {});
-  void log_dict(const std::vector<std::pair<std::string, torch::Tensor>>& values, const LogOptions& options = {});
+  /// The same for a registered metric: on_step logs the value of the batch that it was called with, on_epoch its value
+  /// over the epoch, at whose end it is reset. LogOptions::reduce_fx and batch_size have no meaning here.
+  void log(std::string_view name, Metric& metric, const LogOptions& options = {});
+  /// Each under its name: tensors, numbers and registered metrics.
+  void log_dict(const std::vector<std::pair<std::string, Loggable>>& values, const LogOptions& options = {});
+  template <std::convertible_to<Loggable> Value>
+  void log_dict(const std::vector<std::pair<std::string, Value>>& values, const LogOptions& options = {}) {
+    log_dict(std::vector<std::pair<std::string, Loggable>>(values.begin(), values.end()), options);
+  }
+  /// Makes a metric the module's: it moves to the device with the module, is in checkpoints that are taken in the
+  /// middle of an epoch, and is reset when a run begins and after the sanity check. Keep what comes back as a member,
+  /// and one for each stage: training and validation would mix in a common one. Throws UsageError for a name that is
+  /// empty, taken or has a dot.
+  template <std::derived_from<Metric> M>
+  MetricHolder<M> register_metric(std::string name, M metric) {
+    auto shared = std::make_shared<M>(std::move(metric));
+    keep_metric(std::move(name), shared);
+    return MetricHolder<M>(std::move(shared));
+  }
+  /// The registered metrics, in order.
+  const NamedMetrics& metrics() const { return metrics_; }
   /// The sinks, for what is no metric: images, histograms, texts, and their own interfaces.
   Logger logger() const { return Logger(trainer()); }
   /// Prints a line above the progress bar, on global rank zero; outside of a run to stdout.
   void print(const std::string& line) const;
+  /// The same for several values, or one of another type, with spaces between them: `print("loss", loss)`.
+  template <class... Values>
+  void print(const Values&... values) const {
+    std::ostringstream line;
+    const char* space = "";
+    ((line << std::exchange(space, " ") << values), ...);
+    print(line.str());
+  }
 
   bool in_run() const { return run_ != nullptr; }
   /// The run that the module takes part in. Throws UsageError outside of one.
@@ -254,8 +291,9 @@ class Module : public torch::nn::Module {
   double model_size() const;
   /// A tensor of every rank's along a new first dimension; of one rank the tensor as it is.
   torch::Tensor all_gather(const torch::Tensor& tensor) const { return run_ ? run_->all_gather(tensor) : tensor; }
-  /// Adds the rows of `value` ([N, ...]) to the tensor `name` in `<run's folder>/<filename>`, a safetensors file that is
-  /// written when the evaluation ends; in an evaluation only. A sanity check writes nothing.
+  /// Adds the rows of `value` ([N, ...]) to the tensor `name` in `<run's folder>/<filename>`, a safetensors file that
+  /// is written when the evaluation ends; in an evaluation only. A sanity check writes nothing. Ranks other than zero
+  /// write `rank_<r>.<filename>`.
   void write_prediction(std::string_view name, const torch::Tensor& value,
                         const std::string& filename = "predictions.safetensors");
   void write_prediction_dict(const std::vector<std::pair<std::string, torch::Tensor>>& values,
@@ -300,26 +338,46 @@ class Module : public torch::nn::Module {
   void freeze();
   void unfreeze();
 
-  /// The hyper-parameters that every checkpoint of this module holds; null without any.
-  const nlohmann::json& hparams() const { return hparams_; }
-  template <Described Options>
-  void save_hyperparameters(const Options& options) {
-    hparams_ = to_json_object(options, "model");
-  }
-  /// An input for forward() that shows the shapes in the model summary; undefined: no shapes.
+  /// As torch::nn::Module's, but each parameter once, also where it is tied (modules/tie_weights.hpp) and has several
+  /// names: an optimizer would step it several times.
+  std::vector<torch::Tensor> parameters(bool recurse = true) const;
+  /// False: a run that starts from a checkpoint takes the weights that fit, and names what is missing and left over in
+  /// a warning. Shapes must fit all the same.
+  bool strict_loading = true;
+  /// An input for forward() that shows the shapes in the model summary and that exports trace; undefined: no shapes.
   torch::Tensor example_input_array;
 
-  /// Called by whoever runs the module; null when the run is over.
-  void attach(RunContext* run) { run_ = run; }
+  // --- Export: docs/export.md; the mechanism is in runtime/export/ -----------------------------------------------
+
+  /// The model as TorchScript, traced in eval mode with `example_inputs` (default: example_input_array), for Python's
+  /// torch.jit.load and LibTorch's torch::jit::load. It shares the module's parameters. With a `file_path` it is also
+  /// written there, whole or not at all. The size of the batch may change, see TorchscriptOptions.
+  ///
+  /// Throws UsageError without an example, and for a forward that throws, returns an undefined tensor or runs other
+  /// operators for another size of a dynamic axis; FileError for a file that cannot be written.
+  torch::jit::Module to_torchscript(const std::filesystem::path& file_path = {}, torch::TensorList example_inputs = {},
+                                    const TorchscriptOptions& options = {});
+  /// Writes the model to `file_path` in ONNX's format (https://onnx.ai), traced in eval mode with `input_sample`
+  /// (default: example_input_array), whole or not at all. The size of the batch may change, see OnnxOptions.
+  ///
+  /// Throws as to_torchscript, and UsageError with the operator, the module and the line of the traced graph for an
+  /// operator that has no mapping to ONNX.
+  void to_onnx(const std::filesystem::path& file_path, torch::TensorList input_sample = {},
+               const OnnxOptions& options = {});
+
+  /// Called by whoever runs the module; null when the run is over. Modules in it get the run too, so that log() and the
+  /// like work in them; their hooks are not called.
+  void attach(RunContext* run);
 
  private:
   void enter_eval_mode();
   void leave_eval_mode();
   void check_optimizer_count(std::size_t wanted) const;
   void refuse_several_optimizers(const char* signature) const;
+  void keep_metric(std::string name, std::shared_ptr<Metric> metric);
 
   RunContext* run_ = nullptr;
-  nlohmann::json hparams_ = nullptr;
+  NamedMetrics metrics_;
   std::vector<std::pair<torch::nn::Module*, bool>> modes_;  // while in eval mode: what to go back to
 };
 
@@ -339,6 +397,10 @@ class ModuleWith : public Module {
 /// The hooks that `M` overrides. The evaluation steps have a short and a long form; either counts.
 template <std::derived_from<Module> M>
 HookSet module_hooks();
+/// The same of a module that is there: where it is of a class derived from `M`, which the type does not tell, all hooks
+/// count as overridden.
+template <std::derived_from<Module> M>
+HookSet module_hooks(const M& module);
 
 }  // namespace troupe
 

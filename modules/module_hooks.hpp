@@ -20,20 +20,20 @@ C class_of_long_step(StepOutput (C::*)(const Batch&, int64_t, int64_t, const Ste
 template <std::derived_from<Module> M>
 HookSet module_hooks() {
   HookSet set = overridden_hooks<M, Module>();
-#define TROUPE_STEP_IS_OVERRIDDEN(name)                                                      \
-  {                                                                                          \
-    bool is_seen = false, is_own = false;                                                    \
-    if constexpr (requires { hooks_detail::class_of_short_step(&M::name); }) {               \
-      is_seen = true;                                                                        \
-      using Declaring = decltype(hooks_detail::class_of_short_step(&M::name));               \
-      is_own |= !std::is_same_v<Declaring, Module>;                                          \
-    }                                                                                        \
-    if constexpr (requires { hooks_detail::class_of_long_step(&M::name); }) {                \
-      is_seen = true;                                                                        \
-      using Declaring = decltype(hooks_detail::class_of_long_step(&M::name));                \
-      is_own |= !std::is_same_v<Declaring, Module>;                                          \
-    }                                                                                        \
-    if (is_seen && !is_own) set.remove(Hook::name);                                          \
+#define TROUPE_STEP_IS_OVERRIDDEN(name)                                        \
+  {                                                                            \
+    bool is_seen = false, is_own = false;                                      \
+    if constexpr (requires { hooks_detail::class_of_short_step(&M::name); }) { \
+      is_seen = true;                                                          \
+      using Declaring = decltype(hooks_detail::class_of_short_step(&M::name)); \
+      is_own |= !std::is_same_v<Declaring, Module>;                            \
+    }                                                                          \
+    if constexpr (requires { hooks_detail::class_of_long_step(&M::name); }) {  \
+      is_seen = true;                                                          \
+      using Declaring = decltype(hooks_detail::class_of_long_step(&M::name));  \
+      is_own |= !std::is_same_v<Declaring, Module>;                            \
+    }                                                                          \
+    if (is_seen && !is_own) set.remove(Hook::name);                            \
   }
   TROUPE_STEP_IS_OVERRIDDEN(training_step)
   TROUPE_STEP_IS_OVERRIDDEN(validation_step)
@@ -41,6 +41,14 @@ HookSet module_hooks() {
   TROUPE_STEP_IS_OVERRIDDEN(predict_step)
 #undef TROUPE_STEP_IS_OVERRIDDEN
   return set;
+}
+
+template <std::derived_from<Module> M>
+HookSet module_hooks(const M& module) {
+  if (typeid(module) == typeid(M)) return module_hooks<M>();
+  HookSet all;
+  for (std::size_t i = 0; i < hook_count; ++i) all.add(static_cast<Hook>(i));
+  return all;
 }
 
 }  // namespace troupe

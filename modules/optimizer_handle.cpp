@@ -1,5 +1,6 @@
 #include "troupe/modules/optimizer_handle.hpp"
 
+#include "troupe/modules/drop_gradients.hpp"
 #include "troupe/modules/optimizers.hpp"
 #include "troupe/modules/run_context.hpp"
 
@@ -10,7 +11,7 @@ torch::optim::Optimizer& OptimizerHandle::operator*() const {
 }
 
 void OptimizerHandle::zero_grad() const {
-  (**this).zero_grad(/*set_to_none=*/true);
+  drop_gradients(**this);
 }
 
 void OptimizerHandle::step() const {

@@ -19,6 +19,7 @@
 namespace troupe {
 
 class DataModule;
+class Metric;
 class Optimizers;
 
 /// The run as seen from one worker; `Module::trainer()` returns it. Use it on the worker's thread, that is inside hooks
@@ -56,8 +57,8 @@ class RunContext {
   virtual Precision precision() const = 0;
   /// Changes accumulate_grad_batches from the next window on; at least 1. Between epochs, so that no window is cut.
   virtual void set_accumulate_grad_batches(int64_t batches) = 0;
-  /// Writes a checkpoint of the state as it is, on this thread, and returns when the disk has it. What the coordinator's
-  /// monitors know (EarlyStopping, ModelCheckpoint) is not in it.
+  /// Writes a checkpoint of the state as it is, on this thread, and returns when the disk has it. What the
+  /// coordinator's monitors know (EarlyStopping, ModelCheckpoint) is not in it.
   virtual void save_checkpoint(const std::filesystem::path& path) = 0;
   /// The tensor of every rank, stacked along a new first dimension; of one rank the tensor as it is.
   virtual torch::Tensor all_gather(const torch::Tensor& tensor) = 0;
@@ -67,6 +68,7 @@ class RunContext {
   /// See Module::log.
   virtual void log(std::string_view name, const torch::Tensor& value, const LogOptions& options) = 0;
   virtual void log(std::string_view name, double value, const LogOptions& options) = 0;
+  virtual void log(std::string_view name, Metric& metric, const LogOptions& options) = 0;
   /// Hands a histogram, an image, a text or a call to the sinks.
   virtual void emit(Record record) = 0;
   /// Adds rows to the tensor `name` of a file in the run's folder; see Module::write_prediction.
@@ -84,6 +86,8 @@ class RunContext {
   virtual bool should_stop() const = 0;
   /// Prints a line without tearing the progress bar; on global rank zero only.
   virtual void print(std::string line) = 0;
+  /// The same for a message about the run, such as a warning: it goes to stderr.
+  virtual void note(std::string line) = 0;
 };
 
 }  // namespace troupe

@@ -10,13 +10,13 @@
 namespace troupe {
 namespace {
 
-[[noreturn]] void refuse(std::string_view name, const std::string& value, const std::string& advice) {
+[[noreturn]] void refuse_option(std::string_view name, const std::string& value, const std::string& advice) {
   throw UsageError("trainer." + std::string(name) + " = " + value + " is not valid; " + advice);
 }
 
 void at_least(int64_t lowest, std::string_view name, std::optional<int64_t> value, const std::string& advice = "") {
   if (!value || *value >= lowest) return;
-  refuse(name, std::to_string(*value), "use at least " + std::to_string(lowest) + advice);
+  refuse_option(name, std::to_string(*value), "use at least " + std::to_string(lowest) + advice);
 }
 
 void one_of(const std::vector<std::string>& choices, std::string_view name, const std::string& value,
@@ -24,7 +24,7 @@ void one_of(const std::vector<std::string>& choices, std::string_view name, cons
   if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
   std::string all;
   for (const auto& choice : choices) all += (all.empty() ? "" : ", ") + choice;
-  refuse(name, shown(value), "did you mean " + nearest_choice + "? (" + all + ")");
+  refuse_option(name, shown(value), "did you mean " + nearest_choice + "? (" + all + ")");
 }
 
 void validate_names(const TrainerOptions& options) {
@@ -42,12 +42,19 @@ void validate_names(const TrainerOptions& options) {
   const std::vector<std::string> weightings = {"samples", "batches"};
   one_of(weightings, "accumulate_grad_weighting", options.accumulate_grad_weighting,
          nearest(options.accumulate_grad_weighting, weightings));
+  const std::vector<std::string> strategies = {"auto", "ddp"};
+  one_of(strategies, "strategy", options.strategy, nearest(options.strategy, strategies));
+  const std::vector<std::string> policies = {"stop", "cycle", "join"};
+  one_of(policies, "uneven_data", options.uneven_data, nearest(options.uneven_data, policies));
+  const std::vector<std::string> compressions = {"none", "fp16", "bf16"};
+  one_of(compressions, "gradient_compression", options.gradient_compression,
+         nearest(options.gradient_compression, compressions));
   (void)precision_from_text(options.precision);
   if (options.name == "." || options.name == ".." ||
       options.name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
-    refuse("name", shown(options.name), "it is the name of one folder; a place for it is default_root_dir");
+    refuse_option("name", shown(options.name), "it is the name of one folder; a place for it is default_root_dir");
   }
-  if (options.default_root_dir.empty()) refuse("default_root_dir", "\"\"", "use . for the current folder");
+  if (options.default_root_dir.empty()) refuse_option("default_root_dir", "\"\"", "use . for the current folder");
 }
 
 void validate_lengths(const TrainerOptions& options) {
@@ -65,12 +72,37 @@ void validate_intervals(const TrainerOptions& options) {
   at_least(0, "log_every_n_steps", options.log_every_n_steps, " (0: never)");
   at_least(1, "accumulate_grad_batches", options.accumulate_grad_batches);
   if (options.val_check_interval.is_none()) {
-    refuse("val_check_interval", options.val_check_interval.to_text(),
-           "use 1 (every batch) or 1.0 (every epoch); limit_val_batches = 0 turns validation off");
+    refuse_option("val_check_interval", options.val_check_interval.to_text(),
+                  "use 1 (every batch) or 1.0 (every epoch); limit_val_batches = 0 turns validation off");
   }
   if (!options.check_val_every_n_epoch && !options.val_check_interval.is_count()) {
-    refuse("val_check_interval", options.val_check_interval.to_text(),
-           "use a count of batches where check_val_every_n_epoch is none");
+    refuse_option("val_check_interval", options.val_check_interval.to_text(),
+                  "use a count of batches where check_val_every_n_epoch is none");
+  }
+}
+
+void more_than_zero(std::string_view name, double value) {
+  if (!(value > 0)) refuse_option(name, double_to_text(value), "use more than 0");
+}
+
+void validate_distribution(const TrainerOptions& options) {
+  constexpr double most_mb = 1 << 20;
+  more_than_zero("bucket_cap_mb", options.bucket_cap_mb);
+  more_than_zero("first_bucket_mb", options.first_bucket_mb);
+  if (options.bucket_cap_mb > most_mb) {
+    refuse_option("bucket_cap_mb", double_to_text(options.bucket_cap_mb), "use at most 1048576");
+  }
+  if (options.first_bucket_mb > most_mb) {
+    refuse_option("first_bucket_mb", double_to_text(options.first_bucket_mb), "use at most 1048576");
+  }
+  more_than_zero("collective_timeout", options.collective_timeout);
+  constexpr double year = 365 * 24 * 3600;
+  if (options.collective_timeout > year) {
+    refuse_option("collective_timeout", double_to_text(options.collective_timeout), "use at most 31536000 (a year)");
+  }
+  if (options.static_graph && options.find_unused_parameters) {
+    refuse_option("static_graph", "true",
+                  "it finds unused parameters in the first step: leave find_unused_parameters out");
   }
 }
 
@@ -78,7 +110,7 @@ template <class Pointers>
 void no_null(std::string_view name, const Pointers& pointers) {
   const auto null = std::find(pointers.begin(), pointers.end(), nullptr);
   if (null == pointers.end()) return;
-  refuse(std::string(name) + "[" + std::to_string(null - pointers.begin()) + "]", "null", "leave it out");
+  refuse_option(std::string(name) + "[" + std::to_string(null - pointers.begin()) + "]", "null", "leave it out");
 }
 
 }  // namespace
@@ -90,8 +122,9 @@ void validate(const TrainerOptions& options) {
   validate_lengths(options);
   validate_intervals(options);
   if (options.gradient_clip_val && *options.gradient_clip_val < 0) {
-    refuse("gradient_clip_val", double_to_text(*options.gradient_clip_val), "use at least 0.0, or none");
+    refuse_option("gradient_clip_val", double_to_text(*options.gradient_clip_val), "use at least 0.0, or none");
   }
+  validate_distribution(options);
   at_least(0, "num_threads", options.num_threads, " (0: LibTorch's default)");
   no_null("callbacks", options.callbacks);
   no_null("loggers", options.loggers);
@@ -129,12 +162,12 @@ std::optional<std::chrono::seconds> max_time_of(const TrainerOptions& options) {
     const auto part = text.substr(begin, count);
     const bool good = !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
     const auto number = good ? number_from_text<int64_t>(part) : std::nullopt;
-    if (!number) refuse("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
+    if (!number) refuse_option("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
     return *number;
   };
   const bool shaped = colon != std::string_view::npos && colon <= longest_days && text.size() == colon + 9 &&
                       text[colon + 3] == ':' && text[colon + 6] == ':';
-  if (!shaped) refuse("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
+  if (!shaped) refuse_option("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
   return std::chrono::hours(24 * digits(0, colon) + digits(colon + 1, 2)) + std::chrono::minutes(digits(colon + 4, 2)) +
          std::chrono::seconds(digits(colon + 7, 2));
 }

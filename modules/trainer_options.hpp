@@ -25,9 +25,32 @@ struct TrainerOptions {
   std::string name = "";
   /// "cpu", "cuda", or "auto": cuda where there is a GPU that works, else cpu. Lightning's "gpu" is "cuda" here.
   std::string accelerator = "auto";
-  /// Devices to train on, each with a worker of its own. The Trainer takes 1 so far and refuses more. Lightning's default
-  /// is "auto" (all GPUs).
+  /// Devices of this process to train on, each with a worker (a thread) and a replica of its own; on the CPU so many
+  /// workers share its cores. Lightning's default is "auto" (all GPUs).
   int64_t devices = 1;
+  /// How workers train together, those of this process and of all others that mpirun started: "ddp" averages gradients
+  /// while they are computed; "auto" is ddp where there are several.
+  std::string strategy = "auto";
+  /// Give each rank its part of the data: of the samples in training, filled up so that all have equally many; of the
+  /// batches in evaluation, where nothing is repeated and metrics are those of one rank alone. False: the loaders
+  /// see to it themselves.
+  bool use_distributed_sampler = true;
+  /// Training loaders of different lengths over ranks: "stop" ends the epoch with the shortest, "cycle" begins shorter
+  /// ones anew until all have ended, "join" goes on with those that have batches. Lightning hangs there.
+  std::string uneven_data = "stop";
+  /// ddp: allow parameters that a loss does not depend on; costs a walk through the graph in each step.
+  bool find_unused_parameters = false;
+  /// ddp: the graph is the same in every step, whatever it leaves out.
+  bool static_graph = false;
+  /// ddp: size of a bucket of gradients, in MiB, and of the first one.
+  double bucket_cap_mb = 25;
+  double first_bucket_mb = 1;
+  /// ddp: send gradients as they are ("none"), or as "fp16" or "bf16".
+  std::string gradient_compression = "none";
+  /// ddp: take buffers (running means) from rank zero before a step.
+  bool broadcast_buffers = true;
+  /// Seconds after which a worker that waits for another one gives up, and the run ends.
+  double collective_timeout = 1800;
 
   /// Stop after this many epochs; -1 is without end. Unset: 1000, and without end where `max_steps` or `max_time` is
   /// set.
@@ -68,8 +91,8 @@ struct TrainerOptions {
   int64_t log_every_n_steps = 50;
 
   /// Several training loaders: "max_size_cycle" goes on to the end of the longest and begins the others anew,
-  /// "min_size" ends with the shortest, both with a batch that has a part for each (Batch::part); "sequential" takes one
-  /// loader after the other. Lightning's CombinedLoader has these names.
+  /// "min_size" ends with the shortest, both with a batch that has a part for each (Batch::part); "sequential" takes
+  /// one loader after the other. Lightning's CombinedLoader has these names.
   std::string multiple_trainloader_mode = "max_size_cycle";
 
   /// The numbers to compute in: "32-true", "64-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true"; see
@@ -101,10 +124,14 @@ struct TrainerOptions {
   bool enable_checkpointing = true;
   /// Show progress on the terminal.
   bool enable_progress_bar = true;
-  /// Print the module's layers and sizes before training.
+  /// Print the module's layers and sizes before training: adds a ModelSummary (runtime/callbacks/model_summary.hpp)
+  /// where `callbacks` has none.
   bool enable_model_summary = true;
   /// Find the operation whose backward gives NaN; slow.
   bool detect_anomaly = false;
+  /// Name the parameters that have no gradient at the first step of their optimizer, and those that no optimizer has,
+  /// once, as a warning. Lightning has no such option; PyTorch's DistributedDataParallel names them in an error.
+  bool detect_unused_parameters = false;
   /// Write metrics; false: no sinks at all. Lightning has one option for this and `loggers`.
   bool logger = true;
 
@@ -119,7 +146,16 @@ struct TrainerOptions {
 TROUPE_OPTIONS(
     TrainerOptions, (name, "folder of the runs below default_root_dir; empty: the module's class name in snake case"),
     (accelerator, "auto (cuda where a GPU works), cpu or cuda"),
-    (devices, "devices to train on, each with a worker of its own"),
+    (devices, "devices of this process to train on, each with a worker of its own"),
+    (strategy, "how workers train together: auto or ddp"),
+    (use_distributed_sampler, "give each rank its part of the data"),
+    (uneven_data, "ranks with different numbers of batches: stop, cycle or join"),
+    (find_unused_parameters, "ddp: allow parameters that a loss does not depend on"),
+    (static_graph, "ddp: the graph is the same in every step"), (bucket_cap_mb, "ddp: MiB of a bucket of gradients"),
+    (first_bucket_mb, "ddp: MiB of the first bucket"),
+    (gradient_compression, "ddp: send gradients as they are (none), or as fp16 or bf16"),
+    (broadcast_buffers, "ddp: take buffers from rank zero before a step"),
+    (collective_timeout, "seconds after which a worker that waits for another one gives up"),
     (max_epochs, "stop after so many epochs; -1: without end; none: 1000 unless max_steps or max_time is set"),
     (min_epochs, "do not stop early before so many epochs"),
     (max_steps, "stop after so many optimizer steps; -1: without end"),
@@ -147,7 +183,8 @@ TROUPE_OPTIONS(
     (default_root_dir, "folder that all runs lie below"), (enable_checkpointing, "write checkpoints"),
     (enable_progress_bar, "show progress on the terminal"),
     (enable_model_summary, "print the module's layers and sizes before training"),
-    (detect_anomaly, "find the operation whose backward gives NaN; slow"), (logger, "write metrics"))
+    (detect_anomaly, "find the operation whose backward gives NaN; slow"),
+    (detect_unused_parameters, "name the parameters that get no gradient, once"), (logger, "write metrics"))
 
 /// Throws UsageError for the first value that cannot be: "trainer.devices = 0 ...; use at least 1".
 void validate(const TrainerOptions& options);

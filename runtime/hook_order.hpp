@@ -15,6 +15,10 @@ namespace troupe::hook_order {
 /// On the rank that prepares data, before any device is used.
 inline constexpr std::array before_devices = {Hook::prepare_data, Hook::configure_callbacks};
 
+/// What brings a batch to the device: of the data module where it overrides one, else of the module.
+inline constexpr std::array transfer = {Hook::on_before_batch_transfer, Hook::transfer_batch_to_device,
+                                        Hook::on_after_batch_transfer};
+
 /// On each device, before the sanity check.
 inline constexpr std::array fit_start = {Hook::on_fit_start, Hook::setup, Hook::configure_optimizers,
                                          Hook::on_pretrain_routine_start, Hook::on_pretrain_routine_end};

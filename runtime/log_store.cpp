@@ -48,9 +48,42 @@ std::string shape_of(const torch::Tensor& value) {
   return text.str();
 }
 
+// Totals of one name; those of a mean are weighted already.
+void merge_into(EpochReduction& all, const EpochReduction& more) {
+  const Reduce how = all.options.reduce_fx;
+  if (how != more.options.reduce_fx || all.metric != more.metric) {
+    throw UsageError("the metric \"" + all.name + "\" is reduced in two ways by two replicas");
+  }
+  all.total = how == Reduce::min   ? std::min(all.total, more.total)
+              : how == Reduce::max ? std::max(all.total, more.total)
+                                   : all.total + more.total;
+  all.weight += more.weight;
+}
+
 }  // namespace
 
-LogStore::Entry& LogStore::entry(std::string_view name, const LogOptions& options) {
+std::vector<EpochReduction> merged(const std::vector<std::vector<EpochReduction>>& replicas) {
+  std::vector<EpochReduction> all;
+  std::vector<std::vector<MetricStates>> states;
+  for (const auto& replica : replicas) {
+    for (const auto& reduction : replica) {
+      auto found = std::ranges::find(all, reduction.name, &EpochReduction::name);
+      if (found == all.end()) {
+        all.push_back(reduction);
+        states.push_back({reduction.states});
+        continue;
+      }
+      merge_into(*found, reduction);
+      states[static_cast<std::size_t>(found - all.begin())].push_back(reduction.states);
+    }
+  }
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (!all[i].metric.empty()) all[i].states = merged(states[i]);
+  }
+  return all;
+}
+
+LogStore::Entry& LogStore::entry(std::string_view name, const LogOptions& options, Metric* metric) {
   const bool suffixed = origin_.dataloader_idx && options.add_dataloader_idx;
   const std::string suffix = suffixed ? "/dataloader_idx_" + std::to_string(*origin_.dataloader_idx) : "";
   const auto is_it = [&](const Entry& e) {
@@ -76,6 +109,10 @@ LogStore::Entry& LogStore::entry(std::string_view name, const LogOptions& option
     if (suffixed) entries_.back().dataloader_idx = origin_.dataloader_idx;
     entries_.back().on_step = on_step;
     entries_.back().on_epoch = on_epoch;
+    entries_.back().metric = metric;
+  } else if (entries_[at].metric != metric) {
+    refuse("its first call had another " + std::string(entries_[at].metric && metric ? "metric" : "kind of value") +
+           "; log it under another name");
   } else if (const Entry& known = entries_[at];
              known.on_step != on_step || known.on_epoch != on_epoch || known.options.reduce_fx != options.reduce_fx ||
              known.options.prog_bar != options.prog_bar || known.options.logger != options.logger) {
@@ -120,15 +157,90 @@ void LogStore::log(std::string_view name, const torch::Tensor& value, const LogO
   }
   Entry& e = entry(name, options);
   const auto scalar = value.detach().reshape({}).to(torch::kFloat64);
-  if (e.on_step) {
-    e.device_step = scalar;
-    e.has_step = true;
-    e.logged_at = step_;
-  }
+  if (e.on_step) set_step(e, scalar);
   if (!e.on_epoch) return;
   const double weight = weight_of(e);
   e.device_total = reduced(e.options.reduce_fx, e.device_total, scalar, weight);
   e.weight += weight;
+}
+
+// A float64 scalar, wherever it lies.
+void LogStore::set_step(Entry& entry, const torch::Tensor& value) {
+  entry.device_step = value.is_cpu() ? torch::Tensor() : value;
+  if (value.is_cpu()) entry.step = value.item<double>();
+  entry.has_step = true;
+  entry.logged_at = step_;
+}
+
+void LogStore::log(std::string_view name, Metric& metric, const LogOptions& options) {
+  const auto refuse = [&](const std::string& why) {
+    throw UsageError("log(\"" + std::string(name) + "\") in " + std::string(origin_.hook) + ": " + why);
+  };
+  if (!metric.is_scalar()) {
+    refuse(
+        "the value of " + metric.class_name() +
+        " is no scalar: update() it in the steps, compute() it in the hook at the epoch's end, log its entries or hand"
+        " it to logger(), and reset() it");
+  }
+  Entry& e = entry(name, options, &metric);
+  if (std::ranges::find(to_reset_, &metric) == to_reset_.end()) to_reset_.push_back(&metric);
+  if (e.on_step) {
+    const auto& value = metric.batch_value();
+    if (!value.defined()) {
+      refuse(metric.class_name() +
+             " has no value of this batch, which on_step logs: call it, metric(preds, target), instead of update(), or"
+             " log it with on_step = false and on_epoch = true");
+    }
+    if (value.numel() != 1) refuse("the value of " + metric.class_name() + " is of shape " + shape_of(value));
+    set_step(e, value.reshape({}).to(torch::kFloat64));
+  }
+  if (e.on_epoch) e.weight = 1;
+}
+
+bool LogStore::holds(const Metric& metric) const {
+  return std::ranges::find(to_reset_, &metric) != to_reset_.end();
+}
+
+void LogStore::close_loader() {
+  std::vector<Metric*> closed;
+  for (Entry& e : entries_) {
+    if (!e.metric || e.weight == 0 || e.states || !e.dataloader_idx) continue;
+    e.states = e.metric->states();
+    closed.push_back(e.metric);
+  }
+  for (Metric* metric : closed) metric->reset();
+}
+
+void LogStore::reset_metrics() {
+  for (Metric* metric : to_reset_) metric->reset();
+  to_reset_.clear();
+}
+
+// The total of an entry with a metric: what that has gathered in the epoch, computed.
+void LogStore::compute(Entry& entry) {
+  Metric& metric = *entry.metric;
+  const auto refuse = [&](const std::string& why) { throw UsageError("log(\"" + entry.name + "\"): " + why); };
+  if ((entry.states ? entry.states->updates : metric.update_count()) == 0) {
+    refuse(metric.class_name() + " was logged but had no update in this epoch; update() it with each batch");
+  }
+  // Others may need what the metric itself has gathered, such as that of the last loader.
+  MetricStates own;
+  if (entry.states) {
+    own = metric.states();
+    metric.load_states(*entry.states);
+  }
+  const auto value = metric.compute();
+  if (value.numel() != 1) refuse("the value of " + metric.class_name() + " is of shape " + shape_of(value));
+  if (auto warning = metric.warning(); !warning.empty()) {
+    warning = entry.name + ": " + warning;
+    if (warned_of_.insert(warning).second) warnings_.push_back(std::move(warning));
+  }
+  if (entry.states) metric.load_states(own);
+  if (value.is_cpu()) {
+    entry.total = value.item().toDouble();
+  } else {
+    entry.device_total = value.reshape({}).to(torch::kFloat64);
+  }
 }
 
 std::vector<LoggedValue> LogStore::take_step() {
@@ -143,7 +255,7 @@ std::vector<LoggedValue> LogStore::take_step() {
     if (!e.has_step) continue;
     const double value = e.device_step.defined() ? read[next++] : e.step;
     out.push_back({e.on_epoch ? e.name + "_step" : e.name, e.name, value, e.options.prog_bar, e.options.logger,
-                   e.logged_at == step_, e.dataloader_idx});
+                   e.logged_at == step_, e.dataloader_idx, e.options.sync_dist.value_or(false)});
     e.has_step = false;
     e.device_step.reset();
   }
@@ -159,23 +271,73 @@ bool LogStore::has_epoch_values() const {
 }
 
 std::vector<LoggedValue> LogStore::take_epoch() {
-  std::vector<torch::Tensor> on_device;
-  for (const Entry& e : entries_) {
-    if (e.weight > 0 && e.device_total.defined()) on_device.push_back(e.device_total);
+  for (Entry& e : entries_) {
+    if (e.metric && e.weight > 0) compute(e);
   }
-  const auto read = read_packed(on_device);
+  const auto read = read_packed(device_totals());
   std::vector<LoggedValue> out;
   std::size_t next = 0;
   for (Entry& e : entries_) {
     if (e.weight == 0) continue;
     double total = e.device_total.defined() ? read[next++] : e.total;
-    if (e.options.reduce_fx == Reduce::mean) total /= e.weight;
+    if (e.options.reduce_fx == Reduce::mean && !e.metric) total /= e.weight;
     out.push_back({e.on_step ? e.name + "_epoch" : e.name, e.name, total, e.options.prog_bar, e.options.logger,
                    /*fresh=*/true, e.dataloader_idx});
     e.total = e.weight = 0;
     e.device_total.reset();
+    e.states.reset();
   }
   return out;
+}
+
+std::vector<torch::Tensor> LogStore::device_totals() const {
+  std::vector<torch::Tensor> on_device;
+  for (const Entry& e : entries_) {
+    if (e.weight > 0 && e.device_total.defined()) on_device.push_back(e.device_total);
+  }
+  return on_device;
+}
+
+std::vector<EpochReduction> LogStore::epoch_reductions() const {
+  const auto read = read_packed(device_totals());
+  std::vector<EpochReduction> all;
+  std::size_t next = 0;
+  for (const Entry& e : entries_) {
+    if (e.weight == 0) continue;
+    EpochReduction reduction{e.name, e.options, e.dataloader_idx, e.on_step, e.total, e.weight};
+    if (e.device_total.defined()) reduction.total = read[next++];
+    if (e.metric) {
+      reduction.metric = e.metric->name();
+      reduction.states = e.states ? *e.states : e.metric->states();
+    }
+    all.push_back(std::move(reduction));
+  }
+  return all;
+}
+
+void LogStore::set_epoch_reductions(const std::vector<EpochReduction>& reductions, const NamedMetrics& metrics) {
+  for (const auto& reduction : reductions) {
+    const auto named = std::ranges::find(metrics, reduction.metric, &NamedMetrics::value_type::first);
+    if (!reduction.metric.empty() && named == metrics.end()) continue;
+    auto found = std::ranges::find(entries_, reduction.name, &Entry::name);
+    if (found == entries_.end()) {
+      Entry entry;
+      entry.name = reduction.name;
+      entry.options = reduction.options;
+      entry.dataloader_idx = reduction.dataloader_idx;
+      entry.on_step = reduction.on_step;
+      entry.on_epoch = true;
+      if (!reduction.metric.empty()) entry.metric = named->second.get();
+      found = entries_.insert(entries_.end(), std::move(entry));
+    }
+    found->total = reduction.total;
+    found->weight = reduction.weight;
+    found->device_total.reset();
+    if (!found->metric) continue;
+    found->states.reset();
+    if (!reduction.states.states.empty()) found->states = reduction.states;
+    if (!holds(*found->metric)) to_reset_.push_back(found->metric);
+  }
 }
 
 }  // namespace troupe

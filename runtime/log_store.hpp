@@ -2,11 +2,13 @@
 #pragma once
 
 #include "troupe/modules/log_options.hpp"
+#include "troupe/modules/metrics/metric.hpp"
 
 #include <torch/types.h>
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,7 +35,25 @@ struct LoggedValue {
   bool logger = true;
   bool fresh = true;  ///< logged since the last begin_step; a step metric that is not keeps its earlier value
   std::optional<int64_t> dataloader_idx = std::nullopt;  ///< the loader that the name ends in
+  bool sync_dist = false;                                ///< of a step's value: LogOptions::sync_dist asks for it
 };
+
+/// What an epoch's reduction of one name has gathered: what a checkpoint in the middle of an epoch keeps, and what
+/// replicas exchange.
+struct EpochReduction {
+  std::string name;  ///< with the loader's suffix, without "_epoch"
+  LogOptions options;
+  std::optional<int64_t> dataloader_idx = std::nullopt;
+  bool on_step = false;
+  double total = 0;          ///< by options.reduce_fx; a mean's is weighted
+  double weight = 0;         ///< samples behind the total, above 0
+  std::string metric = {};   ///< the name of the registered metric that was logged; empty for plain values
+  MetricStates states = {};  ///< of the metric; without any, those that it has itself
+};
+
+/// The reductions of several replicas as if one had logged all values; `replicas` in the order of their ranks. A name
+/// that a replica did not log is taken from those that did. Throws UsageError for a name that is reduced in two ways.
+std::vector<EpochReduction> merged(const std::vector<std::vector<EpochReduction>>& replicas);
 
 /// Accumulates on the device that holds the values and reads nothing back before it is asked (a value in host memory is
 /// simply added up). Belongs to one worker and is touched by its thread only (protocol rule P1).
@@ -49,6 +69,13 @@ class LogStore {
   /// the metric's first call.
   void log(std::string_view name, const torch::Tensor& value, const LogOptions& options = {});
   void log(std::string_view name, double value, const LogOptions& options = {});
+  /// Records a metric, which must outlive the epoch: the value of its latest batch for on_step, its value over the
+  /// epoch for on_epoch. Also throws where that is no scalar and where on_step has no value of the batch.
+  void log(std::string_view name, Metric& metric, const LogOptions& options = {});
+  /// Whether the metric was logged here in this epoch, for on_epoch or not.
+  bool holds(const Metric& metric) const;
+  /// The loader of an evaluation is at its end: metrics that were logged under its number begin anew for the next one.
+  void close_loader();
 
   /// A new step begins: values logged with on_step from now on replace the earlier ones. Reads nothing.
   void begin_step() {
@@ -58,8 +85,19 @@ class LogStore {
   /// What was logged with on_step since the last call, in the order of the first calls. Device values are read in one
   /// packed transfer.
   std::vector<LoggedValue> take_step();
-  /// The epoch's reductions, and a fresh start for all of them.
+  /// The epoch's reductions, and a fresh start for all of them. Metrics keep what they have gathered until
+  /// reset_metrics. Throws UsageError for a metric without an update or with a value that is no scalar.
   std::vector<LoggedValue> take_epoch();
+  /// Resets the metrics that were logged in this epoch.
+  void reset_metrics();
+  /// Metrics' warnings that came up in take_epoch, each once.
+  std::vector<std::string> take_warnings() { return std::exchange(warnings_, {}); }
+
+  /// The reductions so far; device values are read in one packed transfer.
+  std::vector<EpochReduction> epoch_reductions() const;
+  /// Takes reductions in place of the epoch's own; those of metrics that are not among `metrics` are left out. States
+  /// are kept beside the metrics: take_epoch computes from them.
+  void set_epoch_reductions(const std::vector<EpochReduction>& reductions, const NamedMetrics& metrics);
   /// True when the next take_step would return something.
   bool has_step_values() const;
   /// True when the next take_epoch would return something.
@@ -79,15 +117,23 @@ class LogStore {
     double weight = 0;
     torch::Tensor device_step;  // defined while the value lies on a device
     torch::Tensor device_total;
+    Metric* metric = nullptr;            // then weight is 1 where it is to be computed at the epoch's end
+    std::optional<MetricStates> states;  // to compute it from, where not from the metric's own
   };
 
-  Entry& entry(std::string_view name, const LogOptions& options);
+  Entry& entry(std::string_view name, const LogOptions& options, Metric* metric = nullptr);
+  void set_step(Entry& entry, const torch::Tensor& value);
+  void compute(Entry& entry);
+  std::vector<torch::Tensor> device_totals() const;
   double weight_of(const Entry& entry) const;
 
   LogOrigin origin_;
   std::vector<Entry> entries_;
   int64_t step_ = 0;
-  std::size_t cursor_ = 0;  // where the next call is expected: steps log the same names in the same order
+  std::vector<Metric*> to_reset_;  // metrics logged in this epoch
+  std::vector<std::string> warnings_;
+  std::set<std::string> warned_of_;  // all warnings there were
+  std::size_t cursor_ = 0;           // where the next call is expected: steps log the same names in the same order
 };
 
 }  // namespace troupe

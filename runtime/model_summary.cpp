@@ -1,10 +1,11 @@
 #include "troupe/runtime/model_summary.hpp"
 
 #include "troupe/modules/failure.hpp"
+#include "troupe/runtime/eval_scope.hpp"
+#include "troupe/runtime/module_type_name.hpp"
 #include "troupe/runtime/shape_recorder.hpp"
 #include "troupe/runtime/utf8.hpp"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -16,67 +17,11 @@
 namespace troupe {
 namespace {
 
-using torch::nn::Module;
-
-/// Puts a module into eval mode without gradients, and everything back at the end.
-class EvalScope {
- public:
-  explicit EvalScope(Module& root) : root_(root), generator_(at::detail::getDefaultCPUGenerator()) {
-    remember(root);
-    random_state_ = generator_.get_state();
-    root_.eval();
-  }
-  ~EvalScope() {
-    std::size_t next = 0;
-    restore(root_, next);
-    generator_.set_state(random_state_);
-  }
-  EvalScope(const EvalScope&) = delete;
-  EvalScope& operator=(const EvalScope&) = delete;
-
- private:
-  void remember(Module& module) {
-    modes_.push_back(module.is_training());
-    for (const auto& child : module.children()) remember(*child);
-  }
-  /// train() reaches all modules below, so parents come first, and a module with two parents is set under both.
-  void restore(Module& module, std::size_t& next) {
-    module.train(modes_[next++]);
-    for (const auto& child : module.children()) restore(*child, next);
-  }
-
-  Module& root_;
-  at::Generator generator_;
-  torch::Tensor random_state_;
-  std::vector<bool> modes_;
-  torch::NoGradGuard no_grad_;
-};
-
-/// "torch::nn::LinearImpl" -> "Linear", "app::Net<app::Block>" -> "Net<app::Block>".
-std::string type_name(const Module& module) {
-  std::string name = module.name();
-  int depth = 0;
-  std::size_t start = 0, arguments = name.size();
-  for (std::size_t i = 0; i < name.size(); ++i) {
-    if (name[i] == '<' || name[i] == '(') {
-      if (depth++ == 0 && name[i] == '<') arguments = i;
-    } else if (name[i] == '>' || name[i] == ')') {
-      --depth;
-    } else if (depth == 0 && name.compare(i, 2, "::") == 0) {
-      start = i + 2;
-      arguments = name.size();
-      ++i;
-    }
-  }
-  std::string base = name.substr(start, arguments - start);
-  if (base.ends_with("Impl") && base.size() > 4) base.resize(base.size() - 4);
-  return base + name.substr(arguments);
-}
 
 /// Counts parameters, each once.
 class Counter {
  public:
-  void add(const Module& module, bool recurse = true) {
+  void add(const torch::nn::Module& module, bool recurse = true) {
     for (const auto& parameter : module.parameters(recurse)) {
       if (!parameter.defined() || !seen_.insert(parameter.unsafeGetTensorImpl()).second) continue;
       total += parameter.numel();
@@ -93,11 +38,11 @@ class Counter {
 /// The modules to show, parents before children; one that is reached twice is shown once.
 class Listing {
  public:
-  Listing(const Module& root, int max_depth) { add_children(root, "", max_depth); }
-  std::vector<std::pair<std::string, const Module*>> modules;
+  Listing(const torch::nn::Module& root, int max_depth) { add_children(root, "", max_depth); }
+  std::vector<std::pair<std::string, const torch::nn::Module*>> modules;
 
  private:
-  void add_children(const Module& parent, const std::string& prefix, int levels) {
+  void add_children(const torch::nn::Module& parent, const std::string& prefix, int levels) {
     if (levels == 0) return;
     for (const auto& child : parent.named_children()) {
       if (!child.value() || !seen_.insert(child.value().get()).second) continue;
@@ -105,20 +50,20 @@ class Listing {
       add_children(*child.value(), prefix + child.key() + ".", levels - 1);
     }
   }
-  std::unordered_set<const Module*> seen_;
+  std::unordered_set<const torch::nn::Module*> seen_;
 };
 
-void count_modules(const Module& root, ModelSummary& summary) {
+void count_modules(const torch::nn::Module& root, ModuleSummary& summary) {
   for (const auto& [name, module] : Listing(root, -1).modules) {
     ++(module->is_training() ? summary.modules_in_train_mode : summary.modules_in_eval_mode);
   }
 }
 
-LayerRow make_row(const std::string& name, const Module& module) {
+LayerRow make_row(const std::string& name, const torch::nn::Module& module) {
   Counter counter;
   counter.add(module);
   return {.name = name,
-          .type = type_name(module),
+          .type = module_type_name(module),
           .parameters = counter.total,
           .training = module.is_training(),
           .in = std::nullopt,
@@ -134,7 +79,7 @@ std::string shape_cell(const std::optional<Shape>& shape) {
   return text + "]";
 }
 
-Table make_table(const ModelSummary& summary) {
+Table make_table(const ModuleSummary& summary) {
   Table table{{"", "Name", "Type", "Params", "Mode"}};
   if (summary.has_shapes) table[0].insert(table[0].end(), {"In sizes", "Out sizes"});
   for (const LayerRow& row : summary.rows) {
@@ -172,7 +117,7 @@ std::string megabytes(int64_t bytes) {
   return {text.data(), end.ptr};
 }
 
-std::string footer(const ModelSummary& summary) {
+std::string footer(const ModuleSummary& summary) {
   const std::pair<std::string, std::string> lines[] = {
       {human_count(summary.trainable_parameters), "Trainable params"},
       {human_count(summary.total_parameters - summary.trainable_parameters), "Non-trainable params"},
@@ -187,11 +132,11 @@ std::string footer(const ModelSummary& summary) {
 
 }  // namespace
 
-ModelSummary summarize(Module& module, const std::function<void()>& run_forward, int max_depth) {
+ModuleSummary summarize(torch::nn::Module& module, const std::function<void()>& run_forward, int max_depth) {
   if (max_depth < -1) {
     throw UsageError("the depth of a model summary must be at least -1 (all levels), got " + std::to_string(max_depth));
   }
-  ModelSummary summary;
+  ModuleSummary summary;
   Counter all, shown;
   all.add(module);
   summary.total_parameters = all.total;
@@ -234,7 +179,7 @@ std::string human_count(int64_t count) {
   return std::to_string(count / scale) + tenths + kUnits[unit];
 }
 
-std::string to_text(const ModelSummary& summary) {
+std::string to_text(const ModuleSummary& summary) {
   std::string text;
   if (!summary.rows.empty()) {
     auto lines = align(make_table(summary));

@@ -22,7 +22,8 @@ struct LayerRow {
   std::optional<Shape> out;
 };
 
-struct ModelSummary {
+/// What the callback ModelSummary (runtime/callbacks/model_summary.hpp) prints.
+struct ModuleSummary {
   std::vector<LayerRow> rows;
   int64_t total_parameters = 0;      ///< of the whole module; a tied parameter counts once
   int64_t trainable_parameters = 0;  ///< those with requires_grad
@@ -43,8 +44,8 @@ struct ModelSummary {
 ///
 /// What `run_forward` throws passes through, with modes and generator restored. Call it from the thread that owns the
 /// module. Throws UsageError for max_depth < -1.
-ModelSummary summarize(torch::nn::Module& module, const std::function<void()>& run_forward = nullptr,
-                       int max_depth = 1);
+ModuleSummary summarize(torch::nn::Module& module, const std::function<void()>& run_forward = nullptr,
+                        int max_depth = 1);
 
 /// The summary as Lightning prints it, each line ended by '\n':
 ///
@@ -60,7 +61,7 @@ ModelSummary summarize(torch::nn::Module& module, const std::function<void()>& r
 ///     0.407     Total estimated model params size (MB)
 ///     3         Modules in train mode
 ///     0         Modules in eval mode
-std::string to_text(const ModelSummary& summary);
+std::string to_text(const ModuleSummary& summary);
 
 /// 123 -> "123", 1234 -> "1.2 K", 101770 -> "101 K", 2.5e9 -> "2.5 B".
 std::string human_count(int64_t count);

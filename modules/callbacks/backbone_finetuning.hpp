@@ -35,6 +35,7 @@ class BackboneFinetuning : public Callback {
  public:
   /// Throws UsageError for options that cannot be.
   explicit BackboneFinetuning(BackboneFinetuningOptions options = {});
+  std::shared_ptr<Callback> replicate() const override { return std::make_shared<BackboneFinetuning>(*this); }
 
   std::string state_key() const override { return "BackboneFinetuning"; }
   nlohmann::json state_dict() const override;

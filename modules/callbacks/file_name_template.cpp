@@ -13,7 +13,7 @@ namespace troupe {
 
 namespace {
 
-constexpr std::string_view extension = ".safetensors";
+constexpr std::string_view file_extension = ".safetensors";
 constexpr int widest = 32;
 constexpr int most_precise = 17;
 constexpr std::size_t longest_name = 200;  // file systems have 255; a temporary file's and "-v12" must fit too
@@ -66,7 +66,7 @@ std::string padded(std::string number, int width, bool zeros) {
 
 FileNameTemplate::FileNameTemplate(std::string text, bool insert_names) : text_(std::move(text)) {
   std::string_view rest = text_;
-  if (rest.ends_with(extension)) rest.remove_suffix(extension.size());
+  if (rest.ends_with(file_extension)) rest.remove_suffix(file_extension.size());
   if (rest.empty()) refuse("is empty");
   if (!is_utf8(rest)) refuse("is not UTF-8 text");
   while (!rest.empty()) {

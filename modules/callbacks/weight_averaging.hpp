@@ -34,6 +34,7 @@ class WeightAveraging : public Callback {
  public:
   /// Throws UsageError for options that cannot be.
   explicit WeightAveraging(WeightAveragingOptions options = {});
+  std::shared_ptr<Callback> replicate() const override { return std::make_shared<WeightAveraging>(*this); }
 
   /// How often weights went into the average.
   int64_t updates() const { return updates_; }

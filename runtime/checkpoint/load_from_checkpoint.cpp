@@ -11,7 +11,7 @@ namespace {
 
 void load(const Checkpoint& checkpoint, Module& module, const LoadOptions& options) {
   module.on_load_checkpoint(checkpoint.metadata);
-  auto keys = load_model_state(checkpoint, module, options.strict);
+  auto keys = load_model_state(checkpoint, module, options.strict && module.strict_loading);
   if (options.incompatible_keys) *options.incompatible_keys = std::move(keys);
   module.to(options.map_location);
 }
@@ -27,7 +27,7 @@ void compare(const nlohmann::json& hparams, const std::vector<std::string>& know
   for (const auto& item : hparams.items()) {
     if (std::ranges::find(known, item.key()) != known.end()) continue;
     throw UsageError("the hyper-parameter '" + shown(item.key()) + "' in " + shown(path.string()) +
-                     " is none of this model's; did you mean " + nearest(item.key(), known) + "?");
+                     " is none of this class's; did you mean " + nearest(item.key(), known) + "?");
   }
   for (const auto& name : known) {
     if (!strict || hparams.contains(name)) continue;
@@ -42,16 +42,37 @@ void load_from_checkpoint(const std::filesystem::path& path, Module& module, con
   load(read_weights(path), module, options);
 }
 
-std::shared_ptr<Module> load_detail::load(
-    const std::filesystem::path& path, const LoadOptions& options, const std::vector<std::string>* known,
-    const std::function<std::shared_ptr<Module>(const nlohmann::json& hparams)>& make) {
+namespace load_detail {
+
+namespace {
+
+template <class Base>
+std::shared_ptr<Base> build(const std::filesystem::path& path, const nlohmann::json& saved, const LoadOptions& options,
+                            const Recipe<Base>& recipe) {
   if (!options.hparams.is_object()) throw UsageError("LoadOptions::hparams is not a JSON object");
+  const auto hparams = merged(saved, options.hparams);
+  if (recipe.known) compare(hparams, *recipe.known, path, options.strict);
+  return recipe.make(hparams);
+}
+
+}  // namespace
+
+std::shared_ptr<Module> load(const std::filesystem::path& path, const LoadOptions& options,
+                             const Recipe<Module>& recipe) {
   const auto checkpoint = read_weights(path);
-  const auto hparams = merged(checkpoint.metadata.value("hparams", nlohmann::json()), options.hparams);
-  if (known) compare(hparams, *known, path, options.strict);
-  auto module = make(hparams);
+  auto module = build(path, checkpoint.metadata.value("hparams", nlohmann::json()), options, recipe);
   troupe::load(checkpoint, *module, options);
   return module;
 }
+
+std::shared_ptr<DataModule> load(const std::filesystem::path& path, const LoadOptions& options,
+                                 const Recipe<DataModule>& recipe) {
+  const auto checkpoint = read_checkpoint(path);
+  auto data = build(path, checkpoint.metadata.value("datamodule_hparams", nlohmann::json()), options, recipe);
+  if (checkpoint.metadata.contains("datamodule")) data->load_state_dict(checkpoint.metadata["datamodule"]);
+  return data;
+}
+
+}  // namespace load_detail
 
 }  // namespace troupe

@@ -31,7 +31,7 @@ struct LoadOptions {
   nlohmann::json hparams = nlohmann::json::object();
   /// Every weight of the model must be in the checkpoint and the other way round, and so must every hyper-parameter of
   /// the model's. False: what is missing keeps the value that the constructor gave it, what is left over is passed
-  /// over; shapes must fit all the same.
+  /// over; shapes must fit all the same. The module's strict_loading = false has that for the weights too.
   bool strict = true;
   /// Where the model is put.
   torch::Device map_location = torch::kCPU;
@@ -46,11 +46,42 @@ void load_from_checkpoint(const std::filesystem::path& path, Module& module, con
 
 namespace load_detail {
 
-/// Reads the file; the model that `make` builds from the hyper-parameters in it gets the weights. `known` are the names
-/// of the hyper-parameters that the model has.
+/// How to build a T from hyper-parameters, and the names of those that it has where they are known.
+template <class Base>
+struct Recipe {
+  const std::vector<std::string>* known = nullptr;
+  std::function<std::shared_ptr<Base>(const nlohmann::json& hparams)> make;
+};
+
+template <class Base, std::derived_from<Base> T>
+Recipe<Base> recipe() {
+  if constexpr (requires {
+                  requires Described<typename T::Options>;
+                  requires std::constructible_from<T, typename T::Options>;
+                }) {
+    static const std::vector<std::string> names = [] {
+      std::vector<std::string> all;
+      for (const auto& option : describe_options<typename T::Options>()) all.push_back(option.name);
+      return all;
+    }();
+    return {&names, [](const nlohmann::json& hparams) {
+              return std::make_shared<T>(options_from_json<typename T::Options>(hparams, "hparams"));
+            }};
+  } else if constexpr (std::constructible_from<T, const nlohmann::json&>) {
+    return {nullptr, [](const nlohmann::json& hparams) { return std::make_shared<T>(hparams); }};
+  } else {
+    static_assert(std::default_initializable<T>,
+                  "load_from_checkpoint<T> builds T from T::Options, from a nlohmann::json or from nothing; build it "
+                  "yourself and use load_from_checkpoint(path, module)");
+    return {nullptr, [](const nlohmann::json&) { return std::make_shared<T>(); }};
+  }
+}
+
+/// Reads the file; what the recipe builds from the hyper-parameters in it gets its state.
 std::shared_ptr<Module> load(const std::filesystem::path& path, const LoadOptions& options,
-                             const std::vector<std::string>* known,
-                             const std::function<std::shared_ptr<Module>(const nlohmann::json& hparams)>& make);
+                             const Recipe<Module>& recipe);
+std::shared_ptr<DataModule> load(const std::filesystem::path& path, const LoadOptions& options,
+                                 const Recipe<DataModule>& recipe);
 
 }  // namespace load_detail
 
@@ -62,27 +93,13 @@ std::shared_ptr<Module> load(const std::filesystem::path& path, const LoadOption
 /// the checkpoint lacks.
 template <std::derived_from<Module> M>
 std::shared_ptr<M> load_from_checkpoint(const std::filesystem::path& path, const LoadOptions& options = {}) {
-  const std::vector<std::string>* known = nullptr;
-  std::function<std::shared_ptr<Module>(const nlohmann::json&)> make;
-  if constexpr (requires { requires Described<typename M::Options>; }) {
-    static const std::vector<std::string> names = [] {
-      std::vector<std::string> all;
-      for (const auto& option : describe_options<typename M::Options>()) all.push_back(option.name);
-      return all;
-    }();
-    known = &names;
-    make = [](const nlohmann::json& hparams) {
-      return std::make_shared<M>(options_from_json<typename M::Options>(hparams, "hparams"));
-    };
-  } else if constexpr (std::constructible_from<M, const nlohmann::json&>) {
-    make = [](const nlohmann::json& hparams) { return std::make_shared<M>(hparams); };
-  } else {
-    static_assert(std::default_initializable<M>,
-                  "load_from_checkpoint<M> builds M from M::Options, from a nlohmann::json or from nothing; build it "
-                  "yourself and use load_from_checkpoint(path, module)");
-    make = [](const nlohmann::json&) { return std::make_shared<M>(); };
-  }
-  return std::static_pointer_cast<M>(load_detail::load(path, options, known, make));
+  return std::static_pointer_cast<M>(load_detail::load(path, options, load_detail::recipe<Module, M>()));
+}
+
+/// The same for a data module: from its hyper-parameters, then load_state_dict where the checkpoint has its state.
+template <std::derived_from<DataModule> D>
+std::shared_ptr<D> load_from_checkpoint(const std::filesystem::path& path, const LoadOptions& options = {}) {
+  return std::static_pointer_cast<D>(load_detail::load(path, options, load_detail::recipe<DataModule, D>()));
 }
 
 }  // namespace troupe

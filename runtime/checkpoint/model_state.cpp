@@ -33,6 +33,10 @@ void append_model_state(Checkpoint& checkpoint, const torch::nn::Module& module)
   for (auto& [name, tensor] : named_tensors(module)) checkpoint.tensors.emplace_back(prefix.data() + name, tensor);
 }
 
+std::string describe(const IncompatibleKeys& keys) {
+  return Differences{keys.missing_keys, keys.unexpected_keys, {}}.describe();
+}
+
 IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Module& module, bool strict) {
   std::unordered_map<std::string_view, const torch::Tensor*> saved;
   for (const auto& [name, tensor] : checkpoint.tensors) {

@@ -20,10 +20,30 @@ std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Prog
   std::vector<SaveRequest> requests;
   for (const auto& monitor : state.monitors) {
     Decision decision = monitor->decide(moment, progress, state.metrics);
-    if (decision.stop && !state.stop) state.stop = StopRequest{decision.reason, false};
+    if (decision.stop) state.ask_to_stop({decision.reason, false});
     std::move(decision.save.begin(), decision.save.end(), std::back_inserter(requests));
   }
   return requests;
+}
+
+// What this process says to the others: what it was asked, and what its monitors want.
+AgreeCommand agree(const RunState& state, const std::vector<SaveRequest>& requests) {
+  nlohmann::json mine = {{"checkpoint", state.checkpoint_asked}, {"saves", !requests.empty()}};
+  if (state.asked_stop) mine["stop"] = {{"reason", state.asked_stop->reason}, {"now", state.asked_stop->interrupt}};
+  return {mine.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
+}
+
+// One request to stop is enough for all. What is saved is rank zero's to decide: its monitors know the files.
+void adopt(RunState& state, const Answer& answer, std::vector<SaveRequest>& requests) {
+  for (std::size_t rank = 0; rank < answer.said.size(); ++rank) {
+    const auto said = nlohmann::json::parse(answer.said[rank]);
+    state.checkpoint_asked |= said.at("checkpoint").get<bool>();
+    if (rank == 0 && said.at("saves").get<bool>() != !requests.empty()) requests.assign(requests.empty() ? 1 : 0, {});
+    const auto stop = said.find("stop");
+    if (stop == said.end()) continue;
+    const StopRequest request{stop->at("reason").get<std::string>(), stop->at("now").get<bool>()};
+    if (!state.stop || (request.interrupt && !state.stop->interrupt)) state.stop = request;
+  }
 }
 
 // A checkpoint that no monitor asked for.
@@ -83,6 +103,11 @@ bool may_stop(const TrainerOptions& options, const Progress& progress) {
   return progress.epoch >= options.min_epochs.value_or(0) && progress.global_step >= options.min_steps.value_or(0);
 }
 
+void RunState::ask_to_stop(const StopRequest& request) {
+  auto& asked = has_other_processes ? asked_stop : stop;
+  if (!asked || (request.interrupt && !asked->interrupt)) asked = request;
+}
+
 bool RunState::stops_now() const {
   return stop && (stop->interrupt || may_stop(options, progress));
 }
@@ -128,6 +153,11 @@ Script fit_script(RunState& state) {
       const Progress at = state.progress;
       epoch_over = answer.epoch_over || (state.facts.train_batches && at.batch_idx >= *state.facts.train_batches);
       std::vector<SaveRequest> requests = ask_monitors(state, Moment::train_batch_end, at);
+      if (state.has_other_processes) {
+        command = agree(state, requests);
+        answer = co_yield command;
+        adopt(state, answer, requests);
+      }
       if (std::exchange(state.checkpoint_asked, false)) {
         add_request(state, requests, "requested-step=" + std::to_string(at.global_step) + ".safetensors");
       }
@@ -142,8 +172,19 @@ Script fit_script(RunState& state) {
         command = evaluate(Stage::validate, false, -1);
         answer = co_yield command;
         take(state, answer);
+        requests.clear();
+        if (state.has_other_processes) {
+          command = agree(state, requests);
+          answer = co_yield command;
+          adopt(state, answer, requests);
+        }
         // An interrupted validation has seen a part of its data: nothing is decided on that.
         if (!is_interrupted(state)) requests = ask_monitors(state, Moment::validation_end, state.progress);
+        if (state.has_other_processes) {
+          command = agree(state, requests);
+          answer = co_yield command;
+          adopt(state, answer, requests);
+        }
         if (!is_interrupted(state) && !requests.empty()) {
           command = SaveCommand{std::move(requests)};
           answer = co_yield command;
@@ -158,6 +199,11 @@ Script fit_script(RunState& state) {
     answer = co_yield command;
     take(state, answer);
     std::vector<SaveRequest> requests = ask_monitors(state, Moment::train_epoch_end, finished);
+    if (state.has_other_processes) {
+      command = agree(state, requests);
+      answer = co_yield command;
+      adopt(state, answer, requests);
+    }
     if (!requests.empty()) {
       command = SaveCommand{std::move(requests)};
       answer = co_yield command;
@@ -168,6 +214,11 @@ Script fit_script(RunState& state) {
     std::vector<SaveRequest> requests =
         ask_monitors(state, is_interrupted(state) ? Moment::exception : Moment::train_end, state.progress);
     if (is_interrupted(state) && requests.empty()) add_request(state, requests, "last.safetensors");
+    if (state.has_other_processes) {
+      command = agree(state, requests);
+      answer = co_yield command;
+      adopt(state, answer, requests);
+    }
     if (!requests.empty()) {
       command = SaveCommand{std::move(requests)};
       answer = co_yield command;

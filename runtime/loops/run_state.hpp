@@ -28,6 +28,7 @@ struct RunState {
   TrainerOptions options;  ///< resolved
   RunInfo info;
   std::shared_ptr<const Checkpoint> checkpoint;  ///< that the run goes on from, or null
+  bool has_other_processes = false;              ///< then what is asked here is agreed on before it is done (P8)
 
   // Filled in by the answer to PrepareCommand.
   DataFacts facts;
@@ -36,10 +37,13 @@ struct RunState {
   // The run so far.
   Progress progress;
   MetricMap metrics;
-  std::optional<StopRequest> stop;
-  bool checkpoint_asked = false;  ///< somebody wants a checkpoint at the next boundary
+  std::optional<StopRequest> stop;        ///< that the run follows
+  std::optional<StopRequest> asked_stop;  ///< asked of this process, where there are others
+  bool checkpoint_asked = false;          ///< somebody wants a checkpoint at the next boundary
   std::vector<MetricMap> evaluation;
 
+  /// Takes a request to end the run; an interrupt wins over an orderly end, else the first one counts.
+  void ask_to_stop(const StopRequest& request);
   /// Whether the stop request ends training here: an interrupt at once, others when the minima are reached.
   bool stops_now() const;
   /// max_epochs or max_steps.

@@ -17,6 +17,7 @@
 #include <exception>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -56,8 +57,13 @@ struct SaveCommand {
   std::vector<SaveRequest> requests;
 };
 
+/// Tell all processes something and hear what they say (protocol rule P8).
+struct AgreeCommand {
+  std::string mine;
+};
+
 using Command = std::variant<PrepareCommand, HooksCommand, OpenEpochCommand, TrainCommand, CloseEpochCommand,
-                             EvaluateCommand, SaveCommand>;
+                             EvaluateCommand, SaveCommand, AgreeCommand>;
 
 /// What a command leaves behind.
 struct Answer {
@@ -65,6 +71,7 @@ struct Answer {
   MetricMap metrics;                  ///< callback metrics
   bool epoch_over = false;            ///< TrainCommand: the data came to its end, or the rest of it is skipped
   std::vector<MetricMap> evaluation;  ///< EvaluateCommand: metrics of each loader
+  std::vector<std::string> said;      ///< AgreeCommand: by each worker, by rank
 };
 
 class Script {

@@ -17,15 +17,37 @@ void Replica::run(Hook hook) {
   // Hooks at the end of an epoch see its reduced metrics.
   if (ends_an_epoch(hook)) flush_epoch();
   set_origin(hook, /*step_allowed=*/false, /*on_step=*/false, /*batch_size=*/1);
+  // The sanity check is a validation between two hooks that callbacks alone have.
+  if (hook == Hook::on_validation_model_eval && sanity_checking_) {
+    for (const auto& callback : callbacks_) callback->on_sanity_check_start(*this, *module_);
+  }
+  if (setup_.datamodule) run_data_hook(hook);
   if (!callbacks_.empty()) run_callback_hook(hook);
   run_module_hook(hook);
+  if (hook == Hook::on_validation_model_train && sanity_checking_) {
+    for (const auto& callback : callbacks_) callback->on_sanity_check_end(*this, *module_);
+  }
+}
+
+void Replica::run_data_hook(Hook hook) {
+  DataModule& data = *setup_.datamodule.get();
+  switch (hook) {
+    case Hook::prepare_data:
+      if (global_rank() == 0) data.prepare_data();
+      break;
+    case Hook::setup:
+      if (is_first_of_process()) data.setup(setup_.stage);
+      if (setup_.peers) setup_.peers->wait_for_all();  // workers of one process share it
+      break;
+    case Hook::teardown:
+      teardown_done_ = true;
+      if (is_first_of_process()) data.teardown(setup_.stage);
+      break;
+    default: break;
+  }
 }
 
 void Replica::run_callback_hook(Hook hook) {
-  // on_validation_start serves the sanity check too, whose own callbacks stand around it.
-  if (hook == Hook::on_validation_start && sanity_checking_) {
-    for (const auto& callback : callbacks_) callback->on_sanity_check_start(*this, *module_);
-  }
   switch (hook) {
     case Hook::setup:
       for (const auto& callback : callbacks_) callback->setup(*this, *module_, setup_.stage);
@@ -62,27 +84,21 @@ void Replica::run_callback_hook(Hook hook) {
 #undef TROUPE_RUN_CALLBACKS
     default: break;  // hooks of the module alone
   }
-  if (hook == Hook::on_validation_end && sanity_checking_) {
-    for (const auto& callback : callbacks_) callback->on_sanity_check_end(*this, *module_);
-  }
 }
 
 void Replica::run_module_hook(Hook hook) {
   Module& module = *module_;
   const bool own = is_used(hook);
-  DataModule* data = setup_.datamodule.get();
   switch (hook) {
     case Hook::prepare_data:
-      if (data) data->prepare_data();
-      if (own) module.prepare_data();
+      if (own && global_rank() == 0) module.prepare_data();
+      if (setup_.peers) setup_.peers->wait_for_all();
       break;
     case Hook::setup:
-      if (data) data->setup(setup_.stage);
       if (own) module.setup(setup_.stage);
       break;
     case Hook::teardown:
       teardown_done_ = true;
-      if (data) data->teardown(setup_.stage);
       if (own) module.teardown(setup_.stage);
       break;
     case Hook::configure_callbacks: configure_callbacks(); break;
@@ -136,6 +152,7 @@ void Replica::run_module_hook(Hook hook) {
 void Replica::report(const Failure& failure) {
   if (!module_) return;
   for (const auto& callback : callbacks_) callback->on_exception(*this, *module_, failure);
+  if (setup_.datamodule && is_first_of_process()) setup_.datamodule->on_exception(failure);
 }
 
 std::string Replica::tear_down_quietly() {

@@ -19,13 +19,15 @@ Hook step_hook(Stage stage) {
 }  // namespace
 
 Batch Replica::move_batch(Batch batch, Hook hook, int64_t dataloader_idx) {
-  Module& module = *module_;
-  switch (hook) {
-    case Hook::on_before_batch_transfer: return module.on_before_batch_transfer(std::move(batch), dataloader_idx);
-    case Hook::transfer_batch_to_device:
-      return module.transfer_batch_to_device(std::move(batch), setup_.device, dataloader_idx);
-    default: return module.on_after_batch_transfer(std::move(batch), dataloader_idx);
-  }
+  const auto move = [&](auto& owner) {
+    switch (hook) {
+      case Hook::on_before_batch_transfer: return owner.on_before_batch_transfer(std::move(batch), dataloader_idx);
+      case Hook::transfer_batch_to_device:
+        return owner.transfer_batch_to_device(std::move(batch), setup_.device, dataloader_idx);
+      default: return owner.on_after_batch_transfer(std::move(batch), dataloader_idx);
+    }
+  };
+  return setup_.datamodule.overrides(hook) ? move(*setup_.datamodule.get()) : move(*module_);
 }
 
 StepOutput Replica::eval_step(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx) {
@@ -55,7 +57,10 @@ void Replica::eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx)
   const int64_t batch_size = batch.size();
   const auto suffix = setup_.eval_loaders.size() > 1 ? std::optional<int64_t>(dataloader_idx) : std::nullopt;
   StepOutput output;
+  if (dataloader_idx != eval_loader_) eval_log_.close_loader();
+  eval_loader_ = dataloader_idx;
   eval_log_.begin_step();
+  saw_batches_ = true;
   for (const Hook hook : eval_program_) {
     set_origin(hook, /*step_allowed=*/true, /*on_step=*/false, batch_size, suffix);
     switch (hook) {

@@ -65,20 +65,23 @@ void Replica::set_accumulate_grad_batches(int64_t batches) {
 
 // The first batch of a window, and whatever comes first where no gradient is there to be added to.
 bool Replica::opens_window(const TrainStep& step) const {
-  return step.loss.defined() && (step.is_first_of_window || !sequences_[step.optimizer].has_gradients);
+  return (step.loss.defined() || contributes_nothing(step)) &&
+         (step.is_first_of_window || !sequences_[step.optimizer].has_gradients);
 }
 
-// With "samples" a batch counts by its size against the size of the window's first batch; what is wrong with that where
-// the window turns out short is put right by finish_gradients.
+// With "samples" a batch counts by its size, against that of the batches of all ranks and the size of the window's
+// first ones; what is wrong with that where the window turns out short is put right by finish_gradients, equally on all
+// ranks.
 double Replica::weight_in_window(const TrainStep& step) {
   const auto window = static_cast<double>(setup_.options.accumulate_grad_batches);
   if (setup_.options.accumulate_grad_weighting == "batches") return 1 / window;
+  if (window == 1) return step.own / step.all;
   Sequence& sequence = sequences_[step.optimizer];
-  if (opens_window(step) || sequence.nominal == 0) {
-    sequence.nominal = static_cast<double>(step.batch_size) * window;
+  if (step.is_first_of_window || sequence.nominal == 0 || (!setup_.peers && !sequence.has_gradients)) {
+    sequence.nominal = step.all * window;
     sequence.samples = 0;
   }
-  return static_cast<double>(step.batch_size) / sequence.nominal;
+  return step.own / sequence.nominal;
 }
 
 // Gradients as the hooks before the step, clipping and the step are to see them.
@@ -94,16 +97,15 @@ void Replica::finish_gradients(std::size_t index) {
   }
   sequence.samples = sequence.nominal = 0;
   if (scaler_) scaler_->unscale(optimizers_[index]);
+  name_unused_parameters(index);
 }
 
 // --- Automatic optimization ---
 
 void Replica::backward(TrainStep& step) {
   const auto scaled = scaler_ ? scaler_->scale(step.loss) : step.loss;
+  if (GradientReducer* reducer = reducer_of(step)) reducer->prepare(scaled);
   module_->backward(scaled, optimizer_of(step), static_cast<int64_t>(step.optimizer));
-  if (setup_.options.accumulate_grad_batches > 1 && sequences_[step.optimizer].nominal > 0) {
-    sequences_[step.optimizer].samples += static_cast<double>(step.batch_size);
-  }
 }
 
 void Replica::step_automatically(TrainStep& step) {
@@ -111,20 +113,34 @@ void Replica::step_automatically(TrainStep& step) {
   auto& optimizer = optimizer_of(step);
   const auto index = static_cast<int64_t>(step.optimizer);
   const auto& options = setup_.options;
-  current_name_ = "configure_gradient_clipping";
-  module.configure_gradient_clipping(optimizer, index, options.gradient_clip_val, options.gradient_clip_algorithm);
-  current_name_ = "";
+  const auto clip = [&] {
+    current_name_ = "configure_gradient_clipping";
+    module.configure_gradient_clipping(optimizer, index, options.gradient_clip_val, options.gradient_clip_algorithm);
+    current_name_ = "";
+  };
+  clip();
   int64_t calls = 0;
   const OptimizerClosure closure = [&]() -> torch::Tensor {
     if (calls++ == 0) return step.loss.defined() ? step.loss.detach() : torch::Tensor();
+    if (options.accumulate_grad_batches > 1) {
+      throw UsageError(
+          "an optimizer that evaluates the loss several times a step cannot have accumulate_grad_batches = " +
+          std::to_string(options.accumulate_grad_batches) +
+          ": the window's earlier batches are gone; use 1 and larger batches");
+    }
     torch::AutoGradMode with_gradients(true);
     module.optimizer_zero_grad(progress_.epoch, step.batch_idx, optimizer, index);
     compute_loss(step);
-    if (!step.loss.defined()) {
+    if (step.loss.defined()) {
+      if (GradientReducer* reducer = reducer_of(step)) reducer->prepare(step.loss);
+      module.backward(step.loss, optimizer, index);
+    } else if (contributes_nothing(step)) {
+      contribute_nothing(step);
+    } else {
       throw UsageError("training_step returned nothing when the optimizer asked for the loss again");
     }
-    module.backward(step.loss, optimizer, index);
-    return step.loss.detach();
+    clip();
+    return step.loss.defined() ? step.loss.detach() : torch::zeros({});
   };
   bool was_called = true;
   const auto apply = [&] {
@@ -157,12 +173,17 @@ void Replica::refuse_unless_manual(const char* what) const {
 
 void Replica::manual_backward(const torch::Tensor& loss) {
   refuse_unless_manual("manual_backward");
+  refuse_untrainable("the loss that manual_backward got", loss);
   Module& module = *module_;
   for (Callback* callback : batch_callbacks_) callback->on_before_backward(*this, module, loss);
   if (is_used(Hook::on_before_backward)) module.on_before_backward(loss);
   {
     const AutocastOff full_precision(setup_.device);
     const auto scaled = scaler_ ? scaler_->scale(loss) : loss;
+    if (!reducers_.empty() && reducers_.front()) {
+      reducers_.front()->begin();
+      reducers_.front()->prepare(scaled);
+    }
     if (is_used(Hook::backward) && !optimizers_.empty()) {
       module.backward(scaled, optimizers_[0], 0);
     } else {
@@ -180,6 +201,7 @@ void Replica::step_optimizer(std::size_t index, const OptimizerClosure& closure)
   if (scaler_ && closure) throw UsageError("precision 16-mixed cannot step an optimizer with a closure");
   const AutocastOff full_precision(setup_.device);
   if (scaler_) scaler_->unscale(optimizer);
+  name_unused_parameters(index);
   for (Callback* callback : batch_callbacks_) {
     callback->on_before_optimizer_step(*this, module, optimizer, static_cast<int64_t>(index));
   }

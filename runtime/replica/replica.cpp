@@ -1,5 +1,6 @@
 #include "troupe/runtime/replica/replica.hpp"
 
+#include "troupe/runtime/distributed/epoch_exchange.hpp"
 #include "troupe/runtime/hook_order.hpp"
 
 #include <torch/torch.h>
@@ -9,11 +10,15 @@ namespace troupe {
 Replica::Replica(ReplicaSetup setup, ReplicaOutputs& outputs) : setup_(std::move(setup)), outputs_(outputs) {}
 
 Replica::~Replica() {
-  if (module_) module_->attach(nullptr);
+  (void)release();
 }
 
 std::shared_ptr<Module> Replica::release() {
-  if (module_) module_->attach(nullptr);
+  if (module_) {
+    module_->attach(nullptr);
+    move_metrics(torch::kCPU);
+  }
+  if (setup_.datamodule && is_first_of_process()) setup_.datamodule->attach(nullptr, nullptr);
   optimizers_ = {};
   return std::move(module_);
 }
@@ -48,7 +53,9 @@ void Replica::emit(Record record) {
 
 void Replica::write_prediction(std::string_view name, const torch::Tensor& value, const std::string& filename) {
   if (!evaluating_) throw UsageError("write_prediction belongs to an evaluation: call it in a step of one");
-  if (!sanity_checking_ && !setup_.run_dir.empty()) prediction_files_.add(setup_.run_dir, filename, name, value);
+  if (sanity_checking_ || setup_.run_dir.empty()) return;
+  const auto own_file = global_rank() == 0 ? filename : "rank_" + std::to_string(global_rank()) + "." + filename;
+  prediction_files_.add(setup_.run_dir, own_file, name, value);
 }
 
 void Replica::request_stop(std::string reason) {
@@ -75,8 +82,17 @@ void Replica::settle_step_metrics() {
 // Epoch values join the record that is written at the end of the epoch's hooks; hooks in between see them as metrics.
 void Replica::flush_epoch() {
   LogStore& log = active_log();
+  if (setup_.peers) {
+    current_name_ = "reducing metrics over ranks";
+    log.set_epoch_reductions(exchanged(*setup_.peers, log.epoch_reductions(), saw_batches_), module_->metrics());
+    saw_batches_ = false;
+    current_name_ = "";
+  }
   if (!log.has_epoch_values()) return;
+  current_name_ = "a logged metric's compute";
   const auto values = log.take_epoch();
+  current_name_ = "";
+  for (const auto& warning : log.take_warnings()) outputs_.note("warning: " + warning);
   keep(values, &epoch_record_);
   if (!evaluating_) return;
   for (const auto& value : values) {
@@ -102,12 +118,14 @@ void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
   progress_.epoch = epoch;
   progress_.batch_idx = batch_idx;
   current_batch_ = -1;
+  saw_batches_ = false;
   for (auto& sequence : sequences_) sequence = {};
   train_outputs_.clear();
 }
 
 void Replica::end_train_epoch() {
   write_epoch_record();
+  train_log_.reset_metrics();
   step_epoch_schedulers(/*with_metric=*/false);  // where the epoch's last batch was skipped
   step_epoch_schedulers(/*with_metric=*/true);
   train_outputs_.clear();
@@ -121,8 +139,11 @@ void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
   torch::GradMode::set_enabled(false);
   evaluation_stage_ = stage;
   sanity_checking_ = is_sanity_check;
+  saw_training_batches_ = std::exchange(saw_batches_, false);
   current_batch_ = -1;
   eval_batches_seen_ = 0;
+  eval_loader_ = 0;
+  count_updates();
   eval_outputs_.clear();
   eval_program_ = compile(stage == Stage::test      ? std::span<const Hook>(hook_order::test_batch)
                           : stage == Stage::predict ? std::span<const Hook>(hook_order::predict_batch)
@@ -132,12 +153,15 @@ void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
 
 std::vector<MetricMap> Replica::end_evaluation() {
   write_epoch_record();
+  eval_log_.reset_metrics();
+  if (sanity_checking_) reset_metrics();  // those that user code computes itself too
   eval_outputs_.clear();
   current_name_ = "write_prediction";
   prediction_files_.write();
   current_name_ = "";
   evaluating_ = false;
   torch::GradMode::set_enabled(true);
+  saw_batches_ = saw_training_batches_;
   sanity_checking_ = false;
   current_batch_ = -1;
   return std::move(eval_results_);

@@ -13,6 +13,8 @@
 #include "troupe/modules/run_context.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
 #include "troupe/runtime/data/combined_epoch.hpp"
+#include "troupe/runtime/distributed/gradient_reducer.hpp"
+#include "troupe/runtime/distributed/peers.hpp"
 #include "troupe/runtime/log_store.hpp"
 #include "troupe/runtime/precision/grad_scaler.hpp"
 #include "troupe/runtime/prediction_file.hpp"
@@ -20,6 +22,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -46,12 +49,17 @@ struct ReplicaSetup {
   HookSet overridden;                                    ///< of the module's static type
   TrainerOptions options;                                ///< resolved, with a seed
   torch::Device device = torch::kCPU;
-  std::shared_ptr<DataModule> datamodule;
+  DataModulePtr datamodule;
   DataLoaders train_loaders;                     ///< given to the Trainer; they win over hooks
   DataLoaders eval_loaders;                      ///< of validation, or of the stage
   std::shared_ptr<const Checkpoint> checkpoint;  ///< to start from, or null
   bool weights_only = false;                     ///< take the model from the checkpoint and nothing else
   std::filesystem::path run_dir = {};            ///< for files of predictions; empty: none are written
+  std::shared_ptr<Peers> peers = nullptr;        ///< the other workers of the run; null: there are none
+  /// Taken around calls of the data module, which the workers of a process share; null where there is one worker.
+  std::shared_ptr<std::mutex> data_mutex = nullptr;
+
+  Place place() const { return peers ? peers->place() : Place{}; }
 };
 
 /// What is known of the data once the loaders are there.
@@ -85,9 +93,11 @@ class Replica final : public RunContext {
   /// Metrics of each loader's evaluation, then a fresh start.
   std::vector<MetricMap> end_evaluation();
   void begin_train_epoch(int64_t epoch, int64_t batch_idx);
+  /// After the hooks at an epoch's beginning, which may have changed what is trained.
+  void refresh_reducers();
   /// The epoch has ended: what on_train_epoch_end sees. Counts on.
   void end_train_epoch();
-  /// Callbacks' on_exception.
+  /// on_exception of the callbacks and the data module.
   void report(const Failure& failure);
   /// teardown hooks, those that are left after a failure; never throws.
   std::string tear_down_quietly();
@@ -95,13 +105,18 @@ class Replica final : public RunContext {
   // --- Batches ---
 
   /// `is_last`: no further batch follows in this epoch, so that a short accumulation window ends here.
-  AfterBatch train_batch(Batch batch, int64_t batch_idx, bool is_last);
+  /// `samples_of_all`: those in the batches of all ranks; unset: in this one's.
+  AfterBatch train_batch(Batch batch, int64_t batch_idx, bool is_last,
+                         std::optional<int64_t> samples_of_all = std::nullopt);
+  /// The same for a rank that has no batch in a step of the others: gradients and steps only.
+  void train_without_batch(int64_t batch_idx, bool is_last, int64_t samples_of_all);
   void eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx);
 
   // --- State ---
 
   /// Everything that a run needs to go on from here, copied.
-  /// `monitor_states`: what the monitors, which live elsewhere, want stored, by state_key.
+  /// `monitor_states`: what the monitors, which live elsewhere, want stored, by state_key. Collective; global rank
+  /// zero's has everything, those of others are of no use.
   Checkpoint snapshot(bool weights_only, const nlohmann::json& monitor_states);
   const DataLoaders& train_loaders() const { return setup_.train_loaders; }
   /// How they make an epoch, with limits.
@@ -113,6 +128,8 @@ class Replica final : public RunContext {
   std::shared_ptr<Module> release();
   /// The outputs of predict_step, a list for each loader.
   EpochOutputs take_predictions() { return std::move(predictions_); }
+  /// Whether module or data module have a say in how batches come to the device.
+  bool overrides_transfer() const;
   /// Where the thread is in user code, for the Failure of what it throws.
   Failure position() const;
   /// Callback metrics and those of the bar, after the latest on_step values were read.
@@ -130,9 +147,10 @@ class Replica final : public RunContext {
   bool sanity_checking() const override { return sanity_checking_; }
   const Progress& progress() const override { return progress_; }
   torch::Device device() const override { return setup_.device; }
-  int64_t global_rank() const override { return 0; }
-  int64_t local_rank() const override { return 0; }
-  int64_t world_size() const override { return 1; }
+  int64_t global_rank() const override { return setup_.place().global_rank; }
+  int64_t local_rank() const override { return setup_.place().local_rank; }
+  int64_t world_size() const override { return setup_.place().world_size; }
+  Peers* peers() const { return setup_.peers.get(); }
   std::optional<int64_t> estimated_stepping_batches() const override { return stepping_batches_; }
   Optimizers& optimizers() override { return optimizers_; }
   void toggle_optimizer(std::size_t index) override;
@@ -142,10 +160,13 @@ class Replica final : public RunContext {
   Precision precision() const override { return precision_; }
   void set_accumulate_grad_batches(int64_t batches) override;
   void save_checkpoint(const std::filesystem::path& path) override;
-  torch::Tensor all_gather(const torch::Tensor& tensor) override { return tensor; }
+  torch::Tensor all_gather(const torch::Tensor& tensor) override {
+    return setup_.peers ? setup_.peers->all_gather(tensor) : tensor;
+  }
   DataModule* datamodule() override { return setup_.datamodule.get(); }
   void log(std::string_view name, const torch::Tensor& value, const LogOptions& options) override;
   void log(std::string_view name, double value, const LogOptions& options) override;
+  void log(std::string_view name, Metric& metric, const LogOptions& options) override;
   void emit(Record record) override;
   void write_prediction(std::string_view name, const torch::Tensor& value, const std::string& filename) override;
   const MetricMap& callback_metrics() const override { return callback_metrics_; }
@@ -154,6 +175,7 @@ class Replica final : public RunContext {
   void request_stop(std::string reason) override;
   bool should_stop() const override { return should_stop_; }
   void print(std::string line) override { outputs_.print(std::move(line)); }
+  void note(std::string line) override { outputs_.note(std::move(line)); }
 
  private:
   using Program = std::vector<Hook>;
@@ -170,10 +192,13 @@ class Replica final : public RunContext {
     const Batch* batch = nullptr;
     int64_t batch_idx = 0;
     int64_t batch_size = 1;
+    double own = 1;  ///< what this rank's gradient counts,
+    double all = 1;  ///< of so much: equal where there is one rank, or all have batches of one size
     std::size_t optimizer = 0;
     bool is_first_of_window = true;
     bool closes_window = true;
     bool in_parts = false;  ///< truncated back-propagation through time
+    std::size_t part = 0, part_count = 1;
     StepOutput output;
     torch::Tensor loss;  ///< as it enters the window
   };
@@ -198,25 +223,49 @@ class Replica final : public RunContext {
   DataFacts collect_loaders();
   void set_up_process();
   void introduce();
+  bool is_first_of_process() const { return setup_.place().in_process == 0; }
+  std::unique_lock<std::mutex> lock_data() const {
+    return setup_.data_mutex ? std::unique_lock(*setup_.data_mutex) : std::unique_lock<std::mutex>();
+  }
   void refuse_empty(const std::string& kind, const DataLoader& loader) const;
   void add_evaluation_facts(DataFacts& facts);
+  void add_transfer_warnings(DataFacts& facts) const;
   void count_stepping_batches(const DataFacts& facts);
   void configure_optimizers();
   void compile_train_program();
   void check_manual_optimization() const;
   Program compile(std::span<const Hook> table) const;
+  // replica_peers.cpp
+  void join_peers();
+  void agree_on_length(DataFacts& facts);
+  void broadcast_buffers();
+  bool contributes_nothing(const TrainStep& step) const;
+  void contribute_nothing(TrainStep& step);
+  GradientReducer* reducer_of(const TrainStep& step) const;
   bool is_used(Hook hook) const { return setup_.overridden.has(hook); }
+  bool is_used_transfer(Hook hook) const { return is_used(hook) || setup_.datamodule.overrides(hook); }
 
   // replica_state.cpp
+  Checkpoint own_state(bool weights_only, const nlohmann::json& monitor_states);
+  void append_random_states(Checkpoint& checkpoint);
   void restore_progress();
   void restore_model();
   void restore_rest();
 
+  // metrics.cpp
+  void reset_metrics();
+  void move_metrics(torch::Device device);
+  void count_updates();
+  void append_metrics(Checkpoint& checkpoint) const;
+  void restore_metrics();
+
   // boundary_hooks.cpp
   void run_module_hook(Hook hook);
   void run_callback_hook(Hook hook);
+  void run_data_hook(Hook hook);
 
   // train_batch.cpp
+  TrainStep begin_step(int64_t batch_idx, bool is_last);
   bool begin_train_batch(Batch& batch, int64_t batch_idx, int64_t batch_size);
   void end_train_batch(const Batch& batch, int64_t batch_idx, int64_t batch_size);
   void run_optimizers(TrainStep& step);
@@ -234,6 +283,11 @@ class Replica final : public RunContext {
   void step_automatically(TrainStep& step);
   void count_step(std::size_t index);
   void refuse_unless_manual(const char* what) const;
+
+  // training_problems.cpp
+  void refuse_untrainable(const char* what, const torch::Tensor& loss) const;
+  void name_unused_parameters(std::size_t optimizer);
+  StepOutput call_training_step(const TrainStep& step);
 
   // schedules.cpp
   void check_schedulers();
@@ -267,6 +321,7 @@ class Replica final : public RunContext {
   std::vector<Callback*> batch_callbacks_;  // those with hooks of batches
   CombinedEpoch combined_epoch_;
   Optimizers optimizers_;
+  std::vector<std::unique_ptr<GradientReducer>> reducers_;  // of each optimizer; one with manual optimization
   std::optional<int64_t> stepping_batches_;
 
   std::vector<Sequence> sequences_;     // of each optimizer; one where there is none
@@ -275,6 +330,7 @@ class Replica final : public RunContext {
   Precision precision_ = Precision::float32;
   bool converts_batches_ = false;
   std::optional<GradScaler> scaler_;
+  std::vector<bool> checked_for_unused_;  // of each optimizer, where detect_unused_parameters asks for it
 
   TrainProgram train_program_;
   Program eval_program_;
@@ -294,8 +350,12 @@ class Replica final : public RunContext {
   bool should_stop_ = false;
   bool wants_step_metrics_ = false;
   bool batch_stepped_ = false;
+  bool saw_batches_ = false;           ///< since metrics were reduced over ranks
+  bool saw_training_batches_ = false;  ///< during an evaluation: what it was before
   bool teardown_done_ = true;
   int64_t eval_batches_seen_ = 0;
+  int64_t eval_loader_ = 0;
+  std::vector<int64_t> updates_before_evaluation_;  // of each metric
 
   Hook current_hook_ = Hook::prepare_data;
   std::string_view current_name_ = "";

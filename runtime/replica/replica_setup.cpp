@@ -1,7 +1,6 @@
 // What a replica does before the first epoch.
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/hook_order.hpp"
-#include "troupe/runtime/model_summary.hpp"
 #include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
@@ -29,8 +28,7 @@ bool is_core(Hook hook) {
 }
 
 bool is_transfer(Hook hook) {
-  return hook == Hook::on_before_batch_transfer || hook == Hook::transfer_batch_to_device ||
-         hook == Hook::on_after_batch_transfer;
+  return std::ranges::find(hook_order::transfer, hook) != hook_order::transfer.end();
 }
 
 const char* loader_hook(Stage stage) {
@@ -50,6 +48,8 @@ DataFacts Replica::prepare() {
   module_ = setup_.make_module();
   if (!module_) throw UsageError("the Trainer was given a null module");
   module_->attach(this);
+  reset_metrics();
+  if (setup_.datamodule && is_first_of_process()) setup_.datamodule->attach(this, module_.get());
   callbacks_ = setup_.options.callbacks;
   if (setup_.checkpoint) restore_progress();
   run(hook_order::before_devices);
@@ -61,14 +61,17 @@ DataFacts Replica::prepare() {
     run(hook);
     if (hook != Hook::setup) continue;
     // What setup made is there: the data's length, which configure_optimizers may ask for, and all layers.
+    module_->attach(this);
     move_to_device();
     facts = collect_loaders();
     restore_model();
+    join_peers();
   }
   if (fits) {
     facts.has_optimizer = !optimizers_.empty();
     restore_rest();
-    introduce();
+    refresh_reducers();
+    if (global_rank() == 0) introduce();
   }
   compile_train_program();
   return facts;
@@ -80,20 +83,21 @@ void Replica::set_up_process() {
   seed_thread(*options.seed);
   if (setup_.device.is_cuda()) torch::cuda::manual_seed(*options.seed);
   if (options.num_threads > 0) torch::set_num_threads(static_cast<int>(options.num_threads));
-  process_settings_.emplace(options);
+  if (is_first_of_process()) process_settings_.emplace(options);
   keep_freed_memory();
+  if (!setup_.peers) return;
+  current_name_ = "waiting for the other workers";
+  setup_.peers->wait_for_all();
+  current_name_ = "";
 }
 
-// Hyper-parameters for the sinks, a table of the model for the user.
+// Hyper-parameters for the sinks; those of the data module below "data", as on the command line.
 void Replica::introduce() {
-  if (!module_->hparams().is_null()) outputs_.record(HparamsRecord{module_->hparams()});
-  if (!setup_.options.enable_model_summary) return;
-  const auto& example = module_->example_input_array;
-  std::function<void()> run_forward;
-  if (example.defined()) run_forward = [&] { module_->forward(example.to(setup_.device)); };
-  current_name_ = "model summary, forward(example_input_array)";
-  outputs_.note("\n" + to_text(summarize(*module_, run_forward)));
-  current_name_ = "";
+  auto hparams = module_->logged_hparams();
+  if (setup_.datamodule && !setup_.datamodule->logged_hparams().is_null()) {
+    hparams["data"] = setup_.datamodule->logged_hparams();
+  }
+  if (!hparams.is_null()) outputs_.record(HparamsRecord{std::move(hparams)});
 }
 
 void Replica::configure_callbacks() {
@@ -111,6 +115,7 @@ void Replica::configure_callbacks() {
 
 void Replica::move_to_device() {
   module_->to(setup_.device);
+  move_metrics(setup_.device);
   precision_ = precision_from_text(setup_.options.precision);
   const auto type = parameter_type(precision_);
   converts_batches_ = type != torch::kFloat32;
@@ -128,7 +133,10 @@ DataFacts Replica::collect_loaders() {
   // Given to the Trainer, else the data module's, else the module's.
   const auto fill = [&](DataLoaders& loaders, const char* name, auto of_data, auto of_module) {
     current_name_ = name;
-    if (loaders.empty() && data) loaders = of_data();
+    if (loaders.empty() && data) {
+      const auto lock = lock_data();
+      loaders = of_data();
+    }
     if (loaders.empty()) loaders = of_module();
     current_name_ = "";
   };
@@ -141,12 +149,13 @@ DataFacts Replica::collect_loaders() {
     }
     std::vector<std::optional<int64_t>> lengths;
     for (const auto& loader : setup_.train_loaders) {
-      lengths.push_back(loader.batch_count());
-      if (lengths.back() == 0) refuse_empty("train", loader);
+      lengths.push_back(loader.batch_count(options.use_distributed_sampler ? world_size() : 1));
+      if (lengths.back() == 0 && loader.batch_count() == 0) refuse_empty("train", loader);
     }
     const auto mode = combine_mode(options.multiple_trainloader_mode);
     facts.train_batches =
         options.limit_train_batches.of(CombinedEpoch(mode, lengths).length(), "trainer.limit_train_batches");
+    agree_on_length(facts);
     combined_epoch_ = CombinedEpoch(mode, std::move(lengths), facts.train_batches.value_or(-1));
     facts.has_training = !options.limit_train_batches.is_none();
   }
@@ -161,6 +170,7 @@ DataFacts Replica::collect_loaders() {
         return stage == Stage::predict ? module_->predict_dataloader() : module_->val_dataloader();
       });
   add_evaluation_facts(facts);
+  add_transfer_warnings(facts);
   count_stepping_batches(facts);
   return facts;
 }
@@ -214,6 +224,15 @@ void Replica::add_evaluation_facts(DataFacts& facts) {
   facts.has_evaluation = !limit.is_none();
 }
 
+void Replica::add_transfer_warnings(DataFacts& facts) const {
+  if (!setup_.datamodule.type_is_known()) return;
+  for (const Hook hook : hook_order::transfer) {
+    if (!is_used(hook) || !setup_.datamodule.overrides(hook)) continue;
+    facts.warnings.push_back(std::string(to_string(hook)) +
+                             " is overridden in the module and in the data module: the data module's is used");
+  }
+}
+
 void Replica::count_stepping_batches(const DataFacts& facts) {
   const auto& options = setup_.options;
   if (options.max_steps >= 0) stepping_batches_ = options.max_steps;
@@ -241,6 +260,7 @@ void Replica::configure_optimizers() {
     throw UsageError("an optimizer has a negative frequency; use at least 1, or 0 for none");
   }
   sequences_.assign(std::max<std::size_t>(1, optimizers_.size()), {});
+  checked_for_unused_.assign(setup_.options.detect_unused_parameters ? optimizers_.size() : 0, false);
   check_schedulers();
   if (!module_->automatic_optimization) check_manual_optimization();
   if (precision_ != Precision::float16_mixed) return;
@@ -279,15 +299,19 @@ void Replica::compile_train_program() {
   train_program_.has_before_step = std::ranges::count(all, Hook::on_before_optimizer_step) > 0;
 }
 
+bool Replica::overrides_transfer() const {
+  return std::ranges::any_of(hook_order::transfer, [&](Hook hook) { return is_used_transfer(hook); });
+}
+
 Replica::Program Replica::compile(std::span<const Hook> table) const {
   Program program;
   for (const Hook hook : table) {
     // Batches of a CPU run are where they belong; for a GPU the worker copies them ahead, unless a transfer hook is
     // overridden.
-    const bool moves = hook == Hook::transfer_batch_to_device && !setup_.device.is_cpu() &&
-                       (is_used(Hook::on_before_batch_transfer) || is_used(Hook::on_after_batch_transfer));
+    const bool moves = hook == Hook::transfer_batch_to_device && !setup_.device.is_cpu() && overrides_transfer();
     const bool called = !batch_callbacks_.empty() && !is_transfer(hook);
-    if (is_core(hook) || is_used(hook) || moves || called) program.push_back(hook);
+    const bool own = is_transfer(hook) ? is_used_transfer(hook) : is_used(hook);
+    if (is_core(hook) || own || moves || called) program.push_back(hook);
   }
   return program;
 }

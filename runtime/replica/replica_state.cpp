@@ -13,7 +13,9 @@ namespace troupe {
 
 namespace {
 
-constexpr const char* random_state = "random.cpu";
+std::string random_state_of(int64_t rank) {
+  return rank == 0 ? "random.cpu" : "random.cpu.rank_" + std::to_string(rank);
+}
 
 std::vector<std::pair<std::string, torch::Tensor>> named_parameters_of(const Module& module) {
   std::vector<std::pair<std::string, torch::Tensor>> named;
@@ -40,11 +42,30 @@ std::vector<std::pair<std::string, torch::Tensor>> tensors_below(const Checkpoin
 
 }  // namespace
 
+// The others may be anywhere, so they are not asked for their random states.
 void Replica::save_checkpoint(const std::filesystem::path& path) {
-  write_checkpoint(snapshot(/*weights_only=*/false, nullptr), path);
+  if (global_rank() == 0) write_checkpoint(own_state(/*weights_only=*/false, nullptr), path);
 }
 
 Checkpoint Replica::snapshot(bool weights_only, const nlohmann::json& monitor_states) {
+  Checkpoint checkpoint = own_state(weights_only, monitor_states);
+  if (!weights_only && setup_.peers) append_random_states(checkpoint);
+  return checkpoint;
+}
+
+// Those of the other ranks; rank zero's is there.
+void Replica::append_random_states(Checkpoint& checkpoint) {
+  const auto own = generator_state().contiguous();
+  const auto* bytes = reinterpret_cast<const char*>(own.const_data_ptr<uint8_t>());
+  const auto all = setup_.peers->all_gather_bytes(std::string(bytes, static_cast<std::size_t>(own.numel())));
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    auto state = torch::empty({static_cast<int64_t>(all[rank].size())}, torch::kUInt8);
+    std::copy(all[rank].begin(), all[rank].end(), reinterpret_cast<char*>(state.mutable_data_ptr<uint8_t>()));
+    checkpoint.tensors.emplace_back(random_state_of(static_cast<int64_t>(rank)), std::move(state));
+  }
+}
+
+Checkpoint Replica::own_state(bool weights_only, const nlohmann::json& monitor_states) {
   Checkpoint checkpoint;
   for (const auto& callback : callbacks_) callback->on_snapshot_start(*module_);
   append_model_state(checkpoint, *module_);
@@ -67,9 +88,16 @@ Checkpoint Replica::snapshot(bool weights_only, const nlohmann::json& monitor_st
     for (std::size_t i = 0; i < optimizers_.size(); ++i) append_optimizer_state(checkpoint, i, optimizers_[i], named);
     if (!schedules_.empty()) metadata["lr_schedulers"] = schedulers_state();
     if (scaler_) metadata["grad_scaler"] = scaler_->state_dict();
-    checkpoint.tensors.emplace_back(random_state, generator_state());
+    append_metrics(checkpoint);
+    checkpoint.tensors.emplace_back(random_state_of(0), generator_state());
     metadata["seed"] = *setup_.options.seed;
-    if (setup_.datamodule) metadata["datamodule"] = setup_.datamodule->state_dict();
+    if (setup_.datamodule) {
+      const auto lock = lock_data();
+      metadata["datamodule"] = setup_.datamodule->state_dict();
+    }
+  }
+  if (setup_.datamodule && !setup_.datamodule->hparams().is_null()) {
+    metadata["datamodule_hparams"] = setup_.datamodule->hparams();
   }
   current_name_ = "on_save_checkpoint";
   for (const auto& callback : callbacks_) callback->on_save_checkpoint(*this, *module_, metadata);
@@ -97,10 +125,13 @@ void Replica::restore_model() {
   if (!setup_.checkpoint) return;
   const auto& checkpoint = *setup_.checkpoint;
   current_name_ = "on_load_checkpoint";
-  for (const auto& callback : callbacks_) callback->on_load_checkpoint(*this, *module_, checkpoint.metadata);
   module_->on_load_checkpoint(checkpoint.metadata);
   current_name_ = "load_model_state";
-  load_model_state(checkpoint, *module_, /*strict=*/true);
+  const auto keys = load_model_state(checkpoint, *module_, module_->strict_loading);
+  const auto differences = describe(keys);
+  if (!differences.empty()) outputs_.note("warning: the checkpoint and the module differ: " + differences);
+  current_name_ = "on_load_checkpoint";
+  for (const auto& callback : callbacks_) callback->on_load_checkpoint(*this, *module_, checkpoint.metadata);
   current_name_ = "";
 }
 
@@ -130,8 +161,12 @@ void Replica::restore_rest() {
   load_schedulers_state(metadata.value("lr_schedulers", nlohmann::json::array()));
   current_name_ = "load_state_dict";
   if (scaler_ && metadata.contains("grad_scaler")) scaler_->load_state_dict(metadata["grad_scaler"]);
-  if (setup_.datamodule && metadata.contains("datamodule")) setup_.datamodule->load_state_dict(metadata["datamodule"]);
-  if (const auto* state = checkpoint.find(random_state)) set_generator_state(*state);
+  restore_metrics();
+  current_name_ = "load_state_dict";
+  if (setup_.datamodule && metadata.contains("datamodule") && is_first_of_process()) {
+    setup_.datamodule->load_state_dict(metadata["datamodule"]);
+  }
+  if (const auto* state = checkpoint.find(random_state_of(global_rank()))) set_generator_state(*state);
   current_name_ = "";
 }
 

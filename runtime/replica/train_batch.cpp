@@ -1,4 +1,5 @@
 // One training batch through the program of hook_order::train_batch.
+#include "troupe/runtime/distributed/epoch_exchange.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 #include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/replica/replica.hpp"
@@ -53,31 +54,39 @@ StepOutput joined(const std::vector<StepOutput>& outputs) {
 
 }  // namespace
 
-AfterBatch Replica::train_batch(Batch batch, int64_t batch_idx, bool is_last) {
+AfterBatch Replica::train_batch(Batch batch, int64_t batch_idx, bool is_last, std::optional<int64_t> samples_of_all) {
   current_batch_ = batch_idx;
+  saw_batches_ = true;
   train_log_.begin_step();
   const int64_t batch_size = batch.size();
-  if (!begin_train_batch(batch, batch_idx, batch_size)) return AfterBatch::skip_rest_of_epoch;
-
-  const int64_t window = setup_.options.accumulate_grad_batches;
-  TrainStep step;
-  step.batch_idx = batch_idx;
+  if (!begin_train_batch(batch, batch_idx, batch_size)) {
+    if (samples_of_all) train_without_batch(batch_idx, is_last, *samples_of_all);
+    return AfterBatch::skip_rest_of_epoch;
+  }
+  TrainStep step = begin_step(batch_idx, is_last);
   step.batch_size = batch_size;
-  step.is_first_of_window = batch_idx % window == 0;
-  step.closes_window = is_last || (batch_idx + 1) % window == 0;
-  batch_stepped_ = false;
+  step.own = step.all = static_cast<double>(batch_size);
+  if (samples_of_all) {
+    step.own *= static_cast<double>(world_size());
+    step.all = static_cast<double>(*samples_of_all);
+  }
   if (train_program_.has_end) batch_outputs_.assign(sequences_.size(), {});
   if (module_->truncated_bptt_steps <= 0) {
     step.batch = &batch;
     run_optimizers(step);
   } else {
+    if (const auto window = setup_.options.accumulate_grad_batches; window > 1) {
+      throw UsageError("every part that truncated_bptt_steps makes is a step, so accumulate_grad_batches = " +
+                       std::to_string(window) + " has nothing to add up; use 1");
+    }
     step.in_parts = true;
     for (auto& sequence : sequences_) sequence.hiddens = {};
     current_name_ = "tbptt_split_batch";
     const auto parts = module_->tbptt_split_batch(batch, module_->truncated_bptt_steps);
     current_name_ = "";
-    for (const auto& part : parts) {
-      step.batch = &part;
+    step.part_count = parts.size();
+    for (step.part = 0; step.part < parts.size(); ++step.part) {
+      step.batch = &parts[step.part];
       run_optimizers(step);
     }
   }
@@ -85,6 +94,28 @@ AfterBatch Replica::train_batch(Batch batch, int64_t batch_idx, bool is_last) {
   if (is_last) step_epoch_schedulers(/*with_metric=*/false);
   end_of_batch();
   return AfterBatch::go_on;
+}
+
+void Replica::train_without_batch(int64_t batch_idx, bool is_last, int64_t samples_of_all) {
+  current_batch_ = batch_idx;
+  train_log_.begin_step();
+  TrainStep step = begin_step(batch_idx, is_last);
+  step.own = 0;
+  step.all = static_cast<double>(samples_of_all);
+  if (module_->automatic_optimization) run_optimizers(step);
+  if (is_last) step_epoch_schedulers(/*with_metric=*/false);
+  end_of_batch();
+}
+
+Replica::TrainStep Replica::begin_step(int64_t batch_idx, bool is_last) {
+  const int64_t window = setup_.options.accumulate_grad_batches;
+  batch_stepped_ = false;
+  TrainStep step;
+  step.batch_idx = batch_idx;
+  step.is_first_of_window = batch_idx % window == 0;
+  step.closes_window = is_last || (batch_idx + 1) % window == 0;
+  if (setup_.peers && step.is_first_of_window) broadcast_buffers();
+  return step;
 }
 
 // The hooks before training_step. False: on_train_batch_start wants no more of this epoch.
@@ -126,8 +157,8 @@ void Replica::run_optimizers(TrainStep& step) {
     run_train_program(step);
     if (toggles) untoggle_optimizer(i);
     if (step.in_parts) sequences_[i].hiddens = hiddens_of(step.output);
-    if (is_used(Hook::training_epoch_end)) train_outputs_.add(i, step.output.detach());
-    if (train_program_.has_end) batch_outputs_[i] = std::move(step.output);
+    if (step.batch && is_used(Hook::training_epoch_end)) train_outputs_.add(i, step.output.detach());
+    if (step.batch && train_program_.has_end) batch_outputs_[i] = std::move(step.output);
     if (takes_turns || !module_->automatic_optimization) break;
   }
 }
@@ -157,9 +188,10 @@ void Replica::run_train_program(TrainStep& step) {
         if (is_used(hook)) module.on_before_backward(step.loss);
         break;
       case Hook::backward:
-        if (!step.loss.defined()) break;
-        backward(step);
-        sequence.has_gradients = true;
+        if (contributes_nothing(step)) contribute_nothing(step);
+        if (step.loss.defined()) backward(step);
+        sequence.has_gradients |= step.loss.defined() || contributes_nothing(step);
+        if (sequence.nominal > 0 && (step.loss.defined() || setup_.peers)) sequence.samples += step.all;
         break;
       case Hook::on_after_backward:
         if (!step.loss.defined()) break;
@@ -186,26 +218,25 @@ void Replica::run_train_program(TrainStep& step) {
 
 void Replica::compute_loss(TrainStep& step) {
   step.loss.reset();
-  {
+  if (GradientReducer* reducer = reducer_of(step)) reducer->begin();
+  step.output = {};
+  if (step.batch) {
     const Autocast autocast(precision_, setup_.device);
-    const auto index = static_cast<int64_t>(step.optimizer);
-    step.output = step.in_parts
-                      ? module_->training_step(*step.batch, step.batch_idx, index, sequences_[step.optimizer].hiddens)
-                      : module_->training_step(*step.batch, step.batch_idx, index);
+    step.output = call_training_step(step);
     if (is_used(Hook::training_step_end)) {
       current_name_ = "training_step_end";
       step.output = module_->training_step_end({std::move(step.output)});
       current_name_ = "";
     }
   }
-  if (step.output.empty() || !module_->automatic_optimization) return;
-  step.loss = checked_loss(step.output);
-  if (!step.loss.requires_grad()) {
-    throw UsageError(
-        "the loss that training_step returned depends on no parameter that is trained: is the module frozen,"
-        " or was the loss detached?");
+  if (!module_->automatic_optimization) return;
+  if (step.output.empty()) {
+    if (setup_.peers) (void)weight_in_window(step);  // the others count this batch
+    return;
   }
-  if (setup_.options.accumulate_grad_batches > 1) step.loss = step.loss * weight_in_window(step);
+  step.loss = checked_loss(step.output);
+  refuse_untrainable("the loss that training_step returned", step.loss);
+  if (const double weight = weight_in_window(step); weight != 1) step.loss = step.loss * weight;
 }
 
 // Values of steps that no sink is due for stay where they are until they are replaced.
@@ -218,7 +249,9 @@ void Replica::end_of_batch() {
   if (!is_due && !wants_step_metrics_) return;
   wants_step_metrics_ = false;
   ScalarsRecord record{record_step(), progress_.epoch, {}};
-  keep(train_log_.take_step(), is_due ? &record : nullptr);
+  auto values = train_log_.take_step();
+  if (is_due && setup_.peers) average_steps(*setup_.peers, values);
+  keep(values, is_due ? &record : nullptr);
   if (!record.values.empty()) outputs_.record(std::move(record));
 }
 

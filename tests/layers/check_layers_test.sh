@@ -6,16 +6,16 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 failures=0
 
-# The check of a tree whose only content is the line $2 in a file of layer $1.
+# The check of a tree whose only content is the line $2 in a file of layer $1, with the extension $3 in the folder $4.
 verdict() {
   rm -rf "$folder/tree"
-  mkdir -p "$folder"/tree/{modules,runtime,actors,launch}/deep
-  printf '%s\n' "$2" >"$folder/tree/$1/deep/sample.${3:-hpp}"
+  mkdir -p "$folder"/tree/{modules,runtime,actors,launch}/{deep,collectives}
+  printf '%s\n' "$2" >"$folder/tree/$1/${4:-deep}/sample.${3:-hpp}"
   if "$check" "$folder/tree" >"$folder/said" 2>&1; then echo passes; else echo fails; fi
 }
 
-expect() {  # expect VERDICT LAYER LINE [EXTENSION]
-  if [ "$(verdict "$2" "$3" "${4:-hpp}")" != "$1" ]; then
+expect() {  # expect VERDICT LAYER LINE [EXTENSION [FOLDER]]
+  if [ "$(verdict "$2" "$3" "${4:-hpp}" "${5:-deep}")" != "$1" ]; then
     echo "error: expected that '$3' $1 in $2/; it said: $(cat "$folder/said")" >&2
     failures=1
   fi
@@ -49,7 +49,12 @@ done
 
 expect passes modules '#include <torch/types.h>'
 expect passes modules '#include "troupe/modules/batch.hpp"'
-expect passes runtime '#include <mpi.h>'
+expect passes runtime '#include <mpi.h>' cpp collectives
+expect passes launch '#include <mpi.h>' cpp
+expect fails runtime '#include <mpi.h>' cpp
+expect fails runtime '#include <mpi.h>' hpp collectives
+expect fails launch '#include <mpi.h>' hpp
+expect passes runtime '#include "troupe/runtime/collectives/mpi_world.hpp"'
 expect passes runtime '#include <nccl.h>'
 expect passes runtime '#include "troupe/modules/batch.hpp"'
 expect passes actors '#include <caf/actor.hpp>'

@@ -1,0 +1,30 @@
+#include "troupe/runtime/callbacks/model_summary.hpp"
+
+#include "troupe/modules/module.hpp"
+#include "troupe/runtime/model_summary.hpp"
+
+namespace troupe {
+
+ModelSummary::ModelSummary(int max_depth) : max_depth_(max_depth) {
+  if (max_depth >= -1) return;
+  throw UsageError("ModelSummary: max_depth = " + std::to_string(max_depth) + "; use at least 0, or -1 for all levels");
+}
+
+void ModelSummary::on_pretrain_routine_start(RunContext& run, Module& module) {
+  if (max_depth_ == 0) return;
+  const auto& example = module.example_input_array;
+  std::function<void()> run_forward;
+  if (example.defined()) {
+    run_forward = [&] {
+      try {
+        module.forward(example.to(run.device()));
+      } catch (const c10::Error& error) {
+        throw UsageError(std::string("the model summary calls forward(example_input_array): ") +
+                         error.what_without_backtrace());
+      }
+    };
+  }
+  run.note("\n" + to_text(summarize(module, run_forward, max_depth_)));
+}
+
+}  // namespace troupe

@@ -1,0 +1,113 @@
+// What a replica says about a training that cannot be, or is not what it seems.
+#include "troupe/modules/nearest.hpp"
+#include "troupe/runtime/replica/replica.hpp"
+
+#include <c10/util/StringUtil.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+namespace troupe {
+
+namespace {
+
+std::string joined(const std::vector<std::string>& names) {
+  constexpr std::size_t most_shown = 20;
+  std::string text;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (i == most_shown) return text + " and " + std::to_string(names.size() - i) + " more";
+    text += (i ? ", " : "") + shown(names[i]);
+  }
+  return text;
+}
+
+std::string shapes_of(const StepOutput& output) {
+  std::string text;
+  for (const auto& [name, tensor] : output.items()) {
+    text +=
+        (text.empty() ? "" : ", ") + shown(name) + " " + (tensor.defined() ? c10::str(tensor.sizes()) : "undefined");
+  }
+  return text.empty() ? "none" : text;
+}
+
+std::string shapes_of(const Batch& batch) {
+  std::string text;
+  for (const auto& tensor : batch.tensors()) text += (text.empty() ? "" : ", ") + c10::str(tensor.sizes());
+  return text;
+}
+
+}  // namespace
+
+// A loss that no parameter leads to: PyTorch's own words for it name neither the module nor what to do.
+void Replica::refuse_untrainable(const char* what, const torch::Tensor& loss) const {
+  if (loss.requires_grad()) return;
+  const auto parameters = module_->parameters();
+  const auto is_trained = [](const torch::Tensor& parameter) { return parameter.requires_grad(); };
+  if (!parameters.empty() && std::ranges::none_of(parameters, is_trained)) {
+    throw UsageError("the module is frozen: none of its " + std::to_string(parameters.size()) +
+                     " parameters needs a gradient, so there is nothing to train; call unfreeze() before fit");
+  }
+  throw UsageError(std::string(what) +
+                   " depends on no parameter that is trained: is what it comes from frozen, or was it detached?");
+}
+
+// Called when the gradients of an optimizer's first step are there.
+void Replica::name_unused_parameters(std::size_t optimizer) {
+  if (optimizer >= checked_for_unused_.size() || checked_for_unused_[optimizer]) return;
+  checked_for_unused_[optimizer] = true;
+  std::unordered_map<const void*, std::size_t> owners;
+  for (std::size_t i = 0; i < optimizers_.size(); ++i) {
+    for (const auto& group : optimizers_[i].param_groups()) {
+      for (const auto& parameter : group.params()) owners.emplace(parameter.unsafeGetTensorImpl(), i);
+    }
+  }
+  std::vector<std::string> unused, unowned;
+  for (const auto& item : module_->named_parameters()) {
+    const torch::Tensor& parameter = item.value();
+    if (!parameter.requires_grad()) continue;  // frozen on purpose
+    const auto owner = owners.find(parameter.unsafeGetTensorImpl());
+    if (owner == owners.end()) {
+      unowned.push_back(item.key());
+    } else if (owner->second == optimizer && !parameter.grad().defined()) {
+      unused.push_back(item.key());
+    }
+  }
+  if (!unused.empty()) {
+    outputs_.note("warning: parameters without a gradient at the first step of optimizer " + std::to_string(optimizer) +
+                  ": " + joined(unused) + "; the loss does not depend on them");
+  }
+  const bool is_first = std::ranges::count(checked_for_unused_, true) == 1;
+  if (is_first && !unowned.empty()) {
+    outputs_.note("warning: parameters that no optimizer has: " + joined(unowned) +
+                  "; give them to one in configure_optimizers, or freeze them");
+  }
+}
+
+// In a part of a sequence the hiddens are the likeliest mistake, and what LibTorch says does not name them.
+StepOutput Replica::call_training_step(const TrainStep& step) {
+  const auto index = static_cast<int64_t>(step.optimizer);
+  if (!step.in_parts) return module_->training_step(*step.batch, step.batch_idx, index);
+  const StepOutput& hiddens = sequences_[step.optimizer].hiddens;
+  const auto where = [&] {
+    return "; this is part " + std::to_string(step.part + 1) + " of " + std::to_string(step.part_count) +
+           " of the batch, with tensors " + shapes_of(*step.batch) + " and hiddens " + shapes_of(hiddens);
+  };
+  StepOutput output;
+  try {
+    output = module_->training_step(*step.batch, step.batch_idx, index, hiddens);
+  } catch (const c10::Error& error) {
+    throw UsageError(error.what_without_backtrace() + where());
+  } catch (const std::out_of_range& error) {  // a hidden that is not there
+    throw UsageError(error.what() + where());
+  }
+  const auto is_hidden = [](const auto& item) { return item.first.starts_with("hidden"); };
+  if (output.empty() || std::ranges::any_of(output.items(), is_hidden)) return output;
+  throw UsageError(
+      "truncated_bptt_steps = " + std::to_string(module_->truncated_bptt_steps) +
+      ", but training_step returned nothing for the next part of the batch: return {{\"loss\", loss}, {\"hidden\", "
+      "hidden}}; it returned " +
+      shapes_of(output));
+}
+
+}  // namespace troupe
