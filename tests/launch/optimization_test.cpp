@@ -372,6 +372,8 @@ TEST_F(Optimization, LbfgsCallsTheClosureSeveralTimes) {
   EXPECT_GT(model->calls, 20);
   expect_equal(*model, expected, 1e-12);
   EXPECT_THAT(error_of_fit(std::make_shared<WithLbfgs>(), {.precision = "16-mixed"}), HasSubstr("LBFGS"));
+  EXPECT_THAT(error_of_fit(std::make_shared<WithLbfgs>(), {.accumulate_grad_batches = 2}),
+              AllOf(HasSubstr("several times a step"), HasSubstr("accumulate_grad_batches = 2")));
 }
 
 // --- Schedulers ---
@@ -521,6 +523,10 @@ TEST_F(Optimization, PartsOfASequenceAreSteppedOneByOneWithinOneBatch) {
   EXPECT_THAT(model->starts, ElementsAre(5, 5));
   EXPECT_THAT(model->ends, ElementsAre(5, 5));
   EXPECT_EQ(trainer.global_step(), 6);
+  options.accumulate_grad_batches = 2;
+  Trainer accumulating(options);
+  EXPECT_THAT(error_of([&] { accumulating.fit(std::make_shared<Recurrent>(), DataLoader(data, {.batch_size = 2})); }),
+              HasSubstr("accumulate_grad_batches = 2"));
 }
 
 // --- Step ends ---

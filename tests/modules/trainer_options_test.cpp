@@ -21,7 +21,7 @@ std::string refusal(const TrainerOptions& options) {
 
 TEST(TrainerOptions, DefaultsAreValidAndDescribed) {
   EXPECT_EQ(refusal({}), "accepted");
-  EXPECT_EQ(describe_options<TrainerOptions>().size(), 33u);
+  EXPECT_EQ(describe_options<TrainerOptions>().size(), 44u);
 }
 
 TEST(TrainerOptions, UnknownChoicesNameTheNearest) {
@@ -30,6 +30,18 @@ TEST(TrainerOptions, UnknownChoicesNameTheNearest) {
   EXPECT_THAT(refusal({.accelerator = "cpuu"}), HasSubstr("did you mean cpu?"));
   EXPECT_EQ(refusal({.gradient_clip_algorithm = "vaule"}),
             "trainer.gradient_clip_algorithm = vaule is not valid; did you mean value? (norm, value)");
+  EXPECT_EQ(refusal({.strategy = "dpd"}), "trainer.strategy = dpd is not valid; did you mean ddp? (auto, ddp)");
+  EXPECT_THAT(refusal({.uneven_data = "joint"}), HasSubstr("did you mean join? (stop, cycle, join)"));
+  EXPECT_THAT(refusal({.gradient_compression = "bf61"}), HasSubstr("did you mean bf16? (none, fp16, bf16)"));
+}
+
+TEST(TrainerOptions, BucketsAndTimeoutsAreMoreThanNothing) {
+  EXPECT_EQ(refusal({.bucket_cap_mb = 0}), "trainer.bucket_cap_mb = 0.0 is not valid; use more than 0");
+  EXPECT_THAT(refusal({.first_bucket_mb = -1}), HasSubstr("trainer.first_bucket_mb = -1.0"));
+  EXPECT_THAT(refusal({.bucket_cap_mb = 1e9}), HasSubstr("use at most 1048576"));
+  EXPECT_THAT(refusal({.collective_timeout = 0}), HasSubstr("trainer.collective_timeout = 0.0"));
+  EXPECT_THAT(refusal({.collective_timeout = 1e12}), HasSubstr("a year"));
+  EXPECT_THAT(refusal({.find_unused_parameters = true, .static_graph = true}), HasSubstr("trainer.static_graph"));
 }
 
 TEST(TrainerOptions, NumbersOutOfRangeNameTheNearestValidOne) {

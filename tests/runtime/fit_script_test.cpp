@@ -70,6 +70,7 @@ class Counter {
     }
     lines_.push_back("train " + std::to_string(from) + "-" + std::to_string(progress_.batch_idx));
   }
+  void carry_out(const AgreeCommand&) {}
   void carry_out(const CloseEpochCommand&) {
     progress_.epoch += 1;
     progress_.batch_idx = 0;

@@ -12,7 +12,7 @@ namespace {
 
 namespace nn = torch::nn;
 
-std::vector<std::string> cells(const ModelSummary& summary, std::string LayerRow::*member) {
+std::vector<std::string> cells(const ModuleSummary& summary, std::string LayerRow::*member) {
   std::vector<std::string> out;
   for (const auto& row : summary.rows) out.push_back(row.*member);
   return out;

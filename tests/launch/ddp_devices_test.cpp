@@ -1,0 +1,241 @@
+// Several devices in one process: the same numbers as one device with the same global batch.
+#include "tests/launch/ddp.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <mutex>
+
+namespace troupe {
+namespace {
+
+using ::testing::HasSubstr;
+
+torch::Tensor trained(int64_t devices, int64_t count, int64_t global_batch, TrainerOptions options,
+                      bool shuffle = true) {
+  options.devices = devices;
+  Trainer trainer(options);
+  const DataLoader loader(samples(count), {.batch_size = global_batch / devices, .shuffle = shuffle});
+  return trainer.fit<Net>({}, loader)->weights();
+}
+
+TEST(Devices, TrainToTheWeightsOfOneDeviceWithTheSameGlobalBatch) {
+  const TempDir dir;
+  const auto alone = trained(1, 48, 12, exact(dir));
+  for (const int64_t devices : {2, 3, 4}) {
+    EXPECT_LE(largest_difference(trained(devices, 48, 12, exact(dir)), alone), 1e-12) << devices;
+  }
+}
+
+TEST(Devices, AccumulateAndClipAsOneDeviceDoes) {
+  const TempDir dir;
+  auto options = exact(dir);
+  options.accumulate_grad_batches = 3;
+  options.gradient_clip_val = 0.05;
+  const auto alone = trained(1, 64, 8, options);
+  EXPECT_LE(largest_difference(trained(2, 64, 8, options), alone), 1e-12);
+}
+
+// Compares the weights of all workers when the training ends.
+class Compared : public Net {
+ public:
+  using Net::Net;
+  void on_train_end() override {
+    const auto all = all_gather(weights());
+    if (trainer().world_size() > 1) {
+      EXPECT_EQ(all.size(0), trainer().world_size());
+      EXPECT_EQ((all - all[0]).abs().max().item<double>(), 0);
+    }
+    on_rank_zero = global_rank() == 0;
+  }
+  bool on_rank_zero = false;
+};
+
+TEST(Devices, HaveTheSameWeightsBitForBit) {
+  for (const char* compression : {"none", "fp16", "bf16"}) {
+    const TempDir dir;
+    auto options = exact(dir, 3);
+    options.gradient_compression = compression;
+    Trainer trainer(options);
+    const auto model = trainer.fit<Compared>({}, DataLoader(samples(50), {.batch_size = 4, .shuffle = true}));
+    EXPECT_TRUE(model->on_rank_zero);
+    EXPECT_EQ(trainer.global_step(), 3 * 5);
+  }
+}
+
+TEST(Devices, SmallBucketsAndAStaticGraphChangeNothing) {
+  const TempDir dir;
+  const auto alone = trained(1, 48, 12, exact(dir));
+  auto options = exact(dir);
+  options.first_bucket_mb = 1e-5;
+  options.bucket_cap_mb = 1e-4;
+  EXPECT_LE(largest_difference(trained(2, 48, 12, options), alone), 1e-12);
+  options.static_graph = true;
+  EXPECT_LE(largest_difference(trained(2, 48, 12, options), alone), 1e-12);
+}
+
+TEST(Devices, EvaluateToTheSameMetricsForEveryNumberOfThem) {
+  for (const int64_t count : {1, 3, 10, 37}) {
+    MetricMap alone;
+    for (const int64_t devices : {1, 2, 3, 4}) {
+      const TempDir dir;
+      Trainer trainer(exact(dir, devices));
+      trainer.fit<Net>({}, DataLoader(samples(24), {.batch_size = 24 / devices}),
+                       DataLoader(samples(count), {.batch_size = 4}));
+      const auto metrics = trainer.callback_metrics();
+      if (devices == 1) alone = metrics;
+      EXPECT_EQ(metrics.at("samples"), static_cast<double>(count));
+      for (const char* name : {"val_loss", "largest", "train_loss"}) {
+        EXPECT_NEAR(metrics.at(name), alone.at(name), 1e-12) << name << ' ' << devices << ' ' << count;
+      }
+    }
+  }
+}
+
+TEST(Devices, PredictionsComeInTheOrderOfTheData) {
+  torch::Tensor alone;
+  for (const int64_t devices : {1, 2, 3}) {
+    const TempDir dir;
+    Trainer trainer(exact(dir, devices));
+    trainer.fit<Net>({}, DataLoader(samples(24), {.batch_size = 24 / devices}));
+    const auto outputs = trainer.predict(DataLoader(samples(22), {.batch_size = 4}));
+    std::vector<torch::Tensor> rows;
+    for (const auto& output : outputs) rows.push_back(output["y"]);
+    const auto all = torch::cat(rows);
+    if (devices == 1) alone = all;
+    EXPECT_EQ(all.size(0), 22);
+    EXPECT_LE(largest_difference(all, alone), 1e-12) << devices;
+  }
+}
+
+class FailsOnTheSecond : public Net {
+ public:
+  using Net::Net;
+  StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
+    if (global_rank() == 1 && current_epoch() == 1 && batch_idx == 2) throw std::runtime_error("out of luck");
+    return Net::training_step(batch, batch_idx);
+  }
+};
+
+TEST(Devices, OneThatFailsEndsAllWithItsCauseP6) {
+  const TempDir dir;
+  Trainer trainer(exact(dir, 3));
+  try {
+    trainer.fit<FailsOnTheSecond>({}, DataLoader(samples(48), {.batch_size = 4}));
+    FAIL() << "nothing was thrown";
+  } catch (const RunError& error) {
+    EXPECT_EQ(error.failure().rank, 1);
+    EXPECT_EQ(error.failure().epoch, 1);
+    EXPECT_EQ(error.failure().batch_idx, 2);
+    EXPECT_EQ(error.failure().hook, "training_step");
+    EXPECT_EQ(error.failure().message, "out of luck");
+  }
+}
+
+class StopsOnTheSecond : public Compared {
+ public:
+  using Compared::Compared;
+  void on_train_batch_end(const StepOutput&, const Batch&, int64_t batch_idx) override {
+    if (global_rank() == 1 && batch_idx == 3) trainer().request_stop("enough");
+  }
+};
+
+TEST(Devices, AllStopWhenOneAsksP8) {
+  const TempDir dir;
+  Trainer trainer(exact(dir, 3));
+  trainer.fit<StopsOnTheSecond>({}, DataLoader(samples(300), {.batch_size = 4}));
+  EXPECT_EQ(trainer.stop_reason(), "enough");
+  EXPECT_GE(trainer.global_step(), 4);
+  EXPECT_LE(trainer.global_step(), 6);  // votes are cast one batch ahead
+}
+
+class LargerOnTheSecond : public Net {
+ public:
+  explicit LargerOnTheSecond(NetOptions options) : Net(options) {}
+  void setup(Stage) override {
+    if (global_rank() == 1) register_parameter("extra", torch::zeros({5}));
+  }
+};
+
+TEST(Devices, ModelsThatDifferAreNamed) {
+  const TempDir dir;
+  Trainer trainer(exact(dir, 2));
+  const auto error = error_of([&] { trainer.fit<LargerOnTheSecond>({}, DataLoader(samples(8), {.batch_size = 4})); });
+  EXPECT_THAT(error, HasSubstr("the ranks have different models"));
+  EXPECT_THAT(error, HasSubstr("only rank 1: parameter extra [5]"));
+}
+
+TEST(Devices, NeedTheOptionsOfAModule) {
+  const TempDir dir;
+  Trainer trainer(exact(dir, 2));
+  const auto error = error_of([&] { trainer.fit(std::make_shared<Net>(), DataLoader(samples(8), {.batch_size = 4})); });
+  EXPECT_THAT(error, HasSubstr("trainer.devices = 2 needs a module for each device"));
+}
+
+struct ByHand : Net {
+  explicit ByHand(NetOptions options) : Net(options) { automatic_optimization = false; }
+};
+
+TEST(Devices, CannotJoinWhatTheOthersDoByHand) {
+  const TempDir dir;
+  auto options = exact(dir, 2);
+  options.uneven_data = "join";
+  Trainer trainer(options);
+  const auto error = error_of([&] { trainer.fit<ByHand>({}, DataLoader(samples(8), {.batch_size = 4})); });
+  EXPECT_THAT(error, HasSubstr("trainer.uneven_data = join"));
+  EXPECT_THAT(error, HasSubstr("automatic_optimization = false"));
+}
+
+// Numbers 0, 1, ... as samples; each shard has a length of its own.
+class Uneven : public IterableDataset {
+ public:
+  explicit Uneven(std::vector<int64_t> lengths) : lengths_(std::move(lengths)) {}
+  void start(int64_t, int64_t shard, int64_t) override { left_ = lengths_.at(static_cast<std::size_t>(shard)); }
+  std::optional<Batch> next() override {
+    if (left_-- <= 0) return std::nullopt;
+    const auto x = torch::full({4}, 0.01 * static_cast<double>(left_), torch::kFloat64);
+    return Batch{x, x.slice(0, 0, 2)};
+  }
+  std::shared_ptr<IterableDataset> replicate() const override { return std::make_shared<Uneven>(lengths_); }
+
+ private:
+  std::vector<int64_t> lengths_;
+  int64_t left_ = 0;
+};
+
+int64_t steps_with(const char* policy, std::vector<int64_t> lengths) {
+  const TempDir dir;
+  auto options = exact(dir, static_cast<int64_t>(lengths.size()));
+  options.uneven_data = policy;
+  options.max_epochs = 1;
+  Trainer trainer(options);
+  trainer.fit<Compared>({.lr = 0.01}, DataLoader(std::make_shared<Uneven>(std::move(lengths)), {.batch_size = 2}));
+  return trainer.global_step();
+}
+
+TEST(Devices, OfUnequalDataNeverHang) {
+  EXPECT_EQ(steps_with("stop", {2000, 2400, 1999}), 1000);
+  EXPECT_EQ(steps_with("cycle", {2000, 600, 7}), 1000);
+  EXPECT_EQ(steps_with("join", {2000, 600, 7}), 1000);
+  EXPECT_EQ(steps_with("join", {0, 6}), 3);
+  EXPECT_EQ(steps_with("stop", {0, 6}), 0);
+}
+
+TEST(Devices, GoOnFromACheckpointBitForBit) {
+  const DataLoader loader(samples(40), {.batch_size = 4, .shuffle = true});
+  const TempDir whole, cut;
+  auto options = exact(whole, 2);
+  options.max_epochs = 4;
+  const auto expected = Trainer(options).fit<Net>({}, loader)->weights();
+
+  auto first = exact(cut, 2);
+  first.max_epochs = 2;
+  Trainer(first).fit<Net>({}, loader);
+  auto second = exact(cut, 2);
+  second.max_epochs = 4;
+  const auto resumed = Trainer(second).fit<Net>({}, loader, {}, {.ckpt_path = "last"})->weights();
+  EXPECT_EQ(largest_difference(resumed, expected), 0);
+}
+
+}  // namespace
+}  // namespace troupe

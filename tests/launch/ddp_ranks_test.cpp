@@ -1,0 +1,214 @@
+// Whole runs of several processes: this program runs under mpirun, with 2, 3 and 4 ranks. Its disabled cases are faults
+// that end it; ddp_faults_test runs them.
+#include "tests/launch/ddp.hpp"
+
+#include "troupe/launch/processes.hpp"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <numeric>
+
+namespace troupe {
+namespace {
+
+std::string bytes_of(const torch::Tensor& tensor) {
+  const auto whole = tensor.contiguous();
+  return {static_cast<const char*>(whole.const_data_ptr()), static_cast<std::size_t>(whole.nbytes())};
+}
+
+// Whether all ranks have the same bits.
+bool is_same_everywhere(const torch::Tensor& tensor) {
+  const auto all = Processes::get().all_gather_bytes(bytes_of(tensor));
+  return std::ranges::all_of(all, [&](const auto& bytes) { return bytes == all.front(); });
+}
+
+Batch whole(int64_t count) {
+  std::vector<int64_t> indices(static_cast<std::size_t>(count));
+  std::iota(indices.begin(), indices.end(), 0);
+  return *samples(count)->get_batch(indices);
+}
+
+// A folder that all ranks name alike.
+class SharedDir {
+ public:
+  SharedDir() {
+    auto& processes = Processes::get();
+    if (processes.is_rank_zero()) own_.emplace();
+    path_ = processes.from_rank_zero([&] { return own_->path().string(); });
+  }
+  ~SharedDir() { Processes::get().all_gather_bytes(""); }  // rank zero deletes it
+  TrainerOptions options() const {
+    TrainerOptions options{.max_epochs = 3, .seed = 7, .default_root_dir = path_};
+    options.accelerator = "cpu";
+    options.precision = "64-true";
+    options.num_threads = 1;
+    options.collective_timeout = 60;
+    options.enable_progress_bar = options.enable_model_summary = false;
+    return options;
+  }
+
+ private:
+  std::optional<TempDir> own_;
+  std::filesystem::path path_;
+};
+
+// Keeps the weights that training begins with.
+class Recording : public Net {
+ public:
+  using Net::Net;
+  void on_train_start() override {
+    for (const auto& parameter : parameters()) start.push_back(parameter.detach().clone());
+  }
+  std::vector<torch::Tensor> start;
+};
+
+// What one rank makes of these weights with global batches in the order of the data.
+torch::Tensor trained_alone(const std::vector<torch::Tensor>& start, int64_t count, int64_t batch, int64_t epochs) {
+  Net net;
+  net.to(torch::kFloat64);
+  {
+    const torch::NoGradGuard no_gradients;
+    const auto parameters = net.parameters();
+    for (std::size_t i = 0; i < start.size(); ++i) parameters[i].copy_(start[i]);
+  }
+  torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
+  const auto data = whole(count);
+  for (int64_t epoch = 0; epoch < epochs; ++epoch) {
+    for (int64_t at = 0; at < count; at += batch) {
+      const Batch part{data[0].slice(0, at, at + batch), data[1].slice(0, at, at + batch)};
+      optimizer.zero_grad();
+      net.error(part).backward();
+      optimizer.step();
+    }
+  }
+  return net.weights();
+}
+
+TEST(Ranks, TrainToTheWeightsOfOneRankWithTheSameGlobalBatch) {
+  const SharedDir dir;
+  auto& processes = Processes::get();
+  Trainer trainer(dir.options());
+  const auto model = trainer.fit<Recording>({}, DataLoader(samples(48), {.batch_size = 12 / processes.size()}));
+  EXPECT_EQ(trainer.global_step(), 12);
+  EXPECT_TRUE(is_same_everywhere(model->weights()));
+  EXPECT_LE(largest_difference(model->weights(), trained_alone(model->start, 48, 12, 3)), 1e-6);
+}
+
+TEST(Ranks, OfTwoDevicesEachTrainTogether) {
+  const SharedDir dir;
+  auto& processes = Processes::get();
+  auto options = dir.options();
+  options.devices = 2;
+  Trainer trainer(options);
+  const auto model = trainer.fit<Recording>({}, DataLoader(samples(48), {.batch_size = 24 / (2 * processes.size())}));
+  EXPECT_TRUE(is_same_everywhere(model->weights()));
+  EXPECT_LE(largest_difference(model->weights(), trained_alone(model->start, 48, 24, 3)), 1e-6);
+}
+
+TEST(Ranks, EvaluateToTheMetricsOfOneRank) {
+  for (const int64_t count : {1, 10, 37}) {
+    const SharedDir dir;
+    Trainer trainer(dir.options());
+    const auto model =
+        trainer.fit<Net>({}, DataLoader(samples(24), {.batch_size = 4}), DataLoader(samples(count), {.batch_size = 4}));
+    const auto data = whole(count);
+    const torch::NoGradGuard no_gradients;
+    EXPECT_NEAR(trainer.callback_metrics().at("val_loss"), model->error(data).item<double>(), 1e-12) << count;
+    EXPECT_EQ(trainer.callback_metrics().at("samples"), static_cast<double>(count));
+    EXPECT_EQ(trainer.callback_metrics().at("largest"), data[1].max().item<double>());
+  }
+}
+
+TEST(Ranks, HaveOneRunFolderAndOneBestCheckpoint) {
+  const SharedDir dir;
+  auto& processes = Processes::get();
+  Trainer trainer(dir.options());
+  const DataLoader loader(samples(24), {.batch_size = 4});
+  trainer.fit<Net>({}, loader, loader);
+  for (const auto& path : {trainer.run_dir(), trainer.best_model_path()}) {
+    EXPECT_FALSE(path.empty());
+    for (const auto& other : processes.all_gather_bytes(path.string())) EXPECT_EQ(other, path.string());
+  }
+  EXPECT_FALSE(trainer.validate(loader).at(0).empty());
+}
+
+class StopsOnTheLast : public Net {
+ public:
+  using Net::Net;
+  void on_train_batch_end(const StepOutput&, const Batch&, int64_t batch_idx) override {
+    if (global_rank() == trainer().world_size() - 1 && batch_idx == 3) trainer().request_stop("enough");
+  }
+};
+
+TEST(Ranks, AllStopWhenOneAsksP8) {
+  const SharedDir dir;
+  Trainer trainer(dir.options());
+  const auto model = trainer.fit<StopsOnTheLast>({}, DataLoader(samples(400), {.batch_size = 4}));
+  EXPECT_EQ(trainer.stop_reason(), "enough");
+  EXPECT_LE(trainer.global_step(), 6);
+  EXPECT_TRUE(is_same_everywhere(model->weights()));
+}
+
+class LogsOnOne : public Net {
+ public:
+  using Net::Net;
+  StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
+    if (global_rank() == 0) log("only_here", 1.0, {.on_step = false, .on_epoch = true});
+    return Net::training_step(batch, batch_idx);
+  }
+};
+
+TEST(Faults, DISABLED_Metrics) {
+  const SharedDir dir;
+  Trainer trainer(dir.options());
+  trainer.fit<LogsOnOne>({}, DataLoader(samples(40), {.batch_size = 4}));
+}
+
+// What happens to rank 1 in batch 2 of epoch 1.
+template <class Fault>
+class Faulty : public Net {
+ public:
+  using Net::Net;
+  StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
+    if (global_rank() == 1 && current_epoch() == 1 && batch_idx == 2) Fault()();
+    return Net::training_step(batch, batch_idx);
+  }
+};
+
+struct Throw {
+  void operator()() const { throw std::runtime_error("out of luck"); }
+};
+template <int signal>
+struct Raise {
+  void operator()() const { std::raise(signal); }
+};
+
+template <class Fault>
+void fit_with() {
+  TrainerOptions options{.max_epochs = 3, .seed = 7};
+  options.accelerator = "cpu";
+  options.precision = "64-true";
+  options.enable_progress_bar = options.enable_model_summary = options.enable_checkpointing = options.logger = false;
+  options.num_threads = 1;
+  options.collective_timeout = 3;
+  try {
+    Trainer(options).fit<Faulty<Fault>>({}, DataLoader(samples(48), {.batch_size = 4}));
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << std::endl;
+    std::_Exit(1);
+  }
+}
+
+TEST(Faults, DISABLED_Exception) {
+  fit_with<Throw>();
+}
+TEST(Faults, DISABLED_Killed) {
+  fit_with<Raise<SIGKILL>>();
+}
+TEST(Faults, DISABLED_Stopped) {
+  fit_with<Raise<SIGSTOP>>();
+}
+
+}  // namespace
+}  // namespace troupe
