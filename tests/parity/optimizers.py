@@ -3,23 +3,14 @@
 Inputs "x" [50, 16, 6] and "y" [50, 16, 3], initial weights "start.<parameter>"; for each case and type
 "<case>.<float64|float32>.losses" [50] and "<case>.<type>.<parameter>".
 """
-import sys
-
 import torch
-from safetensors.torch import save_file
+from torch.nn.functional import mse_loss
+
+from common import STEPS, TYPES, Reference
 
 O = torch.optim
-STEPS = 50
-torch.manual_seed(7)
-
-
-def net():
-    return torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.Tanh(), torch.nn.Linear(9, 3))
-
-
-START = {k: v.clone() for k, v in net().double().state_dict().items()}
-X = torch.randn(STEPS, 16, 6, dtype=torch.float64)
-Y = torch.randn(STEPS, 16, 3, dtype=torch.float64)
+reference = Reference(7)
+x, y = reference.randn("x", STEPS, 16, 6), reference.randn("y", STEPS, 16, 3)
 
 
 def groups(parameters):
@@ -47,24 +38,20 @@ CASES = {
     "lbfgs_wolfe": lambda p: O.LBFGS(p, 1, max_iter=5, line_search_fn="strong_wolfe"),
 }
 
-out = {"x": X, "y": Y, **{"start." + k: v for k, v in START.items()}}
 for name, make in CASES.items():
-    for dtype in (torch.float64, torch.float32):
-        model = net().to(dtype)
-        model.load_state_dict(START)
+    for type_name, dtype in TYPES.items():
+        model = reference.model(dtype)
         optimizer = make(model.parameters())
         losses = []
         for i in range(STEPS):
             # LBFGS takes the noise of changing batches for curvature, and float32's rounding with it.
-            x, y = (data[0 if name.startswith("lbfgs") else i].to(dtype) for data in (X, Y))
+            inputs, targets = (data[0 if name.startswith("lbfgs") else i].to(dtype) for data in (x, y))
 
             def closure():
                 optimizer.zero_grad()
-                loss = torch.nn.functional.mse_loss(model(x), y)
+                loss = mse_loss(model(inputs), targets)
                 loss.backward()
                 return loss
-            losses.append(optimizer.step(closure).detach())
-        key = f"{name}.{str(dtype).split('.')[1]}."
-        out[key + "losses"] = torch.stack(losses)
-        out.update({key + k: v for k, v in model.state_dict().items()})
-save_file(out, sys.argv[1])
+            losses.append(optimizer.step(closure))
+        reference.add_run(f"{name}.{type_name}", losses, model)
+reference.save()

@@ -64,18 +64,14 @@ std::vector<Case> cases() {
 TEST(OptimizerParity, LossesAndWeightsArePyTorchs) {
   const auto reference = pytorch_reference("optimizers.py");
   for (const auto& c : cases()) {
-    for (const auto type : {torch::kFloat64, torch::kFloat32}) {
-      const bool is_double = type == torch::kFloat64;
-      const auto key = std::string(c.name) + (is_double ? ".float64." : ".float32.");
+    for (const auto& type : number_types) {
+      const auto key = std::string(c.name) + "." + type.name;
       SCOPED_TRACE(key);
       torch::nn::Sequential net(torch::nn::Linear(6, 9), torch::nn::Tanh(), torch::nn::Linear(9, 3));
-      net->to(type);
-      {
-        const torch::NoGradGuard no_gradients;
-        for (auto& item : net->named_parameters()) item.value().copy_(reference.at("start." + item.key()));
-      }
+      net->to(type.type);
+      load_weights(*net, reference);
       const auto optimizer = c.make(net->parameters());
-      const auto x = reference.at("x").to(type), y = reference.at("y").to(type);
+      const auto x = reference.at("x").to(type.type), y = reference.at("y").to(type.type);
       std::vector<torch::Tensor> losses;
       for (int64_t i = 0; i < x.size(0); ++i) {
         const int64_t batch = key.starts_with("lbfgs") ? 0 : i;
@@ -87,13 +83,9 @@ TEST(OptimizerParity, LossesAndWeightsArePyTorchs) {
         });
         losses.push_back(loss.detach());
       }
-      const bool grows = key.starts_with("lbfgs") && !is_double;
-      const double tolerance = is_double ? 1e-10 : grows ? 1e-4 : 1e-5, of_weights = grows ? 1e-2 : tolerance;
-      EXPECT_LE(largest_difference(torch::stack(losses), reference.at(key + "losses")), tolerance);
-      for (const auto& item : net->named_parameters()) {
-        EXPECT_LE(largest_difference(item.value(), reference.at(key + item.key())), of_weights) << item.key();
-        EXPECT_GT(largest_difference(item.value(), reference.at("start." + item.key())), 1e-4) << "nothing was trained";
-      }
+      const bool grows = key.starts_with("lbfgs") && type.type == torch::kFloat32;
+      expect_losses(losses, reference, key, grows ? 1e-4 : type.tolerance);
+      expect_weights(*net, reference, key, grows ? 1e-2 : type.tolerance);
     }
   }
 }

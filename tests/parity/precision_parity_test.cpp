@@ -1,0 +1,131 @@
+// Every precision against PyTorch's, over 50 steps: 64-true to 1e-10 and 32-true to 1e-5, losses and weights. The
+// 16-bit ones have to be equal to the last bit: both sides call the same kernels of the same library on the same
+// numbers, so that a difference would be one of what is computed (an operation in another format, a step more or less),
+// and any tolerance wide enough for the rounding of 16 bits, 2^-8 for bfloat16, would hide it.
+#include "tests/parity/parity.hpp"
+
+namespace troupe {
+namespace {
+
+using Make = Perceptron::MakeOptimizers;
+
+const std::map<std::string, Make>& optimizers() {
+  using Parameters = std::vector<torch::Tensor>;
+  static const std::map<std::string, Make> all = {
+      {"sgd", [](Parameters p) { return optim::sgd(std::move(p), {.lr = 0.05, .momentum = 0.9}); }},
+      {"adamw", [](Parameters p) { return optim::adamw(std::move(p), {.lr = 0.01}); }},
+      {"plain",
+       [](Parameters p) { return torch::optim::SGD(std::move(p), torch::optim::SGDOptions(0.05).momentum(0.9)); }}};
+  return all;
+}
+
+// Sees the loss before and after it is scaled: the scale is a power of two, so that their quotient is exact.
+class Scaled : public Perceptron {
+ public:
+  using Perceptron::Perceptron;
+  void on_before_backward(const torch::Tensor& loss) override { loss_ = loss.item<double>(); }
+  void backward(const torch::Tensor& loss, torch::optim::Optimizer&, int64_t) override {
+    scale_ = loss.item<double>() / loss_;
+    loss.backward();
+  }
+  void on_before_optimizer_step(torch::optim::Optimizer&, int64_t) override { scales.push_back(torch::tensor(scale_)); }
+  void on_train_end() override { trainer().save_checkpoint(dir_ / "end.safetensors"); }
+  void on_save_checkpoint(nlohmann::json& checkpoint) override { scaler = checkpoint.at("grad_scaler"); }
+
+  std::vector<torch::Tensor> scales;  // at each step
+  nlohmann::json scaler;              // its state at the end
+
+ private:
+  TempDir dir_;
+  double loss_ = 1, scale_ = 1;
+};
+
+class PrecisionParity : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { reference_ = pytorch_reference("precision.py"); }
+  static void TearDownTestSuite() { reference_.clear(); }
+
+  // Weights begin in float64 or float32, as do the batches; the Trainer converts both.
+  template <class M>
+  std::shared_ptr<M> fit(const std::string& precision, const std::string& optimizer, TrainerOptions options = {}) {
+    const std::string targets = precision == "16-mixed" ? "y.wild" : "y";
+    const auto given = precision == "64-true" ? torch::kFloat64 : torch::kFloat32;
+    options = bare(precision, std::move(options));
+    if (options.max_steps < 0) options.max_steps = 50;
+    const auto data = std::make_shared<TensorDataset>(reference_.at("x").to(given), reference_.at(targets).to(given));
+    Trainer trainer(options);
+    return trainer.fit(std::make_shared<M>(reference_, given, optimizers().at(optimizer)),
+                       DataLoader(data, {.batch_size = 8}));
+  }
+
+  void expect_equal(const Perceptron& model, const std::string& key, double tolerance) {
+    expect_losses(model.losses, reference_, key, tolerance);
+    expect_weights(*model.net, reference_, key, tolerance);
+  }
+
+  // The scales of all steps, and the number of steps that were left out, which is returned.
+  double expect_scales(const Scaled& model, const std::string& key) {
+    const auto& scales = reference_.at(key + ".scales");
+    const bool as_many = static_cast<int64_t>(model.scales.size()) == scales.size(0);
+    EXPECT_TRUE(as_many) << model.scales.size();
+    if (as_many) EXPECT_EQ(largest_difference(torch::stack(model.scales), scales), 0);
+    const auto skipped = reference_.at(key + ".skipped").item<double>();
+    EXPECT_EQ(model.scaler["skipped_steps"].get<double>(), skipped);
+    return skipped;
+  }
+
+  static Tensors reference_;
+};
+Tensors PrecisionParity::reference_;
+
+TEST_F(PrecisionParity, OneFormatThroughoutGivesItsNumbers) {
+  for (const auto& [precision, tolerance] :
+       std::map<std::string, double>{{"64-true", 1e-10}, {"32-true", 1e-5}, {"bf16-true", 0}, {"16-true", 0}}) {
+    for (const auto& [optimizer, make] : optimizers()) {
+      // LibTorch's SGD in C++ rounds otherwise than Python's in 16 bits, also without a Trainer.
+      if (optimizer == "plain" && tolerance == 0) continue;
+      const auto key = precision + "." + optimizer;
+      SCOPED_TRACE(key);
+      expect_equal(*fit<Perceptron>(precision, optimizer), key, tolerance);
+    }
+  }
+}
+
+TEST_F(PrecisionParity, Bfloat16MixedIsAutocast) {
+  for (const auto& [optimizer, make] : optimizers()) {
+    SCOPED_TRACE(optimizer);
+    const auto model = fit<Perceptron>("bf16-mixed", optimizer);
+    expect_equal(*model, "bf16-mixed." + optimizer, 0);
+    EXPECT_GT(largest_difference(torch::stack(model->losses), reference_.at("32-true." + optimizer + ".losses")), 1e-5);
+  }
+}
+
+TEST_F(PrecisionParity, Float16MixedIsAutocastWithAGradientScaler) {
+  for (const auto& [optimizer, make] : optimizers()) {
+    const auto key = "16-mixed." + optimizer;
+    SCOPED_TRACE(key);
+    const auto model = fit<Scaled>("16-mixed", optimizer);
+    expect_equal(*model, key, 0);
+    EXPECT_GE(expect_scales(*model, key), 1) << "nothing overflowed";
+  }
+}
+
+// Of four batches, whose losses are divided exactly; the last window of an epoch has three.
+TEST_F(PrecisionParity, MixedFormatsAccumulateAndClipUnscaledGradients) {
+  const TrainerOptions options{
+      .accumulate_grad_batches = 4, .accumulate_grad_weighting = "batches", .gradient_clip_val = 0.3};
+  expect_equal(*fit<Perceptron>("bf16-mixed", "sgd", options), "bf16-mixed.sgd.4", 0);
+  const auto model = fit<Scaled>("16-mixed", "sgd", options);
+  expect_equal(*model, "16-mixed.sgd.4", 0);
+  expect_scales(*model, "16-mixed.sgd.4");
+}
+
+// Over 2,400 steps: the scale grows after 2,000 without an overflow, and the next overflow takes it back.
+TEST_F(PrecisionParity, TheScaleShrinksAndGrowsAtTheSameSteps) {
+  const auto model = fit<Scaled>("16-mixed", "plain", {.max_steps = 2400});
+  expect_equal(*model, "16-mixed.plain.long", 0);
+  EXPECT_GE(expect_scales(*model, "16-mixed.plain.long"), 1) << "nothing overflowed";
+}
+
+}  // namespace
+}  // namespace troupe
