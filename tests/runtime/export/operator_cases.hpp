@@ -316,7 +316,7 @@ inline void add_creation(ExportCases& add) {
     const auto n = x.size(0);
     return x + torch::zeros({n, 4}) + torch::ones({n, 1}) + torch::full({n, 4}, 2.5) + torch::zeros_like(x) +
            torch::ones_like(x) + torch::full_like(x, 3) + x.new_zeros({n, 4}) + x.new_ones({4}) +
-           x.new_full({n, 4}, 0.5) + torch::empty({n, 4}) * 0 + x.new_empty({n, 4}) * 0;
+           x.new_full({n, 4}, 0.5) + torch::ones_like(torch::empty({n, 4})) + torch::zeros_like(x.new_empty({n, 4}));
   });
   add.function("arange", {4}, [](const torch::Tensor& x) {
     const auto n = x.size(0);
