@@ -1,5 +1,6 @@
 #include "troupe/launch/processes.hpp"
 
+#include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/failure_channel.hpp"
 #include "troupe/runtime/collectives/gather.hpp"
 #include "troupe/runtime/collectives/launch_environment.hpp"
@@ -8,20 +9,35 @@
 #include "troupe/runtime/collectives/mpi_store.hpp"
 #include "troupe/runtime/collectives/mpi_world.hpp"
 #include "troupe/runtime/collectives/nccl_backend.hpp"
+#include "troupe/runtime/collectives/store_backend.hpp"
+#include "troupe/runtime/collectives/store_failure_channel.hpp"
 #include "troupe/runtime/failure_json.hpp"
 
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <climits>
 #include <mutex>
 #include <optional>
 #include <utility>
 
+#include <unistd.h>
+
 namespace troupe {
 
 namespace {
+
+// How long torchrun's store may take to answer at the start.
+constexpr std::chrono::seconds store_patience{60};
+
+std::string own_host() {
+  std::array<char, HOST_NAME_MAX + 1> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
+}
 
 CollectiveOptions options_of(double timeout_seconds) {
   CollectiveOptions options;
@@ -32,9 +48,14 @@ CollectiveOptions options_of(double timeout_seconds) {
 }  // namespace
 
 struct Processes::State {
-  std::unique_ptr<MpiWorld> mpi;  // null in a process that was started alone
-  std::unique_ptr<MpiBackend> between;
+  std::unique_ptr<MpiWorld> mpi;  // of mpirun or srun,
+  LaunchEnvironment launched;     // and of torchrun,
+  c10::intrusive_ptr<c10d::TCPStore>
+      launcher_store;       // with its store; none of them in a process that was started alone
+  int64_t connections = 0;  // groups over that store
+  c10::intrusive_ptr<CollectiveBackend> between;
   std::unique_ptr<FailureChannel> failures;
+  std::unique_ptr<StoreFailureChannel> store_failures;
   c10::intrusive_ptr<c10d::Store> store;
   int64_t runs = 0;
   std::string host;
@@ -48,11 +69,40 @@ struct Processes::State {
     if (!store) {
       if (mpi) {
         store = c10::make_intrusive<MpiStore>(*mpi, timeout);
+      } else if (launcher_store) {
+        store = connection("nccl");
       } else {
         store = c10::make_intrusive<c10d::HashStore>();
       }
     }
     return c10::make_intrusive<c10d::PrefixStore>("run_" + std::to_string(runs++), store);
+  }
+
+  // The processes' way to each other on the CPU; collective, since the groups are told apart by their order.
+  c10::intrusive_ptr<CollectiveBackend> make_between(const CollectiveOptions& options) {
+    if (mpi) return c10::make_intrusive<MpiBackend>(*mpi, options);
+    return c10::make_intrusive<StoreBackend>(connection("group_" + std::to_string(connections++)), launched.rank,
+                                             launched.size, options);
+  }
+
+  // A connection of its own, with keys of its own: after a restart those of the last attempt are still there.
+  c10::intrusive_ptr<c10d::Store> connection(const std::string& name) {
+    const auto attempt = environment_variable("TORCHELASTIC_RESTART_COUNT").value_or("0");
+    return c10::make_intrusive<c10d::PrefixStore>("troupe/attempt_" + attempt + "/" + name, launcher_store->clone());
+  }
+
+  void connect() {
+    c10d::TCPStoreOptions options;
+    options.port = static_cast<uint16_t>(launched.store_port);
+    options.waitWorkers = false;
+    options.timeout = store_patience;
+    try {
+      launcher_store = c10::make_intrusive<c10d::TCPStore>(launched.store_host, options);
+    } catch (const std::exception& error) {
+      throw CollectiveError("torchrun's store at " + launched.store_host + ":" + std::to_string(launched.store_port) +
+                            " (MASTER_ADDR, MASTER_PORT) does not answer: is this process one of torchrun's? " +
+                            std::string(error.what()).substr(0, 200));
+    }
   }
 
   void hear(const std::string& told) {
@@ -69,17 +119,22 @@ Processes& Processes::get() {
 }
 
 Processes::Processes() : state_(std::make_unique<State>()) {
-  const auto launcher = launch_environment().launcher;
-  if (launcher == Launcher::torchrun) {
-    throw UsageError(
-        "this process was started by torchrun (RANK, WORLD_SIZE and MASTER_ADDR are set); use ./launch/run, mpirun or"
-        " srun, or unset them");
+  state_->launched = launch_environment();
+  if (state_->launched.launcher == Launcher::none) return;
+  if (state_->launched.launcher == Launcher::torchrun) {
+    if (state_->launched.size == 1) return;
+    state_->connect();
+    state_->host = own_host();
+    state_->between = state_->make_between({});
+    state_->store_failures =
+        std::make_unique<StoreFailureChannel>(state_->connection("failures"), state_->connection("failures"),
+                                              [this](const std::string& told) { state_->hear(told); });
+    return;
   }
-  if (launcher == Launcher::none) return;
   state_->mpi = std::make_unique<MpiWorld>();
   if (state_->mpi->size() == 1) return;
   state_->host = state_->mpi->hosts()[static_cast<std::size_t>(state_->mpi->rank())];
-  state_->between = std::make_unique<MpiBackend>(*state_->mpi);
+  state_->between = state_->make_between({});
   state_->failures =
       std::make_unique<FailureChannel>(*state_->mpi, [this](int, const std::string& told) { state_->hear(told); });
 }
@@ -87,19 +142,19 @@ Processes::Processes() : state_(std::make_unique<State>()) {
 Processes::~Processes() = default;
 
 int64_t Processes::rank() const {
-  return state_->mpi ? state_->mpi->rank() : 0;
+  return state_->mpi ? state_->mpi->rank() : state_->launched.rank;
 }
 
 int64_t Processes::size() const {
-  return state_->mpi ? state_->mpi->size() : 1;
+  return state_->mpi ? state_->mpi->size() : state_->launched.size;
 }
 
 int64_t Processes::local_rank() const {
-  return state_->mpi ? state_->mpi->local_rank() : 0;
+  return state_->mpi ? state_->mpi->local_rank() : state_->launched.local_rank;
 }
 
 int64_t Processes::local_size() const {
-  return state_->mpi ? state_->mpi->local_size() : 1;
+  return state_->mpi ? state_->mpi->local_size() : state_->launched.local_size;
 }
 
 const std::string& Processes::host() const {
@@ -137,8 +192,7 @@ std::vector<std::shared_ptr<Peers>> Processes::make_peers(const std::vector<torc
   const auto collective = options_of(options.collective_timeout);
   const auto world = [&] {
     if (is_alone()) return MemoryWorld::create(static_cast<int>(local), collective);
-    auto between = c10::make_intrusive<MpiBackend>(*state_->mpi, collective);
-    return MemoryWorld::create_over(std::move(between), static_cast<int>(local), collective);
+    return MemoryWorld::create_over(state_->make_between(collective), static_cast<int>(local), collective);
   };
   const auto control = world(), votes = world();
   const auto tensor_channels = [&]() -> std::vector<Peers::Channel> {
@@ -173,8 +227,10 @@ std::vector<std::shared_ptr<Peers>> Processes::make_peers(const std::vector<torc
 }
 
 void Processes::tell_failure(const Failure& failure) {
-  if (state_->failures)
-    state_->failures->announce(to_json(failure).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  if (is_alone()) return;
+  const auto told = to_json(failure).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  if (state_->failures) state_->failures->announce(told);
+  if (state_->store_failures) state_->store_failures->announce(told);
 }
 
 void Processes::on_failure(std::function<void(const Failure&)> listener) {

@@ -1,4 +1,4 @@
-// The processes of a run: those that mpirun or srun started together, or this one alone.
+// The processes of a run: those that mpirun, srun or torchrun started together, or this one alone.
 #pragma once
 
 #include "troupe/modules/failure.hpp"
@@ -18,7 +18,8 @@ namespace troupe {
 /// Calls are collective where the comment says so: all processes make them in the same order.
 class Processes {
  public:
-  /// Throws UsageError where the environment is contradictory, CollectiveError where MPI cannot start.
+  /// Throws UsageError where the environment is contradictory, CollectiveError where MPI cannot start or torchrun's
+  /// store does not answer.
   static Processes& get();
   ~Processes();
   Processes(const Processes&) = delete;
