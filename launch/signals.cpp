@@ -12,7 +12,7 @@ namespace troupe {
 
 namespace {
 
-constexpr std::array watched = {SIGINT, SIGTERM};
+constexpr std::array watched = {SIGINT, SIGTERM, SIGUSR1};
 
 // A handler may do little more than write to a pipe; -1: nobody watches.
 std::atomic<int> pipe_end{-1};

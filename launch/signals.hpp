@@ -6,7 +6,8 @@
 
 namespace troupe {
 
-/// While it lives, SIGINT and SIGTERM call `on_signal` once, on a thread of its own; the second one has its usual
+/// While it lives, SIGINT, SIGTERM and SIGUSR1 (with which SLURM announces the end of a job's time, and launch/run
+/// passes Ctrl-C on) call `on_signal` once, on a thread of its own; the second one has its usual
 /// effect again. The handlers from before come back at the end. One at a time in a process; a second one, and one where
 /// the program ignores the signal, leave things as they are.
 class SignalWatch {

@@ -73,4 +73,37 @@ grep -qxF "[rank 1] complains 1" "$folder/err" || fail "--quiet hides an error: 
 status=0
 "$run" -n 2 "$folder/program" x 1 >/dev/null 2>&1 || status=$?
 [ "$status" -eq 7 ] || fail "a rank ended with 7 and the run with $status"
+
+# The first failure is the last line.
+cat >"$folder/failing" <<'EOF2'
+#!/usr/bin/env bash
+[ "$OMPI_COMM_WORLD_RANK" != 1 ] || { echo "digits: out of luck (in training_step, stage fit, epoch 1, batch 2, rank 1 on here, cpu)" >&2; exit 1; }
+sleep 60
+EOF2
+chmod +x "$folder/failing"
+status=0
+"$run" -n 2 "$folder/failing" >"$folder/out" 2>"$folder/err" || status=$?
+[ "$status" -eq 1 ] || fail "a rank failed and the run ended with $status"
+grep -q "out of luck (in training_step, stage fit, epoch 1, batch 2, rank 1 on here, cpu)" <(tail -n 1 "$folder/err") ||
+  fail "the last line is not the failure: $(cat "$folder/err")"
+
+# Ctrl-C and SIGTERM reach the ranks as SIGUSR1, and the status is theirs.
+cat >"$folder/patient" <<'EOF2'
+#!/usr/bin/env bash
+trap 'echo "rank $OMPI_COMM_WORLD_RANK ends"; exit 130' USR1
+[ "$OMPI_COMM_WORLD_RANK" != 0 ] || echo begins
+while true; do sleep 0.05; done
+EOF2
+chmod +x "$folder/patient"
+mkfifo "$folder/pipe"
+"$run" -n 1 "$folder/patient" >"$folder/pipe" 2>"$folder/err" &
+started=$!
+exec 3<"$folder/pipe"
+read -r line <&3
+kill -TERM "$started"
+read -r line <&3 || true
+[ "$line" = "rank 0 ends" ] || fail "after SIGTERM the rank said '$line': $(cat "$folder/err")"
+status=0
+wait "$started" || status=$?
+[ "$status" -eq 130 ] || fail "the rank ended with 130 and the run with $status"
 exit $failures
