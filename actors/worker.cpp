@@ -113,7 +113,7 @@ struct WorkerState : ReplicaOutputs {
     }
     stage_began = Clock::now();
     replica->run(command.hooks);
-    replica->refresh_reducers();
+    replica->refresh_averagers();
     tell(self, setup.coordinator, answer());
   }
 

@@ -278,15 +278,18 @@ void Module::clip_gradients(torch::optim::Optimizer& optimizer, std::optional<do
   if (gradient_clip_val.value_or(0) == 0) return;
   torch::NoGradGuard no_grad;
   auto gradients = gradients_of(optimizer);
-  if (gradients.empty()) return;
   if (gradient_clip_algorithm == "value") {
+    if (gradients.empty()) return;
     at::_foreach_clamp_min_(gradients, -*gradient_clip_val);
     at::_foreach_clamp_max_(gradients, *gradient_clip_val);
     return;
   }
   // As torch.nn.utils.clip_grad_norm_ to the bit (Python divides a number by a tensor this way), without reading the
   // norm back to the host.
-  const auto norm = torch::linalg_vector_norm(torch::stack(at::_foreach_norm(gradients, 2)), 2);
+  auto norm = gradients.empty() ? torch::zeros({}, torch::TensorOptions(device()))
+                                : torch::linalg_vector_norm(torch::stack(at::_foreach_norm(gradients, 2)), 2);
+  if (run_) norm = run_->whole_gradient_norm(optimizer, norm);
+  if (gradients.empty()) return;
   at::_foreach_mul_(gradients, torch::clamp_max((norm + 1e-6).reciprocal() * *gradient_clip_val, 1.0));
 }
 

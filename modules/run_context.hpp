@@ -60,6 +60,9 @@ class RunContext {
   /// Writes a checkpoint of the state as it is, on this thread, and returns when the disk has it. What the
   /// coordinator's monitors know (EarlyStopping, ModelCheckpoint) is not in it.
   virtual void save_checkpoint(const std::filesystem::path& path) = 0;
+  /// The 2-norm of all gradients of an optimizer from the `norm` of those that its parameters hold here: itself, unless
+  /// ranks hold a part each (strategy = zero); then the call is collective.
+  virtual torch::Tensor whole_gradient_norm(const torch::optim::Optimizer& optimizer, torch::Tensor norm) = 0;
   /// The tensor of every rank, stacked along a new first dimension; of one rank the tensor as it is.
   virtual torch::Tensor all_gather(const torch::Tensor& tensor) = 0;
   /// Null when the run has none.

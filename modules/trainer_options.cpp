@@ -42,7 +42,7 @@ void validate_names(const TrainerOptions& options) {
   const std::vector<std::string> weightings = {"samples", "batches"};
   one_of(weightings, "accumulate_grad_weighting", options.accumulate_grad_weighting,
          nearest(options.accumulate_grad_weighting, weightings));
-  const std::vector<std::string> strategies = {"auto", "ddp"};
+  const std::vector<std::string> strategies = {"auto", "ddp", "zero", "dp", "ddp2"};
   one_of(strategies, "strategy", options.strategy, nearest(options.strategy, strategies));
   const std::vector<std::string> policies = {"stop", "cycle", "join"};
   one_of(policies, "uneven_data", options.uneven_data, nearest(options.uneven_data, policies));
@@ -99,6 +99,16 @@ void validate_distribution(const TrainerOptions& options) {
   constexpr double year = 365 * 24 * 3600;
   if (options.collective_timeout > year) {
     refuse_option("collective_timeout", double_to_text(options.collective_timeout), "use at most 31536000 (a year)");
+  }
+  const bool divides = options.strategy == "dp" || options.strategy == "ddp2";
+  if (options.sync_batchnorm && (divides || options.uneven_data == "join")) {
+    refuse_option("sync_batchnorm", "true",
+                  divides ? "batches that one process divides among devices have it with strategy = ddp only"
+                          : "a rank without a batch cannot take part in it: use uneven_data = stop or cycle");
+  }
+  if (options.strategy == "zero" && options.detect_unused_parameters) {
+    refuse_option("detect_unused_parameters", "true",
+                  "with strategy = zero every parameter gets a gradient; look for unused ones with strategy = ddp");
   }
   if (options.static_graph && options.find_unused_parameters) {
     refuse_option("static_graph", "true",

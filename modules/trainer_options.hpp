@@ -28,8 +28,13 @@ struct TrainerOptions {
   /// Devices of this process to train on, each with a worker (a thread) and a replica of its own; on the CPU so many
   /// workers share its cores. Lightning's default is "auto" (all GPUs).
   int64_t devices = 1;
-  /// How workers train together, those of this process and of all others that mpirun started: "ddp" averages gradients
-  /// while they are computed; "auto" is ddp where there are several.
+  /// How devices train together, those of this process and of all others that mpirun started:
+  ///
+  /// - "ddp": each has its own batches and averages gradients with the others while they are computed,
+  /// - "zero": the same, and each holds the optimizer's state of a part of the parameters only (ZeRO-1),
+  /// - "dp": the devices of one process divide each batch, and training_step_end gets what all returned,
+  /// - "ddp2": dp within a process, ddp between processes,
+  /// - "auto": ddp where there are several.
   std::string strategy = "auto";
   /// Give each rank its part of the data: of the samples in training, filled up so that all have equally many; of the
   /// batches in evaluation, where nothing is repeated and metrics are those of one rank alone. False: the loaders
@@ -49,6 +54,11 @@ struct TrainerOptions {
   std::string gradient_compression = "none";
   /// ddp: take buffers (running means) from rank zero before a step.
   bool broadcast_buffers = true;
+  /// ddp, zero: batch norm takes mean and variance over the batches of all ranks, as one rank with the whole batch
+  /// would. It holds for every batch norm of the module, those called as functions too.
+  bool sync_batchnorm = false;
+  /// Call prepare_data on one rank of each host, not of the whole run: for data that each host keeps for itself.
+  bool prepare_data_per_node = false;
   /// Seconds after which a worker that waits for another one gives up, and the run ends.
   double collective_timeout = 1800;
 
@@ -147,7 +157,7 @@ TROUPE_OPTIONS(
     TrainerOptions, (name, "folder of the runs below default_root_dir; empty: the module's class name in snake case"),
     (accelerator, "auto (cuda where a GPU works), cpu or cuda"),
     (devices, "devices of this process to train on, each with a worker of its own"),
-    (strategy, "how workers train together: auto or ddp"),
+    (strategy, "how devices train together: auto, ddp, zero, dp or ddp2"),
     (use_distributed_sampler, "give each rank its part of the data"),
     (uneven_data, "ranks with different numbers of batches: stop, cycle or join"),
     (find_unused_parameters, "ddp: allow parameters that a loss does not depend on"),
@@ -155,6 +165,8 @@ TROUPE_OPTIONS(
     (first_bucket_mb, "ddp: MiB of the first bucket"),
     (gradient_compression, "ddp: send gradients as they are (none), or as fp16 or bf16"),
     (broadcast_buffers, "ddp: take buffers from rank zero before a step"),
+    (sync_batchnorm, "ddp, zero: batch norm over the batches of all ranks"),
+    (prepare_data_per_node, "call prepare_data once a host, not once in all"),
     (collective_timeout, "seconds after which a worker that waits for another one gives up"),
     (max_epochs, "stop after so many epochs; -1: without end; none: 1000 unless max_steps or max_time is set"),
     (min_epochs, "do not stop early before so many epochs"),

@@ -63,6 +63,8 @@ std::vector<EpochReduction> merged(const std::vector<std::vector<EpochReduction>
 class LogStore {
  public:
   void set_origin(const LogOrigin& origin) { origin_ = origin; }
+  /// Whether values are logged on_step where that is unset.
+  bool logs_steps() const { return origin_.on_step; }
 
   /// Records a scalar. Throws UsageError for a value that is not a scalar (its shape is named), for on_step where there
   /// is no step, for neither on_step nor on_epoch, for a batch size below 1, and for options that differ from those of

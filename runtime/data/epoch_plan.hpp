@@ -12,7 +12,8 @@ namespace troupe {
 struct EpochRequest {
   uint64_t seed = 0;
   int64_t epoch = 0;
-  /// Serve batches with an index below this one; -1: to the end. Where batches are divided it counts those of all ranks.
+  /// Serve batches with an index below this one; -1: to the end. Where batches are divided it counts those of all
+  /// ranks.
   int64_t limit = -1;
   /// False: leave out `shuffle` (overfit_batches repeats the same batches). A sampler that the user gave stays.
   bool allow_shuffle = true;

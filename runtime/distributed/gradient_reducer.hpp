@@ -1,6 +1,7 @@
 // Averages gradients over all workers while the backward pass computes the next ones.
 #pragma once
 
+#include "troupe/runtime/distributed/gradient_averager.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
 
 #include <torch/types.h>
@@ -29,24 +30,21 @@ struct ReducerOptions {
 /// LibTorch's c10d::Reducer, the engine of PyTorch's DistributedDataParallel (Li et al. 2020,
 /// https://arxiv.org/abs/2006.15704): buckets that are reduced as soon as their gradients are there, in an order that
 /// is learnt in the first step. Gradients become views into the buckets.
-class GradientReducer {
+class GradientReducer final : public GradientAverager {
  public:
   using Parameters = std::vector<std::pair<std::string, torch::Tensor>>;
 
   /// Of the parameters that need gradients, in the model's order; all of one device.
   GradientReducer(const Parameters& parameters, Peers& peers, const ReducerOptions& options);
-  ~GradientReducer();
+  ~GradientReducer() override;
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
   const std::vector<torch::Tensor>& parameters() const { return parameters_; }
-  /// Before the forward pass of a step whose gradients are to be averaged.
-  void begin();
-  /// After it, before loss.backward(): that call returns when the gradients of all workers are averaged in `grad()`.
-  /// Without it the gradients stay this worker's own.
-  void prepare(const torch::Tensor& loss);
-  /// For a worker that has no loss in a step of the others: adds nothing, and gets the average.
-  void contribute_nothing();
+  void begin() override;
+  /// The backward pass returns when the gradients of all workers are averaged in `grad()`.
+  void prepare(const torch::Tensor& loss) override;
+  void contribute_nothing() override;
 
  private:
   std::vector<torch::Tensor> parameters_;

@@ -50,6 +50,21 @@ torch::Tensor Peers::all_gather(const torch::Tensor& tensor) {
   return torch::stack(outputs[0]);
 }
 
+void Peers::all_reduce(torch::Tensor& tensor, const c10d::ReduceOp& op) {
+  std::vector<torch::Tensor> tensors{tensor};
+  c10d::AllreduceOptions options;
+  options.reduceOp = op;
+  tensors_->allreduce(tensors, options)->wait();
+}
+
+c10::intrusive_ptr<c10d::Work> Peers::begin_reduce_scatter(torch::Tensor& part, torch::Tensor& input) {
+  return tensors_->_reduce_scatter_base(part, input);
+}
+
+c10::intrusive_ptr<c10d::Work> Peers::begin_all_gather(torch::Tensor& output, torch::Tensor& part) {
+  return tensors_->_allgather_base(output, part);
+}
+
 void Peers::broadcast(const std::vector<torch::Tensor>& tensors) {
   if (tensors.empty()) return;
   const torch::NoGradGuard no_gradients;

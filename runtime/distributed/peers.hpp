@@ -38,6 +38,12 @@ class Peers {
   c10::intrusive_ptr<c10d::Work> begin_vote(torch::Tensor& values);
   /// The tensor of every worker, along a new first dimension. All have the same shape.
   torch::Tensor all_gather(const torch::Tensor& tensor);
+  /// Combines the tensors of all workers, in place.
+  void all_reduce(torch::Tensor& tensor, const c10d::ReduceOp& op);
+  /// Begins the sum of all workers' `input`, of which each gets the part of its rank; `input` is as long as all parts.
+  c10::intrusive_ptr<c10d::Work> begin_reduce_scatter(torch::Tensor& part, torch::Tensor& input);
+  /// Begins to put the parts of all workers into `output`, in the order of ranks.
+  c10::intrusive_ptr<c10d::Work> begin_all_gather(torch::Tensor& output, torch::Tensor& part);
   /// Makes these tensors equal to those of global rank zero.
   void broadcast(const std::vector<torch::Tensor>& tensors);
 

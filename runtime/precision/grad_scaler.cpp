@@ -42,7 +42,7 @@ torch::Tensor GradScaler::scale(const torch::Tensor& loss) const {
   return loss * scale_;
 }
 
-void GradScaler::unscale(torch::optim::Optimizer& optimizer) {
+void GradScaler::unscale(torch::optim::Optimizer& optimizer, const std::function<void(torch::Tensor&)>& agree) {
   const auto [entry, is_new] = found_inf_.try_emplace(&optimizer);
   if (!is_new) return;
   const torch::NoGradGuard no_gradients;
@@ -63,6 +63,7 @@ void GradScaler::unscale(torch::optim::Optimizer& optimizer) {
   for (auto& [type, gradients] : by_type) {
     at::_amp_foreach_non_finite_check_and_unscale_(gradients, entry->second, inverse);
   }
+  if (agree) agree(entry->second);
 }
 
 bool GradScaler::step(torch::optim::Optimizer& optimizer, const std::function<void()>& apply) {

@@ -38,7 +38,7 @@ class GradScaler {
   torch::Tensor scale(const torch::Tensor& loss) const;
   /// Divides the gradients of the optimizer's parameters by the scale, once a step however often it is called. Throws
   /// UsageError for float16 gradients: parameters must stay in float32.
-  void unscale(torch::optim::Optimizer& optimizer);
+  void unscale(torch::optim::Optimizer& optimizer, const std::function<void(torch::Tensor&)>& agree = nullptr);
   /// Unscales where that was not done, and calls `apply` if all gradients are finite. Returns whether it did.
   bool step(torch::optim::Optimizer& optimizer, const std::function<void()>& apply);
   /// After the last optimizer of the step: adapts the scale.

@@ -14,6 +14,7 @@ bool ends_an_epoch(Hook hook) {
 }  // namespace
 
 void Replica::run(Hook hook) {
+  collect_part_metrics();
   // Hooks at the end of an epoch see its reduced metrics.
   if (ends_an_epoch(hook)) flush_epoch();
   set_origin(hook, /*step_allowed=*/false, /*on_step=*/false, /*batch_size=*/1);
@@ -33,7 +34,7 @@ void Replica::run_data_hook(Hook hook) {
   DataModule& data = *setup_.datamodule.get();
   switch (hook) {
     case Hook::prepare_data:
-      if (global_rank() == 0) data.prepare_data();
+      if (prepares_data()) data.prepare_data();
       break;
     case Hook::setup:
       if (is_first_of_process()) data.setup(setup_.stage);
@@ -91,7 +92,7 @@ void Replica::run_module_hook(Hook hook) {
   const bool own = is_used(hook);
   switch (hook) {
     case Hook::prepare_data:
-      if (own && global_rank() == 0) module.prepare_data();
+      if (own && prepares_data()) module.prepare_data();
       if (setup_.peers) setup_.peers->wait_for_all();
       break;
     case Hook::setup:

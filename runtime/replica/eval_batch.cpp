@@ -30,25 +30,34 @@ Batch Replica::move_batch(Batch batch, Hook hook, int64_t dataloader_idx) {
   return setup_.datamodule.overrides(hook) ? move(*setup_.datamodule.get()) : move(*module_);
 }
 
+// The step itself, of a batch or of a part of one.
+StepOutput Replica::eval_part(Module& module, const Batch& batch, int64_t batch_idx, int64_t dataloader_idx) {
+  switch (evaluation_stage_) {
+    case Stage::test: return module.test_step(batch, batch_idx, dataloader_idx);
+    case Stage::predict: return module.predict_step(batch, batch_idx, dataloader_idx);
+    default: return module.validation_step(batch, batch_idx, dataloader_idx);
+  }
+}
+
 StepOutput Replica::eval_step(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx) {
   const Autocast autocast(precision_, setup_.device);
-  const auto ended = [&](Hook hook, StepOutput output, auto end) {
-    if (!is_used(hook)) return output;
-    current_name_ = to_string(hook);
-    output = end({std::move(output)});
-    current_name_ = "";
-    return output;
-  };
-  using Parts = std::vector<StepOutput>;
-  switch (evaluation_stage_) {
-    case Stage::test:
-      return ended(Hook::test_step_end, module_->test_step(batch, batch_idx, dataloader_idx),
-                   [&](const Parts& parts) { return module_->test_step_end(parts); });
-    case Stage::predict: return module_->predict_step(batch, batch_idx, dataloader_idx);
-    default:
-      return ended(Hook::validation_step_end, module_->validation_step(batch, batch_idx, dataloader_idx),
-                   [&](const Parts& parts) { return module_->validation_step_end(parts); });
+  const Hook hook = evaluation_stage_ == Stage::test ? Hook::test_step_end : Hook::validation_step_end;
+  const bool has_end = evaluation_stage_ != Stage::predict && is_used(hook);
+  PartOutputs parts;
+  if (parts_) {
+    parts = run_parts(
+        batch, [&](Module& module, const Batch& part) { return eval_part(module, part, batch_idx, dataloader_idx); });
+    if (!has_end) return joined_outputs(parts.outputs, parts.sizes);
+  } else {
+    auto output = eval_part(*module_, batch, batch_idx, dataloader_idx);
+    if (!has_end) return output;
+    parts.outputs.push_back(std::move(output));
   }
+  current_name_ = to_string(hook);
+  auto output =
+      hook == Hook::test_step_end ? module_->test_step_end(parts.outputs) : module_->validation_step_end(parts.outputs);
+  current_name_ = "";
+  return output;
 }
 
 void Replica::eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx) {
@@ -57,7 +66,10 @@ void Replica::eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx)
   const int64_t batch_size = batch.size();
   const auto suffix = setup_.eval_loaders.size() > 1 ? std::optional<int64_t>(dataloader_idx) : std::nullopt;
   StepOutput output;
-  if (dataloader_idx != eval_loader_) eval_log_.close_loader();
+  if (dataloader_idx != eval_loader_) {
+    collect_part_metrics();
+    eval_log_.close_loader();
+  }
   eval_loader_ = dataloader_idx;
   eval_log_.begin_step();
   saw_batches_ = true;

@@ -17,6 +17,14 @@ void Replica::log(std::string_view name, Metric& metric, const LogOptions& optio
     refuse("the metric \"" + found->first +
            "\" is logged in training and in evaluation, where it would mix both: register one for each");
   }
+  if (part_report_) {
+    return part_report_->log_metric(name, static_cast<std::size_t>(found - registered.begin()), options);
+  }
+  if (parts_ && options.on_step.value_or(active_log().logs_steps())) {
+    refuse(
+        "on_step logs the value of the batch at hand, of which each device has seen a part: log it with on_step ="
+        " false and on_epoch = true");
+  }
   active_log().log(name, metric, options);
 }
 
@@ -34,7 +42,8 @@ void Replica::count_updates() {
 }
 
 // A run that goes on from here begins an evaluation anew, so what one has gathered so far is left out.
-void Replica::append_metrics(Checkpoint& checkpoint) const {
+void Replica::append_metrics(Checkpoint& checkpoint) {
+  collect_part_metrics();
   const auto& registered = module_->metrics();
   for (std::size_t i = 0; i < registered.size(); ++i) {
     const auto& [name, metric] = registered[i];

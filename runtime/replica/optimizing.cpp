@@ -38,14 +38,14 @@ void Replica::toggle_optimizer(std::size_t index) {
   }
   if (!toggled_.empty()) untoggle_optimizer(index);
   std::unordered_set<const void*> own;
-  for_each_parameter(optimizers_[index], [&](const auto& parameter) { own.insert(parameter.unsafeGetTensorImpl()); });
+  for (const auto& parameter : parameters_of(index)) own.insert(parameter.unsafeGetTensorImpl());
   for (std::size_t other = 0; other < optimizers_.size(); ++other) {
     if (other == index) continue;
-    for_each_parameter(optimizers_[other], [&](const torch::Tensor& parameter) {
-      if (!parameter.requires_grad() || own.contains(parameter.unsafeGetTensorImpl())) return;
+    for (const auto& parameter : parameters_of(other)) {
+      if (!parameter.requires_grad() || own.contains(parameter.unsafeGetTensorImpl())) continue;
       parameter.set_requires_grad(false);
       toggled_.push_back(parameter);
-    });
+    }
   }
 }
 
@@ -96,7 +96,7 @@ void Replica::finish_gradients(std::size_t index) {
     if (!gradients.empty()) at::_foreach_mul_(gradients, sequence.nominal / sequence.samples);
   }
   sequence.samples = sequence.nominal = 0;
-  if (scaler_) scaler_->unscale(optimizers_[index]);
+  unscale(index);
   name_unused_parameters(index);
 }
 
@@ -104,8 +104,16 @@ void Replica::finish_gradients(std::size_t index) {
 
 void Replica::backward(TrainStep& step) {
   const auto scaled = scaler_ ? scaler_->scale(step.loss) : step.loss;
-  if (GradientReducer* reducer = reducer_of(step)) reducer->prepare(scaled);
+  GradientAverager* averager = averager_of(step);
+  if (averager && !parts_) averager->prepare(scaled);
   module_->backward(scaled, optimizer_of(step), static_cast<int64_t>(step.optimizer));
+  if (parts_) {
+    // What is averaged is the gradient of all parts.
+    parts_->collect_gradients();
+    if (averager) averager->contribute_nothing();
+  } else if (averager) {
+    averager->finish();
+  }
 }
 
 void Replica::step_automatically(TrainStep& step) {
@@ -132,8 +140,7 @@ void Replica::step_automatically(TrainStep& step) {
     module.optimizer_zero_grad(progress_.epoch, step.batch_idx, optimizer, index);
     compute_loss(step);
     if (step.loss.defined()) {
-      if (GradientReducer* reducer = reducer_of(step)) reducer->prepare(step.loss);
-      module.backward(step.loss, optimizer, index);
+      backward(step);
     } else if (contributes_nothing(step)) {
       contribute_nothing(step);
     } else {
@@ -153,6 +160,7 @@ void Replica::step_automatically(TrainStep& step) {
   } else {
     apply();
   }
+  gather_parameters(step.optimizer);
   sequences_[step.optimizer].has_gradients = false;
   if (was_called) count_step(step.optimizer);
 }
@@ -180,15 +188,16 @@ void Replica::manual_backward(const torch::Tensor& loss) {
   {
     const AutocastOff full_precision(setup_.device);
     const auto scaled = scaler_ ? scaler_->scale(loss) : loss;
-    if (!reducers_.empty() && reducers_.front()) {
-      reducers_.front()->begin();
-      reducers_.front()->prepare(scaled);
+    for (GradientAverager* averager : averagers()) {
+      averager->begin();
+      averager->prepare(scaled);
     }
     if (is_used(Hook::backward) && !optimizers_.empty()) {
       module.backward(scaled, optimizers_[0], 0);
     } else {
       scaled.backward();
     }
+    for (GradientAverager* averager : averagers()) averager->finish();
   }
   for (Callback* callback : batch_callbacks_) callback->on_after_backward(*this, module);
   if (is_used(Hook::on_after_backward)) module.on_after_backward();
@@ -200,7 +209,7 @@ void Replica::step_optimizer(std::size_t index, const OptimizerClosure& closure)
   auto& optimizer = optimizers_[index];
   if (scaler_ && closure) throw UsageError("precision 16-mixed cannot step an optimizer with a closure");
   const AutocastOff full_precision(setup_.device);
-  if (scaler_) scaler_->unscale(optimizer);
+  unscale(index);
   name_unused_parameters(index);
   for (Callback* callback : batch_callbacks_) {
     callback->on_before_optimizer_step(*this, module, optimizer, static_cast<int64_t>(index));
@@ -219,6 +228,7 @@ void Replica::step_optimizer(std::size_t index, const OptimizerClosure& closure)
   } else {
     optimizer.step();
   }
+  gather_parameters(index);
   count_step(index);
 }
 

@@ -19,13 +19,16 @@ std::shared_ptr<Module> Replica::release() {
     move_metrics(torch::kCPU);
   }
   if (setup_.datamodule && is_first_of_process()) setup_.datamodule->attach(nullptr, nullptr);
+  parts_.reset();
+  sharded_.clear();
+  reducers_.clear();
   optimizers_ = {};
   return std::move(module_);
 }
 
 Failure Replica::position() const {
   Failure failure;
-  failure.device = setup_.device.str();
+  failure.device = (parts_ && parts_->failed_device() ? *parts_->failed_device() : setup_.device).str();
   failure.stage = to_string(setup_.stage);
   failure.hook = current_name_.empty() ? to_string(current_hook_) : current_name_;
   failure.epoch = setup_.stage == Stage::fit && module_ ? progress_.epoch : -1;
@@ -40,10 +43,12 @@ void Replica::set_origin(Hook hook, bool step_allowed, bool on_step, int64_t bat
 }
 
 void Replica::log(std::string_view name, const torch::Tensor& value, const LogOptions& options) {
+  if (part_report_) return part_report_->log(name, value, options);
   active_log().log(name, value, options);
 }
 
 void Replica::log(std::string_view name, double value, const LogOptions& options) {
+  if (part_report_) return part_report_->log(name, value, options);
   active_log().log(name, value, options);
 }
 

@@ -15,10 +15,12 @@
 #include "troupe/runtime/data/combined_epoch.hpp"
 #include "troupe/runtime/distributed/gradient_reducer.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
+#include "troupe/runtime/distributed/sharded_optimizer.hpp"
 #include "troupe/runtime/log_store.hpp"
 #include "troupe/runtime/precision/grad_scaler.hpp"
 #include "troupe/runtime/prediction_file.hpp"
 #include "troupe/runtime/process_settings.hpp"
+#include "troupe/runtime/replica/batch_parts.hpp"
 
 #include <functional>
 #include <memory>
@@ -56,6 +58,9 @@ struct ReplicaSetup {
   bool weights_only = false;                     ///< take the model from the checkpoint and nothing else
   std::filesystem::path run_dir = {};            ///< for files of predictions; empty: none are written
   std::shared_ptr<Peers> peers = nullptr;        ///< the other workers of the run; null: there are none
+  /// The further devices among which a batch is divided (strategies dp and ddp2), and the module for each.
+  std::vector<torch::Device> part_devices = {};
+  std::function<std::shared_ptr<Module>()> make_part = nullptr;
   /// Taken around calls of the data module, which the workers of a process share; null where there is one worker.
   std::shared_ptr<std::mutex> data_mutex = nullptr;
 
@@ -94,7 +99,7 @@ class Replica final : public RunContext {
   std::vector<MetricMap> end_evaluation();
   void begin_train_epoch(int64_t epoch, int64_t batch_idx);
   /// After the hooks at an epoch's beginning, which may have changed what is trained.
-  void refresh_reducers();
+  void refresh_averagers();
   /// The epoch has ended: what on_train_epoch_end sees. Counts on.
   void end_train_epoch();
   /// on_exception of the callbacks and the data module.
@@ -160,6 +165,7 @@ class Replica final : public RunContext {
   Precision precision() const override { return precision_; }
   void set_accumulate_grad_batches(int64_t batches) override;
   void save_checkpoint(const std::filesystem::path& path) override;
+  torch::Tensor whole_gradient_norm(const torch::optim::Optimizer& optimizer, torch::Tensor norm) override;
   torch::Tensor all_gather(const torch::Tensor& tensor) override {
     return setup_.peers ? setup_.peers->all_gather(tensor) : tensor;
   }
@@ -223,6 +229,7 @@ class Replica final : public RunContext {
   DataFacts collect_loaders();
   void set_up_process();
   void introduce();
+  bool prepares_data() const { return (setup_.options.prepare_data_per_node ? local_rank() : global_rank()) == 0; }
   bool is_first_of_process() const { return setup_.place().in_process == 0; }
   std::unique_lock<std::mutex> lock_data() const {
     return setup_.data_mutex ? std::unique_lock(*setup_.data_mutex) : std::unique_lock<std::mutex>();
@@ -241,9 +248,26 @@ class Replica final : public RunContext {
   void broadcast_buffers();
   bool contributes_nothing(const TrainStep& step) const;
   void contribute_nothing(TrainStep& step);
-  GradientReducer* reducer_of(const TrainStep& step) const;
+  GradientAverager* averager_of(const TrainStep& step) const;
+  std::vector<GradientAverager*> averagers() const;
+  bool shards() const { return setup_.peers && setup_.options.strategy == "zero"; }
+  void refresh_shards();
+  void refresh_reducers();
+  std::vector<torch::Tensor> parameters_of(std::size_t optimizer) const;
+  void unscale(std::size_t optimizer);
+  void gather_parameters(std::size_t optimizer);
   bool is_used(Hook hook) const { return setup_.overridden.has(hook); }
   bool is_used_transfer(Hook hook) const { return is_used(hook) || setup_.datamodule.overrides(hook); }
+
+  // replica_parts.cpp
+  struct PartOutputs {
+    std::vector<StepOutput> outputs;
+    std::vector<int64_t> sizes;
+  };
+  void make_parts();
+  PartOutputs run_parts(const Batch& batch, const BatchParts::Step& step);
+  StepOutput training_step_in_parts(const TrainStep& step);
+  void collect_part_metrics();
 
   // replica_state.cpp
   Checkpoint own_state(bool weights_only, const nlohmann::json& monitor_states);
@@ -256,7 +280,7 @@ class Replica final : public RunContext {
   void reset_metrics();
   void move_metrics(torch::Device device);
   void count_updates();
-  void append_metrics(Checkpoint& checkpoint) const;
+  void append_metrics(Checkpoint& checkpoint);
   void restore_metrics();
 
   // boundary_hooks.cpp
@@ -300,6 +324,7 @@ class Replica final : public RunContext {
 
   // eval_batch.cpp
   Batch move_batch(Batch batch, Hook hook, int64_t dataloader_idx);
+  StepOutput eval_part(Module& module, const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
   StepOutput eval_step(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
   void keep_eval_output(StepOutput output, int64_t dataloader_idx);
   void record_eval_step();
@@ -322,6 +347,9 @@ class Replica final : public RunContext {
   CombinedEpoch combined_epoch_;
   Optimizers optimizers_;
   std::vector<std::unique_ptr<GradientReducer>> reducers_;  // of each optimizer; one with manual optimization
+  std::vector<std::unique_ptr<ShardedOptimizer>> sharded_;  // of each optimizer, with strategy = zero in place of those
+  std::unique_ptr<BatchParts> parts_;                       // with strategies dp and ddp2 on several devices
+  PartReport* part_report_ = nullptr;                       // while the module computes a part
   std::optional<int64_t> stepping_batches_;
 
   std::vector<Sequence> sequences_;     // of each optimizer; one where there is none

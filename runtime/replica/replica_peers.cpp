@@ -81,12 +81,30 @@ void Replica::join_peers() {
   current_name_ = "";
 }
 
+void Replica::refresh_averagers() {
+  if (!setup_.peers || optimizers_.empty()) return;
+  shards() ? refresh_shards() : refresh_reducers();
+}
+
+// Parameters that an optimizer has got since are divided too.
+void Replica::refresh_shards() {
+  const auto& options = setup_.options;
+  ShardingOptions sharding;
+  sharding.first_bucket_bytes = static_cast<int64_t>(options.first_bucket_mb * (1 << 20));
+  sharding.bucket_bytes = static_cast<int64_t>(options.bucket_cap_mb * (1 << 20));
+  sharding.compression = options.gradient_compression;
+  for (auto& sharded : sharded_) sharded->refresh();
+  while (sharded_.size() < optimizers_.size()) {
+    const auto index = sharded_.size();
+    sharded_.push_back(std::make_unique<ShardedOptimizer>(index, optimizers_[index], *setup_.peers, sharding));
+  }
+}
+
 // One for each optimizer, of its parameters: what the others' gradients are while it trains is of no interest. With
 // manual optimization nobody knows which one a loss is for, so there is one for all, which looks. What is trained may
 // change between epochs.
 void Replica::refresh_reducers() {
   Peers* peers = setup_.peers.get();
-  if (!peers || optimizers_.empty()) return;
   const auto& options = setup_.options;
   const bool is_manual = !module_->automatic_optimization;
   ReducerOptions reducing;
@@ -148,19 +166,58 @@ void Replica::broadcast_buffers() {
   if (!buffers.empty()) setup_.peers->broadcast(buffers);
 }
 
-// The one that reduces the gradients of this pass. Those of a window are reduced with its last batch and stay where
+// The one that averages the gradients of this pass. Those of a window are averaged with its last batch and stay where
 // they are before; manual_backward sees to its own.
-GradientReducer* Replica::reducer_of(const TrainStep& step) const {
-  if (reducers_.empty() || !step.closes_window || !module_->automatic_optimization) return nullptr;
-  return reducers_[step.optimizer].get();
+GradientAverager* Replica::averager_of(const TrainStep& step) const {
+  if (!setup_.peers || !step.closes_window || !module_->automatic_optimization) return nullptr;
+  if (step.optimizer < sharded_.size()) return sharded_[step.optimizer].get();
+  return step.optimizer < reducers_.size() ? reducers_[step.optimizer].get() : nullptr;
+}
+
+std::vector<GradientAverager*> Replica::averagers() const {
+  std::vector<GradientAverager*> all;
+  for (const auto& sharded : sharded_) all.push_back(sharded.get());
+  for (const auto& reducer : reducers_) {
+    if (reducer) all.push_back(reducer.get());
+  }
+  return all;
+}
+
+// The parameters of an optimizer as the module has them.
+std::vector<torch::Tensor> Replica::parameters_of(std::size_t optimizer) const {
+  if (optimizer < sharded_.size()) return sharded_[optimizer]->parameters();
+  std::vector<torch::Tensor> all;
+  for (const auto& group : optimizers_[optimizer].param_groups()) {
+    all.insert(all.end(), group.params().begin(), group.params().end());
+  }
+  return all;
+}
+
+void Replica::gather_parameters(std::size_t optimizer) {
+  if (optimizer < sharded_.size()) sharded_[optimizer]->gather_parameters();
+}
+
+// Takes the loss's scale out of the gradients; where ranks hold parts of them, all skip the step if one has to.
+void Replica::unscale(std::size_t optimizer) {
+  if (!scaler_) return;
+  if (optimizer >= sharded_.size()) return scaler_->unscale(optimizers_[optimizer]);
+  scaler_->unscale(optimizers_[optimizer], [&](torch::Tensor& found_inf) { sharded_[optimizer]->maximum(found_inf); });
+}
+
+// The norm of all gradients where ranks hold parts of them.
+torch::Tensor Replica::whole_gradient_norm(const torch::optim::Optimizer& optimizer, torch::Tensor norm) {
+  for (std::size_t i = 0; i < sharded_.size(); ++i) {
+    if (&optimizers_[i] == &optimizer) return sharded_[i]->whole_norm(norm);
+  }
+  return norm;
 }
 
 bool Replica::contributes_nothing(const TrainStep& step) const {
-  return !step.loss.defined() && reducer_of(step) != nullptr;
+  return !step.loss.defined() && averager_of(step) != nullptr;
 }
 
 void Replica::contribute_nothing(TrainStep& step) {
-  reducer_of(step)->contribute_nothing();
+  averager_of(step)->contribute_nothing();
 }
 
 }  // namespace troupe

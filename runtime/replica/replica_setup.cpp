@@ -66,11 +66,12 @@ DataFacts Replica::prepare() {
     facts = collect_loaders();
     restore_model();
     join_peers();
+    make_parts();
   }
   if (fits) {
     facts.has_optimizer = !optimizers_.empty();
     restore_rest();
-    refresh_reducers();
+    refresh_averagers();
     if (global_rank() == 0) introduce();
   }
   compile_train_program();

@@ -42,9 +42,16 @@ std::vector<std::pair<std::string, torch::Tensor>> tensors_below(const Checkpoin
 
 }  // namespace
 
-// The others may be anywhere, so they are not asked for their random states.
+// The others may be anywhere, so they are not asked for their random states, nor for their parts of a divided
+// optimizer.
 void Replica::save_checkpoint(const std::filesystem::path& path) {
-  if (global_rank() == 0) write_checkpoint(own_state(/*weights_only=*/false, nullptr), path);
+  if (global_rank() != 0) return;
+  write_checkpoint(own_state(/*weights_only=*/shards(), nullptr), path);
+  if (shards()) {
+    note("warning: " + path.string() +
+         " holds weights only: with strategy = zero other ranks hold parts of the"
+         " optimizers");
+  }
 }
 
 Checkpoint Replica::snapshot(bool weights_only, const nlohmann::json& monitor_states) {
@@ -85,7 +92,13 @@ Checkpoint Replica::own_state(bool weights_only, const nlohmann::json& monitor_s
   metadata["callbacks"] = std::move(callbacks);
   if (!weights_only) {
     const auto named = named_parameters_of(*module_);
-    for (std::size_t i = 0; i < optimizers_.size(); ++i) append_optimizer_state(checkpoint, i, optimizers_[i], named);
+    for (std::size_t i = 0; i < optimizers_.size(); ++i) {
+      if (i < sharded_.size()) {
+        sharded_[i]->append_state(checkpoint, named);
+      } else {
+        append_optimizer_state(checkpoint, i, optimizers_[i], named);
+      }
+    }
     if (!schedules_.empty()) metadata["lr_schedulers"] = schedulers_state();
     if (scaler_) metadata["grad_scaler"] = scaler_->state_dict();
     append_metrics(checkpoint);
@@ -156,7 +169,14 @@ void Replica::restore_rest() {
                      " optimizers, configure_optimizers returned " + std::to_string(optimizers_.size()));
   }
   const auto named = named_parameters_of(*module_);
-  for (std::size_t i = 0; i < optimizers_.size(); ++i) load_optimizer_state(checkpoint, i, optimizers_[i], named);
+  if (shards()) refresh_averagers();  // before there is a state to divide
+  for (std::size_t i = 0; i < optimizers_.size(); ++i) {
+    if (i < sharded_.size()) {
+      sharded_[i]->load_state(checkpoint, named);
+    } else {
+      load_optimizer_state(checkpoint, i, optimizers_[i], named);
+    }
+  }
   current_name_ = "load_schedulers_state";
   load_schedulers_state(metadata.value("lr_schedulers", nlohmann::json::array()));
   current_name_ = "load_state_dict";

@@ -1,5 +1,6 @@
 // One training batch through the program of hook_order::train_batch.
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
+#include "troupe/runtime/distributed/sync_batch_norm.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 #include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/replica/replica.hpp"
@@ -218,10 +219,14 @@ void Replica::run_train_program(TrainStep& step) {
 
 void Replica::compute_loss(TrainStep& step) {
   step.loss.reset();
-  if (GradientReducer* reducer = reducer_of(step)) reducer->begin();
+  if (GradientAverager* averager = averager_of(step)) averager->begin();
   step.output = {};
-  if (step.batch) {
+  if (step.batch && parts_) {
     const Autocast autocast(precision_, setup_.device);
+    step.output = training_step_in_parts(step);
+  } else if (step.batch) {
+    const Autocast autocast(precision_, setup_.device);
+    const SyncBatchNorm synced(setup_.options.sync_batchnorm ? setup_.peers.get() : nullptr);
     step.output = call_training_step(step);
     if (is_used(Hook::training_step_end)) {
       current_name_ = "training_step_end";

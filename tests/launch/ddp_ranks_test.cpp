@@ -3,6 +3,7 @@
 #include "tests/launch/ddp.hpp"
 
 #include "troupe/launch/processes.hpp"
+#include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 
 #include <gtest/gtest.h>
 
@@ -106,6 +107,38 @@ TEST(Ranks, OfTwoDevicesEachTrainTogether) {
   EXPECT_LE(largest_difference(model->weights(), trained_alone(model->start, 48, 24, 3)), 1e-6);
 }
 
+TEST(Ranks, ThatDivideTheOptimizersStateTrainTheSame) {
+  const SharedDir dir;
+  auto& processes = Processes::get();
+  auto options = dir.options();
+  options.strategy = "zero";
+  Trainer trainer(options);
+  const auto model = trainer.fit<Recording>({}, DataLoader(samples(48), {.batch_size = 12 / processes.size()}));
+  EXPECT_TRUE(is_same_everywhere(model->weights()));
+  EXPECT_LE(largest_difference(model->weights(), trained_alone(model->start, 48, 12, 3)), 1e-6);
+}
+
+TEST(Ranks, OfDevicesThatDivideBatchesTrainTheSame) {
+  const SharedDir dir;
+  auto& processes = Processes::get();
+  auto options = dir.options();
+  options.strategy = "ddp2";
+  options.devices = 2;
+  Trainer trainer(options);
+  const auto model = trainer.fit<Recording>({}, DataLoader(samples(48), {.batch_size = 12 / processes.size()}));
+  EXPECT_TRUE(is_same_everywhere(model->weights()));
+  EXPECT_LE(largest_difference(model->weights(), trained_alone(model->start, 48, 12, 3)), 1e-6);
+}
+
+TEST(Ranks, CannotDivideABatchBetweenProcesses) {
+  const SharedDir dir;
+  auto options = dir.options();
+  options.strategy = "dp";
+  Trainer trainer(options);
+  const auto error = error_of([&] { trainer.fit<Net>({}, DataLoader(samples(48), {.batch_size = 4})); });
+  EXPECT_NE(error.find("strategy = dp divides batches among the devices of one process"), std::string::npos) << error;
+}
+
 TEST(Ranks, EvaluateToTheMetricsOfOneRank) {
   for (const int64_t count : {1, 10, 37}) {
     const SharedDir dir;
@@ -148,6 +181,41 @@ TEST(Ranks, AllStopWhenOneAsksP8) {
   EXPECT_EQ(trainer.stop_reason(), "enough");
   EXPECT_LE(trainer.global_step(), 6);
   EXPECT_TRUE(is_same_everywhere(model->weights()));
+}
+
+// Each rank gets its signal at a moment of its own.
+class Signalled : public Net {
+ public:
+  using Net::Net;
+  void on_train_batch_end(const StepOutput&, const Batch&, int64_t batch_idx) override {
+    if (global_rank() < 2 && batch_idx == 3 + 2 * global_rank()) std::raise(global_rank() == 0 ? SIGTERM : SIGINT);
+  }
+};
+
+TEST(Ranks, EndWithACheckpointWhenSignalsComeAtDifferentMomentsP8) {
+  const SharedDir dir;
+  Trainer trainer(dir.options());
+  const auto model = trainer.fit<Signalled>({}, DataLoader(samples(4000), {.batch_size = 4}));
+  EXPECT_TRUE(trainer.was_interrupted());
+  EXPECT_LT(trainer.global_step(), 100);
+  EXPECT_TRUE(is_same_everywhere(model->weights()));
+  if (!Processes::get().is_rank_zero()) return;
+  const auto last = find_last(dir.options().default_root_dir);
+  ASSERT_TRUE(last.has_value());
+  EXPECT_EQ(last->checkpoint.metadata["progress"]["global_step"], trainer.global_step());
+}
+
+TEST(Ranks, EndTogetherWhenTheTimeIsOver) {
+  const SharedDir dir;
+  auto options = dir.options();
+  options.max_time = "00:00:00:01";
+  options.max_epochs = -1;
+  Trainer trainer(options);
+  const auto model = trainer.fit<Net>({}, DataLoader(samples(400), {.batch_size = 4}));
+  EXPECT_EQ(trainer.stop_reason().substr(0, 8), "max_time");
+  EXPECT_TRUE(is_same_everywhere(model->weights()));
+  const auto steps = std::to_string(trainer.global_step());
+  for (const auto& other : Processes::get().all_gather_bytes(steps)) EXPECT_EQ(other, steps);
 }
 
 class LogsOnOne : public Net {

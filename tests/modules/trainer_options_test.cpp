@@ -30,7 +30,8 @@ TEST(TrainerOptions, UnknownChoicesNameTheNearest) {
   EXPECT_THAT(refusal({.accelerator = "cpuu"}), HasSubstr("did you mean cpu?"));
   EXPECT_EQ(refusal({.gradient_clip_algorithm = "vaule"}),
             "trainer.gradient_clip_algorithm = vaule is not valid; did you mean value? (norm, value)");
-  EXPECT_EQ(refusal({.strategy = "dpd"}), "trainer.strategy = dpd is not valid; did you mean ddp? (auto, ddp)");
+  EXPECT_EQ(refusal({.strategy = "dpd"}),
+            "trainer.strategy = dpd is not valid; did you mean dp? (auto, ddp, zero, dp, ddp2)");
   EXPECT_THAT(refusal({.uneven_data = "joint"}), HasSubstr("did you mean join? (stop, cycle, join)"));
   EXPECT_THAT(refusal({.gradient_compression = "bf61"}), HasSubstr("did you mean bf16? (none, fp16, bf16)"));
 }

@@ -1,0 +1,264 @@
+#include "troupe/runtime/distributed/sharded_optimizer.hpp"
+
+#include "troupe/modules/failure.hpp"
+#include "troupe/runtime/checkpoint/optimizer_access.hpp"
+
+#include <c10/util/Type.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <torch/csrc/autograd/utils/lambda_post_hook.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <typeinfo>
+
+namespace troupe {
+
+namespace {
+
+using Grouped = std::pair<std::size_t, torch::Tensor>;  // the group of the optimizer
+
+bool treats_elements_alone(torch::optim::Optimizer& optimizer) {
+  if (dynamic_cast<const torch::optim::LBFGS*>(&optimizer)) return false;
+  return with_access(optimizer, [](const char*, const auto&) {});
+}
+
+int64_t bytes_of(const torch::Tensor& tensor) {
+  return static_cast<int64_t>(tensor.nbytes());
+}
+
+}  // namespace
+
+ShardedOptimizer::ShardedOptimizer(std::size_t index, torch::optim::Optimizer& optimizer, Peers& peers,
+                                   ShardingOptions options)
+    : index_(index), optimizer_(optimizer), peers_(peers), options_(std::move(options)) {
+  if (!treats_elements_alone(optimizer)) {
+    throw UsageError(
+        "strategy = zero divides parameters into parts, which an optimizer must treat element by element: "
+        "optimizer " +
+        std::to_string(index) + " (" + c10::demangle(typeid(optimizer).name()) +
+        ") is not known to; use SGD, Adam, AdamW, RMSprop or Adagrad, or strategy = ddp");
+  }
+  refresh();
+}
+
+ShardedOptimizer::~ShardedOptimizer() {
+  const torch::NoGradGuard no_gradients;
+  for (auto& parameter : parameters_) {
+    if (parameter.accumulator) parameter.accumulator->del_post_hook(parameter.hook);
+    parameter.whole.set_data(parameter.whole.detach().clone());
+    parameter.whole.mutable_grad().reset();
+  }
+}
+
+void ShardedOptimizer::refresh() {
+  groups_.resize(optimizer_.param_groups().size());
+  std::vector<Grouped> fresh;
+  for (std::size_t group = 0; group < optimizer_.param_groups().size(); ++group) {
+    for (const auto& parameter : optimizer_.param_groups()[group].params()) {
+      if (!known_.contains(parameter.unsafeGetTensorImpl())) fresh.emplace_back(group, parameter);
+    }
+  }
+  if (!fresh.empty()) take(fresh);
+  for (auto& bucket : buckets_) bucket.expected = 0;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    auto& parameter = parameters_[i];
+    if (!parameter.whole.requires_grad()) continue;
+    buckets_[parameter.bucket].expected += 1;
+    if (parameter.accumulator) continue;
+    parameter.accumulator = torch::autograd::impl::grad_accumulator(parameter.whole);
+    parameter.hook = parameter.accumulator->add_post_hook(std::make_unique<torch::autograd::utils::LambdaPostHook>(
+        [this, i](const torch::autograd::variable_list& outputs, const torch::autograd::variable_list&) {
+          arrive(i);
+          return outputs;
+        }));
+  }
+}
+
+// Buckets of one type and device, from the last parameter to the first, since gradients come in about that order.
+void ShardedOptimizer::take(const std::vector<Grouped>& fresh) {
+  const torch::NoGradGuard no_gradients;
+  const std::size_t before = parameters_.size();
+  std::vector<Grouped> left(fresh.rbegin(), fresh.rend());
+  while (!left.empty()) {
+    const int64_t limit = buckets_.empty() ? options_.first_bucket_bytes : options_.bucket_bytes;
+    const torch::Tensor like = left.front().second;
+    std::vector<Grouped> bucket, others;
+    int64_t bytes = 0;
+    for (auto& each : left) {
+      const bool fits = each.second.scalar_type() == like.scalar_type() && each.second.device() == like.device() &&
+                        (bucket.empty() || bytes + bytes_of(each.second) <= limit);
+      if (fits) bytes += bytes_of(each.second);
+      (fits ? bucket : others).push_back(std::move(each));
+    }
+    make_bucket(bucket);
+    left = std::move(others);
+  }
+  // The optimizer's groups: the parts that are there, in the order of their parameters.
+  std::vector<std::vector<torch::Tensor>> shards(groups_.size());
+  for (const auto& [group, tensor] : fresh) {
+    const std::size_t i = known_.at(tensor.unsafeGetTensorImpl());
+    groups_[group].push_back(i);
+    if (parameters_[i].shard.defined()) shards[group].push_back(parameters_[i].shard);
+  }
+  for (std::size_t group = 0; group < groups_.size(); ++group) {
+    auto& held = optimizer_.param_groups()[group].params();
+    std::erase_if(held, [&](const torch::Tensor& tensor) {
+      const auto found = known_.find(tensor.unsafeGetTensorImpl());
+      return found->second >= before && parameters_[found->second].whole.is_same(tensor);
+    });
+    held.insert(held.end(), shards[group].begin(), shards[group].end());
+  }
+}
+
+void ShardedOptimizer::make_bucket(const std::vector<Grouped>& parameters) {
+  const auto workers = peers_.place().world_size, rank = peers_.place().global_rank;
+  int64_t elements = 0;
+  for (const auto& [group, tensor] : parameters) elements += tensor.numel();
+  const int64_t part = (elements + workers - 1) / workers;
+  const auto options = parameters.front().second.options().requires_grad(false);
+  Bucket bucket;
+  bucket.weights = torch::zeros({part * workers}, options);
+  bucket.gradients = torch::zeros({part * workers}, options);
+  bucket.shard_gradients = torch::zeros({part}, options);
+  int64_t offset = 0;
+  for (const auto& [group, tensor] : parameters) {
+    const int64_t size = tensor.numel();
+    auto place = bucket.weights.narrow(0, offset, size).view(tensor.sizes());
+    place.copy_(tensor.detach());
+    Parameter parameter{tensor, group, buckets_.size(), offset, 0, 0};
+    parameter.whole.set_data(place);
+    parameter.begin = std::clamp<int64_t>(part * rank - offset, 0, size);
+    parameter.end = std::clamp<int64_t>(part * (rank + 1) - offset, 0, size);
+    if (parameter.end > parameter.begin) {
+      parameter.shard = bucket.weights.narrow(0, offset + parameter.begin, parameter.end - parameter.begin);
+      known_.emplace(parameter.shard.unsafeGetTensorImpl(), parameters_.size());
+    }
+    known_.emplace(tensor.unsafeGetTensorImpl(), parameters_.size());
+    bucket.parameters.push_back(parameters_.size());
+    parameters_.push_back(std::move(parameter));
+    offset += size;
+  }
+  buckets_.push_back(std::move(bucket));
+}
+
+std::vector<torch::Tensor> ShardedOptimizer::parameters() const {
+  std::vector<torch::Tensor> all;
+  for (const auto& group : groups_) {
+    for (const std::size_t i : group) all.push_back(parameters_[i].whole);
+  }
+  return all;
+}
+
+// --- A step ---
+
+void ShardedOptimizer::prepare(const torch::Tensor&) {
+  for (auto& bucket : buckets_) bucket.arrived = 0;
+  for (auto& parameter : parameters_) {
+    // Where a step has not used up the average of an earlier pass, both count.
+    if (parameter.shard.defined() && parameter.shard.grad().defined()) parameter.kept = parameter.shard.grad().clone();
+  }
+  next_bucket_ = 0;
+  is_prepared_ = true;
+}
+
+// What autograd or user code has put somewhere else goes where the bucket wants it.
+void ShardedOptimizer::arrive(std::size_t i) {
+  auto& parameter = parameters_[i];
+  auto& bucket = buckets_[parameter.bucket];
+  auto& gradient = parameter.whole.mutable_grad();
+  const auto place = bucket.gradients.narrow(0, parameter.offset, parameter.whole.numel());
+  if (gradient.defined() && gradient.const_data_ptr() != place.const_data_ptr()) {
+    const torch::NoGradGuard no_gradients;
+    const auto view = place.view(parameter.whole.sizes());
+    view.copy_(gradient);
+    gradient = view;
+  }
+  if (!is_prepared_) return;
+  bucket.arrived += 1;
+  launch_complete();
+}
+
+// In the same order on all workers.
+void ShardedOptimizer::launch_complete() {
+  while (next_bucket_ < buckets_.size()) {
+    auto& bucket = buckets_[next_bucket_];
+    if (bucket.arrived < bucket.expected) return;
+    launch(bucket);
+    ++next_bucket_;
+  }
+}
+
+void ShardedOptimizer::launch(Bucket& bucket) {
+  if (bucket.expected == 0) return;  // frozen, everywhere
+  const torch::NoGradGuard no_gradients;
+  const auto type = options_.compression == "fp16"   ? torch::kFloat16
+                    : options_.compression == "bf16" ? torch::kBFloat16
+                                                     : bucket.gradients.scalar_type();
+  bucket.gradients.div_(static_cast<double>(peers_.place().world_size));
+  bucket.sent = bucket.gradients.to(type);
+  bucket.received = bucket.shard_gradients.to(type);  // the same memory where the type is the same
+  bucket.work = peers_.begin_reduce_scatter(bucket.received, bucket.sent);
+}
+
+void ShardedOptimizer::finish() {
+  if (!is_prepared_) return;
+  is_prepared_ = false;
+  const torch::NoGradGuard no_gradients;
+  const auto rank = peers_.place().global_rank;
+  for (; next_bucket_ < buckets_.size(); ++next_bucket_) launch(buckets_[next_bucket_]);
+  for (auto& bucket : buckets_) {
+    if (!bucket.work) continue;
+    bucket.work->wait();
+    if (!bucket.received.is_same(bucket.shard_gradients)) bucket.shard_gradients.copy_(bucket.received);
+    bucket.work.reset();
+    bucket.sent.reset();
+    bucket.received.reset();
+    bucket.gradients.zero_();  // they have been counted
+    for (const std::size_t i : bucket.parameters) {
+      auto& parameter = parameters_[i];
+      if (!parameter.shard.defined()) continue;
+      auto& gradient = parameter.shard.mutable_grad();
+      if (!parameter.whole.requires_grad()) {
+        gradient.reset();
+        continue;
+      }
+      const int64_t begin = parameter.offset + parameter.begin - bucket.shard_gradients.numel() * rank;
+      const auto average = bucket.shard_gradients.narrow(0, begin, parameter.end - parameter.begin);
+      if (parameter.kept.defined()) average.add_(parameter.kept);
+      parameter.kept.reset();
+      gradient = average;
+    }
+  }
+}
+
+void ShardedOptimizer::contribute_nothing() {
+  prepare({});
+  finish();
+}
+
+void ShardedOptimizer::gather_parameters() {
+  const torch::NoGradGuard no_gradients;
+  const auto rank = peers_.place().global_rank;
+  for (auto& bucket : buckets_) {
+    const int64_t part = bucket.shard_gradients.numel();
+    bucket.sent = bucket.weights.narrow(0, part * rank, part).clone();
+    bucket.work = peers_.begin_all_gather(bucket.weights, bucket.sent);
+  }
+  for (auto& bucket : buckets_) {
+    bucket.work->wait();
+    bucket.work.reset();
+    bucket.sent.reset();
+  }
+}
+
+torch::Tensor ShardedOptimizer::whole_norm(const torch::Tensor& norm_of_parts) const {
+  auto squared = norm_of_parts.to(torch::kFloat64).square();
+  peers_.all_reduce(squared, c10d::ReduceOp::SUM);
+  return squared.sqrt().to(norm_of_parts.scalar_type());
+}
+
+void ShardedOptimizer::maximum(torch::Tensor& value) const {
+  peers_.all_reduce(value, c10d::ReduceOp::MAX);
+}
+
+}  // namespace troupe

@@ -1,0 +1,114 @@
+// The state of an optimizer divided among the workers of a run.
+#pragma once
+
+#include "troupe/runtime/checkpoint/checkpoint.hpp"
+#include "troupe/runtime/distributed/gradient_averager.hpp"
+#include "troupe/runtime/distributed/peers.hpp"
+
+#include <torch/optim/optimizer.h>
+#include <torch/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace torch::autograd {
+struct Node;
+}
+
+namespace troupe {
+
+struct ShardingOptions {
+  int64_t first_bucket_bytes = 1 << 20;  ///< the first to be reduced, small so that reduction begins early
+  int64_t bucket_bytes = 25 << 20;
+  /// What gradients are sent as: "none" (as they are), "fp16" or "bf16".
+  std::string compression = "none";
+};
+
+/// Stage 1 of ZeRO (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054): every worker has all parameters, but
+/// updates only its part of them, and holds the optimizer's state of that part alone.
+///
+/// The parameters are moved into flat buckets, in about the order in which their gradients come, each divided into as
+/// many equal parts as there are workers. The optimizer's groups hold this worker's parts, one-dimensional, instead of
+/// the parameters. A bucket is reduced and scattered as soon as its gradients are there, while backward computes the
+/// next ones; after the optimizer's step gather_parameters() gathers the parts. That sends as much as the all-reduce of
+/// GradientReducer does.
+///
+/// `grad()` of a parameter holds what this worker has added up since the last reduction; the average is in `grad()` of
+/// the parts.
+class ShardedOptimizer final : public GradientAverager {
+ public:
+  using Named = std::vector<std::pair<std::string, torch::Tensor>>;
+
+  /// Takes the parameters of `optimizer`, which has to live longer. Throws UsageError for an optimizer that is not
+  /// known to treat each element by itself: all of troupe::optim's and LibTorch's are, LBFGS excepted.
+  ShardedOptimizer(std::size_t index, torch::optim::Optimizer& optimizer, Peers& peers, ShardingOptions options);
+  /// The parameters get memory of their own again.
+  ~ShardedOptimizer() override;
+  ShardedOptimizer(const ShardedOptimizer&) = delete;
+  ShardedOptimizer& operator=(const ShardedOptimizer&) = delete;
+
+  /// Takes parameters that the optimizer has got since, and looks at which of them need gradients.
+  void refresh();
+  /// The whole parameters, in the order of the optimizer's groups.
+  std::vector<torch::Tensor> parameters() const;
+
+  void prepare(const torch::Tensor& loss) override;
+  void finish() override;
+  void contribute_nothing() override;
+  /// After the optimizer's step: all parameters as all workers have updated them.
+  void gather_parameters();
+  /// The 2-norm of all gradients from that of this worker's parts.
+  torch::Tensor whole_norm(const torch::Tensor& norm_of_parts) const;
+  /// The largest of all workers' values.
+  void maximum(torch::Tensor& value) const;
+
+  /// As append_optimizer_state does, with the whole state; collective. On rank zero alone it is added.
+  void append_state(Checkpoint& checkpoint, const Named& named_parameters);
+  /// As load_optimizer_state does, of a checkpoint with the whole state, whichever number of workers wrote it.
+  void load_state(const Checkpoint& checkpoint, const Named& named_parameters);
+
+ private:
+  struct Parameter {
+    torch::Tensor whole;
+    std::size_t group;
+    std::size_t bucket;
+    int64_t offset;            // in the bucket
+    int64_t begin, end;        // this worker's part of it, counted in its elements; may be empty
+    torch::Tensor shard = {};  // that part; undefined where it is empty
+    torch::Tensor kept = {};   // its gradient before the pass in progress
+    std::shared_ptr<torch::autograd::Node> accumulator = nullptr;  // whose hook says that a gradient is there
+    uintptr_t hook = 0;
+  };
+  struct Bucket {
+    std::vector<std::size_t> parameters;
+    torch::Tensor weights, gradients;  // all parts
+    torch::Tensor shard_gradients;     // this worker's part
+    torch::Tensor sent, received;      // while `work` is in progress
+    std::size_t expected = 0, arrived = 0;
+    c10::intrusive_ptr<c10d::Work> work;
+  };
+
+  void take(const std::vector<std::pair<std::size_t, torch::Tensor>>& parameters);
+  void make_bucket(const std::vector<std::pair<std::size_t, torch::Tensor>>& parameters);
+  void arrive(std::size_t parameter);
+  void launch_complete();
+  void launch(Bucket& bucket);
+  Named names_of_shards(const Named& named_parameters) const;
+
+  const std::size_t index_;
+  torch::optim::Optimizer& optimizer_;
+  Peers& peers_;
+  const ShardingOptions options_;
+  std::vector<Parameter> parameters_;
+  std::unordered_map<const void*, std::size_t> known_;  // shards and parameters, by their addresses
+  std::vector<std::vector<std::size_t>> groups_;        // parameters of each, in the optimizer's order
+  std::vector<Bucket> buckets_;
+  bool is_prepared_ = false;
+  std::size_t next_bucket_ = 0;
+};
+
+}  // namespace troupe

@@ -1,0 +1,166 @@
+// The state of a divided optimizer as that of a whole one, and back.
+#include "troupe/runtime/checkpoint/optimizer_state.hpp"
+#include "troupe/runtime/distributed/sharded_optimizer.hpp"
+
+#include <torch/torch.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+namespace troupe {
+
+namespace {
+
+using Json = nlohmann::json;
+using PartStates = std::map<std::string, std::map<std::string, torch::Tensor>>;  // by parameter, then by name
+
+// A number of its own for each parameter, such as the count of steps.
+bool is_counter(const torch::Tensor& state) {
+  return state.dim() == 0;
+}
+
+// "net.weight.exp_avg" as "net.weight" and "exp_avg": the longest name of a parameter that fits is the one. Without
+// one:
+// "" and all of it.
+std::pair<std::string, std::string> split(std::string_view key, const ShardedOptimizer::Named& named) {
+  std::string_view best;
+  for (const auto& [name, parameter] : named) {
+    const bool fits = key.size() > name.size() + 1 && key.starts_with(name) && key[name.size()] == '.';
+    if (fits && name.size() >= best.size()) best = name;
+  }
+  if (best.empty()) return {"", std::string(key)};
+  return {std::string(best), std::string(key.substr(best.size() + 1))};
+}
+
+std::string name_of(const ShardedOptimizer::Named& named, const torch::Tensor& parameter) {
+  const auto found = std::ranges::find_if(named, [&](const auto& each) { return each.second.is_same(parameter); });
+  return found == named.end() ? "" : found->first;
+}
+
+}  // namespace
+
+// The parts under the names of their parameters.
+ShardedOptimizer::Named ShardedOptimizer::names_of_shards(const Named& named_parameters) const {
+  Named named;
+  for (const auto& parameter : parameters_) {
+    if (parameter.shard.defined()) named.emplace_back(name_of(named_parameters, parameter.whole), parameter.shard);
+  }
+  return named;
+}
+
+void ShardedOptimizer::append_state(Checkpoint& checkpoint, const Named& named_parameters) {
+  const torch::NoGradGuard no_gradients;
+  const std::string prefix = "optimizer." + std::to_string(index_) + ".";
+  Checkpoint own;
+  append_optimizer_state(own, index_, optimizer_, names_of_shards(named_parameters));
+  PartStates mine;
+  for (const auto& [key, tensor] : own.tensors) {
+    const auto [parameter, state] = split(std::string_view(key).substr(prefix.size()), named_parameters);
+    mine[parameter].emplace(state, tensor);
+  }
+
+  // Which states there are, and those of one number: known to whoever has a part of the parameter.
+  Json told = Json::object();
+  for (const auto& [parameter, states] : mine) {
+    for (const auto& [name, tensor] : states) {
+      told[parameter][name] = {{"type", static_cast<int>(tensor.scalar_type())}};
+      if (is_counter(tensor)) told[parameter][name]["value"] = tensor.item<double>();
+    }
+  }
+  Json all = Json::object();
+  for (const auto& said : peers_.all_gather_bytes(told.dump())) all.update(Json::parse(said), /*merge_objects=*/true);
+
+  const bool is_first = peers_.place().global_rank == 0;
+  const auto add = [&](const std::string& parameter, const std::string& name, torch::Tensor tensor) {
+    if (is_first) checkpoint.tensors.emplace_back(prefix + parameter + "." + name, std::move(tensor));
+  };
+  for (const auto& bucket : buckets_) {
+    std::set<std::pair<std::string, int>> kinds;  // names of states of this bucket's parameters, with their types
+    for (const std::size_t i : bucket.parameters) {
+      const auto name = name_of(named_parameters, parameters_[i].whole);
+      const Json states = all.value(name, Json::object());
+      for (const auto& [state, about] : states.items()) {
+        const auto type = about.at("type").get<int>();
+        if (about.contains("value")) {
+          add(name, state, torch::scalar_tensor(about["value"].get<double>(), static_cast<torch::ScalarType>(type)));
+        } else {
+          kinds.emplace(state, type);
+        }
+      }
+    }
+    for (const auto& [state, type] : kinds) {
+      const auto options = bucket.weights.options().dtype(static_cast<torch::ScalarType>(type));
+      auto part = torch::zeros({bucket.shard_gradients.numel()}, options);
+      auto whole = torch::empty({bucket.weights.numel()}, options);
+      const int64_t first = part.numel() * peers_.place().global_rank;
+      for (const std::size_t i : bucket.parameters) {
+        const auto& parameter = parameters_[i];
+        const auto found = mine.find(name_of(named_parameters, parameter.whole));
+        if (found == mine.end() || !found->second.contains(state)) continue;
+        part.narrow(0, parameter.offset + parameter.begin - first, parameter.end - parameter.begin)
+            .copy_(found->second.at(state));
+      }
+      peers_.begin_all_gather(whole, part)->wait();
+      for (const std::size_t i : bucket.parameters) {
+        const auto& parameter = parameters_[i];
+        const auto name = name_of(named_parameters, parameter.whole);
+        if (!all.contains(name) || !all[name].contains(state)) continue;
+        add(name, state,
+            whole.narrow(0, parameter.offset, parameter.whole.numel()).view(parameter.whole.sizes()).clone());
+      }
+    }
+  }
+  if (!is_first) return;
+  // The groups as configure_optimizers made them.
+  auto entry = own.metadata.at("optimizers").at(index_);
+  for (std::size_t group = 0; group < groups_.size(); ++group) {
+    auto names = Json::array();
+    for (const std::size_t i : groups_[group]) names.push_back(name_of(named_parameters, parameters_[i].whole));
+    entry["groups"][group]["params"] = std::move(names);
+  }
+  auto& list = checkpoint.metadata["optimizers"];
+  if (!list.is_array()) list = Json::array();
+  while (list.size() <= index_) list.push_back(nullptr);
+  list[index_] = std::move(entry);
+}
+
+// Cuts the worker's parts out of what the checkpoint has; whatever does not fit stays as it is, and is refused where
+// all are.
+void ShardedOptimizer::load_state(const Checkpoint& checkpoint, const Named& named_parameters) {
+  const torch::NoGradGuard no_gradients;
+  const std::string prefix = "optimizer." + std::to_string(index_) + ".";
+  std::map<std::string, const Parameter*> by_name;
+  for (const auto& parameter : parameters_) by_name[name_of(named_parameters, parameter.whole)] = &parameter;
+  Checkpoint own;
+  own.metadata = checkpoint.metadata;
+  for (const auto& [key, tensor] : checkpoint.tensors) {
+    if (!key.starts_with(prefix)) continue;
+    const auto found = by_name.find(split(std::string_view(key).substr(prefix.size()), named_parameters).first);
+    auto part = tensor;
+    if (found != by_name.end()) {
+      const Parameter& parameter = *found->second;
+      if (!parameter.shard.defined()) continue;
+      if (!is_counter(tensor) && tensor.sizes() == parameter.whole.sizes()) {
+        part = tensor.reshape({-1}).narrow(0, parameter.begin, parameter.end - parameter.begin);
+      }
+    }
+    own.tensors.emplace_back(key, std::move(part));
+  }
+  auto& list = own.metadata["optimizers"];
+  if (list.is_array() && index_ < list.size() && list[index_].is_object() && list[index_].contains("groups")) {
+    for (auto& group : list[index_]["groups"]) {
+      if (!group.is_object() || !group.contains("params") || !group["params"].is_array()) continue;
+      auto names = Json::array();
+      for (const auto& name : group["params"]) {
+        const auto found = name.is_string() ? by_name.find(name.get<std::string>()) : by_name.end();
+        if (found == by_name.end() || found->second->shard.defined()) names.push_back(name);
+      }
+      group["params"] = std::move(names);
+    }
+  }
+  load_optimizer_state(own, index_, optimizer_, names_of_shards(named_parameters));
+}
+
+}  // namespace troupe

@@ -1,0 +1,111 @@
+#include "troupe/runtime/replica/part_report.hpp"
+
+#include "troupe/modules/module.hpp"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+namespace troupe {
+
+namespace {
+
+// A running combination of the values of parts: of numbers, or of scalars that may lie on a device.
+template <class Number>
+Number combined(Reduce how, const Number& total, const Number& value, double weight) {
+  if constexpr (std::is_same_v<Number, double>) {
+    switch (how) {
+      case Reduce::mean: return total + value * weight;
+      case Reduce::sum: return total + value;
+      case Reduce::min: return std::min(total, value);
+      case Reduce::max: return std::max(total, value);
+    }
+    return total;
+  } else {
+    const auto here = value.to(total.device());
+    switch (how) {
+      case Reduce::mean: return total.add(here, weight);
+      case Reduce::sum: return total.add(here);
+      case Reduce::min: return torch::minimum(total, here);
+      case Reduce::max: return torch::maximum(total, here);
+    }
+    return total;
+  }
+}
+
+}  // namespace
+
+void PartReport::add(std::string_view name, Value value, const LogOptions& options) {
+  const auto repeat = std::ranges::count(logged_, name, &Logged::name);
+  logged_.push_back({std::string(name), static_cast<std::size_t>(repeat), std::move(value), options});
+}
+
+void PartReport::log(std::string_view name, const torch::Tensor& value, const LogOptions& options) {
+  const bool is_scalar = value.defined() && value.numel() == 1;
+  if (is_scalar && value.is_cpu()) return add(name, value.item().toDouble(), options);
+  add(name, is_scalar ? value.detach().reshape({}).to(torch::kFloat64) : value, options);
+}
+
+void PartReport::log(std::string_view name, double value, const LogOptions& options) {
+  add(name, value, options);
+}
+
+void PartReport::log_metric(std::string_view name, std::size_t metric, const LogOptions& options) {
+  add(name, metric, options);
+}
+
+void PartReport::tell(RunContext& run, const Module& module, std::span<const PartReport> parts,
+                      std::span<const int64_t> sizes) {
+  struct Combined {
+    const Logged* first;
+    Value total;
+    double weight;
+  };
+  std::vector<Combined> all;
+  for (std::size_t p = 0; p < parts.size(); ++p) {
+    for (const auto& logged : parts[p].logged_) {
+      const auto is_it = [&](const Combined& c) {
+        return c.first->name == logged.name && c.first->repeat == logged.repeat &&
+               c.total.index() == logged.value.index();
+      };
+      const auto weight = static_cast<double>(logged.options.batch_size.value_or(sizes[p]));
+      const auto* tensor = std::get_if<torch::Tensor>(&logged.value);
+      // What is no scalar is refused by the run, with its words.
+      if (tensor && !(tensor->defined() && tensor->numel() == 1)) run.log(logged.name, *tensor, logged.options);
+      auto found = std::ranges::find_if(all, is_it);
+      const Reduce how = logged.options.reduce_fx;
+      if (found == all.end()) {
+        Combined fresh{&logged, logged.value, weight};
+        if (how == Reduce::mean && tensor) fresh.total = tensor->mul(weight);
+        if (const auto* number = std::get_if<double>(&logged.value); number && how == Reduce::mean) {
+          fresh.total = *number * weight;
+        }
+        all.push_back(std::move(fresh));
+        continue;
+      }
+      if (tensor) found->total = combined(how, std::get<torch::Tensor>(found->total), *tensor, weight);
+      if (const auto* number = std::get_if<double>(&logged.value)) {
+        found->total = combined(how, std::get<double>(found->total), *number, weight);
+      }
+      found->weight += weight;
+    }
+  }
+  for (auto& each : all) {
+    LogOptions options = each.first->options;
+    options.batch_size = std::max<int64_t>(1, static_cast<int64_t>(each.weight));
+    const bool is_mean = options.reduce_fx == Reduce::mean;
+    if (const auto* metric = std::get_if<std::size_t>(&each.total)) {
+      run.log(each.first->name, *module.metrics().at(*metric).second, each.first->options);
+    } else if (const auto* number = std::get_if<double>(&each.total)) {
+      run.log(each.first->name, is_mean ? *number / each.weight : *number, options);
+    } else {
+      const auto& tensor = std::get<torch::Tensor>(each.total);
+      run.log(each.first->name, is_mean ? tensor.div(each.weight) : tensor, options);
+    }
+  }
+  for (const auto& part : parts) {
+    for (const auto& what : part.said_) what(run);
+  }
+}
+
+}  // namespace troupe
