@@ -47,7 +47,7 @@ void apply(const Argument& argument, const std::vector<OptionGroup>& groups) {
 
 std::optional<std::string> ckpt_path_of(const Argument& argument) {
   const std::string& value = value_of(argument);
-  if (value.empty()) throw UsageError("option --ckpt_path is empty; use best, last, none or a path");
+  if (value.empty()) throw UsageError("option --ckpt_path is empty; use best, last, auto, none or a path");
   return value == "none" ? std::nullopt : std::optional(value);
 }
 

@@ -51,7 +51,7 @@ std::string formatted(const Row& row, std::size_t column) {
 Section general_section() {
   return {"options",
           {{"--config FILE", "options from a TOML file with one table a group; the command line beats it"},
-           {"--ckpt_path PATH|best|last", "checkpoint to go on from, or to evaluate"},
+           {"--ckpt_path PATH|best|last|auto", "checkpoint to go on from, or to evaluate; auto: the last, or none"},
            {"--print_config", "print the resulting options as a file for --config, and do nothing"},
            {"--help", "print this, and do nothing"}}};
 }

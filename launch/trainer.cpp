@@ -5,8 +5,10 @@
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/signals.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
+#include "troupe/modules/number_text.hpp"
 #include "troupe/runtime/callbacks/model_summary.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/device.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
@@ -34,6 +36,20 @@ caf::actor_system_config caf_config() {
 uint64_t draw_seed() {
   std::random_device device;
   return (uint64_t{device()} << 32 | device()) >> 1;
+}
+
+// What "auto" means: the newest valid checkpoint, empty where there is none. launch/run, which starts a run again, says
+// since when: what is older belongs to other runs.
+std::string newest_checkpoint(const std::filesystem::path& root) {
+  const auto found = find_last(root);
+  if (!found) return "";
+  for (const auto& skipped : found->skipped) {
+    std::cerr << "troupe: warning: passed over " << skipped.path.string() << ": " << skipped.reason << '\n';
+  }
+  const auto since = number_from_text<double>(environment_variable("TROUPE_STARTED_AT").value_or(""));
+  const auto& metadata = found->checkpoint.metadata;
+  const bool is_dated = metadata.contains("saved_at") && metadata["saved_at"].is_number();
+  return since && (!is_dated || metadata["saved_at"].get<double>() < *since) ? "" : found->path.string();
 }
 
 std::vector<const ModelCheckpoint*> model_checkpoints(const std::vector<std::shared_ptr<Callback>>& callbacks) {
@@ -160,7 +176,12 @@ Checkpoint Trainer::read_wanted(Stage stage, const std::string& wanted) const {
 // Before anything is built.
 void Trainer::add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const {
   if (!arguments.ckpt_path || arguments.ckpt_path->empty()) return;
-  setup.replica.checkpoint = std::make_shared<Checkpoint>(read_wanted(stage, *arguments.ckpt_path));
+  std::string wanted = *arguments.ckpt_path;
+  if (wanted == "auto") {
+    wanted = Processes::get().from_rank_zero([&] { return newest_checkpoint(options_.default_root_dir); });
+    if (wanted.empty()) return;
+  }
+  setup.replica.checkpoint = std::make_shared<Checkpoint>(read_wanted(stage, wanted));
   setup.replica.weights_only = stage != Stage::fit;
   if (stage == Stage::fit) setup.state.checkpoint = setup.replica.checkpoint;
 }

@@ -35,7 +35,7 @@ namespace troupe {
 struct RunArguments {
   DataModulePtr datamodule = nullptr;
   /// fit: the checkpoint to go on from. Other stages: the weights to use.
-  /// "last": the newest valid one below default_root_dir; "best": the best one of the newest run there; else a path.
+  /// "last": the newest valid one below default_root_dir; "auto": the same, or none; "best": that of the newest run.
   std::optional<std::string> ckpt_path = std::nullopt;
 };
 

@@ -115,7 +115,7 @@ TEST_F(CommandLineTest, MalformedArgumentsAreRefused) {
   EXPECT_EQ(refusal({"fit", "last"}), "unexpected argument 'last'; options are written --GROUP.NAME VALUE");
   EXPECT_THAT(refusal({"fit", "-x"}), HasSubstr("unexpected argument '-x'"));
   EXPECT_THAT(refusal({"fit", "--"}), HasSubstr("unexpected argument '--'"));
-  EXPECT_THAT(refusal({"fit", "--ckpt_path="}), HasSubstr("use best, last, none or a path"));
+  EXPECT_THAT(refusal({"fit", "--ckpt_path="}), HasSubstr("use best, last, auto, none or a path"));
   EXPECT_THAT(refusal({"fit", "--print_config", "x"}), HasSubstr("--print_config takes no value"));
 }
 
@@ -157,7 +157,7 @@ TEST_F(CommandLineTest, HelpShowsEveryOptionAlignedWithMeaningAndDefault) {
       EXPECT_THAT(help, HasSubstr("  --" + group.name + "." + std::string(option.name)));
     }
   }
-  for (const char* general : {"--config FILE", "--ckpt_path PATH|best|last", "--print_config", "--help"}) {
+  for (const char* general : {"--config FILE", "--ckpt_path PATH|best|last|auto", "--print_config", "--help"}) {
     EXPECT_THAT(help, HasSubstr(general));
   }
   EXPECT_THAT(help, HasSubstr("learning rate of AdamW (default: 0.001)"));

@@ -106,4 +106,43 @@ read -r line <&3 || true
 status=0
 wait "$started" || status=$?
 [ "$status" -eq 130 ] || fail "the rank ended with 130 and the run with $status"
+# A run that fails is started again, from its newest checkpoint.
+cat >"$folder/fails_twice" <<'EOF'
+#!/usr/bin/env bash
+echo x >>"$1"
+[ "$(wc -l <"$1")" -gt 2 ] || kill -9 $$
+echo "third start since ${TROUPE_STARTED_AT%%.*}: $*"
+EOF
+chmod +x "$folder/fails_twice"
+began=$(date +%s)
+"$run" -n 1 --max-restarts 3 "$folder/fails_twice" "$folder/starts" fit >"$folder/out" 2>"$folder/err" ||
+  fail "a run that may be started again ended with $?: $(cat "$folder/err")"
+grep -q "third start since [0-9]*: $folder/starts fit --ckpt_path auto" "$folder/out" || fail "it said: $(cat "$folder/out")"
+since=$(sed -E 's/.*since ([0-9]+):.*/\1/' "$folder/out")
+[ "$since" -ge "$began" ] && [ "$since" -le "$((began + 1))" ] || fail "it began at $began and says $since"
+[ "$(grep -c "^run: restart [12] of 3 with 1 ranks in [12] s: .*exited on signal 9" "$folder/err")" -eq 2 ] ||
+  fail "two restarts with their cause are missing: $(cat "$folder/err")"
+status=0
+"$run" -n 1 --max-restarts 1 "$folder/program" x 0 >/dev/null 2>"$folder/err" || status=$?
+[ "$status" -eq 7 ] || fail "the last start ended with 7 and the run with $status"
+[ "$(grep -c "^run: restart" "$folder/err")" -eq 1 ] || fail "more than one restart: $(cat "$folder/err")"
+
+# A host that no longer answers is left out.
+cat >"$folder/agent" <<'EOF'
+#!/usr/bin/env bash
+[ "$1" != 192.0.2.1 ] || exit 255
+shift
+exec sh -c "$*"
+EOF
+chmod +x "$folder/agent"
+"$run" -n 2 -H localhost,192.0.2.1 --mca plm_rsh_agent "$folder/agent" --max-restarts 1 --min-ranks 1 "$folder/program" \
+  >"$folder/out" 2>"$folder/err" || fail "with one host left it ended with $?: $(cat "$folder/err")"
+grep -q "rank 0 of 1" "$folder/out" || fail "with one host left it said: $(cat "$folder/out")"
+grep -q "the host 192.0.2.1 does not answer" "$folder/err" || fail "the lost host is not named: $(cat "$folder/err")"
+status=0
+"$run" -n 2 -H localhost,192.0.2.1 --mca plm_rsh_agent "$folder/agent" --max-restarts 1 "$folder/program" \
+  >"$folder/out" 2>"$folder/err" || status=$?
+[ "$status" -ne 0 ] || fail "two ranks were asked for, one was there, and the status is 0"
+grep -q "1 ranks are left, and --min-ranks asks for 2" "$folder/err" || fail "it said: $(cat "$folder/err")"
+refuses "--min-ranks 3 is more than -n 2" -n 2 --min-ranks 3 "$folder/program"
 exit $failures
