@@ -49,6 +49,8 @@ void validate_names(const TrainerOptions& options) {
   const std::vector<std::string> compressions = {"none", "fp16", "bf16"};
   one_of(compressions, "gradient_compression", options.gradient_compression,
          nearest(options.gradient_compression, compressions));
+  const std::vector<std::string> remedies = {"continue", "stop", "skip"};
+  one_of(remedies, "nonfinite", options.nonfinite, nearest(options.nonfinite, remedies));
   (void)precision_from_text(options.precision);
   if (options.name == "." || options.name == ".." ||
       options.name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
@@ -135,6 +137,10 @@ void validate(const TrainerOptions& options) {
     refuse_option("gradient_clip_val", double_to_text(*options.gradient_clip_val), "use at least 0.0, or none");
   }
   validate_distribution(options);
+  at_least(1, "max_skipped_steps", options.max_skipped_steps);
+  if (options.loss_spike_zscore < 0) {
+    refuse_option("loss_spike_zscore", double_to_text(options.loss_spike_zscore), "use at least 0.0 (off)");
+  }
   at_least(0, "num_threads", options.num_threads, " (0: LibTorch's default)");
   no_null("callbacks", options.callbacks);
   no_null("loggers", options.loggers);

@@ -120,6 +120,15 @@ struct TrainerOptions {
   /// "norm" scales all gradients to the bound, "value" clamps each element.
   std::string gradient_clip_algorithm = "norm";
 
+  /// What becomes of a step whose loss or gradients are not finite, before the optimizer makes it: "continue" makes it,
+  /// "stop" ends the run and names the parameter, "skip" leaves it out, on all ranks. The last two read the loss back
+  /// in each step. With 16-mixed the scaler sees to the gradients.
+  std::string nonfinite = "continue";
+  /// With "skip": this many steps in a row at most, then the run ends.
+  int64_t max_skipped_steps = 10;
+  /// A loss this many standard deviations above the mean of the last 100 is treated as one that is not finite; with
+  /// "continue" it is a warning. 0 is off.
+  double loss_spike_zscore = 0;
   /// Use deterministic algorithms only; an operation without one ends the run.
   bool deterministic = false;
   /// Seed of all random numbers, 0 to 2^64 - 1. Unset: drawn at random and written to the run's options. In Lightning
@@ -189,6 +198,9 @@ TROUPE_OPTIONS(
     (accumulate_grad_weighting, "samples (short batches count less) or batches (all count the same)"),
     (gradient_clip_val, "bound of the gradients; none and 0 are no clipping"),
     (gradient_clip_algorithm, "norm (of all gradients) or value (of each element)"),
+    (nonfinite, "a loss or gradient that is not finite: continue, stop, or skip the step"),
+    (max_skipped_steps, "nonfinite = skip: steps in a row at most"),
+    (loss_spike_zscore, "standard deviations above the last losses that count as not finite; 0 is off"),
     (deterministic, "use deterministic algorithms only"),
     (seed, "seed of all random numbers; none: drawn at random and written down"),
     (num_threads, "threads that one operation may use; 0 is LibTorch's default"),

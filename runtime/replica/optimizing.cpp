@@ -98,6 +98,7 @@ void Replica::finish_gradients(std::size_t index) {
   sequence.samples = sequence.nominal = 0;
   unscale(index);
   name_unused_parameters(index);
+  sequence.skips = has_bad_numbers(index);
 }
 
 // --- Automatic optimization ---
@@ -211,6 +212,7 @@ void Replica::step_optimizer(std::size_t index, const OptimizerClosure& closure)
   const AutocastOff full_precision(setup_.device);
   unscale(index);
   name_unused_parameters(index);
+  if (has_bad_numbers(index)) return;
   for (Callback* callback : batch_callbacks_) {
     callback->on_before_optimizer_step(*this, module, optimizer, static_cast<int64_t>(index));
   }

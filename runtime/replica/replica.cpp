@@ -124,7 +124,12 @@ void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
   progress_.batch_idx = batch_idx;
   current_batch_ = -1;
   saw_batches_ = false;
-  for (auto& sequence : sequences_) sequence = {};
+  for (auto& sequence : sequences_) {
+    Sequence fresh;
+    fresh.losses = std::move(sequence.losses);
+    fresh.skipped_in_row = sequence.skipped_in_row;
+    sequence = std::move(fresh);
+  }
   train_outputs_.clear();
 }
 

@@ -22,6 +22,7 @@
 #include "troupe/runtime/process_settings.hpp"
 #include "troupe/runtime/replica/batch_parts.hpp"
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -211,9 +212,13 @@ class Replica final : public RunContext {
   /// What an optimizer carries from batch to batch.
   struct Sequence {
     bool has_gradients = false;
-    double samples = 0;  ///< in the window so far
-    double nominal = 0;  ///< in a window of batches like the first
-    StepOutput hiddens;  ///< of the part before
+    double samples = 0;          ///< in the window so far
+    double nominal = 0;          ///< in a window of batches like the first
+    StepOutput hiddens;          ///< of the part before
+    std::deque<double> losses;   ///< the latest, where spikes are looked for
+    std::string bad;             ///< why the window's step is to be left out
+    bool skips = false;          ///< it is
+    int64_t skipped_in_row = 0;  ///< steps
   };
   /// Where a scheduler stands.
   struct Schedule {
@@ -307,6 +312,14 @@ class Replica final : public RunContext {
   void step_automatically(TrainStep& step);
   void count_step(std::size_t index);
   void refuse_unless_manual(const char* what) const;
+
+  // bad_numbers.cpp
+  bool watches_losses() const;
+  void judge_loss(const TrainStep& step);
+  std::string bad_gradient(std::size_t index) const;
+  bool has_bad_numbers(std::size_t index);
+  nlohmann::json recent_losses() const;
+  void restore_recent_losses(const nlohmann::json& saved);
 
   // training_problems.cpp
   void refuse_untrainable(const char* what, const torch::Tensor& loss) const;

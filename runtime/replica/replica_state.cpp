@@ -101,6 +101,7 @@ Checkpoint Replica::own_state(bool weights_only, const nlohmann::json& monitor_s
     }
     if (!schedules_.empty()) metadata["lr_schedulers"] = schedulers_state();
     if (scaler_) metadata["grad_scaler"] = scaler_->state_dict();
+    if (setup_.options.loss_spike_zscore > 0) metadata["recent_losses"] = recent_losses();
     append_metrics(checkpoint);
     checkpoint.tensors.emplace_back(random_state_of(0), generator_state());
     metadata["seed"] = *setup_.options.seed;
@@ -181,6 +182,7 @@ void Replica::restore_rest() {
   load_schedulers_state(metadata.value("lr_schedulers", nlohmann::json::array()));
   current_name_ = "load_state_dict";
   if (scaler_ && metadata.contains("grad_scaler")) scaler_->load_state_dict(metadata["grad_scaler"]);
+  restore_recent_losses(metadata.value("recent_losses", nlohmann::json::array()));
   restore_metrics();
   current_name_ = "load_state_dict";
   if (setup_.datamodule && metadata.contains("datamodule") && is_first_of_process()) {

@@ -202,6 +202,7 @@ void Replica::run_train_program(TrainStep& step) {
       case Hook::on_before_optimizer_step:
         if (!steps_now()) break;
         finish_gradients(step.optimizer);
+        if (sequence.skips) break;
         for (Callback* callback : batch_callbacks_) {
           callback->on_before_optimizer_step(*this, module, optimizer_of(step), index);
         }
@@ -210,7 +211,11 @@ void Replica::run_train_program(TrainStep& step) {
       case Hook::optimizer_step:
         if (!steps_now()) break;
         if (!train_program_.has_before_step) finish_gradients(step.optimizer);
-        step_automatically(step);
+        if (std::exchange(sequence.skips, false)) {
+          sequence.has_gradients = false;
+        } else {
+          step_automatically(step);
+        }
         break;
       default: break;
     }
@@ -241,6 +246,7 @@ void Replica::compute_loss(TrainStep& step) {
   }
   step.loss = checked_loss(step.output);
   refuse_untrainable("the loss that training_step returned", step.loss);
+  if (watches_losses()) judge_loss(step);
   if (const double weight = weight_in_window(step); weight != 1) step.loss = step.loss * weight;
 }
 

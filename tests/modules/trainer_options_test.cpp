@@ -33,6 +33,7 @@ TEST(TrainerOptions, UnknownChoicesNameTheNearest) {
   EXPECT_EQ(refusal({.strategy = "dpd"}),
             "trainer.strategy = dpd is not valid; did you mean dp? (auto, ddp, zero, dp, ddp2)");
   EXPECT_THAT(refusal({.uneven_data = "joint"}), HasSubstr("did you mean join? (stop, cycle, join)"));
+  EXPECT_THAT(refusal({.nonfinite = "stopp"}), HasSubstr("did you mean stop? (continue, stop, skip)"));
   EXPECT_THAT(refusal({.gradient_compression = "bf61"}), HasSubstr("did you mean bf16? (none, fp16, bf16)"));
 }
 
@@ -40,6 +41,8 @@ TEST(TrainerOptions, BucketsAndTimeoutsAreMoreThanNothing) {
   EXPECT_EQ(refusal({.bucket_cap_mb = 0}), "trainer.bucket_cap_mb = 0.0 is not valid; use more than 0");
   EXPECT_THAT(refusal({.first_bucket_mb = -1}), HasSubstr("trainer.first_bucket_mb = -1.0"));
   EXPECT_THAT(refusal({.bucket_cap_mb = 1e9}), HasSubstr("use at most 1048576"));
+  EXPECT_THAT(refusal({.max_skipped_steps = 0}), HasSubstr("trainer.max_skipped_steps = 0"));
+  EXPECT_THAT(refusal({.loss_spike_zscore = -1}), HasSubstr("trainer.loss_spike_zscore = -1.0"));
   EXPECT_THAT(refusal({.collective_timeout = 0}), HasSubstr("trainer.collective_timeout = 0.0"));
   EXPECT_THAT(refusal({.collective_timeout = 1e12}), HasSubstr("a year"));
   EXPECT_THAT(refusal({.find_unused_parameters = true, .static_graph = true}), HasSubstr("trainer.static_graph"));

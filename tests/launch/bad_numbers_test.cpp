@@ -1,0 +1,124 @@
+// Losses and gradients that are not finite, and losses that jump: stop, skip, continue; on one device and on two.
+#include "tests/launch/ddp.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+namespace troupe {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct BadOptions {
+  int64_t rank = 0;   // whose loss is bad
+  int64_t first = 3;  // batches, counted over the run
+  int64_t last = 4;
+  double factor = NAN;    // what the loss is multiplied with
+  bool gradient = false;  // the loss is fine, the gradient of one bias is not
+};
+TROUPE_OPTIONS(BadOptions, (rank, ""), (first, ""), (last, ""), (factor, ""), (gradient, ""))
+
+class Bad : public Net {
+ public:
+  using Options = BadOptions;
+  explicit Bad(BadOptions bad) : bad_(bad) {}
+  StepOutput training_step(const Batch& batch, int64_t) override {
+    const int64_t now = seen_++;
+    auto loss = error(batch);
+    if (global_rank() != bad_.rank || now < bad_.first || now > bad_.last) return loss;
+    if (!bad_.gradient) return loss * bad_.factor;
+    auto bias = net_->ptr(2)->parameters()[1];
+    return loss + torch::sqrt((bias - bias.detach()).square().sum());  // 0, and a gradient of 0 / 0
+  }
+  void on_train_end() override { steps = global_step(); }
+  int64_t steps = 0;
+
+ private:
+  BadOptions bad_;
+  int64_t seen_ = 0;
+};
+
+DataLoader data() {
+  return DataLoader(samples(160), {.batch_size = 4});
+}
+
+TrainerOptions with(const TempDir& dir, const char* nonfinite, int64_t devices = 1) {
+  auto options = exact(dir, devices);
+  options.nonfinite = nonfinite;
+  options.max_epochs = 1;
+  return options;
+}
+
+TEST(BadNumbers, SkippedStepsLeaveTheWeightsFinite) {
+  for (const int64_t devices : {1, 2}) {
+    for (const bool gradient : {false, true}) {
+      const TempDir dir;
+      Trainer trainer(with(dir, "skip", devices));
+      const auto model = trainer.fit<Bad>({.rank = devices - 1, .gradient = gradient}, data());
+      EXPECT_TRUE(torch::isfinite(model->weights()).all().item<bool>());
+      EXPECT_EQ(trainer.global_step(), 40 / devices - 2);
+    }
+  }
+}
+
+TEST(BadNumbers, ContinueIsTheDefaultAndLosesTheWeights) {
+  const TempDir dir;
+  EXPECT_EQ(TrainerOptions().nonfinite, "continue");
+  const auto model = Trainer(with(dir, "continue")).fit<Bad>({}, data());
+  EXPECT_FALSE(torch::isfinite(model->weights()).all().item<bool>());
+}
+
+TEST(BadNumbers, StopNamesTheRankAndTheParameterBeforeTheStep) {
+  for (const int64_t devices : {1, 3}) {
+    const TempDir dir;
+    try {
+      Trainer(with(dir, "stop", devices)).fit<Bad>({.rank = devices - 1}, data());
+      FAIL() << "nothing was thrown";
+    } catch (const RunError& error) {
+      EXPECT_THAT(error.failure().message, HasSubstr("the loss is nan (trainer.nonfinite = stop)"));
+      EXPECT_EQ(error.failure().rank, devices - 1);
+      EXPECT_EQ(error.failure().batch_idx, 3);
+      EXPECT_EQ(error.failure().epoch, 0);
+    }
+  }
+  const TempDir dir;
+  EXPECT_THAT(error_of([&] { Trainer(with(dir, "stop")).fit<Bad>({.gradient = true}, data()); }),
+              HasSubstr("the gradient of net.2.bias is not finite"));
+}
+
+TEST(BadNumbers, TooManySkippedStepsInARowEndTheRun) {
+  const TempDir dir;
+  auto options = with(dir, "skip", 2);
+  options.max_skipped_steps = 4;
+  EXPECT_THAT(error_of([&] { Trainer(options).fit<Bad>({.rank = 1, .first = 3, .last = 20}, data()); }),
+              HasSubstr("4 steps before it were left out"));
+  EXPECT_EQ(Trainer(options).fit<Bad>({.rank = 1, .first = 3, .last = 6}, data())->steps, 20 - 4);
+}
+
+TEST(BadNumbers, ALossThatJumpsCountsAsBad) {
+  const TempDir dir;
+  auto options = with(dir, "skip", 1);
+  options.loss_spike_zscore = 20;
+  const BadOptions jumps{.first = 30, .last = 31, .factor = 1e6};
+  EXPECT_EQ(Trainer(options).fit<Bad>(jumps, data())->steps, 38);
+  options.nonfinite = "stop";
+  EXPECT_THAT(error_of([&] { Trainer(options).fit<Bad>(jumps, data()); }), HasSubstr("standard deviations above"));
+  options.nonfinite = "continue";
+  EXPECT_EQ(Trainer(options).fit<Bad>(jumps, data())->steps, 40);
+}
+
+TEST(BadNumbers, AWindowWithABadBatchIsLeftOut) {
+  const TempDir dir;
+  auto options = with(dir, "skip");
+  options.accumulate_grad_batches = 4;
+  const auto model = Trainer(options).fit<Bad>({}, data());
+  EXPECT_EQ(model->steps, 8);  // batches 3 and 4 lie in two windows
+  EXPECT_TRUE(torch::isfinite(model->weights()).all().item<bool>());
+}
+
+}  // namespace
+}  // namespace troupe
