@@ -429,6 +429,26 @@ TEST_F(GuideMethods, AValidationsStepsAndEnds) {
   EXPECT_TRUE(trainer.callback_metrics().contains("val_loss"));
 }
 
+// --- to_onnx, to_torchscript ---
+
+TEST_F(GuideMethods, ExportsOfAModule) {
+  Classifier model;
+  model.example_input_array = torch::rand({1, 1, 28, 28});
+  const auto input_sample = torch::rand({2, 1, 28, 28});
+  // [guide:to_onnx]
+  model.to_onnx("model.onnx", input_sample);
+  model.to_onnx("model.onnx");  // with example_input_array
+  // [guide:end]
+  EXPECT_GT(std::filesystem::file_size("model.onnx"), 784u * 10 * 4);
+  // [guide:to_torchscript]
+  torch::jit::Module script = model.to_torchscript();
+  model.to_torchscript("model.pt");  // also to a file, which Python's torch.jit.load reads
+  // [guide:end]
+  const auto x = torch::rand({3, 1, 28, 28});
+  EXPECT_TRUE(torch::allclose(script.forward({x}).toTensor(), model.forward(x)));
+  EXPECT_TRUE(std::filesystem::exists("model.pt"));
+}
+
 // --- load_from_checkpoint and the checkpoint hooks' counterpart on the Trainer ---
 
 TEST_F(GuideMethods, LoadFromCheckpoint) {

@@ -171,4 +171,25 @@ TEST_F(GuideTraining, AStepsEndSeesTheParts) {
   EXPECT_EQ(parts->training_step_end({one, two}).loss().item<double>(), 2);
 }
 
+// Made from options, so that there is one for each device.
+struct PartsOptions {
+  int64_t unused = 0;
+};
+TROUPE_OPTIONS(PartsOptions, (unused, "nothing"))
+struct PartsOfOptions : Parts {
+  using Options = PartsOptions;
+  explicit PartsOfOptions(PartsOptions) : Parts(linear_model()) {}
+};
+
+TEST_F(GuideTraining, TheEndOfAStepIsThatOfAllDevices) {
+  const auto weights = [](int64_t devices) {
+    auto options = brief();
+    options.devices = devices;
+    options.strategy = "dp";
+    options.accelerator = "cpu";
+    return Trainer(options).fit<PartsOfOptions>({}, images())->parameters()[0].detach();
+  };
+  EXPECT_TRUE(torch::allclose(weights(2), weights(1), 1e-5, 1e-7));
+}
+
 }  // namespace
