@@ -1,17 +1,22 @@
 #include "troupe/actors/checkpointer.hpp"
 
 #include "troupe/actors/messages.hpp"
+#include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
+#include <memory>
+#include <set>
 #include <system_error>
 
 namespace troupe::cast {
 
 namespace {
 
-std::vector<std::filesystem::path> save(const SaveSnapshot& message) {
+// `tidied`: folders in which files of killed runs were looked for.
+std::vector<std::filesystem::path> save(const SaveSnapshot& message, std::set<std::filesystem::path>& tidied) {
   std::vector<std::filesystem::path> paths;
   for (const auto& request : message.requests) {
+    if (tidied.insert(request.path.parent_path()).second) remove_abandoned_files(request.path.parent_path());
     write_checkpoint(*message.snapshot, request.path);
     paths.push_back(request.path);
     for (const auto& old : request.remove) {
@@ -23,10 +28,11 @@ std::vector<std::filesystem::path> save(const SaveSnapshot& message) {
 }
 
 caf::behavior checkpointer(caf::event_based_actor* self, const ActorRef& coordinator) {
+  const auto tidied = std::make_shared<std::set<std::filesystem::path>>();
   return {
-      [self, coordinator](const SaveSnapshot& message) {
+      [self, coordinator, tidied](const SaveSnapshot& message) {
         try {
-          tell(self, coordinator, Saved{save(message)});
+          tell(self, coordinator, Saved{save(message, *tidied)});
         } catch (const std::exception& error) {
           Failure failure;
           failure.hook = "checkpointer";

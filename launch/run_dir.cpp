@@ -1,6 +1,7 @@
 #include "troupe/launch/run_dir.hpp"
 
 #include "troupe/modules/failure.hpp"
+#include "troupe/runtime/checkpoint/atomic_write.hpp"
 
 #include <cctype>
 #include <charconv>
@@ -22,12 +23,15 @@ namespace fs = std::filesystem;
                    "; choose another with --trainer.default_root_dir");
 }
 
+// On the way it tidies up what killed runs have left.
 int first_free_version(const fs::path& parent) {
   int next = 0;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(parent, error)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with("version_")) continue;
+    remove_abandoned_files(entry.path());
+    remove_abandoned_files(entry.path() / "checkpoints");
     int number = 0;
     const auto [end, failed] = std::from_chars(name.data() + 8, name.data() + name.size(), number);
     if (failed == std::errc() && end == name.data() + name.size() && number < 1'000'000'000) {

@@ -1,23 +1,47 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 
-#include <unistd.h>
+#include "troupe/modules/number_text.hpp"
 
+#include <array>
 #include <atomic>
 #include <cerrno>
+#include <climits>
+#include <csignal>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <system_error>
+
+#include <unistd.h>
 
 namespace troupe {
 
 namespace {
 
-/// A new file in `folder` that no other writer uses; its name tells which process left it when that was killed.
+constexpr std::string_view prefix = ".troupe-", ending = ".tmp";
+
+const std::string& own_host() {
+  static const std::string host = [] {
+    std::array<char, HOST_NAME_MAX + 1> name{};
+    return std::string(gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown");
+  }();
+  return host;
+}
+
+// ".troupe-<host>-<process>-<number>.tmp" of a process of this host that is gone.
+bool is_abandoned(std::string_view name) {
+  if (!name.starts_with(prefix) || !name.ends_with(ending)) return false;
+  name = name.substr(prefix.size(), name.size() - prefix.size() - ending.size());
+  if (!name.starts_with(own_host() + "-")) return false;
+  name.remove_prefix(own_host().size() + 1);
+  const auto process = number_from_text<pid_t>(name.substr(0, name.find('-')));
+  return process && *process > 0 && kill(*process, 0) != 0 && errno == ESRCH;
+}
+
 std::unique_ptr<OutputFile> create_temporary(const std::filesystem::path& folder, FileSystem& files) {
-  static std::atomic<uint64_t> counter{0};
   for (int attempt = 0;; ++attempt) {
-    const auto name = ".troupe-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + ".tmp";
     try {
-      return files.create(folder / name);
+      return files.create(temporary_path(folder));
     } catch (const FileError& error) {
       if (error.code().value() != EEXIST || attempt == 1000) throw;
     }
@@ -25,6 +49,12 @@ std::unique_ptr<OutputFile> create_temporary(const std::filesystem::path& folder
 }
 
 }  // namespace
+
+std::filesystem::path temporary_path(const std::filesystem::path& folder) {
+  static std::atomic<uint64_t> counter{0};
+  return folder / (std::string(prefix) + own_host() + "-" + std::to_string(::getpid()) + "-" +
+                   std::to_string(counter++) + std::string(ending));
+}
 
 void write_atomically(const std::filesystem::path& path, const std::function<void(OutputFile&)>& write,
                       FileSystem& files) {
@@ -48,6 +78,17 @@ void write_atomically(const std::filesystem::path& path, const std::function<voi
     throw;
   }
   files.sync_folder(folder);
+}
+
+std::size_t remove_abandoned_files(const std::filesystem::path& folder) {
+  std::size_t removed = 0;
+  std::error_code error;  // what cannot be read or deleted stays
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code ignored;
+    if (!is_abandoned(entry->path().filename().string()) || !entry->is_regular_file(ignored)) continue;
+    removed += std::filesystem::remove(entry->path(), ignored) ? 1 : 0;
+  }
+  return removed;
 }
 
 }  // namespace troupe

@@ -3,6 +3,7 @@
 
 #include "troupe/runtime/checkpoint/file_system.hpp"
 
+#include <cstddef>
 #include <filesystem>
 #include <functional>
 
@@ -16,5 +17,12 @@ namespace troupe {
 /// system refuses.
 void write_atomically(const std::filesystem::path& path, const std::function<void(OutputFile&)>& write,
                       FileSystem& files = real_file_system());
+
+/// A name in `folder` that no other writer uses; it tells which process left the file when that was killed.
+std::filesystem::path temporary_path(const std::filesystem::path& folder);
+
+/// Deletes the temporary files in `folder` that processes of this host left when they were killed; those of processes
+/// that live, and of other hosts, stay. Returns how many there were. Any thread may call; never throws.
+std::size_t remove_abandoned_files(const std::filesystem::path& folder);
 
 }  // namespace troupe

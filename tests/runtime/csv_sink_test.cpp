@@ -1,4 +1,5 @@
 #include "troupe/runtime/sinks/csv_sink.hpp"
+#include "troupe/runtime/checkpoint/atomic_write.hpp"
 
 #include "tests/runtime/file_content.hpp"
 #include "tests/runtime/temp_dir.hpp"
@@ -45,17 +46,21 @@ TEST(CsvSink, AddsAColumnForALaterMetricAndKeepsTheRowsBefore) {
   sink.write(ScalarsRecord{.step = 3, .epoch = -1, .values = {{"a", 4}}});
   sink.flush();
   EXPECT_EQ(content_of(sink.path()), "epoch,step,a,b,c\n0,1,1,,\n0,2,,2,3\n,3,4,,\n");
-  EXPECT_FALSE(fs::exists(dir / "metrics.csv.tmp"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir.path()), {}), 1);  // no temporary file
 }
 
 TEST(CsvSink, KeepsAllRowsWhenAColumnCannotBeAdded) {
   TempDir dir;
   CsvSink sink(dir.path());
   sink.write(ScalarsRecord{.step = 1, .values = {{"a", 1}}});
-  fs::create_directory(dir / "metrics.csv.tmp");  // takes the name of the temporary file
+  // A folder takes the name of the next temporary file.
+  const std::string last = temporary_path(dir.path());
+  const auto number = last.rfind('-') + 1;
+  const fs::path next = last.substr(0, number) + std::to_string(std::stoi(last.substr(number)) + 1) + ".tmp";
+  fs::create_directory(next);
   EXPECT_ANY_THROW(sink.write(ScalarsRecord{.step = 2, .values = {{"b", 2}}}));
   sink.write(ScalarsRecord{.step = 3, .values = {{"a", 3}}});
-  fs::remove(dir / "metrics.csv.tmp");
+  fs::remove(next);
   sink.write(ScalarsRecord{.step = 4, .values = {{"b", 4}}});
   sink.flush();
   EXPECT_EQ(content_of(sink.path()), "epoch,step,a,b\n,1,1,\n,3,3,\n,4,,4\n");
