@@ -1,5 +1,7 @@
 // A replica's state as a checkpoint, and back.
 #include "troupe/modules/monitor.hpp"
+#include "troupe/modules/nearest.hpp"
+#include "troupe/modules/number_text.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/optimizer_state.hpp"
@@ -8,6 +10,8 @@
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>
+
+#include <cmath>
 
 namespace troupe {
 
@@ -21,6 +25,33 @@ std::vector<std::pair<std::string, torch::Tensor>> named_parameters_of(const Mod
   std::vector<std::pair<std::string, torch::Tensor>> named;
   for (const auto& item : module.named_parameters()) named.emplace_back(item.key(), item.value());
   return named;
+}
+
+// The latest values, for monitors that decide before they are logged again. JSON has no nan.
+nlohmann::json latest_to_json(const MetricMap& metrics) {
+  auto json = nlohmann::json::object();
+  for (const auto& [name, value] : metrics) {
+    if (std::isfinite(value)) {
+      json[name] = value;
+    } else {
+      json[name] = double_to_text(value);
+    }
+  }
+  return json;
+}
+
+MetricMap latest_from_json(const nlohmann::json& json) {
+  MetricMap metrics;
+  if (!json.is_object()) throw UsageError("the checkpoint's metrics are not an object");
+  for (const auto& [name, value] : json.items()) {
+    const auto text = value.is_string() ? value.get<std::string>() : "";
+    const bool is_odd = text == "nan" || text == "inf" || text == "-inf";
+    if (!value.is_number() && !is_odd) {
+      throw UsageError("the checkpoint's metric " + shown(name) + " is not a number");
+    }
+    metrics[name] = value.is_number() ? value.get<double>() : *number_from_text<double>(text);
+  }
+  return metrics;
 }
 
 bool decides(const std::shared_ptr<Callback>& callback) {
@@ -103,6 +134,9 @@ Checkpoint Replica::own_state(bool weights_only, const nlohmann::json& monitor_s
     if (scaler_) metadata["grad_scaler"] = scaler_->state_dict();
     if (setup_.options.loss_spike_zscore > 0) metadata["recent_losses"] = recent_losses();
     append_metrics(checkpoint);
+    metadata["latest_metrics"] = {{"callback", latest_to_json(callback_metrics_)},
+                           {"logged", latest_to_json(logged_metrics_)},
+                           {"progress_bar", latest_to_json(progress_bar_metrics_)}};
     checkpoint.tensors.emplace_back(random_state_of(0), generator_state());
     metadata["seed"] = *setup_.options.seed;
     if (setup_.datamodule) {
@@ -184,6 +218,11 @@ void Replica::restore_rest() {
   if (scaler_ && metadata.contains("grad_scaler")) scaler_->load_state_dict(metadata["grad_scaler"]);
   restore_recent_losses(metadata.value("recent_losses", nlohmann::json::array()));
   restore_metrics();
+  const auto latest = metadata.value("latest_metrics", nlohmann::json::object());
+  for (const auto& [name, map] : {std::pair("callback", &callback_metrics_), std::pair("logged", &logged_metrics_),
+                                  std::pair("progress_bar", &progress_bar_metrics_)}) {
+    if (latest.is_object() && latest.contains(name)) *map = latest_from_json(latest[name]);
+  }
   current_name_ = "load_state_dict";
   if (setup_.datamodule && metadata.contains("datamodule") && is_first_of_process()) {
     setup_.datamodule->load_state_dict(metadata["datamodule"]);
