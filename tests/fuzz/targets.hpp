@@ -1,0 +1,114 @@
+// Readers of what strangers may hand over, each as a function of bytes: what they may do is return, or refuse with an
+// error of the library's. Anything else (another exception, a crash, a report of a sanitizer) is a finding.
+#pragma once
+
+#include "tests/runtime/temp_dir.hpp"
+#include "troupe/troupe.hpp"
+
+#include "troupe/launch/config_file.hpp"
+#include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/checkpoint/model_state.hpp"
+#include "troupe/runtime/checkpoint/optimizer_state.hpp"
+#include "troupe/runtime/checkpoint/safetensors.hpp"
+#include "troupe/runtime/data/csv_table.hpp"
+#include "troupe/runtime/data/mnist.hpp"
+
+#include <torch/torch.h>
+
+#include <fstream>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace troupe::fuzz {
+
+struct Target {
+  std::string name;
+  std::vector<std::string> seeds;                      ///< valid input
+  std::function<void(const std::string& bytes)> read;  ///< may throw UsageError or FileError
+};
+
+inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+inline std::string bytes_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// An IDX file: magic, sizes, data.
+inline std::string idx(uint8_t dimensions, const std::vector<uint32_t>& sizes, const std::string& data) {
+  std::string out{'\0', '\0', '\x08', static_cast<char>(dimensions)};
+  for (const uint32_t size : sizes) {
+    for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<char>(size >> shift));
+  }
+  return out + data;
+}
+
+inline std::vector<Target> targets(const TempDir& dir) {
+  std::vector<Target> all;
+  const auto in_file = [&dir](const std::string& name, auto read) {
+    return [path = dir / name, read](const std::string& bytes) {
+      write_bytes(path, bytes);
+      read(path);
+    };
+  };
+
+  torch::manual_seed(1);
+  auto net = std::make_shared<torch::nn::LinearImpl>(3, 2);
+  torch::optim::Adam adam(net->parameters(), torch::optim::AdamOptions(0.1));
+  net->forward(torch::ones({1, 3})).sum().backward();
+  adam.step();
+  Checkpoint checkpoint;
+  const std::vector<std::pair<std::string, torch::Tensor>> named = {{"weight", net->weight}, {"bias", net->bias}};
+  for (const auto& [parameter, tensor] : named) checkpoint.tensors.emplace_back("model." + parameter, tensor.detach());
+  append_optimizer_state(checkpoint, 0, adam, named);
+  checkpoint.metadata["hparams"] = {{"lr", 0.1}, {"name", "net"}};
+  write_checkpoint(checkpoint, dir / "seed.safetensors");
+  const auto seed = bytes_of(dir / "seed.safetensors");
+
+  all.push_back({"safetensors", {seed}, in_file("a.safetensors", [](const auto& path) {
+                   const SafetensorsFile file(path);
+                   for (const auto& entry : file.entries()) (void)file.read(entry);
+                 })});
+  all.push_back({"checkpoint", {seed}, in_file("b.safetensors", [net, named](const auto& path) {
+                   const auto read = read_checkpoint(path);
+                   torch::optim::Adam other(net->parameters(), torch::optim::AdamOptions(0.1));
+                   load_optimizer_state(read, 0, other, named);
+                 })});
+  all.push_back({"csv",
+                 {"a,b,c\n1,2,3\n4,5.5,-6e3\n", "\"x\",\"y\"\n\"1\",\"2\"\r\n"},
+                 in_file("table.csv", [](const auto& path) { (void)read_csv(path); })});
+  all.push_back({"mnist csv",
+                 {[] {
+                   std::string row;
+                   for (int i = 0; i < 784; ++i) row += std::to_string(i % 256) + ",";
+                   return row + "7\n" + row + "3\n";
+                 }()},
+                 in_file("mnist.csv", [](const auto& path) { (void)read_mnist_csv(path); })});
+  const auto folder = dir / "mnist";
+  std::filesystem::create_directory(folder);
+  const auto images = idx(3, {2, 28, 28}, std::string(2 * 784, '\x10')),
+             labels = idx(1, {2}, std::string("\x03\x07", 2));
+  const auto read_idx = [folder, images, labels](bool of_images) {
+    return [=](const std::string& bytes) {
+      write_bytes(folder / "t10k-images-idx3-ubyte", of_images ? bytes : images);
+      write_bytes(folder / "t10k-labels-idx1-ubyte", of_images ? labels : bytes);
+      (void)read_mnist(folder, MnistPart::test);
+    };
+  };
+  all.push_back({"idx images", {images}, read_idx(true)});
+  all.push_back({"idx labels", {labels}, read_idx(false)});
+  all.push_back({"config",
+                 {"[trainer]\nmax_epochs = 3\nprecision = \"32-true\"\nlimit_train_batches = 0.5\n",
+                  "ckpt_path = 'last'\ntrainer.devices = 2 # two\ntrainer.seed = 31\n"},
+                 in_file("run.toml", [](const auto& path) {
+                   TrainerOptions options;
+                   std::vector<OptionGroup> groups{option_group("trainer", options)};
+                   (void)apply_config_file(path, groups);
+                 })});
+  return all;
+}
+
+}  // namespace troupe::fuzz
