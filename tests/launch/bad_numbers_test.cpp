@@ -17,7 +17,7 @@ struct BadOptions {
   int64_t rank = 0;   // whose loss is bad
   int64_t first = 3;  // batches, counted over the run
   int64_t last = 4;
-  double factor = NAN;    // what the loss is multiplied with
+  double factor = 0;      // what the loss is multiplied with; 0 is nan
   bool gradient = false;  // the loss is fine, the gradient of one bias is not
 };
 TROUPE_OPTIONS(BadOptions, (rank, ""), (first, ""), (last, ""), (factor, ""), (gradient, ""))
@@ -30,7 +30,7 @@ class Bad : public Net {
     const int64_t now = seen_++;
     auto loss = error(batch);
     if (global_rank() != bad_.rank || now < bad_.first || now > bad_.last) return loss;
-    if (!bad_.gradient) return loss * bad_.factor;
+    if (!bad_.gradient) return loss * (bad_.factor == 0 ? NAN : bad_.factor);
     auto bias = net_->ptr(2)->parameters()[1];
     return loss + torch::sqrt((bias - bias.detach()).square().sum());  // 0, and a gradient of 0 / 0
   }

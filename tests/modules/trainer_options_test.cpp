@@ -21,7 +21,7 @@ std::string refusal(const TrainerOptions& options) {
 
 TEST(TrainerOptions, DefaultsAreValidAndDescribed) {
   EXPECT_EQ(refusal({}), "accepted");
-  EXPECT_EQ(describe_options<TrainerOptions>().size(), 44u);
+  EXPECT_EQ(describe_options<TrainerOptions>().size(), 49u);
 }
 
 TEST(TrainerOptions, UnknownChoicesNameTheNearest) {
@@ -31,7 +31,7 @@ TEST(TrainerOptions, UnknownChoicesNameTheNearest) {
   EXPECT_EQ(refusal({.gradient_clip_algorithm = "vaule"}),
             "trainer.gradient_clip_algorithm = vaule is not valid; did you mean value? (norm, value)");
   EXPECT_EQ(refusal({.strategy = "dpd"}),
-            "trainer.strategy = dpd is not valid; did you mean dp? (auto, ddp, zero, dp, ddp2)");
+            "trainer.strategy = dpd is not valid; did you mean ddp? (auto, ddp, zero, dp, ddp2)");
   EXPECT_THAT(refusal({.uneven_data = "joint"}), HasSubstr("did you mean join? (stop, cycle, join)"));
   EXPECT_THAT(refusal({.nonfinite = "stopp"}), HasSubstr("did you mean stop? (continue, stop, skip)"));
   EXPECT_THAT(refusal({.gradient_compression = "bf61"}), HasSubstr("did you mean bf16? (none, fp16, bf16)"));
