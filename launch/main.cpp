@@ -77,10 +77,10 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
     say_where(trainer);
     return trainer.was_interrupted() ? interrupted : 0;
   } catch (const UsageError& error) {
-    std::cerr << name << ": " << error.what() << '\n';
+    std::cerr << name + ": " + error.what() + '\n';  // at once: mpirun tags each piece that is written
     return misused;
   } catch (const std::exception& error) {
-    std::cerr << name << ": " << error.what() << '\n';
+    std::cerr << name + ": " + error.what() + '\n';
     return failed;
   }
 }

@@ -65,7 +65,7 @@ MpiWorld::MpiWorld() {
 }
 
 MpiWorld::~MpiWorld() {
-  shut_down();
+  shut_down(std::chrono::seconds(2));
 }
 
 int MpiWorld::new_communicator() {

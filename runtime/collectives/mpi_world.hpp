@@ -16,7 +16,7 @@ class MpiWorld {
   /// Waits for all processes. Throws UsageError where the process has made one before, CollectiveError where MPI cannot
   /// start or does not grant what the threads need.
   MpiWorld();
-  /// As shut_down().
+  /// As shut_down() with a patience of 2 s, so that all is over soon after a timeout.
   ~MpiWorld();
   MpiWorld(const MpiWorld&) = delete;
   MpiWorld& operator=(const MpiWorld&) = delete;
