@@ -31,6 +31,10 @@ namespace troupe {
 
 namespace {
 
+// Ranks rarely have a core for each of their threads, so one that waits for another rank must not take it from the
+// training: a vote is cast a whole step before it is needed. For gradients all ranks wait at about one time.
+constexpr std::chrono::microseconds keeps_core_for_words{50}, keeps_core_for_tensors{2000};
+
 // How long torchrun's store may take to answer at the start.
 constexpr std::chrono::seconds store_patience{60};
 
@@ -79,8 +83,9 @@ struct Processes::State {
   }
 
   // The processes' way to each other on the CPU; collective, since the groups are told apart by their order.
-  c10::intrusive_ptr<CollectiveBackend> make_between(const CollectiveOptions& options) {
-    if (mpi) return c10::make_intrusive<MpiBackend>(*mpi, options);
+  c10::intrusive_ptr<CollectiveBackend> make_between(const CollectiveOptions& options,
+                                                     std::chrono::microseconds keeps_core) {
+    if (mpi) return c10::make_intrusive<MpiBackend>(*mpi, options, keeps_core);
     return c10::make_intrusive<StoreBackend>(connection("group_" + std::to_string(connections++)), launched.rank,
                                              launched.size, options);
   }
@@ -125,7 +130,7 @@ Processes::Processes() : state_(std::make_unique<State>()) {
     if (state_->launched.size == 1) return;
     state_->connect();
     state_->host = own_host();
-    state_->between = state_->make_between({});
+    state_->between = state_->make_between({}, keeps_core_for_words);
     state_->store_failures =
         std::make_unique<StoreFailureChannel>(state_->connection("failures"), state_->connection("failures"),
                                               [this](const std::string& told) { state_->hear(told); });
@@ -134,7 +139,7 @@ Processes::Processes() : state_(std::make_unique<State>()) {
   state_->mpi = std::make_unique<MpiWorld>();
   if (state_->mpi->size() == 1) return;
   state_->host = state_->mpi->hosts()[static_cast<std::size_t>(state_->mpi->rank())];
-  state_->between = state_->make_between({});
+  state_->between = state_->make_between({}, keeps_core_for_words);
   state_->failures =
       std::make_unique<FailureChannel>(*state_->mpi, [this](int, const std::string& told) { state_->hear(told); });
 }
@@ -190,15 +195,15 @@ std::vector<std::shared_ptr<Peers>> Processes::make_peers(const std::vector<torc
   const auto local = static_cast<int64_t>(devices.size());
   if (is_alone() && local == 1) return {};
   const auto collective = options_of(options.collective_timeout);
-  const auto world = [&] {
+  const auto world = [&](std::chrono::microseconds keeps_core) {
     if (is_alone()) return MemoryWorld::create(static_cast<int>(local), collective);
-    return MemoryWorld::create_over(state_->make_between(collective), static_cast<int>(local), collective);
+    return MemoryWorld::create_over(state_->make_between(collective, keeps_core), static_cast<int>(local), collective);
   };
-  const auto control = world(), votes = world();
+  const auto control = world(keeps_core_for_words), votes = world(keeps_core_for_words);
   const auto tensor_channels = [&]() -> std::vector<Peers::Channel> {
     std::vector<Peers::Channel> channels;
     if (devices.front().is_cpu()) {
-      const auto tensors = world();
+      const auto tensors = world(keeps_core_for_tensors);
       for (int i = 0; i < static_cast<int>(local); ++i) channels.push_back(tensors->backend(i));
       return channels;
     }

@@ -10,10 +10,12 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace troupe {
@@ -248,6 +250,19 @@ void call_mpi(const CollectiveCall& call, int communicator) {
     case Collective::all_gather: all_gather(call, group); break;
     case Collective::reduce_scatter: reduce_scatter(call, group); break;
     case Collective::barrier: check_mpi(MPI_Barrier(group.communicator), "MPI_Barrier"); break;
+  }
+}
+
+void meet_over_mpi(int communicator, std::chrono::microseconds keeps_core) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::microseconds nap{20};
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Ibarrier(MPI_Comm_f2c(communicator), &request), "MPI_Ibarrier");
+  const auto begin = Clock::now();
+  for (int there = 0;;) {
+    check_mpi(MPI_Test(&request, &there, MPI_STATUS_IGNORE), "MPI_Test");
+    if (there) return;
+    if (Clock::now() - begin > keeps_core) std::this_thread::sleep_for(nap);
   }
 }
 
