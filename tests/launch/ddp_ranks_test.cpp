@@ -218,6 +218,23 @@ TEST(Ranks, EndTogetherWhenTheTimeIsOver) {
   for (const auto& other : Processes::get().all_gather_bytes(steps)) EXPECT_EQ(other, steps);
 }
 
+class Prepares : public Net {
+ public:
+  using Net::Net;
+  void prepare_data() override { ++times; }
+  int64_t times = 0;
+};
+
+TEST(Ranks, PrepareDataOnceAHostAtMost) {
+  for (const bool per_node : {false, true}) {
+    const SharedDir dir;
+    auto options = dir.options();
+    options.prepare_data_per_node = per_node;
+    const auto model = Trainer(options).fit<Prepares>({}, DataLoader(samples(12), {.batch_size = 2}));
+    EXPECT_EQ(model->times, Processes::get().is_rank_zero() ? 1 : 0);  // all ranks are on this host
+  }
+}
+
 class LogsOnOne : public Net {
  public:
   using Net::Net;
