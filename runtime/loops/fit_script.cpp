@@ -125,7 +125,10 @@ Script fit_script(RunState& state) {
   take(state, answer);
   start_monitors(state);
 
-  const bool trains = state.facts.has_optimizer && state.facts.has_training && !state.has_reached_limit();
+  // A run that was killed when all its steps were made and nothing else still has its end before it: no epoch, but the
+  // hooks and what the monitors want.
+  const bool trains =
+      state.facts.has_optimizer && state.facts.has_training && (!state.has_reached_limit() || state.checkpoint);
   const ValidationPlan plan(state.options, state.facts.train_batches, state.facts.has_evaluation);
   if (trains && wants_sanity_check(state)) {
     command = evaluate(Stage::validate, true, state.options.num_sanity_val_steps);
