@@ -144,8 +144,8 @@ def resnet(depths, groups=1, group_width=64):
 
 # bench/distributed, two cores: seconds of a step of one rank and of two over MPI. bench/collectives: an all-reduce of
 # two ranks over MPI takes latency + bytes / bandwidth.
-ONE_RANK = {"MLP": 0.007637, "GPT": 0.2037}
-TWO_RANKS = {"MLP": 0.01117, "GPT": 0.209}
+ONE_RANK = {"MLP": 0.007778, "GPT": 0.1997}
+TWO_RANKS = {"MLP": 0.01153, "GPT": 0.2049}
 MPI_TIMES = [(4 << 10, 8.4e-6), (64 << 10, 24.2e-6), (1 << 20, 143e-6), (4 << 20, 476e-6)]
 
 
