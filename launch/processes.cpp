@@ -12,20 +12,17 @@
 #include "troupe/runtime/collectives/store_backend.hpp"
 #include "troupe/runtime/collectives/store_failure_channel.hpp"
 #include "troupe/runtime/failure_json.hpp"
+#include "troupe/runtime/host_name.hpp"
 
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <climits>
 #include <mutex>
 #include <optional>
 #include <utility>
-
-#include <unistd.h>
 
 namespace troupe {
 
@@ -38,11 +35,6 @@ constexpr std::chrono::microseconds keeps_core_for_words{50}, keeps_core_for_ten
 // How long torchrun's store may take to answer at the start.
 constexpr std::chrono::seconds store_patience{60};
 
-std::string own_host() {
-  std::array<char, HOST_NAME_MAX + 1> name{};
-  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
-}
-
 CollectiveOptions options_of(double timeout_seconds) {
   CollectiveOptions options;
   options.timeout = std::chrono::milliseconds(std::max<int64_t>(1, static_cast<int64_t>(timeout_seconds * 1000)));
@@ -52,10 +44,10 @@ CollectiveOptions options_of(double timeout_seconds) {
 }  // namespace
 
 struct Processes::State {
-  std::unique_ptr<MpiWorld> mpi;  // of mpirun or srun,
-  LaunchEnvironment launched;     // and of torchrun,
-  c10::intrusive_ptr<c10d::TCPStore>
-      launcher_store;       // with its store; none of them in a process that was started alone
+  // Of mpirun or srun; or of torchrun, with its store. A process that was started alone has none of them.
+  std::unique_ptr<MpiWorld> mpi;
+  LaunchEnvironment launched;
+  c10::intrusive_ptr<c10d::TCPStore> launcher_store;
   int64_t connections = 0;  // groups over that store
   c10::intrusive_ptr<CollectiveBackend> between;
   std::unique_ptr<FailureChannel> failures;
@@ -129,7 +121,7 @@ Processes::Processes() : state_(std::make_unique<State>()) {
   if (state_->launched.launcher == Launcher::torchrun) {
     if (state_->launched.size == 1) return;
     state_->connect();
-    state_->host = own_host();
+    state_->host = host_name();
     state_->between = state_->make_between({}, keeps_core_for_words);
     state_->store_failures =
         std::make_unique<StoreFailureChannel>(state_->connection("failures"), state_->connection("failures"),

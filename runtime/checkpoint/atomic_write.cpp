@@ -1,11 +1,10 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 
 #include "troupe/modules/number_text.hpp"
+#include "troupe/runtime/host_name.hpp"
 
-#include <array>
 #include <atomic>
 #include <cerrno>
-#include <climits>
 #include <csignal>
 #include <memory>
 #include <string>
@@ -20,20 +19,13 @@ namespace {
 
 constexpr std::string_view prefix = ".troupe-", ending = ".tmp";
 
-const std::string& own_host() {
-  static const std::string host = [] {
-    std::array<char, HOST_NAME_MAX + 1> name{};
-    return std::string(gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown");
-  }();
-  return host;
-}
-
 // ".troupe-<host>-<process>-<number>.tmp" of a process of this host that is gone.
 bool is_abandoned(std::string_view name) {
   if (!name.starts_with(prefix) || !name.ends_with(ending)) return false;
   name = name.substr(prefix.size(), name.size() - prefix.size() - ending.size());
-  if (!name.starts_with(own_host() + "-")) return false;
-  name.remove_prefix(own_host().size() + 1);
+  const std::string own = host_name() + "-";
+  if (!name.starts_with(own)) return false;
+  name.remove_prefix(own.size());
   const auto process = number_from_text<pid_t>(name.substr(0, name.find('-')));
   return process && *process > 0 && kill(*process, 0) != 0 && errno == ESRCH;
 }
@@ -52,7 +44,7 @@ std::unique_ptr<OutputFile> create_temporary(const std::filesystem::path& folder
 
 std::filesystem::path temporary_path(const std::filesystem::path& folder) {
   static std::atomic<uint64_t> counter{0};
-  return folder / (std::string(prefix) + own_host() + "-" + std::to_string(::getpid()) + "-" +
+  return folder / (std::string(prefix) + host_name() + "-" + std::to_string(::getpid()) + "-" +
                    std::to_string(counter++) + std::string(ending));
 }
 

@@ -1,5 +1,6 @@
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 
+#include "troupe/runtime/host_name.hpp"
 #include "troupe/runtime/sinks/crc32c.hpp"
 #include "troupe/runtime/sinks/tensorboard_event.hpp"
 
@@ -12,11 +13,6 @@ namespace troupe {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string host_name() {
-  char name[256] = {};
-  return gethostname(name, sizeof name - 1) == 0 && name[0] != '\0' ? name : "localhost";
-}
 
 AppendFile open_file(const fs::path& folder, double now) {
   create_output_folder(folder);

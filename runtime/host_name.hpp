@@ -1,0 +1,18 @@
+// What this machine calls itself.
+#pragma once
+
+#include <array>
+#include <climits>
+#include <string>
+
+#include <unistd.h>
+
+namespace troupe {
+
+/// "localhost" where it has no name.
+inline std::string host_name() {
+  std::array<char, HOST_NAME_MAX + 1> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 && name[0] != '\0' ? name.data() : "localhost";
+}
+
+}  // namespace troupe
