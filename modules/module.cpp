@@ -16,17 +16,6 @@ namespace {
   throw UsageError(std::string(step) + " is not overridden: declare `" + signature + " override` in the module");
 }
 
-// All gradients of an optimizer, those that are there.
-std::vector<torch::Tensor> gradients_of(torch::optim::Optimizer& optimizer) {
-  std::vector<torch::Tensor> gradients;
-  for (const auto& group : optimizer.param_groups()) {
-    for (const auto& parameter : group.params()) {
-      if (parameter.grad().defined()) gradients.push_back(parameter.mutable_grad());
-    }
-  }
-  return gradients;
-}
-
 // One output of several parts: scalars become their mean, all else is joined along the first dimension.
 StepOutput joined(const std::vector<StepOutput>& parts) {
   if (parts.size() == 1) return parts.front();

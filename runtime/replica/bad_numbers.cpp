@@ -1,5 +1,5 @@
 // Losses and gradients that are not finite, or far from what they were, before an optimizer makes a step of them.
-#include "troupe/modules/number_text.hpp"
+#include "troupe/modules/drop_gradients.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>
@@ -84,12 +84,7 @@ void Replica::restore_recent_losses(const nlohmann::json& saved) {
 
 // The first parameter whose gradient is not finite, as a sentence.
 std::string Replica::bad_gradient(std::size_t index) const {
-  std::vector<torch::Tensor> gradients;
-  for (const auto& group : optimizers_[index].param_groups()) {
-    for (const auto& parameter : group.params()) {
-      if (parameter.grad().defined()) gradients.push_back(parameter.grad());
-    }
-  }
+  const auto gradients = gradients_of(optimizers_[index]);
   if (gradients.empty()) return "";
   const torch::NoGradGuard no_gradients;
   if (std::isfinite(torch::stack(at::_foreach_norm(gradients, 1)).sum().item().toDouble())) return "";

@@ -1,4 +1,5 @@
 // What a replica does with its optimizers: windows of accumulation, turns, toggling, steps; automatic and manual.
+#include "troupe/modules/drop_gradients.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
@@ -9,17 +10,6 @@
 #include <unordered_set>
 
 namespace troupe {
-
-namespace {
-
-template <class Use>
-void for_each_parameter(const torch::optim::Optimizer& optimizer, Use use) {
-  for (const auto& group : const_cast<torch::optim::Optimizer&>(optimizer).param_groups()) {
-    for (const auto& parameter : group.params()) use(parameter);
-  }
-}
-
-}  // namespace
 
 // --- Turns and toggling ---
 
@@ -88,10 +78,7 @@ double Replica::weight_in_window(const TrainStep& step) {
 void Replica::finish_gradients(std::size_t index) {
   Sequence& sequence = sequences_[index];
   if (sequence.samples > 0 && sequence.samples != sequence.nominal) {
-    std::vector<torch::Tensor> gradients;
-    for_each_parameter(optimizers_[index], [&](const torch::Tensor& parameter) {
-      if (parameter.grad().defined()) gradients.push_back(parameter.grad());
-    });
+    const auto gradients = gradients_of(optimizers_[index]);
     const torch::NoGradGuard no_gradients;
     if (!gradients.empty()) at::_foreach_mul_(gradients, sequence.nominal / sequence.samples);
   }
