@@ -38,18 +38,12 @@ uint64_t draw_seed() {
   return (uint64_t{device()} << 32 | device()) >> 1;
 }
 
-// What "auto" means: the newest valid checkpoint, empty where there is none. launch/run, which starts a run again, says
-// since when: what is older belongs to other runs.
-std::string newest_checkpoint(const std::filesystem::path& root) {
-  const auto found = find_last(root);
-  if (!found) return "";
-  for (const auto& skipped : found->skipped) {
-    std::cerr << "troupe: warning: passed over " << skipped.path.string() << ": " << skipped.reason << '\n';
-  }
+// launch/run, which starts a run again, says since when it goes: what is older belongs to other runs.
+bool is_of_this_run(const Checkpoint& checkpoint) {
   const auto since = number_from_text<double>(environment_variable("TROUPE_STARTED_AT").value_or(""));
-  const auto& metadata = found->checkpoint.metadata;
-  const bool is_dated = metadata.contains("saved_at") && metadata["saved_at"].is_number();
-  return since && (!is_dated || metadata["saved_at"].get<double>() < *since) ? "" : found->path.string();
+  const auto saved_at = checkpoint.metadata.find("saved_at");
+  const bool is_dated = saved_at != checkpoint.metadata.end() && saved_at->is_number();
+  return !since || (is_dated && saved_at->get<double>() >= *since);
 }
 
 std::vector<const ModelCheckpoint*> model_checkpoints(const std::vector<std::shared_ptr<Callback>>& callbacks) {
@@ -176,12 +170,22 @@ Checkpoint Trainer::read_wanted(Stage stage, const std::string& wanted) const {
 // Before anything is built.
 void Trainer::add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const {
   if (!arguments.ckpt_path || arguments.ckpt_path->empty()) return;
-  std::string wanted = *arguments.ckpt_path;
-  if (wanted == "auto") {
-    wanted = Processes::get().from_rank_zero([&] { return newest_checkpoint(options_.default_root_dir); });
-    if (wanted.empty()) return;
+  if (*arguments.ckpt_path == "auto") {  // "last", or none
+    std::optional<Checkpoint> checkpoint;
+    const auto path = Processes::get().from_rank_zero([&]() -> std::string {
+      auto newest = find_last(options_.default_root_dir);
+      if (!newest) return "";
+      auto file = found(std::move(newest), "auto");
+      if (!is_of_this_run(file.checkpoint)) return "";
+      checkpoint = std::move(file.checkpoint);
+      return file.path.string();
+    });
+    if (path.empty()) return;
+    setup.replica.checkpoint =
+        std::make_shared<Checkpoint>(checkpoint ? std::move(*checkpoint) : read_checkpoint(path));
+  } else {
+    setup.replica.checkpoint = std::make_shared<Checkpoint>(read_wanted(stage, *arguments.ckpt_path));
   }
-  setup.replica.checkpoint = std::make_shared<Checkpoint>(read_wanted(stage, wanted));
   setup.replica.weights_only = stage != Stage::fit;
   if (stage == Stage::fit) setup.state.checkpoint = setup.replica.checkpoint;
 }
