@@ -23,15 +23,12 @@ namespace fs = std::filesystem;
                    "; choose another with --trainer.default_root_dir");
 }
 
-// On the way it tidies up what killed runs have left.
 int first_free_version(const fs::path& parent) {
   int next = 0;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(parent, error)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with("version_")) continue;
-    remove_abandoned_files(entry.path());
-    remove_abandoned_files(entry.path() / "checkpoints");
     int number = 0;
     const auto [end, failed] = std::from_chars(name.data() + 8, name.data() + name.size(), number);
     if (failed == std::errc() && end == name.data() + name.size() && number < 1'000'000'000) {
@@ -41,6 +38,16 @@ int first_free_version(const fs::path& parent) {
   return next;
 }
 
+// What killed runs have left beside the new one.
+void remove_abandoned_files_below(const fs::path& parent) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(parent, error)) {
+    if (!entry.path().filename().string().starts_with("version_")) continue;
+    remove_abandoned_files(entry.path());
+    remove_abandoned_files(entry.path() / "checkpoints");
+  }
+}
+
 }  // namespace
 
 fs::path create_run_dir(const fs::path& root, const std::string& name) {
@@ -48,6 +55,7 @@ fs::path create_run_dir(const fs::path& root, const std::string& name) {
   std::error_code error;
   fs::create_directories(parent, error);
   if (error) refuse(parent, error);
+  remove_abandoned_files_below(parent);
   for (int version = first_free_version(parent);; ++version) {
     const fs::path path = parent / ("version_" + std::to_string(version));
     const bool created = fs::create_directory(path, error);

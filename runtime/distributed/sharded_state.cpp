@@ -53,6 +53,8 @@ ShardedOptimizer::Named ShardedOptimizer::names_of_shards(const Named& named_par
 void ShardedOptimizer::append_state(Checkpoint& checkpoint, const Named& named_parameters) {
   const torch::NoGradGuard no_gradients;
   const std::string prefix = "optimizer." + std::to_string(index_) + ".";
+  std::vector<std::string> names;  // of the parameters
+  for (const auto& parameter : parameters_) names.push_back(name_of(named_parameters, parameter.whole));
   Checkpoint own;
   append_optimizer_state(own, index_, optimizer_, names_of_shards(named_parameters));
   PartStates mine;
@@ -79,12 +81,12 @@ void ShardedOptimizer::append_state(Checkpoint& checkpoint, const Named& named_p
   for (const auto& bucket : buckets_) {
     std::set<std::pair<std::string, int>> kinds;  // names of states of this bucket's parameters, with their types
     for (const std::size_t i : bucket.parameters) {
-      const auto name = name_of(named_parameters, parameters_[i].whole);
-      const Json states = all.value(name, Json::object());
+      const Json states = all.value(names[i], Json::object());
       for (const auto& [state, about] : states.items()) {
         const auto type = about.at("type").get<int>();
         if (about.contains("value")) {
-          add(name, state, torch::scalar_tensor(about["value"].get<double>(), static_cast<torch::ScalarType>(type)));
+          add(names[i], state,
+              torch::scalar_tensor(about["value"].get<double>(), static_cast<torch::ScalarType>(type)));
         } else {
           kinds.emplace(state, type);
         }
@@ -97,7 +99,7 @@ void ShardedOptimizer::append_state(Checkpoint& checkpoint, const Named& named_p
       const int64_t first = part.numel() * peers_.place().global_rank;
       for (const std::size_t i : bucket.parameters) {
         const auto& parameter = parameters_[i];
-        const auto found = mine.find(name_of(named_parameters, parameter.whole));
+        const auto found = mine.find(names[i]);
         if (found == mine.end() || !found->second.contains(state)) continue;
         part.narrow(0, parameter.offset + parameter.begin - first, parameter.end - parameter.begin)
             .copy_(found->second.at(state));
@@ -105,9 +107,8 @@ void ShardedOptimizer::append_state(Checkpoint& checkpoint, const Named& named_p
       peers_.begin_all_gather(whole, part)->wait();
       for (const std::size_t i : bucket.parameters) {
         const auto& parameter = parameters_[i];
-        const auto name = name_of(named_parameters, parameter.whole);
-        if (!all.contains(name) || !all[name].contains(state)) continue;
-        add(name, state,
+        if (!all.contains(names[i]) || !all[names[i]].contains(state)) continue;
+        add(names[i], state,
             whole.narrow(0, parameter.offset, parameter.whole.numel()).view(parameter.whole.sizes()).clone());
       }
     }
@@ -116,9 +117,9 @@ void ShardedOptimizer::append_state(Checkpoint& checkpoint, const Named& named_p
   // The groups as configure_optimizers made them.
   auto entry = own.metadata.at("optimizers").at(index_);
   for (std::size_t group = 0; group < groups_.size(); ++group) {
-    auto names = Json::array();
-    for (const std::size_t i : groups_[group]) names.push_back(name_of(named_parameters, parameters_[i].whole));
-    entry["groups"][group]["params"] = std::move(names);
+    auto own_names = Json::array();
+    for (const std::size_t i : groups_[group]) own_names.push_back(names[i]);
+    entry["groups"][group]["params"] = std::move(own_names);
   }
   auto& list = checkpoint.metadata["optimizers"];
   if (!list.is_array()) list = Json::array();

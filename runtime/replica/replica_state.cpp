@@ -135,8 +135,8 @@ Checkpoint Replica::own_state(bool weights_only, const nlohmann::json& monitor_s
     if (setup_.options.loss_spike_zscore > 0) metadata["recent_losses"] = recent_losses();
     append_metrics(checkpoint);
     metadata["latest_metrics"] = {{"callback", latest_to_json(callback_metrics_)},
-                           {"logged", latest_to_json(logged_metrics_)},
-                           {"progress_bar", latest_to_json(progress_bar_metrics_)}};
+                                  {"logged", latest_to_json(logged_metrics_)},
+                                  {"progress_bar", latest_to_json(progress_bar_metrics_)}};
     checkpoint.tensors.emplace_back(random_state_of(0), generator_state());
     metadata["seed"] = *setup_.options.seed;
     if (setup_.datamodule) {
