@@ -4,23 +4,21 @@ gloo_all_reduce.py BYTES:REPEATS... prints a JSON list with the seconds of one a
 samples. Every sample is the mean of REPEATS calls of float32, as bench/collectives measures.
 """
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
 
+import torch
+import torch.distributed as dist
+
+from gloo_ranks import run_two_ranks
+
 SAMPLES = 5
+CASES = [tuple(int(part) for part in case.split(":")) for case in sys.argv[1:]]
 
 
-def measure(rank, size, folder, cases):
-    import torch
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+def measure(rank):
     results = []
-    for nbytes, repeats in cases:
+    for nbytes, repeats in CASES:
         tensor = torch.ones(nbytes // 4)
         samples = []
         for sample in range(-1, SAMPLES):
@@ -33,20 +31,6 @@ def measure(rank, size, folder, cases):
         results.append(samples)
     if rank == 0:
         print(json.dumps(results))
-    dist.destroy_process_group()
 
 
-def main():
-    cases = [tuple(int(part) for part in case.split(":")) for case in sys.argv[1:]]
-    if "TROUPE_BENCH_RANK" in os.environ:
-        measure(int(os.environ["TROUPE_BENCH_RANK"]), 2, os.environ["TROUPE_BENCH_FOLDER"], cases)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        ranks = []
-        for rank in range(2):
-            environment = dict(os.environ, TROUPE_BENCH_RANK=str(rank), TROUPE_BENCH_FOLDER=folder)
-            ranks.append(subprocess.Popen([sys.executable, __file__, *sys.argv[1:]], env=environment))
-        sys.exit(max(abs(process.wait()) for process in ranks))
-
-
-main()
+run_two_ranks(measure)

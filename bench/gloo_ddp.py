@@ -8,10 +8,7 @@ to broadcast. A static graph and smaller buckets made it no faster.
 """
 import json
 import math
-import os
-import subprocess
 import sys
-import tempfile
 import time
 
 import torch
@@ -19,6 +16,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torch.nn.parallel import DistributedDataParallel
+
+from gloo_ranks import run_two_ranks
 
 SIZES = {"gpt": (4, 4, 128, 128, 16), "tiny-gpt": (2, 2, 32, 32, 8)}
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH = SIZES.get(sys.argv[1], SIZES["gpt"])
@@ -101,10 +100,9 @@ class Gpt(nn.Module):
             schedulers.CosineAnnealingLR(adamw, max(1, steps - WARMUP), LR / 10)], [WARMUP])
 
 
-def train(name, steps, samples, rank, folder):
-    torch.set_num_threads(1)
+def train(rank):
+    name, steps, samples = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     torch.manual_seed(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     model = Mlp() if name == "mlp" else Gpt()
     batches = [model.batch() for _ in range(BATCHES)]
     ddp = DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
@@ -124,20 +122,6 @@ def train(name, steps, samples, rank, folder):
             seconds.append((time.perf_counter() - start) / steps)
     if rank == 0:
         print("seconds of each sample:", json.dumps(seconds))
-    dist.destroy_process_group()
 
 
-def main():
-    name, steps, samples = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    if "TROUPE_BENCH_RANK" in os.environ:
-        train(name, steps, samples, int(os.environ["TROUPE_BENCH_RANK"]), os.environ["TROUPE_BENCH_FOLDER"])
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        ranks = []
-        for rank in range(2):
-            environment = dict(os.environ, TROUPE_BENCH_RANK=str(rank), TROUPE_BENCH_FOLDER=folder)
-            ranks.append(subprocess.Popen([sys.executable, __file__, *sys.argv[1:]], env=environment))
-        sys.exit(max(abs(process.wait()) for process in ranks))
-
-
-main()
+run_two_ranks(train)
