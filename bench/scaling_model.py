@@ -146,7 +146,7 @@ def resnet(depths, groups=1, group_width=64):
 # two ranks over MPI takes latency + bytes / bandwidth.
 ONE_RANK = {"MLP": 0.007778, "GPT": 0.1997}
 TWO_RANKS = {"MLP": 0.01153, "GPT": 0.2049}
-MPI_TIMES = [(4 << 10, 8.4e-6), (64 << 10, 24.2e-6), (1 << 20, 143e-6), (4 << 20, 476e-6)]
+MPI_TIMES = [(4 << 10, 6.772e-6), (64 << 10, 25.28e-6), (1 << 20, 174.3e-6), (4 << 20, 589.3e-6)]
 
 
 def line_through(times):
