@@ -26,7 +26,7 @@ struct Candidate {
 };
 
 double number_at(const nlohmann::json& metadata, const char* key) {
-  const auto found = metadata.find(key);
+  const auto found = metadata.is_object() ? metadata.find(key) : metadata.end();
   return found != metadata.end() && found->is_number() ? found->get<double>() : -std::numeric_limits<double>::max();
 }
 
@@ -61,7 +61,7 @@ std::vector<Candidate> candidates(const fs::path& root, std::vector<FoundCheckpo
     try {
       Candidate candidate{.path = path, .modified = {}, .metadata = read_checkpoint_metadata(path)};
       candidate.saved_at = number_at(candidate.metadata, "saved_at");
-      candidate.global_step = number_at(candidate.metadata, "global_step");
+      candidate.global_step = number_at(candidate.metadata.value("progress", nlohmann::json()), "global_step");
       std::error_code ignored;
       candidate.modified = fs::last_write_time(path, ignored);
       out.push_back(std::move(candidate));

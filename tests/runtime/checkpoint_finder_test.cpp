@@ -1,5 +1,6 @@
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 
+#include "tests/runtime/file_content.hpp"
 #include "tests/runtime/temp_dir.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
@@ -19,7 +20,7 @@ using testing::HasSubstr;
 void save(const fs::path& path, double saved_at, int64_t global_step = 0, const std::string& best = "") {
   Checkpoint checkpoint;
   checkpoint.tensors.emplace_back("model.weight", torch::ones(4));
-  checkpoint.metadata = {{"saved_at", saved_at}, {"global_step", global_step}};
+  checkpoint.metadata = {{"saved_at", saved_at}, {"progress", {{"global_step", global_step}}}};
   if (!best.empty()) checkpoint.metadata["callbacks"]["ModelCheckpoint{}"] = {{"best_model_path", best}};
   write_checkpoint(checkpoint, path);
 }
@@ -81,6 +82,102 @@ TEST(CheckpointFinder, FallsBackPastDamagedFilesAndSaysWhich) {
   ASSERT_EQ(found->skipped.size(), 2u);
   EXPECT_THAT(found->skipped[0].reason, HasSubstr("truncated"));
   EXPECT_THAT(found->skipped[1].reason, AllOf(HasSubstr("damaged.safetensors"), HasSubstr("'model.weight'")));
+}
+
+// --- Every way to damage the newest one ---
+
+/// A folder with a checkpoint, and a later one of the size that real ones have, which is to be damaged.
+class DamagedCheckpoint : public ::testing::Test {
+ protected:
+  DamagedCheckpoint() {
+    save(former_, 1);
+    Checkpoint checkpoint;
+    checkpoint.metadata = {{"saved_at", 2}, {"hparams", {{"lr", 0.1}}}, {"progress", {{"global_step", 20}}}};
+    const auto numbers = [](int64_t count) { return torch::arange(1, count + 1, torch::kFloat32).sin(); };
+    checkpoint.tensors = {{"model.weight", numbers(64 * 128).view({64, 128})},
+                          {"model.bias", numbers(64)},
+                          {"model.batches", torch::tensor(0x0102030405060708, torch::kInt64)},
+                          {"optimizer.0.weight.exp_avg", numbers(64 * 128).view({64, 128})},
+                          {"random.cpu", torch::full({5056}, 7, torch::kUInt8)}};
+    write_checkpoint(checkpoint, newest_);
+    whole_ = content_of(newest_);
+  }
+
+  /// Writes `bytes` in its place and returns why it is passed over for the one before.
+  std::string reason(const std::string& bytes) const {
+    put(newest_, bytes);
+    const auto found = find_last(dir_.path());
+    if (!found || found->path != former_ || found->skipped.size() != 1) return "the former one is not what is found";
+    EXPECT_EQ(found->skipped[0].path, newest_);
+    EXPECT_THAT(found->skipped[0].reason, HasSubstr(newest_.string()));
+    return found->skipped[0].reason;
+  }
+  std::string with_bit_flipped(std::size_t at, int bit) const {
+    auto bytes = whole_;
+    bytes[at] = static_cast<char>(bytes[at] ^ (1 << bit));
+    return bytes;
+  }
+
+  const TempDir dir_;
+  const fs::path former_ = dir_ / "checkpoints/epoch=0.safetensors", newest_ = dir_ / "checkpoints/last.safetensors";
+  std::string whole_;
+};
+
+TEST_F(DamagedCheckpoint, IsTheNewestWhileItIsWhole) {
+  EXPECT_EQ(find_last(dir_.path())->path, newest_);
+  ASSERT_GT(whole_.size(), 64u * 1024);
+}
+
+TEST_F(DamagedCheckpoint, IsPassedOverWhereverItIsCut) {
+  for (std::size_t size = 0; size < whole_.size(); size += 4096) {
+    EXPECT_THAT(reason(whole_.substr(0, size)), HasSubstr("truncated")) << size;
+  }
+  for (const std::size_t less : {1, 7, 4096}) {
+    EXPECT_THAT(reason(whole_.substr(0, whole_.size() - less)), HasSubstr("truncated")) << less;
+  }
+}
+
+// As file systems leave it that wrote down the size before the bytes.
+TEST_F(DamagedCheckpoint, IsPassedOverWhereverZerosBegin) {
+  for (std::size_t size = 0; size < whole_.size(); size += 4096) {
+    auto bytes = whole_;
+    bytes.replace(size, std::string::npos, whole_.size() - size, '\0');
+    EXPECT_THAT(reason(bytes), HasSubstr(size < 4096 ? "header" : "is damaged: its checksum differs")) << size;
+  }
+}
+
+TEST_F(DamagedCheckpoint, IsPassedOverForABitInTheHeader) {
+  for (std::size_t at = 0; at < 8; ++at) {  // its length
+    for (int bit = 0; bit < 8; ++bit) EXPECT_THAT(reason(with_bit_flipped(at, bit)), HasSubstr("header")) << at;
+  }
+  for (const char* key : {"\"data_offsets\"", "\"dtype\"", "\"F32\"", "\"shape\"", "\"model.bias\"", "[64,128]"}) {
+    const auto at = whole_.find(key);
+    ASSERT_NE(at, whole_.npos) << key;
+    for (int bit = 0; bit < 8; ++bit) {
+      EXPECT_THAT(reason(with_bit_flipped(at + 2, bit)), HasSubstr("cannot read the checkpoint")) << key << bit;
+    }
+  }
+}
+
+TEST_F(DamagedCheckpoint, IsPassedOverForABitInTheMetadata) {
+  for (const char* key : {"saved_at", "global_step", "0.1", "format_version", "checksums", "troupe_xxh3_64"}) {
+    const auto at = whole_.find(key);
+    ASSERT_NE(at, whole_.npos) << key;
+    EXPECT_THAT(reason(with_bit_flipped(at + 2, 0)), HasSubstr("metadata")) << key;
+  }
+}
+
+TEST_F(DamagedCheckpoint, IsPassedOverForABitInATensorWhichItNames) {
+  const SafetensorsFile file(newest_);
+  const auto entries = file.entries();
+  ASSERT_EQ(entries.size(), 5u);
+  for (const auto& entry : entries) {
+    for (const auto at : {entry.begin, (entry.begin + entry.end) / 2, entry.end - 1}) {
+      EXPECT_THAT(reason(with_bit_flipped(at, 3)),
+                  AllOf(HasSubstr("tensor '" + entry.name + "' (bytes " + std::to_string(entry.begin)),
+                        HasSubstr("is damaged: its checksum differs")));
+    }
+  }
 }
 
 TEST(CheckpointFinder, TellsNoneFromNoneThatIsValid) {
