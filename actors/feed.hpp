@@ -20,12 +20,13 @@ class Feed {
   /// Asks for the batches of an epoch from `position` on, below `limit` (-1: all). What came for an earlier ticket is
   /// dropped.
   template <class Self>
-  void open(Self* self, int64_t ticket, int64_t epoch, int64_t position, int64_t limit) {
+  void open(Self* self, int64_t ticket, int64_t epoch, int64_t position, int64_t limit,
+            const EpochOrigin& origin = {}) {
     ticket_ = ticket;
     is_over_ = false;
     taken_ = 0;
     queue_.clear();
-    tell(self, loader_, OpenLoader{ticket, epoch, position, limit, window_});
+    tell(self, loader_, OpenLoader{ticket, epoch, position, limit, window_, origin});
   }
 
   template <class Self>

@@ -3,6 +3,7 @@
 
 #include "troupe/modules/batch.hpp"
 #include "troupe/modules/failure.hpp"
+#include "troupe/runtime/data/epoch_origin.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
 
@@ -19,6 +20,7 @@ struct OpenLoader {
   int64_t position = 0;  ///< index of the first batch wanted (a resumed epoch starts in its middle)
   int64_t limit = -1;    ///< serve batches with an index below this one; -1: to the end
   int64_t credit = 0;    ///< batches the worker is ready to receive now
+  EpochOrigin origin;    ///< of this epoch
 };
 
 /// Worker to loader: ready for `count` more.
@@ -61,6 +63,7 @@ struct Fetch {
   int64_t index = 0;
   int64_t position = 0;  ///< of the batch in the epoch of all ranks: for random states
   std::vector<int64_t> indices;
+  EpochOrigin origin;
   bool look_ahead = false;  ///< of a stream: find out whether another batch follows
 };
 

@@ -19,6 +19,8 @@ class TrainFeed {
   TrainFeed(std::vector<Feed> feeds, std::vector<std::string> names, CombinedEpoch plan)
       : feeds_(std::move(feeds)), names_(std::move(names)), plan_(std::move(plan)) {}
 
+  /// What of its epoch is behind, where there is one loader.
+  void set_origin(const EpochOrigin& origin) { origin_ = origin; }
   /// Asks for the batches of an epoch from `position` on; takes numbers for its openings from `tickets`.
   template <class Self>
   void open(Self* self, int64_t& tickets, int64_t epoch, int64_t position) {
@@ -104,7 +106,9 @@ class TrainFeed {
  private:
   template <class Self>
   void open_one(Self* self, int64_t& tickets, const CombinedEpoch::Opening& opening) {
-    feeds_[opening.loader].open(self, tickets++, opening.epoch, opening.position, opening.limit);
+    const bool has_origin = feeds_.size() == 1 && opening.epoch == origin_.epoch;
+    feeds_[opening.loader].open(self, tickets++, opening.epoch, opening.position, opening.limit,
+                                has_origin ? origin_ : EpochOrigin{});
     active_.push_back(opening.loader);
     std::ranges::sort(active_);
   }
@@ -112,6 +116,7 @@ class TrainFeed {
   std::vector<Feed> feeds_;
   std::vector<std::string> names_;
   CombinedEpoch plan_;
+  EpochOrigin origin_;
   std::vector<std::size_t> active_;  // loaders that serve now, in order
   int64_t epoch_ = 0;
   int64_t index_ = 0;  // of the next batch

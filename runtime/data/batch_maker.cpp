@@ -1,5 +1,6 @@
 #include "troupe/runtime/data/batch_maker.hpp"
 
+#include "troupe/runtime/data/epoch_plan.hpp"
 #include "troupe/runtime/data/random.hpp"
 
 #include <ATen/Context.h>
@@ -105,7 +106,7 @@ StreamReader::StreamReader(const DataLoader& loader, uint64_t seed, int64_t shar
       shard_(shard),
       shards_(shards) {}
 
-void StreamReader::open(int64_t epoch, int64_t position) {
+void StreamReader::open(int64_t epoch, int64_t position, const EpochOrigin& origin) {
   const at::NoGradGuard no_grad;
   epoch_ = epoch;
   position_ = samples_ = 0;
@@ -113,7 +114,9 @@ void StreamReader::open(int64_t epoch, int64_t position) {
   ahead_.clear();
   seed_thread(mix(seed_, epoch, kStartSalt));
   stream_->start(epoch, shard_, shards_);
-  const int64_t skipped = position * options_.batch_size;
+  origin_ = origin;
+  origin_.samples = share_of(origin.samples, shard_, shards_);
+  const int64_t skipped = origin_.samples + (position - origin_.batches) * options_.batch_size;
   if (skipped > 0 && stream_->skip(skipped)) {
     samples_ = skipped;
   } else {
@@ -139,8 +142,9 @@ bool StreamReader::read_one() {
 }
 
 StreamReader::Part StreamReader::end() {
-  const bool partial = samples_ % options_.batch_size != 0 && !options_.drop_last;
-  return {.batch = std::nullopt, .length = samples_ / options_.batch_size + (partial ? 1 : 0)};
+  const int64_t samples = std::max<int64_t>(0, samples_ - origin_.samples);
+  const bool partial = samples % options_.batch_size != 0 && !options_.drop_last;
+  return {.batch = std::nullopt, .length = origin_.batches + samples / options_.batch_size + (partial ? 1 : 0)};
 }
 
 StreamReader::Part StreamReader::next(bool look_ahead, const Cancelled& cancelled) {

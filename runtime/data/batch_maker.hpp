@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/data_loader.hpp"
+#include "troupe/runtime/data/epoch_origin.hpp"
 
 #include <cstdint>
 #include <functional>
@@ -44,8 +45,8 @@ class StreamReader {
   };
 
   StreamReader(const DataLoader& loader, uint64_t seed, int64_t shard, int64_t shards);
-  /// Starts `epoch` and moves to batch `position`.
-  void open(int64_t epoch, int64_t position);
+  /// Starts `epoch` and moves to batch `position`, which is not before the origin.
+  void open(int64_t epoch, int64_t position, const EpochOrigin& origin = {});
   /// The next batch; `look_ahead` false leaves out the question whether another one follows. Errors as in BatchMaker,
   /// by the sample's number in the epoch.
   Part next(bool look_ahead, const Cancelled& cancelled = nullptr);
@@ -63,6 +64,7 @@ class StreamReader {
   int64_t epoch_ = 0;
   int64_t position_ = 0;  // of the batch that is next
   int64_t samples_ = 0;   // read in this epoch, those skipped included
+  EpochOrigin origin_;    // with the samples of this shard
   bool ended_ = false;
   std::vector<Batch> ahead_;
 };

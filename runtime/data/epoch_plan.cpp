@@ -29,7 +29,8 @@ EpochPlan::EpochPlan(const DataLoader& loader, const EpochRequest& request)
     : batch_size_(loader.options().batch_size),
       shard_(request.shard),
       shards_(request.shards),
-      division_(request.division) {
+      division_(request.division),
+      origin_(request.origin) {
   if (!loader.dataset()) throw UsageError("a stream has no plan of its epoch: its length is unknown");
   if (shards_ < 1 || shard_ < 0 || shard_ >= shards_) {
     throw UsageError("shard " + std::to_string(shard_) + " is not one of " + std::to_string(shards_) + " shards");
@@ -45,20 +46,21 @@ EpochPlan::EpochPlan(const DataLoader& loader, const EpochRequest& request)
   } else if (options.shuffle && request.allow_shuffle) {
     order_ = random_permutation(size, mix(request.seed, request.epoch));
   }
-  samples_ = division_ == Division::batches ? size_ : (size_ + shards_ - 1) / shards_;
-  batches_ = samples_ / batch_size_ + (!options.drop_last && samples_ % batch_size_ != 0 ? 1 : 0);
+  const int64_t left = std::max<int64_t>(0, size_ - origin_.samples);
+  samples_ = division_ == Division::batches ? size_ : (left + shards_ - 1) / shards_;
+  batches_ = origin_.batches + samples_ / batch_size_ + (!options.drop_last && samples_ % batch_size_ != 0 ? 1 : 0);
   if (request.limit >= 0) batches_ = std::min(batches_, request.limit);
   if (division_ == Division::batches) batches_ = share_of(batches_, shard_, shards_);
 }
 
 std::vector<int64_t> EpochPlan::batch(int64_t index) const {
   const bool divides_batches = division_ == Division::batches;
-  const int64_t first = (divides_batches ? shard_ + index * shards_ : index) * batch_size_;
+  const int64_t first = (divides_batches ? shard_ + index * shards_ : index - origin_.batches) * batch_size_;
   const int64_t end = std::min(first + batch_size_, samples_);
   std::vector<int64_t> out;
   out.reserve(static_cast<std::size_t>(std::max<int64_t>(0, end - first)));
   for (int64_t i = first; i < end; ++i) {
-    const int64_t place = divides_batches ? i : (shard_ + i * shards_) % size_;
+    const int64_t place = divides_batches ? i : (origin_.samples + shard_ + i * shards_) % size_;
     out.push_back(order_.empty() ? place : order_[static_cast<std::size_t>(place)]);
   }
   return out;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/data_loader.hpp"
+#include "troupe/runtime/data/epoch_origin.hpp"
 
 #include <cstdint>
 #include <vector>
@@ -21,6 +22,9 @@ struct EpochRequest {
   int64_t shard = 0;
   int64_t shards = 1;
   Division division = Division::padded_samples;
+  /// What is behind already, in an epoch that other ranks have begun: its samples are left out, and the first batch has
+  /// this number. For Division::padded_samples.
+  EpochOrigin origin = {};
 };
 
 /// How many of `count` things number `shard` gets, when they are dealt out one by one to `shards`.
@@ -39,7 +43,7 @@ class EpochPlan {
 
   /// Batches that this shard serves, the limit counted in.
   int64_t batches() const { return batches_; }
-  /// The samples of batch `index`, 0 <= index < batches().
+  /// The samples of batch `index`, 0 <= index < batches(), those of the origin excepted.
   std::vector<int64_t> batch(int64_t index) const;
 
  private:
@@ -51,6 +55,7 @@ class EpochPlan {
   int64_t shards_ = 1;
   Division division_ = Division::padded_samples;
   int64_t size_ = 0;  // of the epoch's order
+  EpochOrigin origin_;
 };
 
 }  // namespace troupe

@@ -1,12 +1,12 @@
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
 
 #include "troupe/modules/failure.hpp"
+#include "troupe/runtime/checkpoint/packed_tensor.hpp"
 
 #include <torch/torch.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <set>
 #include <utility>
@@ -18,23 +18,12 @@ namespace {
 using Json = nlohmann::json;
 
 Json packed(const MetricState& state) {
-  const auto value = state.value.detach().to(torch::kCPU).contiguous();
-  std::vector<uint8_t> bytes(static_cast<std::size_t>(value.nbytes()));
-  if (!bytes.empty()) std::memcpy(bytes.data(), value.const_data_ptr(), bytes.size());
-  return {{"name", state.name},
-          {"combine", static_cast<int>(state.combine)},
-          {"type", static_cast<int>(value.scalar_type())},
-          {"shape", value.sizes().vec()},
-          {"bytes", Json::binary(std::move(bytes))}};
+  return {{"name", state.name}, {"combine", static_cast<int>(state.combine)}, {"value", packed_tensor(state.value)}};
 }
 
 MetricState unpacked_state(const Json& json) {
-  MetricState state{json.at("name").get<std::string>(), static_cast<Combine>(json.at("combine").get<int>()), {}};
-  state.value = torch::empty(json.at("shape").get<std::vector<int64_t>>(),
-                             static_cast<torch::ScalarType>(json.at("type").get<int>()));
-  const auto& bytes = json.at("bytes").get_binary();
-  if (!bytes.empty()) std::memcpy(state.value.mutable_data_ptr(), bytes.data(), bytes.size());
-  return state;
+  return {json.at("name").get<std::string>(), static_cast<Combine>(json.at("combine").get<int>()),
+          unpacked_tensor(json.at("value"))};
 }
 
 Json packed(const EpochReduction& reduction) {
@@ -69,11 +58,6 @@ EpochReduction unpacked(const Json& json) {
   return reduction;
 }
 
-std::string to_bytes(const Json& json) {
-  const auto bytes = Json::to_cbor(json);
-  return {bytes.begin(), bytes.end()};
-}
-
 // `saw[rank]` has the names that the rank logged, where it saw batches.
 void check_names(const std::map<std::size_t, std::set<std::string>>& saw) {
   std::set<std::string> all;
@@ -101,7 +85,7 @@ std::vector<EpochReduction> exchanged(Peers& peers, const std::vector<EpochReduc
   }
   std::vector<std::vector<EpochReduction>> ranks;
   std::map<std::size_t, std::set<std::string>> saw;
-  for (const auto& said : peers.all_gather_bytes(to_bytes(mine))) {
+  for (const auto& said : peers.all_gather_bytes(cbor_text(mine))) {
     const auto json = Json::from_cbor(said);
     auto& reductions = ranks.emplace_back();
     for (const auto& item : json.at("reductions")) reductions.push_back(unpacked(item));
@@ -119,7 +103,7 @@ void average_steps(Peers& peers, std::vector<LoggedValue>& values) {
     if (value.sync_dist) mine[value.name] = value.value;
   }
   std::map<std::string, std::pair<double, double>> sums;
-  for (const auto& said : peers.all_gather_bytes(to_bytes(mine))) {
+  for (const auto& said : peers.all_gather_bytes(cbor_text(mine))) {
     const auto json = Json::from_cbor(said);
     for (const auto& [name, value] : json.items()) {
       auto& [sum, count] = sums[name];

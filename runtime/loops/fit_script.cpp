@@ -15,10 +15,22 @@ void take(RunState& state, Answer& answer) {
   state.metrics = std::move(answer.metrics);
 }
 
-// Asks all monitors; what they want saved comes back, what they want stopped is in the state.
-std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Progress& progress) {
+// A checkpoint that was planned for this step is left out where the one before is still being written.
+bool skips_save(RunState& state, Monitor& monitor, const Progress& before, const Progress& now) {
+  if (!state.is_writing || state.options.checkpoint_backpressure != "skip") return false;
+  const auto planned = monitor.next_step(before);
+  if (!planned || *planned > now.global_step || !monitor.skip_save(now)) return false;
+  ++state.skipped_saves;
+  return true;
+}
+
+// Asks all monitors; what they want saved comes back, what they want stopped is in the state. `before`: of a segment
+// that has ended, where it began.
+std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Progress& progress,
+                                      const Progress* before = nullptr) {
   std::vector<SaveRequest> requests;
   for (const auto& monitor : state.monitors) {
+    if (before && skips_save(state, *monitor, *before, progress)) continue;
     Decision decision = monitor->decide(moment, progress, state.metrics);
     if (decision.stop) state.ask_to_stop({decision.reason, false});
     std::move(decision.save.begin(), decision.save.end(), std::back_inserter(requests));
@@ -29,7 +41,10 @@ std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Prog
 // What this process says to the others: what it was asked, and what its monitors want.
 AgreeCommand agree(const RunState& state, const std::vector<SaveRequest>& requests) {
   nlohmann::json mine = {{"checkpoint", state.checkpoint_asked}, {"saves", !requests.empty()}};
-  if (state.asked_stop) mine["stop"] = {{"reason", state.asked_stop->reason}, {"now", state.asked_stop->interrupt}};
+  if (state.asked_stop)
+    mine["stop"] = {{"reason", state.asked_stop->reason},
+                    {"now", state.asked_stop->interrupt},
+                    {"signal", state.asked_stop->signal}};
   return {mine.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
 }
 
@@ -41,7 +56,8 @@ void adopt(RunState& state, const Answer& answer, std::vector<SaveRequest>& requ
     if (rank == 0 && said.at("saves").get<bool>() != !requests.empty()) requests.assign(requests.empty() ? 1 : 0, {});
     const auto stop = said.find("stop");
     if (stop == said.end()) continue;
-    const StopRequest request{stop->at("reason").get<std::string>(), stop->at("now").get<bool>()};
+    const StopRequest request{stop->at("reason").get<std::string>(), stop->at("now").get<bool>(),
+                              stop->value("signal", 0)};
     if (!state.stop || (request.interrupt && !state.stop->interrupt)) state.stop = request;
   }
 }
@@ -89,6 +105,18 @@ EvaluateCommand evaluate(Stage stage, bool is_sanity_check, int64_t limit) {
   }
 }
 
+// Whether the checkpoint was written where a validation was due, or had begun, that never came to its end. Files from
+// before that was written down are taken to have it behind them.
+bool owes_validation(RunState& state, const ValidationPlan& plan) {
+  const Progress& at = state.progress;
+  if (!state.checkpoint || at.batch_idx == 0) return false;
+  const auto loop = state.checkpoint->metadata.value("loop", nlohmann::json::object());
+  const bool is_known =
+      loop.is_object() && loop.contains("validated_batches") && loop["validated_batches"].is_number_integer();
+  state.validated_batches = is_known ? loop["validated_batches"].get<int64_t>() : at.total_batches;
+  return state.validated_batches != at.total_batches && plan.is_due(at.epoch, at.batch_idx, at.total_batches, false);
+}
+
 bool is_interrupted(const RunState& state) {
   return state.stop && state.stop->interrupt;
 }
@@ -130,6 +158,8 @@ Script fit_script(RunState& state) {
   const bool trains =
       state.facts.has_optimizer && state.facts.has_training && (!state.has_reached_limit() || state.checkpoint);
   const ValidationPlan plan(state.options, state.facts.train_batches, state.facts.has_evaluation);
+  bool validates_first = trains && owes_validation(state, plan);
+  bool validation_was_cut = false;
   if (trains && wants_sanity_check(state)) {
     command = evaluate(Stage::validate, true, state.options.num_sanity_val_steps);
     answer = co_yield command;
@@ -149,13 +179,17 @@ Script fit_script(RunState& state) {
 
     bool epoch_over = false;
     while (!epoch_over) {
-      const int64_t before = state.progress.batch_idx;
-      command = next_segment(state, plan);
-      answer = co_yield command;
-      take(state, answer);
+      const Progress before = state.progress;
+      std::vector<SaveRequest> requests;
+      if (!validates_first) {
+        command = next_segment(state, plan);
+        answer = co_yield command;
+        take(state, answer);
+        epoch_over =
+            answer.epoch_over || (state.facts.train_batches && state.progress.batch_idx >= *state.facts.train_batches);
+        requests = ask_monitors(state, Moment::train_batch_end, state.progress, &before);
+      }
       const Progress at = state.progress;
-      epoch_over = answer.epoch_over || (state.facts.train_batches && at.batch_idx >= *state.facts.train_batches);
-      std::vector<SaveRequest> requests = ask_monitors(state, Moment::train_batch_end, at);
       if (state.has_other_processes) {
         command = agree(state, requests);
         answer = co_yield command;
@@ -171,7 +205,8 @@ Script fit_script(RunState& state) {
       // As in Lightning a run that is about to stop validates first, so that what it stops with is known.
       const bool is_due = plan.is_due(epoch, at.batch_idx, at.total_batches, epoch_over) ||
                           (state.stops_now() && state.facts.has_evaluation);
-      if (is_due && !is_interrupted(state) && (at.batch_idx > before || epoch_over)) {
+      const bool is_new = at.batch_idx > before.batch_idx || epoch_over || std::exchange(validates_first, false);
+      if (is_due && is_new && !is_interrupted(state) && state.validated_batches != at.total_batches) {
         command = evaluate(Stage::validate, false, -1);
         answer = co_yield command;
         take(state, answer);
@@ -182,7 +217,11 @@ Script fit_script(RunState& state) {
           adopt(state, answer, requests);
         }
         // An interrupted validation has seen a part of its data: nothing is decided on that.
-        if (!is_interrupted(state)) requests = ask_monitors(state, Moment::validation_end, state.progress);
+        validation_was_cut = is_interrupted(state);
+        if (!validation_was_cut) {
+          state.validated_batches = at.total_batches;
+          requests = ask_monitors(state, Moment::validation_end, state.progress);
+        }
         if (state.has_other_processes) {
           command = agree(state, requests);
           answer = co_yield command;
@@ -223,7 +262,7 @@ Script fit_script(RunState& state) {
       adopt(state, answer, requests);
     }
     if (!requests.empty()) {
-      command = SaveCommand{std::move(requests)};
+      command = SaveCommand{std::move(requests), validation_was_cut};
       answer = co_yield command;
     }
     command = HooksCommand{hook_order::train_end};

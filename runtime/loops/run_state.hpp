@@ -18,6 +18,7 @@ struct StopRequest {
   std::string reason;
   /// Ctrl-C or a signal: do not wait for min_epochs and min_steps, leave out what an orderly end would still run.
   bool interrupt = false;
+  int signal = 0;  ///< that asked, or 0
 };
 
 /// Whether min_epochs and min_steps are reached, so that a request to stop may be followed.
@@ -41,6 +42,9 @@ struct RunState {
   std::optional<StopRequest> asked_stop;  ///< asked of this process, where there are others
   bool checkpoint_asked = false;          ///< somebody wants a checkpoint at the next boundary
   std::vector<MetricMap> evaluation;
+  int64_t validated_batches = -1;  ///< Progress::total_batches at the latest validation that came to its end
+  bool is_writing = false;         ///< a checkpoint, here
+  int64_t skipped_saves = 0;       ///< by checkpoint_backpressure = "skip"
 
   /// Takes a request to end the run; an interrupt wins over an orderly end, else the first one counts.
   void ask_to_stop(const StopRequest& request);

@@ -55,6 +55,7 @@ struct EvaluateCommand {
 /// Take a snapshot and write it.
 struct SaveCommand {
   std::vector<SaveRequest> requests;
+  bool validation_was_cut = false;  ///< the run goes on with that validation
 };
 
 /// Tell all processes something and hear what they say (protocol rule P8).

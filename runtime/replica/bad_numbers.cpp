@@ -61,7 +61,6 @@ void Replica::judge_loss(const TrainStep& step) {
   }
 }
 
-// Of rank zero: those of the others start anew.
 nlohmann::json Replica::recent_losses() const {
   auto all = nlohmann::json::array();
   for (const auto& sequence : sequences_) all.push_back(sequence.losses);
@@ -76,7 +75,6 @@ void Replica::restore_recent_losses(const nlohmann::json& saved) {
   if (!saved.is_array() || !std::ranges::all_of(saved, is_list)) {
     throw UsageError("the checkpoint's recent_losses is damaged: it is not a list of losses for each optimizer");
   }
-  if (global_rank() != 0) return;
   for (std::size_t i = 0; i < std::min(saved.size(), sequences_.size()); ++i) {
     sequences_[i].losses = saved[i].get<std::deque<double>>();
   }

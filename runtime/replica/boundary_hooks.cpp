@@ -11,6 +11,11 @@ bool ends_an_epoch(Hook hook) {
   return hook == Hook::on_train_epoch_end || hook == Hook::on_validation_epoch_end || hook == Hook::on_test_epoch_end;
 }
 
+bool is_before_evaluation(Hook hook) {
+  return hook == Hook::on_validation_epoch_start || hook == Hook::on_test_epoch_start ||
+         hook == Hook::on_predict_epoch_start;
+}
+
 }  // namespace
 
 void Replica::run(Hook hook) {
@@ -25,6 +30,8 @@ void Replica::run(Hook hook) {
   if (setup_.datamodule) run_data_hook(hook);
   if (!callbacks_.empty()) run_callback_hook(hook);
   run_module_hook(hook);
+  // All ranks evaluate one model, also where each has gathered running means of its own since the last window.
+  if (is_before_evaluation(hook) && setup_.peers) broadcast_buffers();
   if (hook == Hook::on_validation_model_train && sanity_checking_) {
     for (const auto& callback : callbacks_) callback->on_sanity_check_end(*this, *module_);
   }

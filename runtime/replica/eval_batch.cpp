@@ -53,7 +53,7 @@ StepOutput Replica::eval_step(const Batch& batch, int64_t batch_idx, int64_t dat
     if (!has_end) return output;
     parts.outputs.push_back(std::move(output));
   }
-  current_name_ = to_string(hook);
+  current_name_ = to_string(hook).data();  // a literal
   auto output =
       hook == Hook::test_step_end ? module_->test_step_end(parts.outputs) : module_->validation_step_end(parts.outputs);
   current_name_ = "";

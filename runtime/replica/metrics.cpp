@@ -54,15 +54,13 @@ void Replica::append_metrics(Checkpoint& checkpoint) {
   append_epoch_reductions(checkpoint, train_log_.epoch_reductions());
 }
 
-void Replica::restore_metrics() {
-  current_name_ = "load_metrics";
-  const auto& checkpoint = *setup_.checkpoint;
+void Replica::restore_metrics(const Checkpoint& state) {
   const auto& registered = module_->metrics();
-  for (const auto& name : load_metric_states(checkpoint, registered)) {
+  for (const auto& name : load_metric_states(state, registered)) {
     outputs_.note("warning: the checkpoint has the state of a metric \"" + name +
                   "\", which the module does not register: it is left out");
   }
-  train_log_.set_epoch_reductions(load_epoch_reductions(checkpoint), registered);
+  train_log_.set_epoch_reductions(load_epoch_reductions(state), registered);
 }
 
 }  // namespace troupe

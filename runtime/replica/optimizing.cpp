@@ -53,10 +53,14 @@ void Replica::set_accumulate_grad_batches(int64_t batches) {
   setup_.options.accumulate_grad_batches = batches;
 }
 
+bool Replica::begins_window(const TrainStep& step) const {
+  return step.is_first_of_window && !sequences_[step.optimizer].is_carried;
+}
+
 // The first batch of a window, and whatever comes first where no gradient is there to be added to.
 bool Replica::opens_window(const TrainStep& step) const {
   return (step.loss.defined() || contributes_nothing(step)) &&
-         (step.is_first_of_window || !sequences_[step.optimizer].has_gradients);
+         (begins_window(step) || !sequences_[step.optimizer].has_gradients);
 }
 
 // With "samples" a batch counts by its size, against that of the batches of all ranks and the size of the window's
@@ -67,7 +71,7 @@ double Replica::weight_in_window(const TrainStep& step) {
   if (setup_.options.accumulate_grad_weighting == "batches") return 1 / window;
   if (window == 1) return step.own / step.all;
   Sequence& sequence = sequences_[step.optimizer];
-  if (step.is_first_of_window || sequence.nominal == 0 || (!setup_.peers && !sequence.has_gradients)) {
+  if (begins_window(step) || sequence.nominal == 0 || (!setup_.peers && !sequence.has_gradients)) {
     sequence.nominal = step.all * window;
     sequence.samples = 0;
   }
@@ -83,6 +87,7 @@ void Replica::finish_gradients(std::size_t index) {
     if (!gradients.empty()) at::_foreach_mul_(gradients, sequence.nominal / sequence.samples);
   }
   sequence.samples = sequence.nominal = 0;
+  sequence.is_carried = false;
   unscale(index);
   name_unused_parameters(index);
   sequence.skips = has_bad_numbers(index);
@@ -171,6 +176,7 @@ void Replica::manual_backward(const torch::Tensor& loss) {
   refuse_unless_manual("manual_backward");
   refuse_untrainable("the loss that manual_backward got", loss);
   Module& module = *module_;
+  is_unstepped_.assign(optimizers_.size(), true);
   for (Callback* callback : batch_callbacks_) callback->on_before_backward(*this, module, loss);
   if (is_used(Hook::on_before_backward)) module.on_before_backward(loss);
   {
@@ -218,6 +224,7 @@ void Replica::step_optimizer(std::size_t index, const OptimizerClosure& closure)
     optimizer.step();
   }
   gather_parameters(index);
+  if (index < is_unstepped_.size()) is_unstepped_[index] = false;
   count_step(index);
 }
 

@@ -1,5 +1,6 @@
 #include "troupe/runtime/replica/replica.hpp"
 
+#include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
 #include "troupe/runtime/hook_order.hpp"
 
@@ -7,7 +8,24 @@
 
 namespace troupe {
 
-Replica::Replica(ReplicaSetup setup, ReplicaOutputs& outputs) : setup_(std::move(setup)), outputs_(outputs) {}
+namespace {
+
+ReplicaSetup with_pulse(ReplicaSetup setup) {
+  if (!setup.pulse) setup.pulse = std::make_shared<Pulse>("worker");
+  return setup;
+}
+
+}  // namespace
+
+Replica::Replica(ReplicaSetup setup, ReplicaOutputs& outputs)
+    : setup_(with_pulse(std::move(setup))),
+      outputs_(outputs),
+      pulse_(*setup_.pulse),
+      current_hook_(pulse_.hook),
+      current_name_(pulse_.name),
+      current_batch_(pulse_.batch) {
+  pulse_.stage = setup_.stage;
+}
 
 Replica::~Replica() {
   (void)release();
@@ -22,7 +40,7 @@ std::shared_ptr<Module> Replica::release() {
   parts_.reset();
   sharded_.clear();
   reducers_.clear();
-  optimizers_ = {};
+  optimizers_ = Optimizers();
   return std::move(module_);
 }
 
@@ -30,7 +48,7 @@ Failure Replica::position() const {
   Failure failure;
   failure.device = (parts_ && parts_->failed_device() ? *parts_->failed_device() : setup_.device).str();
   failure.stage = to_string(setup_.stage);
-  failure.hook = current_name_.empty() ? to_string(current_hook_) : current_name_;
+  failure.hook = pulse_.place();
   failure.epoch = setup_.stage == Stage::fit && module_ ? progress_.epoch : -1;
   failure.batch_idx = current_batch_;
   return failure;
@@ -70,7 +88,7 @@ void Replica::request_stop(std::string reason) {
 }
 
 void Replica::keep(const std::vector<LoggedValue>& values, ScalarsRecord* record) {
-  if (sanity_checking_) return;
+  if (sanity_checking_ || evaluation_is_cut_) return;
   for (const auto& value : values) {
     callback_metrics_[value.name] = value.value;
     if (value.base != value.name) callback_metrics_[value.base] = value.value;
@@ -124,7 +142,10 @@ void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
   progress_.batch_idx = batch_idx;
   current_batch_ = -1;
   saw_batches_ = false;
+  pulse_.epoch = epoch;
+  // In the middle of an epoch a resumed run begins, perhaps in the middle of a window.
   for (auto& sequence : sequences_) {
+    if (batch_idx > 0) break;
     Sequence fresh;
     fresh.losses = std::move(sequence.losses);
     fresh.skipped_in_row = sequence.skipped_in_row;
@@ -145,7 +166,9 @@ void Replica::end_train_epoch() {
 
 void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
   settle_step_metrics();
+  if (setup_.stage == Stage::fit) random_state_before_ = generator_state();
   evaluating_ = true;
+  pulse_.stage = stage;
   torch::GradMode::set_enabled(false);
   evaluation_stage_ = stage;
   sanity_checking_ = is_sanity_check;
@@ -169,7 +192,8 @@ std::vector<MetricMap> Replica::end_evaluation() {
   current_name_ = "write_prediction";
   prediction_files_.write();
   current_name_ = "";
-  evaluating_ = false;
+  evaluating_ = evaluation_is_cut_ = false;
+  pulse_.stage = setup_.stage;
   torch::GradMode::set_enabled(true);
   saw_batches_ = saw_training_batches_;
   sanity_checking_ = false;

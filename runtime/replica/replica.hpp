@@ -12,7 +12,9 @@
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/run_context.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
+#include "troupe/runtime/checkpoint/snapshot_memory.hpp"
 #include "troupe/runtime/data/combined_epoch.hpp"
+#include "troupe/runtime/data/epoch_origin.hpp"
 #include "troupe/runtime/distributed/gradient_reducer.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
 #include "troupe/runtime/distributed/sharded_optimizer.hpp"
@@ -20,6 +22,7 @@
 #include "troupe/runtime/precision/grad_scaler.hpp"
 #include "troupe/runtime/prediction_file.hpp"
 #include "troupe/runtime/process_settings.hpp"
+#include "troupe/runtime/pulse.hpp"
 #include "troupe/runtime/replica/batch_parts.hpp"
 
 #include <deque>
@@ -64,6 +67,8 @@ struct ReplicaSetup {
   std::function<std::shared_ptr<Module>()> make_part = nullptr;
   /// Taken around calls of the data module, which the workers of a process share; null where there is one worker.
   std::shared_ptr<std::mutex> data_mutex = nullptr;
+  /// Where the replica says what it does; null: it has one of its own.
+  std::shared_ptr<Pulse> pulse = nullptr;
 
   Place place() const { return peers ? peers->place() : Place{}; }
 };
@@ -76,6 +81,14 @@ struct DataFacts {
   bool has_evaluation = false;
   bool has_optimizer = false;
   std::vector<std::string> warnings;
+};
+
+/// What a snapshot is to hold besides the replica's own state.
+struct SnapshotRequest {
+  bool weights_only = false;        ///< leave out what only a resumed run needs
+  nlohmann::json monitor_states;    ///< what the monitors, which live elsewhere, want stored, by state_key
+  nlohmann::json loop;              ///< where the stage's script stands
+  bool validation_was_cut = false;  ///< the run goes on with that validation: random states are those of its beginning
 };
 
 enum class AfterBatch { go_on, skip_rest_of_epoch };
@@ -96,6 +109,8 @@ class Replica final : public RunContext {
   }
   /// Enters or leaves validation (the sanity check is one too), test or prediction.
   void begin_evaluation(Stage stage, bool is_sanity_check);
+  /// The evaluation ends before all of its data was seen: nothing that it logs from now on is kept.
+  void cut_evaluation() { evaluation_is_cut_ = true; }
   /// Metrics of each loader's evaluation, then a fresh start.
   std::vector<MetricMap> end_evaluation();
   void begin_train_epoch(int64_t epoch, int64_t batch_idx);
@@ -120,13 +135,13 @@ class Replica final : public RunContext {
 
   // --- State ---
 
-  /// Everything that a run needs to go on from here, copied.
-  /// `monitor_states`: what the monitors, which live elsewhere, want stored, by state_key. Collective; global rank
+  /// Everything that a run needs to go on from here, copied into memory that is kept for it. Collective; global rank
   /// zero's has everything, those of others are of no use.
-  Checkpoint snapshot(bool weights_only, const nlohmann::json& monitor_states);
+  Checkpoint snapshot(const SnapshotRequest& request);
   const DataLoaders& train_loaders() const { return setup_.train_loaders; }
   /// How they make an epoch, with limits.
   const CombinedEpoch& combined_epoch() const { return combined_epoch_; }
+  const EpochOrigin& epoch_origin() const { return epoch_origin_; }
   const DataLoaders& eval_loaders() const { return setup_.eval_loaders; }
   const std::shared_ptr<Module>& module() const { return module_; }
   const std::vector<std::shared_ptr<Callback>>& callbacks() const { return callbacks_; }
@@ -212,6 +227,7 @@ class Replica final : public RunContext {
   /// What an optimizer carries from batch to batch.
   struct Sequence {
     bool has_gradients = false;
+    bool is_carried = false;     ///< the window began in a run with another number of ranks, at another place
     double samples = 0;          ///< in the window so far
     double nominal = 0;          ///< in a window of batches like the first
     StepOutput hiddens;          ///< of the part before
@@ -275,18 +291,33 @@ class Replica final : public RunContext {
   void collect_part_metrics();
 
   // replica_state.cpp
-  Checkpoint own_state(bool weights_only, const nlohmann::json& monitor_states);
-  void append_random_states(Checkpoint& checkpoint);
+  Checkpoint own_state(const SnapshotRequest& request);
+  void append_training_state(Checkpoint& checkpoint, const SnapshotRequest& request);
+  Progress saved_progress() const;
   void restore_progress();
   void restore_model();
   void restore_rest();
+
+  // rank_state.cpp
+  Checkpoint rank_state(bool validation_was_cut);
+  void append_rank_states(Checkpoint& checkpoint, bool validation_was_cut);
+  void append_window(Checkpoint& checkpoint) const;
+  void restore_window(const Checkpoint& state);
+  void restore_rank_state();
+  void restore_metrics_of_all(const std::vector<Checkpoint>& states);
+  void restore_window_of_all(const std::vector<Checkpoint>& states);
+
+  // epoch_origin.cpp
+  int64_t data_ranks() const { return setup_.peers && setup_.options.use_distributed_sampler ? world_size() : 1; }
+  nlohmann::json data_position() const;
+  void restore_data_position();
 
   // metrics.cpp
   void reset_metrics();
   void move_metrics(torch::Device device);
   void count_updates();
   void append_metrics(Checkpoint& checkpoint);
-  void restore_metrics();
+  void restore_metrics(const Checkpoint& state);
 
   // boundary_hooks.cpp
   void run_module_hook(Hook hook);
@@ -305,6 +336,7 @@ class Replica final : public RunContext {
   // optimizing.cpp
   std::size_t optimizer_of_turn(int64_t window) const;
   torch::optim::Optimizer& optimizer_of(const TrainStep& step) { return optimizers_[step.optimizer]; }
+  bool begins_window(const TrainStep& step) const;
   bool opens_window(const TrainStep& step) const;
   double weight_in_window(const TrainStep& step);
   void finish_gradients(std::size_t index);
@@ -387,10 +419,13 @@ class Replica final : public RunContext {
 
   Stage evaluation_stage_ = Stage::validate;
   bool evaluating_ = false;
+  bool evaluation_is_cut_ = false;
+  torch::Tensor random_state_before_;  ///< the latest validation of a fit
   bool sanity_checking_ = false;
   bool should_stop_ = false;
   bool wants_step_metrics_ = false;
   bool batch_stepped_ = false;
+  bool is_at_batch_end_ = false;       ///< in its hooks: the batch is trained on, and not counted yet
   bool saw_batches_ = false;           ///< since metrics were reduced over ranks
   bool saw_training_batches_ = false;  ///< during an evaluation: what it was before
   bool teardown_done_ = true;
@@ -398,9 +433,15 @@ class Replica final : public RunContext {
   int64_t eval_loader_ = 0;
   std::vector<int64_t> updates_before_evaluation_;  // of each metric
 
-  Hook current_hook_ = Hook::prepare_data;
-  std::string_view current_name_ = "";
-  int64_t current_batch_ = -1;
+  SnapshotMemory snapshot_memory_;
+  EpochOrigin epoch_origin_;
+  std::vector<bool> is_unstepped_;  ///< of each optimizer with manual optimization: a backward pass came after its step
+
+  // Where the thread is.
+  Pulse& pulse_;
+  Shared<Hook>& current_hook_;
+  Shared<const char*>& current_name_;  ///< a literal
+  Shared<int64_t>& current_batch_;
 };
 
 }  // namespace troupe

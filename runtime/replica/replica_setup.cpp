@@ -201,7 +201,7 @@ void Replica::add_evaluation_facts(DataFacts& facts) {
     if (!has_loaders && has_step)
       facts.warnings.push_back("validation_step is overridden but there is no validation loader: nothing is validated");
     if (!has_loaders || !has_step) {
-      setup_.eval_loaders = {};
+      setup_.eval_loaders = DataLoaders();
       return;
     }
   } else if (!has_loaders) {

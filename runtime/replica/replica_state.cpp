@@ -6,20 +6,17 @@
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/optimizer_state.hpp"
 #include "troupe/runtime/checkpoint/progress_json.hpp"
-#include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 
 namespace troupe {
 
 namespace {
-
-std::string random_state_of(int64_t rank) {
-  return rank == 0 ? "random.cpu" : "random.cpu.rank_" + std::to_string(rank);
-}
 
 std::vector<std::pair<std::string, torch::Tensor>> named_parameters_of(const Module& module) {
   std::vector<std::pair<std::string, torch::Tensor>> named;
@@ -73,11 +70,12 @@ std::vector<std::pair<std::string, torch::Tensor>> tensors_below(const Checkpoin
 
 }  // namespace
 
-// The others may be anywhere, so they are not asked for their random states, nor for their parts of a divided
-// optimizer.
+// The others may be anywhere, so they are not asked for their states, nor for their parts of a divided optimizer.
 void Replica::save_checkpoint(const std::filesystem::path& path) {
   if (global_rank() != 0) return;
-  write_checkpoint(own_state(/*weights_only=*/shards(), nullptr), path);
+  SnapshotRequest request;
+  request.weights_only = shards();
+  write_checkpoint(own_state(request), path);
   if (shards()) {
     note("warning: " + path.string() +
          " holds weights only: with strategy = zero other ranks hold parts of the"
@@ -85,33 +83,31 @@ void Replica::save_checkpoint(const std::filesystem::path& path) {
   }
 }
 
-Checkpoint Replica::snapshot(bool weights_only, const nlohmann::json& monitor_states) {
-  Checkpoint checkpoint = own_state(weights_only, monitor_states);
-  if (!weights_only && setup_.peers) append_random_states(checkpoint);
+Checkpoint Replica::snapshot(const SnapshotRequest& request) {
+  Checkpoint checkpoint = own_state(request);
+  if (!request.weights_only && setup_.peers) append_rank_states(checkpoint, request.validation_was_cut);
   return checkpoint;
 }
 
-// Those of the other ranks; rank zero's is there.
-void Replica::append_random_states(Checkpoint& checkpoint) {
-  const auto own = generator_state().contiguous();
-  const auto* bytes = reinterpret_cast<const char*>(own.const_data_ptr<uint8_t>());
-  const auto all = setup_.peers->all_gather_bytes(std::string(bytes, static_cast<std::size_t>(own.numel())));
-  for (std::size_t rank = 1; rank < all.size(); ++rank) {
-    auto state = torch::empty({static_cast<int64_t>(all[rank].size())}, torch::kUInt8);
-    std::copy(all[rank].begin(), all[rank].end(), reinterpret_cast<char*>(state.mutable_data_ptr<uint8_t>()));
-    checkpoint.tensors.emplace_back(random_state_of(static_cast<int64_t>(rank)), std::move(state));
-  }
+// A checkpoint that a hook at a batch's end asks for has that batch behind it.
+Progress Replica::saved_progress() const {
+  Progress at = progress_;
+  if (!is_at_batch_end_) return at;
+  at.batch_idx += 1;
+  at.total_batches += 1;
+  if (batch_stepped_) at.log_step += 1;
+  return at;
 }
 
-Checkpoint Replica::own_state(bool weights_only, const nlohmann::json& monitor_states) {
+Checkpoint Replica::own_state(const SnapshotRequest& request) {
   Checkpoint checkpoint;
   for (const auto& callback : callbacks_) callback->on_snapshot_start(*module_);
   append_model_state(checkpoint, *module_);
   auto& metadata = checkpoint.metadata;
   metadata["hparams"] = module_->hparams();
-  metadata["progress"] = to_json(progress_);
+  metadata["progress"] = to_json(saved_progress());
   metadata["versions"] = {{"libtorch", TORCH_VERSION}};
-  nlohmann::json callbacks = monitor_states.is_object() ? monitor_states : nlohmann::json::object();
+  nlohmann::json callbacks = request.monitor_states.is_object() ? request.monitor_states : nlohmann::json::object();
   for (const auto& callback : callbacks_) {
     const auto key = callback->state_key();
     if (decides(callback) || key.empty()) continue;
@@ -121,29 +117,7 @@ Checkpoint Replica::own_state(bool weights_only, const nlohmann::json& monitor_s
     }
   }
   metadata["callbacks"] = std::move(callbacks);
-  if (!weights_only) {
-    const auto named = named_parameters_of(*module_);
-    for (std::size_t i = 0; i < optimizers_.size(); ++i) {
-      if (i < sharded_.size()) {
-        sharded_[i]->append_state(checkpoint, named);
-      } else {
-        append_optimizer_state(checkpoint, i, optimizers_[i], named);
-      }
-    }
-    if (!schedules_.empty()) metadata["lr_schedulers"] = schedulers_state();
-    if (scaler_) metadata["grad_scaler"] = scaler_->state_dict();
-    if (setup_.options.loss_spike_zscore > 0) metadata["recent_losses"] = recent_losses();
-    append_metrics(checkpoint);
-    metadata["latest_metrics"] = {{"callback", latest_to_json(callback_metrics_)},
-                                  {"logged", latest_to_json(logged_metrics_)},
-                                  {"progress_bar", latest_to_json(progress_bar_metrics_)}};
-    checkpoint.tensors.emplace_back(random_state_of(0), generator_state());
-    metadata["seed"] = *setup_.options.seed;
-    if (setup_.datamodule) {
-      const auto lock = lock_data();
-      metadata["datamodule"] = setup_.datamodule->state_dict();
-    }
-  }
+  if (!request.weights_only) append_training_state(checkpoint, request);
   if (setup_.datamodule && !setup_.datamodule->hparams().is_null()) {
     metadata["datamodule_hparams"] = setup_.datamodule->hparams();
   }
@@ -152,10 +126,41 @@ Checkpoint Replica::own_state(bool weights_only, const nlohmann::json& monitor_s
   module_->on_save_checkpoint(metadata);
   current_name_ = "";
   // The training goes on while the file is written, so the tensors must not be the ones in use.
-  for (auto& [name, tensor] : checkpoint.tensors)
-    tensor = tensor.detach().to(torch::kCPU, tensor.scalar_type(), false, true);
+  if (global_rank() == 0) {
+    snapshot_memory_.begin();
+    for (auto& [name, tensor] : checkpoint.tensors) tensor = snapshot_memory_.copy(name, tensor);
+  }
   for (const auto& callback : callbacks_) callback->on_snapshot_end(*module_);
   return checkpoint;
+}
+
+// What only a resumed run needs.
+void Replica::append_training_state(Checkpoint& checkpoint, const SnapshotRequest& request) {
+  auto& metadata = checkpoint.metadata;
+  const auto named = named_parameters_of(*module_);
+  for (std::size_t i = 0; i < optimizers_.size(); ++i) {
+    if (i < sharded_.size()) {
+      sharded_[i]->append_state(checkpoint, named);
+    } else {
+      append_optimizer_state(checkpoint, i, optimizers_[i], named);
+    }
+  }
+  if (!schedules_.empty()) metadata["lr_schedulers"] = schedulers_state();
+  if (scaler_) metadata["grad_scaler"] = scaler_->state_dict();
+  metadata["latest_metrics"] = {{"callback", latest_to_json(callback_metrics_)},
+                                {"logged", latest_to_json(logged_metrics_)},
+                                {"progress_bar", latest_to_json(progress_bar_metrics_)}};
+  metadata["seed"] = *setup_.options.seed;
+  metadata["loop"] = request.loop.is_object() ? request.loop : nlohmann::json{{"validated_batches", -1}};
+  metadata["world_size"] = world_size();
+  metadata["data_position"] = data_position();
+  if (setup_.datamodule) {
+    const auto lock = lock_data();
+    metadata["datamodule"] = setup_.datamodule->state_dict();
+  }
+  Checkpoint own = rank_state(request.validation_was_cut);
+  std::ranges::move(own.tensors, std::back_inserter(checkpoint.tensors));
+  metadata.update(own.metadata);
 }
 
 void Replica::restore_progress() {
@@ -214,10 +219,12 @@ void Replica::restore_rest() {
   }
   current_name_ = "load_schedulers_state";
   load_schedulers_state(metadata.value("lr_schedulers", nlohmann::json::array()));
+  restore_data_position();
   current_name_ = "load_state_dict";
   if (scaler_ && metadata.contains("grad_scaler")) scaler_->load_state_dict(metadata["grad_scaler"]);
-  restore_recent_losses(metadata.value("recent_losses", nlohmann::json::array()));
-  restore_metrics();
+  current_name_ = "load_rank_state";
+  restore_rank_state();
+  current_name_ = "load_state_dict";
   const auto latest = metadata.value("latest_metrics", nlohmann::json::object());
   for (const auto& [name, map] : {std::pair("callback", &callback_metrics_), std::pair("logged", &logged_metrics_),
                                   std::pair("progress_bar", &progress_bar_metrics_)}) {
@@ -227,7 +234,6 @@ void Replica::restore_rest() {
   if (setup_.datamodule && metadata.contains("datamodule") && is_first_of_process()) {
     setup_.datamodule->load_state_dict(metadata["datamodule"]);
   }
-  if (const auto* state = checkpoint.find(random_state_of(global_rank()))) set_generator_state(*state);
   current_name_ = "";
 }
 

@@ -138,10 +138,12 @@ bool Replica::begin_train_batch(Batch& batch, int64_t batch_idx, int64_t batch_s
 void Replica::end_train_batch(const Batch& batch, int64_t batch_idx, int64_t batch_size) {
   if (!train_program_.has_end) return;
   Module& module = *module_;
+  is_at_batch_end_ = true;
   set_origin(Hook::on_train_batch_end, /*step_allowed=*/true, /*on_step=*/true, batch_size);
   const StepOutput output = joined(batch_outputs_).detach();
   for (Callback* callback : batch_callbacks_) callback->on_train_batch_end(*this, module, output, batch, batch_idx);
   if (is_used(Hook::on_train_batch_end)) module.on_train_batch_end(output, batch, batch_idx);
+  is_at_batch_end_ = false;
 }
 
 // Every optimizer in turn, or the one whose turn it is.

@@ -1,0 +1,223 @@
+// The part of a run's state that each rank has for itself: random numbers, what it has logged in this epoch, gradients
+// of a window that is not over.
+#include "troupe/modules/nearest.hpp"
+#include "troupe/runtime/checkpoint/metric_state.hpp"
+#include "troupe/runtime/checkpoint/packed_tensor.hpp"
+#include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/replica/replica.hpp"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <unordered_set>
+
+namespace troupe {
+
+namespace {
+
+constexpr const char* random_state = "random.cpu";
+constexpr const char* gradient_prefix = "gradient.";
+constexpr const char* buffer_prefix = "buffer.";
+
+std::string prefix_of(std::size_t rank) {
+  return "rank_" + std::to_string(rank) + ".";
+}
+
+// What the checkpoint has of a rank, under the names that rank zero's has.
+Checkpoint part_of(const Checkpoint& checkpoint, std::size_t rank) {
+  if (rank == 0) return checkpoint;
+  Checkpoint part;
+  const auto prefix = prefix_of(rank);
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    if (name.starts_with(prefix)) part.tensors.emplace_back(name.substr(prefix.size()), tensor);
+    // As files of the first years have it.
+    if (name == random_state + ("." + prefix_of(rank).substr(0, prefix.size() - 1))) {
+      part.tensors.emplace_back(random_state, tensor);
+    }
+  }
+  const auto ranks = checkpoint.metadata.value("ranks", nlohmann::json::object());
+  if (!ranks.is_object()) throw UsageError("the checkpoint's ranks are damaged: they are no object");
+  const auto found = ranks.find(std::to_string(rank));
+  if (found == ranks.end()) return part;
+  if (!found->is_object()) throw UsageError("the checkpoint's ranks are damaged: one is no object");
+  part.metadata = *found;
+  return part;
+}
+
+double finite_at(const nlohmann::json& window, const char* key) {
+  const auto value = window.find(key);
+  if (value == window.end() || !value->is_number() || !std::isfinite(value->get<double>())) {
+    throw UsageError("the checkpoint's window is damaged: " + std::string(key) + " is not a number");
+  }
+  return value->get<double>();
+}
+
+}  // namespace
+
+Checkpoint Replica::rank_state(bool validation_was_cut) {
+  Checkpoint state;
+  const bool begins_anew = (evaluating_ || validation_was_cut) && random_state_before_.defined();
+  state.tensors.emplace_back(random_state, begins_anew ? random_state_before_ : generator_state());
+  append_metrics(state);
+  append_window(state);
+  if (setup_.options.loss_spike_zscore > 0) state.metadata["recent_losses"] = recent_losses();
+  return state;
+}
+
+// Those of the others; rank zero's is there.
+void Replica::append_rank_states(Checkpoint& checkpoint, bool validation_was_cut) {
+  Checkpoint own;
+  if (global_rank() > 0) {
+    own = rank_state(validation_was_cut);
+    // Rank zero's replace them at the next window, but a validation may come before.
+    for (const auto& item : module_->named_buffers()) {
+      own.tensors.emplace_back(buffer_prefix + item.key(), item.value());
+    }
+  }
+  const auto all = setup_.peers->all_gather_bytes(packed_checkpoint(own));
+  if (global_rank() > 0) return;
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    Checkpoint state = unpacked_checkpoint(all[rank]);
+    for (auto& [name, tensor] : state.tensors)
+      checkpoint.tensors.emplace_back(prefix_of(rank) + name, std::move(tensor));
+    checkpoint.metadata["ranks"][std::to_string(rank)] = std::move(state.metadata);
+  }
+}
+
+// Gradients that wait for further batches before a step is made of them. With manual optimization nobody says when that
+// is, so what a backward pass left for an optimizer that has not stepped since is kept.
+void Replica::append_window(Checkpoint& checkpoint) const {
+  auto windows = nlohmann::json::array();
+  std::unordered_set<const void*> wanted;
+  for (std::size_t i = 0; i < optimizers_.size(); ++i) {
+    const Sequence& sequence = sequences_[i];
+    const bool is_open = sequence.has_gradients || (i < is_unstepped_.size() && is_unstepped_[i]);
+    windows.push_back({{"is_open", is_open},
+                       {"samples", sequence.samples},
+                       {"nominal", sequence.nominal},
+                       {"bad", sequence.bad},
+                       {"skipped_in_row", sequence.skipped_in_row}});
+    if (!is_open) continue;
+    for (const auto& parameter : parameters_of(i)) wanted.insert(parameter.unsafeGetTensorImpl());
+  }
+  if (wanted.empty() &&
+      std::ranges::all_of(sequences_, [](const Sequence& each) { return each.skipped_in_row == 0; })) {
+    return;
+  }
+  checkpoint.metadata["windows"] = std::move(windows);
+  for (const auto& item : module_->named_parameters()) {
+    const auto& gradient = item.value().grad();
+    if (gradient.defined() && wanted.contains(item.value().unsafeGetTensorImpl())) {
+      checkpoint.tensors.emplace_back(gradient_prefix + item.key(), gradient);
+    }
+  }
+}
+
+void Replica::restore_window(const Checkpoint& state) {
+  const auto windows = state.metadata.value("windows", nlohmann::json::array());
+  if (!windows.is_array() || windows.size() > optimizers_.size()) {
+    throw UsageError("the checkpoint's windows are damaged: they are not one for each optimizer");
+  }
+  is_unstepped_.assign(optimizers_.size(), false);
+  for (std::size_t i = 0; i < windows.size(); ++i) {
+    const auto& window = windows[i];
+    const bool is_whole = window.is_object() && window.contains("is_open") && window["is_open"].is_boolean() &&
+                          window.contains("bad") && window["bad"].is_string();
+    if (!is_whole) throw UsageError("the checkpoint's windows are damaged: one lacks is_open or bad");
+    Sequence& sequence = sequences_[i];
+    const bool is_open = window["is_open"].get<bool>();
+    sequence.has_gradients = is_open && module_->automatic_optimization;
+    is_unstepped_[i] = is_open;
+    sequence.samples = finite_at(window, "samples");
+    sequence.nominal = finite_at(window, "nominal");
+    sequence.bad = window["bad"].get<std::string>();
+    const auto skipped = window.find("skipped_in_row");
+    if (skipped == window.end() || !skipped->is_number_integer() || skipped->get<int64_t>() < 0) {
+      throw UsageError("the checkpoint's windows are damaged: skipped_in_row is not a count");
+    }
+    sequence.skipped_in_row = skipped->get<int64_t>();
+  }
+  for (auto& item : module_->named_parameters()) {
+    const auto* saved = state.find(gradient_prefix + item.key());
+    if (!saved) continue;
+    torch::Tensor& parameter = item.value();
+    if (saved->sizes() != parameter.sizes() || saved->scalar_type() != parameter.scalar_type()) {
+      throw UsageError("the checkpoint's gradient of " + item.key() + " does not fit the parameter");
+    }
+    parameter.mutable_grad() = saved->to(parameter.device(), /*non_blocking=*/false, /*copy=*/true);
+  }
+}
+
+void Replica::restore_rank_state() {
+  const auto& checkpoint = *setup_.checkpoint;
+  const auto saved_size = checkpoint.metadata.find("world_size");
+  const bool has_size = saved_size != checkpoint.metadata.end();
+  if (has_size && (!saved_size->is_number_integer() || saved_size->get<int64_t>() < 1)) {
+    throw UsageError("the checkpoint's world_size is " + saved_size->dump() + ", not a count");
+  }
+  const auto own_rank = static_cast<std::size_t>(global_rank());
+  const Checkpoint own = part_of(checkpoint, own_rank);
+  if (const auto* state = own.find(random_state)) set_generator_state(*state);
+  if (!has_size || saved_size->get<int64_t>() == world_size()) {
+    restore_recent_losses(own.metadata.value("recent_losses", nlohmann::json::array()));
+    restore_metrics(own);
+    restore_window(own);
+    if (own_rank == 0) return;
+    for (auto& item : module_->named_buffers()) {
+      const torch::NoGradGuard no_gradients;
+      const auto* saved = own.find(buffer_prefix + item.key());
+      if (saved && saved->sizes() == item.value().sizes()) item.value().copy_(*saved);
+    }
+    return;
+  }
+  std::vector<Checkpoint> states;
+  const auto ranks = checkpoint.metadata.value("ranks", nlohmann::json::object()).size();
+  for (std::size_t rank = 0; rank <= ranks; ++rank) states.push_back(part_of(checkpoint, rank));
+  restore_window_of_all(states);
+  if (own_rank > 0) return;
+  restore_metrics_of_all(states);
+  note("the checkpoint is of " + std::to_string(saved_size->get<int64_t>()) + " ranks, and the run has " +
+       std::to_string(world_size()) + ": it goes on with the same samples, and other rounding and random numbers");
+}
+
+// Where there were other ranks, rank zero takes what all of them had gathered.
+void Replica::restore_metrics_of_all(const std::vector<Checkpoint>& states) {
+  const auto& registered = module_->metrics();
+  std::vector<std::vector<MetricStates>> gathered(registered.size());
+  std::vector<std::vector<EpochReduction>> reductions;
+  for (const auto& state : states) {
+    restore_metrics(state);
+    reductions.push_back(load_epoch_reductions(state));
+    for (std::size_t i = 0; i < registered.size(); ++i) {
+      auto& metric = *registered[i].second;
+      if (metric.update_count() > 0) gathered[i].push_back(merged(std::vector{metric.states()}));  // a copy
+      metric.reset();
+    }
+  }
+  for (std::size_t i = 0; i < registered.size(); ++i) {
+    if (!gathered[i].empty()) registered[i].second->load_states(merged(gathered[i]));
+  }
+  train_log_.set_epoch_reductions(merged(reductions), registered);
+}
+
+// The gradients of a window: those of a rank are sums over its samples, and are divided by the number of ranks when
+// they are averaged.
+void Replica::restore_window_of_all(const std::vector<Checkpoint>& states) {
+  Checkpoint window = states.front();
+  if (global_rank() > 0) window.tensors.clear();
+  const double scale = static_cast<double>(world_size()) / static_cast<double>(states.size());
+  for (auto& [name, tensor] : window.tensors) {
+    if (!name.starts_with(gradient_prefix)) continue;
+    tensor = tensor.clone();
+    for (std::size_t rank = 1; rank < states.size(); ++rank) {
+      if (const auto* other = states[rank].find(name); other && other->sizes() == tensor.sizes()) tensor += *other;
+    }
+    tensor *= scale;
+  }
+  restore_window(window);
+  for (auto& sequence : sequences_) sequence.is_carried = sequence.has_gradients;
+}
+
+}  // namespace troupe
