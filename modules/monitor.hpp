@@ -20,6 +20,8 @@ enum class Moment { sanity_check_end, validation_end, train_batch_end, train_epo
 struct SaveRequest {
   std::filesystem::path path;
   std::vector<std::filesystem::path> remove;
+  /// Do not write it where a weight is not finite: it would take the place of one that is of use.
+  bool must_be_finite = false;
 };
 
 /// What a monitor wants done. Requests of several monitors add up; one stop is enough.
@@ -59,6 +61,18 @@ class Monitor : public Callback {
   /// `metrics` are the callback metrics, all reduced and read back. Throws UsageError for a monitored name that was
   /// never logged, listing those that were.
   virtual Decision decide(Moment moment, const Progress& progress, const MetricMap& metrics) = 0;
+  /// In place of `decide` at a step that next_step had planned, where checkpoint_backpressure = "skip" leaves out a
+  /// checkpoint: true, unless it has more to decide than that.
+  virtual bool skip_save(const Progress& progress) {
+    (void)progress;
+    return false;
+  }
+  /// A file that it asked for is on the disk. Answers keep the order of the decisions, and may come after later ones.
+  virtual void saved(const std::filesystem::path& path) { (void)path; }
+  /// A file that it asked for was not written; what was to be removed for it is still there.
+  virtual void save_failed(const std::filesystem::path& path) { (void)path; }
+  /// The run has ended, maybe with a failure: what it asked for and has no answer to is not written.
+  virtual void run_ended() {}
 };
 
 }  // namespace troupe

@@ -113,6 +113,8 @@ nlohmann::json EarlyStopping::state_dict() const {
   return {{"wait_count", wait_count_},
           {"stopped_epoch", stopped_epoch_ ? nlohmann::json(*stopped_epoch_) : nullptr},
           {"best_score", best_score_ ? nlohmann::json(*best_score_) : nullptr},
+          {"has_news", has_news_},
+          {"sources", sources_.state_dict()},
           {"patience", options_.patience}};
 }
 
@@ -131,6 +133,9 @@ void EarlyStopping::load_state_dict(const nlohmann::json& state) {
   if (best == state.end() || !(best->is_null() || best->is_number())) refuse("best_score is not a number");
   if (best->is_number() && !std::isfinite(best->get<double>())) refuse("best_score is not finite");
   if (epoch == state.end() || !(epoch->is_null() || is_count(*epoch))) refuse("stopped_epoch is not a count");
+  const auto sources = state.find("sources"), news = state.find("has_news");  // older files have neither
+  if (sources != state.end()) sources_.load_state_dict(*sources);
+  has_news_ = news != state.end() && news->is_boolean() && news->get<bool>();
   wait_count_ = wait->get<int64_t>();
   best_score_ = best->is_null() ? std::nullopt : std::optional(best->get<double>());
   stopped_epoch_ = epoch->is_null() ? std::nullopt : std::optional(epoch->get<int64_t>());

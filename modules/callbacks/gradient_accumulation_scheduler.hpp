@@ -15,7 +15,9 @@ class GradientAccumulationScheduler : public Callback {
  public:
   /// Throws UsageError for no entry, a negative epoch and a count below 1.
   explicit GradientAccumulationScheduler(std::map<int64_t, int64_t> scheduling);
-  std::shared_ptr<Callback> replicate() const override { return std::make_shared<GradientAccumulationScheduler>(*this); }
+  std::shared_ptr<Callback> replicate() const override {
+    return std::make_shared<GradientAccumulationScheduler>(*this);
+  }
   bool has_batch_hooks() const override { return false; }
   void on_fit_start(RunContext& run, Module& module) override;
   void on_train_epoch_start(RunContext& run, Module& module) override;

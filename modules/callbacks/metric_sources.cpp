@@ -28,11 +28,42 @@ void MetricSources::observe(Moment moment, const MetricMap& metrics) {
   auto& source = moment == Moment::validation_end ? from_validation_ : from_training_;
   for (const auto& [name, value] : metrics) {
     const auto before = latest_.find(name);
-    if (before == latest_.end() || !is_same(before->second, value)) source.insert(name);
+    const bool is_unchanged = before != latest_.end() && (!before->second || is_same(*before->second, value));
+    if (!is_unchanged) source.insert(name);
   }
-  latest_ = metrics;
+  latest_ = {metrics.begin(), metrics.end()};
   validated_ = validated_ || moment == Moment::validation_end;
   epoch_ended_ = epoch_ended_ || moment == Moment::train_epoch_end;
+}
+
+nlohmann::json MetricSources::state_dict() const {
+  auto names = nlohmann::json::array();
+  for (const auto& entry : latest_) names.push_back(entry.first);
+  return {{"latest", std::move(names)},
+          {"from_training", from_training_},
+          {"from_validation", from_validation_},
+          {"validated", validated_},
+          {"epoch_ended", epoch_ended_}};
+}
+
+void MetricSources::load_state_dict(const nlohmann::json& state) {
+  const auto names = [&](const char* key) {
+    const auto found = state.is_object() ? state.find(key) : state.end();
+    const bool is_list = found != state.end() && found->is_array() &&
+                         std::ranges::all_of(*found, [](const auto& name) { return name.is_string(); });
+    if (!is_list) throw UsageError("the checkpoint's sources of metrics are damaged: no list of " + std::string(key));
+    return found->get<std::set<std::string, std::less<>>>();
+  };
+  const auto flag = [&](const char* key) {
+    const auto found = state.find(key);
+    return found != state.end() && found->is_boolean() && found->get<bool>();
+  };
+  latest_.clear();
+  for (const auto& name : names("latest")) latest_.emplace(name, std::nullopt);
+  from_training_ = names("from_training");
+  from_validation_ = names("from_validation");
+  validated_ = flag("validated");
+  epoch_ended_ = flag("epoch_ended");
 }
 
 bool MetricSources::is_from_validation(std::string_view name) const {

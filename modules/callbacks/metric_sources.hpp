@@ -4,6 +4,10 @@
 #include "troupe/modules/failure.hpp"
 #include "troupe/modules/monitor.hpp"
 
+#include <nlohmann/json.hpp>
+
+#include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -20,6 +24,11 @@ class MetricSources {
   /// To be called at every moment, before questions.
   void observe(Moment moment, const MetricMap& metrics);
 
+  /// What a run that goes on must know.
+  nlohmann::json state_dict() const;
+  /// After start(). Throws UsageError where it is damaged.
+  void load_state_dict(const nlohmann::json& state);
+
   /// Whether `name` has come from validations alone so far.
   bool is_from_validation(std::string_view name) const;
   /// Whether all kinds of metrics have had their chance in this run: an epoch of training ended, and a validation where
@@ -27,7 +36,7 @@ class MetricSources {
   bool are_complete() const { return epoch_ended_ && (validated_ || !has_validation_); }
 
  private:
-  MetricMap latest_;
+  std::map<std::string, std::optional<double>, std::less<>> latest_;  // nothing: of a run before, whatever it was
   std::set<std::string, std::less<>> from_training_, from_validation_;
   bool has_validation_ = false;
   bool validated_ = false;

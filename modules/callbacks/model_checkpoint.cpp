@@ -74,6 +74,7 @@ void ModelCheckpoint::start(const RunInfo& info) {
     best_.clear();
     last_.clear();
   }
+  asked_.clear();
   claim_files();
   if (!options_.dirpath.empty()) make_writable_folder(folder_);
 }
@@ -112,6 +113,45 @@ Decision ModelCheckpoint::decide(Moment moment, const Progress& progress, const 
   // With a save at every n-th step a value may still be judged in the next epoch: its step is the first after it.
   if (moment == Moment::train_epoch_end && !options_.every_n_train_steps) has_news_ = false;
   return decision;
+}
+
+bool ModelCheckpoint::skip_save(const Progress& progress) {
+  is_last_current_ = false;
+  seen_step_ = progress.global_step;
+  return true;
+}
+
+void ModelCheckpoint::saved(const std::filesystem::path& path) {
+  const auto found = std::ranges::find(asked_, path, &Asked::path);
+  if (found != asked_.end()) asked_.erase(found);
+}
+
+// What it had replaced comes back; and where it was replaced in its turn, before anybody knew, that comes back for what
+// replaced it.
+void ModelCheckpoint::save_failed(const std::filesystem::path& path) {
+  if (path == last_) is_last_current_ = false;
+  const auto own = std::ranges::find(asked_, path, &Asked::path);
+  if (own == asked_.end()) return;
+  auto replaced = std::move(own->replaced);
+  asked_.erase(own);
+  // First: what is among the best may be the one that replaced it, under the same name.
+  const auto by =
+      std::ranges::find_if(asked_, [&](const Asked& each) { return each.replaced && each.replaced->path == path; });
+  if (by != asked_.end()) {
+    by->replaced = std::move(replaced);
+    return;
+  }
+  const auto failed = std::ranges::find(best_, path, &Kept::path);
+  if (failed == best_.end()) return;
+  best_.erase(failed);
+  info_.kept_files->erase(path);
+  if (!replaced) return;
+  info_.kept_files->insert(replaced->path);
+  insert(std::move(*replaced));
+}
+
+void ModelCheckpoint::run_ended() {
+  while (!asked_.empty()) save_failed(std::filesystem::path(asked_.front().path));
 }
 
 std::string ModelCheckpoint::monitored(const MetricMap& metrics) const {
@@ -158,18 +198,33 @@ void ModelCheckpoint::judge(const Progress& progress, const MetricMap& metrics, 
 
 void ModelCheckpoint::keep(Kept kept, const std::string& stem, Decision& decision) {
   std::filesystem::path replaced;
+  std::optional<Kept> worst;
   if (is_full()) {
-    if (is_own(best_.back().path)) replaced = std::move(best_.back().path);
+    worst = best_.back();
+    if (is_own(worst->path)) replaced = worst->path;
     best_.pop_back();
   }
   kept.path = take_path(stem, replaced);
-  SaveRequest request{kept.path, {}};
+  SaveRequest request{kept.path, {}, /*must_be_finite=*/true};
   if (!replaced.empty() && replaced != kept.path) {
     request.remove.push_back(replaced);
     info_.kept_files->erase(replaced);
+    // It may be that this one is never written. Then what it was to replace is still there.
+    const auto before = std::ranges::find(asked_, replaced, &Asked::path);
+    if (before != asked_.end() && before->replaced && is_left_over(before->replaced->path, kept.path)) {
+      request.remove.push_back(before->replaced->path);
+    }
   }
   decision.save.push_back(std::move(request));
+  asked_.push_back({kept.path, std::move(worst)});
+  // No more than two are open: one that is being written, and one that waits for it.
+  if (asked_.size() > 2) asked_.pop_front();
   insert(std::move(kept));
+}
+
+bool ModelCheckpoint::is_left_over(const std::filesystem::path& path, const std::filesystem::path& kept) const {
+  std::error_code ignored;
+  return is_own(path) && path != kept && !info_.kept_files->contains(path) && std::filesystem::exists(path, ignored);
 }
 
 void ModelCheckpoint::insert(Kept kept) {
@@ -245,7 +300,13 @@ std::string ModelCheckpoint::stored(const std::filesystem::path& path) const {
 nlohmann::json ModelCheckpoint::state_dict() const {
   const auto score_of = [](const std::optional<double>& score) { return score ? nlohmann::json(*score) : nullptr; };
   auto best_k = nlohmann::json::array();
-  for (const auto& kept : best_) best_k.push_back({{"path", stored(kept.path)}, {"score", score_of(kept.score)}});
+  for (const auto& kept : best_) {
+    best_k.push_back({{"path", stored(kept.path)}, {"score", score_of(kept.score)}});
+    // For a run that goes on and does not find it.
+    const auto asked = std::ranges::find(asked_, kept.path, &Asked::path);
+    if (asked == asked_.end() || !asked->replaced) continue;
+    best_k.back()["replaces"] = {{"path", stored(asked->replaced->path)}, {"score", score_of(asked->replaced->score)}};
+  }
   return {{"dirpath", is_utf8(folder_.string()) ? folder_.string() : ""},
           {"monitor", options_.monitor},
           {"best_model_path", best_.empty() ? "" : stored(best_.front().path)},
@@ -254,6 +315,9 @@ nlohmann::json ModelCheckpoint::state_dict() const {
           {"kth_value", score_of(kth_value())},
           {"best_k_models", std::move(best_k)},
           {"last_model_path", last_.empty() ? "" : stored(last_)},
+          {"has_news", has_news_},
+          {"sources", sources_.state_dict()},
+          {"seen_step", seen_step_},
           {"global_step", saved_step_}};
 }
 
@@ -277,19 +341,30 @@ void ModelCheckpoint::load_state_dict(const nlohmann::json& state) {
   };
   const auto models = state.find("best_k_models");
   if (models == state.end() || !models->is_array()) refuse("best_k_models is not a list");
-  std::vector<Kept> best;
-  for (const auto& model : *models) {
+  const auto read = [&](const nlohmann::json& model) {
     if (!model.is_object()) refuse("best_k_models has an entry that is not an object");
     Kept kept{file(text(model, "path")), std::nullopt};
     const auto score = model.find("score");
     if (score == model.end() || !(score->is_number() || score->is_null())) refuse("a score is not a number");
     if (score->is_number()) kept.score = score->get<double>();
     if (kept.score && !std::isfinite(*kept.score)) refuse("a score is not finite");
+    return kept;
+  };
+  std::vector<Kept> best;
+  for (const auto& model : *models) {
+    Kept kept = read(model);
+    const auto replaces = model.find("replaces");
+    if (kept.path.empty() && replaces != model.end()) kept = read(*replaces);
     if (!kept.path.empty()) best.push_back(std::move(kept));
   }
   const auto last = file(text(state, "last_model_path"));
   const auto step = state.find("global_step");
   if (step == state.end() || !step->is_number_integer()) refuse("global_step is not a whole number");
+
+  const auto sources = state.find("sources"), news = state.find("has_news"), seen = state.find("seen_step");
+  if (sources != state.end()) sources_.load_state_dict(*sources);  // older files have none of the three
+  has_news_ = news != state.end() && news->is_boolean() && news->get<bool>();
+  if (seen != state.end() && seen->is_number_integer()) seen_step_ = seen->get<int64_t>();
 
   // Those without a score are in the order of their age already.
   std::stable_sort(best.begin(), best.end(),

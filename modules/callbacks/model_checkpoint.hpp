@@ -13,6 +13,7 @@
 #include "troupe/modules/monitor.hpp"
 
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -97,8 +98,18 @@ class ModelCheckpoint : public Monitor {
   void start(const RunInfo& info) override;
   std::optional<int64_t> next_step(const Progress& progress) const override;
   Decision decide(Moment moment, const Progress& progress, const MetricMap& metrics) override;
+  bool skip_save(const Progress& progress) override;
+  void saved(const std::filesystem::path& path) override;
+  void save_failed(const std::filesystem::path& path) override;
+  void run_ended() override;
 
  private:
+  /// One of the best k that is not on the disk yet, and what counts again where it cannot be written.
+  struct Asked {
+    std::filesystem::path path;
+    std::optional<Kept> replaced;
+  };
+
   std::string monitored(const MetricMap& metrics) const;
   bool is_due(Moment moment, const Progress& progress, const MetricMap& metrics) const;
   bool is_better(const std::optional<double>& score, const std::optional<double>& than) const;
@@ -108,6 +119,7 @@ class ModelCheckpoint : public Monitor {
   void save_last(Decision& decision);
   std::string file_stem(const Progress& progress, const MetricMap& metrics) const;
   std::filesystem::path take_path(const std::string& stem, const std::filesystem::path& may_replace);
+  bool is_left_over(const std::filesystem::path& path, const std::filesystem::path& kept) const;
   void claim_files();
   bool is_own(const std::filesystem::path& path) const { return path.parent_path() == folder_; }
   std::string stored(const std::filesystem::path& path) const;
@@ -119,6 +131,7 @@ class ModelCheckpoint : public Monitor {
   MetricSources sources_;
   std::filesystem::path folder_;  // absolute and normal
   std::vector<Kept> best_;        // the best first
+  std::deque<Asked> asked_;       // the oldest first
   std::filesystem::path last_;
   bool saves_ = false;
   bool has_news_ = false;        // a validation ended whose value was not judged
