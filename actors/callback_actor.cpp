@@ -1,6 +1,7 @@
 #include "troupe/actors/callback_actor.hpp"
 
 #include "troupe/actors/messages.hpp"
+#include "troupe/runtime/data/batch_maker.hpp"
 
 #include <caf/response_promise.hpp>
 
@@ -110,8 +111,18 @@ caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
   };
 }
 
-caf::behavior user_actor(caf::event_based_actor* self, const ActorBehavior& behavior, const RunHandle& run) {
+caf::behavior user_actor(caf::event_based_actor* self, const ActorBehavior& behavior, const RunHandle& run,
+                         const std::string& name, const ActorRef& coordinator) {
   self->set_default_handler(caf::drop);  // events that the behavior does not name
+  // It ends the actor, which only watches, and not the run; but somebody has to know.
+  self->set_exception_handler([name, coordinator](std::exception_ptr& thrown) -> caf::error {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (...) {
+      tell_anonymously(coordinator, ActorThrew{name, current_exception_text()});
+    }
+    return caf::exit_reason::unhandled_exception;
+  });
   return behavior(self, run);
 }
 
@@ -123,7 +134,7 @@ Outlet spawn_callback_actor(caf::actor_system& system, ActorRef coordinator, con
   state->name = actor.name;
   state->options = actor.options;
   state->coordinator = std::move(coordinator);
-  state->actor = spawn_threaded(system, user_actor, actor.behavior, run);
+  state->actor = spawn_threaded(system, user_actor, actor.behavior, run, actor.name, state->coordinator);
   state->in_flight = std::make_shared<InFlight>(usher_limit);
   Outlet outlet{nullptr, state->in_flight};
   outlet.to = spawn_shared(system, usher, std::move(state));

@@ -8,7 +8,7 @@
 //
 // Each has a thread of its own, so it may block. It gets one event at a time; while it is busy, an usher keeps up to
 // `capacity` events for it and follows its policy beyond that, so a slow actor slows nobody (protocol rule P5). What
-// was dropped is counted and reported when the run ends.
+// was dropped is counted and reported when the run ends. One that throws has ended, which is a warning.
 #pragma once
 
 #include "troupe/actors/caf.hpp"

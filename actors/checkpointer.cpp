@@ -4,44 +4,81 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
+#include <torch/torch.h>
+
+#include <cmath>
 #include <memory>
+#include <optional>
 #include <set>
+#include <string_view>
 #include <system_error>
 
 namespace troupe::cast {
 
 namespace {
 
-// `tidied`: folders in which files of killed runs were looked for.
-std::vector<std::filesystem::path> save(const SaveSnapshot& message, std::set<std::filesystem::path>& tidied) {
-  std::vector<std::filesystem::path> paths;
+struct CheckpointerState {
+  ActorRef coordinator;
+  std::shared_ptr<Pulse> pulse;
+  std::set<std::filesystem::path> tidied;  // folders in which files of killed runs were looked for
+};
+
+using CheckpointerSelf = caf::stateful_actor<CheckpointerState>;
+
+// The first parameter or buffer with a number that is not finite; empty: all are.
+std::string first_bad_weight(const Checkpoint& checkpoint) {
+  constexpr std::string_view prefix = "model.";
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    if (!name.starts_with(prefix) || !tensor.is_floating_point() || tensor.numel() == 0) continue;
+    const auto [lowest, highest] = torch::aminmax(tensor);
+    if (!std::isfinite(lowest.item<double>()) || !std::isfinite(highest.item<double>())) {
+      return name.substr(prefix.size());
+    }
+  }
+  return "";
+}
+
+Saved save(CheckpointerState& state, const SaveSnapshot& message) {
+  Saved saved;
+  std::optional<std::string> bad;
   for (const auto& request : message.requests) {
-    if (tidied.insert(request.path.parent_path()).second) remove_abandoned_files(request.path.parent_path());
-    write_checkpoint(*message.snapshot, request.path);
-    paths.push_back(request.path);
+    state.pulse->beat();
+    if (request.must_be_finite && !bad) bad = first_bad_weight(*message.snapshot);
+    if (request.must_be_finite && !bad->empty()) {
+      saved.missing.push_back({request.path, *bad + " is not finite", /*is_refused=*/true});
+      continue;
+    }
+    try {
+      const auto folder = request.path.parent_path();
+      if (state.tidied.insert(folder).second) remove_abandoned_files(folder);
+      write_checkpoint(*message.snapshot, request.path);
+    } catch (const std::exception& error) {
+      saved.missing.push_back({request.path, error.what()});
+      continue;
+    }
+    saved.paths.push_back(request.path);
     for (const auto& old : request.remove) {
       std::error_code ignored;  // gone already, or kept by the user: both are fine
       std::filesystem::remove(old, ignored);
     }
   }
-  return paths;
+  return saved;
 }
 
-caf::behavior checkpointer(caf::event_based_actor* self, const ActorRef& coordinator) {
-  const auto tidied = std::make_shared<std::set<std::filesystem::path>>();
+caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, const std::shared_ptr<Pulse>& pulse) {
+  self->state.coordinator = coordinator;
+  self->state.pulse = pulse;
+  enter_thread(pulse);
   return {
-      [self, coordinator, tidied](const SaveSnapshot& message) {
-        try {
-          tell(self, coordinator, Saved{save(message, *tidied)});
-        } catch (const std::exception& error) {
-          Failure failure;
-          failure.hook = "checkpointer";
-          failure.message = error.what();
-          tell(self, coordinator, Failed{std::move(failure)});
-        }
+      [self](SaveSnapshot& message) {
+        auto& state = self->state;
+        const Working working(*state.pulse);
+        Saved saved = save(state, message);
+        message.snapshot = nullptr;  // before the next one may be taken, into the same memory
+        tell(self, state.coordinator, std::move(saved));
       },
-      [self, coordinator](Drain) {
-        tell(self, coordinator, Drained{});
+      [self](Drain) {
+        tell(self, self->state.coordinator, Drained{});
         self->quit();
       },
   };
@@ -49,8 +86,8 @@ caf::behavior checkpointer(caf::event_based_actor* self, const ActorRef& coordin
 
 }  // namespace
 
-ActorRef spawn_checkpointer(caf::actor_system& system, ActorRef coordinator) {
-  return spawn_threaded(system, checkpointer, std::move(coordinator));
+ActorRef spawn_checkpointer(caf::actor_system& system, ActorRef coordinator, std::shared_ptr<Pulse> pulse) {
+  return spawn_threaded(system, checkpointer, std::move(coordinator), std::move(pulse));
 }
 
 }  // namespace troupe::cast

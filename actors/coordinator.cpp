@@ -4,14 +4,19 @@
 #include "troupe/actors/logger.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/actors/progress.hpp"
+#include "troupe/actors/watchdog.hpp"
 #include "troupe/runtime/loops/fit_script.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <mutex>
 
 namespace troupe::cast {
 
 namespace {
+
+// How long a run in which somebody hangs waits for those who do not.
+constexpr auto patience_with_others = std::chrono::milliseconds(1500);
 
 struct CoordinatorState;
 using CoordinatorSelf = caf::stateful_actor<CoordinatorState>;
@@ -23,7 +28,9 @@ struct CoordinatorState {
   Script script;
 
   std::vector<ActorRef> workers;
-  ActorRef checkpointer, progress;
+  ActorRef checkpointer, progress, watchdog;
+  std::shared_ptr<Pulse> checkpointer_pulse = std::make_shared<Pulse>("the checkpointer", "checkpointer");
+  std::shared_ptr<Pulse> logger_pulse = std::make_shared<Pulse>("the logger", "logger");
   Outlet logger;
   std::vector<Outlet> listeners;
 
@@ -46,10 +53,11 @@ struct CoordinatorState {
   void start() {
     auto& system = self->system();
     const ActorRef me = self;
-    checkpointer = spawn_checkpointer(system, me);
     progress = spawn_progress(system, me);
+    spawn_watch(me);
+    checkpointer = spawn_checkpointer(system, me, checkpointer_pulse);
     logger.in_flight = std::make_shared<InFlight>(logger_limit);
-    logger.to = spawn_logger(system, me, std::move(setup->sinks), logger.in_flight);
+    logger.to = spawn_logger(system, me, checkpointer, std::move(setup->sinks), logger.in_flight, logger_pulse);
     const RunHandle handle(me, logger);
     for (const auto& actor : setup->actors) listeners.push_back(spawn_callback_actor(system, me, handle, actor));
     spawn_workers(me);
@@ -57,6 +65,16 @@ struct CoordinatorState {
     script = state().stage == Stage::fit ? fit_script(state()) : evaluation_script(state());
     advance([&] { return script.start(); });
   }
+
+  void spawn_watch(const ActorRef& me) {
+    const double timeout = state().options.watchdog_timeout;
+    if (timeout <= 0) return;
+    const auto in_time = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::duration<double>(timeout));
+    watchdog = spawn_watchdog(self->system(), {me, progress, in_time, state().options.watchdog_stacks});
+    for (const auto& pulse : {checkpointer_pulse, logger_pulse}) tell(self, watchdog, WatchPulse{pulse, rank()});
+  }
+
+  int64_t rank() const { return setup->peers.empty() ? 0 : setup->peers.front()->place().global_rank; }
 
   void spawn_workers(const ActorRef& me) {
     const std::size_t count = std::max<std::size_t>(1, setup->devices.size());
@@ -73,8 +91,10 @@ struct CoordinatorState {
       if (i > 0) worker.replica.options.callbacks = replicated(worker.replica.options.callbacks);
       worker.coordinator = me;
       worker.logger = logger;
-      worker.checkpointer = checkpointer;
       worker.progress = progress;
+      worker.watchdog = watchdog;
+      worker.replica.pulse = std::make_shared<Pulse>("worker " + std::to_string(worker.replica.place().global_rank));
+      if (watchdog) tell(self, watchdog, WatchPulse{worker.replica.pulse, worker.replica.place().global_rank});
       worker.shares_process = count > 1;
       const bool speaks = worker.replica.place().global_rank == 0;
       worker.shows_progress = speaks && state().options.enable_progress_bar;
@@ -127,9 +147,11 @@ struct CoordinatorState {
       waiting = std::move(command);
       return;
     }
-    Perform perform{command, nullptr, setup->weights_only_checkpoints};
+    Perform perform{command, nullptr, nullptr, setup->weights_only_checkpoints};
     if (std::holds_alternative<SaveCommand>(command)) {
       if (writes()) ++saves_in_flight;
+      state().is_writing = saves_in_flight > 0;
+      perform.loop = {{"validated_batches", state().validated_batches}};
       perform.monitor_states = nlohmann::json::object();
       for (const auto& monitor : state().monitors) perform.monitor_states[monitor->state_key()] = monitor->state_dict();
     }
@@ -161,7 +183,38 @@ struct CoordinatorState {
   }
 
   // Checkpoints are written by the process of rank zero.
-  bool writes() const { return setup->peers.empty() || setup->peers.front()->place().global_rank == 0; }
+  bool writes() const { return rank() == 0; }
+
+  void on_saved(const Saved& saved) {
+    --saves_in_flight;
+    state().is_writing = saves_in_flight > 0;
+    for (const auto& path : saved.paths) {
+      for (const auto& monitor : state().monitors) monitor->saved(path);
+      publish(CheckpointSaved{path});
+    }
+    for (const auto& missing : saved.missing) on_missing(missing);
+    if (waiting && !is_ending) {
+      advance([&] { return std::exchange(waiting, std::nullopt); });
+    }
+  }
+
+  void on_missing(const Saved::Missing& missing) {
+    for (const auto& monitor : state().monitors) monitor->save_failed(missing.path);
+    if (missing.is_refused) {
+      note("warning: " + missing.path.string() + " is not written: " + missing.why);
+      return;
+    }
+    ++result.failed_saves;
+    if (state().options.checkpoint_failure == "continue") {
+      note("warning: a checkpoint is missing, and the run goes on: " + missing.why);
+      return;
+    }
+    Failure failure;
+    failure.rank = rank();
+    failure.hook = "checkpointer";
+    failure.message = missing.why;
+    fail(std::move(failure));
+  }
 
   // --- Requests ---
 
@@ -179,6 +232,19 @@ struct CoordinatorState {
     // Workers that wait for one that has failed would wait for ever.
     for (const auto& peers : setup->peers) peers->abort(result.failure->describe());
     end_workers();
+  }
+
+  // Somebody hangs: what ends by itself may do so for a moment.
+  void fail_hung(Failure failure) {
+    result.left_behind = true;
+    fail(std::move(failure));
+    tell_later(self, patience_with_others, GiveUp{});
+  }
+
+  void give_up() {
+    if (!promise) return;
+    logger.in_flight->close();  // nobody waits for it
+    finish();
   }
 
   // --- Events ---
@@ -240,13 +306,17 @@ struct CoordinatorState {
     if (state().stop) {
       result.stop_reason = state().stop->reason;
       result.was_interrupted = state().stop->interrupt;
+      result.signal = state().stop->signal;
       note("stopped: " + state().stop->reason);
     }
     publish(RunEnded{state().progress, state().metrics, result.stop_reason, result.failure.has_value()});
+    if (state().skipped_saves > 0) {
+      note(std::to_string(state().skipped_saves) +
+           " checkpoints were left out while others were written (trainer.checkpoint_backpressure = skip)");
+    }
     // The writers first: what they report may still be a failure of the run.
     to_drain = 2;
-    tell(self, checkpointer, Drain{});
-    tell(self, logger.to, Drain{});
+    tell(self, logger.to, Drain{});  // and the checkpointer behind it
     for (const auto& listener : listeners) {
       ++to_drain;
       tell(self, listener.to, Drain{});
@@ -265,10 +335,19 @@ struct CoordinatorState {
       progress = nullptr;
       return;
     }
+    finish();
+  }
+
+  void finish() {
     result.progress = state().progress;
     result.metrics = std::move(state().metrics);
     result.evaluation = std::move(state().evaluation);
-    promise->set_value(std::move(result));
+    result.skipped_saves = state().skipped_saves;
+    if (writes()) {
+      for (const auto& monitor : state().monitors) monitor->run_ended();
+    }
+    if (watchdog) tell(self, watchdog, Drain{});
+    std::exchange(promise, nullptr)->set_value(std::move(result));
     self->quit();
   }
 };
@@ -283,20 +362,20 @@ caf::behavior coordinator(CoordinatorSelf* self, const std::shared_ptr<RunSetup>
       [self](const StopAsked& asked) {
         self->state.state().ask_to_stop({asked.reason, false});
       },
-      [self](Failed& failed) { self->state.fail(std::move(failed.failure), !failed.elsewhere); },
-      [self](WorkerEnded& ended) { self->state.on_worker_ended(ended); },
-      [self](Saved& saved) {
-        auto& state = self->state;
-        --state.saves_in_flight;
-        for (const auto& path : saved.paths) state.publish(CheckpointSaved{path});
-        if (state.waiting && !state.is_ending) {
-          state.advance([&] { return std::exchange(state.waiting, std::nullopt); });
-        }
+      [self](Failed& failed) {
+        if (failed.hangs) return self->state.fail_hung(std::move(failed.failure));
+        self->state.fail(std::move(failed.failure), !failed.elsewhere);
       },
+      [self](GiveUp) { self->state.give_up(); },
+      [self](WorkerEnded& ended) { self->state.on_worker_ended(ended); },
+      [self](const Saved& saved) { self->state.on_saved(saved); },
       [self](const StopRun& stop) { self->state.stop(stop.request); },
       [self](CheckpointRun) {
         self->state.state().checkpoint_asked = true;
         self->state.tell_workers_urgently(StopSegment{false, true});
+      },
+      [self](const ActorThrew& threw) {
+        self->state.note("warning: the actor " + threw.name + " threw, and has ended: " + threw.why);
       },
       [self](Drained) { self->state.on_drained(); },
       [self](const UsherDrained& drained) {
@@ -308,8 +387,8 @@ caf::behavior coordinator(CoordinatorSelf* self, const std::shared_ptr<RunSetup>
 
 }  // namespace
 
-void Run::stop(std::string reason, bool interrupt) const {
-  tell_anonymously(coordinator, StopRun{{std::move(reason), interrupt}});
+void Run::stop(std::string reason, bool interrupt, int signal) const {
+  tell_anonymously(coordinator, StopRun{{std::move(reason), interrupt, signal}});
 }
 
 void Run::fail(Failure failure) const {

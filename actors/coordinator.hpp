@@ -8,8 +8,8 @@
 // sends     Perform, StopSegment, EndWorker        to the workers, one command at a time and at boundaries only (P3)
 //           Drain, WriteRecord, PrintLine, events
 //
-// The first failure wins (P6): the script is dropped, what workers wait for each other for is given up, they tear down, what is being written is finished, and the
-// result carries that failure.
+// The first failure wins (P6): the script is dropped, what workers wait for each other for is given up, they tear down,
+// what is being written is finished, and the result carries that failure.
 #pragma once
 
 #include "troupe/actors/callback_actor.hpp"
@@ -27,13 +27,13 @@
 namespace troupe::cast {
 
 struct RunSetup {
-  RunState state;  ///< stage, options, run folder, checkpoint
+  RunState state;        ///< stage, options, run folder, checkpoint
   ReplicaSetup replica;  ///< of the first worker
   /// Of each worker of this process its view of the others; empty where there is one worker in all.
   std::vector<std::shared_ptr<Peers>> peers;
-  std::vector<torch::Device> devices;  ///< of each worker of this process
+  std::vector<torch::Device> devices;                       ///< of each worker of this process
   std::function<std::shared_ptr<Module>()> make_more = {};  ///< modules of the workers after the first
-  std::string host = {};               ///< for failures; empty in a run of one process
+  std::string host = {};                                    ///< for failures; empty in a run of one process
   /// Called with the first failure of this process, to tell other processes; may be empty.
   std::function<void(const Failure&)> tell_others;
   std::vector<std::shared_ptr<Sink>> sinks;
@@ -52,6 +52,9 @@ struct RunResult {
   ResultQueue queue;
   std::string stop_reason;  ///< empty for a natural end
   bool was_interrupted = false;
+  int signal = 0;                               ///< that interrupted it, or 0
+  int64_t skipped_saves = 0, failed_saves = 0;  ///< checkpoints that were left out, and that could not be written
+  bool left_behind = false;                     ///< a member of the cast hangs, and has the module or a file still
   std::vector<std::pair<std::string, int64_t>> dropped;  ///< events that callback actors missed, by name
 };
 
@@ -60,7 +63,7 @@ struct Run {
   ActorRef coordinator;
   std::future<RunResult> result;
 
-  void stop(std::string reason, bool interrupt) const;
+  void stop(std::string reason, bool interrupt, int signal = 0) const;
   /// Another process has failed.
   void fail(Failure failure) const;
 };

@@ -15,14 +15,15 @@ std::variant<BatchMaker, StreamReader> source_of(const DataLoader& loader, uint6
 }
 
 caf::behavior fetcher(caf::event_based_actor* self, const ActorRef& loader, int64_t id,
-                      const std::shared_ptr<FetchWork>& work) {
+                      const std::shared_ptr<FetchWork>& work, const std::shared_ptr<Pulse>& pulse) {
   quit_on_exit(self);
   on_watched_end(self, [self](const caf::actor_addr&) { self->quit(); });
   watch(self, loader);
   use_one_compute_thread();
+  enter_thread(pulse);
   return {
       [=](const Fetch& fetch) {
-        Fetched answer = work->run(fetch);
+        Fetched answer = work->run(fetch, *pulse);
         answer.fetcher = id;
         if (const auto asker = sender_of(self)) tell(self, asker, std::move(answer));
       },
@@ -35,19 +36,26 @@ FetchWork::FetchWork(const DataLoader& loader, uint64_t seed, int64_t shard, int
                      std::shared_ptr<const Serving> serving)
     : source_(source_of(loader, seed, shard, shards)), serving_(std::move(serving)) {}
 
-Fetched FetchWork::run(const Fetch& fetch) {
+Fetched FetchWork::run(const Fetch& fetch, Pulse& pulse) {
+  const Working working(pulse);
+  pulse.epoch = fetch.epoch;
+  pulse.batch = fetch.index;
   Fetched out;
   out.serving = fetch.serving;
   out.index = fetch.index;
-  const auto cancelled = [&] { return serving_->load(std::memory_order_relaxed) != fetch.serving; };
+  const auto cancelled = [&] {
+    pulse.beat();  // asked between two samples
+    return serving_->load(std::memory_order_relaxed) != fetch.serving;
+  };
   if (cancelled()) return out;
   try {
     if (auto* maker = std::get_if<BatchMaker>(&source_)) {
-      if (auto batch = maker->make(fetch.epoch, fetch.position, fetch.indices, cancelled)) out.batch = std::move(*batch);
+      if (auto batch = maker->make(fetch.epoch, fetch.position, fetch.indices, cancelled))
+        out.batch = std::move(*batch);
       return out;
     }
     auto& reader = std::get<StreamReader>(source_);
-    if (std::exchange(open_, fetch.serving) != fetch.serving) reader.open(fetch.epoch, fetch.index);
+    if (std::exchange(open_, fetch.serving) != fetch.serving) reader.open(fetch.epoch, fetch.index, fetch.origin);
     auto part = reader.next(fetch.look_ahead, cancelled);
     if (part.batch) out.batch = std::move(*part.batch);
     out.length = part.length;
@@ -58,8 +66,9 @@ Fetched FetchWork::run(const Fetch& fetch) {
   return out;
 }
 
-ActorRef spawn_fetcher(caf::actor_system& system, const ActorRef& loader, int64_t id, FetchWork work) {
-  return spawn_threaded(system, fetcher, loader, id, std::make_shared<FetchWork>(std::move(work)));
+ActorRef spawn_fetcher(caf::actor_system& system, const ActorRef& loader, int64_t id, FetchWork work,
+                       std::shared_ptr<Pulse> pulse) {
+  return spawn_threaded(system, fetcher, loader, id, std::make_shared<FetchWork>(std::move(work)), std::move(pulse));
 }
 
 }  // namespace troupe::cast

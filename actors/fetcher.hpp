@@ -5,6 +5,7 @@
 #include "troupe/actors/loader_messages.hpp"
 #include "troupe/modules/data_loader.hpp"
 #include "troupe/runtime/data/batch_maker.hpp"
+#include "troupe/runtime/pulse.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -25,7 +26,7 @@ class FetchWork {
             std::shared_ptr<const Serving> serving);
   /// Never throws for what the user's code throws: the answer says it. A Fetch of an opening that is no longer served
   /// is answered at once, and given up between two samples.
-  Fetched run(const Fetch& fetch);
+  Fetched run(const Fetch& fetch, Pulse& pulse);
 
  private:
   std::variant<BatchMaker, StreamReader> source_;
@@ -36,6 +37,7 @@ class FetchWork {
 /// Spawns fetcher number `id` of `loader`, on a thread of its own; it ends when the loader ends.
 ///
 ///     Fetch -> Fetched
-ActorRef spawn_fetcher(caf::actor_system& system, const ActorRef& loader, int64_t id, FetchWork work);
+ActorRef spawn_fetcher(caf::actor_system& system, const ActorRef& loader, int64_t id, FetchWork work,
+                       std::shared_ptr<Pulse> pulse);
 
 }  // namespace troupe::cast

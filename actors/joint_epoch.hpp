@@ -16,6 +16,7 @@ struct StopFlags {
   bool stop = false;       ///< an orderly end, once the minima are reached
   bool interrupt = false;  ///< an end at once
   bool pause = false;      ///< the end of the segment: a decision is due
+  bool compare = false;    ///< of the ranks' speed
 };
 
 class JointEpoch {
@@ -29,7 +30,7 @@ class JointEpoch {
     epoch_ = epoch;
     length_ = length;
     cycle_ = 0;
-    has_ended_ = skips_ = has_paused_ = is_over_ = false;
+    has_ended_ = skips_ = has_paused_ = has_compared_ = is_over_ = false;
     if (policy_ == UnevenData::cycle && own_length.value_or(0) > 0) {
       cycle_ = position / *own_length;
       position %= *own_length;
@@ -63,6 +64,7 @@ class JointEpoch {
     ballot.stop = asked.stop;
     ballot.interrupt = asked.interrupt;
     ballot.pause = std::exchange(asked.pause, false);
+    ballot.compare = std::exchange(asked.compare, false);
     votes_.cast(ballot);
     return true;
   }
@@ -74,6 +76,8 @@ class JointEpoch {
   const Tally& tally() { return votes_.tally(); }
   /// Whether somebody asked for a pause, once.
   bool pauses_now() { return tally().pause && !std::exchange(has_paused_, true); }
+  /// Whether the ranks' speed is to be compared, once.
+  bool compares_now() { return tally().compare && !std::exchange(has_compared_, true); }
   bool is_over(const Tally& tally) {
     is_over_ |= votes_.is_over(tally);
     return is_over_;
@@ -82,7 +86,7 @@ class JointEpoch {
   bool take(int64_t batch_idx) {
     const bool is_last = votes_.is_last(votes_.tally()) || (length_ && batch_idx + 1 >= *length_);
     votes_.pass();
-    has_paused_ = false;
+    has_paused_ = has_compared_ = false;
     ++batches_in_cycle_;
     is_over_ |= is_last;
     return is_last;
@@ -109,6 +113,7 @@ class JointEpoch {
   bool has_ended_ = false;
   bool skips_ = false;
   bool has_paused_ = false;
+  bool has_compared_ = false;
   bool is_over_ = true;
 };
 

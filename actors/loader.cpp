@@ -1,6 +1,7 @@
 #include "troupe/actors/loader.hpp"
 
 #include "troupe/actors/fetcher.hpp"
+#include "troupe/actors/messages.hpp"
 #include "troupe/runtime/compute_threads.hpp"
 #include "troupe/runtime/data/epoch_plan.hpp"
 
@@ -48,10 +49,15 @@ class LoaderState {
   void fail(int64_t index, std::string message);
   void watched_end(const caf::actor_addr& who);
   Fetcher* idlest();
+  std::string title() const {
+    return setup_->loader_idx == 0 ? "loader" : "loader " + std::to_string(setup_->loader_idx);
+  }
+  std::shared_ptr<Pulse> watched_pulse(const std::string& who) const;
 
   caf::event_based_actor* self_;
   std::optional<LoaderSetup> setup_;
   std::shared_ptr<Serving> serving_ = std::make_shared<Serving>(0);
+  std::shared_ptr<Pulse> pulse_;
   std::optional<FetchWork> own_work_;  // without fetchers
   std::vector<Fetcher> fetchers_;
   bool hired_ = false;
@@ -75,6 +81,8 @@ caf::behavior LoaderState::start(LoaderSetup setup) {
   on_watched_end(self_, [this](const caf::actor_addr& who) { watched_end(who); });
   if (setup_->owner) watch(self_, setup_->owner);
   use_one_compute_thread();
+  pulse_ = watched_pulse("the " + title());
+  enter_thread(pulse_);
   return {
       [this](const OpenLoader& request) { open(request); },
       [this](const Credit& credit) {
@@ -87,6 +95,13 @@ caf::behavior LoaderState::start(LoaderSetup setup) {
       [this](const FetchNext& next) { fetch_next(next); },
       [this](Fetched& fetched) { take(std::move(fetched)); },
   };
+}
+
+std::shared_ptr<Pulse> LoaderState::watched_pulse(const std::string& who) const {
+  auto pulse = std::make_shared<Pulse>(who, title());
+  pulse->stage = setup_->stage;
+  if (setup_->watchdog) tell(self_, setup_->watchdog, WatchPulse{pulse, setup_->rank});
+  return pulse;
 }
 
 void LoaderState::close() {
@@ -103,6 +118,9 @@ void LoaderState::open(const OpenLoader& request) {
   client_ = sender;
   request_ = request;
   open_ = true;
+  const Working working(*pulse_);
+  pulse_->epoch = request.epoch;
+  pulse_->batch = -1;
   try {
     hire();
     begin_epoch(request);
@@ -129,7 +147,8 @@ void LoaderState::begin_epoch(const OpenLoader& request) {
                                      .allow_shuffle = setup_->allow_shuffle,
                                      .shard = setup_->shard,
                                      .shards = setup_->shards,
-                                     .division = setup_->division});
+                                     .division = setup_->division,
+                                     .origin = request.origin});
   end_ = plan_.batches();
 }
 
@@ -143,7 +162,8 @@ void LoaderState::hire() {
   while (static_cast<int64_t>(works.size()) < wanted) works.push_back(work());
   for (auto& each : works) {
     const auto id = static_cast<int64_t>(fetchers_.size());
-    fetchers_.push_back({spawn_fetcher(self_->system(), ref_to(self_), id, std::move(each))});
+    auto pulse = watched_pulse("fetcher " + std::to_string(id) + " of the " + title());
+    fetchers_.push_back({spawn_fetcher(self_->system(), ref_to(self_), id, std::move(each), std::move(pulse))});
     watch(self_, fetchers_.back().actor);
   }
   hired_ = true;
@@ -162,6 +182,7 @@ Fetch LoaderState::fetch_for(int64_t index) const {
           .index = index,
           .position = setup_->shard + index * setup_->shards,
           .indices = stream ? std::vector<int64_t>() : plan_.batch(index),
+          .origin = request_.origin,
           .look_ahead = stream && index + 1 != end_};
 }
 
@@ -189,7 +210,7 @@ void LoaderState::fetch_next(const FetchNext& next) {
   if (next.serving != serving_->load()) return pump();
   do {
     if (!may_fetch()) return;
-    accept(own_work_->run(fetch_for(next_fetch_++)));
+    accept(own_work_->run(fetch_for(next_fetch_++), *pulse_));
   } while (!has_mail(self_));
   pump();
 }
@@ -233,8 +254,8 @@ void LoaderState::finish(int64_t batches) {
 
 void LoaderState::fail(int64_t index, std::string message) {
   Failure failure;
-  failure.stage = setup_->stage;
-  failure.hook = setup_->loader_idx == 0 ? "loader" : "loader " + std::to_string(setup_->loader_idx);
+  failure.stage = to_string(setup_->stage);
+  failure.hook = title();
   failure.epoch = request_.epoch;
   failure.batch_idx = index;
   failure.message = std::move(message);

@@ -4,6 +4,7 @@
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/loader_messages.hpp"
 #include "troupe/modules/data_loader.hpp"
+#include "troupe/modules/stage.hpp"
 
 #include <cstdint>
 #include <string>
@@ -16,11 +17,13 @@ struct LoaderSetup {
   uint64_t seed = 0;          ///< of the order and of the random states
   int64_t loader_idx = 0;     ///< position among the stage's loaders; only failures show it
   bool allow_shuffle = true;  ///< false: leave out `shuffle` (overfit_batches)
-  std::string stage = {};     ///< for failures
+  Stage stage = Stage::fit;   ///< for failures
   int64_t shard = 0;          ///< the part of the data that this rank serves
   int64_t shards = 1;
   Division division = Division::padded_samples;
-  ActorRef owner = {};  ///< the loader ends with it, opened or not; null: with whoever opened it last
+  int64_t rank = 0;        ///< of the worker, for failures
+  ActorRef watchdog = {};  ///< that looks at the loader and its fetchers; null: nobody does
+  ActorRef owner = {};     ///< the loader ends with it, opened or not; null: with whoever opened it last
 };
 
 /// Spawns a loader; it never runs on the worker's thread.

@@ -12,9 +12,10 @@ namespace {
 constexpr auto flush_interval = std::chrono::milliseconds(2000);
 
 struct LoggerState {
-  ActorRef coordinator;
+  ActorRef coordinator, checkpointer;
   std::vector<std::shared_ptr<Sink>> sinks;
   std::shared_ptr<InFlight> in_flight;
+  std::shared_ptr<Pulse> pulse;
   bool is_dirty = false;
   bool has_failed = false;
 };
@@ -25,6 +26,7 @@ using LoggerSelf = caf::stateful_actor<LoggerState>;
 template <class Action>
 void for_each_sink(LoggerSelf* self, Action action) {
   LoggerState& state = self->state;
+  const Working working(*state.pulse);
   for (const auto& sink : state.sinks) {
     if (state.has_failed) return;
     try {
@@ -45,9 +47,13 @@ void flush(LoggerSelf* self) {
   for_each_sink(self, [](Sink& sink) { sink.flush(); });
 }
 
-caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const std::vector<std::shared_ptr<Sink>>& sinks,
-                     const std::shared_ptr<InFlight>& in_flight) {
+caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorRef& checkpointer,
+                     const std::vector<std::shared_ptr<Sink>>& sinks, const std::shared_ptr<InFlight>& in_flight,
+                     const std::shared_ptr<Pulse>& pulse) {
+  enter_thread(pulse);
+  self->state.pulse = pulse;
   self->state.coordinator = coordinator;
+  self->state.checkpointer = checkpointer;
   self->state.sinks = sinks;
   self->state.in_flight = in_flight;
   tell_later(self, flush_interval, Tick{});
@@ -58,6 +64,10 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const std::v
         for_each_sink(self, [&](Sink& sink) { call ? call->call(sink) : sink.write(message.record); });
         self->state.is_dirty = true;
       },
+      [self](SaveSnapshot& message) {
+        flush(self);
+        tell(self, self->state.checkpointer, std::move(message));
+      },
       [self](Tick) {
         flush(self);
         tell_later(self, flush_interval, Tick{});
@@ -66,6 +76,7 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const std::v
         self->state.is_dirty = true;
         flush(self);
         self->state.in_flight->close();
+        tell(self, self->state.checkpointer, Drain{});
         tell(self, self->state.coordinator, Drained{});
         self->quit();
       },
@@ -74,9 +85,11 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const std::v
 
 }  // namespace
 
-ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, std::vector<std::shared_ptr<Sink>> sinks,
-                      std::shared_ptr<InFlight> in_flight) {
-  return spawn_threaded(system, logger, std::move(coordinator), std::move(sinks), std::move(in_flight));
+ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, ActorRef checkpointer,
+                      std::vector<std::shared_ptr<Sink>> sinks, std::shared_ptr<InFlight> in_flight,
+                      std::shared_ptr<Pulse> pulse) {
+  return spawn_threaded(system, logger, std::move(coordinator), std::move(checkpointer), std::move(sinks),
+                        std::move(in_flight), std::move(pulse));
 }
 
 }  // namespace troupe::cast

@@ -2,13 +2,16 @@
 //
 // receives  WriteRecord   from the worker, counted by `in_flight`; policy when it is behind: the sender waits, since no
 //                         record may be lost (P5)
-//           Drain         from the coordinator: flush, answer Drained, quit (P7)
+//           SaveSnapshot  from the worker: flush, and hand it on to the checkpointer. What was logged before a
+//                         checkpoint is in the files before it is, so that a killed run loses none of its curves
+//           Drain         from the coordinator: flush, hand it on to the checkpointer, answer Drained, quit (P7)
 // sends     Failed        to the coordinator, for what a sink throws; nothing is written after that
 #pragma once
 
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/outlet.hpp"
 #include "troupe/modules/record.hpp"
+#include "troupe/runtime/pulse.hpp"
 
 #include <memory>
 #include <vector>
@@ -18,7 +21,8 @@ namespace troupe::cast {
 /// Records that may wait for the logger.
 inline constexpr int64_t logger_limit = 4096;
 
-ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, std::vector<std::shared_ptr<Sink>> sinks,
-                      std::shared_ptr<InFlight> in_flight);
+ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, ActorRef checkpointer,
+                      std::vector<std::shared_ptr<Sink>> sinks, std::shared_ptr<InFlight> in_flight,
+                      std::shared_ptr<Pulse> pulse);
 
 }  // namespace troupe::cast

@@ -12,6 +12,7 @@
 #include "troupe/runtime/loops/run_state.hpp"
 #include "troupe/runtime/loops/script.hpp"
 #include "troupe/runtime/progress_line.hpp"
+#include "troupe/runtime/pulse.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
 
@@ -29,7 +30,8 @@ namespace troupe::cast {
 /// Coordinator to worker: carry this out and answer with Done. Never two at a time (P3).
 struct Perform {
   Command command;
-  nlohmann::json monitor_states;  ///< SaveCommand: what the monitors want stored
+  nlohmann::json monitor_states;  ///< SaveCommand: what the monitors want stored,
+  nlohmann::json loop;            ///< and the script
   bool weights_only = false;      ///< SaveCommand: leave out what only a resumed run needs
 };
 /// Worker to coordinator.
@@ -52,7 +54,10 @@ struct StopAsked {
 struct Failed {
   Failure failure;
   bool elsewhere = false;  ///< in another process, which has told all
+  bool hangs = false;      ///< a member of the cast, which will not answer any more
 };
+/// Coordinator to itself, by a timer: do not wait for those who hang.
+struct GiveUp {};
 /// Coordinator to worker, urgent: tear down, give the module back with WorkerEnded, and quit (P7).
 struct EndWorker {
   std::optional<Failure> failure;
@@ -75,6 +80,11 @@ struct StopRun {
 };
 /// Anybody to the coordinator: write a checkpoint at the next boundary.
 struct CheckpointRun {};
+/// A callback actor's code threw, which has ended the actor.
+struct ActorThrew {
+  std::string name;
+  std::string why;
+};
 
 // --- Logger, checkpointer, progress ----------------------------------------------------------------------------------
 
@@ -89,7 +99,13 @@ struct SaveSnapshot {
 };
 /// Checkpointer to coordinator.
 struct Saved {
+  struct Missing {
+    std::filesystem::path path;
+    std::string why;
+    bool is_refused = false;  ///< its weights are not finite
+  };
   std::vector<std::filesystem::path> paths;
+  std::vector<Missing> missing;
 };
 /// To the progress actor: a state to show; `is_final` ends its stage's line.
 struct ShowProgress {
@@ -100,6 +116,11 @@ struct ShowProgress {
 struct PrintLine {
   std::string line;
   bool is_note = false;
+};
+/// To the watchdog: look at this pulse for as long as somebody holds it.
+struct WatchPulse {
+  std::weak_ptr<Pulse> pulse;
+  int64_t rank = 0;
 };
 /// Coordinator to logger, checkpointer and progress: finish what is queued, answer Drained, quit (P7).
 struct Drain {};
@@ -114,16 +135,19 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Done)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopSegment)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopAsked)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Failed)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::GiveUp)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndWorker)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WorkerEnded)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::GoOn)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopRun)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::CheckpointRun)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::ActorThrew)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WriteRecord)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::SaveSnapshot)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Saved)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::ShowProgress)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PrintLine)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WatchPulse)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Drain)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Drained)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Tick)

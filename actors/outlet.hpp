@@ -3,6 +3,7 @@
 #pragma once
 
 #include "troupe/actors/caf.hpp"
+#include "troupe/runtime/pulse.hpp"
 
 #include <atomic>
 #include <condition_variable>
@@ -30,6 +31,11 @@ class InFlight {
   /// The same, but waits for the receiver. False when that one has closed.
   bool add() {
     std::unique_lock lock(mutex_);
+    if (count_ < limit_ || is_closed_) {
+      ++count_;
+      return !is_closed_;
+    }
+    const Waiting waiting;
     changed_.wait(lock, [&] { return count_ < limit_ || is_closed_; });
     ++count_;
     return !is_closed_;

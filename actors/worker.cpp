@@ -8,6 +8,7 @@
 #include "troupe/actors/train_feed.hpp"
 #include "troupe/runtime/data/epoch_plan.hpp"
 #include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/distributed/stragglers.hpp"
 
 #include <c10/util/Exception.h>
 
@@ -31,6 +32,7 @@ struct WorkerState : ReplicaOutputs {
 
   WorkerSelf* self = nullptr;
   WorkerSetup setup;
+  std::shared_ptr<Pulse> pulse;
   std::unique_ptr<Replica> replica;
   TrainFeed train_feed;
   std::vector<Feed> eval_feeds;
@@ -44,6 +46,7 @@ struct WorkerState : ReplicaOutputs {
   StopFlags asked;                  // of this worker
   StopFlags agreed;                 // what it follows: the same, or what all workers of the run know
   std::optional<JointEpoch> joint;  // where there are others
+  std::optional<Stragglers> stragglers;
   bool go_on_sent = false;
   Clock::time_point last_progress{};
   Clock::time_point stage_began{};
@@ -78,7 +81,10 @@ struct WorkerState : ReplicaOutputs {
     copy_ahead.emplace(setup.replica.device);
     replica = std::make_unique<Replica>(std::move(setup.replica), *this);
     facts = replica->prepare();
-    if (replica->peers()) joint.emplace(*replica->peers(), uneven_data(replica->options().uneven_data));
+    if (replica->peers()) {
+      joint.emplace(*replica->peers(), uneven_data(replica->options().uneven_data));
+      stragglers.emplace(*replica->peers(), *pulse, replica->options().straggler_ratio);
+    }
     copies_ahead = replica->device().is_cuda() && !replica->overrides_transfer();
     const auto make_feeds = [&](const DataLoaders& loaders, Stage stage) {
       std::vector<Feed> feeds;
@@ -87,6 +93,7 @@ struct WorkerState : ReplicaOutputs {
     };
     const auto& train = replica->train_loaders();
     train_feed = TrainFeed(make_feeds(train, Stage::fit), train.names(), replica->combined_epoch());
+    train_feed.set_origin(replica->epoch_origin());
     const Stage stage = replica->stage();
     eval_feeds = make_feeds(replica->eval_loaders(), stage == Stage::fit ? Stage::validate : stage);
     Done done = answer();
@@ -119,6 +126,7 @@ struct WorkerState : ReplicaOutputs {
 
   void carry_out(TrainCommand& command, Perform&) {
     segment = command;
+    if (stragglers) stragglers->resume();
     doing = Doing::training;
     work();
   }
@@ -142,9 +150,12 @@ struct WorkerState : ReplicaOutputs {
   }
 
   void carry_out(SaveCommand& command, Perform& message) {
-    auto snapshot = std::make_shared<Checkpoint>(replica->snapshot(message.weights_only, message.monitor_states));
+    auto snapshot = std::make_shared<Checkpoint>(replica->snapshot({.weights_only = message.weights_only,
+                                                                    .monitor_states = std::move(message.monitor_states),
+                                                                    .loop = std::move(message.loop),
+                                                                    .validation_was_cut = command.validation_was_cut}));
     if (is_rank_zero()) {
-      tell(self, setup.checkpointer, SaveSnapshot{std::move(snapshot), std::move(command.requests)});
+      tell(self, setup.logger.to, SaveSnapshot{std::move(snapshot), std::move(command.requests)});
     }
     tell(self, setup.coordinator, answer());
   }
@@ -181,6 +192,7 @@ struct WorkerState : ReplicaOutputs {
   // Batches as long as there are some and a command that wants them; between any two a message gets its turn.
   void work() {
     do {
+      pulse->beat();
       if (doing == Doing::training)
         train_once();
       else if (doing == Doing::evaluating)
@@ -232,6 +244,9 @@ struct WorkerState : ReplicaOutputs {
     if (is_at_end_of_segment()) return end_segment(false);
     if (!joint->vote(self, train_feed, next_ticket, asked)) return;
     const Tally tally = joint->tally();
+    if (joint->compares_now()) {
+      if (auto remark = stragglers->compare(); !remark.empty()) note("warning: " + std::move(remark));
+    }
     agreed.stop |= tally.stop;
     agreed.interrupt |= tally.interrupt;
     agreed.pause |= joint->pauses_now();
@@ -247,6 +262,7 @@ struct WorkerState : ReplicaOutputs {
       replica->train_without_batch(batch_idx, is_last, tally.samples);
       return AfterBatch::go_on;
     });
+    asked.compare |= stragglers->count_step();
     if (after == AfterBatch::skip_rest_of_epoch) joint->skip_rest();
     if (is_last || is_at_end_of_segment()) end_segment(is_last);
   }
@@ -260,6 +276,7 @@ struct WorkerState : ReplicaOutputs {
 
   void end_segment(bool epoch_over) {
     doing = Doing::nothing;
+    if (stragglers) stragglers->pause();
     agreed.pause = false;
     replica->settle_step_metrics();
     if (setup.shows_progress) show_training(epoch_over);
@@ -281,7 +298,10 @@ struct WorkerState : ReplicaOutputs {
   }
 
   void evaluate_once() {
-    if (asked.interrupt) return end_evaluation();
+    if (asked.interrupt) {
+      replica->cut_evaluation();
+      return end_evaluation();
+    }
     Feed& feed = eval_feeds[eval_loader];
     if (feed.has_batch()) {
       BatchReady ready = feed.pop(self, copier());
@@ -365,7 +385,9 @@ struct WorkerState : ReplicaOutputs {
     loader_setup.seed = mix(*options.seed, static_cast<uint64_t>(stage), index);
     loader_setup.loader_idx = static_cast<int64_t>(index);
     loader_setup.allow_shuffle = options.overfit_batches.is_none();
-    loader_setup.stage = std::string(to_string(stage));
+    loader_setup.stage = stage;
+    loader_setup.rank = replica->global_rank();
+    loader_setup.watchdog = setup.watchdog;
     loader_setup.owner = self;
     loader_setup.shard = data_place().global_rank;
     loader_setup.shards = data_place().world_size;
@@ -474,6 +496,7 @@ template <class Action>
 void guarded(WorkerSelf* self, Action action) {
   WorkerState& state = self->state;
   if (state.doing == WorkerState::Doing::ended) return;
+  const Working working(*state.pulse);
   try {
     action(state);
   } catch (const c10::Error& error) {
@@ -487,6 +510,8 @@ void guarded(WorkerSelf* self, Action action) {
 
 caf::behavior worker(WorkerSelf* self, const std::shared_ptr<WorkerSetup>& setup) {
   self->state.setup = std::move(*setup);
+  self->state.pulse = self->state.setup.replica.pulse;
+  enter_thread(self->state.pulse);
   return {
       [self](Perform& message) { guarded(self, [&](WorkerState& state) { state.perform(message); }); },
       [self](BatchReady& batch) { guarded(self, [&](WorkerState& state) { state.on_batch(batch); }); },
@@ -499,7 +524,10 @@ caf::behavior worker(WorkerSelf* self, const std::shared_ptr<WorkerSetup>& setup
         guarded(self, [&](WorkerState& state) { state.fail_in_loader(std::move(failed.failure)); });
       },
       [self](const StopSegment& stop) { guarded(self, [&](WorkerState& state) { state.stop_segment(stop); }); },
-      [self](const EndWorker& message) { self->state.end(message); },
+      [self](const EndWorker& message) {
+        const Working working(*self->state.pulse);
+        self->state.end(message);
+      },
   };
 }
 

@@ -24,10 +24,10 @@ struct WorkerSetup {
   ReplicaSetup replica;
   ActorRef coordinator;
   Outlet logger;
-  ActorRef checkpointer;
   ActorRef progress;
+  ActorRef watchdog;  ///< null: nobody watches
   bool shows_progress = false;
-  bool shares_process = false;  ///< with other workers of the run
+  bool shares_process = false;    ///< with other workers of the run
   std::vector<Outlet> listeners;  ///< of events
 };
 

@@ -51,6 +51,11 @@ void validate_names(const TrainerOptions& options) {
          nearest(options.gradient_compression, compressions));
   const std::vector<std::string> remedies = {"continue", "stop", "skip"};
   one_of(remedies, "nonfinite", options.nonfinite, nearest(options.nonfinite, remedies));
+  const std::vector<std::string> waits = {"wait", "skip"};
+  one_of(waits, "checkpoint_backpressure", options.checkpoint_backpressure,
+         nearest(options.checkpoint_backpressure, waits));
+  const std::vector<std::string> ends = {"stop", "continue"};
+  one_of(ends, "checkpoint_failure", options.checkpoint_failure, nearest(options.checkpoint_failure, ends));
   (void)precision_from_text(options.precision);
   if (options.name == "." || options.name == ".." ||
       options.name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
@@ -101,6 +106,13 @@ void validate_distribution(const TrainerOptions& options) {
   constexpr double year = 365 * 24 * 3600;
   if (options.collective_timeout > year) {
     refuse_option("collective_timeout", double_to_text(options.collective_timeout), "use at most 31536000 (a year)");
+  }
+  if (options.watchdog_timeout < 0 || options.watchdog_timeout > year) {
+    refuse_option("watchdog_timeout", double_to_text(options.watchdog_timeout),
+                  "use at most 31536000 (a year), or 0.0 (off)");
+  }
+  if (options.straggler_ratio != 0 && !(options.straggler_ratio >= 1)) {
+    refuse_option("straggler_ratio", double_to_text(options.straggler_ratio), "use at least 1.0, or 0.0 (off)");
   }
   const bool divides = options.strategy == "dp" || options.strategy == "ddp2";
   if (options.sync_batchnorm && (divides || options.uneven_data == "join")) {

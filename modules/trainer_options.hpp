@@ -61,6 +61,15 @@ struct TrainerOptions {
   bool prepare_data_per_node = false;
   /// Seconds after which a worker that waits for another one gives up, and the run ends.
   double collective_timeout = 1800;
+  /// Seconds without progress after which a worker, a loader, a fetcher or a writer counts as hung: the run ends, and
+  /// says who it was and where. prepare_data may take as long as it likes; waiting for other workers is
+  /// `collective_timeout`'s. 0 is off.
+  double watchdog_timeout = 1800;
+  /// Say then, too, which functions every thread of the process is in.
+  bool watchdog_stacks = false;
+  /// A rank whose own time for a step, waiting left out, is this many times that of the median rank is named in a
+  /// warning, once a minute at most. 0 is off.
+  double straggler_ratio = 2;
 
   /// Stop after this many epochs; -1 is without end. Unset: 1000, and without end where `max_steps` or `max_time` is
   /// set.
@@ -141,6 +150,15 @@ struct TrainerOptions {
   std::filesystem::path default_root_dir = "runs";
   /// Write checkpoints.
   bool enable_checkpointing = true;
+  /// A checkpoint that is due while the one before is being written: "wait" for that, or "skip" one that
+  /// `every_n_train_steps` asks for. What a validation, the end of an epoch or of training asks for always waits.
+  std::string checkpoint_backpressure = "wait";
+  /// A checkpoint that cannot be written (a full disk) ends the run ("stop"), or is a warning and the run goes on
+  /// ("continue"). The files from before stay either way.
+  std::string checkpoint_failure = "stop";
+  /// In a job of SLURM that SIGUSR1 (`#SBATCH --signal=SIGUSR1@90`) interrupts: put the job back into the queue when
+  /// the checkpoint is written. With `--ckpt_path auto` it goes on from there.
+  bool slurm_requeue = true;
   /// Show progress on the terminal.
   bool enable_progress_bar = true;
   /// Print the module's layers and sizes before training: adds a ModelSummary (runtime/callbacks/model_summary.hpp)
@@ -177,6 +195,9 @@ TROUPE_OPTIONS(
     (sync_batchnorm, "ddp, zero: batch norm over the batches of all ranks"),
     (prepare_data_per_node, "call prepare_data once a host, not once in all"),
     (collective_timeout, "seconds after which a worker that waits for another one gives up"),
+    (watchdog_timeout, "seconds without progress after which the run ends and says who hangs; 0 is off"),
+    (watchdog_stacks, "say then where every thread is"),
+    (straggler_ratio, "name ranks whose steps take this many times the median's; 0 is off"),
     (max_epochs, "stop after so many epochs; -1: without end; none: 1000 unless max_steps or max_time is set"),
     (min_epochs, "do not stop early before so many epochs"),
     (max_steps, "stop after so many optimizer steps; -1: without end"),
@@ -205,6 +226,9 @@ TROUPE_OPTIONS(
     (seed, "seed of all random numbers; none: drawn at random and written down"),
     (num_threads, "threads that one operation may use; 0 is LibTorch's default"),
     (default_root_dir, "folder that all runs lie below"), (enable_checkpointing, "write checkpoints"),
+    (checkpoint_backpressure, "a checkpoint that is due while one is being written: wait, or skip it"),
+    (checkpoint_failure, "a checkpoint that cannot be written: stop, or continue"),
+    (slurm_requeue, "SIGUSR1 in a job of SLURM: put it back into the queue"),
     (enable_progress_bar, "show progress on the terminal"),
     (enable_model_summary, "print the module's layers and sizes before training"),
     (detect_anomaly, "find the operation whose backward gives NaN; slow"),

@@ -62,6 +62,7 @@ bool CollectiveWork::conclude(std::exception_ptr error) {
     completed_ = true;
     exception_ = error;
     future = future_;
+    in_flight_.end();
   }
   cv_.notify_all();
   // Outside the lock: the future's callbacks run here and may ask this work anything.

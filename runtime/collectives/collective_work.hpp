@@ -1,6 +1,8 @@
 // The handle of a collective operation in flight.
 #pragma once
 
+#include "troupe/runtime/pulse.hpp"
+
 #include <ATen/core/ivalue.h>
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
@@ -57,6 +59,7 @@ class CollectiveWork : public c10d::Work {
   std::vector<at::Tensor> results_;
   const std::chrono::milliseconds timeout_;
   const Clock::time_point deadline_;
+  CollectiveInFlight in_flight_;
   c10::intrusive_ptr<c10::ivalue::Future> future_;  // made when somebody asks for it
 };
 

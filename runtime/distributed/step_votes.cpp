@@ -34,6 +34,7 @@ void StepVotes::cast(const Ballot& ballot) {
   votes[stops] = ballot.stop ? 1 : 0;
   votes[interrupts] = ballot.interrupt ? 1 : 0;
   votes[pauses] = ballot.pause ? 1 : 0;
+  votes[compares] = ballot.compare ? 1 : 0;
   work_ = peers_.begin_vote(votes_);
   is_cast_ = true;
   is_counted_ = false;
@@ -43,7 +44,8 @@ const Tally& StepVotes::tally() {
   if (is_counted_) return tally_;
   work_->wait();
   const auto* votes = votes_.const_data_ptr<int64_t>();
-  tally_ = {votes[samples], votes[batches], votes[lasts], votes[stops] > 0, votes[interrupts] > 0, votes[pauses] > 0};
+  tally_ = {votes[samples],        votes[batches],    votes[lasts],       votes[stops] > 0,
+            votes[interrupts] > 0, votes[pauses] > 0, votes[compares] > 0};
   is_counted_ = true;
   return tally_;
 }

@@ -26,6 +26,7 @@ struct Ballot {
   bool stop = false;       ///< somebody asked this worker for an orderly end,
   bool interrupt = false;  ///< for one at once,
   bool pause = false;      ///< or for a decision
+  bool compare = false;    ///< time to compare the ranks' speed
 };
 
 /// What all of them said.
@@ -33,7 +34,7 @@ struct Tally {
   int64_t samples = 0;
   int64_t batches = 0;
   int64_t lasts = 0;
-  bool stop = false, interrupt = false, pause = false;
+  bool stop = false, interrupt = false, pause = false, compare = false;
 };
 
 /// One vote a batch. It is cast as soon as the next batch is known, one step ahead, and counted while that step
@@ -58,7 +59,7 @@ class StepVotes {
   bool is_last(const Tally& tally) const;
 
  private:
-  enum Field { samples, batches, lasts, stops, interrupts, pauses, fields };
+  enum Field { samples, batches, lasts, stops, interrupts, pauses, compares, fields };
 
   Peers& peers_;
   UnevenData policy_;

@@ -140,8 +140,10 @@ TEST(CallbackActor, ThatThrowsDoesNotHarmTheRun) {
   trainer.add_actor("thrower", [](caf::event_based_actor*, const RunHandle&) -> caf::behavior {
     return {[](const TrainBatchEnded&) { throw std::runtime_error("oops"); }};
   });
+  ::testing::internal::CaptureStderr();
   trainer.fit<Line>({}, points());
   EXPECT_EQ(trainer.global_step(), 8);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("the actor thrower threw, and has ended: oops"));
 }
 
 TEST(CallbackActor, NeedsANameOfItsOwnAndRoom) {

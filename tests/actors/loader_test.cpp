@@ -31,7 +31,7 @@ class LoaderTest : public testing::Test {
   ActorRef spawn(DataLoader loader, LoaderSetup rest = {.loader = DataLoader(std::make_shared<Nothing>())}) {
     rest.loader = std::move(loader);
     rest.seed = 7;
-    rest.stage = "fit";
+    rest.stage = Stage::fit;
     return spawn_loader(system, std::move(rest));
   }
   template <class Message>

@@ -56,8 +56,9 @@ TEST(SharedMemory, FetchersReadOneDatasetTogether) {
   std::vector<std::jthread> threads;
   for (int64_t i = 0; i < fetchers; ++i) {
     threads.emplace_back([&] {
+      Pulse pulse("a fetcher");
       FetchWork fetcher(loader, 1, 0, 1, serving);
-      while (const auto fetch = work.take()) done.put(fetcher.run(*fetch));
+      while (const auto fetch = work.take()) done.put(fetcher.run(*fetch, pulse));
     });
   }
   int64_t whole = 0;
