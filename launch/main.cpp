@@ -2,6 +2,7 @@
 
 #include "troupe/launch/config_file.hpp"
 
+#include <csignal>
 #include <filesystem>
 #include <iostream>
 
@@ -9,7 +10,12 @@ namespace troupe::main_detail {
 
 namespace {
 
-constexpr int failed = 1, misused = 2, interrupted = 130;
+constexpr int failed = 1, misused = 2;
+
+// What a shell says of a program that the signal ended. SIGUSR1 announces the end of a job's time, as SIGTERM does.
+int status_after(int signal) {
+  return 128 + (signal == SIGINT ? SIGINT : SIGTERM);
+}
 
 void print_metrics(const std::vector<MetricMap>& loaders) {
   for (const auto& metrics : loaders) {
@@ -75,7 +81,7 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
     }
     std::cout.flush();
     say_where(trainer);
-    return trainer.was_interrupted() ? interrupted : 0;
+    return trainer.was_interrupted() ? status_after(trainer.interrupting_signal()) : 0;
   } catch (const UsageError& error) {
     std::cerr << name + ": " + error.what() + '\n';  // at once: mpirun tags each piece that is written
     return misused;

@@ -37,6 +37,15 @@ struct SignalWatch::State {
   }
 };
 
+const char* name_of_signal(int signal) {
+  switch (signal) {
+    case SIGINT: return "SIGINT (Ctrl-C)";
+    case SIGTERM: return "SIGTERM";
+    case SIGUSR1: return "SIGUSR1";
+    default: return "a signal";
+  }
+}
+
 SignalWatch::SignalWatch(std::function<void(int signal)> on_signal) {
   int ends[2];
   if (pipe_end.load() >= 0 || pipe2(ends, O_CLOEXEC) != 0) return;

@@ -7,9 +7,9 @@
 namespace troupe {
 
 /// While it lives, SIGINT, SIGTERM and SIGUSR1 (with which SLURM announces the end of a job's time, and launch/run
-/// passes Ctrl-C on) call `on_signal` once, on a thread of its own; the second one has its usual
-/// effect again. The handlers from before come back at the end. One at a time in a process; a second one, and one where
-/// the program ignores the signal, leave things as they are.
+/// passes Ctrl-C on) call `on_signal` once, on a thread of its own; a second Ctrl-C ends the process at once, as
+/// does a second one of the others. The handlers from before come back at the end. One at a time in a process; a second
+/// one, and one where the program ignores the signal, leave things as they are.
 class SignalWatch {
  public:
   explicit SignalWatch(std::function<void(int signal)> on_signal);
@@ -21,5 +21,8 @@ class SignalWatch {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+/// "SIGINT" and the like.
+const char* name_of_signal(int signal);
 
 }  // namespace troupe

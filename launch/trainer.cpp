@@ -4,6 +4,7 @@
 #include "troupe/launch/processes.hpp"
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/signals.hpp"
+#include "troupe/launch/slurm.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
 #include "troupe/modules/number_text.hpp"
 #include "troupe/runtime/callbacks/model_summary.hpp"
@@ -15,6 +16,9 @@
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 
 #include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <mutex>
@@ -63,9 +67,9 @@ struct Trainer::System {
   std::mutex mutex;
   const cast::Run* run = nullptr;
 
-  void stop(const std::string& reason, bool interrupt) {
+  void stop(const std::string& reason, bool interrupt, int signal = 0) {
     std::lock_guard lock(mutex);
-    if (run) run->stop(reason, interrupt);
+    if (run) run->stop(reason, interrupt, signal);
   }
   void set(const cast::Run* current) {
     std::lock_guard lock(mutex);
@@ -275,7 +279,8 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   auto& processes = Processes::get();
   processes.on_failure([&run](const Failure& failure) { run.fail(failure); });
   {
-    SignalWatch signals([this](int) { system_->stop("interrupted by a signal", true); });
+    SignalWatch signals(
+        [this](int signal) { system_->stop(std::string("interrupted by ") + name_of_signal(signal), true, signal); });
     if (max_time != without_end && run.result.wait_for(max_time) == std::future_status::timeout) {
       run.stop("max_time = " + options_.max_time + " is over", false);
     }
@@ -285,11 +290,32 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   system_->set(nullptr);
   result_ = run.result.get();
   module_ = std::move(result_.module);
+  if (result_.left_behind) leave_threads_behind();
   if (result_.failure) throw RunError(*result_.failure);
   if (stage == Stage::fit && !processes.is_alone()) {
     best_ = processes.from_rank_zero([&] { return own_best_model_path().string(); });
   }
   if (module_) module_->get_from_queue(result_.queue);
+  if (stage == Stage::fit && result_.signal == SIGUSR1 && options_.slurm_requeue && processes.is_rank_zero()) {
+    for (const auto& line : requeue_slurm_job()) std::cerr << "troupe: " << line << '\n';
+  }
+}
+
+// A thread that hangs cannot be ended, and what it may still touch must stay: its actors, and at the end of the process
+// everything that is destroyed there.
+void Trainer::leave_threads_behind() {
+  (void)system_.release();
+  system_ = std::make_unique<System>();
+  static std::once_flag once;
+  std::call_once(once, [] {
+    on_exit(
+        [](int status, void*) {
+          std::cout.flush();
+          std::fflush(nullptr);
+          std::_Exit(status);
+        },
+        nullptr);
+  });
 }
 
 const cast::RunResult& Trainer::evaluate(Stage stage, ModuleSource source, DataLoaders loaders,

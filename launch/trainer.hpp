@@ -125,6 +125,12 @@ class Trainer {
   int64_t current_epoch() const { return result_.progress.epoch; }
   const std::string& stop_reason() const { return result_.stop_reason; }
   bool was_interrupted() const { return result_.was_interrupted; }
+  /// The signal that did it, on this or another rank: SIGINT, SIGTERM or SIGUSR1; 0: none did.
+  int interrupting_signal() const { return result_.signal; }
+  /// Checkpoints of the latest stage that checkpoint_backpressure = "skip" left out, and those that could not be
+  /// written.
+  int64_t skipped_checkpoints() const { return result_.skipped_saves; }
+  int64_t failed_checkpoints() const { return result_.failed_saves; }
   const std::shared_ptr<Module>& module() const { return module_; }
   /// Events that callback actors missed, by the actor's name.
   const std::vector<std::pair<std::string, int64_t>>& dropped_events() const { return result_.dropped; }
@@ -167,6 +173,7 @@ class Trainer {
   Checkpoint read_wanted(Stage stage, const std::string& wanted) const;
   void add_workers(cast::RunSetup& setup, const ModuleSource& source);
   FoundCheckpoint found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const;
+  void leave_threads_behind();
   void make_run_dir(Stage stage, const ModuleSource& source);
   std::filesystem::path new_run_dir(const ModuleSource& source);
   std::filesystem::path own_best_model_path() const;

@@ -87,25 +87,33 @@ status=0
 grep -q "out of luck (in training_step, stage fit, epoch 1, batch 2, rank 1 on here, cpu)" <(tail -n 1 "$folder/err") ||
   fail "the last line is not the failure: $(cat "$folder/err")"
 
-# Ctrl-C and SIGTERM reach the ranks as SIGUSR1, and the status is theirs.
+# Ctrl-C, SIGTERM and SIGUSR1 reach the ranks as SIGUSR1, and the status is theirs, or what a shell has for Ctrl-C.
 cat >"$folder/patient" <<'EOF2'
 #!/usr/bin/env bash
-trap 'echo "rank $OMPI_COMM_WORLD_RANK ends"; exit 130' USR1
+trap 'echo "rank $OMPI_COMM_WORLD_RANK ends"; exit 143' USR1
 [ "$OMPI_COMM_WORLD_RANK" != 0 ] || echo begins
 while true; do sleep 0.05; done
 EOF2
 chmod +x "$folder/patient"
 mkfifo "$folder/pipe"
-"$run" -n 1 "$folder/patient" >"$folder/pipe" 2>"$folder/err" &
-started=$!
-exec 3<"$folder/pipe"
-read -r line <&3
-kill -TERM "$started"
-read -r line <&3 || true
-[ "$line" = "rank 0 ends" ] || fail "after SIGTERM the rank said '$line': $(cat "$folder/err")"
-status=0
-wait "$started" || status=$?
-[ "$status" -eq 130 ] || fail "the rank ended with 130 and the run with $status"
+ends_with() {  # ends_with STATUS SIGNAL
+  local started line status=0
+  # Behind env, since a shell's background jobs ignore SIGINT.
+  env --default-signal=INT "$run" -n 1 "$folder/patient" >"$folder/pipe" 2>"$folder/err" &
+  started=$!
+  exec 3<"$folder/pipe"
+  read -r line <&3
+  kill "-$2" "$started"
+  read -r line <&3 || true
+  [ "$line" = "rank 0 ends" ] || fail "after SIG$2 the rank said '$line': $(cat "$folder/err")"
+  wait "$started" || status=$?
+  exec 3<&-
+  [ "$status" -eq "$1" ] || fail "after SIG$2 the run ended with $status, not $1"
+}
+ends_with 143 TERM
+ends_with 143 USR1
+ends_with 130 INT
+
 # A run that fails is started again, from its newest checkpoint.
 cat >"$folder/fails_twice" <<'EOF'
 #!/usr/bin/env bash
