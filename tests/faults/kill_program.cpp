@@ -6,6 +6,7 @@
 #include <torch/torch.h>
 
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 #include <iostream>
 
@@ -15,8 +16,9 @@ namespace {
 struct MixedOptions {
   int64_t hidden = 256;
   double lr = 0.05;
+  int64_t fetchers = 2;
 };
-TROUPE_OPTIONS(MixedOptions, (hidden, "units"), (lr, "learning rate"))
+TROUPE_OPTIONS(MixedOptions, (hidden, "units"), (lr, "learning rate"), (fetchers, "fetchers of the train loader"))
 
 uint64_t mixed(uint64_t hash, const torch::Tensor& tensor) {
   const auto bytes = tensor.detach().contiguous().view({-1}).view(torch::kUInt8);
@@ -65,10 +67,10 @@ class Mixed : public ModuleWith<MixedOptions> {
   }
 
  private:
-  static DataLoader data(int64_t count, bool trains) {
+  DataLoader data(int64_t count, bool trains) const {
     const auto x = torch::arange(count * 32, torch::kFloat32).view({count, 32}).mul(0.37).sin();
     return {std::make_shared<TensorDataset>(x, x.slice(1, 0, 4) * x.slice(1, 4, 8)),
-            {.batch_size = 10, .shuffle = trains, .num_workers = trains ? 2 : 0}};
+            {.batch_size = 10, .shuffle = trains, .num_workers = trains ? options().fetchers : 0}};
   }
   torch::nn::Sequential net_{nullptr};
   MetricHolder<metrics::MeanSquaredError> error_;
@@ -78,10 +80,13 @@ class Mixed : public ModuleWith<MixedOptions> {
 }  // namespace troupe
 
 int main(int argc, char** argv) {
-  troupe::TrainerOptions options{.max_epochs = 12, .val_check_interval = 25, .accumulate_grad_batches = 3, .seed = 5};
+  troupe::TrainerOptions options{
+      .max_epochs = 40, .val_check_interval = 25, .log_every_n_steps = 1, .accumulate_grad_batches = 3, .seed = 5};
   options.enable_progress_bar = options.enable_model_summary = false;
-  options.callbacks = {std::make_shared<troupe::ModelCheckpoint>(troupe::ModelCheckpointOptions{
-                           .save_top_k = 2, .save_last = true, .every_n_train_steps = 4}),
-                       std::make_shared<troupe::WeightAveraging>(troupe::WeightAveragingOptions{.decay = 0.9})};
+  const char* elsewhere = std::getenv("KILL_PROGRAM_CHECKPOINTS");  // disk_test has a small disk there
+  options.callbacks = {
+      std::make_shared<troupe::ModelCheckpoint>(troupe::ModelCheckpointOptions{
+          .dirpath = elsewhere ? elsewhere : "", .save_top_k = 2, .save_last = true, .every_n_train_steps = 4}),
+      std::make_shared<troupe::WeightAveraging>(troupe::WeightAveragingOptions{.decay = 0.9})};
   return troupe::main<troupe::Mixed>(argc, argv, {.trainer = options});
 }

@@ -1,0 +1,135 @@
+// Faults, injected for real: how the run ends, what it says, and that the next start goes on to the end.
+#include "tests/program.hpp"
+#include "tests/runtime/temp_dir.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace troupe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr int timed_out = 124;  // what timeout(1) says
+
+class Faults : public ::testing::Test {
+ protected:
+  // One process, or so many ranks.
+  Finished run(const std::string& fault, const std::string& options = "", int ranks = 1) const {
+    const std::string launcher =
+        ranks > 1 ? std::string(TROUPE_SOURCE_DIR) + "/tests/mpirun.sh " + std::to_string(ranks) + " " : "";
+    return run_program("OMP_NUM_THREADS=1 timeout 60 " + launcher + example("../tests/fault_program") +
+                       " fit --ckpt_path auto --trainer.default_root_dir " + root_.path().string() + " --model.fault " +
+                       fault + " " + options + " 2>&1");
+  }
+
+  // The run ended by itself, with `said`, no process is left, and the next start comes to the end of the training.
+  void expect_end(const Finished& ended, const std::string& said, int ranks = 1) const {
+    EXPECT_NE(ended.status, 0) << ended.output;
+    EXPECT_NE(ended.status, timed_out) << ended.output;
+    EXPECT_THAT(ended.output, HasSubstr(said));
+    EXPECT_EQ(run_program("pgrep -f '[f]ault_program.*" + root_.path().filename().string() + "'").output, "");
+    const auto next = run("none", "", ranks);
+    EXPECT_EQ(next.status, 0) << next.output;
+    EXPECT_THAT(next.output, Not(HasSubstr("error")));
+  }
+
+  const TempDir root_;
+};
+
+constexpr const char* watched = "--trainer.watchdog_timeout 1";
+
+TEST_F(Faults, AStepThatThrows) {
+  expect_end(run("step"), "step is out of luck (in training_step, stage fit, epoch 1, batch 2");
+}
+
+TEST_F(Faults, ADatasetThatThrows) {
+  expect_end(run("dataset", "--model.fetchers 2"), "dataset is out of luck (in loader, stage fit, epoch 1");
+}
+
+TEST_F(Faults, ACallbackThatThrows) {
+  expect_end(run("callback"), "callback is out of luck (in on_train_batch_end, stage fit, epoch 1, batch 2");
+}
+
+TEST_F(Faults, ACallbackActorThatThrowsEndsAloneAndIsNamed) {
+  const auto ended = run("actor");
+  EXPECT_EQ(ended.status, 0) << ended.output;
+  EXPECT_THAT(ended.output, HasSubstr("warning: the actor watcher threw, and has ended: actor is out of luck"));
+}
+
+TEST_F(Faults, ASinkThatThrows) {
+  expect_end(run("sink"), "sink is out of luck (in logger numbers, stage fit");
+}
+
+TEST_F(Faults, MemoryThatRunsOut) {
+  expect_end(run("memory"), "(in training_step, stage fit, epoch 1, batch 2");
+}
+
+TEST_F(Faults, AProcessThatIsKilled) {
+  expect_end(run("kill"), "fault at ");
+}
+
+TEST_F(Faults, AProcessThatAborts) {
+  expect_end(run("abort"), "fault at ");
+}
+
+// --- Hangs ---
+
+TEST_F(Faults, AStepThatHangsIsNamedWithTheStacksOfAllThreads) {
+  const auto ended = run("hung_step", std::string(watched) + " --trainer.watchdog_stacks true");
+  EXPECT_THAT(ended.output, AllOf(HasSubstr("(worker 0)"), HasSubstr("(the logger)"), HasSubstr("pthread_cond_wait")));
+  expect_end(ended,
+             "worker 0 has made no progress for 1.0 s (trainer.watchdog_timeout) (in training_step, stage fit, epoch 1,"
+             " batch 2");
+}
+
+TEST_F(Faults, ADatasetThatHangsInAFetcher) {
+  expect_end(run("hung_dataset", std::string(watched) + " --model.fetchers 2"),
+             "of the loader has made no progress for 1.0 s (trainer.watchdog_timeout) (in loader, stage fit, epoch ");
+}
+
+TEST_F(Faults, ADatasetThatHangsInTheLoader) {
+  expect_end(run("hung_dataset", watched), "the loader has made no progress for 1.0 s");
+}
+
+TEST_F(Faults, ASinkThatHangs) {
+  expect_end(run("hung_sink", watched), "the logger has made no progress for 1.0 s");
+}
+
+TEST_F(Faults, ACallbackThatHangs) {
+  expect_end(run("hung_callback", watched), "(in on_train_batch_end, stage fit, epoch 1, batch 2");
+}
+
+TEST_F(Faults, PreparingDataAndASlowStepAreNoHangs) {
+  const auto prepared = run("slow_prepare_data", watched);
+  EXPECT_EQ(prepared.status, 0) << prepared.output;
+  const auto slow = run("slow_step", "--model.epoch 3 --trainer.max_epochs 4 " + std::string(watched));
+  EXPECT_EQ(slow.status, 0) << slow.output;
+}
+
+// --- Three ranks ---
+
+TEST_F(Faults, ARankThatCrashesEndsAll) {
+  expect_end(run("segv", "--model.rank 1", 3), "exited on signal 11", 3);
+}
+
+TEST_F(Faults, ARankThatIsStoppedEndsAllAfterTheTimeout) {
+  const auto ended = run("stop", "--model.rank 1 --trainer.collective_timeout 3", 3);
+  EXPECT_THAT(ended.output, HasSubstr("was not finished within 3 s"));
+  expect_end(ended, "stage fit, epoch 1, batch ", 3);
+}
+
+TEST_F(Faults, ARankThatHangsIsTheOneThatIsNamed) {
+  const auto ended = run("hung_step", "--model.rank 1 " + std::string(watched), 3);
+  EXPECT_THAT(ended.output, Not(HasSubstr("worker 0 has made no progress")));
+  EXPECT_THAT(ended.output, Not(HasSubstr("worker 2 has made no progress")));
+  expect_end(ended, "worker 1 has made no progress for 1.0 s", 3);
+  EXPECT_THAT(ended.output, HasSubstr("(in training_step, stage fit, epoch 1, batch 2, rank 1 on "));
+}
+
+}  // namespace
+}  // namespace troupe

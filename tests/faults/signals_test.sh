@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Signals: a checkpoint that the next start goes on from, the status, both ranks together, SLURM's queue, and a second
+# Ctrl-C.
+set -euo pipefail
+program=$TROUPE_BUILD_DIR/tests/fault_program
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+export OMP_NUM_THREADS=1
+failures=0
+fail() { echo "error: $*" >&2; failures=1; }
+
+mkdir "$folder/bin"
+cat >"$folder/bin/scontrol" <<'EOF'
+#!/usr/bin/env bash
+ls "$ROOT"/*/version_*/checkpoints >/dev/null && echo "$*" >>"$ROOT/scontrol"
+exit "${SCONTROL_STATUS:-0}"
+EOF
+chmod +x "$folder/bin/scontrol"
+
+pids() { pgrep -f "[f]ault_program.*$1 " || true; }
+
+# signalled ROOT SIGNAL [OPTION...]: a run without end that gets the signal in its second epoch, on its last process; the
+# status in `status`, what it said in ROOT/said.
+signalled() {
+  local root=$1 signal=$2 started
+  shift 2
+  mkdir -p "$root"
+  mkfifo "$root/pipe"
+  # Behind env, since a shell's background jobs ignore SIGINT.
+  ROOT=$root env --default-signal=INT $launcher "$program" fit --ckpt_path auto --trainer.default_root_dir "$root" \
+    --model.fault signal --trainer.max_epochs -1 "$@" >"$root/pipe" 2>"$root/said" &
+  started=$!
+  exec 3<"$root/pipe"
+  until read -r line <&3 && [[ $line == *"ready at "* ]]; do :; done
+  kill "-$signal" "$(pids "$root" | tail -n 1)"
+  status=0
+  wait "$started" || status=$?
+  exec 3<&-
+}
+
+goes_on() {  # goes_on ROOT: from its checkpoint, to the end
+  $launcher "$program" fit --ckpt_path auto --trainer.default_root_dir "$1" >"$1/next" 2>&1 ||
+    fail "after the signal it does not go on: $(cat "$1/next")"
+}
+
+launcher=""
+signalled "$folder/term" TERM
+[ "$status" -eq 143 ] || fail "after SIGTERM the status is $status: $(cat "$folder/term/said")"
+grep -q "stopped: interrupted by SIGTERM" "$folder/term/said" || fail "it said: $(cat "$folder/term/said")"
+[ -n "$(find "$folder/term" -name last.safetensors)" ] || fail "there is no checkpoint after SIGTERM"
+goes_on "$folder/term"
+
+signalled "$folder/int" INT
+[ "$status" -eq 130 ] || fail "after SIGINT the status is $status: $(cat "$folder/int/said")"
+
+# A job of SLURM goes back into the queue.
+export PATH=$folder/bin:$PATH
+export SLURM_JOB_ID=123
+signalled "$folder/queue" USR1
+[ "$status" -eq 143 ] || fail "after SIGUSR1 the status is $status: $(cat "$folder/queue/said")"
+[ "$(cat "$folder/queue/scontrol" 2>&1)" = "requeue 123" ] || fail "scontrol got: $(cat "$folder/queue/scontrol" 2>&1)"
+goes_on "$folder/queue"
+SLURM_ARRAY_JOB_ID=77 SLURM_ARRAY_TASK_ID=5 signalled "$folder/array" USR1
+[ "$(cat "$folder/array/scontrol" 2>&1)" = "requeue 77_5" ] || fail "scontrol got: $(cat "$folder/array/scontrol" 2>&1)"
+signalled "$folder/not" USR1 --trainer.slurm_requeue false
+[ ! -e "$folder/not/scontrol" ] || fail "slurm_requeue = false, and the job was requeued"
+signalled "$folder/ended" TERM
+[ ! -e "$folder/ended/scontrol" ] || fail "SIGTERM ends a job, and it was requeued"
+SCONTROL_STATUS=1 signalled "$folder/refused" USR1
+grep -q "warning: the job 123 is not requeued" "$folder/refused/said" || fail "it said: $(cat "$folder/refused/said")"
+unset SLURM_JOB_ID
+
+# One of two ranks gets it, both write and end.
+launcher="$TROUPE_SOURCE_DIR/tests/mpirun.sh 2"
+signalled "$folder/ranks" USR1
+[ "$status" -eq 143 ] || fail "after SIGUSR1 on one rank the status is $status: $(cat "$folder/ranks/said")"
+[ -n "$(find "$folder/ranks" -name last.safetensors)" ] || fail "two ranks left no checkpoint"
+goes_on "$folder/ranks"
+launcher=""
+
+# A step that hangs does not keep a second Ctrl-C.
+mkdir "$folder/twice"
+mkfifo "$folder/twice/pipe"
+(exec env --default-signal=INT "$program" fit --trainer.default_root_dir "$folder/twice" --model.fault hung_step \
+  >"$folder/twice/pipe" 2>"$folder/twice/said") &
+started=$!
+exec 3<"$folder/twice/pipe"
+until read -r line <&3 && [[ $line == "fault at "* ]]; do :; done
+one=$(pids "$folder/twice")
+kill -INT "$one"
+# The first one has been taken when the handler is gone: bit 1 of the mask of caught signals.
+until (((16#$(sed -n 's/^SigCgt:\t//p' "/proc/$one/status") & 2) == 0)); do :; done
+kill -INT "$one"
+status=0
+wait "$started" || status=$?
+[ "$status" -eq 130 ] || fail "after a second SIGINT the status is $status"
+exit "$failures"
