@@ -8,15 +8,14 @@
 #include <string>
 
 /// Hooks of a callback that take the run and the module only.
-#define TROUPE_SIMPLE_CALLBACK_HOOKS(X)                                                                        \
-  X(on_fit_start)                                                                                              \
-  X(on_fit_end)                                                                                                \
-  X(on_pretrain_routine_start)                                                                                 \
-  X(on_pretrain_routine_end) X(on_sanity_check_start) X(on_sanity_check_end) X(on_train_start) X(on_train_end) \
-      X(on_epoch_start) X(on_epoch_end) X(on_train_epoch_start) X(on_train_epoch_end) X(on_after_backward)     \
-          X(on_validation_start) X(on_validation_end) X(on_validation_epoch_start) X(on_validation_epoch_end)  \
-              X(on_test_start) X(on_test_end) X(on_test_epoch_start) X(on_test_epoch_end) X(on_predict_start)  \
-                  X(on_predict_end) X(on_predict_epoch_start) X(on_predict_epoch_end)
+#define TROUPE_SIMPLE_CALLBACK_HOOKS(X)                                                                            \
+  X(on_fit_start)                                                                                                  \
+  X(on_fit_end) X(on_pretrain_routine_start) X(on_pretrain_routine_end) X(on_sanity_check_start)                   \
+      X(on_sanity_check_end) X(on_train_start) X(on_train_end) X(on_epoch_start) X(on_epoch_end)                   \
+          X(on_train_epoch_start) X(on_train_epoch_end) X(on_after_backward) X(on_validation_start)                \
+              X(on_validation_end) X(on_validation_epoch_start) X(on_validation_epoch_end) X(on_test_start)        \
+                  X(on_test_end) X(on_test_epoch_start) X(on_test_epoch_end) X(on_predict_start) X(on_predict_end) \
+                      X(on_predict_epoch_start) X(on_predict_epoch_end)
 
 namespace troupe {
 
