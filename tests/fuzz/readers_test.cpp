@@ -105,25 +105,5 @@ TEST(Readers, RefuseWhatIsDamagedAndNothingElse) {
   }
 }
 
-// What libFuzzer has found worth keeping (fuzz.sh).
-TEST(Readers, TakeTheCorpusWithoutAFinding) {
-  const TempDir dir;
-  for (const auto& target : fuzz::targets(dir)) {
-    int64_t inputs = 0;
-    const auto folder = std::filesystem::path(TROUPE_SOURCE_DIR) / "tests/fuzz/corpus" / fuzz::corpus_name(target);
-    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-      ++inputs;
-      try {
-        target.read(fuzz::bytes_of(entry.path()));
-      } catch (const UsageError&) {
-      } catch (const FileError&) {
-      } catch (const std::exception& error) {
-        ADD_FAILURE() << entry.path() << " threw " << typeid(error).name() << ": " << error.what();
-      }
-    }
-    EXPECT_GE(inputs, 3) << target.name;
-  }
-}
-
 }  // namespace
 }  // namespace troupe

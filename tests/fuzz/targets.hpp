@@ -15,7 +15,6 @@
 
 #include <torch/torch.h>
 
-#include <algorithm>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -45,13 +44,6 @@ inline std::string idx(uint8_t dimensions, const std::vector<uint32_t>& sizes, c
     for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<char>(size >> shift));
   }
   return out + data;
-}
-
-/// The folder of its inputs below tests/fuzz/corpus.
-inline std::string corpus_name(const Target& target) {
-  std::string name = target.name;
-  std::ranges::replace(name, ' ', '_');
-  return name;
 }
 
 inline std::vector<Target> targets(const TempDir& dir) {
