@@ -32,6 +32,7 @@ struct RunSetup {
   /// Of each worker of this process its view of the others; empty where there is one worker in all.
   std::vector<std::shared_ptr<Peers>> peers;
   std::vector<torch::Device> devices;                       ///< of each worker of this process
+  std::vector<std::shared_ptr<Pulse>> pulses = {};          ///< of each worker, for who looks from outside of the cast
   std::function<std::shared_ptr<Module>()> make_more = {};  ///< modules of the workers after the first
   std::string host = {};                                    ///< for failures; empty in a run of one process
   /// Called with the first failure of this process, to tell other processes; may be empty.

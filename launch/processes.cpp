@@ -9,6 +9,7 @@
 #include "troupe/runtime/collectives/mpi_store.hpp"
 #include "troupe/runtime/collectives/mpi_world.hpp"
 #include "troupe/runtime/collectives/nccl_backend.hpp"
+#include "troupe/runtime/collectives/roll_call.hpp"
 #include "troupe/runtime/collectives/store_backend.hpp"
 #include "troupe/runtime/collectives/store_failure_channel.hpp"
 #include "troupe/runtime/failure_json.hpp"
@@ -52,6 +53,7 @@ struct Processes::State {
   c10::intrusive_ptr<CollectiveBackend> between;
   std::unique_ptr<FailureChannel> failures;
   std::unique_ptr<StoreFailureChannel> store_failures;
+  std::unique_ptr<RollCall> roll_call;
   c10::intrusive_ptr<c10d::Store> store;
   int64_t runs = 0;
   std::string host;
@@ -102,7 +104,29 @@ struct Processes::State {
     }
   }
 
+  int64_t rank() const { return mpi ? mpi->rank() : launched.rank; }
+  int64_t size() const { return mpi ? mpi->size() : launched.size; }
+
+  // To all other processes, without waiting for those that do not listen.
+  void announce(const std::string& message) const {
+    if (failures) failures->announce(message);
+    if (store_failures) store_failures->announce(message);
+  }
+
+  // The end of a sentence about an operation that is late.
+  std::string who_is_missing() {
+    std::string missing;
+    const auto answers = roll_call->ask();
+    for (std::size_t process = 0; process < answers.size(); ++process) {
+      std::string says = answers[process].value_or("process " + std::to_string(process) + " does not answer");
+      if (!answers[process] && mpi) says += " (on " + mpi->hosts()[process] + ")";
+      if (!says.empty()) missing += (missing.empty() ? "" : "; ") + says;
+    }
+    return missing.empty() ? "all ranks called it, so the connection is too slow, or cut" : missing;
+  }
+
   void hear(const std::string& told) {
+    if (roll_call->hear(told)) return;
     Failure failure = failure_from_json(told);
     std::lock_guard lock(mutex);
     if (listener) return listener(failure);
@@ -118,9 +142,19 @@ Processes& Processes::get() {
 Processes::Processes() : state_(std::make_unique<State>()) {
   state_->launched = launch_environment();
   if (state_->launched.launcher == Launcher::none) return;
+  const auto make_roll_call = [this] {
+    state_->roll_call = std::make_unique<RollCall>(rank(), size(), [state = state_.get()](const std::string& message) {
+      try {
+        state->announce(message);
+      } catch (const std::exception&) {
+        // Who cannot be reached does not answer.
+      }
+    });
+  };
   if (state_->launched.launcher == Launcher::torchrun) {
     if (state_->launched.size == 1) return;
     state_->connect();
+    make_roll_call();
     state_->host = host_name();
     state_->between = state_->make_between({}, keeps_core_for_words);
     state_->store_failures =
@@ -130,6 +164,7 @@ Processes::Processes() : state_(std::make_unique<State>()) {
   }
   state_->mpi = std::make_unique<MpiWorld>();
   if (state_->mpi->size() == 1) return;
+  make_roll_call();
   state_->host = state_->mpi->hosts()[static_cast<std::size_t>(state_->mpi->rank())];
   state_->between = state_->make_between({}, keeps_core_for_words);
   state_->failures =
@@ -139,11 +174,11 @@ Processes::Processes() : state_(std::make_unique<State>()) {
 Processes::~Processes() = default;
 
 int64_t Processes::rank() const {
-  return state_->mpi ? state_->mpi->rank() : state_->launched.rank;
+  return state_->rank();
 }
 
 int64_t Processes::size() const {
-  return state_->mpi ? state_->mpi->size() : state_->launched.size;
+  return state_->size();
 }
 
 int64_t Processes::local_rank() const {
@@ -186,7 +221,8 @@ std::vector<std::shared_ptr<Peers>> Processes::make_peers(const std::vector<torc
                                                           const TrainerOptions& options) {
   const auto local = static_cast<int64_t>(devices.size());
   if (is_alone() && local == 1) return {};
-  const auto collective = options_of(options.collective_timeout);
+  auto collective = options_of(options.collective_timeout);
+  if (!is_alone()) collective.who_is_missing = [state = state_.get()] { return state->who_is_missing(); };
   const auto world = [&](std::chrono::microseconds keeps_core) {
     if (is_alone()) return MemoryWorld::create(static_cast<int>(local), collective);
     return MemoryWorld::create_over(state_->make_between(collective, keeps_core), static_cast<int>(local), collective);
@@ -226,8 +262,11 @@ std::vector<std::shared_ptr<Peers>> Processes::make_peers(const std::vector<torc
 void Processes::tell_failure(const Failure& failure) {
   if (is_alone()) return;
   const auto told = to_json(failure).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  if (state_->failures) state_->failures->announce(told);
-  if (state_->store_failures) state_->store_failures->announce(told);
+  state_->announce(told);
+}
+
+void Processes::on_roll_call(std::function<std::string()> says) {
+  if (state_->roll_call) state_->roll_call->set_presence(std::move(says));
 }
 
 void Processes::on_failure(std::function<void(const Failure&)> listener) {

@@ -49,6 +49,9 @@ class Processes {
   /// Called, on a thread of its own, with what another process told; nothing: nobody listens.
   void on_failure(std::function<void(const Failure&)> listener);
 
+  /// What this process answers to others that wait for it, on a thread of its own; empty: it waits as well.
+  void on_roll_call(std::function<std::string()> says);
+
  private:
   Processes();
 

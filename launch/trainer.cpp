@@ -247,6 +247,10 @@ void Trainer::add_workers(cast::RunSetup& setup, const ModuleSource& source) {
     setup.devices.resize(1, setup.devices.front());
   }
   setup.peers = processes.make_peers(setup.devices, options_);
+  for (const auto& peers : setup.peers) {
+    setup.pulses.push_back(std::make_shared<Pulse>("worker " + std::to_string(peers->place().global_rank)));
+  }
+  if (setup.pulses.empty()) setup.pulses.push_back(std::make_shared<Pulse>("worker 0"));
   setup.state.has_other_processes = !processes.is_alone();
   const auto here = options_.devices * processes.local_size();
   if (here > 1 && options_.num_threads == 0) {
@@ -274,9 +278,17 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   constexpr std::chrono::seconds without_end{-1};
   const auto max_time = stage == Stage::fit ? max_time_of(options_).value_or(without_end) : without_end;
   if (max_time == std::chrono::seconds(0)) setup.state.stop = StopRequest{"max_time is 0", false};
+  auto& processes = Processes::get();
+  processes.on_roll_call([pulses = setup.pulses] {
+    std::string says;
+    for (const auto& pulse : pulses) {
+      const auto where = pulse->whereabouts();
+      if (!where.empty()) says += (says.empty() ? "" : "; ") + where;
+    }
+    return says;
+  });
   cast::Run run = cast::start_run(system_->actors, std::move(setup));
   system_->set(&run);
-  auto& processes = Processes::get();
   processes.on_failure([&run](const Failure& failure) { run.fail(failure); });
   {
     SignalWatch signals(
@@ -287,6 +299,7 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
     run.result.wait();
   }
   processes.on_failure(nullptr);
+  processes.on_roll_call(nullptr);
   system_->set(nullptr);
   result_ = run.result.get();
   module_ = std::move(result_.module);

@@ -24,6 +24,15 @@ std::string Pulse::place() const {
   return part.empty() ? std::string(to_string(hook)) : part;
 }
 
+std::string Pulse::whereabouts() const {
+  if (collectives > 0) return "";
+  if (!works) return who + " waits for a batch or a command";
+  std::string text = who + " is in " + place() + ", stage " + std::string(to_string(static_cast<Stage>(stage)));
+  if (epoch >= 0) text += ", epoch " + std::to_string(epoch);
+  if (batch >= 0) text += ", batch " + std::to_string(batch);
+  return text;
+}
+
 void enter_thread(std::shared_ptr<Pulse> pulse) {
   pthread_setname_np(pthread_self(), pulse->who.substr(0, longest_thread_name).c_str());
   own_pulse = std::move(pulse);

@@ -54,6 +54,9 @@ struct Pulse {
   void beat() { beats = beats + 1; }
   /// Where in user code, or which part of the cast.
   std::string place() const;
+  /// For others that wait for it: "worker 1 is in training_step, stage fit, epoch 3, batch 17". Empty where it waits
+  /// for others itself, in a collective operation.
+  std::string whereabouts() const;
 };
 
 /// The owner's thread, at its beginning: takes the pulse's name, and what it does is counted there from now on.

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <string>
 
 namespace troupe {
@@ -19,6 +20,9 @@ struct CollectiveOptions {
   /// operation that differs is then an error that names the ranks, not a hang or a wrong sum. Between the threads of
   /// one process this is always done.
   bool check_calls = false;
+  /// Asked when an operation between processes is late, before it fails, on a thread that may wait for the answer: who
+  /// is missing in it, as the end of a sentence.
+  std::function<std::string()> who_is_missing = {};
 };
 
 /// A rank of a group. The operations start at once and return a Work (collective_work.hpp); every rank has to call the

@@ -259,12 +259,13 @@ void MemoryWorld::State::finish(const MeetingPtr& meeting) {
 void MemoryWorld::State::expire(CollectiveWork& work) {
   const std::string text =
       work.what() + " was not finished within " + in_seconds(work.timeout()) + ": " + missing(work);
+  if (work.isCompleted()) return;  // while others were asked
   fail(std::make_exception_ptr(CollectiveTimeout(text)));
   work.fail(std::make_exception_ptr(CollectiveTimeout(text)));  // where another failure came first
 }
 
 std::string MemoryWorld::State::missing(const CollectiveWork& work) {
-  const std::lock_guard lock(mutex);
+  std::unique_lock lock(mutex);
   for (const auto& meeting : gathering) {
     if (std::ranges::none_of(meeting->works, [&](const auto& other) { return other.get() == &work; })) continue;
     std::ostringstream text;
@@ -274,7 +275,10 @@ std::string MemoryWorld::State::missing(const CollectiveWork& work) {
     }
     return text.str();
   }
-  return between ? "all ranks of this process called it, and wait for other processes" : "it still runs";
+  lock.unlock();
+  if (!between) return "it still runs";
+  return options.who_is_missing ? options.who_is_missing()
+                                : "all ranks of this process called it, and wait for other processes";
 }
 
 void MemoryWorld::State::fail(std::exception_ptr error) {

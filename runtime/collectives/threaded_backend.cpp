@@ -89,10 +89,12 @@ void ThreadedBackend::Shared::fail(std::exception_ptr error) {
 ThreadedBackend::ThreadedBackend(int rank, int size, std::string name, CollectiveOptions options, Transport transport)
     : CollectiveBackend(rank, size, std::move(name), options), shared_(std::make_shared<Shared>()) {
   shared_->transport = std::move(transport);
-  shared_->watch.emplace([shared = std::weak_ptr(shared_)](CollectiveWork& work) {
+  shared_->watch.emplace([shared = std::weak_ptr(shared_), ask = this->options().who_is_missing](CollectiveWork& work) {
+    const auto missing =
+        ask ? ask() : std::string("a rank did not call it or has ended, or the connection is too slow");
+    if (work.isCompleted()) return;  // meanwhile
     const auto error = std::make_exception_ptr(
-        CollectiveTimeout(work.what() + " was not finished within " + in_seconds(work.timeout()) +
-                          ": a rank did not call it or has ended, or the connection is too slow"));
+        CollectiveTimeout(work.what() + " was not finished within " + in_seconds(work.timeout()) + ": " + missing));
     if (const auto held = shared.lock()) held->fail(error);
     work.fail(error);
   });

@@ -119,8 +119,15 @@ TEST_F(Faults, ARankThatCrashesEndsAll) {
 
 TEST_F(Faults, ARankThatIsStoppedEndsAllAfterTheTimeout) {
   const auto ended = run("stop", "--model.rank 1 --trainer.collective_timeout 3", 3);
-  EXPECT_THAT(ended.output, HasSubstr("was not finished within 3 s"));
+  EXPECT_THAT(ended.output, HasSubstr("was not finished within 3 s: process 1 does not answer (on "));
+  EXPECT_THAT(ended.output, Not(HasSubstr("process 2 does not answer")));
   expect_end(ended, "stage fit, epoch 1, batch ", 3);
+}
+
+// Without the watchdog: those that wait ask where the others are.
+TEST_F(Faults, ARankThatIsWaitedForIsNamedWithItsPlace) {
+  const auto ended = run("hung_step", "--model.rank 1 --trainer.collective_timeout 3 --trainer.watchdog_timeout 0", 3);
+  expect_end(ended, "was not finished within 3 s: worker 1 is in training_step, stage fit, epoch 1, batch 2 (", 3);
 }
 
 TEST_F(Faults, ARankThatHangsIsTheOneThatIsNamed) {
