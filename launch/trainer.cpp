@@ -75,6 +75,17 @@ struct Trainer::System {
     std::lock_guard lock(mutex);
     run = current;
   }
+  // Whether all actors have come to their end, which those that make a batch do after it.
+  bool has_ended_within(double seconds) {
+    using Clock = std::chrono::steady_clock;
+    constexpr std::chrono::microseconds longest_look{20'000};
+    const auto begin = Clock::now();
+    for (std::chrono::microseconds look{50}; actors.registry().running() > 0; look = std::min(2 * look, longest_look)) {
+      if (Clock::now() - begin > std::chrono::duration<double>(seconds)) return false;
+      std::this_thread::sleep_for(look);
+    }
+    return true;
+  }
 };
 
 Trainer::Trainer(TrainerOptions options) : given_(std::move(options)) {
@@ -96,7 +107,13 @@ Trainer::Trainer(TrainerOptions options) : given_(std::move(options)) {
   system_ = std::make_unique<System>();
 }
 
-Trainer::~Trainer() = default;
+Trainer::~Trainer() {
+  const double patience = options_.watchdog_timeout;
+  if (patience <= 0 || system_->has_ended_within(patience)) return;
+  std::cerr << "troupe: warning: a loader is in its dataset still, " + double_to_text(patience) +
+                   " s after the run (trainer.watchdog_timeout): it is left behind\n";
+  leave_threads_behind();
+}
 
 void Trainer::add_actor(std::string name, ActorBehavior behavior, ActorOptions options) {
   if (options.capacity < 1) {
@@ -303,7 +320,10 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   system_->set(nullptr);
   result_ = run.result.get();
   module_ = std::move(result_.module);
-  if (result_.left_behind) leave_threads_behind();
+  if (result_.left_behind) {
+    leave_threads_behind();
+    system_ = std::make_unique<System>();
+  }
   if (result_.failure) throw RunError(*result_.failure);
   if (stage == Stage::fit && !processes.is_alone()) {
     best_ = processes.from_rank_zero([&] { return own_best_model_path().string(); });
@@ -318,7 +338,6 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
 // everything that is destroyed there.
 void Trainer::leave_threads_behind() {
   (void)system_.release();
-  system_ = std::make_unique<System>();
   static std::once_flag once;
   std::call_once(once, [] {
     on_exit(

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <csignal>
 #include <cstdlib>
+#include <future>
 #include <iostream>
 #include <mutex>
 #include <stdexcept>
@@ -46,6 +47,8 @@ void say(const std::string& what) {
 
 // What the faults of datasets, sinks and callbacks look at; they know nothing of the run.
 std::string fault_now;
+std::string fault_at_start;  // of those that wait for nothing
+std::promise<void> is_hung;  // a fetcher, in a dataset
 
 void strike(const std::string& fault) {
   if (fault_now == fault) {
@@ -78,6 +81,10 @@ class Points : public Dataset {
   int64_t size() const override { return 60; }
   Batch get(int64_t index) override {
     strike("dataset");
+    if (fault_at_start == "hung_last_fetch" && index >= 30) {
+      is_hung.set_value();
+      hang();
+    }
     const auto x = torch::full({4}, static_cast<double>(index % 7), torch::kFloat32);
     return {x, x.sum().unsqueeze(0)};
   }
@@ -119,7 +126,8 @@ class Faulty : public ModuleWith<FaultOptions> {
   DataLoaders train_dataloader() override {
     DataLoaderOptions loading{.batch_size = 5};
     loading.num_workers = options().fetchers;
-    loading.prefetch = 2;
+    loading.prefetch = options().fault == "hung_last_fetch" ? 8 : 2;
+    fault_at_start = options().fault;
     return DataLoader(std::make_shared<Points>(), loading);
   }
 
@@ -135,6 +143,7 @@ class Faulty : public ModuleWith<FaultOptions> {
     if (fault == "kill") raise(SIGKILL);
     if (fault == "slow_step") std::this_thread::sleep_for(std::chrono::milliseconds(600));
     if (fault == "signal") say("ready");
+    if (fault == "hung_last_fetch") is_hung.get_future().wait();
     strike("step");
     if (fault == "memory") {
       say("fault");

@@ -96,6 +96,14 @@ TEST_F(Faults, ADatasetThatHangsInTheLoader) {
   expect_end(run("hung_dataset", watched), "the loader has made no progress for 1.0 s");
 }
 
+// The run is over by then: its result counts, and the process ends.
+TEST_F(Faults, AFetcherThatHangsOnABatchThatNobodyWantsAnyMore) {
+  const auto ended =
+      run("hung_last_fetch", "--model.fetchers 1 --model.epoch 0 --trainer.max_steps 3 --trainer.watchdog_timeout 2");
+  EXPECT_EQ(ended.status, 0) << ended.output;
+  EXPECT_THAT(ended.output, HasSubstr("a loader is in its dataset still, 2.0 s after the run"));
+}
+
 TEST_F(Faults, ASinkThatHangs) {
   expect_end(run("hung_sink", watched), "the logger has made no progress for 1.0 s");
 }
