@@ -3,6 +3,7 @@
 #include "troupe/modules/failure.hpp"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <ATen/ops/rand.h>
 
 #include <mutex>
@@ -46,8 +47,8 @@ namespace troupe {
 
 namespace {
 
-const at::Generator& own_generator() {
-  return at::detail::getDefaultCPUGenerator();
+at::Generator generator_of(torch::Device device) {
+  return device.is_cpu() ? at::detail::getDefaultCPUGenerator() : at::globalContext().defaultGenerator(device);
 }
 
 }  // namespace
@@ -66,14 +67,14 @@ void seed_thread(uint64_t seed) {
   own.seed_is_due = true;
 }
 
-torch::Tensor generator_state() {
-  at::Generator generator = own_generator();
+torch::Tensor generator_state(torch::Device device) {
+  at::Generator generator = generator_of(device);
   const std::lock_guard<std::mutex> lock(generator.mutex());
   return generator.get_state();
 }
 
-void set_generator_state(const torch::Tensor& state) {
-  at::Generator generator = own_generator();
+void set_generator_state(const torch::Tensor& state, torch::Device device) {
+  at::Generator generator = generator_of(device);
   const std::lock_guard<std::mutex> lock(generator.mutex());
   const auto bytes = generator.get_state().numel();
   if (!state.defined() || !state.device().is_cpu() || state.scalar_type() != at::kByte || state.dim() != 1 ||

@@ -22,10 +22,11 @@ bool per_thread_generators();
 /// keeps the handle of the default generator over a call of this must ask for it again.
 void seed_thread(uint64_t seed);
 
-/// The state of the calling thread's default CPU generator: a tensor of bytes.
-torch::Tensor generator_state();
-/// Gives the calling thread's generator a state that generator_state() returned; throws UsageError for anything else.
-void set_generator_state(const torch::Tensor& state);
+/// The state of the default generator for `device`, as bytes on the CPU: the calling thread's where that is the CPU,
+/// else the device's, which all threads share.
+torch::Tensor generator_state(torch::Device device = torch::kCPU);
+/// Gives that generator a state that generator_state() returned; throws UsageError for anything else.
+void set_generator_state(const torch::Tensor& state, torch::Device device = torch::kCPU);
 
 /// A well-spread hash of one number (the finalizer of SplitMix64, https://prng.di.unimi.it/splitmix64.c).
 constexpr uint64_t mix(uint64_t value) {

@@ -18,6 +18,7 @@ namespace troupe {
 namespace {
 
 constexpr const char* random_state = "random.cpu";
+constexpr const char* device_random_state = "random.cuda";
 constexpr const char* gradient_prefix = "gradient.";
 constexpr const char* buffer_prefix = "buffer.";
 
@@ -56,10 +57,16 @@ double finite_at(const nlohmann::json& window, const char* key) {
 
 }  // namespace
 
+std::vector<std::pair<std::string, torch::Tensor>> Replica::random_states() const {
+  std::vector<std::pair<std::string, torch::Tensor>> states = {{random_state, generator_state()}};
+  if (!setup_.device.is_cpu()) states.emplace_back(device_random_state, generator_state(setup_.device));
+  return states;
+}
+
 Checkpoint Replica::rank_state(bool validation_was_cut) {
   Checkpoint state;
-  const bool begins_anew = (evaluating_ || validation_was_cut) && random_state_before_.defined();
-  state.tensors.emplace_back(random_state, begins_anew ? random_state_before_ : generator_state());
+  const bool begins_anew = (evaluating_ || validation_was_cut) && !random_states_before_.empty();
+  state.tensors = begins_anew ? random_states_before_ : random_states();
   append_metrics(state);
   append_window(state);
   if (setup_.options.loss_spike_zscore > 0) state.metadata["recent_losses"] = recent_losses();
@@ -160,6 +167,8 @@ void Replica::restore_rank_state() {
   const auto own_rank = static_cast<std::size_t>(global_rank());
   const Checkpoint own = part_of(checkpoint, own_rank);
   if (const auto* state = own.find(random_state)) set_generator_state(*state);
+  const auto* state_of_device = setup_.device.is_cpu() ? nullptr : own.find(device_random_state);
+  if (state_of_device) set_generator_state(*state_of_device, setup_.device);
   if (!has_size || saved_size->get<int64_t>() == world_size()) {
     restore_recent_losses(own.metadata.value("recent_losses", nlohmann::json::array()));
     restore_metrics(own);

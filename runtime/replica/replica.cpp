@@ -166,7 +166,7 @@ void Replica::end_train_epoch() {
 
 void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
   settle_step_metrics();
-  if (setup_.stage == Stage::fit) random_state_before_ = generator_state();
+  if (setup_.stage == Stage::fit) random_states_before_ = random_states();
   evaluating_ = true;
   pulse_.stage = stage;
   torch::GradMode::set_enabled(false);

@@ -299,6 +299,7 @@ class Replica final : public RunContext {
   void restore_rest();
 
   // rank_state.cpp
+  std::vector<std::pair<std::string, torch::Tensor>> random_states() const;
   Checkpoint rank_state(bool validation_was_cut);
   void append_rank_states(Checkpoint& checkpoint, bool validation_was_cut);
   void append_window(Checkpoint& checkpoint) const;
@@ -420,7 +421,7 @@ class Replica final : public RunContext {
   Stage evaluation_stage_ = Stage::validate;
   bool evaluating_ = false;
   bool evaluation_is_cut_ = false;
-  torch::Tensor random_state_before_;  ///< the latest validation of a fit
+  std::vector<std::pair<std::string, torch::Tensor>> random_states_before_;  ///< the latest validation of a fit
   bool sanity_checking_ = false;
   bool should_stop_ = false;
   bool wants_step_metrics_ = false;
