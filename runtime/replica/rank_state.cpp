@@ -221,7 +221,13 @@ void Replica::restore_window_of_all(const std::vector<Checkpoint>& states) {
     if (!name.starts_with(gradient_prefix)) continue;
     tensor = tensor.clone();
     for (std::size_t rank = 1; rank < states.size(); ++rank) {
-      if (const auto* other = states[rank].find(name); other && other->sizes() == tensor.sizes()) tensor += *other;
+      const auto* other = states[rank].find(name);
+      if (!other) continue;
+      if (other->sizes() != tensor.sizes() || other->scalar_type() != tensor.scalar_type()) {
+        throw UsageError("the checkpoint's " + name + " of rank " + std::to_string(rank) +
+                         " does not fit that of rank 0");
+      }
+      tensor += *other;
     }
     tensor *= scale;
   }
