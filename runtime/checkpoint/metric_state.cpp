@@ -14,6 +14,7 @@ namespace troupe {
 namespace {
 
 constexpr const char* totals_name = "log.train";
+constexpr int64_t most_updates = int64_t{1} << 53;                  // a run counts on from there
 constexpr std::array reduce_names = {"mean", "sum", "min", "max"};  // in the order of Reduce
 
 std::string state_name(const std::string& metric, const std::string& state) {
@@ -70,7 +71,8 @@ std::vector<std::string> load_metric_states(const Checkpoint& checkpoint, const 
     }
     const std::string of = "the checkpoint's state of the metric \"" + name + "\"";
     const auto updates = facts.is_object() ? facts.find("updates") : facts.end();
-    if (!facts.is_object() || updates == facts.end() || !updates->is_number_integer() || updates->get<int64_t>() < 1) {
+    if (!facts.is_object() || updates == facts.end() || !updates->is_number_integer() || updates->get<int64_t>() < 1 ||
+        updates->get<int64_t>() > most_updates) {
       throw UsageError(of + " is damaged: updates is not a count");
     }
     MetricStates states = found->second->states();

@@ -7,8 +7,9 @@ namespace troupe {
 namespace {
 
 int64_t counter(const nlohmann::json& json, const char* name) {
+  constexpr int64_t most = int64_t{1} << 53;  // a run counts on from there
   const auto found = json.find(name);
-  if (found == json.end() || !found->is_number_integer() || found->get<int64_t>() < 0) {
+  if (found == json.end() || !found->is_number_integer() || found->get<int64_t>() < 0 || found->get<int64_t>() > most) {
     throw UsageError("the checkpoint's progress." + std::string(name) + " is " +
                      (found == json.end() ? "missing" : found->dump()) + ", not a count");
   }

@@ -105,5 +105,34 @@ TEST(Readers, RefuseWhatIsDamagedAndNothingElse) {
   }
 }
 
+// Files by hand, which are called what is to become of them, and what libFuzzer has found worth keeping (fuzz.sh).
+TEST(Readers, TakeTheCorpusWithoutAFinding) {
+  const TempDir dir;
+  for (const auto& target : fuzz::targets(dir)) {
+    int64_t inputs = 0;
+    const auto folder = std::filesystem::path(TROUPE_SOURCE_DIR) / "tests/fuzz/corpus" / fuzz::corpus_name(target);
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      ++inputs;
+      std::string refusal;
+      try {
+        target.read(fuzz::bytes_of(entry.path()));
+      } catch (const UsageError& error) {
+        refusal = error.what();
+      } catch (const FileError& error) {
+        refusal = error.what();
+      } catch (const std::exception& error) {
+        ADD_FAILURE() << entry.path() << " threw " << typeid(error).name() << ": " << error.what();
+      }
+      const auto name = entry.path().filename().string();
+      if (name.starts_with("valid_")) {
+        EXPECT_EQ(refusal, "") << entry.path();
+      } else if (name.starts_with("refused_")) {
+        EXPECT_NE(refusal, "") << entry.path();
+      }
+    }
+    EXPECT_GE(inputs, 3) << target.name;
+  }
+}
+
 }  // namespace
 }  // namespace troupe

@@ -2,19 +2,17 @@
 // error of the library's. Anything else (another exception, a crash, a report of a sanitizer) is a finding.
 #pragma once
 
+#include "tests/fuzz/metadata.hpp"
 #include "tests/runtime/temp_dir.hpp"
 #include "troupe/troupe.hpp"
 
 #include "troupe/launch/config_file.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
-#include "troupe/runtime/checkpoint/model_state.hpp"
-#include "troupe/runtime/checkpoint/optimizer_state.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 #include "troupe/runtime/data/csv_table.hpp"
 #include "troupe/runtime/data/mnist.hpp"
 
-#include <torch/torch.h>
-
+#include <algorithm>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -46,6 +44,13 @@ inline std::string idx(uint8_t dimensions, const std::vector<uint32_t>& sizes, c
   return out + data;
 }
 
+/// The folder of its inputs below tests/fuzz/corpus.
+inline std::string corpus_name(const Target& target) {
+  std::string name = target.name;
+  std::ranges::replace(name, ' ', '_');
+  return name;
+}
+
 inline std::vector<Target> targets(const TempDir& dir) {
   std::vector<Target> all;
   const auto in_file = [&dir](const std::string& name, auto read) {
@@ -55,35 +60,24 @@ inline std::vector<Target> targets(const TempDir& dir) {
     };
   };
 
-  torch::manual_seed(1);
-  auto net = std::make_shared<torch::nn::LinearImpl>(3, 2);
-  torch::optim::Adam adam(net->parameters(), torch::optim::AdamOptions(0.1));
-  net->forward(torch::ones({1, 3})).sum().backward();
-  adam.step();
-  Checkpoint checkpoint;
-  const std::vector<std::pair<std::string, torch::Tensor>> named = {{"weight", net->weight}, {"bias", net->bias}};
-  for (const auto& [parameter, tensor] : named) checkpoint.tensors.emplace_back("model." + parameter, tensor.detach());
-  append_optimizer_state(checkpoint, 0, adam, named);
-  checkpoint.metadata["hparams"] = {{"lr", 0.1}, {"name", "net"}};
-  write_checkpoint(checkpoint, dir / "seed.safetensors");
-  const auto seed = bytes_of(dir / "seed.safetensors");
-
-  all.push_back({"safetensors", {seed}, in_file("a.safetensors", [](const auto& path) {
+  const auto metadata = std::make_shared<Metadata>(dir / "metadata.safetensors");
+  const NamedTensors few = {{"a", torch::ones(2)}, {"b", torch::ones({1, 3}, torch::kBool)}};
+  write_safetensors(*real_file_system().create(dir / "few.safetensors"), few, {{"format", "pt"}});
+  all.push_back({"safetensors",
+                 {bytes_of(dir / "few.safetensors"), bytes_of(dir / "metadata.safetensors")},
+                 in_file("a.safetensors", [](const auto& path) {
                    const SafetensorsFile file(path);
                    for (const auto& entry : file.entries()) (void)file.read(entry);
+                   (void)read_weights(path);
                  })});
-  all.push_back({"checkpoint", {seed}, in_file("b.safetensors", [net, named](const auto& path) {
-                   const auto read = read_checkpoint(path);
-                   torch::optim::Adam other(net->parameters(), torch::optim::AdamOptions(0.1));
-                   load_optimizer_state(read, 0, other, named);
-                 })});
+  all.push_back({"metadata", {metadata->seed()}, [metadata](const auto& bytes) { metadata->read(bytes); }});
   all.push_back({"csv",
                  {"a,b,c\n1,2,3\n4,5.5,-6e3\n", "\"x\",\"y\"\n\"1\",\"2\"\r\n"},
                  in_file("table.csv", [](const auto& path) { (void)read_csv(path); })});
   all.push_back({"mnist csv",
                  {[] {
                    std::string row;
-                   for (int i = 0; i < 784; ++i) row += std::to_string(i % 256) + ",";
+                   for (int i = 0; i < 784; ++i) row += std::to_string(i == 0 ? 255 : i % 10) + ",";
                    return row + "7\n" + row + "3\n";
                  }()},
                  in_file("mnist.csv", [](const auto& path) { (void)read_mnist_csv(path); })});
@@ -91,15 +85,12 @@ inline std::vector<Target> targets(const TempDir& dir) {
   std::filesystem::create_directory(folder);
   const auto images = idx(3, {2, 28, 28}, std::string(2 * 784, '\x10')),
              labels = idx(1, {2}, std::string("\x03\x07", 2));
-  const auto read_idx = [folder, images, labels](bool of_images) {
-    return [=](const std::string& bytes) {
-      write_bytes(folder / "t10k-images-idx3-ubyte", of_images ? bytes : images);
-      write_bytes(folder / "t10k-labels-idx1-ubyte", of_images ? labels : bytes);
-      (void)read_mnist(folder, MnistPart::test);
-    };
-  };
-  all.push_back({"idx images", {images}, read_idx(true)});
-  all.push_back({"idx labels", {labels}, read_idx(false)});
+  all.push_back({"idx", {images, labels}, [folder, images, labels](const auto& bytes) {
+                   const bool is_labels = bytes.size() > 3 && bytes[3] == 1;
+                   write_bytes(folder / "t10k-images-idx3-ubyte", is_labels ? images : bytes);
+                   write_bytes(folder / "t10k-labels-idx1-ubyte", is_labels ? bytes : labels);
+                   (void)read_mnist(folder, MnistPart::test);
+                 }});
   all.push_back({"config",
                  {"[trainer]\nmax_epochs = 3\nprecision = \"32-true\"\nlimit_train_batches = 0.5\n",
                   "ckpt_path = 'last'\ntrainer.devices = 2 # two\ntrainer.seed = 31\n"},
