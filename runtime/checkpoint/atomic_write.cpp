@@ -17,12 +17,12 @@ namespace troupe {
 
 namespace {
 
-constexpr std::string_view prefix = ".troupe-", ending = ".tmp";
+constexpr std::string_view temporary_prefix = ".troupe-", temporary_ending = ".tmp";
 
 // ".troupe-<host>-<process>-<number>.tmp" of a process of this host that is gone.
 bool is_abandoned(std::string_view name) {
-  if (!name.starts_with(prefix) || !name.ends_with(ending)) return false;
-  name = name.substr(prefix.size(), name.size() - prefix.size() - ending.size());
+  if (!name.starts_with(temporary_prefix) || !name.ends_with(temporary_ending)) return false;
+  name = name.substr(temporary_prefix.size(), name.size() - temporary_prefix.size() - temporary_ending.size());
   const std::string own = host_name() + "-";
   if (!name.starts_with(own)) return false;
   name.remove_prefix(own.size());
@@ -44,8 +44,8 @@ std::unique_ptr<OutputFile> create_temporary(const std::filesystem::path& folder
 
 std::filesystem::path temporary_path(const std::filesystem::path& folder) {
   static std::atomic<uint64_t> counter{0};
-  return folder / (std::string(prefix) + host_name() + "-" + std::to_string(::getpid()) + "-" +
-                   std::to_string(counter++) + std::string(ending));
+  return folder / (std::string(temporary_prefix) + host_name() + "-" + std::to_string(::getpid()) + "-" +
+                   std::to_string(counter++) + std::string(temporary_ending));
 }
 
 void write_atomically(const std::filesystem::path& path, const std::function<void(OutputFile&)>& write,

@@ -1,0 +1,64 @@
+# Parts of the library, compiled once more with sanitizers. In every build: what strangers' files go through, under the
+# address and undefined sanitizers, and what threads share outside of messages, under the thread sanitizer. In the preset
+# `fuzz`: the readers under libFuzzer. The whole suite has presets of its own (CONTRIBUTING.md).
+
+# troupe_add_part(NAME MAIN file.cpp... SOURCES pattern...): a program of some of the library's sources.
+function(troupe_add_part name)
+  cmake_parse_arguments(PARSE_ARGV 1 _part "" "" "MAIN;SOURCES")
+  list(TRANSFORM _part_SOURCES PREPEND "${PROJECT_SOURCE_DIR}/")
+  file(GLOB _sources CONFIGURE_DEPENDS ${_part_SOURCES})
+  add_executable(${name} ${_part_MAIN} ${_sources})
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}" "${TROUPE_INCLUDE}")
+  target_compile_definitions(${name} PRIVATE "TROUPE_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
+  target_link_libraries(${name} PRIVATE troupe::torch CAF::core spdlog::spdlog nlohmann_json::nlohmann_json
+    Threads::Threads ZLIB::ZLIB protozero::protozero xxHash::xxhash)
+  target_precompile_headers(${name} PRIVATE "${PROJECT_SOURCE_DIR}/cmake/precompiled.hpp")
+  set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 20)
+  set_source_files_properties(${_part_MAIN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+endfunction()
+
+# troupe_add_sanitized_test(NAME SANITIZERS MAIN test.cpp... SOURCES pattern...)
+function(troupe_add_sanitized_test name sanitizers)
+  troupe_add_part(${name} ${ARGN})
+  target_compile_options(${name} PRIVATE -O0 -g1 -fsanitize=${sanitizers} -fno-omit-frame-pointer)
+  target_link_options(${name} PRIVATE -fsanitize=${sanitizers})
+  target_link_libraries(${name} PRIVATE GTest::gtest_main GTest::gmock)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS sanitizers)
+endfunction()
+
+set(_readers modules/*.cpp modules/callbacks/early_stopping.cpp modules/callbacks/file_name_template.cpp
+  modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
+  modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/metric.cpp modules/optim/*.cpp
+  runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/precision/*.cpp runtime/log_store.cpp
+  launch/config_file.cpp launch/option_group.cpp launch/toml_reader.cpp)
+set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data_loader.cpp modules/failure.cpp
+  modules/hooks.cpp modules/nearest.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
+  runtime/checkpoint/checksum.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/safetensors*.cpp
+  runtime/checkpoint/strict_json.cpp runtime/collectives/chunk_pool.cpp runtime/collectives/collective_*.cpp
+  runtime/collectives/deadline_watch.cpp runtime/collectives/gather.cpp runtime/collectives/memory_*.cpp
+  runtime/collectives/reduce_kernel.cpp runtime/collectives/roll_call.cpp runtime/collectives/threaded_backend.cpp
+  runtime/compute_threads.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/random.cpp
+  runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/host_name.cpp runtime/pulse.cpp
+  runtime/sinks/*.cpp runtime/utf8.cpp)
+
+if(NOT TROUPE_SANITIZE)
+  troupe_add_sanitized_test(readers_under_address_sanitizer address,undefined
+    MAIN fuzz/readers_test.cpp SOURCES ${_readers})
+  # LibTorch's own leaks, at the end of the process.
+  set_property(TEST readers_under_address_sanitizer APPEND PROPERTY ENVIRONMENT
+    "ASAN_OPTIONS=detect_leaks=0" "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1")
+  troupe_add_sanitized_test(threads_under_thread_sanitizer thread
+    MAIN actors/shared_memory_test.cpp runtime/collectives/memory_world_test.cpp
+      runtime/collectives/threaded_backend_test.cpp runtime/random_test.cpp
+    SOURCES ${_shared_by_threads})
+  # OpenMP's barriers are invisible to it.
+  set_property(TEST threads_under_thread_sanitizer APPEND PROPERTY ENVIRONMENT
+    "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp" "OMP_NUM_THREADS=1")
+elseif(TROUPE_SANITIZE MATCHES "fuzzer")
+  troupe_add_part(fuzz_readers MAIN fuzz/fuzz_readers.cpp SOURCES ${_readers})
+  # Clang 14 fails on the first in some sources ("Cannot represent a difference across sections"); the second needs type
+  # information that LibTorch hides.
+  target_compile_options(fuzz_readers PRIVATE -fno-sanitize=function,vptr)
+  target_link_options(fuzz_readers PRIVATE -fsanitize=fuzzer)
+endif()
