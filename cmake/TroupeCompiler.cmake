@@ -17,6 +17,10 @@ set(TROUPE_SANITIZE "" CACHE STRING "Sanitizers to compile in, as -fsanitize tak
 if(TROUPE_SANITIZE)
   add_compile_options(-fsanitize=${TROUPE_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${TROUPE_SANITIZE})
+  # It needs the type information of classes, and LibTorch hides some of its own.
+  if(TROUPE_SANITIZE MATCHES "undefined")
+    add_compile_options(-fno-sanitize=vptr)
+  endif()
 endif()
 
 # ccache takes what another clone compiled: paths below the clone are relative for it. The sloppiness is what its manual
