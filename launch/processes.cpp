@@ -36,6 +36,9 @@ constexpr std::chrono::microseconds keeps_core_for_words{50}, keeps_core_for_ten
 // How long torchrun's store may take to answer at the start.
 constexpr std::chrono::seconds store_patience{60};
 
+// How long a question to all processes, or its answer, waits for one that takes no messages.
+constexpr std::chrono::milliseconds patience_with_silence{200};
+
 CollectiveOptions options_of(double timeout_seconds) {
   CollectiveOptions options;
   options.timeout = std::chrono::milliseconds(std::max<int64_t>(1, static_cast<int64_t>(timeout_seconds * 1000)));
@@ -107,9 +110,9 @@ struct Processes::State {
   int64_t rank() const { return mpi ? mpi->rank() : launched.rank; }
   int64_t size() const { return mpi ? mpi->size() : launched.size; }
 
-  // To all other processes, without waiting for those that do not listen.
-  void announce(const std::string& message) const {
-    if (failures) failures->announce(message);
+  // To all other processes; waits `limit` for those that do not listen.
+  void announce(const std::string& message, std::chrono::milliseconds limit = std::chrono::seconds(2)) const {
+    if (failures) failures->announce(message, limit);
     if (store_failures) store_failures->announce(message);
   }
 
@@ -145,7 +148,7 @@ Processes::Processes() : state_(std::make_unique<State>()) {
   const auto make_roll_call = [this] {
     state_->roll_call = std::make_unique<RollCall>(rank(), size(), [state = state_.get()](const std::string& message) {
       try {
-        state->announce(message);
+        state->announce(message, patience_with_silence);
       } catch (const std::exception&) {
         // Who cannot be reached does not answer.
       }
