@@ -35,9 +35,11 @@ set(_readers modules/*.cpp modules/callbacks/early_stopping.cpp modules/callback
 set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data_loader.cpp modules/failure.cpp
   modules/hooks.cpp modules/nearest.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
   runtime/checkpoint/checksum.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/safetensors*.cpp
-  runtime/checkpoint/strict_json.cpp runtime/collectives/chunk_pool.cpp runtime/collectives/collective_*.cpp
-  runtime/collectives/deadline_watch.cpp runtime/collectives/gather.cpp runtime/collectives/memory_*.cpp
-  runtime/collectives/reduce_kernel.cpp runtime/collectives/roll_call.cpp runtime/collectives/threaded_backend.cpp
+  runtime/checkpoint/snapshot_memory.cpp runtime/checkpoint/strict_json.cpp runtime/collectives/chunk_pool.cpp
+  runtime/collectives/collective_*.cpp runtime/collectives/deadline_watch.cpp runtime/collectives/gather.cpp
+  runtime/collectives/memory_*.cpp
+  runtime/collectives/process_group.cpp runtime/collectives/reduce_kernel.cpp runtime/collectives/roll_call.cpp
+  runtime/collectives/store_backend.cpp runtime/collectives/threaded_backend.cpp
   runtime/compute_threads.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/random.cpp
   runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/host_name.cpp runtime/pulse.cpp
   runtime/sinks/*.cpp runtime/utf8.cpp)
@@ -50,7 +52,8 @@ if(NOT TROUPE_SANITIZE)
     "ASAN_OPTIONS=detect_leaks=0" "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1")
   troupe_add_sanitized_test(threads_under_thread_sanitizer thread
     MAIN actors/shared_memory_test.cpp runtime/collectives/memory_world_test.cpp
-      runtime/collectives/threaded_backend_test.cpp runtime/random_test.cpp
+      runtime/collectives/process_group_test.cpp runtime/collectives/roll_call_test.cpp
+      runtime/collectives/store_backend_test.cpp runtime/collectives/threaded_backend_test.cpp runtime/random_test.cpp
     SOURCES ${_shared_by_threads})
   # OpenMP's barriers are invisible to it.
   set_property(TEST threads_under_thread_sanitizer APPEND PROPERTY ENVIRONMENT
