@@ -10,6 +10,8 @@ if(PROJECT_IS_TOP_LEVEL)
     set(CMAKE_BUILD_TYPE Release)
   endif()
 endif()
+# LibTorch's headers give some classes another layout without NDEBUG (RecordFunction), and LibTorch was compiled with it.
+add_compile_definitions($<$<CONFIG:Debug>:NDEBUG>)
 # CMake's own way would give programs -fPIE, and the precompiled header of the library would not fit them.
 add_compile_options(-fPIC -Wall -Wextra)
 
