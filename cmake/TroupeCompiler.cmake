@@ -19,9 +19,9 @@ set(TROUPE_SANITIZE "" CACHE STRING "Sanitizers to compile in, as -fsanitize tak
 if(TROUPE_SANITIZE)
   add_compile_options(-fsanitize=${TROUPE_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${TROUPE_SANITIZE})
-  # It needs the type information of classes, and LibTorch hides some of its own.
   if(TROUPE_SANITIZE MATCHES "undefined")
-    add_compile_options(-fno-sanitize=vptr)
+    # The first finding ends the program, as with the others. vptr needs type information that LibTorch hides.
+    add_compile_options(-fno-sanitize-recover=undefined -fno-sanitize=vptr)
   endif()
 endif()
 
