@@ -6,6 +6,9 @@
 # What is resident after a tenth of the steps is about 380 MB. 1 % of it is 1.4 kB lost in each of the other 2700 steps,
 # and 200 bytes in each of 18000: about a message.
 set -euo pipefail
+case ${TROUPE_CXX_FLAGS:-} in
+  *address*) echo "the address sanitizer keeps what is freed, so memory grows"; exit 77 ;;
+esac
 steps=${1:-3000}
 limit=${2:-1}
 program=$TROUPE_BUILD_DIR/tests/soak_program
