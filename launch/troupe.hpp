@@ -7,6 +7,7 @@
 #include "troupe/launch/main.hpp"
 #include "troupe/launch/option_group.hpp"
 #include "troupe/launch/trainer.hpp"
+#include "troupe/modules/activation_checkpoint.hpp"
 #include "troupe/modules/batch.hpp"
 #include "troupe/modules/callback.hpp"
 #include "troupe/modules/callbacks/backbone_finetuning.hpp"

@@ -15,13 +15,15 @@ struct GptOptions {
   double dropout = 0.1, lr = 2e-3, weight_decay = 0.1;
   int64_t warmup_steps = 50, generate = 400;
   double temperature = 0.7;
+  bool activation_checkpoints = false;
 };
 TROUPE_OPTIONS(GptOptions, (layers, "blocks of attention and MLP"), (heads, "heads of attention; they divide width"),
                (width, "numbers that stand for a token"), (context, "tokens that one can look back to"),
                (vocabulary, "number of tokens"), (dropout, "share left out in training"), (lr, "highest rate of AdamW"),
                (weight_decay, "of matrices"), (warmup_steps, "steps to the highest rate, a cosine falls from there"),
                (generate, "bytes that predict adds to the prompt"),
-               (temperature, "of predict: below 1 likely bytes are drawn more often"))
+               (temperature, "of predict: below 1 likely bytes are drawn more often"),
+               (activation_checkpoints, "compute each block again in the backward pass, in place of keeping it"))
 
 namespace gpt {
 namespace nn = torch::nn;
@@ -95,7 +97,7 @@ class Gpt : public troupe::ModuleWith<GptOptions> {
     const int64_t length = tokens.size(1);
     if (length > options().context) throw troupe::UsageError("samples are longer than model.context");
     const auto x = wte_(tokens) + wpe_(torch::arange(length, tokens.options()));
-    const auto y = ln_f_(h_->forward(torch::dropout(x, options().dropout, is_training())));
+    const auto y = ln_f_(through_blocks(torch::dropout(x, options().dropout, is_training())));
     return torch::linear(y, wte_->weight);  // one weight at both ends (Press & Wolf 2017)
   }
 
@@ -126,6 +128,15 @@ class Gpt : public troupe::ModuleWith<GptOptions> {
   }
 
  private:
+  torch::Tensor through_blocks(torch::Tensor x) {
+    if (!options().activation_checkpoints) return h_->forward(x);
+    for (std::size_t i = 0; i < h_->size(); ++i) {
+      x = troupe::activation_checkpoint(
+          [block = h_->ptr<gpt::Block>(i)](const torch::Tensor& x) { return block->forward(x); }, x);
+    }
+    return x;
+  }
+
   troupe::StepOutput step(const troupe::Batch& batch, const std::string& stage) {
     const auto loss = next_byte_loss(forward(batch["input"]), batch["target"]);
     log_dict({{stage + "_loss", loss}, {stage + "_bits", to_bits(loss)}}, {.on_epoch = true, .prog_bar = true});

@@ -84,7 +84,10 @@ TEST(Examples, TheGptLearnsTextAndWritesOn) {
   const TempDir dir;
   const std::string small = " --model.layers 2 --model.heads 2 --model.width 64 --model.context 64 --data.length 64";
   EXPECT_NEAR(metric(output_of("gpt", "validate" + small, dir), "val_bits"), 8, 0.3);
-  output_of("gpt", "fit --trainer.max_steps 100 --model.warmup_steps 20 --trainer.seed 1" + small, dir);
+  output_of("gpt",
+            "fit --trainer.max_steps 100 --model.warmup_steps 20 --trainer.seed 1 --model.activation_checkpoints true" +
+                small,
+            dir);
   EXPECT_LT(metric(output_of("gpt", "validate --ckpt_path best" + small, dir), "val_bits"), 5);
   const auto text =
       output_of("gpt", "predict --ckpt_path best --model.generate 80 --data.prompt 'You may '" + small, dir);
