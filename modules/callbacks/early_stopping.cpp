@@ -3,6 +3,7 @@
 #include "troupe/modules/failure.hpp"
 #include "troupe/modules/nearest.hpp"
 #include "troupe/modules/number_text.hpp"
+#include "troupe/modules/saved_count.hpp"
 
 #include <charconv>
 #include <cmath>
@@ -10,8 +11,6 @@
 namespace troupe {
 
 namespace {
-
-constexpr int64_t largest_count = int64_t{1} << 53;  // what JSON can carry
 
 EarlyStoppingOptions checked(EarlyStoppingOptions options) {
   const auto refuse = [](const std::string& why) { throw UsageError("EarlyStopping: " + why); };
@@ -126,13 +125,10 @@ void EarlyStopping::load_state_dict(const nlohmann::json& state) {
   const auto wait = state.find("wait_count");
   const auto best = state.find("best_score");
   const auto epoch = state.find("stopped_epoch");
-  const auto is_count = [](const nlohmann::json& value) {
-    return value.is_number_integer() && value.get<int64_t>() >= 0 && value.get<int64_t>() < largest_count;
-  };
-  if (wait == state.end() || !is_count(*wait)) refuse("wait_count is not a count");
+  if (wait == state.end() || !is_saved_count(*wait)) refuse("wait_count is not a count");
   if (best == state.end() || !(best->is_null() || best->is_number())) refuse("best_score is not a number");
   if (best->is_number() && !std::isfinite(best->get<double>())) refuse("best_score is not finite");
-  if (epoch == state.end() || !(epoch->is_null() || is_count(*epoch))) refuse("stopped_epoch is not a count");
+  if (epoch == state.end() || !(epoch->is_null() || is_saved_count(*epoch))) refuse("stopped_epoch is not a count");
   const auto sources = state.find("sources"), news = state.find("has_news");  // older files have neither
   if (sources != state.end()) sources_.load_state_dict(*sources);
   has_news_ = news != state.end() && news->is_boolean() && news->get<bool>();

@@ -2,6 +2,7 @@
 
 #include "troupe/modules/failure.hpp"
 #include "troupe/modules/nearest.hpp"
+#include "troupe/modules/saved_count.hpp"
 
 #include <torch/torch.h>
 
@@ -14,7 +15,6 @@ namespace troupe {
 namespace {
 
 constexpr const char* totals_name = "log.train";
-constexpr int64_t most_updates = int64_t{1} << 53;                  // a run counts on from there
 constexpr std::array reduce_names = {"mean", "sum", "min", "max"};  // in the order of Reduce
 
 std::string state_name(const std::string& metric, const std::string& state) {
@@ -71,8 +71,7 @@ std::vector<std::string> load_metric_states(const Checkpoint& checkpoint, const 
     }
     const std::string of = "the checkpoint's state of the metric \"" + name + "\"";
     const auto updates = facts.is_object() ? facts.find("updates") : facts.end();
-    if (!facts.is_object() || updates == facts.end() || !updates->is_number_integer() || updates->get<int64_t>() < 1 ||
-        updates->get<int64_t>() > most_updates) {
+    if (!facts.is_object() || updates == facts.end() || !is_saved_count(*updates, /*least=*/1)) {
       throw UsageError(of + " is damaged: updates is not a count");
     }
     MetricStates states = found->second->states();

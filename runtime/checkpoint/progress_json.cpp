@@ -1,15 +1,15 @@
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 
 #include "troupe/modules/failure.hpp"
+#include "troupe/modules/saved_count.hpp"
 
 namespace troupe {
 
 namespace {
 
 int64_t counter(const nlohmann::json& json, const char* name) {
-  constexpr int64_t most = int64_t{1} << 53;  // a run counts on from there
   const auto found = json.find(name);
-  if (found == json.end() || !found->is_number_integer() || found->get<int64_t>() < 0 || found->get<int64_t>() > most) {
+  if (found == json.end() || !is_saved_count(*found)) {
     throw UsageError("the checkpoint's progress." + std::string(name) + " is " +
                      (found == json.end() ? "missing" : found->dump()) + ", not a count");
   }

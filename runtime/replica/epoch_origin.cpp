@@ -1,6 +1,7 @@
 // Which samples of an epoch are behind, for a run that goes on with another number of ranks.
 #include "troupe/modules/failure.hpp"
 #include "troupe/modules/number_text.hpp"
+#include "troupe/modules/saved_count.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 namespace troupe {
@@ -11,8 +12,7 @@ constexpr int64_t most = int64_t{1} << 48;
 
 int64_t count_at(const nlohmann::json& position, const char* key, int64_t lowest) {
   const auto value = position.find(key);
-  if (value == position.end() || !value->is_number_integer() || value->get<int64_t>() < lowest ||
-      value->get<int64_t>() > most) {
+  if (value == position.end() || !is_saved_count(*value, lowest, most)) {
     throw UsageError("the checkpoint's data_position." + std::string(key) + " is " +
                      (value == position.end() ? "missing" : value->dump()) + ", not a count");
   }

@@ -1,6 +1,7 @@
 // The part of a run's state that each rank has for itself: random numbers, what it has logged in this epoch, gradients
 // of a window that is not over.
 #include "troupe/modules/nearest.hpp"
+#include "troupe/modules/saved_count.hpp"
 #include "troupe/runtime/checkpoint/metric_state.hpp"
 #include "troupe/runtime/checkpoint/packed_tensor.hpp"
 #include "troupe/runtime/data/random.hpp"
@@ -141,7 +142,7 @@ void Replica::restore_window(const Checkpoint& state) {
     sequence.nominal = finite_at(window, "nominal");
     sequence.bad = window["bad"].get<std::string>();
     const auto skipped = window.find("skipped_in_row");
-    if (skipped == window.end() || !skipped->is_number_integer() || skipped->get<int64_t>() < 0) {
+    if (skipped == window.end() || !is_saved_count(*skipped)) {
       throw UsageError("the checkpoint's windows are damaged: skipped_in_row is not a count");
     }
     sequence.skipped_in_row = skipped->get<int64_t>();
@@ -161,7 +162,7 @@ void Replica::restore_rank_state() {
   const auto& checkpoint = *setup_.checkpoint;
   const auto saved_size = checkpoint.metadata.find("world_size");
   const bool has_size = saved_size != checkpoint.metadata.end();
-  if (has_size && (!saved_size->is_number_integer() || saved_size->get<int64_t>() < 1)) {
+  if (has_size && !is_saved_count(*saved_size, /*least=*/1)) {
     throw UsageError("the checkpoint's world_size is " + saved_size->dump() + ", not a count");
   }
   const auto own_rank = static_cast<std::size_t>(global_rank());

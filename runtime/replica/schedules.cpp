@@ -1,5 +1,6 @@
 // When a replica moves its schedulers on, and their state in a checkpoint.
 #include "troupe/modules/nearest.hpp"
+#include "troupe/modules/saved_count.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <c10/util/Type.h>
@@ -26,7 +27,7 @@ std::string class_of(const LRScheduler& scheduler) {
 
 int64_t count_at(const nlohmann::json& entry, const char* key, int64_t least) {
   const auto found = entry.find(key);
-  if (found == entry.end() || !found->is_number_integer() || found->get<int64_t>() < least) {
+  if (found == entry.end() || !is_saved_count(*found, least)) {
     refuse_state(std::string(key) + " is not a count");
   }
   return found->get<int64_t>();
