@@ -4,6 +4,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
+#include <c10/util/DimVector.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/autograd/saved_variable_hooks.h>
@@ -14,9 +15,8 @@
 #include <sstream>
 #include <string>
 
+// What Frame has as members is in no unnamed namespace, since the header names Frame.
 namespace troupe::detail {
-
-namespace {
 
 using torch::autograd::SavedVariable;
 using torch::autograd::SavedVariableHooks;
@@ -112,18 +112,26 @@ std::vector<torch::Device> devices_of(const std::vector<torch::Tensor>& inputs) 
   return devices;
 }
 
-std::string shape_of(const torch::Tensor& tensor) {
-  std::ostringstream text;
-  text << c10::toString(tensor.scalar_type()) << " " << tensor.sizes();
-  return text.str();
-}
+struct Shape {
+  torch::ScalarType dtype;
+  c10::DimVector sizes;
 
-}  // namespace
+  bool operator==(const Shape&) const = default;
+  std::string text() const {
+    std::ostringstream text;
+    text << c10::toString(dtype) << " " << torch::IntArrayRef(sizes);
+    return text.str();
+  }
+};
+
+Shape shape_of(const torch::Tensor& tensor) {
+  return {tensor.scalar_type(), c10::DimVector(tensor.sizes())};
+}
 
 // One checkpointed call. The backward pass may ask on other threads, one at a time for each device.
 struct ActivationCheckpoint::Frame {
   struct Slot {
-    std::string shape;                    // of what the first call saved
+    Shape shape;                          // of what the first call saved
     std::optional<torch::Tensor> tensor;  // of the second one, until it was fetched
   };
 
@@ -191,7 +199,8 @@ void ActivationCheckpoint::Frame::compute_again() {
     const auto shape = shape_of(tensor);
     if (shape != slots[index].shape) {
       throw UsageError("activation_checkpoint: the second call is not like the first one: tensor " +
-                       std::to_string(index) + " that it saves is " + shape + ", and was " + slots[index].shape);
+                       std::to_string(index) + " that it saves is " + shape.text() + ", and was " +
+                       slots[index].shape.text());
     }
     slots[index].tensor = tensor.detach();
   };
