@@ -93,7 +93,7 @@ struct CoordinatorState {
       worker.logger = logger;
       worker.progress = progress;
       worker.watchdog = watchdog;
-      worker.replica.pulse = i < setup->pulses.size() ? setup->pulses[i] : std::make_shared<Pulse>("worker");
+      worker.replica.pulse = setup->pulses[i];
       if (watchdog) tell(self, watchdog, WatchPulse{worker.replica.pulse, worker.replica.place().global_rank});
       worker.shares_process = count > 1;
       const bool speaks = worker.replica.place().global_rank == 0;
