@@ -5,6 +5,7 @@
 // alternately, an epoch each; a sample is the mean time of a step of one epoch.
 #include "bench/table.hpp"
 
+#include <troupe/runtime/pulse.hpp>
 #include <troupe/troupe.hpp>
 
 #include <torch/torch.h>
@@ -120,14 +121,29 @@ troupe::bench::Row measure(const Case& c, const std::filesystem::path& folder) {
   return troupe::bench::at_most(name, troupe::bench::summarize(our_times), peer, "us", 1.01 + 2 / peer.median);
 }
 
+// What naming slow ranks costs a step: the marks of its collective operations, three of them, against the bare step.
+troupe::bench::Row measure_marks(const troupe::bench::Row& step) {
+  constexpr int rounds = 31, steps = 100'000, operations = 3;
+  troupe::enter_thread(std::make_shared<troupe::Pulse>("worker"));
+  std::vector<double> times;
+  for (int round = 0; round < rounds; ++round) {
+    const auto start = Clock::now();
+    for (int i = 0; i < steps * operations; ++i) troupe::CollectiveInFlight().end();
+    times.push_back(std::chrono::duration<double, std::micro>(Clock::now() - start).count() / steps);
+  }
+  return troupe::bench::at_most("marks of three collectives, of " + step.name, troupe::bench::summarize(times),
+                                step.peer, "us", 0.001);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   return troupe::bench::run(argc, argv, "One training step through the cast against a bare LibTorch loop", [] {
     torch::set_num_threads(1);
     const auto folder = std::filesystem::temp_directory_path() / ("troupe_overhead_" + std::to_string(getpid()));
-    const std::vector<troupe::bench::Row> rows = {measure({16, 8, 8000}, folder), measure({128, 32, 2000}, folder),
-                                                  measure({512, 64, 400}, folder)};
+    std::vector<troupe::bench::Row> rows = {measure({16, 8, 8000}, folder), measure({128, 32, 2000}, folder),
+                                            measure({512, 64, 400}, folder)};
+    for (std::size_t i = 0; i < 3; ++i) rows.push_back(measure_marks(rows[i]));
     std::filesystem::remove_all(folder);
     return rows;
   });
