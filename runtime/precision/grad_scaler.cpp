@@ -49,17 +49,21 @@ void GradScaler::begin_pass(at::TensorList kept) {
   if (!kept.empty()) at::_foreach_mul_(kept, scale_);
 }
 
+// Multiplies by `factor`, and adds to what was found of the optimizer.
+void GradScaler::divide(std::size_t optimizer, const std::vector<torch::Tensor>& gradients,
+                        const torch::Tensor& factor) {
+  std::map<torch::ScalarType, std::vector<torch::Tensor>> by_type;
+  for (const auto& gradient : gradients) by_type[gradient.scalar_type()].push_back(gradient);
+  if (by_type.contains(torch::kFloat16)) {
+    throw UsageError("GradScaler: a gradient is in float16; mixed precision needs parameters in float32");
+  }
+  auto& found_inf = found_inf_[optimizer];
+  for (auto& [type, same] : by_type) at::_amp_foreach_non_finite_check_and_unscale_(same, found_inf, factor);
+}
+
 void GradScaler::unscale(std::size_t optimizer, std::vector<torch::Tensor> gradients) {
   const torch::NoGradGuard no_gradients;
-  auto& found_inf = found_inf_[optimizer] = torch::zeros({}, scale_.options());
-  const auto divide = [&](const std::vector<torch::Tensor>& of_all_types, const torch::Tensor& factor) {
-    std::map<torch::ScalarType, std::vector<torch::Tensor>> by_type;
-    for (const auto& gradient : of_all_types) by_type[gradient.scalar_type()].push_back(gradient);
-    if (by_type.contains(torch::kFloat16)) {
-      throw UsageError("GradScaler: a gradient is in float16; mixed precision needs parameters in float32");
-    }
-    for (auto& [type, same] : by_type) at::_amp_foreach_non_finite_check_and_unscale_(same, found_inf, factor);
-  };
+  found_inf_[optimizer] = torch::zeros({}, scale_.options());
   std::vector<torch::Tensor> shared;
   if (!divided_.empty()) {
     const std::unordered_set<const void*> done(divided_.begin(), divided_.end());
@@ -70,9 +74,15 @@ void GradScaler::unscale(std::size_t optimizer, std::vector<torch::Tensor> gradi
     });
   }
   // In float64: the reciprocal of a float32 scale may not be exact.
-  divide(gradients, scale_.to(torch::kFloat64).reciprocal().to(torch::kFloat32));
-  if (!shared.empty()) divide(shared, torch::ones_like(scale_));  // looks at them only
+  divide(optimizer, gradients, scale_.to(torch::kFloat64).reciprocal().to(torch::kFloat32));
+  if (!shared.empty()) divide(optimizer, shared, torch::ones_like(scale_));
   for (const auto& gradient : gradients) divided_.push_back(gradient.unsafeGetTensorImpl());
+}
+
+void GradScaler::inspect(std::size_t optimizer, const std::vector<torch::Tensor>& gradients) {
+  const torch::NoGradGuard no_gradients;
+  found_inf_[optimizer] = torch::zeros({}, scale_.options());
+  divide(optimizer, gradients, torch::ones_like(scale_));
 }
 
 bool GradScaler::allows_step(std::size_t optimizer, const std::function<void(torch::Tensor&)>& agree) {

@@ -48,6 +48,8 @@ class GradScaler {
   /// After the pass: divides the gradients of an optimizer by the scale, those that several optimizers have with the
   /// first that comes. Throws UsageError for float16 gradients: parameters must stay in float32.
   void unscale(std::size_t optimizer, std::vector<torch::Tensor> gradients);
+  /// Looks at gradients as if they came from a pass: those of a checkpoint.
+  void inspect(std::size_t optimizer, const std::vector<torch::Tensor>& gradients);
   /// Whether the optimizer's gradients were finite after the latest pass; counts the step that is left out where they
   /// were not. `agree` makes the answer that of all ranks, where each holds a part of the gradients.
   bool allows_step(std::size_t optimizer, const std::function<void(torch::Tensor&)>& agree = nullptr);
@@ -65,6 +67,7 @@ class GradScaler {
   void load_state_dict(const nlohmann::json& state);
 
  private:
+  void divide(std::size_t optimizer, const std::vector<torch::Tensor>& gradients, const torch::Tensor& factor);
   void adapt();
 
   GradScalerOptions options_;

@@ -71,9 +71,8 @@ double Replica::weight_in_window(const TrainStep& step) {
   if (setup_.options.accumulate_grad_weighting == "batches") return 1 / window;
   if (step.own == 0 && step.loss.defined()) {
     throw UsageError(
-        "the batch counts as 0 samples (Batch::size), so that its loss would weigh nothing: return {} from "
-        "training_step"
-        " to skip it, say another number with Batch::set_size in the collate function, or use"
+        "the batch counts as 0 samples (Batch::size), so that its loss would weigh nothing: return {} from"
+        " training_step to skip it, say another number with Batch::set_size in the collate function, or use"
         " accumulate_grad_weighting = batches");
   }
   if (window == 1) return step.own / step.all;
@@ -186,17 +185,22 @@ void Replica::manual_backward(const torch::Tensor& loss) {
   {
     const AutocastOff full_precision(setup_.device);
     begin_manual_pass();
-    const auto scaled = scaler_ ? scaler_->scale(loss) : loss;
-    for (GradientAverager* averager : averagers()) {
-      averager->begin();
-      averager->prepare(scaled);
+    try {
+      const auto scaled = scaler_ ? scaler_->scale(loss) : loss;
+      for (GradientAverager* averager : averagers()) {
+        averager->begin();
+        averager->prepare(scaled);
+      }
+      if (is_used(Hook::backward) && !optimizers_.empty()) {
+        module.backward(scaled, optimizers_[0], 0);
+      } else {
+        scaled.backward();
+      }
+      for (GradientAverager* averager : averagers()) averager->finish();
+    } catch (...) {
+      end_manual_pass();  // training_step may catch it, where memory was too small, and go on
+      throw;
     }
-    if (is_used(Hook::backward) && !optimizers_.empty()) {
-      module.backward(scaled, optimizers_[0], 0);
-    } else {
-      scaled.backward();
-    }
-    for (GradientAverager* averager : averagers()) averager->finish();
     end_manual_pass();
   }
   for (Callback* callback : batch_callbacks_) callback->on_after_backward(*this, module);

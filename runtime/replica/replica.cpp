@@ -33,7 +33,9 @@ Replica::~Replica() {
 
 std::shared_ptr<Module> Replica::release() {
   if (module_) {
-    module_->put_back_modes();  // where an evaluation failed
+    // Where an evaluation or a step failed.
+    module_->put_back_modes();
+    untoggle_optimizer(0);
     module_->attach(nullptr);
     move_metrics(torch::kCPU);
   }

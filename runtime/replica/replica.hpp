@@ -355,6 +355,7 @@ class Replica final : public RunContext {
   void begin_manual_pass();
   void end_manual_pass();
   bool overflows(std::size_t optimizer);
+  void inspect_gradients();
 
   // bad_numbers.cpp
   bool watches_losses() const;

@@ -83,6 +83,13 @@ void Replica::end_manual_pass() {
   }
 }
 
+// Those of a checkpoint, which may be stepped with before another pass comes.
+void Replica::inspect_gradients() {
+  for (std::size_t i = 0; scaler_ && i < optimizers_.size(); ++i) {
+    scaler_->inspect(i, gradients_in_use(i, /*is_window_open=*/true));
+  }
+}
+
 // Whether the scale was too large for this step, which is left out then; the same on all ranks.
 bool Replica::overflows(std::size_t optimizer) {
   if (!scaler_) return false;

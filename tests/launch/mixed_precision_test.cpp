@@ -154,6 +154,28 @@ TEST(ManualOptimization, AddsToGradientsThatWereClippedOrLookedAt) {
   }
 }
 
+// As where memory is too small for one of the losses.
+TEST(ManualOptimization, GoesOnAfterABackwardPassThatFailed) {
+  for (const std::string& precision : precisions) {
+    SCOPED_TRACE(precision);
+    const auto model = by_hand(
+        [](ByHand& m, const Batch&) {
+          m.zero();
+          m.manual_backward(m.b.sum());
+          auto bad = m.a * 2;
+          bad.register_hook([](torch::Tensor gradient) -> torch::Tensor {
+            if (gradient.defined()) throw std::runtime_error("too little memory");
+            return gradient;
+          });
+          EXPECT_THROW(m.manual_backward(bad.sum()), std::exception);
+          m.optimizer(0).zero_grad();
+          m.optimizer(1).step();
+        },
+        precision, {"auto", 1}, /*batches=*/2);
+    EXPECT_EQ(model->b.item<double>(), -1);
+  }
+}
+
 // One parameter that two optimizers have, and one that none has.
 class Shared : public OneWeight {
  public:
