@@ -84,8 +84,8 @@ int64_t Replica::size_of(const Batch& batch) {
   note("warning: the size of batches is not clear: the first tensor of this one has " + std::to_string(rows) +
        " rows, its loader made it of " + std::to_string(batch.made_of()) +
        " samples, and for another batch the quotient was another; it counts as " + std::to_string(size) +
-       " (Batch::size) in means and in windows of accumulation; Batch::set_size in the collate function says the "
-       "number");
+       " (Batch::size) in means and in windows of accumulation; Batch::set_size in the collate function says another");
+  return size;
 }
 
 // Called when the gradients of an optimizer's first step are there.
