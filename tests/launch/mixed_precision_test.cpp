@@ -6,8 +6,10 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <filesystem>
 #include <functional>
 #include <limits>
+#include <set>
 
 namespace troupe {
 namespace {
@@ -42,11 +44,12 @@ class ByHand : public ModuleWith<ByHandOptions> {
     return {};
   }
   Optimizers configure_optimizers() override {
-    const std::vector<OptimizerPtr> both = {std::make_shared<torch::optim::SGD>(std::vector<torch::Tensor>{a}, 1.0),
-                                            std::make_shared<torch::optim::SGD>(std::vector<torch::Tensor>{b}, 1.0)};
-    return {both, {}};
+    return {std::make_shared<torch::optim::SGD>(std::vector<torch::Tensor>{a}, 1.0),
+            std::make_shared<torch::optim::SGD>(std::vector<torch::Tensor>{b}, 1.0)};
   }
-  void on_after_backward() override { gradients.push_back(a.grad().item<double>()); }
+  void on_after_backward() override {
+    if (a.grad().defined()) gradients.push_back(a.grad().item<double>());
+  }
   void on_train_end() override { counted = global_step(); }
   void zero() {
     for (const auto& each : optimizers()) each.zero_grad();
