@@ -32,7 +32,8 @@ std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Prog
   for (const auto& monitor : state.monitors) {
     if (before && skips_save(state, *monitor, *before, progress)) continue;
     Decision decision = monitor->decide(moment, progress, state.metrics);
-    if (decision.stop) state.ask_to_stop({decision.reason, false});
+    if (decision.go_on) state.take_back_stop(*monitor);
+    if (decision.stop) state.ask_to_stop({decision.reason}, monitor.get());
     std::move(decision.save.begin(), decision.save.end(), std::back_inserter(requests));
   }
   return requests;
@@ -44,12 +45,15 @@ AgreeCommand agree(const RunState& state, const std::vector<SaveRequest>& reques
   if (state.asked_stop)
     mine["stop"] = {{"reason", state.asked_stop->reason},
                     {"now", state.asked_stop->interrupt},
-                    {"signal", state.asked_stop->signal}};
+                    {"signal", state.asked_stop->signal},
+                    {"revocable", state.asked_stop->is_revocable}};
   return {mine.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
 }
 
 // One request to stop is enough for all. What is saved is rank zero's to decide: its monitors know the files.
 void adopt(RunState& state, const Answer& answer, std::vector<SaveRequest>& requests) {
+  // It stands for as long as one of them says so.
+  if (state.stop && state.stop->is_revocable) state.stop.reset();
   for (std::size_t rank = 0; rank < answer.said.size(); ++rank) {
     const auto said = nlohmann::json::parse(answer.said[rank]);
     state.checkpoint_asked |= said.at("checkpoint").get<bool>();
@@ -57,7 +61,7 @@ void adopt(RunState& state, const Answer& answer, std::vector<SaveRequest>& requ
     const auto stop = said.find("stop");
     if (stop == said.end()) continue;
     const StopRequest request{stop->at("reason").get<std::string>(), stop->at("now").get<bool>(),
-                              stop->value("signal", 0)};
+                              stop->at("signal").get<int>(), stop->at("revocable").get<bool>()};
     if (!state.stop || (request.interrupt && !state.stop->interrupt)) state.stop = request;
   }
 }
@@ -131,9 +135,24 @@ bool may_stop(const TrainerOptions& options, const Progress& progress) {
   return progress.epoch >= options.min_epochs.value_or(0) && progress.global_step >= options.min_steps.value_or(0);
 }
 
-void RunState::ask_to_stop(const StopRequest& request) {
+void RunState::ask_to_stop(const StopRequest& request, const Monitor* monitor) {
   auto& asked = has_other_processes ? asked_stop : stop;
-  if (!asked || (request.interrupt && !asked->interrupt)) asked = request;
+  StopRequest taken = request;
+  taken.is_revocable = monitor != nullptr;
+  const auto is_same = [&](const auto& standing) { return standing.first == monitor; };
+  if (!taken.interrupt && std::ranges::none_of(standing_requests, is_same)) {
+    standing_requests.emplace_back(monitor, taken);
+  }
+  if (!asked || (taken.interrupt && !asked->interrupt)) asked = std::move(taken);
+}
+
+void RunState::take_back_stop(const Monitor& monitor) {
+  const bool is_taken_back =
+      std::erase_if(standing_requests, [&](const auto& each) { return each.first == &monitor; }) > 0;
+  auto& asked = has_other_processes ? asked_stop : stop;
+  if (!is_taken_back || !asked || !asked->is_revocable) return;
+  asked.reset();
+  if (!standing_requests.empty()) asked = standing_requests.front().second;
 }
 
 bool RunState::stops_now() const {
