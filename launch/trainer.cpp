@@ -63,9 +63,18 @@ std::vector<const ModelCheckpoint*> model_checkpoints(const std::vector<std::sha
 // The actors' threads, and the run that is in progress.
 struct Trainer::System {
   caf::actor_system_config config = caf_config();
-  caf::actor_system actors{config};
+  std::unique_ptr<caf::actor_system> actors = std::make_unique<caf::actor_system>(config);
   std::mutex mutex;
   const cast::Run* run = nullptr;
+
+  System() = default;
+  // CAF ends what it keeps for the thread that ends it. The main thread has lost that already when it destroys a
+  // Trainer that is static, so it is done on another one.
+  ~System() {
+    std::thread([this] { actors.reset(); }).join();
+  }
+  System(const System&) = delete;
+  System& operator=(const System&) = delete;
 
   void stop(const std::string& reason, bool interrupt, int signal = 0) {
     std::lock_guard lock(mutex);
@@ -80,7 +89,7 @@ struct Trainer::System {
     using Clock = std::chrono::steady_clock;
     constexpr std::chrono::microseconds longest_look{20'000};
     const auto begin = Clock::now();
-    for (std::chrono::microseconds look{50}; actors.registry().running() > 0; look = std::min(2 * look, longest_look)) {
+    for (std::chrono::microseconds look{50}; actors->registry().running() > 0; look = std::min(2 * look, longest_look)) {
       if (Clock::now() - begin > std::chrono::duration<double>(seconds)) return false;
       std::this_thread::sleep_for(look);
     }
@@ -304,7 +313,7 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
     }
     return says;
   });
-  cast::Run run = cast::start_run(system_->actors, std::move(setup));
+  cast::Run run = cast::start_run(*system_->actors, std::move(setup));
   system_->set(&run);
   processes.on_failure([&run](const Failure& failure) { run.fail(failure); });
   {

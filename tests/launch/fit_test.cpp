@@ -273,6 +273,19 @@ TEST(Fit, AStopOfTheUsersStandsUntilMinEpochsAreThere) {
   EXPECT_EQ(trainer.stop_reason(), "enough");
 }
 
+// Destroyed by exit(), after what belongs to the main thread.
+TEST(FitDeathTest, AStaticTrainerLetsTheProgramEnd) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto end_with_a_static_trainer = [](bool fits) {
+    static const TempDir dir;
+    static Trainer trainer(quiet(dir));
+    if (fits) trainer.fit<Line>({}, points());
+    std::exit(0);
+  };
+  EXPECT_EXIT(end_with_a_static_trainer(false), ::testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(end_with_a_static_trainer(true), ::testing::ExitedWithCode(0), "");
+}
+
 TEST(Fit, HandsValuesBackThroughTheQueue) {
   const TempDir dir;
   Trainer trainer(quiet(dir));
