@@ -21,6 +21,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <limits>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -117,11 +118,15 @@ Trainer::Trainer(TrainerOptions options) : given_(std::move(options)) {
 }
 
 Trainer::~Trainer() {
-  const double patience = options_.watchdog_timeout;
-  if (patience <= 0 || system_->has_ended_within(patience)) return;
-  std::cerr << "troupe: warning: a loader is in its dataset still, " + double_to_text(patience) +
+  if (system_->has_ended_within(patience())) return;
+  std::cerr << "troupe: warning: a loader is in its dataset still, " + double_to_text(patience()) +
                    " s after the run (trainer.watchdog_timeout): it is left behind\n";
   leave_threads_behind();
+}
+
+// How long actors may take to end when the run is over, in seconds.
+double Trainer::patience() const {
+  return options_.watchdog_timeout > 0 ? options_.watchdog_timeout : std::numeric_limits<double>::infinity();
 }
 
 void Trainer::add_actor(std::string name, ActorBehavior behavior, ActorOptions options) {
@@ -329,6 +334,7 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   system_->set(nullptr);
   result_ = run.result.get();
   module_ = std::move(result_.module);
+  if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;
   if (result_.left_behind) {
     leave_threads_behind();
     system_ = std::make_unique<System>();

@@ -174,6 +174,7 @@ class Trainer {
   void add_workers(cast::RunSetup& setup, const ModuleSource& source);
   FoundCheckpoint found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const;
   void leave_threads_behind();
+  double patience() const;
   void make_run_dir(Stage stage, const ModuleSource& source);
   std::filesystem::path new_run_dir(const ModuleSource& source);
   std::filesystem::path own_best_model_path() const;

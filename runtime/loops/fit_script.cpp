@@ -2,8 +2,10 @@
 
 #include "troupe/runtime/hook_order.hpp"
 #include "troupe/runtime/loops/validation_plan.hpp"
+#include "troupe/runtime/module_type_name.hpp"
 
 #include <algorithm>
+#include <typeinfo>
 #include <utility>
 
 namespace troupe {
@@ -18,8 +20,9 @@ void take(RunState& state, Answer& answer) {
 // A checkpoint that was planned for this step is left out where the one before is still being written.
 bool skips_save(RunState& state, Monitor& monitor, const Progress& before, const Progress& now) {
   if (!state.is_writing || state.options.checkpoint_backpressure != "skip") return false;
-  const auto planned = monitor.next_step(before);
-  if (!planned || *planned > now.global_step || !monitor.skip_save(now)) return false;
+  const auto planned = state.ask(monitor, "next_step", [&] { return monitor.next_step(before); });
+  if (!planned || *planned > now.global_step) return false;
+  if (!state.ask(monitor, "skip_save", [&] { return monitor.skip_save(now); })) return false;
   ++state.skipped_saves;
   return true;
 }
@@ -31,7 +34,7 @@ std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Prog
   std::vector<SaveRequest> requests;
   for (const auto& monitor : state.monitors) {
     if (before && skips_save(state, *monitor, *before, progress)) continue;
-    Decision decision = monitor->decide(moment, progress, state.metrics);
+    Decision decision = state.ask(*monitor, "decide", [&] { return monitor->decide(moment, progress, state.metrics); });
     if (decision.go_on) state.take_back_stop(*monitor);
     if (decision.stop) state.ask_to_stop({decision.reason}, monitor.get());
     std::move(decision.save.begin(), decision.save.end(), std::back_inserter(requests));
@@ -73,7 +76,7 @@ void add_request(const RunState& state, std::vector<SaveRequest>& requests, cons
 }
 
 // Where the next decision is due, whatever comes first.
-TrainCommand next_segment(const RunState& state, const ValidationPlan& plan) {
+TrainCommand next_segment(RunState& state, const ValidationPlan& plan) {
   const Progress& at = state.progress;
   TrainCommand segment;
   if (const auto due = plan.next(at.epoch, at.batch_idx, at.total_batches)) segment.until_batch = *due;
@@ -82,7 +85,7 @@ TrainCommand next_segment(const RunState& state, const ValidationPlan& plan) {
   }
   if (state.options.max_steps >= 0) segment.until_step = state.options.max_steps;
   for (const auto& monitor : state.monitors) {
-    const auto step = monitor->next_step(at);
+    const auto step = state.ask(*monitor, "next_step", [&] { return monitor->next_step(at); });
     if (step && *step > at.global_step && (segment.until_step < 0 || *step < segment.until_step)) {
       segment.until_step = *step;
     }
@@ -91,12 +94,14 @@ TrainCommand next_segment(const RunState& state, const ValidationPlan& plan) {
 }
 
 void start_monitors(RunState& state) {
-  for (const auto& monitor : state.monitors) monitor->start(state.info);
+  for (const auto& monitor : state.monitors) state.ask(*monitor, "start", [&] { monitor->start(state.info); });
   if (!state.checkpoint) return;
   const auto states = state.checkpoint->metadata.value("callbacks", nlohmann::json::object());
   for (const auto& monitor : state.monitors) {
-    const auto found = states.find(monitor->state_key());
-    if (found != states.end()) monitor->load_state_dict(*found);
+    state.ask(*monitor, "load_state_dict", [&] {
+      const auto found = states.find(monitor->state_key());
+      if (found != states.end()) monitor->load_state_dict(*found);
+    });
   }
 }
 
@@ -153,6 +158,10 @@ void RunState::take_back_stop(const Monitor& monitor) {
   if (!is_taken_back || !asked || !asked->is_revocable) return;
   asked.reset();
   if (!standing_requests.empty()) asked = standing_requests.front().second;
+}
+
+std::string RunState::place() const {
+  return asked_callback ? type_name(typeid(*asked_callback)) + "::" + asked_call : "coordinator";
 }
 
 bool RunState::stops_now() const {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -50,6 +51,9 @@ struct RunState {
   int64_t skipped_saves = 0;       ///< by checkpoint_backpressure = "skip"
   /// Orderly ends that are asked for here and were not taken back, the first of each monitor and of anybody else.
   std::vector<std::pair<const Monitor*, StopRequest>> standing_requests;
+  /// The call of a monitor, or another callback, that is under way or has thrown; null: none.
+  const Callback* asked_callback = nullptr;
+  const char* asked_call = "";
 
   /// Takes a request to end the run, of `monitor` or of somebody else; an interrupt wins over an orderly end, else the
   /// first one counts.
@@ -60,6 +64,22 @@ struct RunState {
   bool stops_now() const;
   /// max_epochs or max_steps.
   bool has_reached_limit() const;
+  /// `call`, which is `name` of the callback; what it throws is the callback's (place).
+  template <class Call>
+  auto ask(const Callback& callback, const char* name, Call call) {
+    asked_callback = &callback;
+    asked_call = name;
+    if constexpr (std::is_void_v<decltype(call())>) {
+      call();
+      asked_callback = nullptr;
+    } else {
+      auto answer = call();
+      asked_callback = nullptr;
+      return answer;
+    }
+  }
+  /// Where a failure of the script is: "EarlyStopping::decide", or "coordinator".
+  std::string place() const;
 };
 
 }  // namespace troupe

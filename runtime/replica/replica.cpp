@@ -2,6 +2,7 @@
 
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
+#include "troupe/runtime/exception_text.hpp"
 #include "troupe/runtime/hook_order.hpp"
 
 #include <torch/torch.h>
@@ -34,7 +35,7 @@ Replica::~Replica() {
 std::shared_ptr<Module> Replica::release() {
   if (module_) {
     module_->attach(nullptr);
-    move_metrics(torch::kCPU);
+    (void)text_thrown_by([&] { move_metrics(torch::kCPU); });  // from a device that has failed nothing can be copied
   }
   if (setup_.datamodule && is_first_of_process()) setup_.datamodule->attach(nullptr, nullptr);
   parts_.reset();

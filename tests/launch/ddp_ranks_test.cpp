@@ -269,16 +269,16 @@ struct Raise {
   void operator()() const { std::raise(signal); }
 };
 
-template <class Fault>
-void fit_with() {
-  TrainerOptions options{.max_epochs = 3, .seed = 7};
+template <class Module>
+void fit_with(std::vector<std::shared_ptr<Callback>> callbacks = {}) {
+  TrainerOptions options{.max_epochs = 3, .seed = 7, .callbacks = std::move(callbacks)};
   options.accelerator = "cpu";
   options.precision = "64-true";
   options.enable_progress_bar = options.enable_model_summary = options.enable_checkpointing = options.logger = false;
   options.num_threads = 1;
   options.collective_timeout = 3;
   try {
-    Trainer(options).fit<Faulty<Fault>>({}, DataLoader(samples(48), {.batch_size = 4}));
+    Trainer(options).fit<Module>({}, DataLoader(samples(48), {.batch_size = 4}));
   } catch (const std::exception& error) {
     std::cerr << error.what() << std::endl;
     std::_Exit(1);
@@ -286,13 +286,24 @@ void fit_with() {
 }
 
 TEST(Faults, DISABLED_Exception) {
-  fit_with<Throw>();
+  fit_with<Faulty<Throw>>();
 }
 TEST(Faults, DISABLED_Killed) {
-  fit_with<Raise<SIGKILL>>();
+  fit_with<Faulty<Raise<SIGKILL>>>();
 }
 TEST(Faults, DISABLED_Stopped) {
-  fit_with<Raise<SIGSTOP>>();
+  fit_with<Faulty<Raise<SIGSTOP>>>();
+}
+
+// Fails outside of all workers, on rank one.
+class ThrowsANumber : public Monitor {
+  Decision decide(Moment moment, const Progress& progress, const MetricMap&) override {
+    if (Processes::get().rank() == 1 && moment == Moment::train_epoch_end && progress.epoch == 1) throw 42;
+    return {};
+  }
+};
+TEST(Faults, DISABLED_Number) {
+  fit_with<Net>({std::make_shared<ThrowsANumber>()});
 }
 
 }  // namespace

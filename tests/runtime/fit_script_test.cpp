@@ -300,6 +300,16 @@ TEST_F(FitScript, OneMonitorTakesBackNothingThatSomebodyElseAskedFor) {
   }
 }
 
+TEST_F(FitScript, ACallOfAMonitorThatThrowsIsNamed) {
+  auto monitor = std::make_shared<Scripted>();
+  monitor->answer = [](Moment, const Progress&) -> Decision { throw 42; };
+  auto fit = counter(2, {.max_epochs = 1});
+  fit.monitors = {monitor};
+  EXPECT_EQ(state.place(), "coordinator");
+  EXPECT_THROW(fit.run(), int);
+  EXPECT_EQ(state.place(), "Scripted::decide");
+}
+
 TEST_F(FitScript, NothingIsDecidedOnAValidationThatWasInterrupted) {
   auto monitor = std::make_shared<Scripted>();
   int asked = 0;
