@@ -12,6 +12,7 @@
 #include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/device.hpp"
+#include "troupe/runtime/exception_text.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 
@@ -49,6 +50,51 @@ bool is_of_this_run(const Checkpoint& checkpoint) {
   const auto saved_at = checkpoint.metadata.find("saved_at");
   const bool is_dated = saved_at != checkpoint.metadata.end() && saved_at->is_number();
   return !since || (is_dated && saved_at->get<double>() >= *since);
+}
+
+// How long a rank whose run is over waits for others at least, which may have a checkpoint to write; in seconds.
+constexpr double shortest_patience_with_ranks = 1800;
+
+// The first failure that another process tells of.
+class Told {
+ public:
+  void tell(const Failure& failure) {
+    std::lock_guard lock(mutex_);
+    if (!first_) first_ = failure;
+  }
+  std::optional<Failure> first() const {
+    std::lock_guard lock(mutex_);
+    return first_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::optional<Failure> first_;
+};
+
+// Waits until all processes have come to the end of the run as this one has. What has failed on one of them, which does
+// not come then; else nothing.
+std::optional<Failure> failure_of_others(const std::vector<std::shared_ptr<Peers>>& peers, double timeout, Told& told) {
+  const std::chrono::milliseconds limit(static_cast<int64_t>(timeout * 1000));
+  auto& processes = Processes::get();
+  processes.on_failure([&](const Failure& failure) {
+    told.tell(failure);
+    for (const auto& each : peers) each->abort(failure.describe());
+  });
+  Failure failure;
+  failure.rank = peers.front()->place().global_rank;
+  failure.host = processes.host();
+  failure.hook = "waiting for the end of all ranks";
+  failure.message = text_thrown_by([&] {
+    if (told.first()) return;
+    std::vector<c10::intrusive_ptr<c10d::Work>> works;
+    for (const auto& each : peers) works.push_back(each->begin_wait_for_all(limit));
+    for (const auto& work : works) work->wait();
+  });
+  processes.on_failure(nullptr);
+  if (told.first() || failure.message.empty()) return told.first();
+  processes.tell_failure(failure);
+  return failure;
 }
 
 std::vector<const ModelCheckpoint*> model_checkpoints(const std::vector<std::shared_ptr<Callback>>& callbacks) {
@@ -90,7 +136,8 @@ struct Trainer::System {
     using Clock = std::chrono::steady_clock;
     constexpr std::chrono::microseconds longest_look{20'000};
     const auto begin = Clock::now();
-    for (std::chrono::microseconds look{50}; actors->registry().running() > 0; look = std::min(2 * look, longest_look)) {
+    for (std::chrono::microseconds look{50}; actors->registry().running() > 0;
+         look = std::min(2 * look, longest_look)) {
       if (Clock::now() - begin > std::chrono::duration<double>(seconds)) return false;
       std::this_thread::sleep_for(look);
     }
@@ -318,9 +365,14 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
     }
     return says;
   });
+  const auto peers = setup.peers;
+  Told told;
   cast::Run run = cast::start_run(*system_->actors, std::move(setup));
   system_->set(&run);
-  processes.on_failure([&run](const Failure& failure) { run.fail(failure); });
+  processes.on_failure([&](const Failure& failure) {
+    told.tell(failure);
+    run.fail(failure);
+  });
   {
     SignalWatch signals(
         [this](int signal) { system_->stop(std::string("interrupted by ") + name_of_signal(signal), true, signal); });
@@ -329,10 +381,16 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
     }
     run.result.wait();
   }
-  processes.on_failure(nullptr);
+  result_ = run.result.get();
+  if (result_.failure) {
+    processes.on_failure(nullptr);
+    if (result_.lost_coordinator) processes.tell_failure(*result_.failure);
+  } else if (!processes.is_alone()) {
+    result_.failure =
+        failure_of_others(peers, std::max(options_.collective_timeout, shortest_patience_with_ranks), told);
+  }
   processes.on_roll_call(nullptr);
   system_->set(nullptr);
-  result_ = run.result.get();
   module_ = std::move(result_.module);
   if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;
   if (result_.left_behind) {

@@ -235,6 +235,46 @@ TEST(Ranks, PrepareDataOnceAHostAtMost) {
   }
 }
 
+// Fails on one rank, when others may have come to their end already.
+struct FailsLate : Net {
+  using Net::Net;
+  void strike(const std::string& where) const {
+    if (where == place && global_rank() == rank) throw 42;
+  }
+  void on_fit_end() override { strike("on_fit_end"); }
+  void teardown(Stage) override { strike("teardown"); }
+  void add_to_queue(ResultQueue&) override { strike("add_to_queue"); }
+  static inline std::string place;
+  static inline int64_t rank = 0;
+};
+struct EndsBadly : Monitor {
+  Decision decide(Moment, const Progress&, const MetricMap&) override { return {}; }
+  void run_ended() override {
+    if (FailsLate::place == "EndsBadly::run_ended") throw 42;
+  }
+};
+
+TEST(Ranks, AllThrowWhatFailsOnOneOfThemAtTheVeryEndAndTrainAgainP6) {
+  const SharedDir dir;
+  auto options = dir.options();
+  options.callbacks = {std::make_shared<EndsBadly>()};
+  Trainer trainer(options);
+  const DataLoader loader(samples(12), {.batch_size = 2});
+  const int64_t last = Processes::get().size() - 1;
+  using Late = std::pair<const char*, int64_t>;
+  for (const auto& [place, rank] : {Late{"on_fit_end", last}, Late{"teardown", last}, Late{"add_to_queue", last},
+                                    Late{"add_to_queue", 0}, Late{"EndsBadly::run_ended", 0}}) {
+    FailsLate::place = place;
+    FailsLate::rank = rank;
+    const auto error = error_of([&] { trainer.fit<FailsLate>({}, loader); });
+    const auto expected = std::string("an exception of type int, which is not a std::exception (in ") + place;
+    EXPECT_EQ(error.substr(0, expected.size()), expected);
+    EXPECT_NE(error.find("rank " + std::to_string(rank) + " on "), std::string::npos) << error;
+    FailsLate::place = "";
+    EXPECT_EQ(error_of([&] { trainer.fit<FailsLate>({}, loader); }), "") << place;
+  }
+}
+
 class LogsOnOne : public Net {
  public:
   using Net::Net;
