@@ -2,6 +2,8 @@
 // and to the message list (messages.hpp).
 #pragma once
 
+#include "troupe/runtime/exception_text.hpp"
+
 #include <caf/actor.hpp>
 #include <caf/actor_ostream.hpp>
 #include <caf/actor_system.hpp>
@@ -10,10 +12,13 @@
 #include <caf/event_based_actor.hpp>
 #include <caf/exit_reason.hpp>
 #include <caf/scoped_actor.hpp>
+#include <caf/sec.hpp>
 #include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
 
 #include <chrono>
+#include <exception>
+#include <string>
 #include <utility>
 
 namespace troupe::cast {
@@ -44,16 +49,36 @@ void tell_later(Self* self, std::chrono::milliseconds delay, Message&& message) 
   self->delayed_send(self, delay, std::forward<Message>(message));
 }
 
+/// The reason of an end that comes too early, for those who watch.
+inline caf::error early_end(std::string why) {
+  return caf::make_error(caf::sec::runtime_error, std::move(why));
+}
+
+/// What an actor throws ends it, and CAF forgets what it was: here it is the reason of the end.
+template <class Behavior, class Self, class... Params>
+auto keeping_what_it_throws(Behavior (*behavior)(Self*, Params...)) {
+  return [behavior](Self* self, Params... params) -> Behavior {
+    self->set_exception_handler([](std::exception_ptr& thrown) -> caf::error {
+      try {
+        std::rethrow_exception(thrown);
+      } catch (...) {
+        return early_end(current_exception_text());
+      }
+    });
+    return behavior(self, std::forward<Params>(params)...);
+  };
+}
+
 /// Spawns an actor on the shared scheduler.
-template <class F, class... Args>
-ActorRef spawn_shared(caf::actor_system& system, F behavior, Args&&... args) {
-  return system.spawn(behavior, std::forward<Args>(args)...);
+template <class Behavior, class Self, class... Params, class... Args>
+ActorRef spawn_shared(caf::actor_system& system, Behavior (*behavior)(Self*, Params...), Args&&... args) {
+  return system.spawn(keeping_what_it_throws(behavior), std::forward<Args>(args)...);
 }
 
 /// Spawns an actor with a thread of its own, for actors that compute or block.
-template <class F, class... Args>
-ActorRef spawn_threaded(caf::actor_system& system, F behavior, Args&&... args) {
-  return system.spawn<caf::detached>(behavior, std::forward<Args>(args)...);
+template <class Behavior, class Self, class... Params, class... Args>
+ActorRef spawn_threaded(caf::actor_system& system, Behavior (*behavior)(Self*, Params...), Args&&... args) {
+  return system.spawn<caf::detached>(keeping_what_it_throws(behavior), std::forward<Args>(args)...);
 }
 
 /// The actor whose message is being handled; null when it was sent anonymously.
@@ -73,21 +98,50 @@ ActorRef ref_to(Self* self) {
   return caf::actor_cast<ActorRef>(self);
 }
 
-/// Calls `ended(actor)` in `self` when an actor that it watches has ended, for whatever reason.
-template <class Self, class Handler>
-void on_watched_end(Self* self, Handler ended) {
-  self->set_down_handler([ended](caf::down_msg& down) { ended(down.source); });
+/// Why an actor has ended: what it threw, or CAF's word for the reason; empty where it ended by itself.
+inline std::string why_it_ended(const caf::error& reason) {
+  if (!reason) return "";
+  const auto& context = reason.context();
+  return context.match_elements<std::string>() ? context.get_as<std::string>(0) : to_string(reason);
 }
 
+/// Calls `ended(actor, why)` in `self` when an actor that it watches has ended, for whatever reason (why_it_ended).
+/// What that one told `self` before, not urgently, has come by then.
+template <class Self, class Handler>
+void on_watched_end(Self* self, Handler ended) {
+  self->set_down_handler([ended](caf::down_msg& down) { ended(down.source, why_it_ended(down.reason)); });
+}
+
+/// Of one that has ended already `self` hears too.
 template <class Self>
 void watch(Self* self, const ActorRef& actor) {
   self->monitor(actor);
+}
+
+/// `self` ends when `other` does, and watches nobody else.
+template <class Self>
+void end_with(Self* self, const ActorRef& other) {
+  on_watched_end(self, [self](const caf::actor_addr&, const std::string&) { self->quit(); });
+  watch(self, other);
+}
+
+/// Calls `ended(why)` when the actor has ended, on the thread that it had or, where it has ended already, at once.
+template <class Handler>
+void on_end_of(const ActorRef& actor, Handler ended) {
+  caf::actor_cast<caf::abstract_actor*>(actor)->attach_functor(
+      [ended](const caf::error& reason) { ended(why_it_ended(reason)); });
 }
 
 /// Ends `self` on an exit message of any reason; by default one that says "normal" is ignored.
 template <class Self>
 void quit_on_exit(Self* self) {
   self->set_exit_handler([self](caf::exit_msg& exit) { self->quit(std::move(exit.reason)); });
+}
+
+/// Calls `asked(why)` in `self`, instead of ending it, when somebody sends it an exit message.
+template <class Self, class Handler>
+void on_exit_message(Self* self, Handler asked) {
+  self->set_exit_handler([asked](caf::exit_msg& exit) { asked(why_it_ended(exit.reason)); });
 }
 
 /// Ends another actor, from outside of any actor.

@@ -1,7 +1,6 @@
 #include "troupe/actors/callback_actor.hpp"
 
 #include "troupe/actors/messages.hpp"
-#include "troupe/runtime/data/batch_maker.hpp"
 
 #include <caf/response_promise.hpp>
 
@@ -38,6 +37,7 @@ struct UsherState {
   std::deque<Event> queue;
   bool is_busy = false;
   bool is_draining = false;
+  bool is_alone = false;  // its actor has ended
   int64_t dropped = 0;
 };
 
@@ -86,17 +86,38 @@ void hand_over(Usher* self) {
   std::visit(
       [&](const auto& concrete) {
         self->request(state.actor, caf::infinite, concrete)
-            .then([self] { on_handled(self); }, [self](const caf::error&) { on_handled(self); });
+            .then([self] { on_handled(self); },
+                  [self](const caf::error& error) {
+                    // Of an actor that has ended the usher hears anyway, and why.
+                    if (error != caf::sec::request_receiver_down) on_handled(self);
+                  });
       },
       event);
 }
 
+// What the actor throws ends it, which only watches, and not the run; but somebody has to know.
+void on_actor_ended(Usher* self, const std::string& why) {
+  UsherState& state = self->state;
+  state.is_alone = true;
+  state.queue.clear();
+  if (!why.empty()) tell(self, state.coordinator, ActorThrew{state.name, why});
+  on_handled(self);
+}
+
 caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
   self->state = std::move(*setup);
+  on_watched_end(self, [self](const caf::actor_addr& who, const std::string& why) {
+    if (who == self->state.actor.address()) return on_actor_ended(self, why);
+    self->send_exit(self->state.actor, caf::exit_reason::user_shutdown);  // the run is gone
+    self->quit();
+  });
+  watch(self, self->state.actor);
+  watch(self, self->state.coordinator);
   return {
       [self](Publish& message) {
         UsherState& state = self->state;
         state.in_flight->remove();
+        if (state.is_alone) return;
         make_room(state, message.event);
         state.queue.push_back(std::move(message.event));
         hand_over(self);
@@ -111,18 +132,8 @@ caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
   };
 }
 
-caf::behavior user_actor(caf::event_based_actor* self, const ActorBehavior& behavior, const RunHandle& run,
-                         const std::string& name, const ActorRef& coordinator) {
+caf::behavior user_actor(caf::event_based_actor* self, const ActorBehavior& behavior, const RunHandle& run) {
   self->set_default_handler(caf::drop);  // events that the behavior does not name
-  // It ends the actor, which only watches, and not the run; but somebody has to know.
-  self->set_exception_handler([name, coordinator](std::exception_ptr& thrown) -> caf::error {
-    try {
-      std::rethrow_exception(thrown);
-    } catch (...) {
-      tell_anonymously(coordinator, ActorThrew{name, current_exception_text()});
-    }
-    return caf::exit_reason::unhandled_exception;
-  });
   return behavior(self, run);
 }
 
@@ -134,7 +145,7 @@ Outlet spawn_callback_actor(caf::actor_system& system, ActorRef coordinator, con
   state->name = actor.name;
   state->options = actor.options;
   state->coordinator = std::move(coordinator);
-  state->actor = spawn_threaded(system, user_actor, actor.behavior, run, actor.name, state->coordinator);
+  state->actor = spawn_threaded(system, user_actor, actor.behavior, run);
   state->in_flight = std::make_shared<InFlight>(usher_limit);
   Outlet outlet{nullptr, state->in_flight};
   outlet.to = spawn_shared(system, usher, std::move(state));

@@ -3,6 +3,7 @@
 #include "troupe/actors/messages.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/exception_text.hpp"
 
 #include <torch/torch.h>
 
@@ -30,7 +31,8 @@ std::string first_bad_weight(const Checkpoint& checkpoint) {
   constexpr std::string_view prefix = "model.";
   for (const auto& [name, tensor] : checkpoint.tensors) {
     if (!name.starts_with(prefix) || !tensor.is_floating_point() || tensor.numel() == 0) continue;
-    const auto [lowest, highest] = torch::aminmax(tensor);
+    const bool is_float8 = tensor.element_size() == 1;  // LibTorch compares none of those
+    const auto [lowest, highest] = torch::aminmax(is_float8 ? tensor.to(torch::kFloat32) : tensor);
     if (!std::isfinite(lowest.item<double>()) || !std::isfinite(highest.item<double>())) {
       return name.substr(prefix.size());
     }
@@ -43,17 +45,19 @@ Saved save(CheckpointerState& state, const SaveSnapshot& message) {
   std::optional<std::string> bad;
   for (const auto& request : message.requests) {
     state.pulse->beat();
-    if (request.must_be_finite && !bad) bad = first_bad_weight(*message.snapshot);
-    if (request.must_be_finite && !bad->empty()) {
-      saved.missing.push_back({request.path, *bad + " is not finite", /*is_refused=*/true});
-      continue;
-    }
-    try {
+    const std::string problem = text_thrown_by([&] {
+      if (request.must_be_finite && !bad) bad = first_bad_weight(*message.snapshot);
+      if (request.must_be_finite && !bad->empty()) return;
       const auto folder = request.path.parent_path();
       if (state.tidied.insert(folder).second) remove_abandoned_files(folder);
       write_checkpoint(*message.snapshot, request.path);
-    } catch (const std::exception& error) {
-      saved.missing.push_back({request.path, error.what()});
+    });
+    if (!problem.empty()) {
+      saved.missing.push_back({request.path, problem});
+      continue;
+    }
+    if (request.must_be_finite && !bad->empty()) {
+      saved.missing.push_back({request.path, *bad + " is not finite", /*is_refused=*/true});
       continue;
     }
     saved.paths.push_back(request.path);
@@ -69,6 +73,7 @@ caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, 
   self->state.coordinator = coordinator;
   self->state.pulse = pulse;
   enter_thread(pulse);
+  end_with(self, coordinator);
   return {
       [self](SaveSnapshot& message) {
         auto& state = self->state;

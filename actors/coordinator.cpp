@@ -2,6 +2,7 @@
 
 #include "troupe/actors/checkpointer.hpp"
 #include "troupe/actors/logger.hpp"
+#include "troupe/actors/members.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/actors/progress.hpp"
 #include "troupe/actors/watchdog.hpp"
@@ -27,7 +28,7 @@ struct CoordinatorState {
   std::shared_ptr<std::promise<RunResult>> promise;
   Script script;
 
-  std::vector<ActorRef> workers;
+  Members members;
   ActorRef checkpointer, progress, watchdog;
   std::shared_ptr<Pulse> checkpointer_pulse = std::make_shared<Pulse>("the checkpointer", "checkpointer");
   std::shared_ptr<Pulse> logger_pulse = std::make_shared<Pulse>("the logger", "logger");
@@ -38,11 +39,9 @@ struct CoordinatorState {
   std::size_t answers = 0;         // to it
   Done first;                      // the first worker's, which speaks for all
   std::vector<WorkerEnded> ended;  // of each worker
-  std::size_t ended_count = 0;
   std::optional<Command> waiting;  // a save that waits for the one in flight
   int64_t saves_in_flight = 0;
-  bool is_ending = false;
-  int64_t to_drain = 0;
+  std::optional<Role> ending;  // whose end the run waits for; nothing: it goes on
   RunResult result;
 
   explicit CoordinatorState(CoordinatorSelf* self_in) : self(self_in) {}
@@ -53,13 +52,17 @@ struct CoordinatorState {
   void start() {
     auto& system = self->system();
     const ActorRef me = self;
-    progress = spawn_progress(system, me);
+    progress = join(Role::console, spawn_progress(system, me), "progress");
     spawn_watch(me);
-    checkpointer = spawn_checkpointer(system, me, checkpointer_pulse);
+    checkpointer = join(Role::writer, spawn_checkpointer(system, me, checkpointer_pulse), "checkpointer");
     logger.in_flight = std::make_shared<InFlight>(logger_limit);
     logger.to = spawn_logger(system, me, checkpointer, std::move(setup->sinks), logger.in_flight, logger_pulse);
+    join(Role::writer, logger.to, "logger");
     const RunHandle handle(me, logger);
-    for (const auto& actor : setup->actors) listeners.push_back(spawn_callback_actor(system, me, handle, actor));
+    for (const auto& actor : setup->actors) {
+      listeners.push_back(spawn_callback_actor(system, me, handle, actor));
+      join(Role::usher, listeners.back().to, "the usher of the actor " + actor.name);
+    }
     spawn_workers(me);
     publish(RunStarted{state().stage, state().info.run_dir});
     script = state().stage == Stage::fit ? fit_script(state()) : evaluation_script(state());
@@ -70,11 +73,22 @@ struct CoordinatorState {
     const double timeout = state().options.watchdog_timeout;
     if (timeout <= 0) return;
     const auto in_time = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::duration<double>(timeout));
-    watchdog = spawn_watchdog(self->system(), {me, progress, in_time, state().options.watchdog_stacks});
+    watchdog =
+        join(Role::watchdog, spawn_watchdog(self->system(), {me, progress, in_time, state().options.watchdog_stacks}),
+             "watchdog");
     for (const auto& pulse : {checkpointer_pulse, logger_pulse}) tell(self, watchdog, WatchPulse{pulse, rank()});
   }
 
   int64_t rank() const { return setup->peers.empty() ? 0 : setup->peers.front()->place().global_rank; }
+
+  // A new member, whose end is noticed (P10).
+  ActorRef join(Role role, const ActorRef& actor, std::string name) {
+    return join(role, actor, std::move(name), rank());
+  }
+  ActorRef join(Role role, const ActorRef& actor, std::string name, int64_t its_rank) {
+    watch(self, members.add(role, actor, std::move(name), its_rank).actor);
+    return actor;
+  }
 
   void spawn_workers(const ActorRef& me) {
     const std::size_t count = std::max<std::size_t>(1, setup->devices.size());
@@ -96,49 +110,42 @@ struct CoordinatorState {
       worker.replica.pulse = setup->pulses[i];
       if (watchdog) tell(self, watchdog, WatchPulse{worker.replica.pulse, worker.replica.place().global_rank});
       worker.shares_process = count > 1;
-      const bool speaks = worker.replica.place().global_rank == 0;
-      worker.shows_progress = speaks && state().options.enable_progress_bar;
+      const int64_t its_rank = worker.replica.place().global_rank;
+      worker.shows_progress = its_rank == 0 && state().options.enable_progress_bar;
       if (i == 0) worker.listeners = listeners;
-      workers.push_back(spawn_worker(self->system(), std::move(worker)));
+      const std::string name = worker.replica.pulse->who;
+      join(Role::worker, spawn_worker(self->system(), std::move(worker)), name, its_rank);
     }
     setup->replica = {};  // what it holds is the workers' now
   }
 
   // Callbacks belong to one worker; those that act on a module have one for each.
-  static std::vector<std::shared_ptr<Callback>> replicated(const std::vector<std::shared_ptr<Callback>>& callbacks) {
+  std::vector<std::shared_ptr<Callback>> replicated(const std::vector<std::shared_ptr<Callback>>& callbacks) {
     std::vector<std::shared_ptr<Callback>> own;
     for (const auto& callback : callbacks) {
-      if (auto replica = callback->replicate()) own.push_back(std::move(replica));
+      auto replica = state().ask(*callback, "replicate", [&] { return callback->replicate(); });
+      if (replica) own.push_back(std::move(replica));
     }
     return own;
   }
 
   template <class Message>
   void tell_workers(const Message& message) {
-    for (const auto& worker : workers) tell(self, worker, message);
+    members.for_each(Role::worker, [&](const Member& worker) { tell(self, worker.actor, message); });
   }
   template <class Message>
   void tell_workers_urgently(const Message& message) {
-    for (const auto& worker : workers) tell_urgently(self, worker, message);
+    members.for_each(Role::worker, [&](const Member& worker) { tell_urgently(self, worker.actor, message); });
   }
 
   // --- The script ---
 
-  // Runs the script up to its next command; what a monitor throws ends the run.
+  // Runs the script up to its next command.
   template <class Next>
   void advance(Next next) {
-    try {
-      auto command = next();
-      if (!command) return end_workers();
-      issue(std::move(*command));
-    } catch (const std::exception& error) {
-      Failure failure;
-      failure.stage = to_string(state().stage);
-      failure.hook = "coordinator";
-      failure.epoch = state().stage == Stage::fit ? state().progress.epoch : -1;
-      failure.message = error.what();
-      fail(std::move(failure));
-    }
+    auto command = next();
+    if (!command) return end_workers();
+    issue(std::move(*command));
   }
 
   void issue(Command command) {
@@ -153,7 +160,10 @@ struct CoordinatorState {
       state().is_writing = saves_in_flight > 0;
       perform.loop = {{"validated_batches", state().validated_batches}};
       perform.monitor_states = nlohmann::json::object();
-      for (const auto& monitor : state().monitors) perform.monitor_states[monitor->state_key()] = monitor->state_dict();
+      for (const auto& monitor : state().monitors) {
+        state().ask(*monitor, "state_dict",
+                    [&] { perform.monitor_states[monitor->state_key()] = monitor->state_dict(); });
+      }
     }
     current = std::move(command);
     answers = 0;
@@ -161,9 +171,9 @@ struct CoordinatorState {
   }
 
   void on_done(Done& done) {
-    if (is_ending) return;
+    if (ending) return;
     if (done.worker == 0) first = std::move(done);
-    if (++answers < workers.size()) return;
+    if (++answers < ended.size()) return;
     if (std::holds_alternative<PrepareCommand>(*current)) take_facts(first);
     publish_boundary(first.answer);
     advance([&] { return script.resume(std::move(first.answer)); });
@@ -189,17 +199,21 @@ struct CoordinatorState {
     --saves_in_flight;
     state().is_writing = saves_in_flight > 0;
     for (const auto& path : saved.paths) {
-      for (const auto& monitor : state().monitors) monitor->saved(path);
+      for (const auto& monitor : state().monitors) {
+        state().ask(*monitor, "saved", [&] { monitor->saved(path); });
+      }
       publish(CheckpointSaved{path});
     }
     for (const auto& missing : saved.missing) on_missing(missing);
-    if (waiting && !is_ending) {
+    if (waiting && !ending) {
       advance([&] { return std::exchange(waiting, std::nullopt); });
     }
   }
 
   void on_missing(const Saved::Missing& missing) {
-    for (const auto& monitor : state().monitors) monitor->save_failed(missing.path);
+    for (const auto& monitor : state().monitors) {
+      state().ask(*monitor, "save_failed", [&] { monitor->save_failed(missing.path); });
+    }
     if (missing.is_refused) {
       note("warning: " + missing.path.string() + " is not written: " + missing.why);
       return;
@@ -216,6 +230,32 @@ struct CoordinatorState {
     fail(std::move(failure));
   }
 
+  // Something of the run, or of a user's monitor, has failed in this actor.
+  void fail_here(const std::string& where, const std::string& why) {
+    Failure failure;
+    failure.rank = rank();
+    failure.hook = where;
+    failure.epoch = state().stage == Stage::fit ? state().progress.epoch : -1;
+    failure.message = why;
+    fail(std::move(failure));
+  }
+
+  // A member has ended that was still needed (P10).
+  void on_gone(const caf::actor_addr& who, const std::string& why) {
+    Member* member = members.find(who);
+    if (!member || member->has_ended) return;
+    member->has_ended = true;
+    Failure failure;
+    failure.rank = member->rank;
+    failure.hook = member->name;
+    failure.message = why.empty() ? "it has ended before the run" : why;
+    fail(std::move(failure));
+    // The logger would have passed it on.
+    if (ending == Role::writer)
+      members.for_each(Role::writer, [&](const Member& each) { tell(self, each.actor, Drain{}); });
+    go_on_ending();
+  }
+
   // --- Requests ---
 
   void stop(const StopRequest& request) {
@@ -228,9 +268,15 @@ struct CoordinatorState {
     if (failure.stage.empty()) failure.stage = to_string(state().stage);
     if (is_own) failure.host = setup->host;
     result.failure = std::move(failure);
-    if (is_own && setup->tell_others) setup->tell_others(*result.failure);
+    const auto attempt = [&](const char* what, const auto& action) {
+      const std::string problem = text_thrown_by(action);
+      if (!problem.empty()) note("warning: after the failure, " + std::string(what) + " failed: " + problem);
+    };
+    if (is_own && setup->tell_others) attempt("telling other ranks", [&] { setup->tell_others(*result.failure); });
     // Workers that wait for one that has failed would wait for ever.
-    for (const auto& peers : setup->peers) peers->abort(result.failure->describe());
+    for (const auto& peers : setup->peers) {
+      attempt("ending collective operations", [&] { peers->abort(result.failure->describe()); });
+    }
     end_workers();
   }
 
@@ -270,9 +316,31 @@ struct CoordinatorState {
   // --- End ---
 
   void end_workers() {
-    if (is_ending) return;
-    is_ending = true;
+    if (ending) return;
+    ending = Role::worker;
     tell_workers_urgently(EndWorker{result.failure});
+    go_on_ending();
+  }
+
+  // One after the other, each when those before have come to their end or are gone (P7).
+  void go_on_ending() {
+    if (ending == Role::worker && members.have_ended(Role::worker)) {
+      close_books();
+      ending = Role::writer;
+      // The writers first: what they report may still be a failure of the run.
+      const Member* first = members.find(logger.to);
+      tell(self, first && !first->has_ended ? logger.to : checkpointer, Drain{});  // the logger passes it on
+      members.for_each(Role::usher, [&](const Member& usher) { tell(self, usher.actor, Drain{}); });
+    }
+    if (ending == Role::writer && members.have_ended(Role::writer) && members.have_ended(Role::usher)) {
+      for (const auto& [name, count] : result.dropped) {
+        if (count > 0)
+          note("the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
+      }
+      ending = Role::console;
+      members.for_each(Role::console, [&](const Member& console) { tell(self, console.actor, Drain{}); });
+    }
+    if (ending == Role::console && members.have_ended(Role::console)) finish();
   }
 
   // Batches were dealt out to the workers one by one.
@@ -295,13 +363,16 @@ struct CoordinatorState {
   }
 
   void on_worker_ended(WorkerEnded& message) {
-    if (!message.teardown_error.empty()) {
-      note("warning: teardown failed after the failure: " + message.teardown_error);
-    }
+    for (const auto& problem : message.problems) note("warning: at the end of the run, " + problem);
     ended[static_cast<std::size_t>(message.worker)] = std::move(message);
-    if (++ended_count < workers.size()) return;
+    has_ended();
+  }
+
+  // The results, which the workers have handed over.
+  void close_books() {
+    if (ended.empty()) return;
     result.module = std::move(ended.front().module);
-    result.predictions = workers.size() > 1 ? joined_predictions() : std::move(ended.front().predictions);
+    result.predictions = ended.size() > 1 ? joined_predictions() : std::move(ended.front().predictions);
     result.queue = std::move(ended.front().queue);
     if (state().stop) {
       result.stop_reason = state().stop->reason;
@@ -314,61 +385,60 @@ struct CoordinatorState {
       note(std::to_string(state().skipped_saves) +
            " checkpoints were left out while others were written (trainer.checkpoint_backpressure = skip)");
     }
-    // The writers first: what they report may still be a failure of the run.
-    to_drain = 2;
-    tell(self, logger.to, Drain{});  // and the checkpointer behind it
-    for (const auto& listener : listeners) {
-      ++to_drain;
-      tell(self, listener.to, Drain{});
-    }
   }
 
-  void on_drained() {
-    if (--to_drain > 0) return;
-    if (progress) {
-      for (const auto& [name, count] : result.dropped) {
-        if (count > 0)
-          note("the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
-      }
-      to_drain = 1;
-      tell(self, progress, Drain{});
-      progress = nullptr;
-      return;
-    }
-    finish();
+  // Who has sent the message at hand has come to its end.
+  void has_ended() {
+    if (Member* member = members.find(sender_of(self))) member->has_ended = true;
+    go_on_ending();
   }
 
   void finish() {
+    ending = Role::watchdog;
+    if (writes()) {
+      for (const auto& monitor : state().monitors) {
+        const std::string problem =
+            text_thrown_by([&] { state().ask(*monitor, "run_ended", [&] { monitor->run_ended(); }); });
+        if (!problem.empty()) fail_here(state().place(), problem);
+      }
+    }
     result.progress = state().progress;
     result.metrics = std::move(state().metrics);
     result.evaluation = std::move(state().evaluation);
     result.skipped_saves = state().skipped_saves;
-    if (writes()) {
-      for (const auto& monitor : state().monitors) monitor->run_ended();
-    }
     if (watchdog) tell(self, watchdog, Drain{});
     std::exchange(promise, nullptr)->set_value(std::move(result));
     self->quit();
   }
 };
 
+// Runs `action`; what it throws, mostly a user's monitor, ends the run.
+template <class Action>
+void failing_on_throw(CoordinatorSelf* self, Action action) {
+  CoordinatorState& state = self->state;
+  const std::string problem = text_thrown_by([&] { action(state); });
+  if (!problem.empty()) state.fail_here(state.state().place(), problem);
+}
+
 caf::behavior coordinator(CoordinatorSelf* self, const std::shared_ptr<RunSetup>& setup,
                           const std::shared_ptr<std::promise<RunResult>>& promise) {
   self->state.setup = setup;
   self->state.promise = promise;
-  self->state.start();
+  on_watched_end(self, [self](const caf::actor_addr& who, const std::string& why) { self->state.on_gone(who, why); });
+  on_exit_message(self, [self](const std::string& why) {
+    self->state.fail_here("coordinator", "somebody has told the coordinator to end: " + why);
+  });
+  failing_on_throw(self, [](CoordinatorState& state) { state.start(); });
   return {
-      [self](Done& done) { self->state.on_done(done); },
-      [self](const StopAsked& asked) {
-        self->state.state().ask_to_stop({asked.reason, false});
-      },
+      [self](Done& done) { failing_on_throw(self, [&](CoordinatorState& state) { state.on_done(done); }); },
+      [self](const StopAsked& asked) { self->state.state().ask_to_stop({asked.reason}); },
       [self](Failed& failed) {
         if (failed.hangs) return self->state.fail_hung(std::move(failed.failure));
         self->state.fail(std::move(failed.failure), !failed.elsewhere);
       },
       [self](GiveUp) { self->state.give_up(); },
       [self](WorkerEnded& ended) { self->state.on_worker_ended(ended); },
-      [self](const Saved& saved) { self->state.on_saved(saved); },
+      [self](const Saved& saved) { failing_on_throw(self, [&](CoordinatorState& state) { state.on_saved(saved); }); },
       [self](const StopRun& stop) { self->state.stop(stop.request); },
       [self](CheckpointRun) {
         self->state.state().checkpoint_asked = true;
@@ -377,12 +447,26 @@ caf::behavior coordinator(CoordinatorSelf* self, const std::shared_ptr<RunSetup>
       [self](const ActorThrew& threw) {
         self->state.note("warning: the actor " + threw.name + " threw, and has ended: " + threw.why);
       },
-      [self](Drained) { self->state.on_drained(); },
+      [self](Drained) { self->state.has_ended(); },
       [self](const UsherDrained& drained) {
         self->state.result.dropped.emplace_back(drained.name, drained.dropped);
-        self->state.on_drained();
+        self->state.has_ended();
       },
   };
+}
+
+// The coordinator has ended before it could give a result: it was killed, or failed in its own end.
+void settle(std::promise<RunResult>& promise, const std::string& why) {
+  RunResult result;
+  result.failure.emplace();
+  result.failure->hook = "coordinator";
+  result.failure->message = why.empty() ? "it has ended before the run" : why;
+  result.lost_coordinator = true;
+  try {
+    promise.set_value(std::move(result));
+  } catch (const std::future_error&) {
+    // It did give one.
+  }
 }
 
 }  // namespace
@@ -398,7 +482,8 @@ void Run::fail(Failure failure) const {
 Run start_run(caf::actor_system& system, RunSetup setup) {
   auto promise = std::make_shared<std::promise<RunResult>>();
   auto result = promise->get_future();
-  auto actor = spawn_shared(system, coordinator, std::make_shared<RunSetup>(std::move(setup)), std::move(promise));
+  auto actor = spawn_shared(system, coordinator, std::make_shared<RunSetup>(std::move(setup)), promise);
+  on_end_of(actor, [promise](const std::string& why) { settle(*promise, why); });
   return Run{std::move(actor), std::move(result)};
 }
 

@@ -5,11 +5,12 @@
 //           StopRun, CheckpointRun                 from the Trainer, signals, callback actors
 //           Failed                                 from another process, through Run::fail
 //           Drained, UsherDrained                  when the run is over
+//           the end of any member (P10)            which is a failure where the member has not said so before
 // sends     Perform, StopSegment, EndWorker        to the workers, one command at a time and at boundaries only (P3)
 //           Drain, WriteRecord, PrintLine, events
 //
 // The first failure wins (P6): the script is dropped, what workers wait for each other for is given up, they tear down,
-// what is being written is finished, and the result carries that failure.
+// what is being written is finished, and the result carries that failure. Who has ended is not waited for.
 #pragma once
 
 #include "troupe/actors/callback_actor.hpp"
@@ -56,6 +57,7 @@ struct RunResult {
   int signal = 0;                               ///< that interrupted it, or 0
   int64_t skipped_saves = 0, failed_saves = 0;  ///< checkpoints that were left out, and that could not be written
   bool left_behind = false;                     ///< a member of the cast hangs, and has the module or a file still
+  bool lost_coordinator = false;                ///< the others end without it, maybe after this result
   std::vector<std::pair<std::string, int64_t>> dropped;  ///< events that callback actors missed, by name
 };
 

@@ -1,6 +1,7 @@
 #include "troupe/actors/fetcher.hpp"
 
 #include "troupe/runtime/compute_threads.hpp"
+#include "troupe/runtime/exception_text.hpp"
 
 #include <utility>
 
@@ -17,8 +18,7 @@ std::variant<BatchMaker, StreamReader> source_of(const DataLoader& loader, uint6
 caf::behavior fetcher(caf::event_based_actor* self, const ActorRef& loader, int64_t id,
                       const std::shared_ptr<FetchWork>& work, const std::shared_ptr<Pulse>& pulse) {
   quit_on_exit(self);
-  on_watched_end(self, [self](const caf::actor_addr&) { self->quit(); });
-  watch(self, loader);
+  end_with(self, loader);
   use_one_compute_thread();
   enter_thread(pulse);
   return {

@@ -47,11 +47,9 @@ class LoaderState {
   void deliver(Fetched fetched);
   void finish(int64_t batches);
   void fail(int64_t index, std::string message);
-  void watched_end(const caf::actor_addr& who);
+  void watched_end(const caf::actor_addr& who, const std::string& why);
   Fetcher* idlest();
-  std::string title() const {
-    return setup_->loader_idx == 0 ? "loader" : "loader " + std::to_string(setup_->loader_idx);
-  }
+  std::string title() const { return loader_name(setup_->loader_idx); }
   std::shared_ptr<Pulse> watched_pulse(const std::string& who) const;
 
   caf::event_based_actor* self_;
@@ -78,7 +76,7 @@ class LoaderState {
 caf::behavior LoaderState::start(LoaderSetup setup) {
   setup_.emplace(std::move(setup));
   quit_on_exit(self_);
-  on_watched_end(self_, [this](const caf::actor_addr& who) { watched_end(who); });
+  on_watched_end(self_, [this](const caf::actor_addr& who, const std::string& why) { watched_end(who, why); });
   if (setup_->owner) watch(self_, setup_->owner);
   use_one_compute_thread();
   pulse_ = watched_pulse("the " + title());
@@ -263,7 +261,7 @@ void LoaderState::fail(int64_t index, std::string message) {
   close();
 }
 
-void LoaderState::watched_end(const caf::actor_addr& who) {
+void LoaderState::watched_end(const caf::actor_addr& who, const std::string& why) {
   if (setup_->owner && who == setup_->owner.address()) return self_->quit();
   if (client_ && who == client_.address()) {
     close();
@@ -273,8 +271,9 @@ void LoaderState::watched_end(const caf::actor_addr& who) {
   }
   for (const auto& fetcher : fetchers_) {
     if (who != fetcher.actor.address()) continue;
-    if (open_) fail(-1, "a fetcher ended unexpectedly");
-    return self_->quit();
+    const std::string message = why.empty() ? "a fetcher has ended before its loader" : why;
+    if (open_) fail(-1, message);
+    return self_->quit(early_end(message));
   }
 }
 

@@ -26,6 +26,11 @@ struct LoaderSetup {
   ActorRef owner = {};     ///< the loader ends with it, opened or not; null: with whoever opened it last
 };
 
+/// What failures call the loader at this position: "loader", "loader 1".
+inline std::string loader_name(int64_t loader_idx) {
+  return loader_idx == 0 ? "loader" : "loader " + std::to_string(loader_idx);
+}
+
 /// Spawns a loader; it never runs on the worker's thread.
 ///
 ///     OpenLoader  -> (to its sender) BatchReady*, then EndOfData or LoaderFailed; under the credit window (rule P2)

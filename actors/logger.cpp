@@ -18,6 +18,11 @@ struct LoggerState {
   std::shared_ptr<Pulse> pulse;
   bool is_dirty = false;
   bool has_failed = false;
+
+  // Nobody waits for one that is gone.
+  ~LoggerState() {
+    if (in_flight) in_flight->close();
+  }
 };
 
 using LoggerSelf = caf::stateful_actor<LoggerState>;
@@ -29,15 +34,13 @@ void for_each_sink(LoggerSelf* self, Action action) {
   const Working working(*state.pulse);
   for (const auto& sink : state.sinks) {
     if (state.has_failed) return;
-    try {
-      action(*sink);
-    } catch (const std::exception& error) {
-      state.has_failed = true;
-      Failure failure;
-      failure.hook = "logger " + sink->name();
-      failure.message = error.what();
-      tell(self, state.coordinator, Failed{std::move(failure)});
-    }
+    Failure failure;
+    failure.message = text_thrown_by([&] { action(*sink); });
+    if (failure.message.empty()) continue;
+    state.has_failed = true;
+    failure.hook = "logger";
+    (void)text_thrown_by([&] { failure.hook += " " + sink->name(); });
+    tell(self, state.coordinator, Failed{std::move(failure)});
   }
 }
 
@@ -56,6 +59,7 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
   self->state.checkpointer = checkpointer;
   self->state.sinks = sinks;
   self->state.in_flight = in_flight;
+  end_with(self, coordinator);
   tell_later(self, flush_interval, Tick{});
   return {
       [self](const WriteRecord& message) {
@@ -75,7 +79,6 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
       [self](Drain) {
         self->state.is_dirty = true;
         flush(self);
-        self->state.in_flight->close();
         tell(self, self->state.checkpointer, Drain{});
         tell(self, self->state.coordinator, Drained{});
         self->quit();

@@ -67,7 +67,7 @@ struct WorkerEnded {
   std::shared_ptr<Module> module;  ///< null when it was never made
   EpochOutputs predictions;
   ResultQueue queue;
-  std::string teardown_error;
+  std::vector<std::string> problems;  ///< of its end; warnings
 };
 /// Worker to itself: more batches wait. Between two of them urgent messages get their turn.
 struct GoOn {};

@@ -52,6 +52,7 @@ struct Terminal {
 };
 
 caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coordinator) {
+  end_with(self, coordinator);
   return {
       [self](const ShowProgress& message) {
         self->state.bar.update(message.state);

@@ -70,6 +70,7 @@ bool look(WatchdogSelf* self) {
 
 caf::behavior watchdog(WatchdogSelf* self, const WatchdogSetup& setup) {
   self->state.setup = setup;
+  end_with(self, setup.coordinator);
   const auto tick = std::clamp(setup.timeout / ticks_in_timeout, shortest_tick, longest_tick);
   tell_later(self, tick, Tick{});
   return {

@@ -10,8 +10,6 @@
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/distributed/stragglers.hpp"
 
-#include <c10/util/Exception.h>
-
 #include <algorithm>
 #include <chrono>
 
@@ -36,6 +34,7 @@ struct WorkerState : ReplicaOutputs {
   std::unique_ptr<Replica> replica;
   TrainFeed train_feed;
   std::vector<Feed> eval_feeds;
+  std::vector<std::pair<ActorRef, std::string>> loaders;  // behind the feeds, with what failures call them
   DataFacts facts;
   int64_t next_ticket = 1;
 
@@ -392,7 +391,10 @@ struct WorkerState : ReplicaOutputs {
     loader_setup.shard = data_place().global_rank;
     loader_setup.shards = data_place().world_size;
     loader_setup.division = stage == Stage::fit ? Division::padded_samples : Division::batches;
-    return Feed(spawn_loader(self->system(), std::move(loader_setup)), loader.options().prefetch);
+    const ActorRef actor = spawn_loader(self->system(), std::move(loader_setup));
+    loaders.emplace_back(actor, loader_name(static_cast<int64_t>(index)));
+    watch(self, actor);
+    return Feed(actor, loader.options().prefetch);
   }
 
   // Workers of one process must not read one stream together.
@@ -422,10 +424,18 @@ struct WorkerState : ReplicaOutputs {
     work();
   }
 
-  void fail(const std::string& message) {
+  void fail(const std::string& message, const std::string& part = "") {
     Failure failure = replica ? replica->position() : Failure{};
+    if (!part.empty()) failure.hook = part;
     failure.message = message;
     fail(std::move(failure));
+  }
+
+  // A loader that ends while the worker does not has been unable to say more.
+  void on_loader_gone(const caf::actor_addr& who, const std::string& why) {
+    const auto found = std::ranges::find_if(loaders, [&](const auto& each) { return each.first.address() == who; });
+    if (found == loaders.end()) return;
+    fail(why.empty() ? "it has ended before the run" : why, found->second);
   }
 
   void fail_in_loader(Failure failure) {
@@ -449,39 +459,28 @@ struct WorkerState : ReplicaOutputs {
     ended.worker = setup.index;
     if (replica) {
       torch::GradMode::set_enabled(true);
-      ended.teardown_error = finish_replica(message);
+      if (message.failure) ended.problems.push_back(replica->report_quietly(*message.failure));
+      ended.problems.push_back(replica->tear_down_quietly());
       ended.predictions = replica->take_predictions();
       if (!message.failure) fill_queue(ended.queue);
       ended.module = replica->release();
-      if (ended.module) ended.module->to(torch::kCPU);
+      if (ended.module) ended.problems.push_back(text_thrown_by([&] { ended.module->to(torch::kCPU); }));
       replica.reset();
       copy_ahead.reset();
     }
+    std::erase(ended.problems, "");
     tell(self, setup.coordinator, std::move(ended));
     self->quit();
   }
 
-  // What user code throws must not keep the coordinator waiting for WorkerEnded.
   void fill_queue(ResultQueue& queue) {
     if (!replica->module()) return;
-    try {
-      replica->module()->add_to_queue(queue);
-    } catch (const std::exception& error) {
-      Failure failure = replica->position();
-      failure.hook = "add_to_queue";
-      failure.message = error.what();
-      tell(self, setup.coordinator, Failed{std::move(failure)});
-    }
-  }
-
-  std::string finish_replica(const EndWorker& message) {
-    try {
-      if (message.failure) replica->report(*message.failure);
-    } catch (const std::exception& error) {
-      replica->tear_down_quietly();
-      return std::string("on_exception: ") + error.what();
-    }
-    return replica->tear_down_quietly();
+    const std::string problem = text_thrown_by([&] { replica->module()->add_to_queue(queue); });
+    if (problem.empty()) return;
+    Failure failure = replica->position();
+    failure.hook = "add_to_queue";
+    failure.message = problem;
+    tell(self, setup.coordinator, Failed{std::move(failure)});
   }
 
   std::optional<CopyAhead> copy_ahead;
@@ -499,19 +498,28 @@ void guarded(WorkerSelf* self, Action action) {
   const Working working(*state.pulse);
   try {
     action(state);
-  } catch (const c10::Error& error) {
-    state.fail(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    state.fail(error.what());
   } catch (...) {
-    state.fail("something was thrown that is no std::exception");
+    state.fail(current_exception_text());
   }
+}
+
+void on_gone(WorkerSelf* self, const caf::actor_addr& who, const std::string& why) {
+  if (who != self->state.setup.coordinator.address()) {
+    return guarded(self, [&](WorkerState& state) { state.on_loader_gone(who, why); });
+  }
+  Failure failure;
+  failure.hook = "coordinator";
+  failure.message = why;
+  const Working working(*self->state.pulse);
+  self->state.end(EndWorker{std::move(failure)});
 }
 
 caf::behavior worker(WorkerSelf* self, const std::shared_ptr<WorkerSetup>& setup) {
   self->state.setup = std::move(*setup);
   self->state.pulse = self->state.setup.replica.pulse;
   enter_thread(self->state.pulse);
+  on_watched_end(self, [self](const caf::actor_addr& who, const std::string& why) { on_gone(self, who, why); });
+  watch(self, self->state.setup.coordinator);
   return {
       [self](Perform& message) { guarded(self, [&](WorkerState& state) { state.perform(message); }); },
       [self](BatchReady& batch) { guarded(self, [&](WorkerState& state) { state.on_batch(batch); }); },

@@ -3,6 +3,7 @@
 //
 // receives  Perform, StopSegment, EndWorker            from the coordinator
 //           BatchReady, EndOfData, LoaderFailed        from its loaders, under a credit window (P2)
+//           the end of a loader, which is a failure, and of the coordinator, which is as EndWorker (P10)
 //           GoOn                                       from itself
 // sends     Done, StopAsked, Failed, WorkerEnded       to the coordinator
 //           OpenLoader, Credit, CloseLoader            to its loaders

@@ -63,7 +63,9 @@ struct Processes::State {
 
   std::mutex mutex;
   std::function<void(const Failure&)> listener;
+  int64_t run = 0;                 // that this process has begun, counted alike on all
   std::optional<Failure> unheard;  // told while nobody listened
+  int64_t unheard_run = 0;         // that it belongs to
 
   // Where NCCL's communicators find each other; each run's keys have names of their own.
   c10::intrusive_ptr<c10d::Store> store_of_run(std::chrono::milliseconds timeout) {
@@ -131,9 +133,13 @@ struct Processes::State {
   void hear(const std::string& told) {
     if (roll_call->hear(told)) return;
     Failure failure = failure_from_json(told);
+    const int64_t of_run = nlohmann::json::parse(told).value("run", int64_t{0});
     std::lock_guard lock(mutex);
-    if (listener) return listener(failure);
-    if (!unheard) unheard = std::move(failure);
+    if (of_run < run) return;  // which is over here too
+    if (listener && of_run == run) return listener(failure);
+    if (unheard && unheard_run >= of_run) return;
+    unheard = std::move(failure);
+    unheard_run = of_run;
   }
 };
 
@@ -224,6 +230,10 @@ std::vector<std::shared_ptr<Peers>> Processes::make_peers(const std::vector<torc
                                                           const TrainerOptions& options) {
   const auto local = static_cast<int64_t>(devices.size());
   if (is_alone() && local == 1) return {};
+  {
+    std::lock_guard lock(state_->mutex);
+    ++state_->run;
+  }
   auto collective = options_of(options.collective_timeout);
   if (!is_alone()) collective.who_is_missing = [state = state_.get()] { return state->who_is_missing(); };
   const auto world = [&](std::chrono::microseconds keeps_core) {
@@ -264,8 +274,12 @@ std::vector<std::shared_ptr<Peers>> Processes::make_peers(const std::vector<torc
 
 void Processes::tell_failure(const Failure& failure) {
   if (is_alone()) return;
-  const auto told = to_json(failure).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  state_->announce(told);
+  auto told = to_json(failure);
+  {
+    std::lock_guard lock(state_->mutex);
+    told["run"] = state_->run;
+  }
+  state_->announce(told.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 void Processes::on_roll_call(std::function<std::string()> says) {
@@ -275,7 +289,9 @@ void Processes::on_roll_call(std::function<std::string()> says) {
 void Processes::on_failure(std::function<void(const Failure&)> listener) {
   std::lock_guard lock(state_->mutex);
   state_->listener = std::move(listener);
-  if (state_->listener && state_->unheard) state_->listener(*std::exchange(state_->unheard, std::nullopt));
+  if (!state_->listener || !state_->unheard || state_->unheard_run > state_->run) return;
+  const Failure failure = *std::exchange(state_->unheard, std::nullopt);
+  if (state_->unheard_run == state_->run) state_->listener(failure);
 }
 
 }  // namespace troupe

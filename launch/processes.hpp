@@ -44,7 +44,8 @@ class Processes {
   std::vector<std::shared_ptr<Peers>> make_peers(const std::vector<torch::Device>& devices,
                                                  const TrainerOptions& options);
 
-  /// Tells all other processes that this one has failed; any thread, does not wait for them.
+  /// Tells all other processes that this one has failed in the run that make_peers was called for last; any thread,
+  /// does not wait for them. In those that have begun another run since nobody hears of it.
   void tell_failure(const Failure& failure);
   /// Called, on a thread of its own, with what another process told; nothing: nobody listens.
   void on_failure(std::function<void(const Failure&)> listener);

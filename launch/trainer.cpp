@@ -12,6 +12,7 @@
 #include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/device.hpp"
+#include "troupe/runtime/exception_text.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 
@@ -21,6 +22,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <limits>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -50,6 +52,51 @@ bool is_of_this_run(const Checkpoint& checkpoint) {
   return !since || (is_dated && saved_at->get<double>() >= *since);
 }
 
+// How long a rank whose run is over waits for others at least, which may have a checkpoint to write; in seconds.
+constexpr double shortest_patience_with_ranks = 1800;
+
+// The first failure that another process tells of.
+class Told {
+ public:
+  void tell(const Failure& failure) {
+    std::lock_guard lock(mutex_);
+    if (!first_) first_ = failure;
+  }
+  std::optional<Failure> first() const {
+    std::lock_guard lock(mutex_);
+    return first_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::optional<Failure> first_;
+};
+
+// Waits until all processes have come to the end of the run as this one has. What has failed on one of them, which does
+// not come then; else nothing.
+std::optional<Failure> failure_of_others(const std::vector<std::shared_ptr<Peers>>& peers, double timeout, Told& told) {
+  const std::chrono::milliseconds limit(static_cast<int64_t>(timeout * 1000));
+  auto& processes = Processes::get();
+  processes.on_failure([&](const Failure& failure) {
+    told.tell(failure);
+    for (const auto& each : peers) each->abort(failure.describe());
+  });
+  Failure failure;
+  failure.rank = peers.front()->place().global_rank;
+  failure.host = processes.host();
+  failure.hook = "waiting for the end of all ranks";
+  failure.message = text_thrown_by([&] {
+    if (told.first()) return;
+    std::vector<c10::intrusive_ptr<c10d::Work>> works;
+    for (const auto& each : peers) works.push_back(each->begin_wait_for_all(limit));
+    for (const auto& work : works) work->wait();
+  });
+  processes.on_failure(nullptr);
+  if (told.first() || failure.message.empty()) return told.first();
+  processes.tell_failure(failure);
+  return failure;
+}
+
 std::vector<const ModelCheckpoint*> model_checkpoints(const std::vector<std::shared_ptr<Callback>>& callbacks) {
   std::vector<const ModelCheckpoint*> found;
   for (const auto& callback : callbacks) {
@@ -63,9 +110,18 @@ std::vector<const ModelCheckpoint*> model_checkpoints(const std::vector<std::sha
 // The actors' threads, and the run that is in progress.
 struct Trainer::System {
   caf::actor_system_config config = caf_config();
-  caf::actor_system actors{config};
+  std::unique_ptr<caf::actor_system> actors = std::make_unique<caf::actor_system>(config);
   std::mutex mutex;
   const cast::Run* run = nullptr;
+
+  System() = default;
+  // CAF ends what it keeps for the thread that ends it. The main thread has lost that already when it destroys a
+  // Trainer that is static, so it is done on another one.
+  ~System() {
+    std::thread([this] { actors.reset(); }).join();
+  }
+  System(const System&) = delete;
+  System& operator=(const System&) = delete;
 
   void stop(const std::string& reason, bool interrupt, int signal = 0) {
     std::lock_guard lock(mutex);
@@ -80,7 +136,8 @@ struct Trainer::System {
     using Clock = std::chrono::steady_clock;
     constexpr std::chrono::microseconds longest_look{20'000};
     const auto begin = Clock::now();
-    for (std::chrono::microseconds look{50}; actors.registry().running() > 0; look = std::min(2 * look, longest_look)) {
+    for (std::chrono::microseconds look{50}; actors->registry().running() > 0;
+         look = std::min(2 * look, longest_look)) {
       if (Clock::now() - begin > std::chrono::duration<double>(seconds)) return false;
       std::this_thread::sleep_for(look);
     }
@@ -108,11 +165,15 @@ Trainer::Trainer(TrainerOptions options) : given_(std::move(options)) {
 }
 
 Trainer::~Trainer() {
-  const double patience = options_.watchdog_timeout;
-  if (patience <= 0 || system_->has_ended_within(patience)) return;
-  std::cerr << "troupe: warning: a loader is in its dataset still, " + double_to_text(patience) +
+  if (system_->has_ended_within(patience())) return;
+  std::cerr << "troupe: warning: a loader is in its dataset still, " + double_to_text(patience()) +
                    " s after the run (trainer.watchdog_timeout): it is left behind\n";
   leave_threads_behind();
+}
+
+// How long actors may take to end when the run is over, in seconds.
+double Trainer::patience() const {
+  return options_.watchdog_timeout > 0 ? options_.watchdog_timeout : std::numeric_limits<double>::infinity();
 }
 
 void Trainer::add_actor(std::string name, ActorBehavior behavior, ActorOptions options) {
@@ -304,9 +365,14 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
     }
     return says;
   });
-  cast::Run run = cast::start_run(system_->actors, std::move(setup));
+  const auto peers = setup.peers;
+  Told told;
+  cast::Run run = cast::start_run(*system_->actors, std::move(setup));
   system_->set(&run);
-  processes.on_failure([&run](const Failure& failure) { run.fail(failure); });
+  processes.on_failure([&](const Failure& failure) {
+    told.tell(failure);
+    run.fail(failure);
+  });
   {
     SignalWatch signals(
         [this](int signal) { system_->stop(std::string("interrupted by ") + name_of_signal(signal), true, signal); });
@@ -315,11 +381,18 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
     }
     run.result.wait();
   }
-  processes.on_failure(nullptr);
+  result_ = run.result.get();
+  if (result_.failure) {
+    processes.on_failure(nullptr);
+    if (result_.lost_coordinator) processes.tell_failure(*result_.failure);
+  } else if (!processes.is_alone()) {
+    result_.failure =
+        failure_of_others(peers, std::max(options_.collective_timeout, shortest_patience_with_ranks), told);
+  }
   processes.on_roll_call(nullptr);
   system_->set(nullptr);
-  result_ = run.result.get();
   module_ = std::move(result_.module);
+  if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;
   if (result_.left_behind) {
     leave_threads_behind();
     system_ = std::make_unique<System>();

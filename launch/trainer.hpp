@@ -9,7 +9,7 @@
 // boundary: fit returns with the model kept and a checkpoint written, and was_interrupted() is true; a second Ctrl-C
 // ends the process.
 //
-// Used from one thread, request_stop excepted. One stage at a time in a process.
+// Used from one thread, request_stop excepted. One stage at a time in a process. It may be a static or global object.
 //
 // With trainer.devices above 1 each device has a worker and a module of its own, made from the options; fit returns the
 // first one. Under mpirun all processes make the same calls; rank zero writes the files.
@@ -174,6 +174,7 @@ class Trainer {
   void add_workers(cast::RunSetup& setup, const ModuleSource& source);
   FoundCheckpoint found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const;
   void leave_threads_behind();
+  double patience() const;
   void make_run_dir(Stage stage, const ModuleSource& source);
   std::filesystem::path new_run_dir(const ModuleSource& source);
   std::filesystem::path own_best_model_path() const;

@@ -29,6 +29,8 @@ struct Decision {
   bool stop = false;
   std::string reason;  ///< why to stop, for the user to read
   std::vector<SaveRequest> save;
+  /// Takes back a stop that it asked for earlier, and that min_epochs or min_steps have put off since.
+  bool go_on = false;
 };
 
 /// What a monitor is told when a run starts.

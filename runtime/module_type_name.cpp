@@ -1,9 +1,17 @@
 #include "troupe/runtime/module_type_name.hpp"
 
+#include <c10/util/Type.h>
+
 namespace troupe {
 
-std::string module_type_name(const torch::nn::Module& module) {
-  std::string name = module.name();
+namespace {
+
+struct LocalName {
+  std::string base, arguments;  // of the template
+};
+
+// Without the namespaces, and whatever else it is in.
+LocalName local_name(const std::string& name) {
   int depth = 0;
   std::size_t start = 0, arguments = name.size();
   for (std::size_t i = 0; i < name.size(); ++i) {
@@ -17,9 +25,20 @@ std::string module_type_name(const torch::nn::Module& module) {
       ++i;
     }
   }
-  std::string base = name.substr(start, arguments - start);
+  return {name.substr(start, arguments - start), name.substr(arguments)};
+}
+
+}  // namespace
+
+std::string module_type_name(const torch::nn::Module& module) {
+  auto [base, arguments] = local_name(module.name());
   if (base.ends_with("Impl") && base.size() > 4) base.resize(base.size() - 4);
-  return base + name.substr(arguments);
+  return base + arguments;
+}
+
+std::string type_name(const std::type_info& type) {
+  const auto [base, arguments] = local_name(c10::demangle(type.name()));
+  return base + arguments;
 }
 
 }  // namespace troupe

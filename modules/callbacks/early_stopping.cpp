@@ -66,7 +66,8 @@ Decision EarlyStopping::decide(Moment moment, const Progress& progress, const Me
     has_news_ = false;
     decision.reason = check(value->second);
     decision.stop = !decision.reason.empty();
-    if (decision.stop) stopped_epoch_ = progress.epoch;
+    decision.go_on = !decision.stop;
+    stopped_epoch_ = decision.stop ? std::optional(progress.epoch) : std::nullopt;
   }
   if (moment == Moment::train_epoch_end) has_news_ = false;
   return decision;

@@ -40,9 +40,10 @@ struct EarlyStoppingOptions {
   std::optional<bool> check_on_train_epoch_end = std::nullopt;
 };
 
-/// Decides when to stop; min_epochs and min_steps of the Trainer hold nevertheless. A value of a validation is checked
-/// once. A Monitor: `decide` and its like belong to the coordinator, getters may be called by anyone when no run is
-/// going on. Each run starts afresh, unless it is resumed.
+/// Decides when to stop; min_epochs and min_steps of the Trainer hold nevertheless. While they put a stop off, a check
+/// that finds no reason for it takes it back (in Lightning the run stops all the same). A value of a validation is
+/// checked once. A Monitor: `decide` and its like belong to the coordinator, getters may be called by anyone when no
+/// run is going on. Each run starts afresh, unless it is resumed.
 class EarlyStopping : public Monitor {
  public:
   /// Throws UsageError for options that cannot be.

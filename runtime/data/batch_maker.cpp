@@ -2,6 +2,7 @@
 
 #include "troupe/runtime/data/epoch_plan.hpp"
 #include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/exception_text.hpp"
 
 #include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
@@ -53,18 +54,6 @@ bool pins(const DataLoaderOptions& options) {
 }
 
 }  // namespace
-
-std::string current_exception_text() {
-  try {
-    throw;
-  } catch (const c10::Error& error) {
-    return error.what_without_backtrace();
-  } catch (const std::exception& error) {
-    return error.what();
-  } catch (...) {
-    return "an exception that is not a std::exception";
-  }
-}
 
 BatchMaker::BatchMaker(const DataLoader& loader, uint64_t seed)
     : dataset_(loader.dataset()), options_(loader.options()), seed_(seed), pin_(pins(options_)) {

@@ -69,7 +69,4 @@ class StreamReader {
   std::vector<Batch> ahead_;
 };
 
-/// What the exception being handled says: what() without LibTorch's stack trace. Call it inside of a catch block.
-std::string current_exception_text();
-
 }  // namespace troupe

@@ -36,6 +36,12 @@ void Peers::wait_for_all() {
   control_->barrier()->wait();
 }
 
+c10::intrusive_ptr<c10d::Work> Peers::begin_wait_for_all(std::chrono::milliseconds timeout) {
+  c10d::BarrierOptions options;
+  options.timeout = timeout;
+  return control_->barrier(options);
+}
+
 c10::intrusive_ptr<c10d::Work> Peers::begin_vote(torch::Tensor& values) {
   std::vector<torch::Tensor> tensors{values};
   return votes_->allreduce(tensors);

@@ -6,6 +6,7 @@
 #include <torch/types.h>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,6 +35,8 @@ class Peers {
   std::string from_rank_zero(const std::string& what) { return all_gather_bytes(what).front(); }
   /// Returns when all are here.
   void wait_for_all();
+  /// Begins to wait for all; the work is done when all have begun it, and fails after `timeout`.
+  c10::intrusive_ptr<c10d::Work> begin_wait_for_all(std::chrono::milliseconds timeout);
   /// Begins a vote: the sum over all workers of a small tensor of the CPU, in place; it is there when the work is done.
   c10::intrusive_ptr<c10d::Work> begin_vote(torch::Tensor& values);
   /// The tensor of every worker, along a new first dimension. All have the same shape.

@@ -3,6 +3,7 @@
 #include "troupe/modules/failure.hpp"
 #include "troupe/modules/nearest.hpp"
 #include "troupe/runtime/eval_scope.hpp"
+#include "troupe/runtime/exception_text.hpp"
 #include "troupe/runtime/export/dynamic_graph.hpp"
 #include "troupe/runtime/export/script_module.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
@@ -22,11 +23,6 @@ namespace {
 
 constexpr std::size_t kMostDynamicAxes = 4;  // with n of them there are 2^n and a few traces
 
-std::string message_of(const std::exception& error) {
-  const auto* from_torch = dynamic_cast<const c10::Error*>(&error);
-  return from_torch ? from_torch->what_without_backtrace() : error.what();
-}
-
 std::string shapes_text(const std::vector<torch::Tensor>& tensors) {
   std::ostringstream text;
   for (std::size_t i = 0; i < tensors.size(); ++i) text << (i > 0 ? ", " : "") << tensors[i].sizes();
@@ -45,8 +41,9 @@ class Tracing {
     model_.module = to_script_module(request_.module);
     try {
       call_forward(request_.inputs);
-    } catch (const std::exception& error) {
-      refuse("forward failed for the example of shape " + shapes_text(request_.inputs) + ": " + message_of(error));
+    } catch (...) {
+      refuse("forward failed for the example of shape " + shapes_text(request_.inputs) + ": " +
+             current_exception_text());
     }
     for (auto& axis : axes_) choose_sizes(axis);
     std::vector<AxisTrial> trials;
@@ -162,8 +159,8 @@ class Tracing {
       try {
         call_forward(resized(sizes));
         return true;
-      } catch (const std::exception& error) {
-        if (problem.empty()) problem = "for " + std::to_string(size) + " it says: " + message_of(error);
+      } catch (...) {
+        if (problem.empty()) problem = "for " + std::to_string(size) + " it says: " + current_exception_text();
         return false;
       }
     };
@@ -215,8 +212,8 @@ class Tracing {
           std::move(stack), forward, [](const torch::Tensor&) { return std::string(); }, /*strict=*/true,
           /*force_outplace=*/false, &model_.module, argument_names());
       return traced.first->graph;
-    } catch (const std::exception& error) {
-      const auto message = message_of(error);
+    } catch (...) {
+      const auto message = current_exception_text();
       if (message.starts_with("Cannot insert a Tensor that requires grad as a constant")) {
         refuse(
             "forward uses a tensor that requires gradients and is no parameter of the module or of a module in it: "

@@ -2,8 +2,10 @@
 
 #include "troupe/runtime/hook_order.hpp"
 #include "troupe/runtime/loops/validation_plan.hpp"
+#include "troupe/runtime/module_type_name.hpp"
 
 #include <algorithm>
+#include <typeinfo>
 #include <utility>
 
 namespace troupe {
@@ -18,8 +20,9 @@ void take(RunState& state, Answer& answer) {
 // A checkpoint that was planned for this step is left out where the one before is still being written.
 bool skips_save(RunState& state, Monitor& monitor, const Progress& before, const Progress& now) {
   if (!state.is_writing || state.options.checkpoint_backpressure != "skip") return false;
-  const auto planned = monitor.next_step(before);
-  if (!planned || *planned > now.global_step || !monitor.skip_save(now)) return false;
+  const auto planned = state.ask(monitor, "next_step", [&] { return monitor.next_step(before); });
+  if (!planned || *planned > now.global_step) return false;
+  if (!state.ask(monitor, "skip_save", [&] { return monitor.skip_save(now); })) return false;
   ++state.skipped_saves;
   return true;
 }
@@ -31,8 +34,9 @@ std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Prog
   std::vector<SaveRequest> requests;
   for (const auto& monitor : state.monitors) {
     if (before && skips_save(state, *monitor, *before, progress)) continue;
-    Decision decision = monitor->decide(moment, progress, state.metrics);
-    if (decision.stop) state.ask_to_stop({decision.reason, false});
+    Decision decision = state.ask(*monitor, "decide", [&] { return monitor->decide(moment, progress, state.metrics); });
+    if (decision.go_on) state.take_back_stop(*monitor);
+    if (decision.stop) state.ask_to_stop({decision.reason}, monitor.get());
     std::move(decision.save.begin(), decision.save.end(), std::back_inserter(requests));
   }
   return requests;
@@ -44,12 +48,15 @@ AgreeCommand agree(const RunState& state, const std::vector<SaveRequest>& reques
   if (state.asked_stop)
     mine["stop"] = {{"reason", state.asked_stop->reason},
                     {"now", state.asked_stop->interrupt},
-                    {"signal", state.asked_stop->signal}};
+                    {"signal", state.asked_stop->signal},
+                    {"revocable", state.asked_stop->is_revocable}};
   return {mine.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
 }
 
 // One request to stop is enough for all. What is saved is rank zero's to decide: its monitors know the files.
 void adopt(RunState& state, const Answer& answer, std::vector<SaveRequest>& requests) {
+  // It stands for as long as one of them says so.
+  if (state.stop && state.stop->is_revocable) state.stop.reset();
   for (std::size_t rank = 0; rank < answer.said.size(); ++rank) {
     const auto said = nlohmann::json::parse(answer.said[rank]);
     state.checkpoint_asked |= said.at("checkpoint").get<bool>();
@@ -57,7 +64,7 @@ void adopt(RunState& state, const Answer& answer, std::vector<SaveRequest>& requ
     const auto stop = said.find("stop");
     if (stop == said.end()) continue;
     const StopRequest request{stop->at("reason").get<std::string>(), stop->at("now").get<bool>(),
-                              stop->value("signal", 0)};
+                              stop->at("signal").get<int>(), stop->at("revocable").get<bool>()};
     if (!state.stop || (request.interrupt && !state.stop->interrupt)) state.stop = request;
   }
 }
@@ -69,7 +76,7 @@ void add_request(const RunState& state, std::vector<SaveRequest>& requests, cons
 }
 
 // Where the next decision is due, whatever comes first.
-TrainCommand next_segment(const RunState& state, const ValidationPlan& plan) {
+TrainCommand next_segment(RunState& state, const ValidationPlan& plan) {
   const Progress& at = state.progress;
   TrainCommand segment;
   if (const auto due = plan.next(at.epoch, at.batch_idx, at.total_batches)) segment.until_batch = *due;
@@ -78,7 +85,7 @@ TrainCommand next_segment(const RunState& state, const ValidationPlan& plan) {
   }
   if (state.options.max_steps >= 0) segment.until_step = state.options.max_steps;
   for (const auto& monitor : state.monitors) {
-    const auto step = monitor->next_step(at);
+    const auto step = state.ask(*monitor, "next_step", [&] { return monitor->next_step(at); });
     if (step && *step > at.global_step && (segment.until_step < 0 || *step < segment.until_step)) {
       segment.until_step = *step;
     }
@@ -87,12 +94,14 @@ TrainCommand next_segment(const RunState& state, const ValidationPlan& plan) {
 }
 
 void start_monitors(RunState& state) {
-  for (const auto& monitor : state.monitors) monitor->start(state.info);
+  for (const auto& monitor : state.monitors) state.ask(*monitor, "start", [&] { monitor->start(state.info); });
   if (!state.checkpoint) return;
   const auto states = state.checkpoint->metadata.value("callbacks", nlohmann::json::object());
   for (const auto& monitor : state.monitors) {
-    const auto found = states.find(monitor->state_key());
-    if (found != states.end()) monitor->load_state_dict(*found);
+    state.ask(*monitor, "load_state_dict", [&] {
+      const auto found = states.find(monitor->state_key());
+      if (found != states.end()) monitor->load_state_dict(*found);
+    });
   }
 }
 
@@ -131,9 +140,28 @@ bool may_stop(const TrainerOptions& options, const Progress& progress) {
   return progress.epoch >= options.min_epochs.value_or(0) && progress.global_step >= options.min_steps.value_or(0);
 }
 
-void RunState::ask_to_stop(const StopRequest& request) {
+void RunState::ask_to_stop(const StopRequest& request, const Monitor* monitor) {
   auto& asked = has_other_processes ? asked_stop : stop;
-  if (!asked || (request.interrupt && !asked->interrupt)) asked = request;
+  StopRequest taken = request;
+  taken.is_revocable = monitor != nullptr;
+  const auto is_same = [&](const auto& standing) { return standing.first == monitor; };
+  if (!taken.interrupt && std::ranges::none_of(standing_requests, is_same)) {
+    standing_requests.emplace_back(monitor, taken);
+  }
+  if (!asked || (taken.interrupt && !asked->interrupt)) asked = std::move(taken);
+}
+
+void RunState::take_back_stop(const Monitor& monitor) {
+  const bool is_taken_back =
+      std::erase_if(standing_requests, [&](const auto& each) { return each.first == &monitor; }) > 0;
+  auto& asked = has_other_processes ? asked_stop : stop;
+  if (!is_taken_back || !asked || !asked->is_revocable) return;
+  asked.reset();
+  if (!standing_requests.empty()) asked = standing_requests.front().second;
+}
+
+std::string RunState::place() const {
+  return asked_callback ? type_name(typeid(*asked_callback)) + "::" + asked_call : "coordinator";
 }
 
 bool RunState::stops_now() const {

@@ -9,6 +9,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace troupe {
@@ -19,6 +21,8 @@ struct StopRequest {
   /// Ctrl-C or a signal: do not wait for min_epochs and min_steps, leave out what an orderly end would still run.
   bool interrupt = false;
   int signal = 0;  ///< that asked, or 0
+  /// A monitor's, which takes it back when it wants to go on before min_epochs and min_steps are reached.
+  bool is_revocable = false;
 };
 
 /// Whether min_epochs and min_steps are reached, so that a request to stop may be followed.
@@ -45,13 +49,37 @@ struct RunState {
   int64_t validated_batches = -1;  ///< Progress::total_batches at the latest validation that came to its end
   bool is_writing = false;         ///< a checkpoint, here
   int64_t skipped_saves = 0;       ///< by checkpoint_backpressure = "skip"
+  /// Orderly ends that are asked for here and were not taken back, the first of each monitor and of anybody else.
+  std::vector<std::pair<const Monitor*, StopRequest>> standing_requests;
+  /// The call of a monitor, or another callback, that is under way or has thrown; null: none.
+  const Callback* asked_callback = nullptr;
+  const char* asked_call = "";
 
-  /// Takes a request to end the run; an interrupt wins over an orderly end, else the first one counts.
-  void ask_to_stop(const StopRequest& request);
+  /// Takes a request to end the run, of `monitor` or of somebody else; an interrupt wins over an orderly end, else the
+  /// first one counts.
+  void ask_to_stop(const StopRequest& request, const Monitor* monitor = nullptr);
+  /// The monitor wants to go on: what it asked for before is taken back, and what others asked for counts.
+  void take_back_stop(const Monitor& monitor);
   /// Whether the stop request ends training here: an interrupt at once, others when the minima are reached.
   bool stops_now() const;
   /// max_epochs or max_steps.
   bool has_reached_limit() const;
+  /// `call`, which is `name` of the callback; what it throws is the callback's (place).
+  template <class Call>
+  auto ask(const Callback& callback, const char* name, Call call) {
+    asked_callback = &callback;
+    asked_call = name;
+    if constexpr (std::is_void_v<decltype(call())>) {
+      call();
+      asked_callback = nullptr;
+    } else {
+      auto answer = call();
+      asked_callback = nullptr;
+      return answer;
+    }
+  }
+  /// Where a failure of the script is: "EarlyStopping::decide", or "coordinator".
+  std::string place() const;
 };
 
 }  // namespace troupe

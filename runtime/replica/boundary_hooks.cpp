@@ -1,4 +1,5 @@
 // Hooks between batches: each with its callbacks' counterparts first, then the module's own where it is overridden.
+#include "troupe/runtime/exception_text.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>
@@ -9,6 +10,13 @@ namespace {
 
 bool ends_an_epoch(Hook hook) {
   return hook == Hook::on_train_epoch_end || hook == Hook::on_validation_epoch_end || hook == Hook::on_test_epoch_end;
+}
+
+// Runs `action`; what it throws joins what others threw.
+template <class Action>
+void add_problem(std::string& problems, const std::string& hook, Action action) {
+  const std::string text = text_thrown_by(action);
+  if (!text.empty()) problems += (problems.empty() ? "" : "; ") + hook + ": " + text;
 }
 
 bool is_before_evaluation(Hook hook) {
@@ -23,6 +31,7 @@ void Replica::run(Hook hook) {
   // Hooks at the end of an epoch see its reduced metrics.
   if (ends_an_epoch(hook)) flush_epoch();
   set_origin(hook, /*step_allowed=*/false, /*on_step=*/false, /*batch_size=*/1);
+  if (hook == Hook::teardown) return tear_down();
   // The sanity check is a validation between two hooks that callbacks alone have.
   if (hook == Hook::on_validation_model_eval && sanity_checking_) {
     for (const auto& callback : callbacks_) callback->on_sanity_check_start(*this, *module_);
@@ -47,10 +56,6 @@ void Replica::run_data_hook(Hook hook) {
       if (is_first_of_process()) data.setup(setup_.stage);
       if (setup_.peers) setup_.peers->wait_for_all();  // workers of one process share it
       break;
-    case Hook::teardown:
-      teardown_done_ = true;
-      if (is_first_of_process()) data.teardown(setup_.stage);
-      break;
     default: break;
   }
 }
@@ -59,9 +64,6 @@ void Replica::run_callback_hook(Hook hook) {
   switch (hook) {
     case Hook::setup:
       for (const auto& callback : callbacks_) callback->setup(*this, *module_, setup_.stage);
-      break;
-    case Hook::teardown:
-      for (const auto& callback : callbacks_) callback->teardown(*this, *module_, setup_.stage);
       break;
 #define TROUPE_RUN_CALLBACKS(name)                                           \
   case Hook::name:                                                           \
@@ -104,10 +106,6 @@ void Replica::run_module_hook(Hook hook) {
       break;
     case Hook::setup:
       if (own) module.setup(setup_.stage);
-      break;
-    case Hook::teardown:
-      teardown_done_ = true;
-      if (own) module.teardown(setup_.stage);
       break;
     case Hook::configure_callbacks: configure_callbacks(); break;
     case Hook::configure_optimizers: configure_optimizers(); break;
@@ -172,20 +170,40 @@ void Replica::run_module_hook(Hook hook) {
   }
 }
 
-void Replica::report(const Failure& failure) {
-  if (!module_) return;
-  for (const auto& callback : callbacks_) callback->on_exception(*this, *module_, failure);
-  if (setup_.datamodule && is_first_of_process()) setup_.datamodule->on_exception(failure);
+// Each is called once, also when one throws and the others are left to tear_down_quietly.
+void Replica::tear_down() {
+  while (torn_down_ < callbacks_.size() + 2) {
+    const std::size_t next = torn_down_++;
+    if (next == 0) {
+      if (setup_.datamodule && is_first_of_process()) setup_.datamodule->teardown(setup_.stage);
+    } else if (next <= callbacks_.size()) {
+      callbacks_[next - 1]->teardown(*this, *module_, setup_.stage);
+    } else if (is_used(Hook::teardown)) {
+      module_->teardown(setup_.stage);
+    }
+  }
+  teardown_done_ = true;
+}
+
+std::string Replica::report_quietly(const Failure& failure) {
+  if (!module_) return "";
+  std::string problems;
+  for (const auto& callback : callbacks_) {
+    add_problem(problems, "on_exception", [&] { callback->on_exception(*this, *module_, failure); });
+  }
+  if (setup_.datamodule && is_first_of_process()) {
+    add_problem(problems, "on_exception", [&] { setup_.datamodule->on_exception(failure); });
+  }
+  return problems;
 }
 
 std::string Replica::tear_down_quietly() {
-  if (!module_ || teardown_done_) return "";
-  try {
-    run(Hook::teardown);
-    return "";
-  } catch (const std::exception& error) {
-    return error.what();
+  std::string problems;
+  while (module_ && !teardown_done_) {
+    set_origin(Hook::teardown, /*step_allowed=*/false, /*on_step=*/false, /*batch_size=*/1);
+    add_problem(problems, "teardown", [&] { tear_down(); });
   }
+  return problems;
 }
 
 }  // namespace troupe

@@ -2,6 +2,7 @@
 
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
+#include "troupe/runtime/exception_text.hpp"
 #include "troupe/runtime/hook_order.hpp"
 
 #include <torch/torch.h>
@@ -37,7 +38,7 @@ std::shared_ptr<Module> Replica::release() {
     module_->put_back_modes();
     untoggle_optimizer(0);
     module_->attach(nullptr);
-    move_metrics(torch::kCPU);
+    (void)text_thrown_by([&] { move_metrics(torch::kCPU); });  // from a device that has failed nothing can be copied
   }
   if (setup_.datamodule && is_first_of_process()) setup_.datamodule->attach(nullptr, nullptr);
   parts_.reset();

@@ -118,9 +118,9 @@ class Replica final : public RunContext {
   void refresh_averagers();
   /// The epoch has ended: what on_train_epoch_end sees. Counts on.
   void end_train_epoch();
-  /// on_exception of the callbacks and the data module.
-  void report(const Failure& failure);
-  /// teardown hooks, those that are left after a failure; never throws.
+  /// on_exception of the callbacks and the data module. Never throws: what they throw comes back as text, or "".
+  std::string report_quietly(const Failure& failure);
+  /// The teardown hooks that are left after a failure, as report_quietly does it.
   std::string tear_down_quietly();
 
   // --- Batches ---
@@ -321,6 +321,7 @@ class Replica final : public RunContext {
   void restore_metrics(const Checkpoint& state);
 
   // boundary_hooks.cpp
+  void tear_down();
   void run_module_hook(Hook hook);
   void run_callback_hook(Hook hook);
   void run_data_hook(Hook hook);
@@ -447,6 +448,7 @@ class Replica final : public RunContext {
   bool saw_batches_ = false;           ///< since metrics were reduced over ranks
   bool saw_training_batches_ = false;  ///< during an evaluation: what it was before
   bool teardown_done_ = true;
+  std::size_t torn_down_ = 0;  ///< the data module, each callback, the module: how many of them
   int64_t eval_batches_seen_ = 0;
   int64_t eval_loader_ = 0;
   std::vector<int64_t> updates_before_evaluation_;  // of each metric

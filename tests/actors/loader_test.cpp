@@ -253,7 +253,7 @@ TEST_F(LoaderTest, P6FailuresOfCollateSamplerAndReplicateArriveToo) {
   EXPECT_EQ(message(DataLoader(data, {.sampler = std::make_shared<Outside>()})),
             "the sampler gave index 9 for a dataset of 9 samples");
   EXPECT_EQ(message(DataLoader(std::make_shared<Broken>(9), {.num_workers = 2})),
-            "an exception that is not a std::exception");
+            "an exception of type int, which is not a std::exception");
 }
 
 TEST_F(LoaderTest, AnEmptyDatasetEndsAtOnce) {

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <fstream>
+#include <future>
 #include <thread>
+#include <utility>
 
 namespace troupe {
 namespace {
@@ -151,6 +153,68 @@ TEST(Checkpointer, AFileThatCannotBeWrittenEndsTheRunAndKeepsTheModelP6) {
   EXPECT_THAT(error, HasSubstr("checkpointer"));
   EXPECT_THAT(error, HasSubstr((dir.path() / "kept").string()));
   EXPECT_NE(trainer.module(), nullptr);
+}
+
+// A run without a Trainer, whose coordinator is at hand.
+class Coordinator : public ::testing::Test {
+ protected:
+  // Trains for ever.
+  struct Endless : Line {
+    StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
+      if (!std::exchange(began_, true)) began.set_value();
+      return Line::training_step(batch, batch_idx);
+    }
+    void teardown(Stage) override { ++teardowns; }
+    std::promise<void> began;
+    int teardowns = 0;
+
+   private:
+    bool began_ = false;
+  };
+
+  cast::Run start() {
+    cast::RunSetup setup;
+    auto options = quiet(dir_);
+    options.max_epochs = -1;
+    setup.state.options = setup.replica.options = resolved(options);
+    setup.replica.make_module = [module = module_] { return module; };
+    setup.replica.overridden = module_hooks(*module_);
+    setup.replica.train_loaders = points();
+    setup.devices = {torch::kCPU};
+    setup.pulses = {std::make_shared<Pulse>("worker 0")};
+    auto run = cast::start_run(system_, std::move(setup));
+    module_->began.get_future().wait();
+    return run;
+  }
+
+  const TempDir dir_;
+  std::shared_ptr<Endless> module_ = std::make_shared<Endless>();
+  caf::actor_system_config config_;
+  caf::actor_system system_{config_};
+};
+
+TEST_F(Coordinator, ThatIsKilledEndsTheRunAndAllItsMembersP10) {
+  auto run = start();
+  caf::anon_send_exit(run.coordinator, caf::exit_reason::kill);
+  const auto result = run.result.get();
+  ASSERT_TRUE(result.failure);
+  EXPECT_EQ(result.failure->hook, "coordinator");
+  EXPECT_NE(result.failure->message, "");
+  EXPECT_TRUE(result.lost_coordinator);
+  system_.await_all_actors_done();
+  EXPECT_EQ(module_->teardowns, 1);
+}
+
+TEST_F(Coordinator, ThatIsToldToEndEndsTheRunInOrderP7) {
+  auto run = start();
+  caf::anon_send_exit(run.coordinator, caf::exit_reason::user_shutdown);
+  const auto result = run.result.get();
+  ASSERT_TRUE(result.failure);
+  EXPECT_THAT(result.failure->message, HasSubstr("somebody has told the coordinator to end"));
+  EXPECT_FALSE(result.lost_coordinator);
+  EXPECT_EQ(result.module, module_);
+  EXPECT_EQ(module_->teardowns, 1);
+  system_.await_all_actors_done();
 }
 
 TEST(Sinks, GetHistogramsImagesAndTextFromHooks) {

@@ -34,6 +34,15 @@ TEST(Faults, AnExceptionEndsAllRanksWithItsCauseP6) {
   expect_no_rank_left("Exception");
 }
 
+TEST(Faults, ANumberThrownByAMonitorOfOneRankEndsAllWithItsNameP6) {
+  const auto run = ranks_with("Number");
+  EXPECT_NE(run.status, 0);
+  EXPECT_NE(run.status, timed_out) << run.output;
+  EXPECT_THAT(run.output, HasSubstr("an exception of type int, which is not a std::exception (in ThrowsANumber::decide,"
+                                    " stage fit, epoch 1, rank 1 on "));
+  expect_no_rank_left("Number");
+}
+
 TEST(Faults, AKilledRankEndsAll) {
   const auto run = ranks_with("Killed");
   EXPECT_NE(run.status, 0);

@@ -235,6 +235,46 @@ TEST(Ranks, PrepareDataOnceAHostAtMost) {
   }
 }
 
+// Fails on one rank, when others may have come to their end already.
+struct FailsLate : Net {
+  using Net::Net;
+  void strike(const std::string& where) const {
+    if (where == place && global_rank() == rank) throw 42;
+  }
+  void on_fit_end() override { strike("on_fit_end"); }
+  void teardown(Stage) override { strike("teardown"); }
+  void add_to_queue(ResultQueue&) override { strike("add_to_queue"); }
+  static inline std::string place;
+  static inline int64_t rank = 0;
+};
+struct EndsBadly : Monitor {
+  Decision decide(Moment, const Progress&, const MetricMap&) override { return {}; }
+  void run_ended() override {
+    if (FailsLate::place == "EndsBadly::run_ended") throw 42;
+  }
+};
+
+TEST(Ranks, AllThrowWhatFailsOnOneOfThemAtTheVeryEndAndTrainAgainP6) {
+  const SharedDir dir;
+  auto options = dir.options();
+  options.callbacks = {std::make_shared<EndsBadly>()};
+  Trainer trainer(options);
+  const DataLoader loader(samples(12), {.batch_size = 2});
+  const int64_t last = Processes::get().size() - 1;
+  using Late = std::pair<const char*, int64_t>;
+  for (const auto& [place, rank] : {Late{"on_fit_end", last}, Late{"teardown", last}, Late{"add_to_queue", last},
+                                    Late{"add_to_queue", 0}, Late{"EndsBadly::run_ended", 0}}) {
+    FailsLate::place = place;
+    FailsLate::rank = rank;
+    const auto error = error_of([&] { trainer.fit<FailsLate>({}, loader); });
+    const auto expected = std::string("an exception of type int, which is not a std::exception (in ") + place;
+    EXPECT_EQ(error.substr(0, expected.size()), expected);
+    EXPECT_NE(error.find("rank " + std::to_string(rank) + " on "), std::string::npos) << error;
+    FailsLate::place = "";
+    EXPECT_EQ(error_of([&] { trainer.fit<FailsLate>({}, loader); }), "") << place;
+  }
+}
+
 class LogsOnOne : public Net {
  public:
   using Net::Net;
@@ -269,16 +309,16 @@ struct Raise {
   void operator()() const { std::raise(signal); }
 };
 
-template <class Fault>
-void fit_with() {
-  TrainerOptions options{.max_epochs = 3, .seed = 7};
+template <class Module>
+void fit_with(std::vector<std::shared_ptr<Callback>> callbacks = {}) {
+  TrainerOptions options{.max_epochs = 3, .seed = 7, .callbacks = std::move(callbacks)};
   options.accelerator = "cpu";
   options.precision = "64-true";
   options.enable_progress_bar = options.enable_model_summary = options.enable_checkpointing = options.logger = false;
   options.num_threads = 1;
   options.collective_timeout = 3;
   try {
-    Trainer(options).fit<Faulty<Fault>>({}, DataLoader(samples(48), {.batch_size = 4}));
+    Trainer(options).fit<Module>({}, DataLoader(samples(48), {.batch_size = 4}));
   } catch (const std::exception& error) {
     std::cerr << error.what() << std::endl;
     std::_Exit(1);
@@ -286,13 +326,24 @@ void fit_with() {
 }
 
 TEST(Faults, DISABLED_Exception) {
-  fit_with<Throw>();
+  fit_with<Faulty<Throw>>();
 }
 TEST(Faults, DISABLED_Killed) {
-  fit_with<Raise<SIGKILL>>();
+  fit_with<Faulty<Raise<SIGKILL>>>();
 }
 TEST(Faults, DISABLED_Stopped) {
-  fit_with<Raise<SIGSTOP>>();
+  fit_with<Faulty<Raise<SIGSTOP>>>();
+}
+
+// Fails outside of all workers, on rank one.
+class ThrowsANumber : public Monitor {
+  Decision decide(Moment moment, const Progress& progress, const MetricMap&) override {
+    if (Processes::get().rank() == 1 && moment == Moment::train_epoch_end && progress.epoch == 1) throw 42;
+    return {};
+  }
+};
+TEST(Faults, DISABLED_Number) {
+  fit_with<Net>({std::make_shared<ThrowsANumber>()});
 }
 
 }  // namespace

@@ -235,6 +235,57 @@ TEST(Fit, AFailureWhileTheModuleIsHandedBackEndsTheRunP6) {
   EXPECT_NE(trainer.module(), nullptr);
 }
 
+// val_loss by epoch: 1, 2, 2, 2, and less and less from then on.
+class BetterInTheEnd : public Line {
+ public:
+  StepOutput validation_step(const Batch&, int64_t) override {
+    const auto epoch = static_cast<double>(current_epoch());
+    log("val_loss", epoch == 0 ? 1.0 : epoch < 4 ? 2.0 : 1 / epoch);
+    return {};
+  }
+};
+
+TEST(Fit, AStopThatMinEpochsPutsOffIsTakenBackWhenTheMetricGetsBetter) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.max_epochs = 10;
+  options.min_epochs = 6;
+  const auto stopping = std::make_shared<EarlyStopping>(EarlyStoppingOptions{.monitor = "val_loss", .patience = 2});
+  options.callbacks = {stopping};
+  Trainer trainer(options);
+  trainer.fit(std::make_shared<BetterInTheEnd>(), points(), points());
+  EXPECT_EQ(trainer.current_epoch(), 10);
+  EXPECT_EQ(trainer.stop_reason(), "");
+  EXPECT_EQ(stopping->stopped_epoch(), std::nullopt);
+}
+
+TEST(Fit, AStopOfTheUsersStandsUntilMinEpochsAreThere) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.max_epochs = 10;
+  options.min_epochs = 6;
+  struct Asks : BetterInTheEnd {
+    void on_train_start() override { trainer().request_stop("enough"); }
+  };
+  Trainer trainer(options);
+  trainer.fit(std::make_shared<Asks>(), points(), points());
+  EXPECT_EQ(trainer.current_epoch(), 6);
+  EXPECT_EQ(trainer.stop_reason(), "enough");
+}
+
+// Destroyed by exit(), after what belongs to the main thread.
+TEST(FitDeathTest, AStaticTrainerLetsTheProgramEnd) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto end_with_a_static_trainer = [](bool fits) {
+    static const TempDir dir;
+    static Trainer trainer(quiet(dir));
+    if (fits) trainer.fit<Line>({}, points());
+    std::exit(0);
+  };
+  EXPECT_EXIT(end_with_a_static_trainer(false), ::testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(end_with_a_static_trainer(true), ::testing::ExitedWithCode(0), "");
+}
+
 TEST(Fit, HandsValuesBackThroughTheQueue) {
   const TempDir dir;
   Trainer trainer(quiet(dir));

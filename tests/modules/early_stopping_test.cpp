@@ -49,6 +49,20 @@ TEST(EarlyStopping, StopsWhenTheMetricDidNotImproveForPatienceChecksAndSaysSo) {
   EXPECT_EQ(stopping.stopped_epoch(), 4);
 }
 
+TEST(EarlyStopping, TakesBackAStopThatWasPutOffWhenTheMetricGetsBetter) {
+  auto stopping = started({.monitor = "val_loss", .patience = 1});
+  epoch(stopping, 0, 1.0);
+  EXPECT_TRUE(epoch(stopping, 1, 2.0).stop);
+  EXPECT_TRUE(epoch(stopping, 2, 2.0).stop);  // and again, for as long as it gets no better
+  const Progress at{.epoch = 3, .batch_idx = 10, .global_step = 40};
+  const Decision silent = stopping.decide(Moment::train_batch_end, at, {{"val_loss", 2.0}});
+  EXPECT_FALSE(silent.stop || silent.go_on);  // no check is due
+  const Decision better = stopping.decide(Moment::validation_end, at, {{"val_loss", 0.5}});
+  EXPECT_FALSE(better.stop);
+  EXPECT_TRUE(better.go_on);
+  EXPECT_EQ(stopping.stopped_epoch(), std::nullopt);
+}
+
 TEST(EarlyStopping, ABetterValueStartsTheCountAnew) {
   auto stopping = started({.monitor = "val_loss", .patience = 2});
   EXPECT_EQ(stops_after(stopping, {5, 6, 4, 5, 3, 4}), -1);

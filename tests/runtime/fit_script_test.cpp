@@ -45,6 +45,7 @@ class Counter {
     out.progress = progress_;
     out.metrics = metrics;
     out.epoch_over = epoch_over_;
+    out.said = said_;
     return out;
   }
   void carry_out(const PrepareCommand&) {
@@ -70,7 +71,7 @@ class Counter {
     }
     lines_.push_back("train " + std::to_string(from) + "-" + std::to_string(progress_.batch_idx));
   }
-  void carry_out(const AgreeCommand&) {}
+  void carry_out(const AgreeCommand& command) { said_ = {command.mine, command.mine}; }  // two ranks of one opinion
   void carry_out(const CloseEpochCommand&) {
     progress_.epoch += 1;
     progress_.batch_idx = 0;
@@ -88,6 +89,7 @@ class Counter {
   int64_t batches_;
   Progress progress_;
   bool epoch_over_ = false;
+  std::vector<std::string> said_;
   Lines lines_;
 };
 
@@ -239,6 +241,73 @@ TEST_F(FitScript, AMonitorsStopAfterValidationEndsTheRunWithItsReason) {
   const auto lines = fit.run();
   EXPECT_EQ(std::count(lines.begin(), lines.end(), "validate"), 2);
   EXPECT_EQ(state.stop->reason, "no better");
+}
+
+// Wants to stop after validation in the first epochs, and to go on in the others.
+std::shared_ptr<Scripted> doubtful(int64_t epochs, std::string reason = "no better") {
+  auto monitor = std::make_shared<Scripted>();
+  monitor->answer = [=](Moment moment, const Progress& at) -> Decision {
+    if (moment != Moment::validation_end) return {};
+    return {.stop = at.epoch < epochs, .reason = reason, .go_on = at.epoch >= epochs};
+  };
+  return monitor;
+}
+
+TEST_F(FitScript, AStopThatTheMinimaPutOffIsTakenBackByAMonitorThatWantsToGoOn) {
+  for (const bool has_others : {false, true}) {
+    state = {};
+    state.has_other_processes = has_others;
+    auto fit = counter(2, {.max_epochs = 10, .min_epochs = 6});
+    fit.monitors = {doubtful(3)};
+    const auto lines = fit.run();
+    EXPECT_EQ(std::count(lines.begin(), lines.end(), "end of epoch"), 10) << has_others;
+    EXPECT_FALSE(state.stop) << has_others;
+  }
+}
+
+TEST_F(FitScript, AStopThatStandsWhenTheMinimaAreReachedEndsTheRunThere) {
+  for (const bool has_others : {false, true}) {
+    state = {};
+    state.has_other_processes = has_others;
+    auto fit = counter(2, {.max_epochs = 10, .min_epochs = 3});
+    fit.monitors = {doubtful(3)};
+    const auto lines = fit.run();
+    EXPECT_EQ(std::count(lines.begin(), lines.end(), "end of epoch"), 3) << has_others;
+    EXPECT_EQ(state.stop->reason, "no better") << has_others;
+  }
+}
+
+TEST_F(FitScript, OneMonitorTakesBackNothingThatSomebodyElseAskedFor) {
+  for (const bool has_others : {false, true}) {
+    state = {};
+    state.has_other_processes = has_others;
+    auto two = counter(2, {.max_epochs = 10, .min_epochs = 5});
+    two.monitors = {doubtful(2, "first"), doubtful(9, "second")};
+    const auto lines = two.run();
+    EXPECT_EQ(std::count(lines.begin(), lines.end(), "end of epoch"), 5) << has_others;
+    EXPECT_EQ(state.stop->reason, "second") << has_others;
+
+    state = {};
+    state.has_other_processes = has_others;
+    auto user = counter(2, {.max_epochs = 10, .min_epochs = 5});
+    user.monitors = {doubtful(2)};
+    user.after_batch = [&](const Progress& at) {
+      if (at.epoch == 1) state.ask_to_stop({"the user"});
+    };
+    const auto user_lines = user.run();
+    EXPECT_EQ(std::count(user_lines.begin(), user_lines.end(), "end of epoch"), 5) << has_others;
+    EXPECT_EQ(state.stop->reason, "the user") << has_others;
+  }
+}
+
+TEST_F(FitScript, ACallOfAMonitorThatThrowsIsNamed) {
+  auto monitor = std::make_shared<Scripted>();
+  monitor->answer = [](Moment, const Progress&) -> Decision { throw 42; };
+  auto fit = counter(2, {.max_epochs = 1});
+  fit.monitors = {monitor};
+  EXPECT_EQ(state.place(), "coordinator");
+  EXPECT_THROW(fit.run(), int);
+  EXPECT_EQ(state.place(), "Scripted::decide");
 }
 
 TEST_F(FitScript, NothingIsDecidedOnAValidationThatWasInterrupted) {
