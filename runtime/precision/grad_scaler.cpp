@@ -1,5 +1,6 @@
 #include "troupe/runtime/precision/grad_scaler.hpp"
 
+#include "troupe/modules/drop_gradients.hpp"
 #include "troupe/modules/failure.hpp"
 #include "troupe/modules/number_text.hpp"
 
@@ -52,7 +53,7 @@ void GradScaler::unscale(torch::optim::Optimizer& optimizer, const std::function
   std::map<torch::ScalarType, std::vector<torch::Tensor>> by_type;
   for (const auto& group : optimizer.param_groups()) {
     for (const auto& parameter : group.params()) {
-      const auto& gradient = parameter.grad();
+      const auto gradient = gradient_values(parameter);
       if (!gradient.defined()) continue;
       if (gradient.scalar_type() == torch::kFloat16) {
         throw UsageError("GradScaler: a gradient is in float16; mixed precision needs parameters in float32");
