@@ -1,5 +1,7 @@
 #include "troupe/modules/batch.hpp"
 
+#include "troupe/modules/tensor_bytes.hpp"
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -105,9 +107,7 @@ void Batch::set_size(int64_t samples) {
 
 int64_t Batch::bytes() const {
   int64_t sum = 0;
-  for (const auto& tensor : tensors_) {
-    if (tensor.defined()) sum += static_cast<int64_t>(tensor.nbytes());
-  }
+  for (const auto& tensor : tensors_) sum += tensor_bytes(tensor);
   for (const auto& part : parts_) sum += part.bytes();
   return sum;
 }

@@ -3,6 +3,7 @@
 #include "troupe/modules/drop_gradients.hpp"
 #include "troupe/modules/nearest.hpp"
 #include "troupe/modules/number_text.hpp"
+#include "troupe/modules/tensor_bytes.hpp"
 
 #include <torch/torch.h>
 
@@ -224,9 +225,9 @@ torch::Device Module::device() const {
 }
 
 double Module::model_size() const {
-  std::size_t bytes = 0;
-  for (const auto& tensor : parameters()) bytes += tensor.nbytes();
-  for (const auto& tensor : buffers()) bytes += tensor.nbytes();
+  int64_t bytes = 0;
+  for (const auto& tensor : parameters()) bytes += tensor_bytes(tensor);
+  for (const auto& tensor : buffers()) bytes += tensor_bytes(tensor);
   return static_cast<double>(bytes) / 1e6;
 }
 

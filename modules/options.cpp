@@ -51,16 +51,24 @@ std::string type_name() {
   if constexpr (std::is_same_v<T, Amount>) return "INT|FLOAT";
 }
 
+/// How a value was given wrongly, as far as that decides what is said about it.
+struct Given {
+  bool is_whole = false;
+  bool is_tiny = false;  ///< a number that would be 0 as a double
+};
+
 /// What a value should have been. The range of a whole number is of interest only to who gave one outside of it.
 template <class T>
-std::string expected(bool whole_given) {
+std::string expected(Given given) {
   if constexpr (is_whole<T>) {
-    if (!whole_given) return "a whole number";
+    if (!given.is_whole) return "a whole number";
     using Limits = std::numeric_limits<T>;
     return "a whole number from " + std::to_string(Limits::min()) + " to " + std::to_string(Limits::max());
   }
   if constexpr (std::is_same_v<T, bool>) return "true or false";
-  if constexpr (std::is_same_v<T, double>) return "a finite number";
+  if constexpr (std::is_same_v<T, double>) {
+    return given.is_tiny ? "a number that a double tells from 0 (write 0, or at least 4.95e-324)" : "a finite number";
+  }
   if constexpr (std::is_same_v<T, std::string>) return "UTF-8 text";
   if constexpr (std::is_same_v<T, path>) return "a path in UTF-8";
   if constexpr (std::is_same_v<T, Amount>) return "a count of at least 0 or a fraction from 0.0 to 1.0";
@@ -146,9 +154,17 @@ std::optional<T> from_text_value(std::string_view text) {
   }
 }
 
-bool spells_whole_number(std::string_view text) {
+Given given_as(std::string_view text) {
   if (!text.empty() && (text[0] == '+' || text[0] == '-')) text.remove_prefix(1);
-  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+  Given given;
+  given.is_whole = !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const auto exponent = text.find_first_of("eE");
+  const bool shrinks = exponent == std::string_view::npos ? text.starts_with('0') || text.starts_with('.')
+                                                          : text.substr(exponent + 1).starts_with('-');
+  given.is_tiny = error == std::errc::result_out_of_range && end == text.data() + text.size() && shrinks;
+  return given;
 }
 
 std::vector<std::string_view> split_at_commas(std::string_view text) {
@@ -197,13 +213,13 @@ std::string to_text_any(const V& value) {
 }
 
 template <class V>
-std::string expected_any(bool whole_given) {
+std::string expected_any(Given given) {
   if constexpr (is_a<V, std::optional>) {
-    return expected<typename V::value_type>(whole_given) + ", or none";
+    return expected<typename V::value_type>(given) + ", or none";
   } else if constexpr (is_a<V, std::vector>) {
-    return "a list, each of it " + expected<typename V::value_type>(whole_given);
+    return "a list, each of it " + expected<typename V::value_type>(given);
   } else {
-    return expected<V>(whole_given);
+    return expected<V>(given);
   }
 }
 
@@ -211,23 +227,24 @@ template <class V>
 void set_any(V& target, const json& value, const std::string& name) {
   if constexpr (is_a<V, std::optional>) {
     auto content = value.is_null() ? V() : from_json_value<typename V::value_type>(value);
-    if (!content && !value.is_null()) refuse(name, shown_json(value), expected_any<V>(value.is_number_integer()));
+    if (!content && !value.is_null())
+      refuse(name, shown_json(value), expected_any<V>({.is_whole = value.is_number_integer()}));
     target = std::move(content);
   } else if constexpr (is_a<V, std::vector>) {
-    if (!value.is_array()) refuse(name, shown_json(value), expected_any<V>(false));
+    if (!value.is_array()) refuse(name, shown_json(value), expected_any<V>({}));
     V list;
     for (const auto& item : value) {
       auto element = from_json_value<typename V::value_type>(item);
       if (!element) {
         refuse(name + "[" + std::to_string(list.size()) + "]", shown_json(item),
-               expected<typename V::value_type>(item.is_number_integer()));
+               expected<typename V::value_type>({.is_whole = item.is_number_integer()}));
       }
       list.push_back(std::move(*element));
     }
     target = std::move(list);
   } else {
     auto content = from_json_value<V>(value);
-    if (!content) refuse(name, shown_json(value), expected_any<V>(value.is_number_integer()));
+    if (!content) refuse(name, shown_json(value), expected_any<V>({.is_whole = value.is_number_integer()}));
     target = std::move(*content);
   }
 }
@@ -236,7 +253,7 @@ template <class V>
 void set_any(V& target, std::string_view text, const std::string& name) {
   if constexpr (is_a<V, std::optional>) {
     auto content = text == "none" ? V() : from_text_value<typename V::value_type>(text);
-    if (!content && text != "none") refuse(name, shown(text), expected_any<V>(spells_whole_number(text)));
+    if (!content && text != "none") refuse(name, shown(text), expected_any<V>(given_as(text)));
     target = std::move(content);
   } else if constexpr (is_a<V, std::vector>) {
     V list;
@@ -244,14 +261,14 @@ void set_any(V& target, std::string_view text, const std::string& name) {
       auto element = from_text_value<typename V::value_type>(part);
       if (!element) {
         refuse(name + "[" + std::to_string(list.size()) + "]", shown(part),
-               expected<typename V::value_type>(spells_whole_number(part)));
+               expected<typename V::value_type>(given_as(part)));
       }
       list.push_back(std::move(*element));
     }
     target = std::move(list);
   } else {
     auto content = from_text_value<V>(text);
-    if (!content) refuse(name, shown(text), expected_any<V>(spells_whole_number(text)));
+    if (!content) refuse(name, shown(text), expected_any<V>(given_as(text)));
     target = std::move(*content);
   }
 }
@@ -274,7 +291,7 @@ nlohmann::json option_to_json(const OptionRef& option, std::string_view group) {
       [&](const auto* value) -> json {
         using V = std::remove_const_t<std::remove_pointer_t<decltype(value)>>;
         auto out = to_json_any<V>(*value);
-        if (!out) refuse(full_name(option.name, group), shown(option_to_text(option)), expected_any<V>(false));
+        if (!out) refuse(full_name(option.name, group), shown(option_to_text(option)), expected_any<V>({}));
         return std::move(*out);
       },
       option.value);

@@ -1,5 +1,7 @@
 #include "troupe/modules/step_output.hpp"
 
+#include "troupe/modules/tensor_bytes.hpp"
+
 #include <stdexcept>
 
 namespace troupe {
@@ -30,9 +32,7 @@ StepOutput StepOutput::detach() const {
 
 std::size_t StepOutput::bytes() const {
   std::size_t total = 0;
-  for (const auto& item : items_) {
-    if (item.second.defined()) total += item.second.nbytes();
-  }
+  for (const auto& item : items_) total += static_cast<std::size_t>(tensor_bytes(item.second));
   return total;
 }
 

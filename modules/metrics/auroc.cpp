@@ -27,4 +27,8 @@ torch::Tensor AUROC::binned(const torch::Tensor& tp, const torch::Tensor& fp, co
   return torch::trapezoid(tpr.flip(1), fpr.flip(1), 1);
 }
 
+torch::Tensor AUROC::is_defined(const torch::Tensor& yes, const torch::Tensor& no) const {
+  return (yes > 0) & (no > 0);
+}
+
 }  // namespace troupe::metrics

@@ -31,4 +31,8 @@ torch::Tensor AveragePrecision::binned(const torch::Tensor& tp, const torch::Ten
   return ((recall - next) * precision).sum(1);
 }
 
+torch::Tensor AveragePrecision::is_defined(const torch::Tensor& yes, const torch::Tensor&) const {
+  return yes > 0;
+}
+
 }  // namespace troupe::metrics

@@ -34,6 +34,15 @@ torch::Tensor count_by(const torch::Tensor& index, const torch::Tensor& counted,
   return torch::zeros({classes}, index.options()).scatter_add_(0, index, counted.to(torch::kLong));
 }
 
+double logit(double probability) {
+  return std::log(probability / (1 - probability));
+}
+
+torch::Tensor at_least_float(const torch::Tensor& scores) {
+  const bool is_half = scores.scalar_type() == torch::kHalf || scores.scalar_type() == torch::kBFloat16;
+  return is_half ? scores.to(torch::kFloat32) : scores;
+}
+
 torch::Tensor safe_divide(const torch::Tensor& numerator, const torch::Tensor& denominator, double otherwise) {
   const auto ratio = numerator.to(torch::kFloat64) / denominator.to(torch::kFloat64);
   return torch::where(denominator != 0, ratio, torch::full_like(ratio, otherwise));
@@ -54,6 +63,8 @@ ClassificationMetric::ClassificationMetric(const char* name, const TaskOptions& 
   const auto none = torch::full({}, unbounded, torch::kFloat64);
   worst_target_ = add_state("worst_target", none, Combine::min);
   worst_preds_ = add_state("worst_preds", none, Combine::min);
+  lowest_score_ = add_state("lowest_score", none, Combine::min);
+  highest_score_ = add_state("highest_score", -none, Combine::max);
 }
 
 void ClassificationMetric::refuse(const std::string& why) const {
@@ -142,65 +153,91 @@ void ClassificationMetric::verify() const {
   if (preds != unbounded) refuse_label("preds", preds, highest, false);
 }
 
+// --- What scores are ---
+
+torch::Tensor ClassificationMetric::without_ignored(const torch::Tensor& scores, const torch::Tensor& counted) const {
+  return ignore_index_ ? torch::where(counted, scores, 0.5) : scores;
+}
+
+void ClassificationMetric::note_scores(const torch::Tensor& scores) {
+  if (scores.numel() == 0) return;
+  const auto [lowest, highest] = at_least_float(scores).aminmax();  // both NaN where any score is
+  at(lowest_score_) = torch::minimum(at(lowest_score_), lowest.to(torch::kFloat64));
+  at(highest_score_) = torch::maximum(at(highest_score_), highest.to(torch::kFloat64));
+}
+
+torch::Tensor ClassificationMetric::are_logits() const {
+  return (at(lowest_score_) < 0) | (at(highest_score_) > 1);
+}
+
+torch::Tensor ClassificationMetric::of_reading(const torch::Tensor& state) const {
+  return torch::where(are_logits(), state[1], state[0]);
+}
+
+torch::Tensor ClassificationMetric::has_nan() const {
+  return at(highest_score_).isnan();
+}
+
+torch::Tensor ClassificationMetric::unless_nan(const torch::Tensor& value) const {
+  return torch::where(has_nan(), std::numeric_limits<double>::quiet_NaN(), value);
+}
+
+std::string ClassificationMetric::warning() const {
+  return has_nan().item<bool>() ? std::string(name_) + " is nan, since predictions are" : "";
+}
+
 // --- Batches in one form ---
 
 torch::Tensor ClassificationMetric::counted(const torch::Tensor& target) const {
   return ignore_index_ ? target != *ignore_index_ : torch::ones_like(target, torch::kBool);
 }
 
-torch::Tensor ClassificationMetric::as_probabilities(const torch::Tensor& given, const torch::Tensor& counted) const {
-  const bool is_half = given.scalar_type() == torch::kHalf || given.scalar_type() == torch::kBFloat16;
-  const auto scores = is_half ? given.to(torch::kFloat32) : given;
-  auto is_probability = (scores >= 0) & (scores <= 1);
-  if (counted.defined()) is_probability = is_probability | ~counted;
-  const auto all = is_probability.all();
-  const auto scaled = [&] { return task_ == Task::multiclass ? torch::softmax(scores, 1) : torch::sigmoid(scores); };
-  if (all.is_cpu()) return all.item<bool>() ? scores : scaled();
-  return torch::where(all, scores, scaled());
-}
-
-ClassificationMetric::Labels ClassificationMetric::threshold_labels(const torch::Tensor& preds,
-                                                                    const torch::Tensor& target, double threshold,
-                                                                    bool scale_counted) {
+ClassificationMetric::YesOrNo ClassificationMetric::threshold_labels(const torch::Tensor& preds,
+                                                                     const torch::Tensor& target, double threshold) {
   check_shapes(preds, target);
   check_target(target, 1);
-  Labels labels;
-  labels.counted = counted(target);
+  YesOrNo labels{{}, target == 1, counted(target)};
   if (preds.is_floating_point()) {
-    labels.preds = as_probabilities(preds, scale_counted ? labels.counted : torch::Tensor()) > threshold;
+    const auto scores = at_least_float(preds);
+    note_scores(without_ignored(scores, labels.counted));
+    labels.preds = torch::stack({scores > threshold, scores > logit(threshold)});  // the sigmoid rises
   } else {
     check_labels("preds", preds, 1, worst_preds_, false);
-    labels.preds = preds == 1;
+    const auto is_yes = preds == 1;
+    labels.preds = torch::stack({is_yes, is_yes});
   }
-  labels.preds = labels.preds.to(torch::kLong);
-  labels.target = (target == 1).to(torch::kLong);
-  for (auto* tensor : {&labels.preds, &labels.target, &labels.counted}) {
-    *tensor = classes_ == 1 ? tensor->reshape({1, -1}) : tensor->transpose(0, 1).reshape({classes_, -1});
+  const bool has_labels = task_ == Task::multilabel;
+  for (auto* tensor : {&labels.target, &labels.counted}) {
+    *tensor = has_labels ? tensor->transpose(0, 1).reshape({classes_, -1}) : tensor->reshape({1, -1});
   }
+  labels.preds =
+      has_labels ? labels.preds.transpose(1, 2).reshape({2, classes_, -1}) : labels.preds.reshape({2, 1, -1});
   return labels;
 }
 
-ClassificationMetric::Labels ClassificationMetric::class_labels(const torch::Tensor& preds, const torch::Tensor& target,
-                                                                int64_t top_k) {
+ClassificationMetric::ClassLabels ClassificationMetric::class_labels(const torch::Tensor& preds,
+                                                                     const torch::Tensor& target, int64_t top_k) {
   check_shapes(preds, target);
   check_target(target, classes_ - 1);
   const auto valid = [&](const torch::Tensor& labels) { return labels.to(torch::kLong).clamp(0, classes_ - 1); };
-  Labels labels;
-  labels.counted = counted(target).reshape({-1});
+  ClassLabels labels;
+  labels.counted = counted(target);
   labels.target = valid(target);
   if (!preds.is_floating_point()) {
     if (top_k > 1) refuse(c10::str("top_k = ", top_k, " needs scores (N, ", classes_, ", ...), preds holds labels"));
     check_labels("preds", preds, classes_ - 1, worst_preds_, false);
     labels.preds = valid(preds);
   } else if (top_k == 1) {
-    labels.preds = preds.argmax(1);
+    const auto [score, label] = preds.max(1);  // the score is NaN where any of its classes' is
+    note_scores(without_ignored(score, labels.counted));
+    labels.preds = label;
   } else {
-    const auto highest = std::get<1>(preds.topk(top_k, 1));
+    const auto [scores, highest] = preds.topk(top_k, 1);
+    note_scores(without_ignored(scores.select(1, 0), labels.counted));
     const auto hit = (highest == labels.target.unsqueeze(1)).any(1);
     labels.preds = torch::where(hit, labels.target, highest.select(1, 0));
   }
-  labels.preds = labels.preds.reshape({-1});
-  labels.target = labels.target.reshape({-1});
+  for (auto* tensor : {&labels.preds, &labels.target, &labels.counted}) *tensor = tensor->reshape({-1});
   return labels;
 }
 

@@ -19,9 +19,18 @@ struct TaskOptions {
   std::optional<int64_t> num_classes, num_labels, ignore_index;
 };
 
-/// A metric of class labels. Checks that need values are made at once on the CPU; those of batches on another device
-/// are made on that device and reported by compute(), so that update() waits for nothing.
+/// A metric of class labels.
+///
+/// Scores are probabilities, or logits where any score that counts is outside of 0..1. That is decided of all that was
+/// gathered, over batches, replicas and ranks, never of a batch: what a derived class counts per batch it counts in
+/// both readings, and of_reading() takes the one that holds. Scores that are NaN make the value NaN. Checks that need
+/// values are made at once on the CPU; those of batches on another device are made on that device and reported by
+/// compute(), so that update() waits for nothing.
 class ClassificationMetric : public TargetMetric {
+ public:
+  /// Says so where the value is NaN since scores are.
+  std::string warning() const override;
+
  protected:
   /// Throws UsageError for a task that is none (naming the nearest) and for counts that are missing or below 2; `name`
   /// is the metric's, for messages.
@@ -37,25 +46,38 @@ class ClassificationMetric : public TargetMetric {
   void check_choice(const char* option, const std::string& value, const std::vector<std::string>& allowed) const;
   void check_threshold(double threshold) const;
 
-  /// A batch as labels of long: [n] each of a multiclass task, [num_labels, n] else (binary: [1, n]). Labels that do
-  /// not belong there are replaced by valid ones after they were noted.
-  struct Labels {
+  /// A batch of a multiclass task as labels of long, [n] each. Labels that do not belong there are replaced by valid
+  /// ones after they were noted.
+  struct ClassLabels {
     torch::Tensor preds, target;
     torch::Tensor counted;  ///< bool, false where the target is ignored
   };
-  /// Binary and multilabel: preds of target's shape, (N, ...) or (N, num_labels, ...), are labels 0 and 1, or scores
-  /// that are above `threshold` for 1; scores of which one is outside of 0..1 are logits. `scale_counted`: only scores
-  /// whose target is not ignored decide that.
-  Labels threshold_labels(const torch::Tensor& preds, const torch::Tensor& target, double threshold,
-                          bool scale_counted);
-  /// Multiclass: preds are labels of target's shape (N, ...), or scores (N, C, ...). With `top_k` above 1 a prediction
-  /// is the target where that is among the k highest scores, else the class with the highest one.
-  Labels class_labels(const torch::Tensor& preds, const torch::Tensor& target, int64_t top_k);
+  /// preds are labels of target's shape (N, ...), or scores (N, C, ...). With `top_k` above 1 a prediction is the
+  /// target where that is among the k highest scores, else the class with the highest one.
+  ClassLabels class_labels(const torch::Tensor& preds, const torch::Tensor& target, int64_t top_k);
 
-  /// Scores as probabilities: where one of those that `counted` marks (undefined: of all) is outside of 0..1, all go
-  /// through the sigmoid or the softmax (over dimension 1). Half precision becomes float32. Reads nothing from a
-  /// device.
-  torch::Tensor as_probabilities(const torch::Tensor& scores, const torch::Tensor& counted) const;
+  /// A batch of a binary or multilabel task as bool, [num_labels, n] (binary: [1, n]).
+  struct YesOrNo {
+    torch::Tensor preds;  ///< [2, num_labels, n]: scores read as probabilities, and as logits
+    torch::Tensor target, counted;
+  };
+  /// preds of target's shape, (N, ...) or (N, num_labels, ...), are labels 0 and 1, or scores that are a yes above
+  /// `threshold`.
+  YesOrNo threshold_labels(const torch::Tensor& preds, const torch::Tensor& target, double threshold);
+
+  /// `scores`, with a half, which is a number and a probability, where `counted` (bool, of their shape or one that
+  /// expands to it) is false.
+  torch::Tensor without_ignored(const torch::Tensor& scores, const torch::Tensor& counted) const;
+  /// Notes whether the scores of a batch, all of which count, are numbers and probabilities.
+  void note_scores(const torch::Tensor& scores);
+  /// bool without dimensions: whether the scores that were gathered are logits.
+  torch::Tensor are_logits() const;
+  /// The row of `state`, [2, ...], for what the scores are: 0 for probabilities, 1 for logits.
+  torch::Tensor of_reading(const torch::Tensor& state) const;
+  /// bool without dimensions: whether a score that counts is NaN.
+  torch::Tensor has_nan() const;
+  /// `value`, or NaN throughout where a score is.
+  torch::Tensor unless_nan(const torch::Tensor& value) const;
   /// Notes, or throws for, labels of the target beyond 0..highest that are not ignore_index.
   void check_target(const torch::Tensor& target, int64_t highest);
   void check_shapes(const torch::Tensor& preds, const torch::Tensor& target) const;
@@ -72,11 +94,16 @@ class ClassificationMetric : public TargetMetric {
   Task task_;
   int64_t classes_ = 1;
   std::optional<int64_t> ignore_index_;
-  State worst_target_, worst_preds_;  // the lowest invalid label, infinity where there is none
+  State worst_target_, worst_preds_;    // the lowest invalid label, infinity where there is none
+  State lowest_score_, highest_score_;  // NaN where a score is; of classes only the highest, which is NaN then too
 };
 
 /// How often each of 0..classes-1 stands in `index` (long, [n]) where `counted` (bool) is true: long, [classes].
 torch::Tensor count_by(const torch::Tensor& index, const torch::Tensor& counted, int64_t classes);
+/// The logit of a probability: infinite of 0 and 1.
+double logit(double probability);
+/// Scores in half precision as float32, others as they are.
+torch::Tensor at_least_float(const torch::Tensor& scores);
 /// numerator / denominator in float64, and `otherwise` where the denominator is 0.
 torch::Tensor safe_divide(const torch::Tensor& numerator, const torch::Tensor& denominator, double otherwise = 0);
 

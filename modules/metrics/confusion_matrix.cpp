@@ -11,9 +11,8 @@ ConfusionMatrix::ConfusionMatrix(ConfusionMatrixOptions options)
       normalize_(options.normalize) {
   check_threshold(threshold_);
   check_choice("normalize", normalize_, {"true", "pred", "all", "none"});
-  auto shape = std::vector<int64_t>{2, 2};
+  auto shape = std::vector<int64_t>{2, classes(), 2, 2};  // scores read as probabilities, and as logits
   if (task() == Task::multiclass) shape = {classes(), classes()};
-  if (task() == Task::multilabel) shape = {classes(), 2, 2};
   confmat_ = add_state("confmat", torch::zeros(shape, torch::kLong), Combine::sum);
 }
 
@@ -24,15 +23,22 @@ void ConfusionMatrix::add(const torch::Tensor& preds, const torch::Tensor& targe
     confmat += count_by(actual * classes() + predicted, counted, classes() * classes()).view_as(confmat);
     return;
   }
-  // torchmetrics lets ignored scores of a binary task have no say in whether scores are logits, those of labels have.
-  const auto [predicted, actual, counted] = threshold_labels(preds, target, threshold_, task() == Task::binary);
-  const auto label = torch::arange(classes(), actual.options()).unsqueeze(1);
-  const auto cell = (4 * label + 2 * actual + predicted).reshape({-1});
-  confmat += count_by(cell, counted.reshape({-1}), 4 * classes()).view_as(confmat);
+  const auto [predicted, actual, counted] = threshold_labels(preds, target, threshold_);
+  const auto first = 4 * torch::arange(2 * classes(), actual.options().dtype(torch::kLong)).view({2, classes(), 1});
+  const auto cell = first + 2 * actual.to(torch::kLong) + predicted.to(torch::kLong);
+  const auto counts = counted.expand_as(cell).reshape({-1});
+  confmat += count_by(cell.reshape({-1}), counts, 8 * classes()).view_as(confmat);
+}
+
+void ConfusionMatrix::verify() const {
+  ClassificationMetric::verify();
+  if (has_nan().item<bool>()) refuse("preds holds nan, and a count cannot say so");
 }
 
 torch::Tensor ConfusionMatrix::result() const {
-  const auto& confmat = at(confmat_);
+  auto confmat = at(confmat_);
+  if (task() != Task::multiclass) confmat = of_reading(confmat);
+  if (task() == Task::binary) confmat = confmat.squeeze(0);
   if (normalize_ == "none") return confmat;
   std::vector<int64_t> dimensions = {-2, -1};
   if (normalize_ == "true") dimensions = {-1};

@@ -16,7 +16,8 @@ struct ConfusionMatrixOptions {
 };
 
 /// Rows are targets, columns predictions: [2, 2], [C, C], or [L, 2, 2] for labels. Counts (long), or float64 where
-/// normalized, with 0 in rows or columns that sum to 0. Input as Accuracy. It is no scalar, so it cannot be logged.
+/// normalized, with 0 in rows or columns that sum to 0. Input as Accuracy; where a score is NaN, compute() throws
+/// UsageError. It is no scalar, so it cannot be logged.
 class ConfusionMatrix : public ClassificationMetric {
  public:
   /// Throws UsageError for a value that an option cannot have.
@@ -26,6 +27,7 @@ class ConfusionMatrix : public ClassificationMetric {
  protected:
   void add(const torch::Tensor& preds, const torch::Tensor& target) override;
   torch::Tensor result() const override;
+  void verify() const override;
 
  private:
   double threshold_;

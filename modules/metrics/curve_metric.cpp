@@ -6,6 +6,7 @@
 #include <c10/util/StringUtil.h>
 #include <torch/torch.h>
 
+#include <limits>
 #include <utility>
 
 namespace troupe::metrics {
@@ -14,6 +15,19 @@ namespace {
 
 // A target that is ignored.
 constexpr int64_t ignored = -1;
+
+// The log-odds of each class, from logits [n, classes]: what ranks as its probability does, but of a confident model
+// too, whose probabilities are rounded to 1. Within rounding, equal probabilities are equal here.
+torch::Tensor log_odds(const torch::Tensor& logits) {
+  const auto wide = logits.to(torch::kFloat64);
+  const auto [highest, label] = wide.max(1, /*keepdim=*/true);
+  const auto others = wide.scatter(1, label, -std::numeric_limits<double>::infinity());
+  const auto above = wide - highest;
+  const auto odds = above.exp().scatter(1, label, 1.0);  // against the highest
+  const auto all = odds.sum(1, /*keepdim=*/true);
+  const auto of_highest = highest - others.logsumexp(1, /*keepdim=*/true);
+  return (above - (all - odds).log()).scatter(1, label, of_highest).to(logits.scalar_type());
+}
 
 }  // namespace
 
@@ -46,8 +60,9 @@ CurveMetric::CurveMetric(const char* name, CurveOptions options)
     target_ = add_list("target", torch::kLong);
     return;
   }
-  thresholds_ = options.thresholds.tensor(name);
-  const auto none = torch::zeros({classes(), thresholds_.numel() + 1}, torch::kLong);
+  const auto thresholds = options.thresholds.tensor(name).to(torch::kFloat64);
+  thresholds_ = torch::stack({thresholds, thresholds.logit()});
+  const auto none = torch::zeros({2, classes(), thresholds.numel() + 1}, torch::kLong);
   yes_ = add_state("yes", none, Combine::sum);
   no_ = add_state("no", none, Combine::sum);
 }
@@ -69,11 +84,9 @@ void CurveMetric::add(const torch::Tensor& preds, const torch::Tensor& target) {
   check_shapes(preds, target);
   check_target(target, task() == Task::multiclass ? classes() - 1 : 1);
   const auto is_counted = counted(target);
-  // As in torchmetrics, what a label ignores has a say in whether its scores are logits; else it has none.
-  torch::Tensor deciding;
-  if (task() == Task::binary) deciding = is_counted;
-  if (task() == Task::multiclass) deciding = is_counted.unsqueeze(1);
-  auto scores = as_probabilities(preds, deciding);
+  auto scores =
+      without_ignored(at_least_float(preds), task() == Task::multiclass ? is_counted.unsqueeze(1) : is_counted);
+  note_scores(scores);
   auto labels = torch::where(is_counted, target.to(torch::kLong), torch::full_like(target, ignored, torch::kLong));
   scores = task() == Task::binary ? scores.reshape({-1}) : scores.movedim(1, -1).reshape({-1, classes()});
   labels = task() == Task::multilabel ? labels.movedim(1, -1).reshape({-1, classes()}) : labels.reshape({-1});
@@ -84,63 +97,83 @@ void CurveMetric::add(const torch::Tensor& preds, const torch::Tensor& target) {
 }
 
 void CurveMetric::count(const torch::Tensor& scores, const torch::Tensor& target) {
-  const int64_t bins = thresholds_.numel() + 1;
+  const int64_t bins = thresholds_.size(1) + 1;
   thresholds_ = thresholds_.to(scores.device());
-  // Bin b holds the scores that b thresholds are not above.
-  const auto bin = torch::searchsorted(thresholds_.to(scores.scalar_type()), scores.contiguous(), /*out_int32=*/false,
-                                       /*right=*/true);
-  const auto column = bin.dim() == 2 ? bin : bin.unsqueeze(1);
-  const auto cell = (column + bins * torch::arange(classes(), bin.options())).reshape({-1});
   auto is_yes = target == 1, is_no = target == 0;
   if (task() == Task::multiclass) {
     is_yes = target.unsqueeze(1) == torch::arange(classes(), target.options());
     is_no = ~is_yes & (target != ignored).unsqueeze(1);
   }
-  at(yes_) += count_by(cell, is_yes.reshape({-1}), classes() * bins).view({classes(), bins});
-  at(no_) += count_by(cell, is_no.reshape({-1}), classes() * bins).view({classes(), bins});
+  is_yes = is_yes.reshape({-1});
+  is_no = is_no.reshape({-1});
+  const auto count_reading = [&](int64_t reading, const torch::Tensor& read) {
+    // Bin b holds the scores that b thresholds are not above.
+    const auto bin = torch::searchsorted(thresholds_[reading].to(read.scalar_type()), read.contiguous(),
+                                         /*out_int32=*/false, /*right=*/true);
+    const auto column = bin.dim() == 2 ? bin : bin.unsqueeze(1);
+    const auto cell = (column + bins * torch::arange(classes(), bin.options())).reshape({-1});
+    at(yes_).select(0, reading).add_(count_by(cell, is_yes, classes() * bins).view({classes(), bins}));
+    at(no_).select(0, reading).add_(count_by(cell, is_no, classes() * bins).view({classes(), bins}));
+  };
+  // Where it is known already that they are logits, the other reading will not be asked for.
+  const auto logits = are_logits();
+  if (!logits.is_cpu() || !logits.item<bool>()) count_reading(0, scores);
+  count_reading(1, task() == Task::multiclass ? log_odds(scores) : scores);
 }
 
 torch::Tensor CurveMetric::result() const {
-  return is_exact_ ? exact_result() : binned_result();
+  return unless_nan(is_exact_ ? exact_result() : binned_result());
+}
+
+// What ranks samples as their probabilities do. A score itself does, but for logits of classes.
+torch::Tensor CurveMetric::ranks() const {
+  const auto scores = at(preds_);
+  if (task() != Task::multiclass) return scores;
+  const auto logits = are_logits();
+  if (logits.is_cpu()) return logits.item<bool>() ? log_odds(scores) : scores;
+  return torch::where(logits, log_odds(scores), scores);
 }
 
 torch::Tensor CurveMetric::exact_result() const {
-  const auto scores = at(preds_), target = at(target_);
+  const auto scores = ranks(), target = at(target_);
   const auto any_above_zero = (target > 0).any();
   if (task() == Task::binary || average_ == "micro") {
     const auto all = target.reshape({-1});
     return exact({scores.reshape({-1}), all == 1, all == 0, any_above_zero});
   }
-  std::vector<torch::Tensor> values, yes;
+  std::vector<torch::Tensor> values, yes, no;
   for (int64_t label = 0; label < classes(); ++label) {
     const bool is_class = task() == Task::multiclass;
     const auto own = is_class ? target : target.select(1, label);
-    const auto is_yes = own == (is_class ? label : 1);
-    values.push_back(exact({scores.select(1, label).contiguous(), is_yes, ~is_yes & (own != ignored), any_above_zero}));
+    const auto is_yes = own == (is_class ? label : 1), is_no = ~is_yes & (own != ignored);
+    values.push_back(exact({scores.select(1, label).contiguous(), is_yes, is_no, any_above_zero}));
     yes.push_back(is_yes.sum());
+    no.push_back(is_no.sum());
   }
-  return averaged(torch::stack(values), torch::stack(yes));
+  return averaged(torch::stack(values), torch::stack(yes), torch::stack(no));
 }
 
 torch::Tensor CurveMetric::binned_result() const {
   const bool is_one = task() == Task::binary || average_ == "micro";
-  const auto counts = [&](State state) { return is_one ? at(state).sum(0, /*keepdim=*/true) : at(state); };
+  const auto counts = [&](State state) {
+    const auto all = of_reading(at(state));
+    return is_one ? all.sum(0, /*keepdim=*/true) : all;
+  };
   const auto yes = counts(yes_), no = counts(no_);
   // At least threshold t: all bins from t + 1 on.
   const auto from_bin = [](const torch::Tensor& bins) { return bins.flip(1).cumsum(1).flip(1); };
   const auto all_yes = from_bin(yes), all_no = from_bin(no);
   const auto values = binned(all_yes.slice(1, 1), all_no.slice(1, 1), all_yes.slice(1, 0, 1), all_no.slice(1, 0, 1));
-  return is_one ? values.squeeze(0) : averaged(values, yes.sum(1));
+  return is_one ? values.squeeze(0) : averaged(values, yes.sum(1), no.sum(1));
 }
 
-// Labels whose value is not a number have no part in an average.
-torch::Tensor CurveMetric::averaged(const torch::Tensor& values, const torch::Tensor& yes) const {
+// Classes and labels without a value, which have a number all the same, have no part in an average.
+torch::Tensor CurveMetric::averaged(const torch::Tensor& values, const torch::Tensor& yes,
+                                    const torch::Tensor& no) const {
   if (average_ == "none") return values;
-  const auto is_number = ~values.isnan();
-  const auto numbers = torch::where(is_number, values, torch::zeros_like(values));
-  if (average_ == "macro") return numbers.sum() / is_number.sum();
-  const auto weights = yes.to(torch::kFloat64) * is_number;
-  return safe_divide(weights * numbers, weights.sum()).sum();
+  const auto counts = is_defined(yes, no);
+  const auto weights = average_ == "macro" ? counts.to(torch::kFloat64) : yes * counts.to(torch::kFloat64);
+  return safe_divide((weights * torch::where(counts, values, 0.0)).sum(), weights.sum());
 }
 
 }  // namespace troupe::metrics

@@ -38,7 +38,9 @@ struct CurveOptions {
 };
 
 /// Exact, it keeps every score and target (states preds and target, joined): memory grows with the data. With
-/// thresholds it counts targets between them (states yes and no, [labels, thresholds + 1], summed).
+/// thresholds it counts targets between them (states yes and no, [2, labels, thresholds + 1], summed; see
+/// ClassificationMetric::of_reading). Scores are not made probabilities for it, which rounds those of a confident model
+/// to 1: logits are compared with the thresholds' logits, and ranked as they are or, of classes, by their log-odds.
 class CurveMetric : public ClassificationMetric {
  public:
   bool is_scalar() const override { return task() == Task::binary || average_ != "none"; }
@@ -59,19 +61,23 @@ class CurveMetric : public ClassificationMetric {
   virtual torch::Tensor binned(const torch::Tensor& tp, const torch::Tensor& fp, const torch::Tensor& yes,
                                const torch::Tensor& no) const = 0;
 
+  /// Whether a label with so many yes and no has a value; bool, of the shape of both.
+  virtual torch::Tensor is_defined(const torch::Tensor& yes, const torch::Tensor& no) const = 0;
+
   void add(const torch::Tensor& preds, const torch::Tensor& target) override;
   torch::Tensor result() const override;
 
  private:
   void check_scores(const torch::Tensor& preds, const torch::Tensor& target) const;
   void count(const torch::Tensor& scores, const torch::Tensor& target);
+  torch::Tensor ranks() const;
   torch::Tensor exact_result() const;
   torch::Tensor binned_result() const;
-  torch::Tensor averaged(const torch::Tensor& values, const torch::Tensor& yes) const;
+  torch::Tensor averaged(const torch::Tensor& values, const torch::Tensor& yes, const torch::Tensor& no) const;
 
   std::string average_;
   bool is_exact_;
-  torch::Tensor thresholds_;  // float32, undefined where exact
+  torch::Tensor thresholds_;  // [2, thresholds], themselves and their logits; undefined where exact
   State preds_, target_, yes_, no_;
 };
 

@@ -11,12 +11,6 @@
 
 namespace troupe::metrics {
 
-namespace {
-
-constexpr double negligible = 1e-4;  // torchmetrics' tolerance
-
-}  // namespace
-
 R2Score::R2Score(R2ScoreOptions options) : options_(std::move(options)) {
   if (options_.adjusted < 0) {
     throw UsageError(c10::str("R2Score: adjusted = ", options_.adjusted, "; use at least 0"));
@@ -30,6 +24,9 @@ R2Score::R2Score(R2ScoreOptions options) : options_(std::move(options)) {
   sum_squared_ = add_state("sum_squared_error", none, Combine::sum);  // torchmetrics' names; it is of targets
   sum_ = add_state("sum_error", none, Combine::sum);
   residual_ = add_state("residual", none, Combine::sum);
+  const auto infinite = torch::full({}, std::numeric_limits<double>::infinity(), torch::kFloat64);
+  lowest_ = add_state("lowest_target", infinite, Combine::min);
+  highest_ = add_state("highest_target", -infinite, Combine::max);
   total_ = add_state("total", torch::zeros({}, torch::kLong), Combine::sum);
 }
 
@@ -48,6 +45,9 @@ void R2Score::add(const torch::Tensor& preds, const torch::Tensor& target) {
   at(sum_) = at(sum_) + y.sum(0);
   at(residual_) = at(residual_) + (y - preds.to(torch::kFloat64)).square().sum(0);
   at(total_) += y.size(0);
+  const bool is_empty = y.size(0) == 0;
+  at(lowest_) = is_empty ? at(lowest_).expand(outputs) : torch::minimum(at(lowest_), y.amin(0));
+  at(highest_) = is_empty ? at(highest_).expand(outputs) : torch::maximum(at(highest_), y.amax(0));
 }
 
 void R2Score::verify() const {
@@ -57,12 +57,17 @@ void R2Score::verify() const {
 
 torch::Tensor R2Score::result() const {
   const auto count = at(total_).to(torch::kFloat64);
-  const auto tss = at(sum_squared_) - at(sum_) * (at(sum_) / count);
+  const auto spread = at(highest_) - at(lowest_);
+  const auto is_constant = spread == 0;
+  // The difference of two sums is off by their rounding, but not further than what so many targets can make of their
+  // spread.
+  const auto squares =
+      torch::minimum(torch::maximum(at(sum_squared_) - at(sum_) * (at(sum_) / count), spread.square() / 2),
+                     spread.square() * count / 4);
+  const auto tss = torch::where(is_constant, 0.0, squares);
   const auto& rss = at(residual_);
-  const auto has_residual = rss.abs() > negligible, has_variance = tss.abs() > negligible;
-  const auto without_variance = torch::where(has_residual, torch::zeros_like(rss), torch::ones_like(rss));
-  const auto scores = torch::where(has_residual & has_variance, 1 - rss / tss, without_variance);
-  auto r2 = over_outputs(scores, tss);
+  const auto of_constant = (rss == 0).to(torch::kFloat64) + 0 * rss;  // NaN where that is
+  auto r2 = over_outputs(torch::where(is_constant, of_constant, 1 - rss / tss), tss);
   if (options_.adjusted > 0) {
     const auto free = count - options_.adjusted - 1;
     r2 = torch::where(free > 0, 1 - (1 - r2) * (count - 1) / free, r2);
@@ -73,7 +78,8 @@ torch::Tensor R2Score::result() const {
 torch::Tensor R2Score::over_outputs(const torch::Tensor& scores, const torch::Tensor& tss) const {
   if (options_.multioutput == "raw_values") return scores;
   if (options_.multioutput == "uniform_average") return scores.mean();
-  return (tss / tss.sum() * scores).sum();
+  const auto sum = tss.sum();
+  return torch::where(sum == 0, scores.mean(), (tss / sum * scores).sum());
 }
 
 }  // namespace troupe::metrics

@@ -13,8 +13,9 @@ struct R2ScoreOptions {
 };
 
 /// 1 - residual sum of squares / total sum of squares; preds and target are (N) or (N, outputs), any type, float64
-/// inside. As in torchmetrics sums of squares up to 1e-4 are taken for 0: 1 without residuals, 0 without variance.
-/// compute() throws UsageError for fewer than two samples; the value of one batch is then NaN.
+/// inside. Of targets that are all the same it is 1 where the predictions are too, else 0; sums of squares are not
+/// taken for 0 because they are small, so that scaling both changes nothing. "variance_weighted" is the mean where no
+/// output varies. compute() throws UsageError for fewer than two samples; the value of one batch is then NaN.
 class R2Score : public TargetMetric {
  public:
   /// Throws UsageError for a value that an option cannot have.
@@ -30,7 +31,7 @@ class R2Score : public TargetMetric {
   torch::Tensor over_outputs(const torch::Tensor& scores, const torch::Tensor& tss) const;
 
   R2ScoreOptions options_;
-  State sum_squared_, sum_, residual_, total_;
+  State sum_squared_, sum_, residual_, lowest_, highest_, total_;
 };
 
 }  // namespace troupe::metrics

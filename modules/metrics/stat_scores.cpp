@@ -21,7 +21,9 @@ StatScores::StatScores(const char* name, StatScoresOptions options)
   if (options_.zero_division != 0 && options_.zero_division != 1) {
     refuse(c10::str("zero_division = ", options_.zero_division, "; use 0 or 1"));
   }
-  const auto none = torch::zeros({classes()}, torch::kLong);
+  auto shape = std::vector<int64_t>{classes()};
+  if (task() != Task::multiclass) shape.insert(shape.begin(), 2);  // scores read as probabilities, and as logits
+  const auto none = torch::zeros(shape, torch::kLong);
   tp_ = add_state("tp", none, Combine::sum);
   fp_ = add_state("fp", none, Combine::sum);
   tn_ = add_state("tn", none, Combine::sum);
@@ -40,35 +42,39 @@ void StatScores::add(const torch::Tensor& preds, const torch::Tensor& target) {
     at(tn_) += counted.sum() - tp - fp - fn;
     return;
   }
-  const auto [predicted, actual, counted] = threshold_labels(preds, target, options_.threshold, false);
-  const auto is_yes = predicted == 1, was_yes = actual == 1;
-  at(tp_) += (is_yes & was_yes & counted).sum(1);
-  at(fp_) += (is_yes & ~was_yes & counted).sum(1);
-  at(fn_) += (~is_yes & was_yes & counted).sum(1);
-  at(tn_) += (~is_yes & ~was_yes & counted).sum(1);
+  const auto [predicted, actual, counted] = threshold_labels(preds, target, options_.threshold);
+  const auto said = predicted & counted, so = actual & counted;
+  const auto tp = (said & so).sum(2), all_said = said.sum(2), all_so = so.sum(1);
+  at(tp_) += tp;
+  at(fp_) += all_said - tp;
+  at(fn_) += all_so - tp;
+  at(tn_) += counted.sum(1) - all_so - all_said + tp;
 }
 
 torch::Tensor StatScores::result() const {
   const bool sums = task() == Task::binary || options_.average == "micro";
   const auto as_counts = [&](State state) {
-    const auto counts = at(state).to(torch::kFloat64);
+    const auto counts = (task() == Task::multiclass ? at(state) : of_reading(at(state))).to(torch::kFloat64);
     return sums ? counts.sum() : counts;
   };
   const Counts counts{as_counts(tp_), as_counts(fp_), as_counts(tn_), as_counts(fn_)};
   const auto scores = score(counts);
-  return sums ? scores : averaged(scores, counts);
+  return unless_nan(sums ? scores : averaged(scores, counts));
 }
 
-// As torchmetrics: classes that neither were there nor were predicted have no part in a macro average; labels always
-// have.
+// A macro average is over classes that were there or were predicted, as in torchmetrics, and never over the one that is
+// ignored; over labels that had a sample that counts.
 torch::Tensor StatScores::averaged(const torch::Tensor& score, const Counts& counts) const {
   if (options_.average == "none") return score;
-  torch::Tensor weights = torch::ones_like(score);
-  if (options_.average == "weighted") {
-    weights = counts.tp + counts.fn;
-  } else if (task() == Task::multiclass) {
-    const auto seen = counts.tp + counts.fn;
-    weights = ((leaves_out_unseen() ? seen : seen + counts.fp) != 0).to(torch::kFloat64);
+  const auto seen = counts.tp + counts.fn;
+  torch::Tensor weights = seen;
+  if (options_.average == "macro") {
+    auto basis = seen + counts.fp;
+    if (task() == Task::multilabel) basis = basis + counts.tn;
+    if (task() == Task::multiclass && leaves_out_unseen()) basis = seen;
+    weights = (basis != 0).to(torch::kFloat64);
+    const auto ignored = ignore_index().value_or(-1);
+    if (task() == Task::multiclass && ignored >= 0 && ignored < classes()) weights.select(0, ignored).zero_();
   }
   return safe_divide(weights * score, weights.sum()).sum();
 }

@@ -14,7 +14,8 @@ struct StatScoresOptions {
   int64_t zero_division = 0;
 };
 
-/// Counts, for every class or label, what was predicted and what was so. States: tp, fp, tn, fn, long.
+/// Counts, for every class or label, what was predicted and what was so. States: tp, fp, tn, fn, long: [classes], or
+/// [2, labels] of a binary or multilabel task (ClassificationMetric::of_reading).
 class StatScores : public ClassificationMetric {
  public:
   bool is_scalar() const override { return task() == Task::binary || options_.average != "none"; }

@@ -1,6 +1,7 @@
 #include "troupe/runtime/callbacks/model_summary.hpp"
 
 #include "troupe/modules/module.hpp"
+#include "troupe/runtime/example_input.hpp"
 #include "troupe/runtime/model_summary.hpp"
 
 namespace troupe {
@@ -12,12 +13,12 @@ ModelSummary::ModelSummary(int max_depth) : max_depth_(max_depth) {
 
 void ModelSummary::on_pretrain_routine_start(RunContext& run, Module& module) {
   if (max_depth_ == 0) return;
-  const auto& example = module.example_input_array;
+  const auto example = example_input(module);
   std::function<void()> run_forward;
   if (example.defined()) {
     run_forward = [&] {
       try {
-        module.forward(example.to(run.device()));
+        module.forward(example);
       } catch (const c10::Error& error) {
         throw UsageError(std::string("the model summary calls forward(example_input_array): ") +
                          error.what_without_backtrace());

@@ -19,6 +19,10 @@ void PredictionWriter::on_predict_batch_end(RunContext&, Module&, const StepOutp
                                             int64_t batch_idx, int64_t dataloader_idx) {
   const auto loader = std::to_string(dataloader_idx);
   for (const auto& [name, tensor] : output.items()) {
+    if (!tensor.defined() || tensor.dim() == 0) {
+      throw UsageError("PredictionWriter: '" + shown(name) + "', which predict_step returned, is " +
+                       (tensor.defined() ? "a scalar" : "undefined") + "; give it a first dimension, that of samples");
+    }
     if (options_.write_interval != "epoch") {
       const auto file = "batch_" + loader + "_" + std::to_string(batch_idx) + ".safetensors";
       batch_.add(options_.output_dir, file, name, tensor);

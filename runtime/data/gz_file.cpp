@@ -76,25 +76,34 @@ std::vector<uint8_t> GzFile::read_exactly(std::size_t count, const std::string& 
   return out;
 }
 
+void GzFile::skip_one() {
+  ++next_;
+  ++offset_;
+}
+
 bool GzFile::read_line(std::string& line, std::size_t longest) {
   line.clear();
   bool any = false;
   while (next_ < filled_ || fill()) {
     any = true;
     const char* begin = buffer_.data() + next_;
-    const auto* end = static_cast<const char*>(std::memchr(begin, '\n', filled_ - next_));
-    const std::size_t part = end ? static_cast<std::size_t>(end - begin) : filled_ - next_;
+    const char* const stop = buffer_.data() + filled_;
+    const char* const end = std::find_if(begin, stop, [](char c) { return c == '\n' || c == '\r'; });
+    const auto part = static_cast<std::size_t>(end - begin);
     if (line.size() + part > longest) {
       throw UsageError(path_.string() + ": the line at offset " +
                        std::to_string(offset_ - static_cast<int64_t>(line.size())) + " is longer than " +
                        std::to_string(longest) + " characters");
     }
     line.append(begin, part);
-    next_ += part + (end ? 1 : 0);
-    offset_ += static_cast<int64_t>(part + (end ? 1 : 0));
-    if (end) break;
+    next_ += part;
+    offset_ += static_cast<int64_t>(part);
+    if (end == stop) continue;
+    const bool is_return = *end == '\r';
+    skip_one();
+    if (is_return && (next_ < filled_ || fill()) && buffer_[next_] == '\n') skip_one();
+    break;
   }
-  if (!line.empty() && line.back() == '\r') line.pop_back();
   return any;
 }
 

@@ -24,8 +24,8 @@ class GzFile {
   std::size_t read(void* to, std::size_t count);
   /// Exactly `count` bytes; throws UsageError naming the offset, `what` was expected there and how much was found.
   std::vector<uint8_t> read_exactly(std::size_t count, const std::string& what);
-  /// The next line without its end ("\n" or "\r\n"); false at the end of the file. Throws UsageError for one longer
-  /// than `longest` characters.
+  /// The next line without its end ("\n", "\r\n" or "\r"); false at the end of the file. Throws UsageError for one
+  /// longer than `longest` characters.
   bool read_line(std::string& line, std::size_t longest);
   /// Bytes read so far, uncompressed.
   int64_t offset() const { return offset_; }
@@ -33,6 +33,7 @@ class GzFile {
 
  private:
   bool fill();
+  void skip_one();
 
   std::filesystem::path path_;
   gzFile_s* file_;

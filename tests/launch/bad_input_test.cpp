@@ -33,6 +33,18 @@ TEST(BadInput, AnEmptyDataset) {
   EXPECT_THAT(fit_error(std::make_shared<Line>(), points(), empty), HasSubstr("the validation loader has no batch"));
   const DataLoader dropped(points().dataset(), {.batch_size = 100, .drop_last = true});
   EXPECT_THAT(fit_error(std::make_shared<Line>(), dropped), HasSubstr("64 samples are fewer than batch_size = 100"));
+  struct Some : Sampler {
+    explicit Some(int64_t samples) : count_(samples) {}
+    std::vector<int64_t> indices(int64_t, uint64_t, int64_t) const override {
+      return std::vector<int64_t>(static_cast<std::size_t>(count_), 0);
+    }
+    int64_t count_;
+  };
+  const DataLoader nothing(points().dataset(), {.sampler = std::make_shared<Some>(0)});
+  EXPECT_THAT(fit_error(std::make_shared<Line>(), nothing),
+              HasSubstr("the train loader has no batch: its sampler gives none of the 64 samples"));
+  const DataLoader few(points().dataset(), {.batch_size = 8, .drop_last = true, .sampler = std::make_shared<Some>(3)});
+  EXPECT_THAT(fit_error(std::make_shared<Line>(), few), HasSubstr("its 3 samples are fewer than batch_size = 8"));
 }
 
 class Returns : public Line {
@@ -52,6 +64,20 @@ TEST(BadInput, ALossThatIsNone) {
   EXPECT_THAT(fit_error(std::make_shared<Returns>(StepOutput({{"pred", torch::zeros({})}}))),
               HasSubstr("without the key \"loss\""));
   EXPECT_THAT(fit_error(std::make_shared<Returns>(StepOutput(torch::zeros({})))), HasSubstr("depends on no parameter"));
+}
+
+TEST(BadInput, ABatchMayHoldASparseTensor) {
+  for (const int64_t prefetch : {1, 8}) {
+    const Collate with_neighbours = [](std::vector<Batch> samples) {
+      auto batch = default_collate(std::move(samples));
+      batch.append(torch::eye(3).to_sparse());
+      batch.append(torch::eye(3).to_sparse_csr());
+      return batch;
+    };
+    const DataLoader loader(points().dataset(),
+                            {.batch_size = 16, .num_workers = 1, .collate = with_neighbours, .prefetch = prefetch});
+    EXPECT_EQ(fit_error(std::make_shared<Line>(), loader, loader), "");
+  }
 }
 
 TEST(BadInput, ABatchMayBeSkipped) {

@@ -65,6 +65,52 @@ TEST(BadNumbers, SkippedStepsLeaveTheWeightsFinite) {
   }
 }
 
+class Words : public Module {
+ public:
+  explicit Words(double factor) : factor_(factor) {
+    words_ = register_module("words", torch::nn::Embedding(torch::nn::EmbeddingOptions(4, 1).sparse(true)));
+    torch::NoGradGuard no_gradients;
+    words_->weight.zero_();
+  }
+  StepOutput training_step(const Batch& batch, int64_t) override {
+    return (words_(batch[0]) * factor_ * factor_).sum();
+  }
+  Optimizers configure_optimizers() override { return torch::optim::SGD(parameters(), 1.0); }
+  torch::Tensor weights() const { return words_->weight.detach().flatten(); }
+
+ private:
+  double factor_;
+  torch::nn::Embedding words_{nullptr};
+};
+
+TEST(BadNumbers, SparseGradientsAreJudgedAndClipped) {
+  // Row 0 twice, row 1 once: a gradient of 2, 1, 0, 0.
+  const DataLoader indices(std::make_shared<TensorDataset>(torch::tensor({0, 1, 0})), {.batch_size = 3});
+  for (const char* precision : {"32-true", "16-mixed"}) {
+    const TempDir dir;
+    auto options = with(dir, "skip");
+    options.precision = precision;
+    options.gradient_clip_val = 1;
+    const auto by_norm = std::make_shared<Words>(1);
+    Trainer(options).fit(by_norm, indices);
+    const double norm = std::sqrt(5.0);
+    EXPECT_TRUE(torch::allclose(by_norm->weights(), torch::tensor({-2 / norm, -1 / norm, 0.0, 0.0}))) << precision;
+    options.gradient_clip_val = 1.5;
+    options.gradient_clip_algorithm = "value";
+    const auto by_value = std::make_shared<Words>(1);
+    Trainer(options).fit(by_value, indices);
+    EXPECT_TRUE(torch::allclose(by_value->weights(), torch::tensor({-1.5, -1.0, 0.0, 0.0}))) << precision;
+    const auto infinite = std::make_shared<Words>(1e30);
+    Trainer(options).fit(infinite, indices);
+    EXPECT_TRUE(infinite->weights().equal(torch::zeros({4}))) << precision;
+  }
+  const TempDir dir;
+  auto options = with(dir, "stop");
+  options.precision = "32-true";
+  EXPECT_THAT(error_of([&] { Trainer(options).fit(std::make_shared<Words>(1e30), indices); }),
+              HasSubstr("the gradient of words.weight is not finite"));
+}
+
 TEST(BadNumbers, ContinueIsTheDefaultAndLosesTheWeights) {
   const TempDir dir;
   EXPECT_EQ(TrainerOptions().nonfinite, "continue");

@@ -261,6 +261,25 @@ TEST_F(Callbacks, AFailedRunGoesOnAtTheBatchThatFailed) {
   EXPECT_THAT(refusal([] { OnExceptionCheckpoint({}, "a/b"); }), HasSubstr("one file"));
 }
 
+// --- ModelSummary ---
+
+TEST_F(Callbacks, TheExampleIsOfTheRunsPrecision) {
+  for (const char* precision : {"32-true", "64-true", "16-true", "bf16-true", "bf16-mixed"}) {
+    auto options = quiet(dir_);
+    options.precision = precision;
+    options.enable_model_summary = true;
+    options.max_epochs = 1;
+    const auto model = fresh<Line>();
+    model->example_input_array = torch::ones({1, 1});
+    EXPECT_EQ(error_of([&] { Trainer(options).fit(model, points()); }), "") << precision;
+    EXPECT_EQ(error_of([&] { model->to_onnx(dir_ / "line.onnx"); }), "") << precision;
+    auto script = model->to_torchscript();
+    const auto x = torch::full({2, 1}, 0.5).to(model->parameters()[0].scalar_type());
+    EXPECT_TRUE(torch::equal(script.forward({x}).toTensor(), model->forward(x))) << precision;
+    EXPECT_EQ(model->example_input_array.scalar_type(), torch::kFloat) << "the module's own stays what it is";
+  }
+}
+
 // --- PredictionWriter ---
 
 TEST_F(Callbacks, PredictionsAreWrittenByBatchAndByEpoch) {
@@ -278,6 +297,12 @@ TEST_F(Callbacks, PredictionsAreWrittenByBatchAndByEpoch) {
   const SafetensorsFile other(folder / "batch_1_0.safetensors");
   EXPECT_TRUE(torch::equal(whole.read(whole.entries()[0]), other.read(other.entries()[0])));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 3 + 1 + 2);
+  class Scalar : public Line {
+    StepOutput predict_step(const Batch& batch, int64_t) override { return {{"mean", forward(batch[0]).mean()}}; }
+  };
+  EXPECT_THAT(
+      error_of([&] { trainer.predict(fresh<Scalar>(), points(24, false)); }),
+      HasSubstr("PredictionWriter: 'mean', which predict_step returned, is a scalar; give it a first dimension"));
   EXPECT_THAT(refusal([] { PredictionWriter({.output_dir = "x", .write_interval = "epochs"}); }),
               HasSubstr("did you mean epoch?"));
   EXPECT_THAT(refusal([] { PredictionWriter(PredictionWriterOptions{}); }), HasSubstr("output_dir"));

@@ -44,5 +44,16 @@ TEST(Batch, NamesWhatItHoldsWhenAskedForSomethingElse) {
   EXPECT_THROW(batch.append("label", torch::zeros(1)), std::invalid_argument);
 }
 
+TEST(Batch, CountsTheMemoryOfSparseTensorsToo) {
+  const auto dense = torch::eye(100);  // 100 ones
+  EXPECT_EQ(Batch({dense}).bytes(), 40000);
+  EXPECT_EQ(Batch({dense.to_sparse()}).bytes(), 100 * (4 + 2 * 8));
+  EXPECT_EQ(Batch({torch::ones({3}), dense.to_sparse_csr()}).bytes(), 12 + 100 * (4 + 8) + 101 * 8);
+  EXPECT_EQ(Batch({dense.to_sparse_csc()}).bytes(), 100 * (4 + 8) + 101 * 8);
+  EXPECT_EQ(Batch({dense.to_sparse_bsr({10, 10})}).bytes(), 10 * (400 + 8) + 11 * 8);
+  EXPECT_EQ(Batch({dense.to_sparse_bsc({10, 10})}).bytes(), 10 * (400 + 8) + 11 * 8);
+  EXPECT_EQ(Batch({torch::Tensor(), torch::quantize_per_tensor(dense, 1, 0, torch::kQUInt8)}).bytes(), 10000);
+}
+
 }  // namespace
 }  // namespace troupe

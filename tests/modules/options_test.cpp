@@ -164,6 +164,12 @@ TEST(Options, TextIsReadStrictly) {
   EXPECT_THAT(text_refusal("small", "2147483648"), HasSubstr("from -2147483648 to 2147483647"));
   EXPECT_THAT(text_refusal("seed", "-1"), HasSubstr("from 0 to 18446744073709551615"));
   EXPECT_EQ(text_refusal("flag", "yes"), "model.flag = yes is not true or false");
+  for (const auto& tiny : std::vector<std::string>{"1e-400", "-1E-400", "0." + std::string(400, '0') + "1"}) {
+    EXPECT_THAT(text_refusal("clip", tiny),
+                HasSubstr(" is not a number that a double tells from 0 (write 0, or at least"
+                          " 4.95e-324), or none"));
+  }
+  EXPECT_EQ(text_refusal("clip", "1e400"), "model.clip = 1e400 is not a finite number, or none");
   EXPECT_EQ(text_refusal("clip", "0,5"), "model.clip = 0,5 is not a finite number, or none");
   EXPECT_EQ(text_refusal("sizes", "1,,2"), "model.sizes[1] =  is not a whole number");
   EXPECT_EQ(text_refusal("text", "\xff"), "model.text = \\xff is not UTF-8 text");

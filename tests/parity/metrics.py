@@ -2,6 +2,9 @@
 
 Inputs "<data>.preds.<batch>" and "<data>.target.<batch>"; for each case, which is named "<metric>/<data>/<options>",
 "<case>/batches" with the value of each batch alone and "<case>/epoch" with that of all.
+
+What docs/metrics.md lists as a difference is computed here by torchmetrics in the way that gives the right value: all
+data at once, ignored scores as a half, averages over the classes that have a value.
 """
 import sys
 import warnings
@@ -48,6 +51,17 @@ def ignored_logits(n):
     return torch.where(target == -1, torch.tensor(7.0), torch.rand(n)), target
 
 
+def often_inside(*shape):
+    """Scores of which whole batches look like probabilities, and none are."""
+    return torch.rand(shape) if shape[0] < 10 else torch.randn(shape)
+
+
+def confident(n):
+    """Logits whose sigmoids float32 rounds to 1 or 0, with the odd wrong one."""
+    target = bits(n)
+    return torch.where(torch.rand(n) < 0.8, 2 * target - 1, 1 - 2 * target) * (15 + 20 * torch.rand(n)), target
+
+
 DATA = {
     "binary": {
         "ties": keep("ties", lambda n: (tied(n), bits(n))),
@@ -56,6 +70,8 @@ DATA = {
         "no_negative": keep("no_negative", lambda n: (tied(n), 0 * bits(n) + 1)),
         "ignored": keep("ignored", lambda n: (torch.randn(n), some(bits(n), -1))),
         "ignored_logits": keep("ignored_logits", ignored_logits),
+        "mixed": keep("mixed", lambda n: (often_inside(n), bits(n))),
+        "confident": keep("confident", confident),
         "bit_labels": keep("bit_labels", lambda n: (bits(n), bits(n))),
     },
     "multiclass": {
@@ -66,12 +82,15 @@ DATA = {
         "class_images": keep("class_images", lambda n: (torch.randn(n, CLASSES, 3, 2), classes(n, 3, 2))),
         "class_ignored": keep("class_ignored", lambda n: (torch.randn(n, CLASSES), some(classes(n), -1))),
         "class_ignored_within": keep("class_ignored_within", lambda n: (torch.randn(n, CLASSES), classes(n))),
+        "class_mixed": keep("class_mixed", lambda n: (often_inside(n, CLASSES), classes(n))),
         "class_labels": keep("class_labels", lambda n: (classes(n, 3), classes(n, 3))),
     },
     "multilabel": {
         "labels": keep("labels", lambda n: (torch.randn(n, LABELS), bits(n, LABELS))),
         "label_ties": keep("label_ties", lambda n: (tied(n, LABELS, 2), bits(n, LABELS, 2))),
         "label_ignored": keep("label_ignored", lambda n: (torch.rand(n, LABELS), some(bits(n, LABELS), -1, 0.1))),
+        "label_mixed": keep("label_mixed", lambda n: (often_inside(n, LABELS), bits(n, LABELS))),
+        "label_empty": keep("label_empty", lambda n: (torch.rand(n, LABELS), bits(n, LABELS) * (torch.arange(4) != 1))),
         "label_bits": keep("label_bits", lambda n: (bits(n, LABELS), bits(n, LABELS))),
     },
 }
@@ -79,21 +98,87 @@ IGNORE = {"ignored": -1, "ignored_logits": -1, "class_ignored": -1, "class_ignor
 SIZE = {"binary": {}, "multiclass": {"num_classes": CLASSES}, "multilabel": {"num_labels": LABELS}}
 
 
-def run(case, metric, batches):
+def joined(batches):
+    return tuple(torch.cat(parts) for parts in zip(*batches))
+
+
+def run(case, value_of, batches):
+    """`value_of` gives the value of a batch, and of all data at once."""
     values = []
-    epoch = metric.clone()
     for batch in batches:
-        epoch.update(*batch)
-        metric.reset()
         try:
-            values.append(metric(*batch))
+            values.append(value_of(*batch))
         except (ValueError, IndexError):  # too few samples in this batch: it has no value, but counts
             values.append(None)
     like = next(v for v in values if v is not None)
     if all(v is None or v.shape == like.shape for v in values):
         rows = [torch.full_like(like, torch.nan) if v is None else v for v in values]
         out[f"{case}/batches"] = torch.stack(rows)
-    out[f"{case}/epoch"] = epoch.compute()
+    out[f"{case}/epoch"] = value_of(*joined(batches))
+
+
+def heeding(ignore_index, value_of):
+    """Ignored scores have no say in whether scores are logits."""
+    def value(preds, target):
+        if ignore_index is not None and preds.is_floating_point():
+            ignored = target == ignore_index
+            preds = torch.where(ignored.unsqueeze(1) if preds.dim() > target.dim() else ignored, 0.5, preds)
+        return value_of(preds, target)
+    return value
+
+
+def fresh(metric):
+    def value(*batch):
+        metric.reset()
+        return metric(*batch)
+    return value
+
+
+def macro(values, has_part):
+    return values[has_part].double().mean() if has_part.any() else torch.tensor(0.0, dtype=torch.float64)
+
+
+def macro_counts(make, options, top_k, leaves_out_unseen):
+    """Over classes that are somewhere and not ignored, over labels that have a sample that counts."""
+    task, ignore_index = options["task"], options["ignore_index"]
+    each = fresh(make(average="none", top_k=top_k, **options))
+    counts = {k: v for k, v in options.items() if k not in ("threshold", "zero_division")}
+    scores = fresh(torchmetrics.StatScores(average="none", top_k=top_k, threshold=options["threshold"], **counts))
+
+    def value(preds, target):
+        tp, fp, tn, fn, _ = scores(preds, target).unbind(-1)
+        basis = tp + fn + (0 if leaves_out_unseen else fp) + (tn if task == "multilabel" else 0)
+        has_part = basis > 0
+        if task == "multiclass" and ignore_index is not None and 0 <= ignore_index < CLASSES:
+            has_part[ignore_index] = False
+        return macro(each(preds, target), has_part)
+    return value
+
+
+def averaged_curve(make, average, options, needs_no):
+    """Over classes or labels that have a value, in float64 so that no probability is rounded to 1."""
+    task, ignore_index = options["task"], options["ignore_index"]
+    single = task == "binary" or average in ("micro", "none")
+    each = fresh(make(average=average if single else "none", **options))
+
+    def value(preds, target):
+        values = each(preds.double(), target)
+        if single:
+            return values
+        one = torch.nn.functional.one_hot
+        counted = target != ignore_index if ignore_index is not None else torch.ones_like(target, dtype=torch.bool)
+        if task == "multiclass":
+            hot = one(target[counted], CLASSES)
+            yes, no = hot.sum(0), (1 - hot).sum(0)
+        else:
+            rows = lambda which: (which & counted).movedim(1, -1).reshape(-1, LABELS).sum(0)
+            yes, no = rows(target == 1), rows(target == 0)
+        has_part = (yes > 0) & (no > 0) if needs_no else yes > 0
+        if average == "macro":
+            return macro(values, has_part)
+        weights = torch.where(has_part, yes, 0).double()
+        return (weights * torch.where(has_part, values, 0)).sum() / weights.sum().clamp(min=1)
+    return value
 
 
 def averages(task, has_micro=True):
@@ -115,23 +200,45 @@ def classification():
             for name, make in made.items():
                 for average in averages(task):
                     for k in [1, 3] if task == "multiclass" and has_scores else [1]:
-                        case = f"{name}/{data}/{average},{k}"
-                        run(case, make(average=average, top_k=k, threshold=0.4, **shared), batches)
-                        if name in ("Accuracy", "F1Score"):
-                            continue
-                        run(case + ",1", make(average=average, top_k=k, zero_division=1, **shared), batches)
+                        counts(f"{name}/{data}/{average},{k}", name, make, average, k, shared, batches)
             for normalize in ["true", "pred", "all", "none"]:
-                run(f"ConfusionMatrix/{data}/{normalize}",
-                    torchmetrics.ConfusionMatrix(normalize=normalize, **shared), batches)
+                metric = fresh(torchmetrics.ConfusionMatrix(normalize=normalize, **shared))
+                run(f"ConfusionMatrix/{data}/{normalize}", heeding(shared["ignore_index"], metric), batches)
             if has_scores:
                 curves(task, data, batches, shared)
+
+
+def counts(case, name, make, average, k, shared, batches):
+    def add(case, **options):
+        options = {**shared, **options}
+        if average == "macro":
+            options.setdefault("threshold", 0.5)
+            value_of = macro_counts(make, options, k, k > 1 and name not in ("F1Score", "FBetaScore"))
+        else:
+            value_of = fresh(make(average=average, top_k=k, **options))
+        run(case, heeding(shared["ignore_index"], value_of), batches)
+
+    add(case, threshold=0.4)
+    if name not in ("Accuracy", "F1Score"):
+        add(case + ",1", zero_division=1)
 
 
 def curves(task, data, batches, shared):
     for name, make in {"AUROC": torchmetrics.AUROC, "AveragePrecision": torchmetrics.AveragePrecision}.items():
         for average in averages(task, has_micro=task == "multilabel"):
             for key, thresholds in {"exact": None, "count": 7, "list": [0.1, 0.3, 0.5, 0.7]}.items():
-                run(f"{name}/{data}/{average},{key}", make(average=average, thresholds=thresholds, **shared), batches)
+                value_of = averaged_curve(make, average, {**shared, "thresholds": thresholds}, name == "AUROC")
+                run(f"{name}/{data}/{average},{key}", heeding(shared["ignore_index"], value_of), batches)
+
+
+def double(metric):
+    return fresh(metric.set_dtype(torch.float64))
+
+
+def scaled_up(metric, is_needed):
+    """R2 of values that torchmetrics takes for nothing: the same of both times 1e4."""
+    value = double(metric)
+    return lambda preds, target: value(1e4 * preds, 1e4 * target) if is_needed else value(preds, target)
 
 
 def regression():
@@ -141,25 +248,31 @@ def regression():
     constant = keep("constant", lambda n: (torch.randn(n).double(), torch.ones(n).double()))
     perfect = keep("perfect", lambda n: (torch.ones(n).double(), torch.ones(n).double()))
     tm = torchmetrics
-    for data, batches in {"values": one, "outputs": two, "far": far, "constant": constant, "perfect": perfect}.items():
-        made = {"MeanSquaredError//": tm.MeanSquaredError(), "MeanSquaredError//root": tm.MeanSquaredError(squared=False),
-                "MeanAbsoluteError//": tm.MeanAbsoluteError()}
+    small = keep("small", lambda n: (1e-4 * torch.randn(n).double(), 1e-4 * torch.randn(n).double()))
+    sets = {"values": one, "outputs": two, "far": far, "constant": constant, "perfect": perfect, "small": small}
+    for data, batches in sets.items():
+        made = {"MeanSquaredError//": double(tm.MeanSquaredError()),
+                "MeanSquaredError//root": double(tm.MeanSquaredError(squared=False)),
+                "MeanAbsoluteError//": double(tm.MeanAbsoluteError())}
         if data == "outputs":
-            made["MeanSquaredError//outputs"] = tm.MeanSquaredError(num_outputs=3)
-            made["MeanAbsoluteError//outputs"] = tm.MeanAbsoluteError(num_outputs=3)
-            made.update({f"CosineSimilarity//{r}": tm.CosineSimilarity(r) for r in ("sum", "mean", "none")})
+            made["MeanSquaredError//outputs"] = double(tm.MeanSquaredError(num_outputs=3))
+            made["MeanAbsoluteError//outputs"] = double(tm.MeanAbsoluteError(num_outputs=3))
+            made.update({f"CosineSimilarity//{r}": double(tm.CosineSimilarity(r)) for r in ("sum", "mean", "none")})
         for multioutput in ["uniform_average", "variance_weighted", "raw_values"]:
             for adjusted in [0, 3]:
-                made[f"R2Score//{multioutput},{adjusted}"] = tm.R2Score(adjusted, multioutput)
-        for name, metric in made.items():
-            run(name.replace("//", f"/{data}/"), metric.set_dtype(torch.float64), batches)
+                # The weights of outputs that do not vary are 0 / 0.
+                is_flat = data in ("constant", "perfect") and multioutput == "variance_weighted"
+                kind = "uniform_average" if is_flat else multioutput
+                made[f"R2Score//{multioutput},{adjusted}"] = scaled_up(tm.R2Score(adjusted, kind), data == "small")
+        for name, value_of in made.items():
+            run(name.replace("//", f"/{data}/"), value_of, batches)
 
 
 def text():
     tokens = keep("tokens", lambda n: (2 * torch.randn(n, 6, 9), torch.randint(0, 9, (n, 6))))
     padded = keep("padded", lambda n: (2 * torch.randn(n, 6, 9), some(torch.randint(0, 9, (n, 6)), -100)))
-    run("Perplexity/tokens/", torchmetrics.text.Perplexity(), tokens)
-    run("Perplexity/padded/", torchmetrics.text.Perplexity(ignore_index=-100), padded)
+    run("Perplexity/tokens/", fresh(torchmetrics.text.Perplexity()), tokens)
+    run("Perplexity/padded/", fresh(torchmetrics.text.Perplexity(ignore_index=-100)), padded)
 
 
 def aggregation():
@@ -167,8 +280,8 @@ def aggregation():
     holed = keep("holed", lambda n: (torch.where(torch.rand(n) < 0.2, nan, torch.randn(n)), torch.rand(n)))
     for name in ["SumMetric", "MinMetric", "MaxMetric", "MeanMetric"]:
         for key, strategy in {"ignore": "ignore", "replace": 0.25}.items():
-            run(f"{name}/holed/{key}", getattr(torchmetrics, name)(strategy), [(p.clone(),) for p, _ in holed])
-    run("MeanMetric/holed/weighted", torchmetrics.MeanMetric("ignore"), holed)
+            run(f"{name}/holed/{key}", fresh(getattr(torchmetrics, name)(strategy)), [(p.clone(),) for p, _ in holed])
+    run("MeanMetric/holed/weighted", fresh(torchmetrics.MeanMetric("ignore")), holed)
 
 
 classification()

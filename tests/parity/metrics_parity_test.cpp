@@ -117,6 +117,8 @@ std::vector<Data> classification_data() {
           {"no_negative", "binary"},
           {"ignored", "binary", -1},
           {"ignored_logits", "binary", -1},
+          {"mixed", "binary"},
+          {"confident", "binary"},
           {"bit_labels", "binary", std::nullopt, false},
           {"classes", "multiclass"},
           {"class_ties", "multiclass"},
@@ -125,10 +127,13 @@ std::vector<Data> classification_data() {
           {"class_images", "multiclass"},
           {"class_ignored", "multiclass", -1},
           {"class_ignored_within", "multiclass", 2},
+          {"class_mixed", "multiclass"},
           {"class_labels", "multiclass", std::nullopt, false},
           {"labels", "multilabel"},
           {"label_ties", "multilabel"},
           {"label_ignored", "multilabel", -1},
+          {"label_mixed", "multilabel"},
+          {"label_empty", "multilabel"},
           {"label_bits", "multilabel", std::nullopt, false}};
 }
 
@@ -223,7 +228,7 @@ TEST(MetricsParity, CurvesAreTorchmetrics) {
 
 TEST(MetricsParity, ErrorsOfRegressionAreTorchmetrics) {
   using namespace metrics;
-  for (const std::string data : {"values", "outputs", "far", "constant", "perfect"}) {
+  for (const std::string data : {"values", "outputs", "far", "constant", "perfect", "small"}) {
     compare("MeanSquaredError/" + data + "/", make<MeanSquaredError>(MeanSquaredErrorOptions{}), pairs(data));
     compare("MeanSquaredError/" + data + "/root", make<MeanSquaredError>(MeanSquaredErrorOptions{.squared = false}),
             pairs(data));

@@ -9,6 +9,7 @@
 #include <torch/torch.h>
 #include <zlib.h>
 
+#include <cmath>
 #include <string>
 
 namespace troupe {
@@ -90,6 +91,81 @@ TEST_F(Csv, MissingValuesAreRefusedDroppedOrNan) {
   EXPECT_EQ(read("a,b\n1,-9\n2,3\n", {.na_values = {"-9"}, .on_missing = Missing::drop_row}).rows(), 1);
   EXPECT_EQ(read(text, {.usecols = {"b"}, .on_missing = Missing::drop_row}).rows(), 2);
   EXPECT_EQ(refused("a\n?\n", {.on_missing = Missing::drop_row}), " has no row of numbers");
+}
+
+TEST_F(Csv, PartsFieldsAtAnyNumberOfBlanks) {
+  const CsvOptions blanks{.delimiter = ' '};
+  const auto table = read("a  b\t\tc\n  1 2  3\n4\t5\t \t6  \n \t \n", blanks);
+  EXPECT_THAT(table.columns, ElementsAre("a", "b", "c"));
+  EXPECT_TRUE(table.values.equal(numbers({1, 2, 3, 4, 5, 6}, {2, 3})));
+  // The rows of the UCI repository's housing.data begin with a blank and have no header.
+  const auto housing =
+      read(" 0.00632  18.00   2.310  0\n 0.02731   0.00   7.070  0\n", {.delimiter = ' ', .header = false});
+  EXPECT_TRUE(housing.values.equal(numbers({0.00632, 18, 2.31, 0, 0.02731, 0, 7.07, 0}, {2, 4})));
+  EXPECT_TRUE(read("\"a b\" c\n\"1\" \"2\"\n", blanks).column("a b").equal(numbers({1}, {1})));
+  EXPECT_EQ(refused("a b\n1 2 3\n", blanks), ": line 2 has 3 values; 2 were expected");
+  // Several tabs are missing values where tabs part fields, and the message says what else they may be.
+  EXPECT_EQ(refused("a\tb\tc\n1\t\t3\n", {.delimiter = '\t'}),
+            ": line 2 column 2 (b) is '', a missing value; on_missing says what to do with such rows; delimiter = ' '"
+            " takes several tabs for one");
+}
+
+TEST_F(Csv, ReadsADecimalComma) {
+  const CsvOptions comma{.delimiter = ';', .decimal = ','};
+  EXPECT_TRUE(read("a;b\n1,5;-2\n,25;1,5e3\n", comma).values.equal(numbers({1.5, -2, 0.25, 1500}, {2, 2})));
+  EXPECT_EQ(refused("a;b\n1,5;2\n", {.delimiter = ';'}),
+            ": line 2 column 1 (a) is '1,5'; a finite number was expected; is decimal = ',' meant?");
+  EXPECT_THAT(refused("a;b\n1.5;2\n", comma),
+              HasSubstr("'1.5'; a finite number was expected; is decimal = '.' meant?"));
+  EXPECT_THAT(refused("a;b\n1.234,5;2\n", comma), HasSubstr("'1.234,5'; a finite number was expected (usecols"));
+  EXPECT_THAT(refused("a\n1\n", {.decimal = ','}), HasSubstr("decimal = ',' is the delimiter too"));
+  EXPECT_THAT(refused("a\n1\n", {.decimal = '\''}), HasSubstr("use '.' or ','"));
+}
+
+TEST_F(Csv, NamesTheDelimiterThatMayBeMeant) {
+  EXPECT_EQ(refused("a;b\n1;2\n"),
+            ": line 2 column 1 (a;b) is '1;2'; a finite number was expected; is delimiter = ';' meant?");
+  EXPECT_THAT(refused("a b\n1 2\n"), HasSubstr("is delimiter = ' ' meant?"));
+  EXPECT_THAT(refused("a\tb\n1\t2\n"), HasSubstr("is delimiter = '\\t' meant?"));
+  EXPECT_EQ(refused("a;b\n1,5;2,5\n"), ": line 2 has 3 values; 1 were expected; is delimiter = ';' meant?");
+}
+
+TEST_F(Csv, TakesForMissingWhatPandasDoes) {
+  for (const char* text : {"", "?", "-", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None",
+                           "#N/A", "#NA", "1.#IND", "-1.#QNAN"}) {
+    const auto table = read("a,b\n1," + std::string(text) + "\n", {.on_missing = Missing::nan});
+    EXPECT_TRUE(std::isnan(table.column("b").item<double>())) << text;
+  }
+  EXPECT_EQ(read("a\n-1\n").column("a").item<double>(), -1);
+}
+
+TEST_F(Csv, ADelimiterThatEndsEveryRowPartsNothing) {
+  const auto two = numbers({1, 2, 3, 4}, {2, 2});
+  EXPECT_TRUE(read("a,b,\n1,2,\n3,4,\n").values.equal(two));
+  EXPECT_THAT(read("a,b,\n1,2,\n3,4,\n").columns, ElementsAre("a", "b"));
+  EXPECT_TRUE(read("a,b\n1,2,\n3,4, \n").values.equal(two));
+  EXPECT_TRUE(read("a,b,\n1,2\n3,4,").values.equal(two));
+  EXPECT_TRUE(read("1,2,\n3,4,\n", {.header = false}).values.equal(two));
+  EXPECT_TRUE(read("1,2,\n3,4,\n", {.header = false, .names = {"x", "y"}}).values.equal(two));
+  EXPECT_TRUE(read("a\tb\t\n1\t2\t\n3\t4\t\n", {.delimiter = '\t'}).values.equal(two));
+  // A value there shows that it begins a column, whose other values are missing.
+  EXPECT_EQ(refused("a,b,\n1,2,\n3,4,5\n"),
+            ": line 2 column 3 is '', a missing value; on_missing says what to do with such rows");
+  EXPECT_EQ(read("a,b,\n1,2,\n3,4,5\n", {.on_missing = Missing::drop_row}).rows(), 1);
+  EXPECT_THAT(read("a,b,\n1,2,\n", {.names = {"x", "y", "z"}, .on_missing = Missing::nan}).columns,
+              ElementsAre("x", "y", "z"));
+  EXPECT_EQ(refused("a,b\n1,2,,\n"), ": line 2 has 4 values; 2 were expected");
+}
+
+TEST_F(Csv, ReadsTheLineEndsOfOldMacs) {
+  EXPECT_TRUE(read("a,b\r1,2\r3,4").values.equal(numbers({1, 2, 3, 4}, {2, 2})));
+  EXPECT_EQ(refused("a,b\r1,2\r\rx,4\r"),
+            ": line 4 column 1 (a) is 'x'; a finite number was expected (usecols chooses columns)");
+  // A pair that the reader's buffer of 256 KiB parts.
+  const std::string first(262143 - 2, ' ');
+  EXPECT_TRUE(read("a\n" + first + "\r\n1\r\n2").values.equal(numbers({1, 2}, {2, 1})));
+  EXPECT_EQ(refused("a\n" + first + "\r\nx"),
+            ": line 3 column 1 (a) is 'x'; a finite number was expected (usecols chooses columns)");
 }
 
 TEST_F(Csv, NamesTheLineAndTheColumnThatAreWrong) {

@@ -78,7 +78,7 @@ TEST_F(MetricState, ThatIsDamagedIsRefused) {
               HasSubstr("updates is not a count"));
   EXPECT_THAT(of_states([](Checkpoint& c) { c.tensors.erase(c.tensors.begin()); }),
               HasSubstr("lacks \"worst_target\""));
-  EXPECT_THAT(of_states([](Checkpoint& c) { c.tensors[2].second = torch::zeros({2}, torch::kLong); }),
+  EXPECT_THAT(of_states([](Checkpoint& c) { c.tensors[4].second = torch::zeros({2}, torch::kLong); }),
               HasSubstr("does not fit: the states are not those of AUROC: preds is Long [2]"));
   EXPECT_THAT(of_states([](Checkpoint& c) {
                 c.tensors[0].second = torch::zeros({2, 2}, torch::kLong);

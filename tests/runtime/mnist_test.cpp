@@ -142,6 +142,59 @@ TEST(MnistCsv, ReadsPlainRowsWithEitherLineEnd) {
   EXPECT_EQ(data.images[0].min().item<int>(), 255);
 }
 
+// Rows of the label and 784 pixels, of which the first and the last are given.
+std::string label_first(int label, int first, int last) {
+  std::string out = std::to_string(label) + "," + std::to_string(first) + ",";
+  for (int i = 0; i < 782; ++i) out += "5,";
+  return out + std::to_string(last) + "\n";
+}
+
+TEST(MnistCsv, SeesWhichColumnTheLabelIs) {
+  TempDir dir;
+  const auto reading = [&](const std::string& text, MnistCsvLabel label = MnistCsvLabel::detect) {
+    put(dir / "digits.csv", text);
+    return read_mnist_csv(dir / "digits.csv", label);
+  };
+  const auto rows = label_first(7, 0, 0) + label_first(2, 0, 0) + label_first(1, 3, 0);
+  const auto labels = torch::tensor({7, 2, 1}, torch::kInt64);
+  const auto data = reading(rows);
+  EXPECT_TRUE(data.labels.equal(labels)) << data.labels;
+  EXPECT_EQ(data.images[2][0][0].item<int>(), 3);
+  EXPECT_EQ(data.images[2][27][26].item<int>(), 5);
+  EXPECT_EQ(data.images[2][27][27].item<int>(), 0);
+  // The label last: the first column is that of the corner.
+  EXPECT_TRUE(reading(row(0, "7") + "\n" + row(0, "2") + "\n").labels.equal(torch::tensor({7, 2}, torch::kInt64)));
+  // The caller knows better.
+  EXPECT_TRUE(reading(rows, MnistCsvLabel::last).labels.equal(torch::zeros({3}, torch::kInt64)));
+  const auto both = label_first(7, 0, 4) + label_first(2, 0, 0);
+  EXPECT_THAT(refusal([&] { reading(both); }), HasSubstr("column 1 and column 785 both may be the labels"));
+  EXPECT_TRUE(reading(both, MnistCsvLabel::first).labels.equal(torch::tensor({7, 2}, torch::kInt64)));
+  EXPECT_THAT(refusal([&] { reading(label_first(7, 0, 200)); }),
+              HasSubstr("row 1 column 785 is '200'; a whole number from 0 to 9 was expected (MnistCsvLabel::first says"
+                        " that the labels come first)"));
+}
+
+TEST(MnistCsv, ReadsAHeader) {
+  TempDir dir;
+  std::string pixels;
+  for (int i = 0; i < 784; ++i) pixels += (i > 0 ? ",pixel" : "pixel") + std::to_string(i);
+  const auto reading = [&](const std::string& text) {
+    put(dir / "digits.csv", text);
+    return read_mnist_csv(dir / "digits.csv").labels;
+  };
+  const auto labels = torch::tensor({7, 2}, torch::kInt64);
+  const auto first = label_first(7, 0, 200) + label_first(2, 0, 200);  // Fashion-MNIST's corners are not always 0
+  EXPECT_TRUE(reading("label," + pixels + "\n" + first).equal(labels));
+  EXPECT_TRUE(reading("\xEF\xBB\xBF\"Label\"," + pixels + "\r\n" + first).equal(labels));
+  EXPECT_TRUE(reading(pixels + ",class\n" + row(1, "7") + "\n" + row(1, "2")).equal(labels));
+  EXPECT_TRUE(reading("digit," + pixels + "\n" + label_first(7, 0, 0) + label_first(2, 0, 0)).equal(labels));
+  EXPECT_THAT(refusal([&] { reading("label," + pixels + "\n" + label_first(12, 0, 0)); }),
+              HasSubstr("row 2 column 1 is '12'; a whole number from 0 to 9 was expected"));
+  EXPECT_THAT(refusal([&] { reading("label,pixel0\n7,0\n"); }),
+              HasSubstr("row 1 has 2 names; those of 784 pixels and a label were expected"));
+  EXPECT_THAT(refusal([&] { reading("label," + pixels + "\n"); }), HasSubstr("has no row of 784 pixels and a label"));
+}
+
 TEST(MnistCsv, NamesTheRowAndColumnThatAreWrong) {
   TempDir dir;
   const auto reading = [&](const std::string& text) {

@@ -21,12 +21,13 @@ std::string unbatched(OnnxCall& call, const std::string& y, const OnnxTensor& x,
 }
 
 struct Window {
-  std::vector<int64_t> kernel, stride, pads;
+  std::vector<int64_t> kernel, stride, dilation, pads;
   bool ceil_mode;
 
-  Window(OnnxCall& call, int64_t dims)
+  Window(OnnxCall& call, int64_t dims, std::vector<int64_t> dilation)
       : kernel(for_each_pooled_dim(call.integers("kernel_size"), dims)),
         stride(for_each_pooled_dim(call.integers("stride"), dims)),
+        dilation(for_each_pooled_dim(std::move(dilation), dims)),
         pads(for_each_pooled_dim(call.integers("padding"), dims)),
         ceil_mode(call.flag("ceil_mode")) {
     if (stride.empty()) stride = kernel;
@@ -35,13 +36,31 @@ struct Window {
   OnnxAttributes attributes() const {
     return {{"kernel_shape", kernel}, {"strides", stride}, {"pads", pads}, {"ceil_mode", int64_t{ceil_mode}}};
   }
-  /// Whether windows end where the input does, so that ceil_mode changes nothing.
-  bool fits(const OnnxTensor& x) const {
+
+  int64_t reach(std::size_t d) const { return dilation[d] * (kernel[d] - 1) + 1; }
+  /// Windows over `size` elements as LibTorch counts them: with ceil_mode one more for what is left, unless it would
+  /// begin in the padding.
+  int64_t count(std::size_t d, int64_t size, bool rounds_up) const {
+    const int64_t left = size + 2 * pads[d] - reach(d), whole = left / stride[d] + 1;
+    const bool has_more = rounds_up && left % stride[d] != 0 && whole * stride[d] < size + pads[d];
+    return whole + (has_more ? 1 : 0);
+  }
+
+  /// Takes ceil_mode, of which ONNX's older versions and onnxruntime have different notions, out of it where the sizes
+  /// are known: a window that goes beyond the input gets padding for it. `pads_more`: whether padding changes no value.
+  void resolve_ceil_mode(const OnnxTensor& x, bool pads_more) {
+    auto ends = pads;
     for (std::size_t d = 0; d < kernel.size(); ++d) {
       const auto size = x.sizes[x.sizes.size() - kernel.size() + d];
-      if (size < 0 || (size + 2 * pads[d] - kernel[d]) % stride[d] != 0) return false;
+      if (size < 0) return;
+      const int64_t windows = count(d, size, true);
+      if (windows == count(d, size, false)) continue;
+      auto& end = ends[kernel.size() + d];
+      end = (windows - 1) * stride[d] + reach(d) - size - pads[d];
+      if (!pads_more || end >= kernel[d]) return;  // onnxruntime takes no padding as long as a kernel
     }
-    return true;
+    pads = ends;
+    ceil_mode = false;
   }
 };
 
@@ -52,16 +71,17 @@ void refuse_indices(OnnxCall& call) {
 void max_pool(OnnxCall& call, int64_t dims) {
   refuse_indices(call);
   const auto x = call.tensor("self");
-  const Window window(call, dims);
+  Window window(call, dims, call.integers("dilation"));
+  if (window.ceil_mode) window.resolve_ceil_mode(x, /*pads_more=*/true);
   auto attributes = window.attributes();
-  attributes.emplace_back("dilations", for_each_pooled_dim(call.integers("dilation"), dims));
+  attributes.emplace_back("dilations", window.dilation);
   call.returns(unbatched(call, call.b.add("MaxPool", {batched(call, x, dims)}, attributes), x, dims));
 }
 
 void average_pool(OnnxCall& call, int64_t dims) {
   const auto x = call.tensor("self");
-  Window window(call, dims);
-  if (window.ceil_mode && window.fits(x)) window.ceil_mode = false;
+  Window window(call, dims, {1});
+  if (window.ceil_mode) window.resolve_ceil_mode(x, /*pads_more=*/false);
   if (window.ceil_mode) call.refuse("with ceil_mode a window goes beyond the input, which ONNX averages otherwise");
   auto attributes = window.attributes();
   const bool has_divisor = call.given("divisor_override");

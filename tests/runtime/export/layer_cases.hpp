@@ -70,6 +70,20 @@ inline void add_poolings(ExportCases& add) {
   add.layer("max_pool2d", {3, 9, 8},
             nn::MaxPool2d(nn::MaxPool2dOptions({3, 2}).stride({2, 3}).padding({1, 0}).dilation({1, 2})));
   add.layer("max_pool2d_ceil", {3, 8, 8}, nn::MaxPool2d(nn::MaxPool2dOptions(3).stride(2).ceil_mode(true)));
+  for (const int64_t size : {5, 6, 7, 8}) {
+    for (const int64_t kernel : {2, 3}) {
+      for (const int64_t stride : {2, 3}) {
+        const auto name = std::to_string(size) + "_" + std::to_string(kernel) + "_" + std::to_string(stride);
+        add.layer("max_pool2d_ceil_" + name, {1, size, size},
+                  nn::MaxPool2d(nn::MaxPool2dOptions(kernel).stride(stride).padding(1).ceil_mode(true)));
+      }
+    }
+  }
+  add.layer("max_pool1d_ceil_dilated", {2, 8},
+            nn::MaxPool1d(nn::MaxPool1dOptions(2).stride(3).dilation(3).ceil_mode(true)));
+  // The window that ceil_mode adds would begin in the padding, which LibTorch leaves out.
+  add.layer("avg_pool2d_ceil_in_padding", {1, 5, 8},
+            nn::AvgPool2d(nn::AvgPool2dOptions(2).stride(3).padding(1).ceil_mode(true)));
   add.layer("max_pool3d", {2, 4, 5, 6}, nn::MaxPool3d(2));
   add.function("max_pool2d_indices", {2, 6, 6},
                [](const torch::Tensor& x) { return std::get<0>(at::max_pool2d_with_indices(x, 2)); });
