@@ -10,6 +10,7 @@
 namespace troupe {
 namespace {
 
+constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 constexpr std::size_t largest_file = std::size_t{1} << 20;
 
 std::string read_file(const std::filesystem::path& path) {
@@ -22,6 +23,15 @@ std::string read_file(const std::filesystem::path& path) {
   text.resize(static_cast<std::size_t>(file.gcount()));
   if (text.size() > largest_file) throw UsageError(name + " is larger than 1 MiB: not a config file");
   return text;
+}
+
+// As other editors save it: the mark of its byte order, or the second half of an ASCII character, is zero.
+void refuse_other_encodings(std::string_view text, const std::string& source) {
+  const auto starts = text.substr(0, 4);
+  const bool is_marked = starts.starts_with("\xFF\xFE") || starts.starts_with("\xFE\xFF");
+  const bool has_zeros = starts.size() >= 2 && (starts[0] == '\0') != (starts[1] == '\0');
+  if (!is_marked && !has_zeros) return;
+  throw UsageError(source + ": the file is UTF-16 or UTF-32, a config file is UTF-8: save it as that");
 }
 
 bool holds_optional(const OptionRef& option) {
@@ -79,6 +89,8 @@ std::string toml_value(const nlohmann::json& value) {
 }  // namespace
 
 std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source) {
+  refuse_other_encodings(text, source);
+  if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
   TomlReader reader(text, source);
   std::vector<ConfigItem> items;
   std::map<std::string, int, std::less<>> lines;

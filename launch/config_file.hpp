@@ -11,10 +11,10 @@
 //
 // The format is a part of TOML 1.0 (https://toml.io/en/v1.0.0): tables, plain and dotted keys, basic and literal
 // strings of one line, decimal integers (up to 2^64 - 1), floats, booleans, arrays of these over any number of lines,
-// comments. Everything else (dates, inline tables, arrays of tables, strings of several lines, quoted keys, hexadecimal
-// numbers) is refused with a UsageError that begins with the name of the file and the line; a hostile file can cause no
-// more than that. An unset optional is the string "none", since TOML has no null; hence a std::optional<
-// std::string> cannot hold the text "none" here, no more than on the command line.
+// comments; in UTF-8, with or without a byte order mark. Everything else (dates, inline tables, arrays of tables,
+// strings of several lines, quoted keys, hexadecimal numbers) is refused with a UsageError that begins with the name of
+// the file and the line; a hostile file can cause no more than that. An unset optional is the string "none", since TOML
+// has no null; hence a std::optional< std::string> cannot hold the text "none" here, no more than on the command line.
 //
 // It does not use CLI11's reader: that one cuts strings at '#', leaves escapes as they are, skips lines of less than
 // three characters, and does not tell 1 from 1.0 or "1".

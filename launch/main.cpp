@@ -1,6 +1,7 @@
 #include "troupe/launch/main.hpp"
 
 #include "troupe/launch/config_file.hpp"
+#include "troupe/launch/signals.hpp"
 
 #include <csignal>
 #include <filesystem>
@@ -12,9 +13,9 @@ namespace {
 
 constexpr int failed = 1, misused = 2;
 
-// What a shell says of a program that the signal ended. SIGUSR1 announces the end of a job's time, as SIGTERM does.
+// What a shell says of a program that the signal ended. SIGUSR1 is how launch/run passes on what asked it to end.
 int status_after(int signal) {
-  return 128 + (signal == SIGINT ? SIGINT : SIGTERM);
+  return 128 + (signal == SIGUSR1 || signal == 0 ? SIGTERM : signal);
 }
 
 void print_metrics(const std::vector<MetricMap>& loaders) {
@@ -35,7 +36,10 @@ void print_predictions(const EpochOutputs& outputs) {
 void carry_out(const Invocation& invocation, Trainer& trainer, const ModuleSource& source, RunArguments arguments) {
   arguments.ckpt_path = invocation.ckpt_path;
   switch (invocation.stage) {
-    case Stage::fit: trainer.run_source(Stage::fit, source, arguments); break;
+    case Stage::fit:
+      outlive_readers();  // its results are files
+      trainer.run_source(Stage::fit, source, arguments);
+      break;
     case Stage::validate:
     case Stage::test: print_metrics(trainer.run_source(invocation.stage, source, arguments).evaluation); break;
     case Stage::predict: print_predictions(trainer.run_source(Stage::predict, source, arguments).predictions); break;

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <csignal>
 #include <thread>
+#include <tuple>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -12,15 +13,40 @@ namespace troupe {
 
 namespace {
 
-constexpr std::array watched = {SIGINT, SIGTERM, SIGUSR1};
+constexpr std::array asking = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU};
+constexpr std::array failing_writes = {SIGPIPE, SIGXFSZ};
 
 // A handler may do little more than write to a pipe; -1: nobody watches.
 std::atomic<int> pipe_end{-1};
 
+// A terminal that closes tells its shell too, which tells its jobs; the limit of CPU time is told of every second.
+bool is_repeated_by_the_system(int signal) {
+  return signal == SIGHUP || signal == SIGXCPU;
+}
+
+// Unlike SIG_IGN it is not handed down to programs that the run starts.
+void pass_over(int) {}
+
 void on_any_signal(int signal) {
   const auto byte = static_cast<char>(signal);
   if (const int end = pipe_end.load(); end >= 0) (void)!write(end, &byte, 1);
-  std::signal(signal, SIG_DFL);
+  std::signal(signal, is_repeated_by_the_system(signal) ? pass_over : SIG_DFL);
+}
+
+struct sigaction action_of(void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  return action;
+}
+
+// What was there before.
+struct sigaction pass_over_by_default(int signal) {
+  struct sigaction before {};
+  const auto action = action_of(pass_over);
+  if (sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_DFL) sigaction(signal, &action, nullptr);
+  return before;
 }
 
 }  // namespace
@@ -28,7 +54,7 @@ void on_any_signal(int signal) {
 struct SignalWatch::State {
   std::function<void(int)> on_signal;
   int read_end = -1, write_end = -1;
-  std::array<struct sigaction, watched.size()> before{};
+  std::array<struct sigaction, asking.size()> before{};
   std::thread thread;
 
   void listen() {
@@ -41,9 +67,25 @@ const char* name_of_signal(int signal) {
   switch (signal) {
     case SIGINT: return "SIGINT (Ctrl-C)";
     case SIGTERM: return "SIGTERM";
+    case SIGHUP: return "SIGHUP (the terminal is gone)";
     case SIGUSR1: return "SIGUSR1";
+    case SIGUSR2: return "SIGUSR2";
+    case SIGXCPU: return "SIGXCPU (the limit of CPU time)";
     default: return "a signal";
   }
+}
+
+FailedWrites::FailedWrites() {
+  static_assert(failing_writes.size() == std::tuple_size_v<decltype(before_)>);
+  for (std::size_t i = 0; i < failing_writes.size(); ++i) before_[i] = pass_over_by_default(failing_writes[i]);
+}
+
+FailedWrites::~FailedWrites() {
+  for (std::size_t i = 0; i < failing_writes.size(); ++i) sigaction(failing_writes[i], &before_[i], nullptr);
+}
+
+void outlive_readers() {
+  (void)pass_over_by_default(SIGPIPE);
 }
 
 SignalWatch::SignalWatch(std::function<void(int signal)> on_signal) {
@@ -55,19 +97,16 @@ SignalWatch::SignalWatch(std::function<void(int signal)> on_signal) {
   state_->write_end = ends[1];
   state_->thread = std::thread([state = state_.get()] { state->listen(); });
   pipe_end = ends[1];
-  for (std::size_t i = 0; i < watched.size(); ++i) {
-    struct sigaction action {};
-    action.sa_handler = on_any_signal;
-    sigemptyset(&action.sa_mask);
-    action.sa_flags = SA_RESTART;
-    sigaction(watched[i], nullptr, &state_->before[i]);
-    if (state_->before[i].sa_handler != SIG_IGN) sigaction(watched[i], &action, nullptr);
+  const auto ask = action_of(on_any_signal);
+  for (std::size_t i = 0; i < asking.size(); ++i) {
+    sigaction(asking[i], nullptr, &state_->before[i]);
+    if (state_->before[i].sa_handler != SIG_IGN) sigaction(asking[i], &ask, nullptr);
   }
 }
 
 SignalWatch::~SignalWatch() {
   if (!state_) return;
-  for (std::size_t i = 0; i < watched.size(); ++i) sigaction(watched[i], &state_->before[i], nullptr);
+  for (std::size_t i = 0; i < asking.size(); ++i) sigaction(asking[i], &state_->before[i], nullptr);
   pipe_end = -1;
   const char end = 0;
   (void)!write(state_->write_end, &end, 1);

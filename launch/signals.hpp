@@ -1,15 +1,19 @@
-// Ctrl-C for the time of a run.
+// Signals for the time of a run.
 #pragma once
 
+#include <array>
+#include <csignal>
 #include <functional>
 #include <memory>
 
 namespace troupe {
 
-/// While it lives, SIGINT, SIGTERM and SIGUSR1 (with which SLURM announces the end of a job's time, and launch/run
-/// passes Ctrl-C on) call `on_signal` once, on a thread of its own; a second Ctrl-C ends the process at once, as
-/// does a second one of the others. The handlers from before come back at the end. One at a time in a process; a second
-/// one, and one where the program ignores the signal, leave things as they are.
+/// While it lives, the signals that ask a program to end call `on_signal` once, on a thread of its own: SIGINT,
+/// SIGTERM, SIGHUP (the terminal is gone), SIGUSR1 and SIGUSR2 (with which a queue announces the end of a job's time,
+/// and launch/run passes Ctrl-C on) and SIGXCPU (the limit of CPU time is near). A second one of the same kind ends the
+/// process at once, so a second Ctrl-C does; SIGHUP and SIGXCPU, which the system itself repeats, do not. What the
+/// program ignores stays as it is; the handlers from before come back at the end. One at a time in a process; a second
+/// one leaves things as they are.
 class SignalWatch {
  public:
   explicit SignalWatch(std::function<void(int signal)> on_signal);
@@ -21,6 +25,23 @@ class SignalWatch {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+/// While it lives, the signals that report a write which cannot be are passed over, and the write fails with its
+/// reason: SIGPIPE (whoever read the output has ended) and SIGXFSZ (the file is as large as files may be). What the
+/// program handles itself stays as it is, and so do the programs that it starts. Used by one thread.
+class FailedWrites {
+ public:
+  FailedWrites();
+  ~FailedWrites();
+  FailedWrites(const FailedWrites&) = delete;
+  FailedWrites& operator=(const FailedWrites&) = delete;
+
+ private:
+  std::array<struct sigaction, 2> before_{};
+};
+
+/// SIGPIPE is passed over from now on, to the end of the process, which writes what is left of the output.
+void outlive_readers();
 
 /// "SIGINT" and the like.
 const char* name_of_signal(int signal);

@@ -34,7 +34,7 @@ set(_readers modules/*.cpp modules/callbacks/early_stopping.cpp modules/callback
   launch/config_file.cpp launch/option_group.cpp launch/toml_reader.cpp)
 set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data_loader.cpp modules/failure.cpp
   modules/hooks.cpp modules/nearest.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
-  runtime/checkpoint/checksum.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/safetensors*.cpp
+  runtime/checkpoint/checksum.cpp runtime/checkpoint/file_lock.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/safetensors*.cpp
   runtime/checkpoint/snapshot_memory.cpp runtime/checkpoint/strict_json.cpp runtime/collectives/chunk_pool.cpp
   runtime/collectives/collective_*.cpp runtime/collectives/deadline_watch.cpp runtime/collectives/gather.cpp
   runtime/collectives/memory_*.cpp

@@ -2,6 +2,8 @@
 
 #include "troupe/modules/number_text.hpp"
 
+#include <ATen/ops/view_as_complex.h>
+#include <ATen/ops/view_as_real.h>
 #include <torch/types.h>
 
 #include <set>
@@ -44,6 +46,14 @@ torch::Tensor without_gaps(const torch::Tensor& tensor) {
 torch::Tensor laid_out_as(const torch::Tensor& parameter, const torch::Tensor& gradient) {
   if (fit_in_memory(parameter, gradient)) return gradient;
   return torch::empty_like(parameter, torch::MemoryFormat::Preserve).copy_(gradient);
+}
+
+torch::Tensor as_real(const torch::Tensor& tensor) {
+  return tensor.defined() && tensor.is_complex() ? torch::view_as_real(tensor.resolve_conj()) : tensor;
+}
+
+torch::Tensor as_of(const torch::Tensor& parameter, const torch::Tensor& state) {
+  return parameter.is_complex() && state.defined() ? torch::view_as_complex(state) : state;
 }
 
 void refuse_sparse(const char* optimizer, const torch::Tensor& gradient, std::size_t group, std::size_t position) {

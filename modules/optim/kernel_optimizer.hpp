@@ -52,6 +52,10 @@ bool fit_in_memory(const torch::Tensor& parameter, const torch::Tensor& gradient
 torch::Tensor without_gaps(const torch::Tensor& tensor);
 /// A copy of `gradient` in the type and the layout of `parameter`, or itself where it has both.
 torch::Tensor laid_out_as(const torch::Tensor& parameter, const torch::Tensor& gradient);
+/// The two real numbers of each complex one, in the same memory; `tensor` itself where it is real or undefined.
+torch::Tensor as_real(const torch::Tensor& tensor);
+/// Takes that back where `parameter` is complex.
+torch::Tensor as_of(const torch::Tensor& parameter, const torch::Tensor& state);
 /// Throws UsageError for a sparse gradient, which the kernels cannot read.
 void refuse_sparse(const char* optimizer, const torch::Tensor& gradient, std::size_t group, std::size_t position);
 
@@ -200,7 +204,8 @@ class KernelOptimizer : public torch::optim::Optimizer {
       }
       refuse_sparse(Kernel::name, gradient, group, i);
       if (!states.is_made[i]) states.put(i, Kernel::make(options, parameter));
-      all_at_once = all_at_once && fit_in_memory(parameter, gradient) && is_like(parameter, parameters.front());
+      all_at_once = all_at_once && fit_in_memory(parameter, gradient) && is_like(parameter, parameters.front()) &&
+                    !parameter.is_complex();
       gradients_.push_back(gradient);
     }
     if (all_at_once && !gradients_.empty()) {
@@ -212,30 +217,35 @@ class KernelOptimizer : public torch::optim::Optimizer {
   }
 
   /// The same where the parameters cannot go to the kernel as they are: those that have a gradient, by type and device,
-  /// and copies of what has another layout.
+  /// and copies of what has another layout. Complex ones are two real numbers each, as in PyTorch.
   void update_parts(const Options& options, const Parameters& parameters, GroupStates& states) {
     struct Part {
       std::vector<std::size_t> positions;
+      Parameters whole;  // in place of the group's own
       Parameters parameters, gradients;
       std::array<Parameters, state_count> states;
     };
     std::vector<Part> parts;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       if (!parameters[i].grad().defined()) continue;
-      auto part = std::ranges::find_if(parts, [&](const Part& p) { return is_like(p.parameters[0], parameters[i]); });
+      auto part = std::ranges::find_if(parts, [&](const Part& p) { return is_like(p.whole[0], parameters[i]); });
       if (part == parts.end()) part = parts.emplace(part);
       part->positions.push_back(i);
-      part->parameters.push_back(without_gaps(parameters[i]));
-      part->gradients.push_back(laid_out_as(part->parameters.back(), parameters[i].grad()));
-      for (std::size_t k = 0; k < state_count; ++k) part->states[k].push_back(states.lists[k][i]);
+      part->whole.push_back(without_gaps(parameters[i]));
+      part->parameters.push_back(as_real(part->whole.back()));
+      part->gradients.push_back(as_real(laid_out_as(part->whole.back(), parameters[i].grad())));
+      for (std::size_t k = 0; k < state_count; ++k) part->states[k].push_back(as_real(states.lists[k][i]));
     }
     for (Part& part : parts) {
       Kernel::update(options, KernelLists<state_count>{part.parameters, part.gradients, part.states});
       for (std::size_t at = 0; at < part.positions.size(); ++at) {
         const auto& parameter = parameters[part.positions[at]];
-        if (!parameter.is_same(part.parameters[at])) parameter.copy_(part.parameters[at]);
+        if (!parameter.is_same(part.whole[at])) parameter.copy_(part.whole[at]);
         // A kernel may have made states in its lists.
-        for (std::size_t k = 0; k < state_count; ++k) states.lists[k][part.positions[at]] = part.states[k][at];
+        for (std::size_t k = 0; k < state_count; ++k) {
+          const auto& state = part.states[k][at];
+          states.lists[k][part.positions[at]] = Kernel::states[k].is_step ? state : as_of(parameter, state);
+        }
       }
     }
   }

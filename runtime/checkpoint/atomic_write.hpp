@@ -3,6 +3,7 @@
 
 #include "troupe/runtime/checkpoint/file_system.hpp"
 
+#include <cerrno>
 #include <cstddef>
 #include <filesystem>
 #include <functional>
@@ -18,11 +19,26 @@ namespace troupe {
 void write_atomically(const std::filesystem::path& path, const std::function<void(OutputFile&)>& write,
                       FileSystem& files = real_file_system());
 
-/// A name in `folder` that no other writer uses; it tells which process left the file when that was killed.
+/// A name for a temporary file in `folder`, each time another one; it says to people which process of which host left
+/// the file, and to remove_abandoned_files on which machine.
 std::filesystem::path temporary_path(const std::filesystem::path& folder);
 
-/// Deletes the temporary files in `folder` that processes of this host left when they were killed; those of processes
-/// that live, and of other hosts, stay. Returns how many there were. Any thread may call; never throws.
+/// What `create` makes of the first such name that is new; for the others it throws FileError of EEXIST.
+template <class Create>
+auto create_temporary(const std::filesystem::path& folder, Create create) {
+  for (int attempt = 0;; ++attempt) {
+    try {
+      return create(temporary_path(folder));
+    } catch (const FileError& error) {
+      if (error.code().value() != EEXIST || attempt == 1000) throw;
+    }
+  }
+}
+
+/// Deletes the temporary files in `folder` that nobody writes any more: of this machine those that no process holds the
+/// lock of, whatever container it is in. The locks of other machines cannot be relied on, and some file systems have
+/// none: then those that nobody is seen to hold and that nothing was written to for a day, by the file system's own
+/// clock. Returns how many there were. Any thread may call; never throws.
 std::size_t remove_abandoned_files(const std::filesystem::path& folder);
 
 }  // namespace troupe

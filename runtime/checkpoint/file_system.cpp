@@ -1,5 +1,7 @@
 #include "troupe/runtime/checkpoint/file_system.hpp"
 
+#include "troupe/runtime/checkpoint/file_lock.hpp"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,7 +47,9 @@ class RealOutputFile : public OutputFile {
  public:
   RealOutputFile(std::filesystem::path path, int descriptor) : OutputFile(std::move(path)), descriptor_(descriptor) {}
   ~RealOutputFile() override {
-    if (descriptor_ >= 0) ::close(descriptor_);
+    for (const int open : {descriptor_, lock_}) {
+      if (open >= 0) ::close(open);
+    }
   }
   void sync() override {
     if (::fsync(descriptor_) != 0) throw FileError("write", path(), errno);
@@ -57,6 +61,9 @@ class RealOutputFile : public OutputFile {
     }
   }
   void close() override {
+    // The lock stays as long as a duplicate does.
+    lock_ = ::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0);
+    if (lock_ < 0) throw FileError("write", path(), errno);
     if (::close(std::exchange(descriptor_, -1)) != 0) throw FileError("write", path(), errno);
   }
 
@@ -71,14 +78,13 @@ class RealOutputFile : public OutputFile {
 
  private:
   int descriptor_;
+  int lock_ = -1;
 };
 
 class RealFileSystem : public FileSystem {
  public:
   std::unique_ptr<OutputFile> create(const std::filesystem::path& path) override {
-    const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (descriptor < 0) throw FileError("create", path, errno);
-    return std::make_unique<RealOutputFile>(path, descriptor);
+    return std::make_unique<RealOutputFile>(path, create_locked(path, 0, 0600));
   }
   void rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
     if (::rename(from.c_str(), to.c_str()) != 0) throw FileError("write", to, errno);

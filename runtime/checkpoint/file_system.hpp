@@ -23,7 +23,8 @@ class FileError : public std::system_error {
 };
 
 /// A file being written. Used by one thread at a time; every function throws FileError. The destructor closes the file
-/// and says nothing of errors: call sync() and close() before.
+/// and says nothing of errors: call sync() and close() before. Its writer has a lock on it (file_lock.hpp) until the
+/// destructor, after close() too.
 class OutputFile {
  public:
   virtual ~OutputFile() = default;

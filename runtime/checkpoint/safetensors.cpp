@@ -43,7 +43,8 @@ std::vector<std::size_t> layout_of(const NamedTensors& tensors) {
 SafetensorsHeader header_of(const NamedTensors& tensors, const std::vector<std::size_t>& order) {
   SafetensorsHeader header;
   for (const auto& [name, tensor] : tensors) {
-    header.entries.push_back({name, tensor.scalar_type(), tensor.sizes().vec(), 0, 0});
+    const auto dtype = tensor.scalar_type();
+    header.entries.push_back({name, dtype, std::string(safetensors_dtype(dtype)), tensor.sizes().vec(), 0, 0});
   }
   uint64_t position = 0;
   for (const auto i : order) {
@@ -89,6 +90,20 @@ std::string read_header(const InputFile& file) {
   return text;
 }
 
+/// Of a type that is not known nobody can say how many there have to be.
+void check_bytes(const SafetensorsEntry& entry, const std::string& who, const std::string& where) {
+  if (entry.dtype == torch::ScalarType::Undefined) return;
+  uint64_t bytes = 0;
+  try {
+    bytes = bytes_of_shape(entry.shape, entry.dtype);
+  } catch (const HeaderError& error) {
+    throw HeaderError(who + error.what());
+  }
+  if (entry.end - entry.begin == bytes) return;
+  throw HeaderError(who + where + " hold " + std::to_string(entry.end - entry.begin) + " bytes, its shape takes " +
+                    std::to_string(bytes));
+}
+
 /// Turns positions after the header into positions in the file, after checking that each tensor has the bytes that its
 /// shape takes, and that they follow each other from the header to the end of the file.
 void place(std::vector<SafetensorsEntry>& entries, uint64_t data_begin, uint64_t file_size) {
@@ -97,16 +112,7 @@ void place(std::vector<SafetensorsEntry>& entries, uint64_t data_begin, uint64_t
     const auto who = "tensor '" + shown(entry.name) + "': ";
     const auto where = "data_offsets [" + std::to_string(entry.begin) + ", " + std::to_string(entry.end) + "]";
     if (entry.begin > entry.end) throw HeaderError(who + where + " run backwards");
-    uint64_t bytes = 0;
-    try {
-      bytes = bytes_of_shape(entry.shape, entry.dtype);
-    } catch (const HeaderError& error) {
-      throw HeaderError(who + error.what());
-    }
-    if (entry.end - entry.begin != bytes) {
-      throw HeaderError(who + where + " hold " + std::to_string(entry.end - entry.begin) + " bytes, its shape takes " +
-                        std::to_string(bytes));
-    }
+    check_bytes(entry, who, where);
     if (entry.end > file_size - data_begin) {
       throw HeaderError("the file is truncated: " + who + where + " reach beyond the " +
                         std::to_string(file_size - data_begin) + " bytes of data");
@@ -136,14 +142,24 @@ void place(std::vector<SafetensorsEntry>& entries, uint64_t data_begin, uint64_t
 CheckpointError::CheckpointError(const std::filesystem::path& path, const std::string& reason)
     : UsageError("cannot read the checkpoint '" + path.string() + "': " + reason) {}
 
-torch::Tensor as_stored(const std::string& name, const torch::Tensor& tensor) {
-  const auto who = "tensor '" + shown(name) + "' ";
-  if (!tensor.defined()) throw UsageError(who + "is undefined");
+void check_storable(const std::string& name, const torch::Tensor& tensor) {
+  const auto refuse = [&](const std::string& why) { throw UsageError("tensor '" + shown(name) + "' " + why); };
+  if (!tensor.defined()) refuse("is undefined");
+  const auto refuse_kind = [&](const std::string& kind) {
+    refuse("cannot be stored in a checkpoint: it is " + kind + ", the file format has dense tensors of the types " +
+           all_safetensors_dtypes());
+  };
+  if (tensor.is_meta()) refuse_kind("without values (on the device meta)");
+  if (tensor.is_nested()) refuse_kind("nested");
   if (tensor.layout() != torch::kStrided || safetensors_dtype(tensor.scalar_type()).empty()) {
-    throw UsageError(who + "cannot be stored in a checkpoint: it is " + std::string(tensor.toString()) +
-                     ", the file format has dense float, double, half, bfloat16, int8 to int64, uint8 and bool");
+    refuse_kind(tensor.toString());
   }
-  return tensor.detach().to(torch::kCPU).contiguous();
+}
+
+torch::Tensor as_stored(const std::string& name, const torch::Tensor& tensor) {
+  check_storable(name, tensor);
+  // Conjugation and negation may be noted down beside the memory.
+  return tensor.detach().to(torch::kCPU).resolve_conj().resolve_neg().contiguous();
 }
 
 void write_safetensors(OutputFile& file, std::span<const std::pair<std::string, torch::Tensor>> tensors,
@@ -195,6 +211,10 @@ void SafetensorsFile::read_bytes(uint64_t offset, std::span<std::byte> into) con
 }
 
 torch::Tensor SafetensorsFile::read(const SafetensorsEntry& entry) const {
+  if (entry.dtype == torch::ScalarType::Undefined) {
+    throw CheckpointError(path(), "tensor '" + shown(entry.name) + "' has the dtype '" + shown(entry.dtype_name) +
+                                      "', this library reads " + all_safetensors_dtypes());
+  }
   auto tensor = torch::empty(entry.shape, torch::TensorOptions(entry.dtype));
   const std::span bytes(static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes());
   read_bytes(entry.begin, bytes);

@@ -34,18 +34,22 @@ inline constexpr uint64_t max_safetensors_header = 100'000'000;
 /// A tensor as the header describes it. `begin` and `end` are positions in the file.
 struct SafetensorsEntry {
   std::string name;
-  torch::ScalarType dtype = torch::kFloat32;
+  torch::ScalarType dtype = torch::ScalarType::Undefined;  ///< Undefined: one that this library does not know
+  std::string dtype_name;                                  ///< as it stands in the header
   std::vector<int64_t> shape;
   uint64_t begin = 0;
   uint64_t end = 0;
 };
 
-/// "F32", "I64", ...; empty for a type that the format, or this library, does not know: it has F64 F32 F16 BF16 I64 I32
-/// I16 I8 U8 BOOL.
+/// "F32", "I64", ...; empty for a type that the format, or this library, does not know.
 std::string_view safetensors_dtype(torch::ScalarType dtype);
+/// "F64 F32 ...": all that it knows.
+std::string all_safetensors_dtypes();
 
-/// A tensor as its bytes lie in the file: dense, on the CPU. Shares memory where it is so already. Throws UsageError
-/// with the tensor's name for a type or layout that cannot be stored.
+/// Throws UsageError with the tensor's name for a type or layout that the format does not have.
+void check_storable(const std::string& name, const torch::Tensor& tensor);
+/// A tensor as its bytes lie in the file: dense, on the CPU. Shares memory where it is so already. Throws as
+/// check_storable.
 torch::Tensor as_stored(const std::string& name, const torch::Tensor& tensor);
 
 /// Writes a whole file. Larger elements come first, so that each tensor is aligned to its element without holes, which
@@ -56,7 +60,8 @@ void write_safetensors(OutputFile& file, std::span<const std::pair<std::string, 
                        const SafetensorsMetadata& metadata);
 
 /// A file opened for reading whose header was checked whole: sizes fit together and fit the file, the data have neither
-/// holes nor overlaps. Memory is asked for only after that. Any thread may call. Everything throws CheckpointError.
+/// holes nor overlaps. Memory is asked for only after that. Of a tensor of an unknown type it is known where it lies.
+/// Any thread may call. Everything throws CheckpointError.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
@@ -66,7 +71,7 @@ class SafetensorsFile {
   const SafetensorsMetadata& metadata() const { return metadata_; }
   const std::filesystem::path& path() const { return file_.path(); }
 
-  /// The tensor, in memory of its own.
+  /// The tensor, in memory of its own. Throws for a type that this library does not know; the others can be read.
   torch::Tensor read(const SafetensorsEntry& entry) const;
   /// Fills `into` with the bytes from position `offset` of the file.
   void read_bytes(uint64_t offset, std::span<std::byte> into) const;

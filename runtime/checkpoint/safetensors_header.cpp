@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <unordered_set>
@@ -15,16 +16,30 @@
 namespace troupe {
 namespace {
 
-constexpr std::array<std::pair<torch::ScalarType, std::string_view>, 10> kDtypes = {{{torch::kFloat64, "F64"},
-                                                                                     {torch::kFloat32, "F32"},
-                                                                                     {torch::kFloat16, "F16"},
-                                                                                     {torch::kBFloat16, "BF16"},
-                                                                                     {torch::kInt64, "I64"},
-                                                                                     {torch::kInt32, "I32"},
-                                                                                     {torch::kInt16, "I16"},
-                                                                                     {torch::kInt8, "I8"},
-                                                                                     {torch::kUInt8, "U8"},
-                                                                                     {torch::kBool, "BOOL"}}};
+struct Dtype {
+  torch::ScalarType type;
+  std::string_view name;
+};
+// Those that LibTorch has, too; the format's further ones have elements of less than a byte.
+constexpr Dtype kDtypes[] = {{torch::kFloat64, "F64"},
+                             {torch::kFloat32, "F32"},
+                             {torch::kFloat16, "F16"},
+                             {torch::kBFloat16, "BF16"},
+                             {torch::kFloat8_e4m3fn, "F8_E4M3"},
+                             {torch::kFloat8_e5m2, "F8_E5M2"},
+                             {torch::kFloat8_e4m3fnuz, "F8_E4M3FNUZ"},
+                             {torch::kFloat8_e5m2fnuz, "F8_E5M2FNUZ"},
+                             {torch::kFloat8_e8m0fnu, "F8_E8M0"},
+                             {torch::kComplexFloat, "C64"},
+                             {torch::kInt64, "I64"},
+                             {torch::kInt32, "I32"},
+                             {torch::kInt16, "I16"},
+                             {torch::kInt8, "I8"},
+                             {torch::kUInt64, "U64"},
+                             {torch::kUInt32, "U32"},
+                             {torch::kUInt16, "U16"},
+                             {torch::kUInt8, "U8"},
+                             {torch::kBool, "BOOL"}};
 constexpr std::string_view kMetadata = "__metadata__";
 /// More dimensions than LibTorch's kernels take.
 constexpr std::size_t kMaxDimensions = 64;
@@ -59,9 +74,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (place_ == Place::metadata) {
       if (!header_.metadata.emplace(key_, std::move(text)).second) fail("has " + shown(key_) + " twice");
     } else if (place_ == Place::entry && key_ == "dtype") {
-      const auto found = std::find_if(kDtypes.begin(), kDtypes.end(), [&](const auto& d) { return d.second == text; });
-      if (found == kDtypes.end()) fail("its dtype '" + shown(text) + "' is not supported");
-      entry_.dtype = found->first;
+      const auto found = std::ranges::find(kDtypes, std::string_view(text), &Dtype::name);
+      entry_.dtype = found == std::end(kDtypes) ? torch::ScalarType::Undefined : found->type;
+      entry_.dtype_name = std::move(text);
     } else {
       return refuse("text");
     }
@@ -146,17 +161,19 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 }  // namespace
 
 std::string_view safetensors_dtype(torch::ScalarType dtype) {
-  const auto found = std::find_if(kDtypes.begin(), kDtypes.end(), [&](const auto& d) { return d.first == dtype; });
-  return found == kDtypes.end() ? std::string_view() : found->second;
+  const auto found = std::ranges::find(kDtypes, dtype, &Dtype::type);
+  return found == std::end(kDtypes) ? std::string_view() : found->name;
 }
 
-uint64_t element_bytes(torch::ScalarType dtype) {
-  return c10::elementSize(dtype);
+std::string all_safetensors_dtypes() {
+  std::string names;
+  for (const auto& each : kDtypes) names += (names.empty() ? "" : " ") + std::string(each.name);
+  return names;
 }
 
 uint64_t bytes_of_shape(const std::vector<int64_t>& shape, torch::ScalarType dtype) {
   // Zeros are left aside: LibTorch computes strides as if they were ones.
-  int64_t product = static_cast<int64_t>(element_bytes(dtype));
+  int64_t product = static_cast<int64_t>(c10::elementSize(dtype));
   bool empty = false;
   for (const auto size : shape) {
     empty = empty || size == 0;
@@ -184,7 +201,7 @@ std::string safetensors_header_text(const SafetensorsHeader& header) {
   // Entry by entry: a JSON object of all would search its keys for each insertion.
   for (const auto& entry : header.entries) {
     const nlohmann::ordered_json value = {
-        {"dtype", safetensors_dtype(entry.dtype)}, {"shape", entry.shape}, {"data_offsets", {entry.begin, entry.end}}};
+        {"dtype", entry.dtype_name}, {"shape", entry.shape}, {"data_offsets", {entry.begin, entry.end}}};
     if (text.size() > 1) text += ',';
     text += nlohmann::json(entry.name).dump() + ":" + value.dump();
   }

@@ -18,16 +18,14 @@ struct SafetensorsHeader {
   SafetensorsMetadata metadata;
 };
 
-/// Reads strictly: every key known, none twice, no value of another type. Uses no more memory than a small multiple of
-/// the text. Does not compare the entries with each other or with a file. Throws HeaderError.
+/// Reads strictly: every key known, none twice, no value of another type; a dtype may be one that is not known. Uses no
+/// more memory than a small multiple of the text. Does not compare the entries with each other or with a file. Throws
+/// HeaderError.
 SafetensorsHeader parse_safetensors_header(std::string_view text);
 
 /// Text of `header`, padded with spaces to a multiple of 8. Throws nlohmann::json::exception for text that is not
 /// UTF-8.
 std::string safetensors_header_text(const SafetensorsHeader& header);
-
-/// Bytes of an element.
-uint64_t element_bytes(torch::ScalarType dtype);
 
 /// Bytes that `shape` takes. Throws HeaderError where the product overflows, zeros left aside.
 uint64_t bytes_of_shape(const std::vector<int64_t>& shape, torch::ScalarType dtype);

@@ -1,6 +1,8 @@
 #include "troupe/runtime/sinks/append_file.hpp"
 
 #include "troupe/modules/failure.hpp"
+#include "troupe/runtime/checkpoint/atomic_write.hpp"
+#include "troupe/runtime/checkpoint/file_lock.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -39,6 +41,11 @@ void create_output_folder(const std::filesystem::path& folder) {
 AppendFile::AppendFile(std::filesystem::path path, Existing existing) : path_(std::move(path)) {
   descriptor_ = ::open(path_.c_str(), open_flags(existing), 0666);
   if (descriptor_ < 0) throw UsageError("cannot write '" + path_.string() + "': " + reason(errno));
+}
+
+AppendFile AppendFile::temporary(const std::filesystem::path& folder) {
+  return create_temporary(folder,
+                          [](const auto& path) { return AppendFile(path, create_locked(path, O_APPEND, 0666)); });
 }
 
 AppendFile::AppendFile(AppendFile&& other) noexcept

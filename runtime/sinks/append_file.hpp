@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace troupe {
 
@@ -21,6 +22,9 @@ class AppendFile {
 
   /// Throws UsageError with the path and the system's reason when the file can not be opened.
   AppendFile(std::filesystem::path path, Existing existing);
+  /// A new file in `folder` under a name that no other has; one that a killed process leaves is deleted by a later run
+  /// (remove_abandoned_files). Throws FileError.
+  static AppendFile temporary(const std::filesystem::path& folder);
   AppendFile(AppendFile&& other) noexcept;
   AppendFile& operator=(AppendFile&& other) noexcept;
   /// Writes what is buffered; a failure is lost here, so flush before.
@@ -38,6 +42,8 @@ class AppendFile {
   const std::filesystem::path& path() const { return path_; }
 
  private:
+  AppendFile(std::filesystem::path path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+
   std::filesystem::path path_;
   int descriptor_ = -1;
   std::string buffer_;

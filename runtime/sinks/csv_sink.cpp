@@ -1,7 +1,6 @@
 #include "troupe/runtime/sinks/csv_sink.hpp"
 
 #include "troupe/modules/failure.hpp"
-#include "troupe/runtime/checkpoint/atomic_write.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -162,7 +161,7 @@ void CsvSink::add_columns(const std::vector<std::string>& names) {
   fs::path path = file_.path();
   auto columns = columns_;
   columns.insert(columns.end(), names.begin(), names.end());
-  AppendFile wider(temporary_path(path.parent_path()), AppendFile::Existing::replace);
+  auto wider = AppendFile::temporary(path.parent_path());
   wider.append(widened(read_all(path), columns, names.size()));
   wider.sync();
   wider.rename_to(path);

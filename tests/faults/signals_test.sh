@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Signals: a checkpoint that the next start goes on from, the status, both ranks together, SLURM's queue, and a second
-# Ctrl-C.
+# Signals: a checkpoint that the next start goes on from, the status, both ranks together, SLURM's queue, a second
+# Ctrl-C, and those that report a write which cannot be.
 set -euo pipefail
 program=$TROUPE_BUILD_DIR/tests/fault_program
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export OMP_NUM_THREADS=1
 failures=0
+twice=no  # a signal is sent
 fail() { echo "error: $*" >&2; failures=1; }
 
 mkdir "$folder/bin"
@@ -33,6 +34,7 @@ signalled() {
   exec 3<"$root/pipe"
   until read -r line <&3 && [[ $line == *"ready at "* ]]; do :; done
   kill "-$signal" "$(pids "$root" | tail -n 1)"
+  [ "$twice" = no ] || kill "-$signal" "$(pids "$root" | tail -n 1)" 2>/dev/null || true
   status=0
   wait "$started" || status=$?
   exec 3<&-
@@ -52,6 +54,57 @@ goes_on "$folder/term"
 
 signalled "$folder/int" INT
 [ "$status" -eq 130 ] || fail "after SIGINT the status is $status: $(cat "$folder/int/said")"
+
+signalled "$folder/hup" HUP
+[ "$status" -eq 129 ] || fail "after SIGHUP the status is $status: $(cat "$folder/hup/said")"
+goes_on "$folder/hup"
+signalled "$folder/usr2" USR2
+[ "$status" -eq 140 ] || fail "after SIGUSR2 the status is $status: $(cat "$folder/usr2/said")"
+goes_on "$folder/usr2"
+signalled "$folder/xcpu" XCPU
+[ "$status" -eq 152 ] || fail "after SIGXCPU the status is $status: $(cat "$folder/xcpu/said")"
+goes_on "$folder/xcpu"
+
+# A terminal that closes says so more than once, and so does the limit of CPU time; and what is ignored stays so.
+twice=yes
+signalled "$folder/hup_twice" HUP
+[ "$status" -eq 129 ] || fail "after SIGHUP twice the status is $status: $(cat "$folder/hup_twice/said")"
+signalled "$folder/xcpu_twice" XCPU
+[ "$status" -eq 152 ] || fail "after SIGXCPU twice the status is $status: $(cat "$folder/xcpu_twice/said")"
+twice=no
+launcher="env --ignore-signal=HUP"
+signalled "$folder/nohup" HUP --trainer.max_epochs 3
+[ "$status" -eq 0 ] || fail "SIGHUP was ignored, and the status is $status: $(cat "$folder/nohup/said")"
+launcher=""
+
+# Whoever read the output has ended: the run has not.
+for reader in stdout stderr; do
+  root=$folder/no_$reader
+  case $reader in
+    stdout) wanted="--model.fault signal" ;;  # it says where it is
+    stderr) wanted="--trainer.enable_model_summary true --trainer.enable_progress_bar true" ;;
+  esac
+  {
+    exec 4>"$folder/unread"
+    if [ "$reader" = stdout ]; then exec 2>&4; else exec 2>&1 >&4; fi
+    status=0
+    "$program" fit --trainer.default_root_dir "$root" $wanted || status=$?
+    echo "$status" >"$folder/status"
+  } | head -c 1 >/dev/null
+  [ "$(cat "$folder/status")" -eq 0 ] || fail "nobody reads $reader, and the status is $(cat "$folder/status")"
+  [ -n "$(find "$root" -name last.safetensors)" ] || fail "nobody reads $reader, and there is no checkpoint"
+done
+
+# A limit on the size of files is a write that fails: the run ends with the cause, or goes on, and nothing is left over.
+too_large() { (ulimit -f 4; exec "$program" fit --trainer.default_root_dir "$folder/large" --trainer.logger false "$@" >/dev/null 2>"$folder/said"); }
+status=0
+too_large || status=$?
+[ "$status" -eq 1 ] || fail "files may be no larger than 4 KiB, and the status is $status"
+grep -q "cannot write '.*': File too large" "$folder/said" || fail "it said: $(cat "$folder/said")"
+[ -z "$(find "$folder/large" -name '*.tmp')" ] || fail "temporary files are left: $(find "$folder/large" -name '*.tmp')"
+status=0
+too_large --trainer.checkpoint_failure continue || status=$?
+[ "$status" -eq 0 ] || fail "checkpoint_failure = continue, and the status is $status: $(cat "$folder/said")"
 
 # A job of SLURM goes back into the queue.
 export PATH=$folder/bin:$PATH

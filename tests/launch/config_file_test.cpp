@@ -195,6 +195,27 @@ TEST_F(ConfigFile, FilesThatCannotBeReadAreRefused) {
   refused(write(std::string((1 << 20) + 1, '#')));
 }
 
+TEST_F(ConfigFile, MayBeginWithAByteOrderMark) {
+  EXPECT_EQ(apply("\xEF\xBB\xBF[model]\r\nlr = 0.5\r\n"), std::nullopt);
+  EXPECT_EQ(model_.lr, 0.5);
+  EXPECT_EQ(apply("\xEF\xBB\xBF"), std::nullopt);
+  EXPECT_THAT(refusal("\xEF\xBB\xBF\n[model]\nlr ="), StartsWith("run.toml:3: "));
+}
+
+TEST_F(ConfigFile, SaysThatItIsOfAnotherEncoding) {
+  const std::string text = "[model]\nlr = 0.5\n";
+  const auto widened = [&](std::size_t before, std::size_t after) {
+    std::string out;
+    for (const char c : text) out += std::string(before, '\0') + c + std::string(after, '\0');
+    return out;
+  };
+  for (const auto& bytes :
+       {"\xFF\xFE" + widened(0, 1), "\xFE\xFF" + widened(1, 0), widened(0, 1), widened(1, 0),
+        std::string("\xFF\xFE\0\0", 4) + widened(0, 3), std::string("\0\0\xFE\xFF", 4) + widened(3, 0)}) {
+    EXPECT_EQ(refusal(bytes), "run.toml: the file is UTF-16 or UTF-32, a config file is UTF-8: save it as that");
+  }
+}
+
 TEST_F(ConfigFile, DamagedFilesCauseUsageErrorsOnly) {
   ModelOptions source{.text = "a\\\"b\n", .label = "é", .words = {"x", "y"}};
   const std::string good = to_toml({option_group("model", source)}, "last");

@@ -160,6 +160,32 @@ TEST(KernelOptimizer, TakesParametersAndGradientsOfAnyLayout) {
   }
 }
 
+// As in PyTorch: a complex number is stepped as its two real ones.
+TEST(KernelOptimizer, StepsComplexNumbersAsPairs) {
+  using Make = std::function<std::shared_ptr<torch::optim::Optimizer>(Parameters)>;
+  for (const auto& make :
+       {Make([](Parameters p) { return adam(p, {.lr = 0.05, .weight_decay = 0.1, .amsgrad = true}); }),
+        Make([](Parameters p) { return adamw(p, {.lr = 0.05}); }),
+        Make([](Parameters p) { return sgd(p, {.lr = 0.05, .momentum = 0.9, .nesterov = true}); }),
+        Make([](Parameters p) { return adagrad(p, {.lr = 0.1, .initial_accumulator_value = 1}); }),
+        Make([](Parameters p) { return rmsprop(p, {.momentum = 0.9, .centered = true}); })}) {
+    const auto pairs = torch::linspace(-1, 2, 6, torch::kFloat64).reshape({3, 2});
+    const auto complex = torch::view_as_complex(pairs.clone()).requires_grad_();
+    const auto plain = pairs.clone().requires_grad_(), beside = torch::ones(2).requires_grad_();
+    const auto ours = make({complex, beside}), reference = make({plain});
+    for (int i = 0; i < 5; ++i) {
+      ours->zero_grad();
+      reference->zero_grad();
+      (torch::view_as_real(complex).pow(4).sum() + beside.sum().to(torch::kFloat64)).backward();
+      plain.pow(4).sum().backward();
+      ours->step();
+      reference->step();
+    }
+    EXPECT_TRUE(torch::equal(torch::view_as_real(complex.detach()), plain.detach()));
+    EXPECT_FALSE(torch::equal(plain.detach(), pairs));
+  }
+}
+
 TEST(KernelOptimizer, LetsGoOfTheGradients) {
   auto parameter = starting_point()[0];
   const auto optimizer = adam({parameter});

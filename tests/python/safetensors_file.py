@@ -12,14 +12,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16,
-          torch.int8, torch.uint8, torch.bool]
+          torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.complex64, torch.float8_e4m3fn,
+          torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.bool]
 
 
 def dump(path):
     with safe_open(path, framework="pt") as file:
         for name in sorted(file.keys()):
             tensor = file.get_tensor(name)
-            print(json.dumps([name, str(tensor.dtype), list(tensor.shape), tensor.double().flatten().tolist()]))
+            values = tensor.real if tensor.is_complex() else tensor
+            print(json.dumps([name, str(tensor.dtype), list(tensor.shape), values.double().flatten().tolist()]))
         print(json.dumps(sorted(file.metadata() or {})))
 
 
