@@ -1,5 +1,6 @@
-# The versions of everything that comes from PyPI, in one place: launch/setup installs them and CMake asks for the same
-# LibTorch. Lines of NAME=VERSION only, since both a shell and CMake read them. Debian's packages have Debian's versions.
+# The versions of everything that comes from PyPI, in one place: launch/update_requirements makes of them the lists that
+# launch/setup installs, with what they depend on, and CMake asks for the same LibTorch. Lines of NAME=VERSION only, since
+# both Python and CMake read them. Debian's packages have Debian's versions.
 torch=2.11.0
 nvidia_cudnn_cu13=9.19.0.56
 nvidia_cuda_runtime=13.0.96

@@ -10,6 +10,7 @@ export deps="$folder/d eps"
 failures=0
 mkdir "$bin"
 touch "$folder/debian"      # the Debian packages that are there
+echo "Python 3.11 on x86_64" >"$folder/machine"
 
 problem() { echo "error: $*; it said: $(cat "$folder/said"); it ran: $(cat "$log")" >&2; failures=1; }
 
@@ -48,14 +49,15 @@ command_named venv-python <<E2
 #!/bin/bash
 packages=\$(dirname "\$0")/packages
 touch "\$packages"
+if [ "\$1" = -c ] && [ \$# -eq 2 ]; then cat "$folder/machine"; exit; fi
 if [ "\$1" = -c ]; then
-  for wanted in "\${@:3}"; do grep -qx -- "\$wanted" "\$packages" || exit 1; done
+  for wanted in "\${@:3}"; do grep -qx -- "\$wanted" "\$packages" || echo "\$wanted"; done
   exit 0
 fi
 echo "pip \$*" >>"$log"
 if [ -e "$folder/offline" ]; then echo "no network" >&2; exit 1; fi
 if [ -e "$folder/interrupt" ]; then kill -KILL \$PPID; exit 1; fi
-for package in "\$@"; do case \$package in *==*) echo "\$package" >>"\$packages" ;; esac; done
+sed -n 's/ --hash=.*//p' "\${@: -1}" >>"\$packages"
 E2
 
 # Runs it; what it said is in \$folder/said, what it ran in \$log, its status is the result.
@@ -76,10 +78,10 @@ source "$TROUPE_SOURCE_DIR/launch/versions.sh"
 echo 0 >"$folder/uid"
 succeeds --cpu
 said "libcaf-dev (the actors)"
-said "will install from PyPI: torch==$torch (LibTorch, 530 MB)"
+said "torch==$torch (LibTorch, 530 MB, and the part of CUDA that it loads on the CPU too)"
 ran "apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends g++ "
-ran "--no-deps torch==$torch"
-! grep -q 'sudo\|libgtest-dev\|tensorboard==' "$log" || problem "expected neither sudo nor the development extras"
+ran "install --quiet --disable-pip-version-check --require-hashes --no-deps -r $TROUPE_SOURCE_DIR/launch/requirements/torch_cpu.txt"
+! grep -q 'sudo\|libgtest-dev\|requirements/\(dev\|metrics\|torch\).txt' "$log" || problem "expected neither sudo nor the development extras"
 
 succeeds --cpu
 ran_nothing
@@ -87,7 +89,9 @@ ran_nothing
 
 succeeds --cpu --dev
 said "libgtest-dev (tests)"
-ran "tensorboard==$tensorboard"
+said "tensorboard==$tensorboard"
+ran "--require-hashes --no-deps -r $TROUPE_SOURCE_DIR/launch/requirements/dev.txt"
+ran "--require-hashes --no-deps -r $TROUPE_SOURCE_DIR/launch/requirements/metrics.txt"
 
 rm -rf "$deps"
 touch "$folder/interrupt"
@@ -96,7 +100,7 @@ rm "$folder/interrupt"
 succeeds --cpu
 said "the last installation was interrupted"
 ran "python3 -m venv --clear $deps/venv"
-ran "--no-deps torch==$torch"
+ran "requirements/torch_cpu.txt"
 succeeds --cpu
 ran_nothing
 
@@ -117,7 +121,75 @@ touch "$folder/may_sudo"
 succeeds --cpu
 ran "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get"
 
+# All of LibTorch where the tests ask PyTorch: what is there already stays.
+succeeds --dev
+said "about 5 GB: "
+ran "--require-hashes --no-deps -r $TROUPE_SOURCE_DIR/launch/requirements/torch.txt"
+! grep -q " torch==$torch" "$folder/said" || problem "expected that torch is there already"
+succeeds --dev
+ran_nothing
+
+rm -rf "$deps"
+echo "Python 3.12 on aarch64" >"$folder/machine"
+fails --cpu
+said "has hashes of packages for Python 3.11 on x86_64, and this is Python 3.12 on aarch64: launch/update_requirements"
+! grep -q "^pip" "$log" || problem "expected that pip is not asked"
+
 fails --dve
 said "setup: unknown option '--dve'; the options are --dev and --cpu"
 }
+# The lists have the versions of versions.sh, and a hash for each line.
+python3 - "$TROUPE_SOURCE_DIR/launch" <<'E2' || failures=1
+import glob, re, sys
+launch = sys.argv[1]
+lists = {path: open(path).read().splitlines()[1:] for path in glob.glob(launch + "/requirements/*.txt")}
+versions = dict(re.findall(r"^(\w+)=(\S+)$", open(launch + "/versions.sh").read(), re.M))
+pinned = {}
+for path, lines in lists.items():
+    for line in lines:
+        found = re.fullmatch(r"([a-z0-9-]+)==(\S+) --hash=sha256:[0-9a-f]{64}", line)
+        if not found:
+            sys.exit(f"error: {path} has the line '{line}'")
+        name, version = found.groups()
+        if pinned.setdefault(name, version) != version:
+            sys.exit(f"error: {name} has the versions {version} and {pinned[name]}")
+wrong = {name: version for name, version in versions.items() if pinned.get(name.replace("_", "-")) != version}
+if wrong:
+    sys.exit(f"error: {wrong} of versions.sh are not in launch/requirements: run launch/update_requirements")
+E2
+
+# A file that is not the one whose hash is listed: pip itself refuses it. The packages are made here.
+real=$folder/real
+mkdir -p "$real/launch/requirements" "$real/wheels"
+cp "$TROUPE_SOURCE_DIR/launch/setup" "$real/launch/setup"
+machine=$(python3 -c 'import platform, sys; print("Python %d.%d on" % sys.version_info[:2], platform.machine())')
+python3 - "$real" "$machine" <<'E2'
+import hashlib, sys, zipfile
+folder, machine = sys.argv[1:]
+for name, package in [("torch_cpu", "troupe-one"), ("data", "troupe-two")]:
+    module = package.replace("-", "_")
+    wheel = f"{folder}/wheels/{module}-1.0-py3-none-any.whl"
+    info = module + "-1.0.dist-info/"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr(info + "METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        file.writestr(info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(info + "RECORD", "")
+    digest = hashlib.sha256(open(wheel, "rb").read()).hexdigest()
+    with open(f"{folder}/launch/requirements/{name}.txt", "w") as file:
+        file.write(f"# Made by a test, for {machine}.\n{package}==1.0 --hash=sha256:{digest}\n")
+E2
+rm "$bin/python3"
+echo 0 >"$folder/uid"
+setup_with_pip() {
+  : >"$log"
+  PATH="$bin:$PATH" PIP_NO_INDEX=1 PIP_FIND_LINKS="$real/wheels" TROUPE_DEPS="$folder/own" \
+    "$real/launch/setup" --cpu >"$folder/said" 2>&1
+}
+sed -i 's/sha256:..../sha256:0000/' "$real/launch/requirements/data.txt"
+! setup_with_pip || problem "expected that a package with another hash is refused"
+said "DO NOT MATCH THE HASHES"
+said "setup: pip could not install troupe-two==1.0"
+packages=("$folder"/own/venv/lib/python*/site-packages)
+[ -d "${packages[0]}/troupe_one-1.0.dist-info" ] || problem "expected that the package with the right hash is there"
+[ ! -e "${packages[0]}/troupe_two-1.0.dist-info" ] || problem "expected that the package with another hash is not there"
 exit $failures
