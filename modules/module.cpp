@@ -1,12 +1,12 @@
 #include "troupe/modules/module.hpp"
 
 #include "troupe/modules/drop_gradients.hpp"
+#include "troupe/modules/module_tensors.hpp"
 #include "troupe/modules/nearest.hpp"
 
 #include <torch/torch.h>
 
 #include <iostream>
-#include <unordered_set>
 
 namespace troupe {
 
@@ -208,10 +208,13 @@ void Module::attach(RunContext* run) {
 
 std::vector<torch::Tensor> Module::parameters(bool recurse) const {
   std::vector<torch::Tensor> all;
-  std::unordered_set<const void*> seen;
-  for (auto& parameter : torch::nn::Module::parameters(recurse)) {
-    if (seen.insert(parameter.unsafeGetTensorImpl()).second) all.push_back(std::move(parameter));
-  }
+  for (auto& each : distinct_parameters(*this, recurse)) all.push_back(std::move(each.tensor));
+  return all;
+}
+
+std::vector<torch::Tensor> Module::buffers(bool recurse) const {
+  std::vector<torch::Tensor> all;
+  for (auto& each : distinct_buffers(*this, recurse)) all.push_back(std::move(each.tensor));
   return all;
 }
 

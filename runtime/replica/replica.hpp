@@ -357,6 +357,7 @@ class Replica final : public RunContext {
   // training_problems.cpp
   void refuse_untrainable(const char* what, const torch::Tensor& loss) const;
   void name_unused_parameters(std::size_t optimizer);
+  void refuse_repeated_parameters() const;
   StepOutput call_training_step(const TrainStep& step);
 
   // schedules.cpp

@@ -249,6 +249,7 @@ void Replica::configure_optimizers() {
   for (const auto& optimizer : optimizers_) {
     if (!optimizer) throw UsageError("configure_optimizers returned a null optimizer");
   }
+  refuse_repeated_parameters();
   const auto& frequencies = optimizers_.frequencies();
   const auto takes_turns = [](int64_t frequency) { return frequency > 0; };
   const bool some_take_turns = std::ranges::any_of(frequencies, takes_turns);
