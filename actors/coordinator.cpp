@@ -173,6 +173,7 @@ struct CoordinatorState {
     state().facts = std::move(done.facts);
     state().monitors = std::move(done.monitors);
     state().info.has_validation = state().facts.has_evaluation;
+    state().info.validation_is_off = !state().facts.has_evaluation && !state().facts.eval_batches.empty();
     state().info.train_batches = state().facts.train_batches;
     const Amount& interval = state().options.val_check_interval;
     state().info.validates_mid_epoch = interval.is_count() || interval.fraction() < 1.0;

@@ -169,7 +169,7 @@ bool ModelCheckpoint::is_due(Moment moment, const Progress& progress, const Metr
   if ((progress.epoch + 1) % options_.every_n_epochs.value_or(1) != 0) return false;
   if (moment == Moment::train_epoch_end)
     return options_.save_on_train_epoch_end.value_or(true) || !info_.has_validation;
-  if (moment != Moment::validation_end) return false;
+  if (moment != Moment::validation_end && moment != Moment::empty_validation_end) return false;
   if (options_.save_on_train_epoch_end) return !*options_.save_on_train_epoch_end;
   const bool is_mid_epoch = info_.train_batches ? progress.batch_idx < *info_.train_batches : info_.validates_mid_epoch;
   return is_mid_epoch && sources_.is_from_validation(monitored(metrics));

@@ -210,6 +210,7 @@ Script fit_script(RunState& state) {
         command = evaluate(Stage::validate, false, -1);
         answer = co_yield command;
         take(state, answer);
+        const Moment ended = answer.saw_batches ? Moment::validation_end : Moment::empty_validation_end;
         requests.clear();
         if (state.has_other_processes) {
           command = agree(state, requests);
@@ -220,7 +221,7 @@ Script fit_script(RunState& state) {
         validation_was_cut = is_interrupted(state);
         if (!validation_was_cut) {
           state.validated_batches = at.total_batches;
-          requests = ask_monitors(state, Moment::validation_end, state.progress);
+          requests = ask_monitors(state, ended, state.progress);
         }
         if (state.has_other_processes) {
           command = agree(state, requests);
