@@ -153,7 +153,9 @@ struct CoordinatorState {
       state().is_writing = saves_in_flight > 0;
       perform.loop = {{"validated_batches", state().validated_batches}};
       perform.monitor_states = nlohmann::json::object();
-      for (const auto& monitor : state().monitors) perform.monitor_states[monitor->state_key()] = monitor->state_dict();
+      for (const auto& monitor : state().monitors) {
+        if (const auto key = monitor->state_key(); !key.empty()) perform.monitor_states[key] = monitor->state_dict();
+      }
     }
     current = std::move(command);
     answers = 0;

@@ -1,5 +1,6 @@
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
 
+#include "troupe/modules/callbacks/state_key.hpp"
 #include "troupe/modules/failure.hpp"
 #include "troupe/modules/nearest.hpp"
 
@@ -287,9 +288,15 @@ std::optional<double> ModelCheckpoint::kth_value() const {
 std::string ModelCheckpoint::state_key() const {
   const int64_t steps = options_.every_n_train_steps.value_or(0);
   const int64_t epochs = options_.every_n_epochs.value_or(steps > 0 ? 0 : 1);
-  return "ModelCheckpoint{'monitor': " + (options_.monitor.empty() ? "None" : "'" + options_.monitor + "'") +
-         ", 'mode': '" + options_.mode + "', 'every_n_train_steps': " + std::to_string(steps) +
-         ", 'every_n_epochs': " + std::to_string(epochs) + "}";
+  const ModelCheckpointOptions usual;
+  return StateKey("ModelCheckpoint{'monitor': " + (options_.monitor.empty() ? "None" : "'" + options_.monitor + "'") +
+                  ", 'mode': '" + options_.mode + "', 'every_n_train_steps': " + std::to_string(steps) +
+                  ", 'every_n_epochs': " + std::to_string(epochs) + "}")
+      .add("dirpath", options_.dirpath, usual.dirpath)
+      .add("filename", options_.filename, usual.filename)
+      .add("save_top_k", options_.save_top_k, usual.save_top_k)
+      .add("save_on_train_epoch_end", options_.save_on_train_epoch_end, usual.save_on_train_epoch_end)
+      .text();
 }
 
 std::string ModelCheckpoint::stored(const std::filesystem::path& path) const {

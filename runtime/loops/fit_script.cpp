@@ -1,5 +1,6 @@
 #include "troupe/runtime/loops/fit_script.hpp"
 
+#include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/hook_order.hpp"
 #include "troupe/runtime/loops/validation_plan.hpp"
 
@@ -90,9 +91,10 @@ void start_monitors(RunState& state) {
   for (const auto& monitor : state.monitors) monitor->start(state.info);
   if (!state.checkpoint) return;
   const auto states = state.checkpoint->metadata.value("callbacks", nlohmann::json::object());
+  const auto running = state_keys({state.monitors.begin(), state.monitors.end()});
   for (const auto& monitor : state.monitors) {
-    const auto found = states.find(monitor->state_key());
-    if (found != states.end()) monitor->load_state_dict(*found);
+    const auto saved = saved_key(states, monitor->state_key(), running);
+    if (!saved.empty()) monitor->load_state_dict(states[saved]);
   }
 }
 

@@ -296,6 +296,7 @@ class Replica final : public RunContext {
   Progress saved_progress() const;
   void restore_progress();
   void restore_model();
+  void restore_callbacks();
   void restore_rest();
 
   // rank_state.cpp
