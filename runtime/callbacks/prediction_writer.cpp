@@ -15,16 +15,16 @@ PredictionWriter::PredictionWriter(PredictionWriterOptions options) : options_(s
                    nearest(options_.write_interval, intervals) + "?");
 }
 
-void PredictionWriter::on_predict_batch_end(RunContext&, Module&, const StepOutput& output, const Batch&,
+void PredictionWriter::on_predict_batch_end(RunContext& run, Module&, const StepOutput& output, const Batch&,
                                             int64_t batch_idx, int64_t dataloader_idx) {
-  const auto loader = std::to_string(dataloader_idx);
+  const auto loader = std::to_string(dataloader_idx), rank = rank_prefix(run.global_rank());
   for (const auto& [name, tensor] : output.items()) {
     if (options_.write_interval != "epoch") {
       const auto file = "batch_" + loader + "_" + std::to_string(batch_idx) + ".safetensors";
-      batch_.add(options_.output_dir, file, name, tensor);
+      batch_.add(options_.output_dir, run.options().use_distributed_sampler ? file : rank + file, name, tensor);
     }
     if (options_.write_interval != "batch") {
-      epoch_.add(options_.output_dir, "predictions_" + loader + ".safetensors", name, tensor);
+      epoch_.add(options_.output_dir, rank + "predictions_" + loader + ".safetensors", name, tensor);
     }
   }
   batch_.write();
