@@ -61,6 +61,7 @@ struct ReplicaSetup {
   std::shared_ptr<const Checkpoint> checkpoint;  ///< to start from, or null
   bool weights_only = false;                     ///< take the model from the checkpoint and nothing else
   std::filesystem::path run_dir = {};            ///< for files of predictions; empty: none are written
+  bool keeps_predictions = true;                 ///< what predict_step returns, for take_predictions
   std::shared_ptr<Peers> peers = nullptr;        ///< the other workers of the run; null: there are none
   /// The further devices among which a batch is divided (strategies dp and ddp2), and the module for each.
   std::vector<torch::Device> part_devices = {};
