@@ -60,6 +60,7 @@ void BackboneFinetuning::setup(RunContext& run, Module& module, Stage stage) {
   backbone_ = nullptr;
   shares_.clear();
   is_unfrozen_ = false;
+  epoch_ = -1;
   std::vector<std::string> names;
   for (const auto& item : module.named_modules("", /*include_self=*/false)) {
     names.push_back(item.key());
@@ -160,7 +161,11 @@ void BackboneFinetuning::join(Share& share, std::size_t group, double lr) const 
 
 void BackboneFinetuning::on_train_epoch_start(RunContext& run, Module&) {
   const int64_t epoch = run.progress().epoch;
-  if (epoch < options_.unfreeze_backbone_at_epoch) return rest();
+  if (epoch < options_.unfreeze_backbone_at_epoch) {
+    if (!is_unfrozen_) rest();
+    return;
+  }
+  if (std::exchange(epoch_, epoch) == epoch) return;
   if (!std::exchange(is_unfrozen_, true)) {
     wake();
     for (Share& share : shares_) {
@@ -170,7 +175,6 @@ void BackboneFinetuning::on_train_epoch_start(RunContext& run, Module&) {
     }
     return;
   }
-  if (epoch == options_.unfreeze_backbone_at_epoch) return;
   for (Share& share : shares_) {
     const double raised = share.lr * options_.lambda_func(epoch + 1), others = rate_of_others(share);
     share.lr = options_.should_align && raised > others ? others : raised;
@@ -183,7 +187,7 @@ nlohmann::json BackboneFinetuning::state_dict() const {
   for (const Share& share : shares_) {
     groups.push_back({{"optimizer", share.optimizer}, {"group", share.group}, {"lr", share.lr}});
   }
-  return {{"is_unfrozen", is_unfrozen_}, {"groups", std::move(groups)}};
+  return {{"is_unfrozen", is_unfrozen_}, {"epoch", epoch_}, {"groups", std::move(groups)}};
 }
 
 // Before the optimizers get their states back, which have the groups already.
@@ -192,8 +196,9 @@ void BackboneFinetuning::load_state_dict(const nlohmann::json& state) {
     throw UsageError("the checkpoint's state of BackboneFinetuning is damaged: " + why);
   };
   const bool good = state.is_object() && state.contains("is_unfrozen") && state["is_unfrozen"].is_boolean() &&
-                    state.contains("groups") && state["groups"].is_array();
-  if (!good) damaged("is_unfrozen or groups is missing");
+                    state.contains("groups") && state["groups"].is_array() && state.contains("epoch") &&
+                    is_saved_count(state["epoch"], -1);
+  if (!good) damaged("is_unfrozen, epoch or groups is missing");
   if (!state["is_unfrozen"].get<bool>()) return;
   const auto& groups = state["groups"];
   if (groups.size() != shares_.size()) {
@@ -214,6 +219,7 @@ void BackboneFinetuning::load_state_dict(const nlohmann::json& state) {
   }
   wake();
   is_unfrozen_ = true;
+  epoch_ = state["epoch"].get<int64_t>();
 }
 
 }  // namespace troupe

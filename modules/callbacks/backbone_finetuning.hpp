@@ -76,6 +76,7 @@ class BackboneFinetuning : public Callback {
   std::vector<Share> shares_;
   std::vector<std::shared_ptr<torch::nn::Module>> resting_;  // layers put into eval mode here
   bool is_unfrozen_ = false;
+  int64_t epoch_ = -1;  // whose beginning has set the rates: a run may go on within it, and begins it again
 };
 
 /// The parameters of `module` that need a gradient, each once.

@@ -95,6 +95,29 @@ TEST_F(Finetuning, ABackboneThatTheOptimizerHasFromTheStartJoinsInAGroupOfItsOwn
   }
 }
 
+TEST_F(Finetuning, ARunThatGoesOnWithinAnEpochDoesNotRaiseTheRateAgain) {
+  const auto fit_from = [&](std::optional<std::string> from) {
+    auto options = quiet(dir_);
+    options.max_epochs = 4;
+    options.callbacks = {finetuning({.backbone = "a", .unfreeze_backbone_at_epoch = 1}),
+                         std::make_shared<ModelCheckpoint>(
+                             ModelCheckpointOptions{.filename = "{step}", .save_top_k = -1, .every_n_train_steps = 1})};
+    Trainer trainer(options);
+    const auto model = std::make_shared<Sum>();
+    trainer.fit(model, ones(2), {}, {.ckpt_path = std::move(from)});
+    last_ = trainer.run_dir() / "checkpoints";
+    return model;
+  };
+  const auto whole = fit_from(std::nullopt);
+  EXPECT_THAT(whole->rates.back(), ElementsAre(1, 0.4));
+  const auto folder = last_;
+  for (const char* name : {"step=1", "step=3", "step=4", "step=5", "step=7"}) {
+    const auto resumed = fit_from((folder / (std::string(name) + ".safetensors")).string());
+    EXPECT_EQ(resumed->rates.back(), whole->rates.back()) << name;
+    EXPECT_EQ(resumed->path["a"].back(), whole->path["a"].back()) << name;
+  }
+}
+
 TEST_F(Finetuning, ABackboneStaysWithTheOptimizersThatHaveIt) {
   // One that is first in a group, one in the second optimizer, one in both.
   const auto optimizers = [](Sum& sum) -> Optimizers {
