@@ -15,6 +15,12 @@ PredictionWriter::PredictionWriter(PredictionWriterOptions options) : options_(s
                    nearest(options_.write_interval, intervals) + "?");
 }
 
+// What a prediction that failed has left is none of the next one's.
+void PredictionWriter::on_predict_epoch_start(RunContext&, Module&) {
+  batch_ = {};
+  epoch_ = {};
+}
+
 void PredictionWriter::on_predict_batch_end(RunContext& run, Module&, const StepOutput& output, const Batch&,
                                             int64_t batch_idx, int64_t dataloader_idx) {
   const auto loader = std::to_string(dataloader_idx), rank = rank_prefix(run.global_rank());

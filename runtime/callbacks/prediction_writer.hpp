@@ -31,6 +31,7 @@ class PredictionWriter : public Callback {
   /// Throws UsageError for no folder and another interval.
   explicit PredictionWriter(PredictionWriterOptions options);
   std::shared_ptr<Callback> replicate() const override { return std::make_shared<PredictionWriter>(options_); }
+  void on_predict_epoch_start(RunContext& run, Module& module) override;
   void on_predict_batch_end(RunContext& run, Module& module, const StepOutput& output, const Batch& batch,
                             int64_t batch_idx, int64_t dataloader_idx) override;
   void on_predict_epoch_end(RunContext& run, Module& module) override;
