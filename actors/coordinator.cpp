@@ -161,8 +161,9 @@ struct CoordinatorState {
       perform.loop = {{"validated_batches", state().validated_batches}};
       perform.monitor_states = nlohmann::json::object();
       for (const auto& monitor : state().monitors) {
-        state().ask(*monitor, "state_dict",
-                    [&] { perform.monitor_states[monitor->state_key()] = monitor->state_dict(); });
+        state().ask(*monitor, "state_dict", [&] {
+          if (const auto key = monitor->state_key(); !key.empty()) perform.monitor_states[key] = monitor->state_dict();
+        });
       }
     }
     current = std::move(command);
@@ -183,6 +184,7 @@ struct CoordinatorState {
     state().facts = std::move(done.facts);
     state().monitors = std::move(done.monitors);
     state().info.has_validation = state().facts.has_evaluation;
+    state().info.validation_is_off = !state().facts.has_evaluation && !state().facts.eval_batches.empty();
     state().info.train_batches = state().facts.train_batches;
     const Amount& interval = state().options.val_check_interval;
     state().info.validates_mid_epoch = interval.is_count() || interval.fraction() < 1.0;

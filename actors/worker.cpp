@@ -143,6 +143,7 @@ struct WorkerState : ReplicaOutputs {
     replica->begin_evaluation(command.stage, command.is_sanity_check);
     replica->run(command.before);
     eval_loader = 0;
+    eval_saw_batches = false;
     doing = Doing::evaluating;
     open_eval_loader();
     work();
@@ -308,6 +309,7 @@ struct WorkerState : ReplicaOutputs {
       const int64_t batch_idx = place.global_rank + ready.index * place.world_size;
       replica->eval_batch(std::move(ready.batch), batch_idx, static_cast<int64_t>(eval_loader));
       eval_batches_done = ready.index + 1;
+      eval_saw_batches = true;
       if (progress_due()) show_evaluation(false);
       if (!ready.last) return;
     } else if (!feed.is_exhausted()) {
@@ -326,6 +328,11 @@ struct WorkerState : ReplicaOutputs {
     auto results = replica->end_evaluation();
     Done done = answer();
     done.answer.evaluation = std::move(results);
+    done.answer.saw_batches = eval_saw_batches;
+    const bool is_empty = !eval_saw_batches && !asked.interrupt && replica->stage() == Stage::fit;
+    if (is_empty && !std::exchange(warned_of_empty_validation, true)) {
+      note("warning: the validation had no batch: nothing is logged in it");
+    }
     tell(self, setup.coordinator, std::move(done));
   }
 
@@ -486,6 +493,8 @@ struct WorkerState : ReplicaOutputs {
   std::optional<CopyAhead> copy_ahead;
   bool copies_ahead = false;
   int64_t eval_batches_done = 0;
+  bool eval_saw_batches = false;
+  bool warned_of_empty_validation = false;
   int64_t eval_total = -1;
   Clock::time_point stage_began_eval{};
 };

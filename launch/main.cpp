@@ -1,6 +1,7 @@
 #include "troupe/launch/main.hpp"
 
 #include "troupe/launch/config_file.hpp"
+#include "troupe/launch/prediction_shapes.hpp"
 #include "troupe/launch/signals.hpp"
 
 #include <csignal>
@@ -24,16 +25,17 @@ void print_metrics(const std::vector<MetricMap>& loaders) {
   }
 }
 
-void print_predictions(const EpochOutputs& outputs) {
-  for (const auto& loader : outputs.by_loader()) {
-    for (const auto& output : loader) {
-      for (const auto& [name, tensor] : output.items())
-        std::cout << name << ' ' << tensor.sizes() << '\n' << tensor << '\n';
-    }
-  }
+// The tensors may be more than memory holds, and more than anybody reads.
+void print_predictions(const PredictionShapes& shapes) {
+  const auto text = shapes.text();
+  std::cout << text;
+  if (text.empty()) return;
+  std::cerr << "predictions are kept by the callback PredictionWriter, by write_prediction in predict_step, and by"
+               " Trainer::predict in a program\n";
 }
 
-void carry_out(const Invocation& invocation, Trainer& trainer, const ModuleSource& source, RunArguments arguments) {
+void carry_out(const Invocation& invocation, Trainer& trainer, const PredictionShapes& shapes,
+               const ModuleSource& source, RunArguments arguments) {
   arguments.ckpt_path = invocation.ckpt_path;
   switch (invocation.stage) {
     case Stage::fit:
@@ -42,7 +44,11 @@ void carry_out(const Invocation& invocation, Trainer& trainer, const ModuleSourc
       break;
     case Stage::validate:
     case Stage::test: print_metrics(trainer.run_source(invocation.stage, source, arguments).evaluation); break;
-    case Stage::predict: print_predictions(trainer.run_source(Stage::predict, source, arguments).predictions); break;
+    case Stage::predict:
+      arguments.return_predictions = false;
+      trainer.run_source(Stage::predict, source, arguments);
+      print_predictions(shapes);
+      break;
   }
 }
 
@@ -74,11 +80,13 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
       return 0;
     }
     for (const auto& group : groups) (void)to_json_object(group.options, group.name);  // NaN and the like
+    const auto shapes = std::make_shared<PredictionShapes>();
+    if (invocation.stage == Stage::predict) options.trainer.callbacks.push_back(shapes);
     Trainer trainer(options.trainer);
     for (auto& group : groups) trainer.add_options(group);
     if (options.prepare) options.prepare(trainer);
     try {
-      carry_out(invocation, trainer, source(), RunArguments{.datamodule = data()});
+      carry_out(invocation, trainer, *shapes, source(), RunArguments{.datamodule = data()});
     } catch (...) {
       say_where(trainer);
       throw;

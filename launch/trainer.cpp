@@ -292,6 +292,7 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
   setup.replica.options = options_;
   setup.replica.datamodule = arguments.datamodule;
   setup.replica.run_dir = run_dir_;
+  setup.replica.keeps_predictions = arguments.return_predictions;
   add_workers(setup, source);
   setup.actors = actors_;
   if (options_.logger && !run_dir_.empty() && Processes::get().is_rank_zero()) {

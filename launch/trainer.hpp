@@ -37,6 +37,9 @@ struct RunArguments {
   /// fit: the checkpoint to go on from. Other stages: the weights to use.
   /// "last": the newest valid one below default_root_dir; "auto": the same, or none; "best": that of the newest run.
   std::optional<std::string> ckpt_path = std::nullopt;
+  /// predict: keep all outputs in memory and return them. False: predict returns none, for outputs that are more than
+  /// memory holds; a callback (PredictionWriter) or write_prediction takes them batch by batch.
+  bool return_predictions = true;
 };
 
 /// A module to run, without its type.
@@ -84,7 +87,7 @@ class Trainer {
   /// last weights where nothing was saved).
   std::vector<MetricMap> validate(DataLoaders loaders = {}, RunArguments arguments = {});
   std::vector<MetricMap> test(DataLoaders loaders = {}, RunArguments arguments = {});
-  /// The outputs of predict_step, a list for each loader.
+  /// The outputs of predict_step, a list for each loader; none with return_predictions = false.
   EpochOutputs predict(DataLoaders loaders = {}, RunArguments arguments = {});
 
   template <ModulePointer P>

@@ -46,6 +46,7 @@
 #include "troupe/modules/metrics/precision_recall.hpp"
 #include "troupe/modules/metrics/r2_score.hpp"
 #include "troupe/modules/module.hpp"
+#include "troupe/modules/module_tensors.hpp"
 #include "troupe/modules/monitor.hpp"
 #include "troupe/modules/optim/adagrad.hpp"
 #include "troupe/modules/optim/adam.hpp"

@@ -40,7 +40,10 @@ class Callback {
  public:
   virtual ~Callback() = default;
 
-  /// Identifies the callback's state in a checkpoint; must be unique in a run. Empty: it has no state.
+  /// Identifies the callback's state in a checkpoint. Empty: it has no state. A run with two that are equal is refused
+  /// when it starts: let it hold the options that tell callbacks of one class apart. Those that a resumed run may
+  /// change stand behind a '#' ("Timer#{\"duration\":60000}"): where a run and its checkpoint have one callback each
+  /// whose keys are equal up to there, the state is taken over.
   virtual std::string state_key() const { return ""; }
   /// State to store in a checkpoint.
   virtual nlohmann::json state_dict() const { return nullptr; }
@@ -57,8 +60,9 @@ class Callback {
   virtual void on_snapshot_start(Module&) {}
   virtual void on_snapshot_end(Module&) {}
 
-  /// A callback for one more device of this process, whose worker has a module of its own: what acts on the module
-  /// overrides it. By default a callback is called on the first device alone.
+  /// A callback for one more device of this process, whose worker has a module and batches of its own: what acts on the
+  /// module, or on every batch, overrides it. It is called before the run, on another thread than the hooks. By default
+  /// a callback is called on the first device alone.
   virtual std::shared_ptr<Callback> replicate() const { return nullptr; }
 
   /// False where no hook of a batch is overridden: they are then not called at all.

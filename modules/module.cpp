@@ -1,6 +1,7 @@
 #include "troupe/modules/module.hpp"
 
 #include "troupe/modules/drop_gradients.hpp"
+#include "troupe/modules/module_tensors.hpp"
 #include "troupe/modules/nearest.hpp"
 #include "troupe/modules/number_text.hpp"
 #include "troupe/modules/tensor_bytes.hpp"
@@ -211,10 +212,13 @@ void Module::attach(RunContext* run) {
 
 std::vector<torch::Tensor> Module::parameters(bool recurse) const {
   std::vector<torch::Tensor> all;
-  std::unordered_set<const void*> seen;
-  for (auto& parameter : torch::nn::Module::parameters(recurse)) {
-    if (seen.insert(parameter.unsafeGetTensorImpl()).second) all.push_back(std::move(parameter));
-  }
+  for (auto& each : distinct_parameters(*this, recurse)) all.push_back(std::move(each.tensor));
+  return all;
+}
+
+std::vector<torch::Tensor> Module::buffers(bool recurse) const {
+  std::vector<torch::Tensor> all;
+  for (auto& each : distinct_buffers(*this, recurse)) all.push_back(std::move(each.tensor));
   return all;
 }
 

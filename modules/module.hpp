@@ -346,6 +346,9 @@ class Module : public torch::nn::Module, public Hyperparameters {
   /// As torch::nn::Module's, but each parameter once, also where it is tied (modules/tie_weights.hpp) and has several
   /// names: an optimizer would step it several times.
   std::vector<torch::Tensor> parameters(bool recurse = true) const;
+  /// The same of buffers. A module in a variable of the type torch::nn::Module has LibTorch's: distinct_parameters and
+  /// distinct_buffers (modules/module_tensors.hpp) are for any.
+  std::vector<torch::Tensor> buffers(bool recurse = true) const;
   /// False: a run that starts from a checkpoint takes the weights that fit, and names what is missing and left over in
   /// a warning. Shapes must fit all the same.
   bool strict_loading = true;

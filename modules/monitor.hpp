@@ -13,8 +13,17 @@
 
 namespace troupe {
 
-/// The boundaries at which monitors are asked.
-enum class Moment { sanity_check_end, validation_end, train_batch_end, train_epoch_end, train_end, exception };
+/// The boundaries at which monitors are asked. A validation whose loaders had no batch, so that it logged nothing, ends
+/// with `empty_validation_end` in place of `validation_end`.
+enum class Moment {
+  sanity_check_end,
+  validation_end,
+  empty_validation_end,
+  train_batch_end,
+  train_epoch_end,
+  train_end,
+  exception
+};
 
 /// A checkpoint to write. The checkpointer deletes `remove` only after the new file is safe on the disk.
 struct SaveRequest {
@@ -38,6 +47,8 @@ struct RunInfo {
   std::filesystem::path run_dir;  ///< <default_root_dir>/<name>/version_N
   /// Whether the run validates at all; a monitor of the epoch's end acts after validation then.
   bool has_validation = false;
+  /// Whether it would, and limit_val_batches = 0 leaves that out: what a validation logs is missing on purpose.
+  bool validation_is_off = false;
   /// Training batches of an epoch, limits considered; nothing where that is not known.
   std::optional<int64_t> train_batches = std::nullopt;
   /// Whether validations fall within epochs, and not at their ends only.

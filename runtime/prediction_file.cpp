@@ -20,6 +20,10 @@ bool rows_fit(const torch::Tensor& a, const torch::Tensor& b) {
 
 }  // namespace
 
+std::string rank_prefix(int64_t rank) {
+  return rank == 0 ? "" : "rank_" + std::to_string(rank) + ".";
+}
+
 void PredictionFiles::add(const std::filesystem::path& folder, const std::string& filename, std::string_view name,
                           const torch::Tensor& value) {
   const auto refuse = [&](const std::string& why) {

@@ -3,6 +3,7 @@
 
 #include <torch/types.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -12,7 +13,10 @@
 
 namespace troupe {
 
-/// Collects tensors on the host and writes them as safetensors files, one tensor a name. Used from one thread.
+/// What stands before the name of a file that each rank has for itself: nothing of rank 0, else "rank_<r>.".
+std::string rank_prefix(int64_t rank);
+
+/// Collects tensors on the host and writes them as safetensors files, one tensor per name. Used from one thread.
 class PredictionFiles {
  public:
   /// Adds the rows of `value`, [N, ...], to what `folder/filename` will hold as `name`. Throws UsageError for a file

@@ -1,10 +1,17 @@
 #include "troupe/modules/callbacks/backbone_finetuning.hpp"
 
 #include "troupe/modules/module.hpp"
+#include "troupe/modules/module_tensors.hpp"
 #include "troupe/modules/nearest.hpp"
 #include "troupe/modules/number_text.hpp"
+#include "troupe/modules/saved_count.hpp"
 
 #include <torch/nn/modules/batchnorm.h>
+#include <torch/optim/lbfgs.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
 
 namespace troupe {
 
@@ -14,18 +21,23 @@ namespace {
   throw UsageError("BackboneFinetuning: " + why);
 }
 
-bool is_batch_norm(const torch::nn::Module& module) {
-  return dynamic_cast<const torch::nn::BatchNorm1dImpl*>(&module) ||
-         dynamic_cast<const torch::nn::BatchNorm2dImpl*>(&module) ||
-         dynamic_cast<const torch::nn::BatchNorm3dImpl*>(&module);
+// Groups that a checkpoint may tell of: nobody has more, and a stranger's file must not make millions.
+constexpr int64_t most_groups = 10'000;
+
+bool keeps_statistics(const torch::nn::Module& layer) {
+  return dynamic_cast<const torch::nn::BatchNorm1dImpl*>(&layer) ||
+         dynamic_cast<const torch::nn::BatchNorm2dImpl*>(&layer) ||
+         dynamic_cast<const torch::nn::BatchNorm3dImpl*>(&layer) ||
+         std::ranges::any_of(distinct_buffers(layer, /*recurse=*/false),
+                             [](const ModuleTensor& buffer) { return buffer.name() == "running_mean"; });
 }
 
 }  // namespace
 
 std::vector<torch::Tensor> trainable(const torch::nn::Module& module) {
   std::vector<torch::Tensor> found;
-  for (const auto& parameter : module.parameters()) {
-    if (parameter.requires_grad()) found.push_back(parameter);
+  for (auto& each : distinct_parameters(module)) {
+    if (each.tensor.requires_grad()) found.push_back(std::move(each.tensor));
   }
   return found;
 }
@@ -46,7 +58,9 @@ void BackboneFinetuning::setup(RunContext& run, Module& module, Stage stage) {
   if (stage != Stage::fit) return;
   run_ = &run;
   backbone_ = nullptr;
+  shares_.clear();
   is_unfrozen_ = false;
+  epoch_ = -1;
   std::vector<std::string> names;
   for (const auto& item : module.named_modules("", /*include_self=*/false)) {
     names.push_back(item.key());
@@ -57,54 +71,155 @@ void BackboneFinetuning::setup(RunContext& run, Module& module, Stage stage) {
            (names.empty() ? "" : "; did you mean " + nearest(options_.backbone, names) + "?"));
   }
   freeze();
+  rest();
+}
+
+void BackboneFinetuning::teardown(RunContext&, Module&, Stage stage) {
+  if (stage == Stage::fit) wake();
 }
 
 void BackboneFinetuning::freeze() {
   backbone_->apply([&](torch::nn::Module& layer) {
-    if (options_.train_bn && is_batch_norm(layer)) return;
+    if (options_.train_bn && keeps_statistics(layer)) return;
     for (auto& parameter : layer.parameters(/*recurse=*/false)) parameter.set_requires_grad(false);
   });
 }
 
-void BackboneFinetuning::unfreeze(double lr) {
-  if (run_->optimizers().empty()) return;
-  auto& optimizer = run_->optimizers()[0];
-  std::vector<torch::Tensor> added;
-  for (auto& parameter : backbone_->parameters()) {
-    if (parameter.requires_grad()) continue;
-    parameter.set_requires_grad(true);
-    added.push_back(parameter);
+// Again and again, since whoever calls train() on the module wakes them.
+void BackboneFinetuning::rest() {
+  if (options_.train_bn) return;
+  for (const auto& layer : backbone_->modules()) {
+    if (!layer->is_training() || !keeps_statistics(*layer)) continue;
+    layer->eval();
+    if (std::ranges::find(resting_, layer) == resting_.end()) resting_.push_back(layer);
   }
-  optimizer.add_param_group(torch::optim::OptimizerParamGroup(std::move(added)));
-  optimizer.param_groups().back().options().set_lr(lr);
-  is_unfrozen_ = true;
-  lr_ = lr;
+}
+
+void BackboneFinetuning::wake() {
+  for (const auto& layer : std::exchange(resting_, {})) layer->train();
+}
+
+// Before an optimizer has a state, which may go by the places in its groups.
+void BackboneFinetuning::on_pretrain_routine_start(RunContext& run, Module&) {
+  if (run.optimizers().empty()) return;
+  std::vector<torch::Tensor> frozen;
+  for (auto& each : distinct_parameters(*backbone_)) {
+    if (!each.tensor.requires_grad()) frozen.push_back(std::move(each.tensor));
+  }
+  std::vector<torch::Tensor> of_nobody = frozen;
+  const auto is_in = [](const std::vector<torch::Tensor>& list, const torch::Tensor& tensor) {
+    return std::ranges::any_of(list, [&](const torch::Tensor& each) { return each.is_same(tensor); });
+  };
+  for (std::size_t i = 0; i < run.optimizers().size(); ++i) {
+    Share share{.optimizer = i};
+    for (auto& group : run.optimizers()[i].param_groups()) {
+      auto& held = group.params();
+      std::ranges::copy_if(held, std::back_inserter(share.parameters),
+                           [&](const torch::Tensor& tensor) { return is_in(frozen, tensor); });
+      std::erase_if(held, [&](const torch::Tensor& tensor) { return is_in(frozen, tensor); });
+    }
+    std::erase_if(of_nobody, [&](const torch::Tensor& tensor) { return is_in(share.parameters, tensor); });
+    if (i == 0 || !share.parameters.empty()) shares_.push_back(std::move(share));
+  }
+  auto& first = shares_.front().parameters;
+  first.insert(first.end(), of_nobody.begin(), of_nobody.end());
+  std::erase_if(shares_, [](const Share& share) { return share.parameters.empty(); });
+  for (const Share& share : shares_) {
+    if (dynamic_cast<const torch::optim::LBFGS*>(run.optimizers().at(share.optimizer).get())) {
+      refuse("LBFGS takes one group of parameters, so that none can join it; use another optimizer");
+    }
+  }
+}
+
+// When others have taken theirs out too. With strategy = zero a group may be empty later on some ranks, and rates must
+// be equal on all.
+void BackboneFinetuning::on_pretrain_routine_end(RunContext& run, Module&) {
+  for (Share& share : shares_) {
+    const auto& groups = run.optimizers()[share.optimizer].param_groups();
+    const auto has_any = [](const auto& group) { return !group.params().empty(); };
+    const auto found = std::ranges::find_if(groups, has_any);
+    share.others = found == groups.end() ? 0 : static_cast<std::size_t>(found - groups.begin());
+  }
+}
+
+double BackboneFinetuning::rate_of_others(const Share& share) const {
+  return run_->optimizers()[share.optimizer].param_groups()[share.others].options().get_lr();
+}
+
+// Where a run goes on, groups before this one may be those of callbacks that are asked later: empty so far.
+void BackboneFinetuning::join(Share& share, std::size_t group, double lr) const {
+  auto& optimizer = run_->optimizers()[share.optimizer];
+  auto& groups = optimizer.param_groups();
+  while (groups.size() <= group)
+    optimizer.add_param_group(torch::optim::OptimizerParamGroup(std::vector<torch::Tensor>()));
+  for (auto& parameter : share.parameters) parameter.set_requires_grad(true);
+  groups[group].params() = share.parameters;
+  groups[group].options().set_lr(lr);
+  share.group = group;
+  share.lr = lr;
 }
 
 void BackboneFinetuning::on_train_epoch_start(RunContext& run, Module&) {
   const int64_t epoch = run.progress().epoch;
-  if (epoch < options_.unfreeze_backbone_at_epoch || run.optimizers().empty()) return;
-  auto& groups = run.optimizers()[0].param_groups();
-  const double others = groups.front().options().get_lr();
-  if (!is_unfrozen_) {
-    return unfreeze(options_.backbone_initial_lr.value_or(others * options_.backbone_initial_ratio_lr));
+  if (epoch < options_.unfreeze_backbone_at_epoch) {
+    if (!is_unfrozen_) rest();
+    return;
   }
-  if (epoch == options_.unfreeze_backbone_at_epoch) return;
-  const double raised = lr_ * options_.lambda_func(epoch + 1);
-  lr_ = options_.should_align && raised > others ? others : raised;
-  groups.back().options().set_lr(lr_);
+  if (std::exchange(epoch_, epoch) == epoch) return;
+  if (!std::exchange(is_unfrozen_, true)) {
+    wake();
+    for (Share& share : shares_) {
+      const double lr =
+          options_.backbone_initial_lr.value_or(rate_of_others(share) * options_.backbone_initial_ratio_lr);
+      join(share, run.optimizers()[share.optimizer].param_groups().size(), lr);
+    }
+    return;
+  }
+  for (Share& share : shares_) {
+    const double raised = share.lr * options_.lambda_func(epoch + 1), others = rate_of_others(share);
+    share.lr = options_.should_align && raised > others ? others : raised;
+    run.optimizers()[share.optimizer].param_groups()[share.group].options().set_lr(share.lr);
+  }
 }
 
 nlohmann::json BackboneFinetuning::state_dict() const {
-  return {{"is_unfrozen", is_unfrozen_}, {"lr", lr_}};
+  auto groups = nlohmann::json::array();
+  for (const Share& share : shares_) {
+    groups.push_back({{"optimizer", share.optimizer}, {"group", share.group}, {"lr", share.lr}});
+  }
+  return {{"is_unfrozen", is_unfrozen_}, {"epoch", epoch_}, {"groups", std::move(groups)}};
 }
 
-// Before the optimizer gets its state back, which has the group already.
+// Before the optimizers get their states back, which have the groups already.
 void BackboneFinetuning::load_state_dict(const nlohmann::json& state) {
+  const auto damaged = [](const std::string& why) {
+    throw UsageError("the checkpoint's state of BackboneFinetuning is damaged: " + why);
+  };
   const bool good = state.is_object() && state.contains("is_unfrozen") && state["is_unfrozen"].is_boolean() &&
-                    state.contains("lr") && state["lr"].is_number();
-  if (!good) throw UsageError("the checkpoint's state of BackboneFinetuning is damaged");
-  if (state["is_unfrozen"].get<bool>()) unfreeze(state["lr"].get<double>());
+                    state.contains("groups") && state["groups"].is_array() && state.contains("epoch") &&
+                    is_saved_count(state["epoch"], -1);
+  if (!good) damaged("is_unfrozen, epoch or groups is missing");
+  if (!state["is_unfrozen"].get<bool>()) return;
+  const auto& groups = state["groups"];
+  if (groups.size() != shares_.size()) {
+    refuse("the checkpoint has the backbone in " + std::to_string(groups.size()) + " optimizers, this run in " +
+           std::to_string(shares_.size()));
+  }
+  for (std::size_t i = 0; i < shares_.size(); ++i) {
+    const auto& saved = groups[i];
+    Share& share = shares_[i];
+    const auto& there = run_->optimizers()[share.optimizer].param_groups();
+    const bool is_whole = saved.is_object() && saved.contains("optimizer") && saved.contains("group") &&
+                          saved.contains("lr") && saved["lr"].is_number() &&
+                          is_saved_count(saved["group"], 0, most_groups);
+    if (!is_whole || saved["optimizer"] != share.optimizer) damaged("group " + std::to_string(i));
+    const auto group = saved["group"].get<std::size_t>();
+    if (group < there.size() && !there[group].params().empty()) damaged("group " + std::to_string(group) + " is taken");
+    join(share, group, saved["lr"].get<double>());
+  }
+  wake();
+  is_unfrozen_ = true;
+  epoch_ = state["epoch"].get<int64_t>();
 }
 
 }  // namespace troupe

@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace troupe {
 
@@ -24,39 +25,61 @@ struct BackboneFinetuningOptions {
   std::optional<double> backbone_initial_lr = std::nullopt;
   /// Once it has reached the rate of the others, it follows that.
   bool should_align = true;
-  /// Layers of batch norm go on to learn their statistics while frozen.
+  /// True: layers of batch norm, and instance norm with running statistics, go on to be trained and to learn these
+  /// while the rest is frozen. False: they are frozen too, and in eval mode until the backbone is trained: they use
+  /// their statistics and leave them alone. In Lightning they use those of the batch then, and instance norm is none of
+  /// them.
   bool train_bn = true;
 };
 
 /// configure_optimizers gives the optimizer the parameters that are trained from the start: those of the head
 /// (`trainable(*this)` lists what needs a gradient). When its epoch comes, the backbone's parameters join the first
-/// optimizer as a group of their own. A resumed run goes on exactly.
+/// optimizer as a group of their own. Those that an optimizer has from the start (`parameters()`) are taken out of its
+/// groups before training and join the same optimizer; Lightning leaves them where they are, with the rate of the
+/// others. A resumed run goes on exactly. Several, each with a backbone of its own, keep out of each other's way.
 class BackboneFinetuning : public Callback {
  public:
   /// Throws UsageError for options that cannot be.
   explicit BackboneFinetuning(BackboneFinetuningOptions options = {});
   std::shared_ptr<Callback> replicate() const override { return std::make_shared<BackboneFinetuning>(*this); }
 
-  std::string state_key() const override { return "BackboneFinetuning"; }
+  std::string state_key() const override { return "BackboneFinetuning{'backbone': '" + options_.backbone + "'}"; }
   nlohmann::json state_dict() const override;
   void load_state_dict(const nlohmann::json& state) override;
   bool has_batch_hooks() const override { return false; }
   /// Throws UsageError where the module has no such submodule, naming the nearest.
   void setup(RunContext& run, Module& module, Stage stage) override;
+  void teardown(RunContext& run, Module& module, Stage stage) override;
+  /// Throws UsageError for an optimizer that takes one group only (LBFGS).
+  void on_pretrain_routine_start(RunContext& run, Module& module) override;
+  void on_pretrain_routine_end(RunContext& run, Module& module) override;
   void on_train_epoch_start(RunContext& run, Module& module) override;
 
  private:
+  /// The backbone's parameters in one optimizer.
+  struct Share {
+    std::size_t optimizer = 0;
+    std::vector<torch::Tensor> parameters = {};
+    std::size_t others = 0;  // the group whose rate is that of the others
+    std::size_t group = 0;   // its own, once it is trained
+    double lr = 0;           // of that group
+  };
   void freeze();
-  void unfreeze(double lr);
+  void rest();
+  void wake();
+  void join(Share& share, std::size_t group, double lr) const;
+  double rate_of_others(const Share& share) const;
 
   BackboneFinetuningOptions options_;
   RunContext* run_ = nullptr;
   std::shared_ptr<torch::nn::Module> backbone_;
+  std::vector<Share> shares_;
+  std::vector<std::shared_ptr<torch::nn::Module>> resting_;  // layers put into eval mode here
   bool is_unfrozen_ = false;
-  double lr_ = 0;  // of the backbone's group
+  int64_t epoch_ = -1;  // whose beginning has set the rates: a run may go on within it, and begins it again
 };
 
-/// The parameters of `module` that need a gradient.
+/// The parameters of `module` that need a gradient, each once.
 std::vector<torch::Tensor> trainable(const torch::nn::Module& module);
 
 }  // namespace troupe

@@ -52,13 +52,21 @@ void DeviceStatsMonitor::on_train_batch_end(RunContext& run, Module&, const Step
   if (wall > wall_) run.log("device/cpu_percent", 100 * (cpu - cpu_) / (wall - wall_), how);
   wall_ = wall;
   cpu_ = cpu;
-  if (!run.device().is_cuda()) return;
+  if (run.device().is_cuda()) log_gpus(run);
+}
+
+// Those of the process, which follow each other: this callback is called on the first one alone.
+void DeviceStatsMonitor::log_gpus(RunContext& run) {
   auto* allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(run.device().type()));
   if (!allocator) return;
-  const auto stats = allocator->getDeviceStats(run.device().index());
+  const LogOptions how{.on_step = true, .on_epoch = false};
   const auto megabytes = [](const auto& all) { return static_cast<double>(all[0].current) / 1e6; };
-  run.log("device/cuda_allocated_mb", megabytes(stats.allocated_bytes), how);
-  run.log("device/cuda_reserved_mb", megabytes(stats.reserved_bytes), how);
+  for (int64_t i = 0; i < run.options().devices; ++i) {
+    const auto stats = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(run.device().index() + i));
+    const std::string name = i == 0 ? "device/cuda_" : "device/cuda_" + std::to_string(i) + "_";
+    run.log(name + "allocated_mb", megabytes(stats.allocated_bytes), how);
+    run.log(name + "reserved_mb", megabytes(stats.reserved_bytes), how);
+  }
 }
 
 }  // namespace troupe

@@ -1,5 +1,6 @@
 #include "troupe/modules/callbacks/early_stopping.hpp"
 
+#include "troupe/modules/callbacks/state_key.hpp"
 #include "troupe/modules/failure.hpp"
 #include "troupe/modules/nearest.hpp"
 #include "troupe/modules/number_text.hpp"
@@ -106,7 +107,15 @@ std::string EarlyStopping::check(double value) {
 }
 
 std::string EarlyStopping::state_key() const {
-  return "EarlyStopping{'monitor': '" + options_.monitor + "', 'mode': '" + options_.mode + "'}";
+  const EarlyStoppingOptions usual;
+  return StateKey("EarlyStopping{'monitor': '" + options_.monitor + "', 'mode': '" + options_.mode + "'}")
+      .add("min_delta", options_.min_delta, usual.min_delta)
+      .add("patience", options_.patience, usual.patience)
+      .add("check_finite", options_.check_finite, usual.check_finite)
+      .add("stopping_threshold", options_.stopping_threshold, usual.stopping_threshold)
+      .add("divergence_threshold", options_.divergence_threshold, usual.divergence_threshold)
+      .add("check_on_train_epoch_end", options_.check_on_train_epoch_end, usual.check_on_train_epoch_end)
+      .text();
 }
 
 nlohmann::json EarlyStopping::state_dict() const {

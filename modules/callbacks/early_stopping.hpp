@@ -21,13 +21,16 @@ namespace troupe {
 struct EarlyStoppingOptions {
   /// The metric to watch; required.
   std::string monitor = "";
-  /// A change counts as better only where it is more than this; at least 0. Lightning takes its absolute value.
+  /// A change counts as better only where it is more than this; at least 0. Lightning takes negative ones too, with
+  /// which a value that is a little worse counts as better.
   double min_delta = 0.0;
   /// So many checks without a better value end the training; at least 0.
   int64_t patience = 3;
   /// "min" or "max": which values are better.
   std::string mode = "min";
-  /// A metric that is never logged ends the run with an error; else nothing is checked then.
+  /// A metric that is never logged ends the run with an error; else nothing is checked then. It is no error where the
+  /// metric could not be logged: limit_val_batches = 0 leaves the validation out, or its loaders had no batch.
+  /// Lightning ends the run then too.
   bool strict = true;
   /// Stop when the metric is NaN or infinite; else such a value counts as not better.
   bool check_finite = true;

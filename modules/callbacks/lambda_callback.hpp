@@ -30,6 +30,9 @@ struct LambdaCallbackOptions {
   std::function<void(RunContext&, Module&, Stage)> setup = {};
   std::function<void(RunContext&, Module&, Stage)> teardown = {};
   std::function<void(RunContext&, Module&, const Failure&)> on_exception = {};
+  /// Call copies of the functions for every device of the process: at the same time, on a thread each. What they share
+  /// must bear that. False: on the first device alone, which sees its share of the batches.
+  bool on_every_device = false;
 };
 
 ///     std::make_shared<LambdaCallback>(LambdaCallbackOptions{
@@ -40,6 +43,9 @@ class LambdaCallback : public Callback {
  public:
   explicit LambdaCallback(LambdaCallbackOptions hooks) : hooks_(std::move(hooks)) {}
 
+  std::shared_ptr<Callback> replicate() const override {
+    return hooks_.on_every_device ? std::make_shared<LambdaCallback>(hooks_) : nullptr;
+  }
   bool has_batch_hooks() const override {
     return hooks_.on_train_batch_start || hooks_.on_train_batch_end || hooks_.on_after_backward;
   }

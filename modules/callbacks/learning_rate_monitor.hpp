@@ -17,8 +17,9 @@ struct LearningRateMonitorOptions {
 };
 
 /// Logs the rate of each optimizer's groups before a batch, or at the beginning of an epoch: "lr-Adam", with several
-/// groups "lr-Adam/pg1" and so on, with several optimizers of a class "lr-Adam-1"; LRSchedulerConfig::name wins over
-/// "lr-Adam". Optimizers without a scheduler are logged too.
+/// groups "lr-Adam/pg1" and so on; LRSchedulerConfig::name wins over "lr-Adam". Optimizers without a scheduler are
+/// logged too. Further optimizers of a class are "lr-Adam-1" and so on, in the order of configure_optimizers; Lightning
+/// numbers those with a scheduler first, so its names are others where only a later one has a scheduler.
 class LearningRateMonitor : public Callback {
  public:
   /// Throws UsageError for another interval.

@@ -21,6 +21,7 @@ bool is_same(double a, double b) {
 void MetricSources::start(const RunInfo& info) {
   *this = MetricSources();
   has_validation_ = info.has_validation;
+  validation_is_off_ = info.validation_is_off;
 }
 
 void MetricSources::observe(Moment moment, const MetricMap& metrics) {

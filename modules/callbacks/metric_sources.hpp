@@ -32,13 +32,15 @@ class MetricSources {
   /// Whether `name` has come from validations alone so far.
   bool is_from_validation(std::string_view name) const;
   /// Whether all kinds of metrics have had their chance in this run: an epoch of training ended, and a validation where
-  /// the run has one. A name that is missing then is a mistake.
-  bool are_complete() const { return epoch_ended_ && (validated_ || !has_validation_); }
+  /// the run has one; never where the Trainer was told to leave validation out. A name that is missing then is a
+  /// mistake.
+  bool are_complete() const { return epoch_ended_ && !validation_is_off_ && (validated_ || !has_validation_); }
 
  private:
   std::map<std::string, std::optional<double>, std::less<>> latest_;  // nothing: of a run before, whatever it was
   std::set<std::string, std::less<>> from_training_, from_validation_;
   bool has_validation_ = false;
+  bool validation_is_off_ = false;
   bool validated_ = false;
   bool epoch_ended_ = false;
 };

@@ -1,5 +1,6 @@
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
 
+#include "troupe/modules/callbacks/state_key.hpp"
 #include "troupe/modules/failure.hpp"
 #include "troupe/modules/nearest.hpp"
 
@@ -169,7 +170,7 @@ bool ModelCheckpoint::is_due(Moment moment, const Progress& progress, const Metr
   if ((progress.epoch + 1) % options_.every_n_epochs.value_or(1) != 0) return false;
   if (moment == Moment::train_epoch_end)
     return options_.save_on_train_epoch_end.value_or(true) || !info_.has_validation;
-  if (moment != Moment::validation_end) return false;
+  if (moment != Moment::validation_end && moment != Moment::empty_validation_end) return false;
   if (options_.save_on_train_epoch_end) return !*options_.save_on_train_epoch_end;
   const bool is_mid_epoch = info_.train_batches ? progress.batch_idx < *info_.train_batches : info_.validates_mid_epoch;
   return is_mid_epoch && sources_.is_from_validation(monitored(metrics));
@@ -287,9 +288,15 @@ std::optional<double> ModelCheckpoint::kth_value() const {
 std::string ModelCheckpoint::state_key() const {
   const int64_t steps = options_.every_n_train_steps.value_or(0);
   const int64_t epochs = options_.every_n_epochs.value_or(steps > 0 ? 0 : 1);
-  return "ModelCheckpoint{'monitor': " + (options_.monitor.empty() ? "None" : "'" + options_.monitor + "'") +
-         ", 'mode': '" + options_.mode + "', 'every_n_train_steps': " + std::to_string(steps) +
-         ", 'every_n_epochs': " + std::to_string(epochs) + "}";
+  const ModelCheckpointOptions usual;
+  return StateKey("ModelCheckpoint{'monitor': " + (options_.monitor.empty() ? "None" : "'" + options_.monitor + "'") +
+                  ", 'mode': '" + options_.mode + "', 'every_n_train_steps': " + std::to_string(steps) +
+                  ", 'every_n_epochs': " + std::to_string(epochs) + "}")
+      .add("dirpath", options_.dirpath, usual.dirpath)
+      .add("filename", options_.filename, usual.filename)
+      .add("save_top_k", options_.save_top_k, usual.save_top_k)
+      .add("save_on_train_epoch_end", options_.save_on_train_epoch_end, usual.save_on_train_epoch_end)
+      .text();
 }
 
 std::string ModelCheckpoint::stored(const std::filesystem::path& path) const {

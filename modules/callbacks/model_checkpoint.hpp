@@ -29,7 +29,9 @@ struct ModelCheckpointOptions {
   /// is refused.
   std::string filename = "";
   /// The metric that tells which checkpoints are the best. Empty: "val_loss" where it is logged, else (and with
-  /// every_n_train_steps) the newest is the best. In Lightning unset is always the newest.
+  /// every_n_train_steps) the newest is the best. In Lightning unset is always the newest. One that is never logged
+  /// ends the run, unless it could not be: limit_val_batches = 0 leaves the validation out, or its loaders had no
+  /// batch; then none is the best.
   std::string monitor = "";
   /// "min" or "max": which values of `monitor` are better.
   std::string mode = "min";

@@ -23,8 +23,11 @@ void ThroughputMonitor::on_train_batch_end(RunContext& run, Module&, const StepO
   const double seconds = std::chrono::duration<double>(to.time - from.time).count();
   if (seconds <= 0) return;
   const LogOptions how{.on_step = true, .on_epoch = false};
-  run.log("train/batches_per_sec", static_cast<double>(to.batches - from.batches) / seconds, how);
-  run.log("train/samples_per_sec", static_cast<double>(to.samples - from.samples) / seconds, how);
+  const auto log = [&](const char* name, int64_t count) {
+    run.log(name, static_cast<double>(count * run.world_size()) / seconds, how);
+  };
+  log("train/batches_per_sec", to.batches - from.batches);
+  log("train/samples_per_sec", to.samples - from.samples);
 }
 
 }  // namespace troupe

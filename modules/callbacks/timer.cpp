@@ -1,5 +1,6 @@
 #include "troupe/modules/callbacks/timer.hpp"
 
+#include "troupe/modules/callbacks/state_key.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/nearest.hpp"
 
@@ -34,6 +35,17 @@ std::chrono::duration<double> Timer::time_elapsed(Stage stage) const {
 std::optional<std::chrono::duration<double>> Timer::time_remaining() const {
   if (!options_.duration) return std::nullopt;
   return *options_.duration - time_elapsed();
+}
+
+std::string Timer::state_key() const {
+  const auto milliseconds = [](const TimerOptions& options) {
+    return options.duration ? std::optional<int64_t>(options.duration->count()) : std::nullopt;
+  };
+  const TimerOptions usual;
+  return StateKey("Timer")
+      .add("duration", milliseconds(options_), milliseconds(usual))
+      .add("interval", options_.interval, usual.interval)
+      .text();
 }
 
 nlohmann::json Timer::state_dict() const {

@@ -29,7 +29,7 @@ class Timer : public Callback {
   /// Until `duration`; nothing without one.
   std::optional<std::chrono::duration<double>> time_remaining() const;
 
-  std::string state_key() const override { return "Timer"; }
+  std::string state_key() const override;
   nlohmann::json state_dict() const override;
   void load_state_dict(const nlohmann::json& state) override;
   void setup(RunContext& run, Module& module, Stage stage) override;

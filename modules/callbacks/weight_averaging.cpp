@@ -1,16 +1,26 @@
 #include "troupe/modules/callbacks/weight_averaging.hpp"
 
 #include "troupe/modules/module.hpp"
+#include "troupe/modules/module_tensors.hpp"
 #include "troupe/modules/nearest.hpp"
 #include "troupe/modules/number_text.hpp"
 
 #include <torch/torch.h>
 
+#include <ranges>
 #include <utility>
 
 namespace troupe {
 
 namespace {
+
+// Before the names of averages that are not in the model's own tensors: no weight's name begins with a point.
+constexpr std::string_view average_prefix = ".average.";
+
+// The type to average in: in 16 bits what a step adds, often a thousandth, is rounded away.
+torch::ScalarType wide(torch::ScalarType type) {
+  return type == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+}
 
 [[noreturn]] void refuse(const std::string& why) {
   throw UsageError("WeightAveraging: " + why);
@@ -33,12 +43,15 @@ void WeightAveraging::on_pretrain_routine_start(RunContext&, Module& module) {
   entries_.clear();
   updates_ = last_step_ = 0;
   is_swapped_ = false;
-  const auto add = [&](const std::string& name, const torch::Tensor& tensor) {
-    if (tensor.defined() && tensor.is_floating_point()) entries_.push_back({name, tensor, tensor.detach().clone()});
+  const auto add = [&](std::vector<ModuleTensor> tensors) {
+    for (auto& [tensor, names] : tensors) {
+      if (!tensor.is_floating_point()) continue;
+      auto average = tensor.detach().to(wide(tensor.scalar_type()), /*non_blocking=*/false, /*copy=*/true);
+      entries_.push_back({std::move(names), std::move(tensor), std::move(average), {}});
+    }
   };
-  for (const auto& item : module.named_parameters()) add(item.key(), item.value());
-  if (!options_.use_buffers) return;
-  for (const auto& item : module.named_buffers()) add(item.key(), item.value());
+  add(distinct_parameters(module));
+  if (options_.use_buffers) add(distinct_buffers(module));
 }
 
 void WeightAveraging::load_state_dict(const nlohmann::json& state) {
@@ -53,29 +66,46 @@ void WeightAveraging::load_state_dict(const nlohmann::json& state) {
   last_step_ = step;
 }
 
+// The weights themselves, since the model in the file is the average; beside them averages of a wider type than its.
 std::vector<std::pair<std::string, torch::Tensor>> WeightAveraging::state_tensors() const {
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
-  for (const auto& entry : entries_) tensors.emplace_back(entry.name, entry.average);
+  if (!is_swapped_) return tensors;  // nothing was averaged: the model in the file is the weights
+  for (const auto& entry : entries_) {
+    tensors.emplace_back(entry.names.front(), entry.is_narrow() ? entry.kept : entry.average);
+  }
+  for (const auto& entry : entries_) {
+    if (entry.is_narrow()) tensors.emplace_back(std::string(average_prefix) + entry.names.front(), entry.average);
+  }
   return tensors;
 }
 
 void WeightAveraging::load_state_tensors(const std::vector<std::pair<std::string, torch::Tensor>>& tensors) {
-  if (tensors.size() != entries_.size()) {
-    refuse("the checkpoint has " + std::to_string(tensors.size()) + " averages, the module " +
-           std::to_string(entries_.size()) + " weights");
-  }
-  std::vector<const torch::Tensor*> found;
-  for (const auto& entry : entries_) {
-    const auto at = std::ranges::find_if(tensors, [&](const auto& tensor) { return tensor.first == entry.name; });
-    if (at == tensors.end() || at->second.sizes() != entry.average.sizes() || !at->second.is_floating_point()) {
-      refuse("the checkpoint has no average that fits '" + shown(entry.name) + "'");
+  const auto find = [&](const Entry& entry, std::string_view prefix) -> const torch::Tensor* {
+    for (const auto& [name, tensor] : tensors) {
+      const bool is_own =
+          std::ranges::any_of(entry.names, [&](const std::string& own) { return name == std::string(prefix) + own; });
+      if (!is_own) continue;
+      if (tensor.sizes() == entry.live.sizes() && tensor.is_floating_point()) return &tensor;
+      refuse("the checkpoint has no average that fits '" + shown(entry.names.front()) + "'");
     }
-    found.push_back(&at->second);
+    return nullptr;
+  };
+  const auto count =
+      std::ranges::count_if(tensors, [](const auto& tensor) { return !tensor.first.starts_with(average_prefix); });
+  if (count != std::ssize(entries_)) {
+    refuse("the checkpoint has " + std::to_string(count) + " averages, the module " + std::to_string(entries_.size()) +
+           " weights");
+  }
+  std::vector<std::pair<const torch::Tensor*, const torch::Tensor*>> found;
+  for (const auto& entry : entries_) {
+    found.emplace_back(find(entry, ""), find(entry, average_prefix));
+    if (!found.back().first) refuse("the checkpoint has no average that fits '" + shown(entry.names.front()) + "'");
   }
   const torch::NoGradGuard no_gradients;
   for (std::size_t i = 0; i < found.size(); ++i) {
-    entries_[i].average.copy_(entries_[i].live);
-    if (updates_ > 0) entries_[i].live.copy_(*found[i]);
+    const auto [weight, average] = found[i];
+    entries_[i].average.copy_(average ? *average : entries_[i].live);
+    if (updates_ > 0) entries_[i].live.copy_(*weight);
   }
 }
 
@@ -104,28 +134,48 @@ void WeightAveraging::on_train_epoch_end(RunContext& run, Module&) {
 
 void WeightAveraging::update() {
   const torch::NoGradGuard no_gradients;
-  std::vector<torch::Tensor> averages, live;
-  for (const auto& entry : entries_) {
-    averages.push_back(entry.average);
-    live.push_back(entry.live);
-  }
   // The first weights replace the copy that the average began as.
   const double weight = updates_ == 0    ? 1
                         : options_.decay ? 1 - *options_.decay
                                          : 1 / static_cast<double>(updates_ + 1);
+  std::vector<torch::Tensor> averages, live;
+  for (auto& entry : entries_) {
+    if (entry.is_narrow()) {  // one after the other, so that one wide copy is there at a time
+      entry.average.lerp_(entry.live.detach().to(entry.average.scalar_type()), weight);
+      continue;
+    }
+    averages.push_back(entry.average);
+    live.push_back(entry.live);
+  }
   if (!averages.empty()) at::_foreach_lerp_(averages, live, weight);
   updates_ += 1;
 }
 
-// Values change places, tensors do not: optimizers hold them.
+// Values change places, tensors do not: optimizers hold them. Back in the reverse order: of tensors that share memory,
+// such as a buffer that is a view of a weight, the last one to be changed has to be the first one to be put back.
 void WeightAveraging::swap() {
   const torch::NoGradGuard no_gradients;
-  for (auto& entry : entries_) {
-    const auto kept = entry.live.clone();
-    entry.live.copy_(entry.average);
-    entry.average.copy_(kept);
+  if (is_swapped_) {
+    for (auto& entry : std::views::reverse(entries_)) swap(entry, /*back=*/true);
+  } else {
+    for (auto& entry : entries_) swap(entry, /*back=*/false);
   }
   is_swapped_ = !is_swapped_;
+}
+
+// An average of another type than the weights' does not fit into their place and back, so these are kept beside it.
+void WeightAveraging::swap(Entry& entry, bool back) {
+  if (back && entry.is_narrow()) {
+    entry.live.copy_(std::exchange(entry.kept, {}));
+    return;
+  }
+  auto before = entry.live.detach().clone();
+  entry.live.copy_(entry.average);
+  if (entry.is_narrow()) {
+    entry.kept = std::move(before);
+  } else {
+    entry.average.copy_(before);
+  }
 }
 
 void WeightAveraging::on_validation_start(RunContext& run, Module&) {

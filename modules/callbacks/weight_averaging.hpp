@@ -30,6 +30,10 @@ struct WeightAveragingOptions {
 /// Lightning's WeightAveraging and EMAWeightAveraging
 /// (https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.WeightAveraging.html) have these names;
 /// the statistics of batch norm are averaged and not computed anew.
+///
+/// Averages of weights of 16 bits are held in float32, where small changes are not lost; in Lightning they have the
+/// weights' type. A weight that layers share is averaged once. A run may have one WeightAveraging, since one average
+/// can be what validation sees.
 class WeightAveraging : public Callback {
  public:
   /// Throws UsageError for options that cannot be.
@@ -58,11 +62,15 @@ class WeightAveraging : public Callback {
 
  private:
   struct Entry {
-    std::string name;
-    torch::Tensor live, average;
+    std::vector<std::string> names;  // of the weight, which layers may share
+    torch::Tensor live, average;     // with narrow weights: the average is of another type
+    torch::Tensor kept;              // of narrow weights, while the module has the average: the weights themselves
+
+    bool is_narrow() const { return live.scalar_type() != average.scalar_type(); }
   };
   void update();
   void swap();
+  static void swap(Entry& entry, bool back);
 
   WeightAveragingOptions options_;
   std::vector<Entry> entries_;

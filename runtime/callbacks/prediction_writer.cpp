@@ -15,9 +15,15 @@ PredictionWriter::PredictionWriter(PredictionWriterOptions options) : options_(s
                    nearest(options_.write_interval, intervals) + "?");
 }
 
-void PredictionWriter::on_predict_batch_end(RunContext&, Module&, const StepOutput& output, const Batch&,
+// What a prediction that failed has left is none of the next one's.
+void PredictionWriter::on_predict_epoch_start(RunContext&, Module&) {
+  batch_ = {};
+  epoch_ = {};
+}
+
+void PredictionWriter::on_predict_batch_end(RunContext& run, Module&, const StepOutput& output, const Batch&,
                                             int64_t batch_idx, int64_t dataloader_idx) {
-  const auto loader = std::to_string(dataloader_idx);
+  const auto loader = std::to_string(dataloader_idx), rank = rank_prefix(run.global_rank());
   for (const auto& [name, tensor] : output.items()) {
     if (!tensor.defined() || tensor.dim() == 0) {
       throw UsageError("PredictionWriter: '" + shown(name) + "', which predict_step returned, is " +
@@ -25,10 +31,10 @@ void PredictionWriter::on_predict_batch_end(RunContext&, Module&, const StepOutp
     }
     if (options_.write_interval != "epoch") {
       const auto file = "batch_" + loader + "_" + std::to_string(batch_idx) + ".safetensors";
-      batch_.add(options_.output_dir, file, name, tensor);
+      batch_.add(options_.output_dir, run.options().use_distributed_sampler ? file : rank + file, name, tensor);
     }
     if (options_.write_interval != "batch") {
-      epoch_.add(options_.output_dir, "predictions_" + loader + ".safetensors", name, tensor);
+      epoch_.add(options_.output_dir, rank + "predictions_" + loader + ".safetensors", name, tensor);
     }
   }
   batch_.write();

@@ -12,8 +12,13 @@ namespace troupe {
 struct PredictionWriterOptions {
   /// Folder of the files; it is made where it does not exist. Required.
   std::filesystem::path output_dir = {};
-  /// "batch": a file a batch, "batch_<loader>_<batch>.safetensors"; "epoch": one file a loader,
+  /// "batch": one file per batch, "batch_<loader>_<batch>.safetensors"; "epoch": one file per loader,
   /// "predictions_<loader>.safetensors", when all is predicted; "batch_and_epoch": both.
+  ///
+  /// Ranks (devices and processes) divide the batches, and each writes its own: of an epoch into a file of its own,
+  /// which has "rank_<r>." before its name where r is not 0, as those of write_prediction. Names of batches are those
+  /// of one rank alone, unless use_distributed_sampler = false leaves them to the loaders: then "rank_<r>." is before
+  /// them too.
   std::string write_interval = "batch";
 };
 
@@ -25,6 +30,8 @@ class PredictionWriter : public Callback {
  public:
   /// Throws UsageError for no folder and another interval.
   explicit PredictionWriter(PredictionWriterOptions options);
+  std::shared_ptr<Callback> replicate() const override { return std::make_shared<PredictionWriter>(options_); }
+  void on_predict_epoch_start(RunContext& run, Module& module) override;
   void on_predict_batch_end(RunContext& run, Module& module, const StepOutput& output, const Batch& batch,
                             int64_t batch_idx, int64_t dataloader_idx) override;
   void on_predict_epoch_end(RunContext& run, Module& module) override;

@@ -1,5 +1,6 @@
 #include "troupe/runtime/loops/fit_script.hpp"
 
+#include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/hook_order.hpp"
 #include "troupe/runtime/loops/validation_plan.hpp"
 #include "troupe/runtime/module_type_name.hpp"
@@ -97,10 +98,11 @@ void start_monitors(RunState& state) {
   for (const auto& monitor : state.monitors) state.ask(*monitor, "start", [&] { monitor->start(state.info); });
   if (!state.checkpoint) return;
   const auto states = state.checkpoint->metadata.value("callbacks", nlohmann::json::object());
+  const auto running = state_keys({state.monitors.begin(), state.monitors.end()});
   for (const auto& monitor : state.monitors) {
     state.ask(*monitor, "load_state_dict", [&] {
-      const auto found = states.find(monitor->state_key());
-      if (found != states.end()) monitor->load_state_dict(*found);
+      const auto saved = saved_key(states, monitor->state_key(), running);
+      if (!saved.empty()) monitor->load_state_dict(states[saved]);
     });
   }
 }
@@ -238,6 +240,7 @@ Script fit_script(RunState& state) {
         command = evaluate(Stage::validate, false, -1);
         answer = co_yield command;
         take(state, answer);
+        const Moment ended = answer.saw_batches ? Moment::validation_end : Moment::empty_validation_end;
         requests.clear();
         if (state.has_other_processes) {
           command = agree(state, requests);
@@ -248,7 +251,7 @@ Script fit_script(RunState& state) {
         validation_was_cut = is_interrupted(state);
         if (!validation_was_cut) {
           state.validated_batches = at.total_batches;
-          requests = ask_monitors(state, Moment::validation_end, state.progress);
+          requests = ask_monitors(state, ended, state.progress);
         }
         if (state.has_other_processes) {
           command = agree(state, requests);

@@ -72,6 +72,7 @@ struct Answer {
   MetricMap metrics;                  ///< callback metrics
   bool epoch_over = false;            ///< TrainCommand: the data came to its end, or the rest of it is skipped
   std::vector<MetricMap> evaluation;  ///< EvaluateCommand: metrics of each loader
+  bool saw_batches = true;            ///< EvaluateCommand: a batch at least
   std::vector<std::string> said;      ///< AgreeCommand: by each worker, by rank
 };
 

@@ -107,7 +107,7 @@ void Replica::eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx)
 void Replica::keep_eval_output(StepOutput output, int64_t dataloader_idx) {
   const auto loader = static_cast<std::size_t>(dataloader_idx);
   if (evaluation_stage_ == Stage::predict) {
-    predictions_.add(loader, std::move(output));
+    if (setup_.keeps_predictions) predictions_.add(loader, std::move(output));
     return;
   }
   if (!is_used(evaluation_stage_ == Stage::test ? Hook::test_epoch_end : Hook::validation_epoch_end)) return;

@@ -81,8 +81,7 @@ void Replica::emit(Record record) {
 void Replica::write_prediction(std::string_view name, const torch::Tensor& value, const std::string& filename) {
   if (!evaluating_) throw UsageError("write_prediction belongs to an evaluation: call it in a step of one");
   if (sanity_checking_ || setup_.run_dir.empty()) return;
-  const auto own_file = global_rank() == 0 ? filename : "rank_" + std::to_string(global_rank()) + "." + filename;
-  prediction_files_.add(setup_.run_dir, own_file, name, value);
+  prediction_files_.add(setup_.run_dir, rank_prefix(global_rank()) + filename, name, value);
 }
 
 void Replica::request_stop(std::string reason) {

@@ -61,6 +61,7 @@ struct ReplicaSetup {
   std::shared_ptr<const Checkpoint> checkpoint;  ///< to start from, or null
   bool weights_only = false;                     ///< take the model from the checkpoint and nothing else
   std::filesystem::path run_dir = {};            ///< for files of predictions; empty: none are written
+  bool keeps_predictions = true;                 ///< what predict_step returns, for take_predictions
   std::shared_ptr<Peers> peers = nullptr;        ///< the other workers of the run; null: there are none
   /// The further devices among which a batch is divided (strategies dp and ddp2), and the module for each.
   std::vector<torch::Device> part_devices = {};
@@ -296,6 +297,7 @@ class Replica final : public RunContext {
   Progress saved_progress() const;
   void restore_progress();
   void restore_model();
+  void restore_callbacks();
   void restore_rest();
 
   // rank_state.cpp
@@ -369,6 +371,7 @@ class Replica final : public RunContext {
   // training_problems.cpp
   void refuse_untrainable(const char* what, const torch::Tensor& loss) const;
   void name_unused_parameters(std::size_t optimizer);
+  void refuse_repeated_parameters() const;
   StepOutput call_training_step(const TrainStep& step);
   void name_layers_in_eval_mode();
   int64_t size_of(const Batch& batch);

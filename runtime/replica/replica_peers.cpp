@@ -1,5 +1,6 @@
 // What a replica does with the others of its run.
 #include "troupe/modules/failure.hpp"
+#include "troupe/modules/module_tensors.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/distributed/step_votes.hpp"
 #include "troupe/runtime/replica/replica.hpp"
@@ -114,16 +115,14 @@ void Replica::refresh_reducers() {
   reducing.find_unused_parameters = options.find_unused_parameters || (is_manual && optimizers_.size() > 1);
   reducing.find_unused_parameters |= options.static_graph;  // found anew in each step
   reducing.compression = options.gradient_compression;
-  const auto named = module_->named_parameters();
+  const auto all = distinct_parameters(*module_);
   reducers_.resize(is_manual ? 1 : optimizers_.size());
   const auto is_same = [](const torch::Tensor& tensor, const auto& named) { return tensor.is_same(named.second); };
   const auto refresh = [&](std::unique_ptr<GradientReducer>& reducer, const auto& wanted) {
     GradientReducer::Parameters parameters;
-    std::unordered_set<const void*> taken;
-    for (const auto& item : named) {
-      const void* impl = item.value().unsafeGetTensorImpl();
-      if (item.value().requires_grad() && wanted(impl) && taken.insert(impl).second) {
-        parameters.emplace_back(item.key(), item.value());
+    for (const auto& each : all) {
+      if (each.tensor.requires_grad() && wanted(each.tensor.unsafeGetTensorImpl())) {
+        parameters.emplace_back(each.name(), each.tensor);
       }
     }
     if (reducer && std::ranges::equal(reducer->parameters(), parameters, is_same)) return;

@@ -1,5 +1,6 @@
 // What a replica does before the first epoch.
 #include "troupe/modules/callbacks/gradient_accumulation_scheduler.hpp"
+#include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/hook_order.hpp"
 #include "troupe/runtime/precision/convert.hpp"
@@ -112,13 +113,16 @@ void Replica::introduce() {
 }
 
 void Replica::configure_callbacks() {
-  for (auto& callback :
-       is_used(Hook::configure_callbacks) ? module_->configure_callbacks() : std::vector<std::shared_ptr<Callback>>{}) {
+  const auto own =
+      is_used(Hook::configure_callbacks) ? module_->configure_callbacks() : std::vector<std::shared_ptr<Callback>>{};
+  // The module's take the places of the Trainer's, not of each other.
+  for (const auto& callback : own) {
     if (!callback) throw UsageError("configure_callbacks returned a null callback");
     const auto& type = typeid(*callback);
     std::erase_if(callbacks_, [&](const auto& other) { return typeid(*other) == type; });
-    callbacks_.push_back(std::move(callback));
   }
+  callbacks_.insert(callbacks_.end(), own.begin(), own.end());
+  check_state_keys(callbacks_);
   for (const auto& callback : callbacks_) {
     if (callback->has_batch_hooks()) batch_callbacks_.push_back(callback.get());
   }
@@ -306,6 +310,7 @@ void Replica::configure_optimizers() {
   for (const auto& optimizer : optimizers_) {
     if (!optimizer) throw UsageError("configure_optimizers returned a null optimizer");
   }
+  refuse_repeated_parameters();
   const auto& frequencies = optimizers_.frequencies();
   const auto takes_turns = [](int64_t frequency) { return frequency > 0; };
   const bool some_take_turns = std::ranges::any_of(frequencies, takes_turns);

@@ -2,6 +2,7 @@
 #include "troupe/modules/monitor.hpp"
 #include "troupe/modules/nearest.hpp"
 #include "troupe/modules/number_text.hpp"
+#include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/optimizer_state.hpp"
@@ -188,20 +189,33 @@ void Replica::restore_model() {
   current_name_ = "";
 }
 
+void Replica::restore_callbacks() {
+  current_name_ = "load_state_dict";
+  const auto& checkpoint = *setup_.checkpoint;
+  const auto states = checkpoint.metadata.value("callbacks", nlohmann::json::object());
+  auto left = states.is_object() ? states : nlohmann::json::object();
+  const auto running = state_keys(callbacks_);
+  for (const auto& callback : callbacks_) {
+    const auto key = callback->state_key();
+    const auto saved = saved_key(states, key, running);
+    if (saved.empty()) continue;
+    left.erase(saved);
+    if (decides(callback)) continue;  // the coordinator sees to these
+    callback->load_state_dict(states[saved]);
+    const auto tensors = tensors_below(checkpoint, callback_prefix(saved));
+    if (!tensors.empty()) callback->load_state_tensors(tensors);
+  }
+  std::string names;
+  for (const auto& item : left.items()) names += (names.empty() ? "" : ", ") + shown(item.key());
+  if (names.empty() || !is_first_of_process()) return;
+  note("warning: the checkpoint has states of callbacks that this run has not, and goes on without: " + names);
+}
+
 void Replica::restore_rest() {
   if (!setup_.checkpoint || setup_.weights_only) return;
   const auto& checkpoint = *setup_.checkpoint;
   const auto& metadata = checkpoint.metadata;
-  // Callbacks first: one may have given an optimizer further groups.
-  current_name_ = "load_state_dict";
-  const auto states = metadata.value("callbacks", nlohmann::json::object());
-  for (const auto& callback : callbacks_) {
-    const auto key = callback->state_key();
-    if (decides(callback) || key.empty()) continue;
-    if (const auto found = states.find(key); found != states.end()) callback->load_state_dict(*found);
-    const auto tensors = tensors_below(checkpoint, callback_prefix(key));
-    if (!tensors.empty()) callback->load_state_tensors(tensors);
-  }
+  restore_callbacks();  // first: one may have given an optimizer further groups
   current_name_ = "load_optimizer_state";
   const auto saved = metadata.value("optimizers", nlohmann::json::array());
   if (saved.size() > optimizers_.size()) {

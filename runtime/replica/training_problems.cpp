@@ -1,4 +1,5 @@
 // What a replica says about a training that cannot be, or is not what it seems.
+#include "troupe/modules/module_tensors.hpp"
 #include "troupe/modules/nearest.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
@@ -7,6 +8,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace troupe {
 
@@ -88,6 +90,26 @@ int64_t Replica::size_of(const Batch& batch) {
   return size;
 }
 
+// LibTorch's optimizers take a parameter twice, and step it twice. It comes of LibTorch's parameters(), which list one
+// that layers share once for each.
+void Replica::refuse_repeated_parameters() const {
+  for (std::size_t i = 0; i < optimizers_.size(); ++i) {
+    std::unordered_set<const void*> seen;
+    for (const auto& group : optimizers_[i].param_groups()) {
+      for (const auto& parameter : group.params()) {
+        if (seen.insert(parameter.unsafeGetTensorImpl()).second) continue;
+        std::string name = "a parameter";
+        for (const auto& each : distinct_parameters(*module_)) {
+          if (each.tensor.is_same(parameter)) name = "the parameter " + joined(each.names);
+        }
+        throw UsageError("optimizer " + std::to_string(i) + " has " + name +
+                         " twice, and would step it twice; distinct_parameters(layer) lists what layers share once, as"
+                         " parameters() of a troupe::Module does");
+      }
+    }
+  }
+}
+
 // Called when the gradients of an optimizer's first step are there.
 void Replica::name_unused_parameters(std::size_t optimizer) {
   if (optimizer >= checked_for_unused_.size() || checked_for_unused_[optimizer]) return;
@@ -99,14 +121,13 @@ void Replica::name_unused_parameters(std::size_t optimizer) {
     }
   }
   std::vector<std::string> unused, unowned;
-  for (const auto& item : module_->named_parameters()) {
-    const torch::Tensor& parameter = item.value();
-    if (!parameter.requires_grad()) continue;  // frozen on purpose
-    const auto owner = owners.find(parameter.unsafeGetTensorImpl());
+  for (const auto& each : distinct_parameters(*module_)) {
+    if (!each.tensor.requires_grad()) continue;  // frozen on purpose
+    const auto owner = owners.find(each.tensor.unsafeGetTensorImpl());
     if (owner == owners.end()) {
-      unowned.push_back(item.key());
-    } else if (owner->second == optimizer && !parameter.grad().defined()) {
-      unused.push_back(item.key());
+      unowned.push_back(each.name());
+    } else if (owner->second == optimizer && !each.tensor.grad().defined()) {
+      unused.push_back(each.name());
     }
   }
   if (!unused.empty()) {

@@ -243,6 +243,10 @@ class Failing : public Line {
     if (fails && current_epoch() == 1 && batch_idx == 2) throw std::runtime_error("out of luck");
     return Line::training_step(batch, batch_idx);
   }
+  StepOutput predict_step(const Batch& batch, int64_t batch_idx) override {
+    if (fails && batch_idx == 2) throw std::runtime_error("out of luck");
+    return Line::predict_step(batch, batch_idx);
+  }
   bool fails = true;
 };
 
@@ -294,6 +298,10 @@ TEST_F(Callbacks, PredictionsAreWrittenByBatchAndByEpoch) {
   EXPECT_EQ(whole.entries().at(0).name, "prediction");
   EXPECT_EQ(whole.entries().at(0).shape, (std::vector<int64_t>{64, 1}));
   EXPECT_EQ(last.entries().at(0).shape, (std::vector<int64_t>{16, 1}));
+  // One that fails leaves nothing for the next one.
+  EXPECT_THAT(error_of([&] { trainer.predict(fresh<Failing>(), points(16, false)); }), HasSubstr("out of luck"));
+  trainer.predict(model, {points(24, false), points(64, false)});
+  EXPECT_EQ(SafetensorsFile(folder / "predictions_0.safetensors").entries().at(0).shape, (std::vector<int64_t>{64, 1}));
   const SafetensorsFile other(folder / "batch_1_0.safetensors");
   EXPECT_TRUE(torch::equal(whole.read(whole.entries()[0]), other.read(other.entries()[0])));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 3 + 1 + 2);

@@ -1,9 +1,12 @@
 // Several devices in one process: the same numbers as one device with the same global batch.
 #include "tests/launch/ddp.hpp"
+#include "troupe/runtime/checkpoint/safetensors.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <mutex>
 
 namespace troupe {
@@ -105,6 +108,92 @@ TEST(Devices, PredictionsComeInTheOrderOfTheData) {
     if (devices == 1) alone = all;
     EXPECT_EQ(all.size(0), 22);
     EXPECT_LE(largest_difference(all, alone), 1e-12) << devices;
+  }
+}
+
+torch::Tensor rows_in(const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  return file.read(file.entries().at(0)).flatten();
+}
+
+class Echo : public Net {
+ public:
+  using Net::Net;
+  StepOutput predict_step(const Batch& batch, int64_t) override { return batch[0]; }
+};
+
+TEST(Devices, PredictionsAreWrittenOnceEach) {
+  for (const bool divides : {true, false}) {
+    const TempDir dir;
+    auto options = exact(dir, 2);
+    options.use_distributed_sampler = divides;
+    options.callbacks = {std::make_shared<PredictionWriter>(
+        PredictionWriterOptions{.output_dir = dir / "out", .write_interval = "batch_and_epoch"})};
+    Trainer trainer(options);
+    trainer.fit<Echo>({}, DataLoader(samples(8), {.batch_size = 4}));
+    const auto x = torch::arange(8, torch::kFloat64);
+    const auto outputs = trainer.predict(DataLoader(std::make_shared<TensorDataset>(x), {.batch_size = 1}));
+    EXPECT_EQ(outputs.size(), divides ? 8u : 16u);
+    const auto first = rows_in(dir / "out/predictions_0.safetensors");
+    const auto second = rows_in(dir / "out/rank_1.predictions_0.safetensors");
+    if (divides) {
+      EXPECT_TRUE(torch::equal(first, x.slice(0, 0, 8, 2)));
+      EXPECT_TRUE(torch::equal(second, x.slice(0, 1, 8, 2)));
+    } else {
+      EXPECT_TRUE(torch::equal(first, x) && torch::equal(second, x));
+    }
+    for (int64_t i = 0; i < 8; ++i) {
+      const auto name = "batch_0_" + std::to_string(i) + ".safetensors";
+      EXPECT_EQ(rows_in(dir / "out" / name).item<double>(), i);
+      if (!divides) EXPECT_EQ(rows_in(dir / "out" / ("rank_1." + name)).item<double>(), i);
+    }
+  }
+}
+
+// Moments that lie around those between which ThroughputMonitor measures.
+class Clocked : public Net {
+ public:
+  using Clock = std::chrono::steady_clock;
+  using Net::Net;
+  void on_epoch_start() override { before = Clock::now(); }       // before any callback's on_train_epoch_start
+  void on_train_epoch_start() override { begun = Clock::now(); }  // after it
+  StepOutput training_step(const Batch& batch, int64_t i) override {
+    return last = Clock::now(), Net::training_step(batch, i);
+  }
+  void on_train_batch_end(const StepOutput&, const Batch&, int64_t) override { after = Clock::now(); }
+  double longest() const { return std::chrono::duration<double>(after - before).count(); }
+  double shortest() const { return std::chrono::duration<double>(last - begun).count(); }
+  Clock::time_point before, begun, last, after;
+};
+
+TEST(Devices, TheThroughputIsThatOfAllOfThem) {
+  for (const int64_t devices : {1, 2}) {
+    const TempDir dir;
+    auto options = exact(dir, devices);
+    options.max_epochs = 1;
+    options.log_every_n_steps = 1;
+    options.callbacks = {std::make_shared<ThroughputMonitor>(10000)};
+    Trainer trainer(options);
+    const auto model = trainer.fit<Clocked>({}, DataLoader(samples(4000), {.batch_size = 2}));
+    const double rate = trainer.callback_metrics().at("train/samples_per_sec");
+    EXPECT_GE(rate * model->longest(), 4000 * 0.999) << devices;
+    EXPECT_LE(rate * model->shortest(), 4000 * 1.001) << devices;
+    EXPECT_NEAR(rate / trainer.callback_metrics().at("train/batches_per_sec"), 2, 1e-9);
+  }
+}
+
+TEST(Devices, FunctionsAreCalledOnEachWhereTheySaySo) {
+  for (const bool on_every_device : {false, true}) {
+    const TempDir dir;
+    auto options = exact(dir, 2);
+    options.max_epochs = 1;
+    std::atomic<int64_t> batches = 0;
+    options.callbacks = {std::make_shared<LambdaCallback>(LambdaCallbackOptions{
+        .on_train_batch_end = [&](RunContext&, Module&, const StepOutput&, const Batch&, int64_t) { batches += 1; },
+        .on_every_device = on_every_device})};
+    Trainer trainer(options);
+    trainer.fit<Net>({}, DataLoader(samples(24), {.batch_size = 4}));
+    EXPECT_EQ(batches, on_every_device ? 6 : 3);
   }
 }
 

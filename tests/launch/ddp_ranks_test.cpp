@@ -4,6 +4,7 @@
 
 #include "troupe/launch/processes.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
+#include "troupe/runtime/checkpoint/safetensors.hpp"
 
 #include <gtest/gtest.h>
 
@@ -137,6 +138,26 @@ TEST(Ranks, CannotDivideABatchBetweenProcesses) {
   Trainer trainer(options);
   const auto error = error_of([&] { trainer.fit<Net>({}, DataLoader(samples(48), {.batch_size = 4})); });
   EXPECT_NE(error.find("strategy = dp divides batches among the devices of one process"), std::string::npos) << error;
+}
+
+TEST(Ranks, WriteTheirPredictionsOnceEach) {
+  const SharedDir dir;
+  auto& processes = Processes::get();
+  auto options = dir.options();
+  const auto folder = options.default_root_dir / "out";
+  options.callbacks = {std::make_shared<PredictionWriter>(
+      PredictionWriterOptions{.output_dir = folder, .write_interval = "batch_and_epoch"})};
+  Trainer trainer(options);
+  trainer.fit<Net>({}, DataLoader(samples(24), {.batch_size = 24 / processes.size()}));
+  trainer.predict(DataLoader(samples(11), {.batch_size = 1}));
+  processes.all_gather_bytes("");  // all have written
+  int64_t rows = 0, batches = 0;
+  for (const auto& file : std::filesystem::directory_iterator(folder)) {
+    const bool is_epoch = file.path().filename().string().find("predictions_0") != std::string::npos;
+    (is_epoch ? rows : batches) += SafetensorsFile(file.path()).entries().at(0).shape.at(0);
+  }
+  EXPECT_EQ(rows, 11);
+  EXPECT_EQ(batches, 11);
 }
 
 TEST(Ranks, EvaluateToTheMetricsOfOneRank) {

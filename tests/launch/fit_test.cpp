@@ -2,6 +2,7 @@
 #include "tests/launch/lines.hpp"
 
 #include "tests/runtime/file_content.hpp"
+#include "troupe/launch/prediction_shapes.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -135,6 +136,21 @@ TEST(Fit, PredictReturnsEveryBatchInOrder) {
   const auto outputs = trainer.predict(model, points(10, false));
   ASSERT_EQ(outputs.size(), 7u);
   EXPECT_EQ(outputs[6]["prediction"].size(0), 4);
+}
+
+TEST(Fit, PredictReturnsNothingWhereItIsToldSo) {
+  const TempDir dir;
+  for (const int64_t devices : {1, 2}) {
+    auto options = quiet(dir);
+    options.accelerator = "cpu";
+    options.devices = devices;
+    const auto shapes = std::make_shared<PredictionShapes>();
+    options.callbacks = {shapes};
+    Trainer trainer(options);
+    trainer.fit<Line>({}, points());
+    EXPECT_TRUE(trainer.predict({points(10, false), points(64, false)}, {.return_predictions = false}).empty());
+    EXPECT_EQ(shapes->text(), "loader 0: prediction [64, 1] Float\nloader 1: prediction [64, 1] Float\n");
+  }
 }
 
 TEST(Fit, AccumulatesAndClips) {
