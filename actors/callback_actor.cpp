@@ -77,8 +77,10 @@ void hand_over(Usher* self) {
   UsherState& state = self->state;
   if (state.is_busy) return;
   if (state.queue.empty()) {
-    if (state.is_draining) end(self);
-    return;
+    if (!state.is_draining) return;
+    if (state.is_alone) return end(self);
+    // And of its end the usher hears in any case: what it threw last too.
+    return self->send_exit(state.actor, caf::exit_reason::user_shutdown);
   }
   const Event event = std::move(state.queue.front());
   state.queue.pop_front();
@@ -86,11 +88,7 @@ void hand_over(Usher* self) {
   std::visit(
       [&](const auto& concrete) {
         self->request(state.actor, caf::infinite, concrete)
-            .then([self] { on_handled(self); },
-                  [self](const caf::error& error) {
-                    // Of an actor that has ended the usher hears anyway, and why.
-                    if (error != caf::sec::request_receiver_down) on_handled(self);
-                  });
+            .then([self] { on_handled(self); }, [self](const caf::error&) { on_handled(self); });
       },
       event);
 }
@@ -100,7 +98,8 @@ void on_actor_ended(Usher* self, const std::string& why) {
   UsherState& state = self->state;
   state.is_alone = true;
   state.queue.clear();
-  if (!why.empty()) tell(self, state.coordinator, ActorThrew{state.name, why});
+  const bool was_told_to = why == why_it_ended(caf::exit_reason::user_shutdown);
+  if (!why.empty() && !was_told_to) tell(self, state.coordinator, ActorThrew{state.name, why});
   on_handled(self);
 }
 
