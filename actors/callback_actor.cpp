@@ -61,7 +61,6 @@ void end(Usher* self) {
   state.queue.clear();
   state.in_flight->close();
   tell(self, state.coordinator, UsherDrained{state.name, state.dropped});
-  self->send_exit(state.actor, caf::exit_reason::user_shutdown);
   self->quit();
 }
 
@@ -79,8 +78,7 @@ void hand_over(Usher* self) {
   if (state.queue.empty()) {
     if (!state.is_draining) return;
     if (state.is_alone) return end(self);
-    // And of its end the usher hears in any case: what it threw last too.
-    return self->send_exit(state.actor, caf::exit_reason::user_shutdown);
+    return end_anonymously(state.actor);  // when it has ended, what it threw last is known too
   }
   const Event event = std::move(state.queue.front());
   state.queue.pop_front();
@@ -107,9 +105,9 @@ caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
   self->state = std::move(*setup);
   on_watched_end(self, [self](const caf::actor_addr& who, const std::string& why) {
     if (who == self->state.actor.address()) return on_actor_ended(self, why);
-    self->send_exit(self->state.actor, caf::exit_reason::user_shutdown);  // the run is gone
-    self->quit();
+    self->quit();  // the run is gone
   });
+  on_end_of(ref_to(self), [actor = self->state.actor](const std::string&) { end_anonymously(actor); });
   watch(self, self->state.actor);
   watch(self, self->state.coordinator);
   return {
