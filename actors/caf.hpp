@@ -11,6 +11,7 @@
 #include <caf/behavior.hpp>
 #include <caf/event_based_actor.hpp>
 #include <caf/exit_reason.hpp>
+#include <caf/logger.hpp>
 #include <caf/scoped_actor.hpp>
 #include <caf/sec.hpp>
 #include <caf/send.hpp>
@@ -142,6 +143,12 @@ void quit_on_exit(Self* self) {
 template <class Self, class Handler>
 void on_exit_message(Self* self, Handler asked) {
   self->set_exit_handler([asked](caf::exit_msg& exit) { asked(why_it_ended(exit.reason)); });
+}
+
+/// By a thread that is no actor's, after it has made a system or spawned in one: CAF keeps the system's logger for such
+/// a thread, and the end of the system waits until nobody has it.
+inline void forget_system() {
+  caf::logger::set_current_actor_system(nullptr);
 }
 
 /// Ends another actor, from outside of any actor.

@@ -61,7 +61,6 @@ void end(Usher* self) {
   state.queue.clear();
   state.in_flight->close();
   tell(self, state.coordinator, UsherDrained{state.name, state.dropped});
-  self->send_exit(state.actor, caf::exit_reason::user_shutdown);
   self->quit();
 }
 
@@ -77,8 +76,9 @@ void hand_over(Usher* self) {
   UsherState& state = self->state;
   if (state.is_busy) return;
   if (state.queue.empty()) {
-    if (state.is_draining) end(self);
-    return;
+    if (!state.is_draining) return;
+    if (state.is_alone) return end(self);
+    return end_anonymously(state.actor);  // when it has ended, what it threw last is known too
   }
   const Event event = std::move(state.queue.front());
   state.queue.pop_front();
@@ -86,11 +86,7 @@ void hand_over(Usher* self) {
   std::visit(
       [&](const auto& concrete) {
         self->request(state.actor, caf::infinite, concrete)
-            .then([self] { on_handled(self); },
-                  [self](const caf::error& error) {
-                    // Of an actor that has ended the usher hears anyway, and why.
-                    if (error != caf::sec::request_receiver_down) on_handled(self);
-                  });
+            .then([self] { on_handled(self); }, [self](const caf::error&) { on_handled(self); });
       },
       event);
 }
@@ -100,7 +96,8 @@ void on_actor_ended(Usher* self, const std::string& why) {
   UsherState& state = self->state;
   state.is_alone = true;
   state.queue.clear();
-  if (!why.empty()) tell(self, state.coordinator, ActorThrew{state.name, why});
+  const bool was_told_to = why == why_it_ended(caf::exit_reason::user_shutdown);
+  if (!why.empty() && !was_told_to) tell(self, state.coordinator, ActorThrew{state.name, why});
   on_handled(self);
 }
 
@@ -108,9 +105,9 @@ caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
   self->state = std::move(*setup);
   on_watched_end(self, [self](const caf::actor_addr& who, const std::string& why) {
     if (who == self->state.actor.address()) return on_actor_ended(self, why);
-    self->send_exit(self->state.actor, caf::exit_reason::user_shutdown);  // the run is gone
-    self->quit();
+    self->quit();  // the run is gone
   });
+  on_end_of(ref_to(self), [actor = self->state.actor](const std::string&) { end_anonymously(actor); });
   watch(self, self->state.actor);
   watch(self, self->state.coordinator);
   return {

@@ -485,6 +485,7 @@ Run start_run(caf::actor_system& system, RunSetup setup) {
   auto promise = std::make_shared<std::promise<RunResult>>();
   auto result = promise->get_future();
   auto actor = spawn_shared(system, coordinator, std::make_shared<RunSetup>(std::move(setup)), promise);
+  forget_system();
   on_end_of(actor, [promise](const std::string& why) { settle(*promise, why); });
   return Run{std::move(actor), std::move(result)};
 }

@@ -114,9 +114,9 @@ struct Trainer::System {
   std::mutex mutex;
   const cast::Run* run = nullptr;
 
-  System() = default;
-  // CAF ends what it keeps for the thread that ends it. The main thread has lost that already when it destroys a
-  // Trainer that is static, so it is done on another one.
+  // What CAF keeps for the main thread is destroyed before a Trainer that is static, and CAF uses it to end: so it
+  // keeps nothing there, and ends on another thread.
+  System() { cast::forget_system(); }
   ~System() {
     std::thread([this] { actors.reset(); }).join();
   }

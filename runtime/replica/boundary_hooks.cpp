@@ -34,7 +34,9 @@ void Replica::run(Hook hook) {
   if (hook == Hook::teardown) return tear_down();
   // The sanity check is a validation between two hooks that callbacks alone have.
   if (hook == Hook::on_validation_model_eval && sanity_checking_) {
+    current_name_ = "on_sanity_check_start";
     for (const auto& callback : callbacks_) callback->on_sanity_check_start(*this, *module_);
+    current_name_ = "";
   }
   if (setup_.datamodule) run_data_hook(hook);
   if (!callbacks_.empty()) run_callback_hook(hook);
@@ -42,7 +44,9 @@ void Replica::run(Hook hook) {
   // All ranks evaluate one model, also where each has gathered running means of its own since the last window.
   if (is_before_evaluation(hook) && setup_.peers) broadcast_buffers();
   if (hook == Hook::on_validation_model_train && sanity_checking_) {
+    current_name_ = "on_sanity_check_end";
     for (const auto& callback : callbacks_) callback->on_sanity_check_end(*this, *module_);
+    current_name_ = "";
   }
 }
 

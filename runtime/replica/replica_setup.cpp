@@ -162,11 +162,13 @@ DataFacts Replica::collect_loaders() {
     if (setup_.train_loaders.empty()) {
       throw UsageError("there is nothing to train on: give fit a train loader, or override train_dataloader");
     }
+    current_name_ = "train_dataloader";  // whose datasets are asked for their sizes
     std::vector<std::optional<int64_t>> lengths;
     for (const auto& loader : setup_.train_loaders) {
       lengths.push_back(loader.batch_count(options.use_distributed_sampler ? world_size() : 1));
       if (lengths.back() == 0 && loader.batch_count() == 0) refuse_empty("train", loader);
     }
+    current_name_ = "";
     const auto mode = combine_mode(options.multiple_trainloader_mode);
     facts.train_batches =
         options.limit_train_batches.of(CombinedEpoch(mode, lengths).length(), "trainer.limit_train_batches");
@@ -184,7 +186,9 @@ DataFacts Replica::collect_loaders() {
         if (stage == Stage::test) return module_->test_dataloader();
         return stage == Stage::predict ? module_->predict_dataloader() : module_->val_dataloader();
       });
+  current_name_ = loader_hook(stage);
   add_evaluation_facts(facts);
+  current_name_ = "";
   add_transfer_warnings(facts);
   count_windows(facts);
   return facts;
