@@ -15,6 +15,13 @@ void ThroughputMonitor::on_train_epoch_start(RunContext&, Module&) {
   marks_ = {{std::chrono::steady_clock::now(), 0, 0}};
 }
 
+void ThroughputMonitor::on_validation_end(RunContext&, Module&) {
+  if (marks_.empty()) return;
+  Mark last = marks_.back();
+  last.time = std::chrono::steady_clock::now();
+  marks_ = {last};
+}
+
 void ThroughputMonitor::on_train_batch_end(RunContext& run, Module&, const StepOutput&, const Batch& batch, int64_t) {
   const auto& last = marks_.back();
   marks_.push_back({std::chrono::steady_clock::now(), last.batches + 1, last.samples + batch.size()});

@@ -9,9 +9,10 @@
 
 namespace troupe {
 
-/// Logs "train/batches_per_sec" and "train/samples_per_sec" over the last `window_size` batches, as often as metrics
-/// are written (log_every_n_steps). With several ranks they are those of the whole run: rank zero's times the number of
-/// ranks, which have equally many where the Trainer divides the data. Lightning's ThroughputMonitor
+/// Logs "train/batches_per_sec" and "train/samples_per_sec" over the last `window_size` batches, or those since the
+/// latest validation, as often as metrics are written (log_every_n_steps). With several ranks they are those of the
+/// whole run: rank zero's times the number of ranks, which have equally many where the Trainer divides the data.
+/// Lightning's ThroughputMonitor
 /// (https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.ThroughputMonitor.html), without its
 /// counts of floating-point operations.
 class ThroughputMonitor : public Callback {
@@ -21,6 +22,7 @@ class ThroughputMonitor : public Callback {
   void on_train_epoch_start(RunContext& run, Module& module) override;
   void on_train_batch_end(RunContext& run, Module& module, const StepOutput& output, const Batch& batch,
                           int64_t batch_idx) override;
+  void on_validation_end(RunContext& run, Module& module) override;
 
  private:
   struct Mark {

@@ -161,6 +161,8 @@ class Clocked : public Net {
     return last = Clock::now(), Net::training_step(batch, i);
   }
   void on_train_batch_end(const StepOutput&, const Batch&, int64_t) override { after = Clock::now(); }
+  void on_validation_epoch_end() override { before = Clock::now(); }  // before any callback's on_validation_end
+  void on_validation_end() override { begun = Clock::now(); }         // after it
   double longest() const { return std::chrono::duration<double>(after - before).count(); }
   double shortest() const { return std::chrono::duration<double>(last - begun).count(); }
   Clock::time_point before, begun, last, after;
@@ -180,6 +182,21 @@ TEST(Devices, TheThroughputIsThatOfAllOfThem) {
     EXPECT_LE(rate * model->shortest(), 4000 * 1.001) << devices;
     EXPECT_NEAR(rate / trainer.callback_metrics().at("train/batches_per_sec"), 2, 1e-9);
   }
+}
+
+TEST(Devices, ValidationsAreNoPartOfTheThroughput) {
+  const TempDir dir;
+  auto options = exact(dir);
+  options.max_epochs = 1;
+  options.log_every_n_steps = 1;
+  options.val_check_interval = 1500;  // of 2000 batches
+  options.callbacks = {std::make_shared<ThroughputMonitor>(10000)};
+  Trainer trainer(options);
+  const auto model = trainer.fit<Clocked>({}, DataLoader(samples(4000), {.batch_size = 2}),
+                                          DataLoader(samples(4000), {.batch_size = 2}));
+  const double rate = trainer.callback_metrics().at("train/samples_per_sec");
+  EXPECT_GE(rate * model->longest(), 1000 * 0.999);
+  EXPECT_LE(rate * model->shortest(), 1000 * 1.001);
 }
 
 TEST(Devices, FunctionsAreCalledOnEachWhereTheySaySo) {
