@@ -35,7 +35,7 @@ signalled() {
   until read -r line <&3 && [[ $line == *"ready at "* ]]; do :; done
   last=$(pids "$root" | tail -n 1)
   kill "-$signal" "$last"
-  [ "$twice" = no ] || kill "-$signal" "$last"
+  [ "$twice" = no ] || kill "-$signal" "$last" 2>/dev/null || true
   status=0
   wait "$started" || status=$?
   exec 3<&-
