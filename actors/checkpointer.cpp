@@ -26,16 +26,19 @@ struct CheckpointerState {
 
 using CheckpointerSelf = caf::stateful_actor<CheckpointerState>;
 
+bool holds_finite_numbers(const torch::Tensor& tensor) {
+  if (tensor.is_complex()) return holds_finite_numbers(torch::view_as_real(tensor));
+  if (!tensor.is_floating_point() || tensor.numel() == 0) return true;
+  // Numbers of one byte are for storing alone.
+  const auto [lowest, highest] = torch::aminmax(tensor.element_size() == 1 ? tensor.to(torch::kFloat32) : tensor);
+  return std::isfinite(lowest.item<double>()) && std::isfinite(highest.item<double>());
+}
+
 // The first parameter or buffer with a number that is not finite; empty: all are.
 std::string first_bad_weight(const Checkpoint& checkpoint) {
   constexpr std::string_view prefix = "model.";
   for (const auto& [name, tensor] : checkpoint.tensors) {
-    if (!name.starts_with(prefix) || !tensor.is_floating_point() || tensor.numel() == 0) continue;
-    const bool is_float8 = tensor.element_size() == 1;  // LibTorch compares none of those
-    const auto [lowest, highest] = torch::aminmax(is_float8 ? tensor.to(torch::kFloat32) : tensor);
-    if (!std::isfinite(lowest.item<double>()) || !std::isfinite(highest.item<double>())) {
-      return name.substr(prefix.size());
-    }
+    if (name.starts_with(prefix) && !holds_finite_numbers(tensor)) return name.substr(prefix.size());
   }
   return "";
 }

@@ -25,12 +25,11 @@ std::string read_file(const std::filesystem::path& path) {
   return text;
 }
 
-// As other editors save it: the mark of its byte order, or the second half of an ASCII character, is zero.
+// As other editors save it: with the mark of its byte order, or with zeros around its first character.
 void refuse_other_encodings(std::string_view text, const std::string& source) {
   const auto starts = text.substr(0, 4);
   const bool is_marked = starts.starts_with("\xFF\xFE") || starts.starts_with("\xFE\xFF");
-  const bool has_zeros = starts.size() >= 2 && (starts[0] == '\0') != (starts[1] == '\0');
-  if (!is_marked && !has_zeros) return;
+  if (!is_marked && starts.find('\0') == starts.npos) return;
   throw UsageError(source + ": the file is UTF-16 or UTF-32, a config file is UTF-8: save it as that");
 }
 

@@ -3,6 +3,7 @@
 #include "troupe/modules/failure.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cstdlib>
@@ -64,6 +65,16 @@ fs::path create_run_dir(const fs::path& root, const std::string& name) {
     if (access(path.c_str(), W_OK) != 0) refuse(path, std::error_code(errno, std::generic_category()));
     return path;
   }
+}
+
+std::vector<std::string> run_names(const fs::path& root) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(root, error)) {
+    if (first_free_version(entry.path()) > 0) names.push_back(entry.path().filename().string());
+  }
+  std::ranges::sort(names);
+  return names;
 }
 
 std::string snake_case_class_name(const std::string& mangled) {

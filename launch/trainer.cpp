@@ -1,14 +1,17 @@
 #include "troupe/launch/trainer.hpp"
 
+#include "troupe/launch/checkpoint_choice.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/processes.hpp"
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/signals.hpp"
 #include "troupe/launch/slurm.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
+#include "troupe/modules/nearest.hpp"
 #include "troupe/modules/number_text.hpp"
 #include "troupe/runtime/callbacks/model_summary.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 #include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/device.hpp"
@@ -44,12 +47,18 @@ uint64_t draw_seed() {
   return (uint64_t{device()} << 32 | device()) >> 1;
 }
 
-// launch/run, which starts a run again, says since when it goes: what is older belongs to other runs.
-bool is_of_this_run(const Checkpoint& checkpoint) {
-  const auto since = number_from_text<double>(environment_variable("TROUPE_STARTED_AT").value_or(""));
-  const auto saved_at = checkpoint.metadata.find("saved_at");
-  const bool is_dated = saved_at != checkpoint.metadata.end() && saved_at->is_number();
-  return !since || (is_dated && saved_at->get<double>() >= *since);
+// launch/run, which starts a run again, gives all of its starts one name.
+std::string launch_id() {
+  return environment_variable("TROUPE_LAUNCH_ID").value_or("");
+}
+
+nlohmann::json model_options(const ModuleSource& source, const std::vector<OptionGroup>& more) {
+  for (const auto* groups : {&source.groups, &more}) {
+    for (const auto& group : *groups) {
+      if (group.name == "model") return to_json_object(group.options, group.name);
+    }
+  }
+  return nullptr;
 }
 
 // How long a rank whose run is over waits for others at least, which may have a checkpoint to write; in seconds.
@@ -209,8 +218,7 @@ void Trainer::make_run_dir(Stage stage, const ModuleSource& source) {
 }
 
 std::filesystem::path Trainer::new_run_dir(const ModuleSource& source) {
-  const auto run_dir = create_run_dir(options_.default_root_dir,
-                                      options_.name.empty() ? snake_case_class_name(source.class_name) : options_.name);
+  const auto run_dir = create_run_dir(options_.default_root_dir, run_name(source));
   std::vector<OptionGroup> groups{option_group("trainer", given_)};
   groups.insert(groups.end(), source.groups.begin(), source.groups.end());
   groups.insert(groups.end(), extra_groups_.begin(), extra_groups_.end());
@@ -220,61 +228,70 @@ std::filesystem::path Trainer::new_run_dir(const ModuleSource& source) {
   return run_dir;
 }
 
-FoundCheckpoint Trainer::found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const {
-  if (!checkpoint) {
-    throw UsageError("ckpt_path = \"" + wanted + "\": there is no checkpoint below " +
-                     std::filesystem::absolute(options_.default_root_dir).string());
-  }
-  for (const auto& skipped : checkpoint->skipped) {
-    std::cerr << "troupe: warning: passed over " << skipped.path.string() << ": " << skipped.reason << '\n';
-  }
-  return std::move(*checkpoint);
+std::string Trainer::run_name(const ModuleSource& source) const {
+  return options_.name.empty() ? snake_case_class_name(source.class_name) : options_.name;
 }
 
-// Rank zero says which file "last" and "best" are; all read it.
-Checkpoint Trainer::read_wanted(Stage stage, const std::string& wanted) const {
-  auto& processes = Processes::get();
+nlohmann::json Trainer::run_identity(const ModuleSource& source) const {
+  const auto as_text = [](const std::string& bytes) { return is_utf8(bytes) ? bytes : shown(bytes); };
+  return {{"name", as_text(run_name(source))},
+          {"model", model_options(source, extra_groups_)},
+          {"launch", as_text(launch_id())}};
+}
+
+// Rank zero says which file "last", "best" and "auto" are; all read it. Empty: there is none.
+Checkpoint Trainer::read_found(const std::string& wanted, const ModuleSource& source, std::string& path) const {
   std::optional<Checkpoint> checkpoint;
-  const auto path = processes.from_rank_zero([&]() -> std::string {
-    const auto own = best_model_path();
-    if (wanted == "last" || (wanted == "best" && own.empty())) {
-      auto file =
-          found(wanted == "last" ? find_last(options_.default_root_dir) : find_best(options_.default_root_dir), wanted);
-      checkpoint = std::move(file.checkpoint);
-      return file.path.string();
-    }
-    return wanted == "best" ? own.string() : wanted;
+  path = Processes::get().from_rank_zero([&]() -> std::string {
+    CheckpointChoice choice(run_name(source), run_identity(source), source, wanted == "auto" ? launch_id() : "");
+    auto found = wanted == "best" ? find_best(options_.default_root_dir, choice.filter())
+                                  : find_last(options_.default_root_dir, choice.filter());
+    choice.warn(found);
+    if (!found) return "";
+    checkpoint = std::move(found->checkpoint);
+    return found->path.string();
   });
-  if (checkpoint) return std::move(*checkpoint);
-  return stage == Stage::fit || wanted == "last" || wanted == "best" ? read_checkpoint(path) : read_weights(path);
+  if (checkpoint || path.empty()) return checkpoint ? std::move(*checkpoint) : Checkpoint();
+  return read_checkpoint(path);
+}
+
+void Trainer::refuse_missing(const std::string& wanted, const ModuleSource& source) const {
+  const auto name = run_name(source);
+  std::string text = "ckpt_path = \"" + wanted + "\": there is no checkpoint of " + shown(name) + " below " +
+                     std::filesystem::absolute(options_.default_root_dir).string();
+  const auto others = run_names(options_.default_root_dir);
+  std::string all;
+  for (const auto& other : others) all += (all.empty() ? "" : ", ") + shown(other);
+  if (!others.empty() && others != std::vector{name}) {
+    text += "; there are runs of " + all + " (trainer.name says which is meant)";
+  }
+  throw UsageError(text);
 }
 
 // Before anything is built.
-void Trainer::add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const {
-  if (!arguments.ckpt_path || arguments.ckpt_path->empty()) return;
-  if (*arguments.ckpt_path == "auto") {  // "last", or none
-    std::optional<Checkpoint> checkpoint;
-    const auto path = Processes::get().from_rank_zero([&]() -> std::string {
-      auto newest = find_last(options_.default_root_dir);
-      if (!newest) return "";
-      auto file = found(std::move(newest), "auto");
-      if (!is_of_this_run(file.checkpoint)) return "";
-      checkpoint = std::move(file.checkpoint);
-      return file.path.string();
-    });
-    if (path.empty()) return;
-    setup.replica.checkpoint =
-        std::make_shared<Checkpoint>(checkpoint ? std::move(*checkpoint) : read_checkpoint(path));
+void Trainer::add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSource& source,
+                             const RunArguments& arguments) const {
+  const auto wanted = arguments.ckpt_path.value_or("");
+  if (wanted.empty()) return;
+  Checkpoint checkpoint;
+  const auto own = best_model_path();
+  if (wanted == "auto" || wanted == "last" || (wanted == "best" && own.empty())) {
+    std::string path;
+    checkpoint = read_found(wanted, source, path);
+    if (path.empty() && wanted == "auto") return;
+    if (path.empty()) refuse_missing(wanted, source);
   } else {
-    setup.replica.checkpoint = std::make_shared<Checkpoint>(read_wanted(stage, *arguments.ckpt_path));
+    const auto path = Processes::get().from_rank_zero([&] { return wanted == "best" ? own.string() : wanted; });
+    checkpoint = stage == Stage::fit || wanted == "best" ? read_checkpoint(path) : read_weights(path);
   }
+  setup.replica.checkpoint = std::make_shared<Checkpoint>(std::move(checkpoint));
   setup.replica.weights_only = stage != Stage::fit;
   if (stage == Stage::fit) setup.state.checkpoint = setup.replica.checkpoint;
 }
 
 cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments) {
   cast::RunSetup setup;
-  add_checkpoint(setup, stage, arguments);
+  add_checkpoint(setup, stage, source, arguments);
   make_run_dir(stage, source);
   if (stage == Stage::fit && options_.enable_checkpointing && model_checkpoints(options_.callbacks).empty()) {
     options_.callbacks.push_back(std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{.save_last = true}));
@@ -293,6 +310,7 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
   setup.replica.datamodule = arguments.datamodule;
   setup.replica.run_dir = run_dir_;
   setup.replica.keeps_predictions = arguments.return_predictions;
+  setup.replica.run_identity = run_identity(source);
   add_workers(setup, source);
   setup.actors = actors_;
   if (options_.logger && !run_dir_.empty() && Processes::get().is_rank_zero()) {
@@ -347,6 +365,7 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
         "LibTorch does not draw from this program's random generators: link Troupe into the program itself, "
         "not into a plug-in");
   }
+  const FailedWrites failed_writes;
   cast::RunSetup setup = make_setup(stage, source, arguments);
   setup.replica.train_loaders = std::move(train);
   setup.replica.eval_loaders = std::move(eval);

@@ -35,7 +35,8 @@ namespace troupe {
 struct RunArguments {
   DataModulePtr datamodule = nullptr;
   /// fit: the checkpoint to go on from. Other stages: the weights to use.
-  /// "last": the newest valid one below default_root_dir; "auto": the same, or none; "best": that of the newest run.
+  /// "last": the newest valid one below default_root_dir of a run of this name (trainer.name, else the module's class)
+  /// whose tensors fit the module; "auto": the same, or none; "best": that of the newest run.
   std::optional<std::string> ckpt_path = std::nullopt;
   /// predict: keep all outputs in memory and return them. False: predict returns none, for outputs that are more than
   /// memory holds; a callback (PredictionWriter) or write_prediction takes them batch by batch.
@@ -128,7 +129,7 @@ class Trainer {
   int64_t current_epoch() const { return result_.progress.epoch; }
   const std::string& stop_reason() const { return result_.stop_reason; }
   bool was_interrupted() const { return result_.was_interrupted; }
-  /// The signal that did it, on this or another rank: SIGINT, SIGTERM or SIGUSR1; 0: none did.
+  /// The signal that did it, on this or another rank (launch/signals.hpp); 0: none did.
   int interrupting_signal() const { return result_.signal; }
   /// Checkpoints of the latest stage that checkpoint_backpressure = "skip" left out, and those that could not be
   /// written.
@@ -172,10 +173,13 @@ class Trainer {
   void run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments);
 
   cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
-  void add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const;
-  Checkpoint read_wanted(Stage stage, const std::string& wanted) const;
+  void add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSource& source,
+                      const RunArguments& arguments) const;
+  Checkpoint read_found(const std::string& wanted, const ModuleSource& source, std::string& path) const;
+  [[noreturn]] void refuse_missing(const std::string& wanted, const ModuleSource& source) const;
+  std::string run_name(const ModuleSource& source) const;
+  nlohmann::json run_identity(const ModuleSource& source) const;
   void add_workers(cast::RunSetup& setup, const ModuleSource& source);
-  FoundCheckpoint found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const;
   void leave_threads_behind();
   double patience() const;
   void make_run_dir(Stage stage, const ModuleSource& source);

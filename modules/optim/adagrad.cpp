@@ -16,7 +16,9 @@ void AdagradKernel::check(const Options& options) {
 }
 
 std::array<torch::Tensor, 2> AdagradKernel::make(const Options& options, const torch::Tensor& parameter) {
-  return {step_state(parameter), zero_state(parameter).fill_(options.initial_accumulator_value)};
+  auto sums = zero_state(parameter);
+  as_real(sums).fill_(options.initial_accumulator_value);
+  return {step_state(parameter), std::move(sums)};
 }
 
 void AdagradKernel::update(const Options& options, KernelLists<2> lists) {

@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +18,8 @@ namespace troupe {
 struct Checkpoint {
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
   nlohmann::json metadata = nlohmann::json::object();
+  /// Tensors of types that this library does not know, by name, and why: only in weights that another program wrote.
+  std::map<std::string, std::string, std::less<>> unreadable = {};
 
   /// The tensor called `name`, or nullptr.
   const torch::Tensor* find(std::string_view name) const {

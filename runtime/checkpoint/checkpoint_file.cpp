@@ -5,7 +5,10 @@
 #include "troupe/runtime/checkpoint/checksum.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 namespace troupe {
@@ -28,13 +31,9 @@ std::string checksum_of(const torch::Tensor& tensor) {
   return checksum.add({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}).hex();
 }
 
-double seconds_since_1970() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 SafetensorsMetadata file_metadata(const NamedTensors& tensors, nlohmann::json metadata) {
   if (!metadata.is_object()) throw UsageError("the metadata of a checkpoint are not a JSON object");
-  if (!metadata.contains("saved_at")) metadata["saved_at"] = seconds_since_1970();
+  if (!metadata.contains("saved_at")) metadata["saved_at"] = saved_at_after(0);
   nlohmann::json checksums = nlohmann::json::object();
   for (const auto& [name, tensor] : tensors) checksums[name] = checksum_of(tensor);
   const nlohmann::json envelope = {
@@ -105,6 +104,12 @@ struct Opened {
 
 }  // namespace
 
+double saved_at_after(double former) {
+  constexpr double greatest = std::numeric_limits<double>::max();  // JSON has no infinity
+  const auto now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return std::max(now, std::nextafter(former, greatest));
+}
+
 void write_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& path, FileSystem& files) {
   NamedTensors tensors;
   tensors.reserve(checkpoint.tensors.size());
@@ -132,7 +137,14 @@ Checkpoint read_weights(const std::filesystem::path& path) {
   if (file.metadata().contains(kEnvelope)) return read_checkpoint(path);
   Checkpoint weights;
   weights.tensors.reserve(file.entries().size());
-  for (const auto& entry : file.entries()) weights.tensors.emplace_back("model." + entry.name, file.read(entry));
+  for (const auto& entry : file.entries()) {
+    auto name = "model." + entry.name;
+    if (entry.dtype != torch::ScalarType::Undefined) {
+      weights.tensors.emplace_back(std::move(name), file.read(entry));
+    } else {
+      weights.unreadable.emplace(std::move(name), "has the unknown dtype '" + shown(entry.dtype_name) + "'");
+    }
+  }
   return weights;
 }
 

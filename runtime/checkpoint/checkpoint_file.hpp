@@ -15,6 +15,10 @@ namespace troupe {
 /// Files of checkpoints end so.
 inline constexpr std::string_view checkpoint_extension = ".safetensors";
 
+/// What a checkpoint that follows on one of `former` has for its `saved_at`: now, in seconds since 1970, or the next
+/// number where a clock was put back, or ran ahead when the other was written.
+double saved_at_after(double former);
+
 /// Writes `checkpoint` to `path` and returns when the disk has it: a temporary file in the same folder (which is
 /// created where it is missing), fsync, rename, fsync of the folder. At any moment, a power failure included, `path` is
 /// what it was before or the whole new file. After an exception no temporary file is left. `saved_at` (seconds since
@@ -31,8 +35,8 @@ Checkpoint read_checkpoint(const std::filesystem::path& path);
 
 /// The weights of a model out of a checkpoint, verified like all of it, or out of any other safetensors file, whose
 /// tensors then count as the model's under the names that they have ("layer.weight"): so a file that Python's
-/// `safetensors.torch.save_file(model.state_dict(), path)` wrote can be loaded. Its metadata are empty then. Throws
-/// like read_checkpoint.
+/// `safetensors.torch.save_file(model.state_dict(), path)` wrote can be loaded. Its metadata are empty then, and
+/// tensors of types that this library does not know are only named (`unreadable`). Throws like read_checkpoint.
 Checkpoint read_weights(const std::filesystem::path& path);
 
 /// The metadata alone, verified; reads the header and not the tensors. Throws like read_checkpoint.

@@ -1,10 +1,14 @@
 #include "troupe/runtime/checkpoint/model_state.hpp"
 
 #include "troupe/modules/failure.hpp"
+#include "troupe/modules/nearest.hpp"
 #include "troupe/runtime/checkpoint/differences.hpp"
+#include "troupe/runtime/checkpoint/safetensors.hpp"
 
+#include <ATen/MemoryOverlap.h>
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -17,7 +21,15 @@ namespace {
 
 constexpr std::string_view prefix = "model.";
 
-std::vector<std::pair<std::string, torch::Tensor>> named_tensors(const torch::nn::Module& module) {
+// Elements that share memory can be written to by nobody.
+void separate_elements(const torch::Tensor& tensor) {
+  if (tensor.layout() != torch::kStrided || tensor.is_nested()) return;
+  if (at::has_internal_overlap(tensor) == at::MemOverlap::Yes) tensor.set_data(tensor.contiguous());
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, torch::Tensor>> named_model_tensors(const torch::nn::Module& module) {
   std::vector<std::pair<std::string, torch::Tensor>> named;
   for (const auto& list : {module.named_parameters(), module.named_buffers()}) {
     for (const auto& item : list) {
@@ -27,10 +39,18 @@ std::vector<std::pair<std::string, torch::Tensor>> named_tensors(const torch::nn
   return named;
 }
 
-}  // namespace
+void separate_elements(const torch::nn::Module& module) {
+  const torch::NoGradGuard no_gradients;
+  for (const auto& [name, tensor] : named_model_tensors(module)) separate_elements(tensor);
+}
+
+void check_model_storable(const torch::nn::Module& module) {
+  for (const auto& [name, tensor] : named_model_tensors(module)) check_storable(prefix.data() + name, tensor);
+}
 
 void append_model_state(Checkpoint& checkpoint, const torch::nn::Module& module) {
-  for (auto& [name, tensor] : named_tensors(module)) checkpoint.tensors.emplace_back(prefix.data() + name, tensor);
+  for (auto& [name, tensor] : named_model_tensors(module))
+    checkpoint.tensors.emplace_back(prefix.data() + name, tensor);
 }
 
 std::string describe(const IncompatibleKeys& keys) {
@@ -42,13 +62,18 @@ IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Modul
   for (const auto& [name, tensor] : checkpoint.tensors) {
     if (name.starts_with(prefix)) saved.emplace(std::string_view(name).substr(prefix.size()), &tensor);
   }
-  const auto live = named_tensors(module);
+  const auto live = named_model_tensors(module);
   Differences differences;
   std::vector<std::pair<torch::Tensor, const torch::Tensor*>> copies;
   for (const auto& [name, tensor] : live) {
     const auto found = saved.find(name);
     if (found == saved.end()) {
-      differences.missing.push_back(name);
+      const auto unreadable = checkpoint.unreadable.find(prefix.data() + name);
+      if (unreadable == checkpoint.unreadable.end()) {
+        differences.missing.push_back(name);
+      } else {
+        differences.unlike.push_back(shown(name) + " " + unreadable->second + " in the checkpoint");
+      }
       continue;
     }
     if (differences.fits(name, *found->second, tensor)) copies.emplace_back(tensor, found->second);
@@ -60,6 +85,12 @@ IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Modul
     const auto bare = std::string_view(name).substr(prefix.size());
     if (saved.contains(bare)) differences.left_over.emplace_back(bare);
   }
+  for (const auto& [name, why] : checkpoint.unreadable) {
+    const auto bare = name.substr(prefix.size());
+    if (std::ranges::none_of(live, [&](const auto& item) { return item.first == bare; })) {
+      differences.left_over.push_back(bare);
+    }
+  }
   IncompatibleKeys keys;
   if (!strict) {
     keys.missing_keys = std::exchange(differences.missing, {});
@@ -67,7 +98,10 @@ IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Modul
   }
   if (differences.any()) throw UsageError("the checkpoint belongs to another model: " + differences.describe());
   const torch::NoGradGuard no_gradients;
-  for (auto& [to, from] : copies) to.copy_(*from);
+  for (auto& [to, from] : copies) {
+    separate_elements(to);
+    to.copy_(*from);
+  }
   return keys;
 }
 

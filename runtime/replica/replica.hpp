@@ -62,6 +62,7 @@ struct ReplicaSetup {
   bool weights_only = false;                     ///< take the model from the checkpoint and nothing else
   std::filesystem::path run_dir = {};            ///< for files of predictions; empty: none are written
   bool keeps_predictions = true;                 ///< what predict_step returns, for take_predictions
+  nlohmann::json run_identity = nullptr;         ///< `run` in the metadata of checkpoints
   std::shared_ptr<Peers> peers = nullptr;        ///< the other workers of the run; null: there are none
   /// The further devices among which a batch is divided (strategies dp and ddp2), and the module for each.
   std::vector<torch::Device> part_devices = {};
@@ -292,6 +293,7 @@ class Replica final : public RunContext {
   void collect_part_metrics();
 
   // replica_state.cpp
+  void refuse_unstorable() const;
   Checkpoint own_state(const SnapshotRequest& request);
   void append_training_state(Checkpoint& checkpoint, const SnapshotRequest& request);
   Progress saved_progress() const;
@@ -457,6 +459,7 @@ class Replica final : public RunContext {
   std::vector<int64_t> updates_before_evaluation_;  // of each metric
 
   SnapshotMemory snapshot_memory_;
+  double saved_at_ = 0;  ///< of the latest checkpoint, at first of the one that the run goes on from
   EpochOrigin epoch_origin_;
   std::vector<bool> is_unstepped_;  ///< of each optimizer with manual optimization: a backward pass came after its step
 

@@ -1,6 +1,7 @@
 // What a replica does before the first epoch.
 #include "troupe/modules/callbacks/gradient_accumulation_scheduler.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
+#include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/hook_order.hpp"
 #include "troupe/runtime/precision/convert.hpp"
@@ -130,6 +131,7 @@ void Replica::configure_callbacks() {
 
 void Replica::move_to_device() {
   module_->to(setup_.device);
+  separate_elements(*module_);
   move_metrics(setup_.device);
   precision_ = precision_from_text(setup_.options.precision);
   const auto type = parameter_type(precision_);
@@ -138,6 +140,7 @@ void Replica::move_to_device() {
   current_name_ = "on_post_move_to_device";
   module_->on_post_move_to_device();
   current_name_ = "";
+  refuse_unstorable();
 }
 
 DataFacts Replica::collect_loaders() {

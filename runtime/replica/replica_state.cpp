@@ -100,6 +100,16 @@ Progress Replica::saved_progress() const {
   return at;
 }
 
+// Before the training, and not after an epoch of it.
+void Replica::refuse_unstorable() const {
+  if (setup_.stage != Stage::fit || !setup_.options.enable_checkpointing || setup_.run_dir.empty()) return;
+  try {
+    check_model_storable(*module_);
+  } catch (const UsageError& error) {
+    throw UsageError(error.what() + std::string("; trainer.enable_checkpointing = false trains without checkpoints"));
+  }
+}
+
 Checkpoint Replica::own_state(const SnapshotRequest& request) {
   Checkpoint checkpoint;
   for (const auto& callback : callbacks_) callback->on_snapshot_start(*module_);
@@ -107,6 +117,8 @@ Checkpoint Replica::own_state(const SnapshotRequest& request) {
   auto& metadata = checkpoint.metadata;
   metadata["hparams"] = module_->hparams();
   metadata["progress"] = to_json(saved_progress());
+  metadata["saved_at"] = saved_at_ = saved_at_after(saved_at_);
+  if (!setup_.run_identity.is_null()) metadata["run"] = setup_.run_identity;
   metadata["versions"] = {{"libtorch", TORCH_VERSION}};
   nlohmann::json callbacks = request.monitor_states.is_object() ? request.monitor_states : nlohmann::json::object();
   for (const auto& callback : callbacks_) {
@@ -129,7 +141,10 @@ Checkpoint Replica::own_state(const SnapshotRequest& request) {
   // The training goes on while the file is written, so the tensors must not be the ones in use.
   if (global_rank() == 0) {
     snapshot_memory_.begin();
-    for (auto& [name, tensor] : checkpoint.tensors) tensor = snapshot_memory_.copy(name, tensor);
+    for (auto& [name, tensor] : checkpoint.tensors) {
+      check_storable(name, tensor);
+      tensor = snapshot_memory_.copy(name, tensor);
+    }
   }
   for (const auto& callback : callbacks_) callback->on_snapshot_end(*module_);
   return checkpoint;
@@ -173,6 +188,8 @@ void Replica::restore_progress() {
         " a new run can start with");
   }
   progress_ = progress_from_json(metadata.at("progress"));
+  const auto saved_at = metadata.find("saved_at");
+  if (saved_at != metadata.end() && saved_at->is_number()) saved_at_ = saved_at->get<double>();
 }
 
 void Replica::restore_model() {

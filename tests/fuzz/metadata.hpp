@@ -3,6 +3,7 @@
 #pragma once
 
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 #include "troupe/runtime/checkpoint/checksum.hpp"
 #include "troupe/runtime/checkpoint/metric_state.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
@@ -50,6 +51,7 @@ class Metadata {
     for (auto& [name, tensor] : saved.tensors) tensor = torch::ones_like(tensor, torch::MemoryFormat::Contiguous);
     auto& metadata = saved.metadata;
     metadata["saved_at"] = 1.5;
+    metadata["run"] = {{"name", "net"}, {"model", {{"lr", 0.1}}}, {"launch", ""}};
     metadata["progress"] = to_json(Progress{.epoch = 1, .batch_idx = 2, .global_step = 3});
     metadata["hparams"] = to_json_object(Hparams());
     metadata["grad_scaler"] = scaler_.state_dict();
@@ -68,6 +70,11 @@ class Metadata {
     write_safetensors(*real_file_system().create(path_), tensors_,
                       {{"troupe", text}, {"troupe_xxh3_64", Checksum().add(text).hex()}});
     const auto checkpoint = read_checkpoint(path_);
+    (void)find_last(path_.parent_path(), {.name = "net"});
+    try {
+      (void)find_best(path_.parent_path(), {.name = "net"});
+    } catch (const CheckpointError&) {  // it need not name one
+    }
     const auto at = [&](const char* key) { return checkpoint.metadata.value(key, nlohmann::json()); };
     const auto nth = [&](const char* key, std::size_t i) {
       const auto list = at(key);

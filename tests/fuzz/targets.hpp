@@ -8,6 +8,7 @@
 
 #include "troupe/launch/config_file.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 #include "troupe/runtime/data/csv_table.hpp"
 #include "troupe/runtime/data/mnist.hpp"
@@ -60,15 +61,24 @@ inline std::vector<Target> targets(const TempDir& dir) {
     };
   };
 
-  const auto metadata = std::make_shared<Metadata>(dir / "metadata.safetensors");
-  const NamedTensors few = {{"a", torch::ones(2)}, {"b", torch::ones({1, 3}, torch::kBool)}};
+  std::filesystem::create_directory(dir / "found");
+  const auto metadata = std::make_shared<Metadata>(dir / "found" / "metadata.safetensors");
+  const NamedTensors few = {{"a", torch::ones(1)},
+                            {"b", torch::ones({1, 3}, torch::kBool)},
+                            {"c", torch::ones(1, torch::kComplexFloat)},
+                            {"d", torch::ones(2).to(torch::kFloat8_e4m3fn)},
+                            {"e", torch::ones(1).to(torch::kUInt16)}};
   write_safetensors(*real_file_system().create(dir / "few.safetensors"), few, {{"format", "pt"}});
   all.push_back({"safetensors",
-                 {bytes_of(dir / "few.safetensors"), bytes_of(dir / "metadata.safetensors")},
+                 {bytes_of(dir / "few.safetensors"), bytes_of(dir / "found" / "metadata.safetensors")},
                  in_file("a.safetensors", [](const auto& path) {
+                   const auto weights = read_weights(path);
+                   torch::nn::Module module;
+                   module.register_buffer("a", torch::zeros(1));
+                   module.register_buffer("c", torch::zeros(1, torch::kComplexFloat));
+                   load_model_state(weights, module, false);
                    const SafetensorsFile file(path);
                    for (const auto& entry : file.entries()) (void)file.read(entry);
-                   (void)read_weights(path);
                  })});
   all.push_back({"metadata", {metadata->seed()}, [metadata](const auto& bytes) { metadata->read(bytes); }});
   all.push_back({"csv",
@@ -103,7 +113,8 @@ inline std::vector<Target> targets(const TempDir& dir) {
                  }});
   all.push_back({"config",
                  {"[trainer]\nmax_epochs = 3\nprecision = \"32-true\"\nlimit_train_batches = 0.5\n",
-                  "ckpt_path = 'last'\ntrainer.devices = 2 # two\ntrainer.seed = 31\n"},
+                  "ckpt_path = 'last'\ntrainer.devices = 2 # two\ntrainer.seed = 31\n",
+                  "\xEF\xBB\xBF[trainer]\nmax_epochs = 3\n"},
                  in_file("run.toml", [](const auto& path) {
                    TrainerOptions options;
                    std::vector<OptionGroup> groups{option_group("trainer", options)};

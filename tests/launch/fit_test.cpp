@@ -215,6 +215,7 @@ TEST(Fit, CtrlCKeepsTheModelAndWritesACheckpoint) {
   const TempDir dir;
   auto options = quiet(dir);
   options.max_epochs = 100000;
+  options.name = "line";
   Trainer trainer(options);
   const auto model = trainer.fit<Interrupts>({}, points());
   EXPECT_TRUE(trainer.was_interrupted());

@@ -125,6 +125,22 @@ TEST(CheckpointFile, SaysWhenItWasSaved) {
   EXPECT_GT(read_checkpoint_metadata(dir / "a.safetensors").at("saved_at"), 1.7e9);
 }
 
+TEST(CheckpointFile, IsLaterThanTheOneBeforeWhateverTheClockSays) {
+  constexpr double in_2040 = 2.2e9, greatest = std::numeric_limits<double>::max();
+  EXPECT_LT(saved_at_after(0), in_2040);
+  EXPECT_LT(std::abs(saved_at_after(0) - saved_at_after(1.5e9)), 60) << "now";
+  double saved_at = in_2040;
+  for (int i = 0; i < 3; ++i) {
+    const double next = saved_at_after(saved_at);
+    EXPECT_GT(next, saved_at);
+    EXPECT_LT(next, in_2040 + 1);
+    const nlohmann::json text = next;
+    EXPECT_EQ(nlohmann::json::parse(text.dump()), text);
+    saved_at = next;
+  }
+  EXPECT_EQ(saved_at_after(greatest), greatest);
+}
+
 TEST(CheckpointFile, IsReadByPython) {
   TempDir dir;
   write_checkpoint(example(), dir / "a.safetensors");

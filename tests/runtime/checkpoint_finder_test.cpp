@@ -35,7 +35,7 @@ void damage(const fs::path& path) {
 template <class Find>
 std::string error_of(Find find, const fs::path& root) {
   try {
-    find(root);
+    find(root, {});
   } catch (const CheckpointError& error) {
     return error.what();
   }
@@ -198,6 +198,83 @@ TEST(CheckpointFinder, EndsWhereLinksGoInCircles) {
   fs::create_directory_symlink(dir / "checkpoints", dir / "checkpoints/checkpoints");
   fs::create_symlink(dir / "x.safetensors", dir / "x.safetensors");
   EXPECT_EQ(find_last(dir.path())->path, dir / "checkpoints/a.safetensors");
+}
+
+TEST(CheckpointFinder, FollowsLinksToFoldersOfRuns) {
+  const TempDir dir, elsewhere;
+  fs::create_directories(dir / "runs/two");
+  fs::create_directory_symlink(elsewhere.path(), dir / "runs/one");
+  save(dir / "runs/one/version_0/checkpoints/best.safetensors", 2);
+  save(dir / "runs/one/version_0/checkpoints/last.safetensors", 3, 0, "best.safetensors");
+  EXPECT_EQ(find_last(dir / "runs")->path, dir / "runs/one/version_0/checkpoints/last.safetensors");
+  EXPECT_EQ(find_best(dir / "runs")->path, dir / "runs/one/version_0/checkpoints/best.safetensors");
+  fs::create_directory_symlink(elsewhere / "version_0", dir / "runs/two/version_7");
+  fs::remove(dir / "runs/one");
+  EXPECT_EQ(find_last(dir / "runs")->path, dir / "runs/two/version_7/checkpoints/last.safetensors");
+  fs::create_directory(dir / "runs/two/version_8");
+  fs::create_directory_symlink(elsewhere / "version_0/checkpoints", dir / "runs/two/version_8/checkpoints");
+  fs::remove(dir / "runs/two/version_7");
+  EXPECT_EQ(find_best(dir / "runs")->path, dir / "runs/two/version_8/checkpoints/best.safetensors");
+  fs::create_directory_symlink(dir / "runs", dir / "all");
+  EXPECT_EQ(find_last(dir / "all")->path, dir / "all/two/version_8/checkpoints/last.safetensors");
+}
+
+TEST(CheckpointFinder, ReadsAFolderUnderItsOwnNameWhereALinkWithAnotherLeadsToIt) {
+  const TempDir dir;
+  save(dir / "checkpoints/a.safetensors", 1);
+  fs::create_directory_symlink(dir / "checkpoints", dir / "a_link");
+  fs::create_directory_symlink(dir / "checkpoints", dir / "z_link");
+  EXPECT_EQ(find_last(dir.path())->path, dir / "checkpoints/a.safetensors");
+}
+
+// --- Runs of several names in one folder ---
+
+TEST(CheckpointFinder, LeavesOutRunsOfAnotherName) {
+  const TempDir dir;
+  save(dir / "net/version_0/checkpoints/last.safetensors", 1, 0, "last.safetensors");
+  save(dir / "other/version_0/checkpoints/last.safetensors", 3, 0, "last.safetensors");
+  const auto own = dir / "net/version_0/checkpoints/last.safetensors";
+  EXPECT_EQ(find_last(dir.path(), {.name = "net"})->path, own);
+  EXPECT_EQ(find_best(dir.path(), {.name = "net"})->path, own);
+  EXPECT_FALSE(find_last(dir.path(), {.name = "ne"}));
+  EXPECT_FALSE(find_best(dir.path(), {.name = "ne"}));
+  // What is damaged among the others' is no concern of this one.
+  damage(dir / "other/version_0/checkpoints/last.safetensors");
+  put(dir / "other/version_0/checkpoints/text.safetensors", "text");
+  EXPECT_TRUE(find_last(dir.path(), {.name = "net"})->skipped.empty());
+  EXPECT_FALSE(find_last(dir.path(), {.name = "ne"}));
+}
+
+TEST(CheckpointFinder, KnowsTheNameOfARunWhoseCheckpointsLieElsewhere) {
+  const TempDir dir;
+  const auto save_of = [&](const std::string& path, const nlohmann::json& name, double saved_at) {
+    Checkpoint checkpoint;
+    checkpoint.metadata = {{"saved_at", saved_at}, {"run", {{"name", name}}}};
+    write_checkpoint(checkpoint, dir / path);
+  };
+  save_of("checkpoints/other.safetensors", "other", 9);
+  save_of("checkpoints/net.safetensors", "net", 1);
+  EXPECT_EQ(find_last(dir.path(), {.name = "net"})->path, dir / "checkpoints/net.safetensors");
+  // In the folder of the name it is one of its runs: somebody gave the folder another name.
+  save_of("net/version_0/checkpoints/a.safetensors", "former", 2);
+  EXPECT_EQ(find_last(dir.path(), {.name = "net"})->path, dir / "net/version_0/checkpoints/a.safetensors");
+  save_of("checkpoints/of_nobody.safetensors", 5, 10);
+  EXPECT_EQ(find_last(dir.path(), {.name = "net"})->path, dir / "checkpoints/of_nobody.safetensors");
+  // A folder of runs itself, and a run's own, may be searched.
+  EXPECT_FALSE(find_last(dir / "net", {.name = "net"}));
+  EXPECT_EQ(find_last(dir / "net", {.name = "former"})->path, dir / "net/version_0/checkpoints/a.safetensors");
+}
+
+TEST(CheckpointFinder, AsksTheFilterOfTheNewestFirstUntilOneFits) {
+  const TempDir dir;
+  for (const int at : {1, 2, 3, 4}) save(dir / ("checkpoints/" + std::to_string(at) + ".safetensors"), at);
+  std::vector<double> asked;
+  const auto fits = [&](const fs::path&, const nlohmann::json& metadata) {
+    asked.push_back(metadata.at("saved_at"));
+    return asked.back() < 4;
+  };
+  EXPECT_EQ(find_last(dir.path(), {.fits = fits})->path, dir / "checkpoints/3.safetensors");
+  EXPECT_EQ(asked, (std::vector<double>{4, 3}));
 }
 
 TEST(CheckpointFinder, TakesWhatTheNewestCallsTheBest) {

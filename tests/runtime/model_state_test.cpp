@@ -6,7 +6,7 @@
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/linear.h>
-#include <torch/utils.h>
+#include <torch/torch.h>
 
 namespace troupe {
 namespace {
@@ -96,6 +96,75 @@ TEST(ModelState, FloatingTypesAreConvertedAndOthersRefused) {
 
 TEST(ModelState, ACheckpointWithoutWeightsNamesWhatIsMissing) {
   EXPECT_THAT(error_of({}, *net()), HasSubstr("missing in the checkpoint: 0.weight, 0.bias"));
+}
+
+// --- What other programs write, and what a module may hold ---
+
+class Holder : public torch::nn::Module {
+ public:
+  explicit Holder(const torch::Tensor& b) {
+    weight = register_parameter("w", torch::zeros(2));
+    buffer = register_buffer("b", b);
+  }
+  torch::Tensor weight, buffer;
+};
+
+TEST(ModelState, ATensorThatCannotBeReadIsMissedOnlyByAModelThatHasIt) {
+  Checkpoint checkpoint;
+  checkpoint.tensors = {{"model.w", torch::ones(2)}};
+  checkpoint.unreadable = {{"model.ids", "has the unknown dtype 'F4'"}};
+  torch::nn::Module module;
+  module.register_parameter("w", torch::zeros(2));
+  EXPECT_THAT(error_of(checkpoint, module), HasSubstr("left over in the checkpoint: ids"));
+  const auto keys = load_model_state(checkpoint, module, false);
+  EXPECT_EQ(keys.unexpected_keys, std::vector<std::string>{"ids"});
+  EXPECT_EQ(module.named_parameters()["w"].sum().item<float>(), 2);
+  module.register_buffer("ids", torch::zeros(1));
+  EXPECT_THAT(error_of(checkpoint, module, false), HasSubstr("ids has the unknown dtype 'F4' in the checkpoint"));
+}
+
+TEST(ModelState, ComesBackIntoABufferWhoseElementsSharedMemory) {
+  Holder module(torch::full({1, 3}, 0.5).expand({2, 3}));
+  Checkpoint checkpoint;
+  checkpoint.tensors = {{"model.w", torch::ones(2)}, {"model.b", torch::arange(6.F).reshape({2, 3})}};
+  load_model_state(checkpoint, module, true);
+  EXPECT_TRUE(torch::equal(module.buffer, torch::arange(6.F).reshape({2, 3}))) << "the member is the registered one";
+  EXPECT_TRUE(torch::equal(module.named_buffers()["b"], module.buffer));
+}
+
+TEST(ModelState, ElementsThatShareMemoryGetTheirOwnAndKeepTheirValues) {
+  Holder module(torch::tensor({1.F, 2.F}).expand({3, 2}));
+  separate_elements(module);
+  module.buffer.add_(1);
+  EXPECT_TRUE(torch::equal(module.buffer, torch::tensor({{2.F, 3.F}, {2.F, 3.F}, {2.F, 3.F}})));
+  const auto* address = module.weight.const_data_ptr();
+  separate_elements(module);
+  EXPECT_EQ(module.weight.const_data_ptr(), address);
+}
+
+TEST(ModelState, WhatCannotBeStoredIsNamed) {
+  const auto error = [](const torch::Tensor& buffer) {
+    try {
+      check_model_storable(Holder(buffer));
+    } catch (const UsageError& refusal) {
+      return std::string(refusal.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(error(torch::ones(2, torch::kComplexFloat)), "");
+  EXPECT_EQ(error(torch::ones(2).to(torch::kFloat8_e4m3fn)), "");
+  EXPECT_EQ(error(torch::ones(1).expand(5)), "");
+  EXPECT_THAT(error(torch::ones(2, torch::kComplexDouble)), AllOf(HasSubstr("'model.b'"), HasSubstr("ComplexDouble")));
+  EXPECT_THAT(error(torch::eye(2).to_sparse()), AllOf(HasSubstr("'model.b'"), HasSubstr("Sparse")));
+  EXPECT_THAT(error(torch::quantize_per_tensor(torch::ones(1), 0.1, 0, torch::kQInt8)),
+              AllOf(HasSubstr("'model.b'"), HasSubstr("QInt8")));
+}
+
+TEST(ModelState, AComplexTensorDoesNotBecomeARealOne) {
+  Holder module(torch::zeros(2));
+  Checkpoint checkpoint;
+  checkpoint.tensors = {{"model.w", torch::ones(2)}, {"model.b", torch::ones(2, torch::kComplexFloat)}};
+  EXPECT_THAT(error_of(checkpoint, module), HasSubstr("b is [2] ComplexFloat in the checkpoint and [2] Float here"));
 }
 
 }  // namespace

@@ -86,7 +86,7 @@ const std::vector<std::pair<torch::ScalarType, std::string>>& dtypes() {
 }
 
 // Bit for bit: not every type has a kernel that compares.
-bool equal(const torch::Tensor& a, const torch::Tensor& b) {
+bool same_bits(const torch::Tensor& a, const torch::Tensor& b) {
   const auto bytes = [](const torch::Tensor& tensor) { return tensor.contiguous().flatten().view(torch::kUInt8); };
   return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() &&
          (a.numel() == 0 || torch::equal(bytes(a), bytes(b)));
@@ -107,7 +107,7 @@ TEST(Safetensors, ReadsBackWhatItWroteInTheOrderGiven) {
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     EXPECT_EQ(file.entries()[i].name, tensors[i].first);
     const auto read = file.read(file.entries()[i]);
-    EXPECT_TRUE(equal(read, tensors[i].second)) << tensors[i].first;
+    EXPECT_TRUE(same_bits(read, tensors[i].second)) << tensors[i].first;
   }
   EXPECT_EQ(file.metadata().at("key"), "v\u00e4lue \"x\"");
 }
@@ -156,7 +156,7 @@ TEST(Safetensors, ReadsFilesThatPythonWrote) {
   const SafetensorsFile file(dir / "f.safetensors");
   EXPECT_EQ(file.entries().size(), dtypes().size() + 2);
   for (const auto& [dtype, name] : dtypes()) {
-    EXPECT_TRUE(equal(named(file, name), torch::tensor({{0, 1, 1}, {1, 0, 1}}).to(dtype))) << name;
+    EXPECT_TRUE(same_bits(named(file, name), torch::tensor({{0, 1, 1}, {1, 0, 1}}).to(dtype))) << name;
   }
   EXPECT_TRUE(torch::equal(named(file, "scalar"), torch::tensor(2.5)));
   EXPECT_EQ(named(file, "empty").sizes(), (std::vector<int64_t>{0, 3}));
