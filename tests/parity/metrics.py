@@ -70,8 +70,6 @@ DATA = {
         "no_negative": keep("no_negative", lambda n: (tied(n), 0 * bits(n) + 1)),
         "ignored": keep("ignored", lambda n: (torch.randn(n), some(bits(n), -1))),
         "ignored_logits": keep("ignored_logits", ignored_logits),
-        "mixed": keep("mixed", lambda n: (often_inside(n), bits(n))),
-        "confident": keep("confident", confident),
         "bit_labels": keep("bit_labels", lambda n: (bits(n), bits(n))),
     },
     "multiclass": {
@@ -82,18 +80,22 @@ DATA = {
         "class_images": keep("class_images", lambda n: (torch.randn(n, CLASSES, 3, 2), classes(n, 3, 2))),
         "class_ignored": keep("class_ignored", lambda n: (torch.randn(n, CLASSES), some(classes(n), -1))),
         "class_ignored_within": keep("class_ignored_within", lambda n: (torch.randn(n, CLASSES), classes(n))),
-        "class_mixed": keep("class_mixed", lambda n: (often_inside(n, CLASSES), classes(n))),
         "class_labels": keep("class_labels", lambda n: (classes(n, 3), classes(n, 3))),
     },
     "multilabel": {
         "labels": keep("labels", lambda n: (torch.randn(n, LABELS), bits(n, LABELS))),
         "label_ties": keep("label_ties", lambda n: (tied(n, LABELS, 2), bits(n, LABELS, 2))),
         "label_ignored": keep("label_ignored", lambda n: (torch.rand(n, LABELS), some(bits(n, LABELS), -1, 0.1))),
-        "label_mixed": keep("label_mixed", lambda n: (often_inside(n, LABELS), bits(n, LABELS))),
-        "label_empty": keep("label_empty", lambda n: (torch.rand(n, LABELS), bits(n, LABELS) * (torch.arange(4) != 1))),
         "label_bits": keep("label_bits", lambda n: (bits(n, LABELS), bits(n, LABELS))),
     },
 }
+# Where torchmetrics' values are right for all data at once, or for what has a value.
+DATA["binary"]["mixed"] = keep("mixed", lambda n: (often_inside(n), bits(n)))
+DATA["binary"]["confident"] = keep("confident", confident)
+DATA["multiclass"]["class_mixed"] = keep("class_mixed", lambda n: (often_inside(n, CLASSES), classes(n)))
+DATA["multilabel"]["label_mixed"] = keep("label_mixed", lambda n: (often_inside(n, LABELS), bits(n, LABELS)))
+DATA["multilabel"]["label_empty"] = keep(
+    "label_empty", lambda n: (torch.rand(n, LABELS), bits(n, LABELS) * (torch.arange(4) != 1)))
 IGNORE = {"ignored": -1, "ignored_logits": -1, "class_ignored": -1, "class_ignored_within": 2, "label_ignored": -1}
 SIZE = {"binary": {}, "multiclass": {"num_classes": CLASSES}, "multilabel": {"num_labels": LABELS}}
 

@@ -1,5 +1,6 @@
 // Every metric against torchmetrics' over batches of uneven sizes, to 1e-6: the value of each batch and that of all;
-// and the same when the batches are spread over replicas whose states are merged.
+// and the same when the batches are spread over replicas whose states are merged. Where torchmetrics' own value is not
+// the right one, metrics.py says how it is made to give that.
 #include "tests/parity/parity.hpp"
 #include "troupe/modules/metrics/accuracy.hpp"
 #include "troupe/modules/metrics/aggregation.hpp"
