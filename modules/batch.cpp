@@ -78,12 +78,29 @@ void Batch::append_part(std::string name, Batch part) {
   part_names_.push_back(std::move(name));
 }
 
-int64_t Batch::size() const {
-  if (!parts_.empty()) return parts_.front().size();
+int64_t Batch::first_size() const {
   for (const auto& tensor : tensors_) {
     if (tensor.defined() && tensor.dim() > 0) return tensor.size(0);
   }
-  return 1;
+  return -1;
+}
+
+int64_t Batch::size() const {
+  if (said_size_ >= 0) return said_size_;
+  if (!parts_.empty()) return parts_.front().size();
+  const int64_t first = first_size();
+  if (made_of_ == 0) return first < 0 ? 1 : first;
+  const auto agrees = [first](const torch::Tensor& tensor) {
+    return !tensor.defined() || tensor.dim() == 0 || tensor.size(0) == first;
+  };
+  return first > 0 && std::all_of(tensors_.begin(), tensors_.end(), agrees) ? first : made_of_;
+}
+
+void Batch::set_size(int64_t samples) {
+  if (samples < 0) {
+    throw std::invalid_argument("a batch of " + std::to_string(samples) + " samples cannot be; use 0 or more");
+  }
+  said_size_ = samples;
 }
 
 int64_t Batch::bytes() const {

@@ -64,9 +64,22 @@ class Batch {
   /// An empty name means none.
   void append_part(std::string name, Batch part);
 
-  /// Number of samples: the first dimension of the first tensor with one, of the first part where there are parts; 1
-  /// when there is none.
+  /// Number of samples, which is what the batch counts in means and windows of accumulation: what set_size said; else
+  /// the first size of its tensors (those with a dimension), if it is above 0 and the same for all; else the number of
+  /// samples that the loader made the batch of. A batch that no loader made has that of its first tensor, 1 if there
+  /// is none; one with parts that of its first part. Lightning takes the first tensor's in any case.
   int64_t size() const;
+  /// Says the number of samples, in a collate function or Dataset::get_batch whose tensors do not tell: time comes
+  /// first, or the samples are the nodes of graphs. Throws std::invalid_argument for a negative one. 0: a batch that
+  /// weighs nothing, for which training_step has to return nothing.
+  void set_size(int64_t samples);
+  bool is_size_said() const { return said_size_ >= 0; }
+  /// Called by the loader: how many samples it made the batch of.
+  void set_made_of(int64_t samples) { made_of_ = samples; }
+  /// 0: unknown.
+  int64_t made_of() const { return made_of_; }
+  /// First size of the first tensor that has a dimension; -1: none has.
+  int64_t first_size() const;
 
   /// Memory that the elements of all tensors take, in bytes; `extra` is not counted.
   int64_t bytes() const;
@@ -88,6 +101,8 @@ class Batch {
   std::vector<std::string> names_;
   std::vector<Batch> parts_;
   std::vector<std::string> part_names_;
+  int64_t said_size_ = -1;
+  int64_t made_of_ = 0;
 };
 
 }  // namespace troupe

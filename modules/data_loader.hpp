@@ -49,7 +49,8 @@ struct DataLoaderOptions {
   int64_t num_workers = 0;
   /// Gives the order in place of `shuffle`.
   std::shared_ptr<const Sampler> sampler = nullptr;
-  /// Joins samples into a batch; default_collate when empty. With one, the dataset's `get_batch` is not asked.
+  /// Joins samples into a batch; default_collate when empty. With one, the dataset's `get_batch` is not asked. Where the
+  /// tensors do not tell how many samples there are, it says it with Batch::set_size.
   Collate collate = nullptr;
   /// Put batches into page-locked memory, from where a GPU copies them asynchronously.
   bool pin_memory = false;

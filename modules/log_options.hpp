@@ -22,7 +22,7 @@ struct LogOptions {
   bool logger = true;
   /// Reduction over the epoch.
   Reduce reduce_fx = Reduce::mean;
-  /// Samples behind the value, its weight in a mean. Unset: the size of the batch at hand.
+  /// Samples behind the value, its weight in a mean. Unset: the size of the batch at hand (Batch::size).
   std::optional<int64_t> batch_size = std::nullopt;
   /// Reduce the value over all ranks. Unset: values of an epoch are, weighted as if one rank had logged them all, and
   /// values of a step are rank zero's own. True: those too, as their mean, whenever a sink is due. False: nothing is.

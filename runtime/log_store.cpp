@@ -99,6 +99,11 @@ LogStore::Entry& LogStore::entry(std::string_view name, const LogOptions& option
   const auto refuse = [&](const std::string& why) {
     throw UsageError("log(\"" + std::string(name) + "\") in " + std::string(origin_.hook) + ": " + why);
   };
+  if (on_epoch && !metric && options.reduce_fx == Reduce::mean && !options.batch_size && origin_.batch_size == 0) {
+    refuse(
+        "the batch counts as 0 samples (Batch::size), so the value would weigh nothing in the epoch's mean; do not log"
+        " it, or give its LogOptions::batch_size");
+  }
   if (at == entries_.size()) {
     if (name.empty()) refuse("a metric needs a name");
     if (on_step && !origin_.step_allowed) refuse("there is no step here; use on_epoch, without on_step");
@@ -127,8 +132,9 @@ LogStore::Entry& LogStore::entry(std::string_view name, const LogOptions& option
   return found;
 }
 
+// Above 0: what is no mean counts in a batch of no samples too.
 double LogStore::weight_of(const Entry& entry) const {
-  return static_cast<double>(entry.options.batch_size.value_or(origin_.batch_size));
+  return static_cast<double>(std::max<int64_t>(1, entry.options.batch_size.value_or(origin_.batch_size)));
 }
 
 void LogStore::log(std::string_view name, double value, const LogOptions& options) {

@@ -67,8 +67,8 @@ class LogStore {
   bool logs_steps() const { return origin_.on_step; }
 
   /// Records a scalar. Throws UsageError for a value that is not a scalar (its shape is named), for on_step where there
-  /// is no step, for neither on_step nor on_epoch, for a batch size below 1, and for options that differ from those of
-  /// the metric's first call.
+  /// is no step, for neither on_step nor on_epoch, for a batch size below 1 (of the origin: where an epoch's mean is
+  /// made of the value), and for options that differ from those of the metric's first call.
   void log(std::string_view name, const torch::Tensor& value, const LogOptions& options = {});
   void log(std::string_view name, double value, const LogOptions& options = {});
   /// Records a metric, which must outlive the epoch: the value of its latest batch for on_step, its value over the

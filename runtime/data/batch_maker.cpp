@@ -36,9 +36,10 @@ std::string samples_text(const std::vector<int64_t>& samples) {
 Batch collated(const DataLoaderOptions& options, uint64_t seed, std::vector<Batch> samples,
                const std::vector<int64_t>& indices) {
   try {
-    if (!options.collate) return default_collate(std::move(samples));
-    seed_thread(seed);
-    return options.collate(std::move(samples));
+    if (options.collate) seed_thread(seed);
+    Batch batch = options.collate ? options.collate(std::move(samples)) : default_collate(std::move(samples));
+    batch.set_made_of(static_cast<int64_t>(indices.size()));
+    return batch;
   } catch (const CollateError& error) {
     if (error.position() >= indices.size()) throw;
     throw std::runtime_error("sample " + std::to_string(indices[error.position()]) + ": " + error.reason());
@@ -81,7 +82,10 @@ std::optional<Batch> BatchMaker::make(int64_t epoch, int64_t position, const std
     } catch (...) {
       throw std::runtime_error(samples_text(samples) + ": " + current_exception_text());
     }
-    if (whole) return pin_ ? whole->pin_memory() : std::move(*whole);
+    if (whole) {
+      whole->set_made_of(static_cast<int64_t>(samples.size()));
+      return pin_ ? whole->pin_memory() : std::move(*whole);
+    }
   }
   std::vector<Batch> parts;
   parts.reserve(samples.size());

@@ -62,13 +62,14 @@ std::vector<Batch> split_batch(const Batch& batch, std::size_t count) {
     return parts;
   }
   const int64_t samples = samples_of(batch);
-  if (samples <= 1) return {batch};
+  if (samples <= 1 || batch.size() == 0) return {batch};
   const int64_t each = (samples + static_cast<int64_t>(count) - 1) / static_cast<int64_t>(count);
   for (int64_t begin = 0; begin < samples; begin += each) {
     Batch part = batch;
     for (auto& tensor : part.tensors()) {
       if (tensor.dim() > 0) tensor = tensor.slice(0, begin, std::min(begin + each, samples));
     }
+    part.set_size(std::min(begin + each, samples) - begin);
     parts.push_back(std::move(part));
   }
   return parts;

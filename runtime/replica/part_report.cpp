@@ -94,6 +94,10 @@ void PartReport::tell(RunContext& run, const Module& module, std::span<const Par
     LogOptions options = each.first->options;
     options.batch_size = std::max<int64_t>(1, static_cast<int64_t>(each.weight));
     const bool is_mean = options.reduce_fx == Reduce::mean;
+    if (is_mean && each.weight == 0) {  // the run refuses it, with its words
+      options.batch_size.reset();
+      each.weight = 1;
+    }
     if (const auto* metric = std::get_if<std::size_t>(&each.total)) {
       run.log(each.first->name, *module.metrics().at(*metric).second, each.first->options);
     } else if (const auto* number = std::get_if<double>(&each.total)) {

@@ -13,6 +13,24 @@ TEST(Batch, GivesTensorsByPositionNameAndStructuredBinding) {
   EXPECT_EQ(batch.size(), 4);
 }
 
+TEST(Batch, HasTheSizeThatIsSaidElseThatOfItsTensorsElseThatOfItsSamples) {
+  const auto loaded = [](Batch batch, int64_t samples) {
+    batch.set_made_of(samples);
+    return batch;
+  };
+  EXPECT_EQ(Batch().size(), 1);
+  EXPECT_EQ((Batch{torch::ones({3, 4}), torch::ones({2})}).size(), 3);
+  EXPECT_EQ(loaded({torch::ones({3, 4}), torch::ones({2})}, 2).size(), 2);
+  EXPECT_EQ(loaded({torch::ones({0, 4}), torch::ones({2})}, 2).size(), 2);
+  EXPECT_EQ(loaded({torch::ones({0, 4})}, 2).size(), 2);
+  EXPECT_EQ(loaded({torch::tensor(1.0), torch::ones({32, 4}), torch::Tensor(), torch::ones({32})}, 1).size(), 32);
+  EXPECT_EQ(loaded({torch::tensor(1.0)}, 5).size(), 5);
+  Batch batch = loaded({torch::ones({7, 2})}, 2);
+  batch.set_size(2);
+  EXPECT_EQ(batch.to(torch::kCPU).size(), 2);
+  EXPECT_THROW(batch.set_size(-1), std::invalid_argument);
+}
+
 TEST(Batch, NamesWhatItHoldsWhenAskedForSomethingElse) {
   Batch batch{{"image", torch::ones({4, 2})}, {"label", torch::arange(4)}};
   try {

@@ -76,6 +76,24 @@ TEST(LogStore, ReducesBySumMinimumAndMaximumToo) {
   EXPECT_EQ(values[2].value, 4.0);
 }
 
+TEST(LogStore, ABatchOfNoSamplesHasNoWeightInAMeanAndCountsOtherwise) {
+  LogStore store;
+  store.set_origin(validation_step(0));
+  EXPECT_NE(refusal([&] { store.log("mean", 1.0); }).find("the batch counts as 0 samples"), std::string::npos);
+  EXPECT_NE(refusal([&] { store.log("mean", torch::tensor(1.0)); }).find("0 samples"), std::string::npos);
+  store.log("said", 3.0, {.batch_size = 2});
+  store.log("step", 4.0, {.on_step = true, .on_epoch = false});
+  for (const double value : {5.0, 7.0}) {
+    store.log("min", value, {.reduce_fx = Reduce::min});
+    store.log("sum", value, {.reduce_fx = Reduce::sum});
+  }
+  const auto values = store.take_epoch();
+  ASSERT_EQ(values.size(), 3u);
+  EXPECT_EQ(values[0].value, 3);
+  EXPECT_EQ(values[1].value, 5);
+  EXPECT_EQ(values[2].value, 12);
+}
+
 TEST(LogStore, SeveralLoadersKeepTheirMetricsApart) {
   LogStore store;
   for (int64_t loader = 0; loader < 2; ++loader) {
