@@ -2,11 +2,13 @@
 
 #include "troupe/modules/drop_gradients.hpp"
 #include "troupe/modules/nearest.hpp"
+#include "troupe/modules/number_text.hpp"
 
 #include <torch/torch.h>
 
 #include <iostream>
 #include <unordered_set>
+#include <utility>
 
 namespace troupe {
 
@@ -264,6 +266,15 @@ std::vector<std::shared_ptr<LRScheduler>> Module::lr_schedulers() const {
 
 void Module::clip_gradients(torch::optim::Optimizer& optimizer, std::optional<double> gradient_clip_val,
                             const std::string& gradient_clip_algorithm) {
+  if (gradient_clip_algorithm != "norm" && gradient_clip_algorithm != "value") {
+    throw UsageError("clip_gradients: gradient_clip_algorithm = " + shown(gradient_clip_algorithm) +
+                     " is not valid; did you mean " + nearest(gradient_clip_algorithm, {"norm", "value"}) +
+                     "? (norm, value)");
+  }
+  if (!(gradient_clip_val.value_or(0) >= 0)) {
+    throw UsageError("clip_gradients: gradient_clip_val = " + double_to_text(*gradient_clip_val) +
+                     " is not valid; use at least 0, or none");
+  }
   if (gradient_clip_val.value_or(0) == 0) return;
   torch::NoGradGuard no_grad;
   auto gradients = gradients_of(optimizer);
@@ -292,22 +303,21 @@ void Module::unfreeze() {
   train();
 }
 
+void Module::note_modes() {
+  modes_ = ModuleModes(*this);
+}
+
+void Module::put_back_modes() {
+  if (!modes_.empty()) std::exchange(modes_, {}).put_back(*this);
+}
+
 void Module::enter_eval_mode() {
-  modes_.clear();
-  for (const auto& module : modules(/*include_self=*/false)) modes_.emplace_back(module.get(), module->is_training());
-  modes_.emplace_back(this, is_training());
+  if (modes_.empty()) note_modes();
   eval();
 }
 
 void Module::leave_eval_mode() {
-  // train() recurses, so parents must not come after their children.
-  if (modes_.empty()) return train();
-  train(modes_.back().second);
-  modes_.pop_back();
-  for (const auto& [module, mode] : modes_) {
-    if (module->is_training() != mode) module->train(mode);
-  }
-  modes_.clear();
+  modes_.empty() ? train() : put_back_modes();
 }
 
 }  // namespace troupe

@@ -38,6 +38,7 @@
 #include "troupe/modules/logger.hpp"
 #include "troupe/modules/metrics/loggable.hpp"
 #include "troupe/modules/metrics/metric.hpp"
+#include "troupe/modules/module_modes.hpp"
 #include "troupe/modules/optimizer_handle.hpp"
 #include "troupe/modules/optimizers.hpp"
 #include "troupe/modules/options.hpp"
@@ -158,7 +159,7 @@ class Module : public torch::nn::Module, public Hyperparameters {
                                    int64_t optimizer_idx);
   virtual void on_before_backward(const torch::Tensor& loss) { (void)loss; }
   /// Computes gradients. Default: loss.backward(). With accumulation the loss is already divided by the window's
-  /// length.
+  /// length; with 16-mixed it has the scaler's scale, which is taken out of the gradients when this returns.
   virtual void backward(const torch::Tensor& loss, torch::optim::Optimizer& optimizer, int64_t optimizer_idx);
   /// Gradients are there, not yet clipped.
   virtual void on_after_backward() {}
@@ -178,7 +179,8 @@ class Module : public torch::nn::Module, public Hyperparameters {
 
   // --- Evaluation ------------------------------------------------------------------------------------------------
 
-  /// Default: eval mode for every submodule, and back to the mode that each had.
+  /// Default: eval mode for every submodule, and back to the mode that each had. Who overrides the first is put back to
+  /// those modes all the same, also where the validation fails; who overrides the second decides.
   virtual void on_validation_model_eval() { enter_eval_mode(); }
   virtual void on_validation_model_train() { leave_eval_mode(); }
   virtual void on_validation_start() {}
@@ -203,6 +205,7 @@ class Module : public torch::nn::Module, public Hyperparameters {
   virtual void on_test_batch_end(const StepOutput& output, const Batch& batch, int64_t batch_idx,
                                  int64_t dataloader_idx);
 
+  /// As on_validation_model_eval; after the prediction every submodule has the mode that it had.
   virtual void on_predict_model_eval() { enter_eval_mode(); }
   virtual void on_predict_start() {}
   virtual void on_predict_end() {}
@@ -321,7 +324,8 @@ class Module : public torch::nn::Module, public Hyperparameters {
     }
     (std::make_index_sequence<N>());
   }
-  /// Computes gradients, with what the precision needs, and the hooks around it.
+  /// Computes gradients, with what the precision needs, and the hooks around it. They are the loss's own afterwards,
+  /// with 16-mixed too: clip them, look at them and step with them as often as needed.
   void manual_backward(const torch::Tensor& loss) { trainer().manual_backward(loss); }
   /// The schedulers of configure_optimizers, in order.
   std::vector<std::shared_ptr<LRScheduler>> lr_schedulers() const;
@@ -331,7 +335,8 @@ class Module : public torch::nn::Module, public Hyperparameters {
   void untoggle_optimizer(std::size_t optimizer_idx) { trainer().untoggle_optimizer(optimizer_idx); }
 
   /// Bounds the gradients of the optimizer's parameters in place: "norm" (all together, Pascanu et al. 2013) or
-  /// "value" (each element). Nothing for no value and for 0.
+  /// "value" (each element). Nothing for no value and for 0. Throws UsageError for a negative bound, one that is no
+  /// number, and another algorithm.
   void clip_gradients(torch::optim::Optimizer& optimizer, std::optional<double> gradient_clip_val,
                       const std::string& gradient_clip_algorithm = "norm");
   /// Excludes all parameters from training and sets eval mode, and back.
@@ -368,6 +373,12 @@ class Module : public torch::nn::Module, public Hyperparameters {
   /// Called by whoever runs the module; null when the run is over. Modules in it get the run too, so that log() and the
   /// like work in them; their hooks are not called.
   void attach(RunContext* run);
+  /// Called by whoever evaluates the module: notes the mode of every submodule before on_validation_model_eval and its
+  /// like; puts the noted ones back; or drops them, where the module has modes of its own making. The last two do
+  /// nothing where nothing is noted.
+  void note_modes();
+  void put_back_modes();
+  void drop_noted_modes() { modes_ = {}; }
 
  private:
   void enter_eval_mode();
@@ -378,7 +389,7 @@ class Module : public torch::nn::Module, public Hyperparameters {
 
   RunContext* run_ = nullptr;
   NamedMetrics metrics_;
-  std::vector<std::pair<torch::nn::Module*, bool>> modes_;  // while in eval mode: what to go back to
+  ModuleModes modes_;  // during an evaluation: what to go back to
 };
 
 /// A module whose options are a described struct (modules/options.hpp): they are constructor argument,

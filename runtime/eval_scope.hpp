@@ -1,12 +1,11 @@
 // A module in eval mode for a stretch of code that only looks at it.
 #pragma once
 
+#include "troupe/modules/module_modes.hpp"
+
 #include <ATen/core/Generator.h>
 #include <torch/nn/module.h>
 #include <torch/utils.h>
-
-#include <cstddef>
-#include <vector>
 
 namespace troupe {
 
@@ -20,13 +19,10 @@ class EvalScope {
   EvalScope& operator=(const EvalScope&) = delete;
 
  private:
-  void remember(torch::nn::Module& module);
-  void restore(torch::nn::Module& module, std::size_t& next);
-
   torch::nn::Module& root_;
+  const ModuleModes modes_;
   at::Generator generator_;
   torch::Tensor random_state_;
-  std::vector<bool> modes_;
   torch::NoGradGuard no_grad_;
 };
 

@@ -111,12 +111,27 @@ void Replica::run_module_hook(Hook hook) {
       break;
     case Hook::configure_callbacks: configure_callbacks(); break;
     case Hook::configure_optimizers: configure_optimizers(); break;
-    // The library's own part of these is in their defaults.
-    case Hook::on_validation_model_eval: module.on_validation_model_eval(); break;
-    case Hook::on_validation_model_train: module.on_validation_model_train(); break;
-    case Hook::on_test_model_eval: module.on_test_model_eval(); break;
-    case Hook::on_test_model_train: module.on_test_model_train(); break;
-    case Hook::on_predict_model_eval: module.on_predict_model_eval(); break;
+    // The library's own part of these is in their defaults, and in what release() puts back where they are not reached.
+    case Hook::on_validation_model_eval:
+      module.note_modes();
+      module.on_validation_model_eval();
+      break;
+    case Hook::on_validation_model_train:
+      module.on_validation_model_train();
+      module.drop_noted_modes();
+      break;
+    case Hook::on_test_model_eval:
+      module.note_modes();
+      module.on_test_model_eval();
+      break;
+    case Hook::on_test_model_train:
+      module.on_test_model_train();
+      module.drop_noted_modes();
+      break;
+    case Hook::on_predict_model_eval:
+      module.note_modes();
+      module.on_predict_model_eval();
+      break;
     case Hook::training_epoch_end:
       if (own) module.training_epoch_end(train_outputs_);
       break;

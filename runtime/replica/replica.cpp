@@ -33,6 +33,9 @@ Replica::~Replica() {
 
 std::shared_ptr<Module> Replica::release() {
   if (module_) {
+    // Where an evaluation or a step failed.
+    module_->put_back_modes();
+    untoggle_optimizer(0);
     module_->attach(nullptr);
     move_metrics(torch::kCPU);
   }
@@ -168,6 +171,7 @@ void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
   settle_step_metrics();
   if (setup_.stage == Stage::fit) random_states_before_ = random_states();
   evaluating_ = true;
+  rows_per_sample_ = -1;
   pulse_.stage = stage;
   torch::GradMode::set_enabled(false);
   evaluation_stage_ = stage;
@@ -192,7 +196,9 @@ std::vector<MetricMap> Replica::end_evaluation() {
   current_name_ = "write_prediction";
   prediction_files_.write();
   current_name_ = "";
+  module_->put_back_modes();  // after a prediction, which has no hook for it
   evaluating_ = evaluation_is_cut_ = false;
+  rows_per_sample_ = -1;
   pulse_.stage = setup_.stage;
   torch::GradMode::set_enabled(true);
   saw_batches_ = saw_training_batches_;

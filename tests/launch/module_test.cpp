@@ -1,5 +1,6 @@
 // What a module may use and say, in whole runs.
 #include "tests/launch/lines.hpp"
+#include "tests/launch/one_weight.hpp"
 #include "tests/refusal.hpp"
 
 #include <gmock/gmock.h>
@@ -109,6 +110,124 @@ TEST(AModuleInAModule, LogsAndIsTrainedWithIt) {
     EXPECT_FALSE(encoder->in_run());
     EXPECT_FALSE(torch::equal(encoder->parameters()[0], before));
   }
+}
+
+// --- Train and eval mode ---
+
+// Ones into a batch norm and a dropout; can fail in each evaluation, and leave the modes to the module.
+class Modal : public OneWeight {
+ public:
+  Modal() {
+    norm = register_module("norm", torch::nn::BatchNorm1d(1));
+    dropout = register_module("dropout", torch::nn::Dropout(0.5));
+    frozen = register_module("frozen", torch::nn::BatchNorm1d(1));
+    frozen->eval();
+    twice = register_module("twice", torch::nn::Sequential(frozen));  // one layer with two parents
+  }
+  StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
+    trained.push_back(modes());
+    return OneWeight::training_step(batch, batch_idx);
+  }
+  StepOutput validation_step(const Batch&, int64_t) override { return evaluate(); }
+  StepOutput test_step(const Batch&, int64_t) override { return evaluate(); }
+  StepOutput predict_step(const Batch& batch, int64_t) override {
+    evaluate();
+    return {{"y", batch[0]}};
+  }
+  StepOutput evaluate() {
+    EXPECT_EQ(modes(), "----");
+    if (fails) throw std::runtime_error("as it was to");
+    return {};
+  }
+  // Of the module, norm, dropout and frozen: t where they train.
+  std::string modes() const {
+    std::string text;
+    for (const bool trains : {is_training(), norm->is_training(), dropout->is_training(), frozen->is_training()}) {
+      text += trains ? 't' : '-';
+    }
+    return text;
+  }
+  torch::nn::BatchNorm1d norm{nullptr}, frozen{nullptr};
+  torch::nn::Dropout dropout{nullptr};
+  torch::nn::Sequential twice{nullptr};
+  std::vector<std::string> trained;
+  bool fails = false;
+};
+
+TEST(TheModes, AreThoseOfTrainingInAFitWhateverCameBefore) {
+  const TempDir dir;
+  const auto options = one_epoch(dir);
+  const auto data = numbers({1, 1});
+  const std::vector<std::function<void(Trainer&, const std::shared_ptr<Modal>&)>> befores = {
+      [](auto&, auto&) {},
+      [&](Trainer& trainer, auto& model) { trainer.predict(std::shared_ptr<Modal>(model), data); },
+      [&](Trainer& trainer, auto& model) { trainer.test(std::shared_ptr<Modal>(model), data); },
+      [&](Trainer& trainer, auto& model) { trainer.validate(std::shared_ptr<Modal>(model), data); },
+      [&](Trainer& trainer, auto& model) { trainer.fit(std::shared_ptr<Modal>(model), data, data); },
+      [&](Trainer& trainer, auto& model) {
+        trainer.fit(std::shared_ptr<Modal>(model), data);
+        trainer.predict(std::shared_ptr<Modal>(model), data);
+      }};
+  for (const bool fails : {false, true}) {
+    for (std::size_t i = 0; i < befores.size(); ++i) {
+      SCOPED_TRACE(i);
+      const auto model = std::make_shared<Modal>();
+      model->fails = fails;
+      Trainer trainer(options);
+      (void)error_of([&] { befores[i](trainer, model); });
+      EXPECT_EQ(model->modes(), "ttt-");
+      model->trained.clear();
+      model->fails = false;
+      Trainer(options).fit(std::shared_ptr<Modal>(model), data, data);
+      EXPECT_EQ(model->trained, std::vector<std::string>({"ttt-", "ttt-"}));
+      EXPECT_EQ(model->modes(), "ttt-");
+    }
+  }
+}
+
+TEST(TheModes, OfAModuleInEvalModeAreSetAsTrainDoesAtTheStartOfAFit) {
+  const TempDir dir;
+  const auto model = std::make_shared<Modal>();
+  model->eval();
+  EXPECT_EQ(model->modes(), "----");
+  Trainer(one_epoch(dir)).predict(std::shared_ptr<Modal>(model), numbers({1}));
+  EXPECT_EQ(model->modes(), "----");
+  Trainer(one_epoch(dir)).fit(std::shared_ptr<Modal>(model), numbers({1}));
+  EXPECT_EQ(model->trained, std::vector<std::string>({"tttt"}));
+}
+
+TEST(TheModes, OfLayersThatStayInEvalModeAreNamed) {
+  const TempDir dir;
+  for (const bool is_frozen : {true, false}) {
+    const auto model = std::make_shared<Modal>();
+    if (!is_frozen) model->frozen->train();
+    testing::internal::CaptureStderr();
+    Trainer(one_epoch(dir)).fit(std::shared_ptr<Modal>(model), numbers({1}));
+    const auto said = testing::internal::GetCapturedStderr();
+    EXPECT_EQ(said.find("in eval mode when fit begins, and left so: frozen, twice.0;") != std::string::npos, is_frozen)
+        << said;
+  }
+}
+
+// Overrides decide, also without what they override; a failure puts back what was there all the same.
+class OwnModes : public Modal {
+ public:
+  void on_validation_model_eval() override { eval(); }
+  void on_validation_model_train() override {
+    train();
+    dropout->eval();
+  }
+};
+
+TEST(TheModes, AreTheModulesToDecideAndPutBackWhereItCannot) {
+  const TempDir dir;
+  const auto model = std::make_shared<OwnModes>();
+  Trainer(one_epoch(dir)).fit(std::shared_ptr<OwnModes>(model), numbers({1, 1}), numbers({1}));
+  EXPECT_EQ(model->modes(), "tt-t");
+  model->fails = true;
+  EXPECT_NE(
+      error_of([&] { Trainer(one_epoch(dir)).fit(std::shared_ptr<OwnModes>(model), numbers({1}), numbers({1})); }), "");
+  EXPECT_EQ(model->modes(), "tt-t");
 }
 
 // --- Tied weights ---

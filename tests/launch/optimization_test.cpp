@@ -146,6 +146,17 @@ class TakingTurns : public Alternating {
   }
 };
 
+class FailingWhileToggled : public Alternating {
+ public:
+  StepOutput training_step(const Batch&, int64_t, int64_t) override { throw std::runtime_error("as it was to"); }
+};
+
+TEST_F(Optimization, AStepThatFailsLeavesNoParameterWithoutItsGradient) {
+  const auto model = std::make_shared<FailingWhileToggled>();
+  EXPECT_THAT(error_of_fit(model), HasSubstr("as it was to"));
+  for (const auto& parameter : model->parameters()) EXPECT_TRUE(parameter.requires_grad());
+}
+
 TEST_F(Optimization, FrequenciesGiveEachItsBatchesInARow) {
   const auto model = fit(std::make_shared<TakingTurns>(), 8, {.max_epochs = 1});
   EXPECT_THAT(model->seen, ElementsAre(0, 1, 1, 1, 0));
