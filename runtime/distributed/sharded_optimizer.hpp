@@ -55,6 +55,8 @@ class ShardedOptimizer final : public GradientAverager {
   void refresh();
   /// The whole parameters, in the order of the optimizer's groups.
   std::vector<torch::Tensor> parameters() const;
+  /// Whether it is one of them, or this worker's part of one.
+  bool holds(const torch::Tensor& tensor) const { return known_.contains(tensor.unsafeGetTensorImpl()); }
 
   void prepare(const torch::Tensor& loss) override;
   void finish() override;

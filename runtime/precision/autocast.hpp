@@ -36,7 +36,9 @@ class Autocast {
   at::ScalarType previous_dtype_ = at::kFloat;
 };
 
-/// While it lives, operations run in the formats of their arguments, within an Autocast too: for backward and steps.
+/// While it lives, operations run in the formats of their arguments, within an Autocast too: for backward and steps. At
+/// its end an Autocast around it casts parameters anew: they may have changed, and what was cast is kept by LibTorch
+/// until the Autocast ends.
 class AutocastOff {
  public:
   explicit AutocastOff(torch::Device device)
@@ -44,7 +46,9 @@ class AutocastOff {
     if (was_enabled_) at::autocast::set_autocast_enabled(type_, false);
   }
   ~AutocastOff() {
-    if (was_enabled_) at::autocast::set_autocast_enabled(type_, true);
+    if (!was_enabled_) return;
+    at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(type_, true);
   }
   AutocastOff(const AutocastOff&) = delete;
   AutocastOff& operator=(const AutocastOff&) = delete;

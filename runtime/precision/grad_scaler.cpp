@@ -7,10 +7,10 @@
 #include <ATen/ops/_amp_update_scale.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <limits>
-#include <map>
 #include <string>
-#include <vector>
+#include <unordered_set>
 
 namespace troupe {
 
@@ -42,51 +42,74 @@ torch::Tensor GradScaler::scale(const torch::Tensor& loss) const {
   return loss * scale_;
 }
 
-void GradScaler::unscale(torch::optim::Optimizer& optimizer, const std::function<void(torch::Tensor&)>& agree) {
-  const auto [entry, is_new] = found_inf_.try_emplace(&optimizer);
-  if (!is_new) return;
+void GradScaler::begin_pass(at::TensorList kept) {
+  adapt();
+  divided_.clear();
   const torch::NoGradGuard no_gradients;
-  entry->second = torch::zeros({}, scale_.options());
-  // In float64: the reciprocal of a float32 scale may not be exact.
-  const auto inverse = scale_.to(torch::kFloat64).reciprocal().to(torch::kFloat32);
+  if (!kept.empty()) at::_foreach_mul_(kept, scale_);
+}
+
+// Multiplies by `factor`, and adds to what was found of the optimizer.
+void GradScaler::divide(std::size_t optimizer, const std::vector<torch::Tensor>& gradients,
+                        const torch::Tensor& factor) {
   std::map<torch::ScalarType, std::vector<torch::Tensor>> by_type;
-  for (const auto& group : optimizer.param_groups()) {
-    for (const auto& parameter : group.params()) {
-      const auto& gradient = parameter.grad();
-      if (!gradient.defined()) continue;
-      if (gradient.scalar_type() == torch::kFloat16) {
-        throw UsageError("GradScaler: a gradient is in float16; mixed precision needs parameters in float32");
-      }
-      by_type[gradient.scalar_type()].push_back(gradient);
-    }
+  for (const auto& gradient : gradients) by_type[gradient.scalar_type()].push_back(gradient);
+  if (by_type.contains(torch::kFloat16)) {
+    throw UsageError("GradScaler: a gradient is in float16; mixed precision needs parameters in float32");
   }
-  for (auto& [type, gradients] : by_type) {
-    at::_amp_foreach_non_finite_check_and_unscale_(gradients, entry->second, inverse);
-  }
-  if (agree) agree(entry->second);
+  auto& found_inf = found_inf_[optimizer];
+  for (auto& [type, same] : by_type) at::_amp_foreach_non_finite_check_and_unscale_(same, found_inf, factor);
 }
 
-bool GradScaler::step(torch::optim::Optimizer& optimizer, const std::function<void()>& apply) {
-  unscale(optimizer);
-  if (found_inf_.at(&optimizer).item<float>() != 0) {
-    skipped_steps_ += 1;
-    return false;
-  }
-  apply();
-  return true;
-}
-
-void GradScaler::update() {
-  if (found_inf_.empty()) return;
+void GradScaler::unscale(std::size_t optimizer, std::vector<torch::Tensor> gradients) {
   const torch::NoGradGuard no_gradients;
-  torch::Tensor found;
-  for (const auto& [optimizer, found_inf] : found_inf_) found = found.defined() ? found + found_inf : found_inf;
-  at::_amp_update_scale_(scale_, growth_tracker_, found, options_.growth_factor, options_.backoff_factor,
-                         options_.growth_interval);
-  found_inf_.clear();
+  found_inf_[optimizer] = torch::zeros({}, scale_.options());
+  std::vector<torch::Tensor> shared;
+  if (!divided_.empty()) {
+    const std::unordered_set<const void*> done(divided_.begin(), divided_.end());
+    std::erase_if(gradients, [&](const torch::Tensor& gradient) {
+      if (!done.contains(gradient.unsafeGetTensorImpl())) return false;
+      shared.push_back(gradient);
+      return true;
+    });
+  }
+  // In float64: the reciprocal of a float32 scale may not be exact.
+  divide(optimizer, gradients, scale_.to(torch::kFloat64).reciprocal().to(torch::kFloat32));
+  if (!shared.empty()) divide(optimizer, shared, torch::ones_like(scale_));
+  for (const auto& gradient : gradients) divided_.push_back(gradient.unsafeGetTensorImpl());
 }
 
-nlohmann::json GradScaler::state_dict() const {
+void GradScaler::inspect(std::size_t optimizer, const std::vector<torch::Tensor>& gradients) {
+  const torch::NoGradGuard no_gradients;
+  found_inf_[optimizer] = torch::zeros({}, scale_.options());
+  divide(optimizer, gradients, torch::ones_like(scale_));
+}
+
+bool GradScaler::allows_step(std::size_t optimizer, const std::function<void(torch::Tensor&)>& agree) {
+  const auto found = found_inf_.find(optimizer);
+  if (found == found_inf_.end()) return true;  // no pass came before
+  const torch::NoGradGuard no_gradients;
+  if (agree) agree(found->second);
+  pending_ = pending_.defined() ? pending_ + found->second : found->second;
+  const bool is_finite = found->second.item<float>() == 0;
+  if (!is_finite) skipped_steps_ += 1;
+  return is_finite;
+}
+
+void GradScaler::adapt() {
+  if (!pending_.defined()) return;
+  const torch::NoGradGuard no_gradients;
+  at::_amp_update_scale_(scale_, growth_tracker_, pending_, options_.growth_factor, options_.backoff_factor,
+                         options_.growth_interval);
+  pending_.reset();
+}
+
+double GradScaler::current_scale() {
+  adapt();
+  return scale_.item<double>();
+}
+
+nlohmann::json GradScaler::state_dict() {
   return {{"scale", current_scale()},
           {"growth_factor", options_.growth_factor},
           {"backoff_factor", options_.backoff_factor},
@@ -125,6 +148,7 @@ void GradScaler::load_state_dict(const nlohmann::json& state) {
   growth_tracker_.fill_(tracker);
   skipped_steps_ = skipped;
   found_inf_.clear();
+  pending_.reset();
 }
 
 }  // namespace troupe

@@ -63,12 +63,13 @@ StepOutput Replica::eval_step(const Batch& batch, int64_t batch_idx, int64_t dat
 void Replica::eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx) {
   Module& module = *module_;
   current_batch_ = batch_idx;
-  const int64_t batch_size = batch.size();
+  const int64_t batch_size = size_of(batch);
   const auto suffix = setup_.eval_loaders.size() > 1 ? std::optional<int64_t>(dataloader_idx) : std::nullopt;
   StepOutput output;
   if (dataloader_idx != eval_loader_) {
     collect_part_metrics();
     eval_log_.close_loader();
+    rows_per_sample_ = -1;
   }
   eval_loader_ = dataloader_idx;
   eval_log_.begin_step();

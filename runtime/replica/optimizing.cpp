@@ -69,6 +69,12 @@ bool Replica::opens_window(const TrainStep& step) const {
 double Replica::weight_in_window(const TrainStep& step) {
   const auto window = static_cast<double>(setup_.options.accumulate_grad_batches);
   if (setup_.options.accumulate_grad_weighting == "batches") return 1 / window;
+  if (step.own == 0 && step.loss.defined()) {
+    throw UsageError(
+        "the batch counts as 0 samples (Batch::size), so that its loss would weigh nothing: return {} from"
+        " training_step to skip it, say another number with Batch::set_size in the collate function, or use"
+        " accumulate_grad_weighting = batches");
+  }
   if (window == 1) return step.own / step.all;
   Sequence& sequence = sequences_[step.optimizer];
   if (begins_window(step) || sequence.nominal == 0 || (!setup_.peers && !sequence.has_gradients)) {
@@ -88,14 +94,20 @@ void Replica::finish_gradients(std::size_t index) {
   }
   sequence.samples = sequence.nominal = 0;
   sequence.is_carried = false;
-  unscale(index);
+  refuse_foreign_parameters(index);
   name_unused_parameters(index);
-  sequence.skips = has_bad_numbers(index);
+  sequence.skips = leaves_out(index);
+}
+
+// The one decision on a step that cannot be made: it has no hooks, does not count and moves no scheduler.
+bool Replica::leaves_out(std::size_t index) {
+  return has_bad_numbers(index) || overflows(index);
 }
 
 // --- Automatic optimization ---
 
 void Replica::backward(TrainStep& step) {
+  begin_pass(step);
   const auto scaled = scaler_ ? scaler_->scale(step.loss) : step.loss;
   GradientAverager* averager = averager_of(step);
   if (averager && !parts_) averager->prepare(scaled);
@@ -107,6 +119,7 @@ void Replica::backward(TrainStep& step) {
   } else if (averager) {
     averager->finish();
   }
+  end_pass(step);
 }
 
 void Replica::step_automatically(TrainStep& step) {
@@ -142,20 +155,10 @@ void Replica::step_automatically(TrainStep& step) {
     clip();
     return step.loss.defined() ? step.loss.detach() : torch::zeros({});
   };
-  bool was_called = true;
-  const auto apply = [&] {
-    module.optimizer_step(progress_.epoch, step.batch_idx, optimizer, index, closure);
-    was_called = !is_used(Hook::optimizer_step) || calls > 0;
-  };
-  if (scaler_) {
-    scaler_->step(optimizer, apply);
-    scaler_->update();
-  } else {
-    apply();
-  }
+  module.optimizer_step(progress_.epoch, step.batch_idx, optimizer, index, closure);
   gather_parameters(step.optimizer);
   sequences_[step.optimizer].has_gradients = false;
-  if (was_called) count_step(step.optimizer);
+  if (!is_used(Hook::optimizer_step) || calls > 0) count_step(step.optimizer);
 }
 
 void Replica::count_step(std::size_t index) {
@@ -181,17 +184,24 @@ void Replica::manual_backward(const torch::Tensor& loss) {
   if (is_used(Hook::on_before_backward)) module.on_before_backward(loss);
   {
     const AutocastOff full_precision(setup_.device);
-    const auto scaled = scaler_ ? scaler_->scale(loss) : loss;
-    for (GradientAverager* averager : averagers()) {
-      averager->begin();
-      averager->prepare(scaled);
+    begin_manual_pass();
+    try {
+      const auto scaled = scaler_ ? scaler_->scale(loss) : loss;
+      for (GradientAverager* averager : averagers()) {
+        averager->begin();
+        averager->prepare(scaled);
+      }
+      if (is_used(Hook::backward) && !optimizers_.empty()) {
+        module.backward(scaled, optimizers_[0], 0);
+      } else {
+        scaled.backward();
+      }
+      for (GradientAverager* averager : averagers()) averager->finish();
+    } catch (...) {
+      end_manual_pass();  // training_step may catch it, where memory was too small, and go on
+      throw;
     }
-    if (is_used(Hook::backward) && !optimizers_.empty()) {
-      module.backward(scaled, optimizers_[0], 0);
-    } else {
-      scaled.backward();
-    }
-    for (GradientAverager* averager : averagers()) averager->finish();
+    end_manual_pass();
   }
   for (Callback* callback : batch_callbacks_) callback->on_after_backward(*this, module);
   if (is_used(Hook::on_after_backward)) module.on_after_backward();
@@ -203,19 +213,17 @@ void Replica::step_optimizer(std::size_t index, const OptimizerClosure& closure)
   auto& optimizer = optimizers_[index];
   if (scaler_ && closure) throw UsageError("precision 16-mixed cannot step an optimizer with a closure");
   const AutocastOff full_precision(setup_.device);
-  unscale(index);
+  refuse_foreign_parameters(index);
   name_unused_parameters(index);
-  if (has_bad_numbers(index)) return;
+  if (index < is_unstepped_.size()) is_unstepped_[index] = false;
+  if (leaves_out(index)) return;
   for (Callback* callback : batch_callbacks_) {
     callback->on_before_optimizer_step(*this, module, optimizer, static_cast<int64_t>(index));
   }
   if (is_used(Hook::on_before_optimizer_step)) {
     module.on_before_optimizer_step(optimizer, static_cast<int64_t>(index));
   }
-  if (scaler_) {
-    scaler_->step(optimizer, [&] { optimizer.step(); });
-    scaler_->update();
-  } else if (closure) {
+  if (closure) {
     optimizer.step([&] {
       const torch::AutoGradMode with_gradients(true);
       return closure();
@@ -224,7 +232,6 @@ void Replica::step_optimizer(std::size_t index, const OptimizerClosure& closure)
     optimizer.step();
   }
   gather_parameters(index);
-  if (index < is_unstepped_.size()) is_unstepped_[index] = false;
   count_step(index);
 }
 

@@ -172,7 +172,7 @@ class Replica final : public RunContext {
   int64_t local_rank() const override { return setup_.place().local_rank; }
   int64_t world_size() const override { return setup_.place().world_size; }
   Peers* peers() const { return setup_.peers.get(); }
-  std::optional<int64_t> estimated_stepping_batches() const override { return stepping_batches_; }
+  std::optional<int64_t> estimated_stepping_batches(int64_t optimizers) const override;
   Optimizers& optimizers() override { return optimizers_; }
   void toggle_optimizer(std::size_t index) override;
   void untoggle_optimizer(std::size_t index) override;
@@ -258,7 +258,8 @@ class Replica final : public RunContext {
   void refuse_empty(const std::string& kind, const DataLoader& loader) const;
   void add_evaluation_facts(DataFacts& facts);
   void add_transfer_warnings(DataFacts& facts) const;
-  void count_stepping_batches(const DataFacts& facts);
+  void count_windows(const DataFacts& facts);
+  void refuse_foreign_parameters(std::size_t optimizer);
   void configure_optimizers();
   void compile_train_program();
   void check_manual_optimization() const;
@@ -275,7 +276,6 @@ class Replica final : public RunContext {
   void refresh_shards();
   void refresh_reducers();
   std::vector<torch::Tensor> parameters_of(std::size_t optimizer) const;
-  void unscale(std::size_t optimizer);
   void gather_parameters(std::size_t optimizer);
   bool is_used(Hook hook) const { return setup_.overridden.has(hook); }
   bool is_used_transfer(Hook hook) const { return is_used(hook) || setup_.datamodule.overrides(hook); }
@@ -341,10 +341,21 @@ class Replica final : public RunContext {
   bool opens_window(const TrainStep& step) const;
   double weight_in_window(const TrainStep& step);
   void finish_gradients(std::size_t index);
+  bool leaves_out(std::size_t index);
   void backward(TrainStep& step);
   void step_automatically(TrainStep& step);
   void count_step(std::size_t index);
   void refuse_unless_manual(const char* what) const;
+
+  // scaling.cpp
+  void find_unowned_parameters();
+  std::vector<torch::Tensor> gradients_in_use(std::size_t optimizer, bool is_window_open) const;
+  void begin_pass(const TrainStep& step);
+  void end_pass(const TrainStep& step);
+  void begin_manual_pass();
+  void end_manual_pass();
+  bool overflows(std::size_t optimizer);
+  void inspect_gradients();
 
   // bad_numbers.cpp
   bool watches_losses() const;
@@ -358,6 +369,8 @@ class Replica final : public RunContext {
   void refuse_untrainable(const char* what, const torch::Tensor& loss) const;
   void name_unused_parameters(std::size_t optimizer);
   StepOutput call_training_step(const TrainStep& step);
+  void name_layers_in_eval_mode();
+  int64_t size_of(const Batch& batch);
 
   // schedules.cpp
   void check_schedulers();
@@ -396,7 +409,7 @@ class Replica final : public RunContext {
   std::vector<std::unique_ptr<ShardedOptimizer>> sharded_;  // of each optimizer, with strategy = zero in place of those
   std::unique_ptr<BatchParts> parts_;                       // with strategies dp and ddp2 on several devices
   PartReport* part_report_ = nullptr;                       // while the module computes a part
-  std::optional<int64_t> stepping_batches_;
+  std::optional<int64_t> windows_of_run_;  // where the number of epochs is known, and that of their batches
 
   std::vector<Sequence> sequences_;     // of each optimizer; one where there is none
   std::vector<Schedule> schedules_;     // of each scheduler
@@ -404,7 +417,9 @@ class Replica final : public RunContext {
   Precision precision_ = Precision::float32;
   bool converts_batches_ = false;
   std::optional<GradScaler> scaler_;
-  std::vector<bool> checked_for_unused_;  // of each optimizer, where detect_unused_parameters asks for it
+  std::vector<torch::Tensor> unowned_;           // parameters that no optimizer has, where there is a scaler
+  std::vector<bool> checked_for_unused_;         // of each optimizer, where detect_unused_parameters asks for it
+  std::vector<std::size_t> checked_parameters_;  // of each optimizer: how many are known to be the module's
 
   TrainProgram train_program_;
   Program eval_program_;
@@ -417,6 +432,8 @@ class Replica final : public RunContext {
   PredictionFiles prediction_files_;
   std::vector<MetricMap> eval_results_;
   bool warned_of_outputs_ = false;
+  double rows_per_sample_ = -1;  // of this loader's batches so far; -1: none yet
+  bool warned_of_sizes_ = false;
 
   Stage evaluation_stage_ = Stage::validate;
   bool evaluating_ = false;

@@ -82,6 +82,7 @@ void Replica::join_peers() {
 }
 
 void Replica::refresh_averagers() {
+  find_unowned_parameters();
   if (!setup_.peers || optimizers_.empty()) return;
   shards() ? refresh_shards() : refresh_reducers();
 }
@@ -197,13 +198,6 @@ void Replica::gather_parameters(std::size_t optimizer) {
   if (optimizer < sharded_.size()) sharded_[optimizer]->gather_parameters();
 }
 
-// Takes the loss's scale out of the gradients; where ranks hold parts of them, all skip the step if one has to.
-void Replica::unscale(std::size_t optimizer) {
-  if (!scaler_) return;
-  if (optimizer >= sharded_.size()) return scaler_->unscale(optimizers_[optimizer]);
-  scaler_->unscale(optimizers_[optimizer], [&](torch::Tensor& found_inf) { sharded_[optimizer]->maximum(found_inf); });
-}
-
 // The norm of all gradients where ranks hold parts of them.
 torch::Tensor Replica::whole_gradient_norm(const torch::optim::Optimizer& optimizer, torch::Tensor norm) {
   for (std::size_t i = 0; i < sharded_.size(); ++i) {
@@ -217,7 +211,9 @@ bool Replica::contributes_nothing(const TrainStep& step) const {
 }
 
 void Replica::contribute_nothing(TrainStep& step) {
+  begin_pass(step);
   averager_of(step)->contribute_nothing();
+  end_pass(step);
 }
 
 }  // namespace troupe

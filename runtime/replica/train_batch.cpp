@@ -59,7 +59,7 @@ AfterBatch Replica::train_batch(Batch batch, int64_t batch_idx, bool is_last, st
   current_batch_ = batch_idx;
   saw_batches_ = true;
   train_log_.begin_step();
-  const int64_t batch_size = batch.size();
+  const int64_t batch_size = size_of(batch);
   if (!begin_train_batch(batch, batch_idx, batch_size)) {
     if (samples_of_all) train_without_batch(batch_idx, is_last, *samples_of_all);
     return AfterBatch::skip_rest_of_epoch;

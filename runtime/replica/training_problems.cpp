@@ -31,6 +31,18 @@ std::string shapes_of(const StepOutput& output) {
   return text.empty() ? "none" : text;
 }
 
+// The topmost layers below `module` that are in eval mode, by their names.
+void add_layers_in_eval_mode(const torch::nn::Module& module, const std::string& prefix,
+                             std::vector<std::string>& names) {
+  for (const auto& child : module.named_children()) {
+    if (child.value()->is_training()) {
+      add_layers_in_eval_mode(*child.value(), prefix + child.key() + ".", names);
+    } else {
+      names.push_back(prefix + child.key());
+    }
+  }
+}
+
 std::string shapes_of(const Batch& batch) {
   std::string text;
   for (const auto& tensor : batch.tensors()) text += (text.empty() ? "" : ", ") + c10::str(tensor.sizes());
@@ -50,6 +62,30 @@ void Replica::refuse_untrainable(const char* what, const torch::Tensor& loss) co
   }
   throw UsageError(std::string(what) +
                    " depends on no parameter that is trained: is what it comes from frozen, or was it detached?");
+}
+
+// Right for a frozen batch norm, and easy to forget where a part was evaluated by hand.
+void Replica::name_layers_in_eval_mode() {
+  std::vector<std::string> names;
+  add_layers_in_eval_mode(*module_, "", names);
+  if (names.empty()) return;
+  note("in eval mode when fit begins, and left so: " + joined(names) + "; call train() on the module to change that");
+}
+
+// Means and windows of accumulation weigh batches by their sizes. Where two readings of a size would weigh them
+// differently, the user is to know which one is taken.
+int64_t Replica::size_of(const Batch& batch) {
+  const int64_t size = batch.size(), rows = batch.first_size();
+  if (warned_of_sizes_ || batch.is_size_said() || batch.made_of() == 0 || rows < 0) return size;
+  const double rows_per_sample = static_cast<double>(rows) / static_cast<double>(batch.made_of());
+  if (rows_per_sample_ < 0) rows_per_sample_ = rows_per_sample;
+  if (rows_per_sample_ == rows_per_sample) return size;
+  warned_of_sizes_ = true;
+  note("warning: the size of batches is not clear: the first tensor of this one has " + std::to_string(rows) +
+       " rows, its loader made it of " + std::to_string(batch.made_of()) +
+       " samples, and for another batch the quotient was another; it counts as " + std::to_string(size) +
+       " (Batch::size) in means and in windows of accumulation; Batch::set_size in the collate function says another");
+  return size;
 }
 
 // Called when the gradients of an optimizer's first step are there.

@@ -28,11 +28,18 @@ class Scaled : public Perceptron {
     scale_ = loss.item<double>() / loss_;
     loss.backward();
   }
-  void on_before_optimizer_step(torch::optim::Optimizer&, int64_t) override { scales.push_back(torch::tensor(scale_)); }
+  // One for each window, whose step may be left out; PyTorch's loop counts those too.
+  void on_train_batch_end(const StepOutput&, const Batch&, int64_t batch_idx) override {
+    constexpr int64_t last = 6;  // of an epoch
+    const auto& options = trainer().options();
+    if (batch_idx != last && (batch_idx + 1) % options.accumulate_grad_batches != 0) return;
+    scales.push_back(torch::tensor(scale_));
+    if (static_cast<int64_t>(scales.size()) == options.max_steps) trainer().request_stop("all windows are over");
+  }
   void on_train_end() override { trainer().save_checkpoint(dir_ / "end.safetensors"); }
   void on_save_checkpoint(nlohmann::json& checkpoint) override { scaler = checkpoint.at("grad_scaler"); }
 
-  std::vector<torch::Tensor> scales;  // at each step
+  std::vector<torch::Tensor> scales;  // of each window
   nlohmann::json scaler;              // its state at the end
 
  private:

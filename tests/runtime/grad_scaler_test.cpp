@@ -18,17 +18,26 @@ using ::testing::HasSubstr;
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
-// One parameter w with the gradient that a test gives it.
+// One parameter w with the gradient that a test gives it, of optimizer `index`.
 struct Step {
   torch::Tensor w = torch::ones({2}, torch::requires_grad());
   torch::optim::SGD optimizer{{w}, 0.1};
+  std::size_t index = 0;
 
+  void pass(GradScaler& scaler, float gradient) {
+    scaler.begin_pass(w.grad().defined() ? std::vector<torch::Tensor>{w.grad()} : std::vector<torch::Tensor>());
+    scaler.scale((w * gradient).sum()).backward();
+    scaler.unscale(index, {w.grad()});
+  }
+  bool apply(GradScaler& scaler) {
+    const bool allowed = scaler.allows_step(index);
+    if (allowed) optimizer.step();
+    return allowed;
+  }
   bool take(GradScaler& scaler, float gradient) {
     optimizer.zero_grad();
-    scaler.scale((w * gradient).sum()).backward();
-    const bool stepped = scaler.step(optimizer, [&] { optimizer.step(); });
-    scaler.update();
-    return stepped;
+    pass(scaler, gradient);
+    return apply(scaler);
   }
 };
 
@@ -38,17 +47,43 @@ TEST(GradScaler, AScaledStepIsThePlainStep) {
   EXPECT_TRUE(step.take(scaler, 3));
   EXPECT_TRUE(torch::allclose(step.w, torch::full({2}, 0.7)));
   EXPECT_EQ(step.w.grad()[0].item<float>(), 3);
+  EXPECT_TRUE(step.apply(scaler));
+  EXPECT_TRUE(torch::allclose(step.w, torch::full({2}, 0.4)));
 }
 
-TEST(GradScaler, UnscalesOnceHoweverOftenItIsAsked) {
+TEST(GradScaler, APassAddsToGradientsThatAreThere) {
   GradScaler scaler(torch::kCPU);
   Step step;
-  scaler.scale((step.w * 3).sum()).backward();
-  scaler.unscale(step.optimizer);
-  scaler.unscale(step.optimizer);
+  step.pass(scaler, 3);
+  step.apply(scaler);
+  step.pass(scaler, 0.25);
+  EXPECT_EQ(step.w.grad()[0].item<float>(), 3.25);
+}
+
+TEST(GradScaler, DividesAGradientOfTwoOptimizersOnceAndFindsItsOverflowForBoth) {
+  GradScaler scaler(torch::kCPU);
+  Step step;
+  scaler.begin_pass({});
+  scaler.scale((step.w * torch::tensor({3.0F, infinity})).sum()).backward();
+  const auto own = torch::ones({1});
+  scaler.unscale(0, {step.w.grad()});
+  scaler.unscale(1, {own, step.w.grad()});
   EXPECT_EQ(step.w.grad()[0].item<float>(), 3);
-  EXPECT_TRUE(scaler.step(step.optimizer, [] {}));
-  EXPECT_EQ(step.w.grad()[0].item<float>(), 3);
+  EXPECT_EQ(own.item<float>(), 1 / 65536.0F);
+  EXPECT_FALSE(scaler.allows_step(0));
+  EXPECT_FALSE(scaler.allows_step(1));
+  EXPECT_EQ(scaler.current_scale(), 32768);
+}
+
+TEST(GradScaler, AnOverflowStaysWithTheGradientsUntilTheyAreCleared) {
+  GradScaler scaler(torch::kCPU);
+  Step step;
+  step.pass(scaler, infinity);
+  step.pass(scaler, 1);
+  EXPECT_FALSE(step.apply(scaler));
+  step.optimizer.zero_grad();
+  step.pass(scaler, 1);
+  EXPECT_TRUE(step.apply(scaler));
 }
 
 TEST(GradScaler, LeavesOutAStepThatIsNotFiniteAndBacksOff) {
@@ -83,12 +118,15 @@ TEST(GradScaler, GrowsAfterTheIntervalWithoutAnOverflow) {
 TEST(GradScaler, OneOptimizersOverflowLeavesTheOthersStep) {
   GradScaler scaler(torch::kCPU, {.init_scale = 8});
   Step good, bad;
-  scaler.scale(good.w.sum()).backward();
-  scaler.scale((bad.w * infinity).sum()).backward();
-  EXPECT_TRUE(scaler.step(good.optimizer, [&] { good.optimizer.step(); }));
-  EXPECT_FALSE(scaler.step(bad.optimizer, [&] { bad.optimizer.step(); }));
-  scaler.update();
-  EXPECT_EQ(scaler.current_scale(), 4);
+  bad.index = 1;
+  scaler.begin_pass({});
+  scaler.scale((good.w + bad.w * infinity).sum()).backward();
+  scaler.unscale(0, {good.w.grad()});
+  scaler.unscale(1, {bad.w.grad()});
+  EXPECT_TRUE(good.apply(scaler));
+  EXPECT_FALSE(bad.apply(scaler));
+  EXPECT_FALSE(bad.apply(scaler));
+  EXPECT_EQ(scaler.current_scale(), 4);  // once, however many steps were made of the pass
   EXPECT_NEAR(good.w[0].item<float>(), 0.9, 1e-6);
 }
 
@@ -141,6 +179,18 @@ TEST(Precision, IsReadFromLightningsNames) {
   EXPECT_EQ(parameter_type(Precision::float16_mixed), torch::kFloat32);
   EXPECT_EQ(bits_of(Precision::bfloat16_mixed), 16);
   EXPECT_THAT(refusal([] { precision_from_text("bf16-mixd"); }), HasSubstr("did you mean bf16-mixed?"));
+}
+
+TEST(Autocast, CastsParametersAnewAfterAStretchWithoutIt) {
+  const auto weight = torch::ones({1, 1}, torch::requires_grad()), x = torch::ones({1, 1});
+  const Autocast autocast(Precision::bfloat16_mixed, torch::kCPU);
+  EXPECT_EQ(x.mm(weight).item<float>(), 1);
+  {
+    const AutocastOff step(torch::kCPU);
+    const torch::NoGradGuard no_gradients;
+    weight.fill_(2);
+  }
+  EXPECT_EQ(x.mm(weight).item<float>(), 2);
 }
 
 TEST(Autocast, RunsMatrixProductsInTheShorterFormatAndEndsWithItsScope) {
