@@ -42,9 +42,16 @@ class RunContext {
   virtual int64_t local_rank() const = 0;
   virtual int64_t world_size() const = 0;
 
-  /// Optimizer steps that the whole run will take, for schedulers; nothing when it has no end or the data's length is
-  /// unknown. Valid from configure_optimizers on.
-  virtual std::optional<int64_t> estimated_stepping_batches() const = 0;
+  /// Steps that each optimizer will take in the whole run, for its scheduler: the windows of accumulation of all
+  /// epochs, also where a GradientAccumulationScheduler changes their length, or fewer where max_steps ends the run.
+  /// Optimizers that take turns (OptimizerConfig::frequency) have them together, each its share. Nothing when the run
+  /// has no end, the data's length is unknown, or truncated_bptt_steps makes as many steps of a batch as its sequences
+  /// are long; with max_steps it is that then. A training_step that returns nothing, or manual optimization that does
+  /// not step once per batch, makes it an estimate.
+  ///
+  /// Valid from configure_optimizers on. max_steps counts the steps of all optimizers, and while configure_optimizers
+  /// runs only it knows how many there will be: `optimizers` says it. 0: those that it returned, one while it runs.
+  virtual std::optional<int64_t> estimated_stepping_batches(int64_t optimizers = 0) const = 0;
   /// Optimizers and schedulers as configure_optimizers returned them.
   virtual Optimizers& optimizers() = 0;
   /// Takes the gradients of all other optimizers' parameters that optimizer number `index` does not have too out of the

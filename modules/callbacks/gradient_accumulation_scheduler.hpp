@@ -19,6 +19,8 @@ class GradientAccumulationScheduler : public Callback {
     return std::make_shared<GradientAccumulationScheduler>(*this);
   }
   bool has_batch_hooks() const override { return false; }
+  /// Batches of a step from each epoch on.
+  const std::map<int64_t, int64_t>& scheduling() const { return scheduling_; }
   void on_fit_start(RunContext& run, Module& module) override;
   void on_train_epoch_start(RunContext& run, Module& module) override;
 

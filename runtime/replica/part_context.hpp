@@ -32,7 +32,9 @@ class PartContext final : public RunContext {
   int64_t global_rank() const override { return run_.global_rank(); }
   int64_t local_rank() const override { return run_.local_rank(); }
   int64_t world_size() const override { return run_.world_size(); }
-  std::optional<int64_t> estimated_stepping_batches() const override { return run_.estimated_stepping_batches(); }
+  std::optional<int64_t> estimated_stepping_batches(int64_t optimizers) const override {
+    return run_.estimated_stepping_batches(optimizers);
+  }
   Optimizers& optimizers() override { return run_.optimizers(); }
   void toggle_optimizer(std::size_t) override { refuse("toggle_optimizer"); }
   void untoggle_optimizer(std::size_t) override { refuse("untoggle_optimizer"); }

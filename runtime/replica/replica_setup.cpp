@@ -1,14 +1,19 @@
 // What a replica does before the first epoch.
+#include "troupe/modules/callbacks/gradient_accumulation_scheduler.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/hook_order.hpp"
 #include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
+#include <c10/util/StringUtil.h>
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <typeindex>
 #include <typeinfo>
+#include <unordered_set>
 
 namespace troupe {
 
@@ -48,6 +53,11 @@ DataFacts Replica::prepare() {
   module_ = setup_.make_module();
   if (!module_) throw UsageError("the Trainer was given a null module");
   module_->attach(this);
+  // A module is given to be trained, also right after it has predicted; layers that are in eval mode alone stay in it.
+  if (setup_.stage == Stage::fit) {
+    if (!module_->is_training()) module_->train();
+    name_layers_in_eval_mode();
+  }
   reset_metrics();
   if (setup_.datamodule && is_first_of_process()) setup_.datamodule->attach(this, module_.get());
   callbacks_ = setup_.options.callbacks;
@@ -172,7 +182,7 @@ DataFacts Replica::collect_loaders() {
       });
   add_evaluation_facts(facts);
   add_transfer_warnings(facts);
-  count_stepping_batches(facts);
+  count_windows(facts);
   return facts;
 }
 
@@ -234,14 +244,55 @@ void Replica::add_transfer_warnings(DataFacts& facts) const {
   }
 }
 
-void Replica::count_stepping_batches(const DataFacts& facts) {
-  const auto& options = setup_.options;
-  if (options.max_steps >= 0) stepping_batches_ = options.max_steps;
-  const int64_t epochs = options.max_epochs.value_or(1000);
+void Replica::count_windows(const DataFacts& facts) {
+  const int64_t epochs = setup_.options.max_epochs.value_or(1000);
+  windows_of_run_.reset();
   if (!facts.train_batches || epochs < 0) return;
-  const int64_t window = options.accumulate_grad_batches;
-  const int64_t steps = (*facts.train_batches + window - 1) / window * epochs;
-  stepping_batches_ = stepping_batches_ ? std::min(*stepping_batches_, steps) : steps;
+  std::map<int64_t, int64_t> lengths = {{0, setup_.options.accumulate_grad_batches}};  // from each epoch on
+  for (const auto& callback : callbacks_) {
+    const auto* scheduler = dynamic_cast<const GradientAccumulationScheduler*>(callback.get());
+    for (const auto& [epoch, length] : scheduler ? scheduler->scheduling() : decltype(lengths)()) {
+      lengths[epoch] = length;
+    }
+  }
+  windows_of_run_ = 0;
+  for (auto from = lengths.begin(); from != lengths.end() && from->first < epochs; ++from) {
+    const int64_t until = std::next(from) == lengths.end() ? epochs : std::min(epochs, std::next(from)->first);
+    *windows_of_run_ += (*facts.train_batches + from->second - 1) / from->second * (until - from->first);
+  }
+}
+
+std::optional<int64_t> Replica::estimated_stepping_batches(int64_t optimizers) const {
+  const auto windows = module_->truncated_bptt_steps > 0 ? std::nullopt : windows_of_run_;
+  if (setup_.options.max_steps < 0) return windows;
+  const auto& frequencies = optimizers_.frequencies();
+  const bool take_turns = !frequencies.empty() && frequencies.front() > 0;
+  if (optimizers <= 0) optimizers = take_turns ? 1 : std::max<int64_t>(1, static_cast<int64_t>(optimizers_.size()));
+  const int64_t most = (setup_.options.max_steps + optimizers - 1) / optimizers;
+  return windows ? std::min(*windows, most) : most;
+}
+
+// An optimizer must not train what a checkpoint lacks, ranks do not average and a device does not get. Looks again
+// where the optimizer has got further parameters.
+void Replica::refuse_foreign_parameters(std::size_t optimizer) {
+  const auto& groups = optimizers_[optimizer].param_groups();
+  std::size_t count = 0;
+  for (const auto& group : groups) count += group.params().size();
+  if (count == checked_parameters_[optimizer]) return;
+  std::unordered_set<const void*> own;
+  for (const auto& parameter : module_->parameters()) own.insert(parameter.unsafeGetTensorImpl());
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    for (std::size_t i = 0; i < groups[g].params().size(); ++i) {
+      const auto& parameter = groups[g].params()[i];
+      const bool is_part = optimizer < sharded_.size() && sharded_[optimizer]->holds(parameter);
+      if (is_part || own.contains(parameter.unsafeGetTensorImpl())) continue;
+      throw UsageError("optimizer " + std::to_string(optimizer) + ": parameter " + std::to_string(i) + " of group " +
+                       std::to_string(g) + ", of shape " + c10::str(parameter.sizes()) +
+                       ", is not one of the module's, so that no checkpoint would have it and no device would get it:"
+                       " register it with register_parameter, or its layer with register_module");
+    }
+  }
+  checked_parameters_[optimizer] = count;
 }
 
 void Replica::configure_optimizers() {
@@ -264,6 +315,8 @@ void Replica::configure_optimizers() {
   checked_for_unused_.assign(setup_.options.detect_unused_parameters ? optimizers_.size() : 0, false);
   check_schedulers();
   if (!module_->automatic_optimization) check_manual_optimization();
+  checked_parameters_.assign(optimizers_.size(), 0);
+  for (std::size_t i = 0; i < optimizers_.size(); ++i) refuse_foreign_parameters(i);
   if (precision_ != Precision::float16_mixed) return;
   for (const auto& optimizer : optimizers_) {
     if (dynamic_cast<const torch::optim::LBFGS*>(optimizer.get())) {

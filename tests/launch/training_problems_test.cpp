@@ -84,6 +84,71 @@ TEST_F(Problems, TwoOptimizersAndAStepThatTakesNoIndex) {
                     HasSubstr("int64_t optimizer_idx)"), HasSubstr("automatic_optimization = false")));
 }
 
+// --- Parameters that the module does not have ---
+
+struct ForeignOptions {
+  int64_t kind = 0;   // 0: a tensor, 1: a layer, 2: a buffer, 3: none
+  bool late = false;  // only from the second epoch on
+};
+TROUPE_OPTIONS(ForeignOptions, (kind, ""), (late, ""))
+
+class Foreign : public ModuleWith<ForeignOptions> {
+ public:
+  explicit Foreign(ForeignOptions options = {}) : ModuleWith(options) {
+    layer = register_module("layer", torch::nn::Linear(1, 1));
+    if (options.kind == 0) other = torch::ones({3, 2}, torch::requires_grad());
+    if (options.kind == 1) other = torch::nn::Linear(2, 3)->weight;
+    if (options.kind == 2) other = register_buffer("other", torch::ones({3, 2}, torch::requires_grad()));
+    if (options.kind == 3) other = register_parameter("other", torch::ones({3, 2}));
+  }
+  StepOutput training_step(const Batch& batch, int64_t) override {
+    return torch::mse_loss(layer(batch[0]), batch[1]) + 0 * other.sum();
+  }
+  Optimizers configure_optimizers() override {
+    auto parameters = layer->parameters();
+    if (!options().late) parameters.push_back(other);
+    return {optim::sgd({layer->weight}, {.lr = 0.1}), optim::sgd(parameters, {.lr = 0.1})};
+  }
+  StepOutput training_step(const Batch& batch, int64_t, int64_t) override { return training_step(batch, 0); }
+  void on_train_epoch_start() override {
+    if (options().late && current_epoch() == 1) {
+      trainer().optimizers()[1].add_param_group(torch::optim::OptimizerParamGroup(std::vector<torch::Tensor>{other}));
+    }
+  }
+  torch::nn::Linear layer{nullptr};
+  torch::Tensor other;
+};
+
+TEST_F(Problems, AnOptimizerHasAParameterThatTheModuleDoesNotHave) {
+  for (const char* strategy : {"auto", "ddp", "zero"}) {
+    for (const int64_t kind : {0, 1, 2, 3}) {
+      SCOPED_TRACE(strategy + std::to_string(kind));
+      options_.strategy = strategy;
+      options_.devices = options_.strategy == "auto" ? 1 : 2;
+      options_.accelerator = "cpu";
+      if (kind == 2 && options_.devices == 2) continue;  // ranks cannot share a buffer that needs a gradient
+      const auto error = error_of([&] { Trainer(options_).fit<Foreign>({.kind = kind}, points()); });
+      if (kind == 3) {
+        EXPECT_EQ(error, "");
+      } else {
+        EXPECT_THAT(error, AllOf(HasSubstr("optimizer 1: parameter 2 of group 0, of shape [3, 2]"),
+                                 HasSubstr("register_parameter"), HasSubstr("configure_optimizers")));
+      }
+    }
+  }
+}
+
+TEST_F(Problems, AnOptimizerGetsSuchAParameterLater) {
+  for (const int64_t kind : {0, 3}) {
+    const auto error = error_of([&] { Trainer(options_).fit<Foreign>({.kind = kind, .late = true}, points()); });
+    if (kind == 3) {
+      EXPECT_EQ(error, "");
+    } else {
+      EXPECT_THAT(error, HasSubstr("optimizer 1: parameter 0 of group 1, of shape [3, 2]"));
+    }
+  }
+}
+
 // --- Parameters without a gradient ---
 
 class Spare : public Module {
