@@ -120,9 +120,9 @@ struct TrainerOptions {
 
   /// Batches whose gradients are added up before an optimizer step.
   int64_t accumulate_grad_batches = 1;
-  /// What each of them counts: "samples" by its size, so that the step is that of one large batch also where the last
-  /// window of an epoch, or its last batch, is short (for a loss that is a mean over samples); "batches" is Lightning's
-  /// way: the loss is divided by accumulate_grad_batches, whatever the window holds.
+  /// What each of them counts: "samples" by its size (Batch::size), so that the step is that of one large batch also
+  /// where the last window of an epoch, or its last batch, is short (for a loss that is a mean over samples); "batches"
+  /// is Lightning's way: the loss is divided by accumulate_grad_batches, whatever the window holds.
   std::string accumulate_grad_weighting = "samples";
   /// Bound of the gradients; none and 0 are no clipping. Lightning accepts negative values as no clipping.
   std::optional<double> gradient_clip_val = std::nullopt;
@@ -131,7 +131,9 @@ struct TrainerOptions {
 
   /// What becomes of a step whose loss or gradients are not finite, before the optimizer makes it: "continue" makes it,
   /// "stop" ends the run and names the parameter, "skip" leaves it out, on all ranks. The last two read the loss back
-  /// in each step. With 16-mixed the scaler sees to the gradients.
+  /// in each step. With 16-mixed the scaler sees to the gradients, whatever is set here: a step that it leaves out has
+  /// no hooks, does not count and moves no scheduler; in Lightning it does. Where no scale is small enough the run
+  /// ends.
   std::string nonfinite = "continue";
   /// With "skip": this many steps in a row at most, then the run ends.
   int64_t max_skipped_steps = 10;
