@@ -1,6 +1,7 @@
 #include "troupe/runtime/distributed/gradient_reducer.hpp"
 
 #include <torch/torch.h>
+#include <torch/csrc/distributed/c10d/logger.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <algorithm>
@@ -45,10 +46,13 @@ GradientReducer::GradientReducer(const Parameters& parameters, Peers& peers, con
       {static_cast<std::size_t>(options.first_bucket_bytes), static_cast<std::size_t>(options.bucket_bytes)}, sparse);
   // Gradients come in about the reverse of the order of the layers.
   std::ranges::reverse(buckets);
-  reducer_ = std::make_unique<c10d::Reducer>(
+  reducer_ = std::make_shared<c10d::Reducer>(
       parameters_, std::move(buckets), peers.group(), sparse, options.bucket_bytes, looks_for_unused_,
       /*gradient_as_bucket_view=*/true, std::move(names), options.first_bucket_bytes,
       /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false, std::vector<int64_t>{});
+  // It calls its logger without a look whether it has one, when a step leaves out other parameters than the one before.
+  logger_ = std::make_shared<c10d::Logger>(reducer_);
+  reducer_->set_logger(logger_);
   if (options.compression == "fp16") {
     reducer_->register_builtin_comm_hook(c10d::BuiltinCommHookType::FP16_COMPRESS);
   } else if (options.compression == "bf16") {

@@ -13,8 +13,9 @@
 #include <vector>
 
 namespace c10d {
+class Logger;
 class Reducer;
-}
+}  // namespace c10d
 
 namespace troupe {
 
@@ -48,7 +49,8 @@ class GradientReducer final : public GradientAverager {
 
  private:
   std::vector<torch::Tensor> parameters_;
-  std::unique_ptr<c10d::Reducer> reducer_;
+  std::shared_ptr<c10d::Reducer> reducer_;
+  std::shared_ptr<c10d::Logger> logger_;
   bool looks_for_unused_;
 };
 

@@ -39,6 +39,31 @@ TEST(Devices, AccumulateAndClipAsOneDeviceDoes) {
   EXPECT_LE(largest_difference(trained(2, 64, 8, options), alone), 1e-12);
 }
 
+// Uses one branch or the other.
+class Branching : public Net {
+ public:
+  explicit Branching(NetOptions options = {}) : Net(options) {
+    other_ = register_module("other", torch::nn::Linear(4, 2));
+  }
+  StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
+    const auto out = batch_idx % 3 == 1 ? other_(batch[0]) : forward(batch[0]);
+    return torch::mse_loss(out, batch[1]);
+  }
+
+ private:
+  torch::nn::Linear other_{nullptr};
+};
+
+TEST(Devices, TrainAModelWhoseStepsUseOtherParametersFromOneToTheNext) {
+  const TempDir dir;
+  const auto weights = [&](int64_t devices) {
+    auto options = exact(dir, devices);
+    options.find_unused_parameters = true;
+    return Trainer(options).fit<Branching>({}, DataLoader(samples(48), {.batch_size = 12 / devices}))->weights();
+  };
+  EXPECT_LE(largest_difference(weights(2), weights(1)), 1e-12);
+}
+
 // Compares the weights of all workers when the training ends.
 class Compared : public Net {
  public:
