@@ -300,6 +300,7 @@ struct CoordinatorState {
     }
     ended[static_cast<std::size_t>(message.worker)] = std::move(message);
     if (++ended_count < workers.size()) return;
+    result.curves = std::move(ended.front().curves);
     result.module = std::move(ended.front().module);
     result.predictions = workers.size() > 1 ? joined_predictions() : std::move(ended.front().predictions);
     result.queue = std::move(ended.front().queue);

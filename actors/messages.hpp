@@ -67,6 +67,7 @@ struct WorkerEnded {
   std::shared_ptr<Module> module;  ///< null when it was never made
   EpochOutputs predictions;
   ResultQueue queue;
+  std::optional<CurveAxis> curves;  ///< nothing where the replica was never made
   std::string teardown_error;
 };
 /// Worker to itself: more batches wait. Between two of them urgent messages get their turn.

@@ -293,7 +293,9 @@ struct WorkerState : ReplicaOutputs {
     const Place place = data_place();
     eval_total = limit < 0 ? -1 : share_of(limit, place.global_rank, place.world_size);
     eval_batches_done = 0;
-    eval_feeds[eval_loader].open(self, next_ticket++, replica->progress().epoch, 0, limit);
+    // An evaluation by itself sees the same data whether it stands alone or behind a fit.
+    const int64_t epoch = replica->stage() == Stage::fit ? replica->progress().epoch : 0;
+    eval_feeds[eval_loader].open(self, next_ticket++, epoch, 0, limit);
     stage_began_eval = Clock::now();
   }
 
@@ -465,6 +467,7 @@ struct WorkerState : ReplicaOutputs {
   void fill_queue(ResultQueue& queue) {
     if (!replica->module()) return;
     try {
+      ended.curves = replica->curves();
       replica->module()->add_to_queue(queue);
     } catch (const std::exception& error) {
       Failure failure = replica->position();

@@ -225,12 +225,14 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
   setup.state.stage = stage;
   setup.state.options = options_;
   setup.state.info.run_dir = run_dir_;
+  if (stage != Stage::fit) setup.state.progress = curves_.fitted();
   setup.replica.stage = stage;
   setup.replica.make_module = source.make;
   setup.replica.overridden = source.overridden;
   setup.replica.options = options_;
   setup.replica.datamodule = arguments.datamodule;
   setup.replica.run_dir = run_dir_;
+  setup.replica.curves = curves_;
   add_workers(setup, source);
   setup.actors = actors_;
   if (options_.logger && !run_dir_.empty() && Processes::get().is_rank_zero()) {
@@ -319,6 +321,7 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   processes.on_roll_call(nullptr);
   system_->set(nullptr);
   result_ = run.result.get();
+  if (result_.curves) curves_ = *result_.curves;
   module_ = std::move(result_.module);
   if (result_.left_behind) {
     leave_threads_behind();

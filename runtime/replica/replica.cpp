@@ -20,6 +20,7 @@ ReplicaSetup with_pulse(ReplicaSetup setup) {
 Replica::Replica(ReplicaSetup setup, ReplicaOutputs& outputs)
     : setup_(with_pulse(std::move(setup))),
       outputs_(outputs),
+      curves_(setup_.curves),
       pulse_(*setup_.pulse),
       current_hook_(pulse_.hook),
       current_name_(pulse_.name),
@@ -71,7 +72,9 @@ void Replica::log(std::string_view name, double value, const LogOptions& options
 }
 
 void Replica::emit(Record record) {
-  if (!sanity_checking_) outputs_.record(std::move(record));
+  if (sanity_checking_) return;
+  curves_.place(record);
+  outputs_.record(std::move(record));
 }
 
 void Replica::write_prediction(std::string_view name, const torch::Tensor& value, const std::string& filename) {
@@ -133,11 +136,24 @@ void Replica::write_epoch_record() {
     epoch_record_.step = record_step();
     epoch_record_.epoch = progress_.epoch;
     outputs_.record(std::move(epoch_record_));
+    curves_.place(epoch_record_);
   }
   epoch_record_ = {};
 }
 
 void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
+// The latest batch's that stepped. An evaluation by itself stands behind the fit before it.
+int64_t Replica::record_step() const {
+  if (setup_.stage != Stage::fit) return progress_.log_step;
+  return progress_.log_step > 0 ? progress_.log_step - 1 : 0;
+}
+
+CurveAxis Replica::curves() const {
+  CurveAxis after = curves_;
+  after.end_fit(progress_);
+  return after;
+}
+
   progress_.epoch = epoch;
   progress_.batch_idx = batch_idx;
   current_batch_ = -1;
@@ -174,7 +190,8 @@ void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
   sanity_checking_ = is_sanity_check;
   saw_training_batches_ = std::exchange(saw_batches_, false);
   current_batch_ = -1;
-  eval_batches_seen_ = 0;
+  eval_batches_before_ = curves_.batches(stage);
+  evaluation_had_batches_ = false;
   eval_loader_ = 0;
   count_updates();
   eval_outputs_.clear();
@@ -188,6 +205,10 @@ std::vector<MetricMap> Replica::end_evaluation() {
   write_epoch_record();
   eval_log_.reset_metrics();
   if (sanity_checking_) reset_metrics();  // those that user code computes itself too
+  if (!sanity_checking_ && !evaluation_is_cut_) {
+    was_validated_ |= evaluation_had_batches_;
+    validation_was_empty_ |= !evaluation_had_batches_;
+  }
   eval_outputs_.clear();
   current_name_ = "write_prediction";
   prediction_files_.write();

@@ -24,6 +24,7 @@
 #include "troupe/runtime/process_settings.hpp"
 #include "troupe/runtime/pulse.hpp"
 #include "troupe/runtime/replica/batch_parts.hpp"
+#include "troupe/runtime/replica/curve_axis.hpp"
 
 #include <deque>
 #include <functional>
@@ -61,6 +62,7 @@ struct ReplicaSetup {
   std::shared_ptr<const Checkpoint> checkpoint;  ///< to start from, or null
   bool weights_only = false;                     ///< take the model from the checkpoint and nothing else
   std::filesystem::path run_dir = {};            ///< for files of predictions; empty: none are written
+  CurveAxis curves = {};                         ///< of the run's folder, after the stages before
   std::shared_ptr<Peers> peers = nullptr;        ///< the other workers of the run; null: there are none
   /// The further devices among which a batch is divided (strategies dp and ddp2), and the module for each.
   std::vector<torch::Device> part_devices = {};
@@ -139,6 +141,8 @@ class Replica final : public RunContext {
   /// zero's has everything, those of others are of no use.
   Checkpoint snapshot(const SnapshotRequest& request);
   const DataLoaders& train_loaders() const { return setup_.train_loaders; }
+  /// Where the curves of the run's folder stand after this stage.
+  CurveAxis curves() const;
   /// How they make an epoch, with limits.
   const CombinedEpoch& combined_epoch() const { return combined_epoch_; }
   const EpochOrigin& epoch_origin() const { return epoch_origin_; }
@@ -382,7 +386,7 @@ class Replica final : public RunContext {
   void keep(const std::vector<LoggedValue>& values, ScalarsRecord* record);
   void flush_epoch();
   void write_epoch_record();
-  int64_t record_step() const { return progress_.log_step > 0 ? progress_.log_step - 1 : 0; }
+  int64_t record_step() const;
 
   ReplicaSetup setup_;
   std::optional<ProcessSettings> process_settings_;
@@ -411,7 +415,8 @@ class Replica final : public RunContext {
   Progress progress_;
   LogStore train_log_, eval_log_;
   MetricMap callback_metrics_, logged_metrics_, progress_bar_metrics_;
-  ScalarsRecord epoch_record_;             // gathered until the epoch's record is written
+  ScalarsRecord epoch_record_;  // gathered until the epoch's record is written
+  CurveAxis curves_;
   std::vector<StepOutput> batch_outputs_;  // of each optimizer, for on_train_batch_end
   EpochOutputs train_outputs_, eval_outputs_, predictions_;
   PredictionFiles prediction_files_;
@@ -430,7 +435,10 @@ class Replica final : public RunContext {
   bool saw_batches_ = false;           ///< since metrics were reduced over ranks
   bool saw_training_batches_ = false;  ///< during an evaluation: what it was before
   bool teardown_done_ = true;
-  int64_t eval_batches_seen_ = 0;
+  int64_t eval_batches_before_ = 0;  ///< of CurveAxis, when the latest evaluation began
+  bool evaluation_had_batches_ = false;
+  bool was_validated_ = false;  ///< in this run, with data: what a validation logs is known
+  bool validation_was_empty_ = false;
   int64_t eval_loader_ = 0;
   std::vector<int64_t> updates_before_evaluation_;  // of each metric
 
