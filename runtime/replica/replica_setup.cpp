@@ -2,6 +2,7 @@
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/hook_order.hpp"
 #include "troupe/runtime/precision/convert.hpp"
+#include "troupe/runtime/precision/cpu_autocast.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>
@@ -122,6 +123,7 @@ void Replica::move_to_device() {
   precision_ = precision_from_text(setup_.options.precision);
   const auto type = parameter_type(precision_);
   converts_batches_ = type != torch::kFloat32;
+  if (setup_.device.is_cpu() && is_mixed(precision_)) mend_cpu_autocast();
   if (converts_batches_) set_floating_type(*module_, type);
   current_name_ = "on_post_move_to_device";
   module_->on_post_move_to_device();
