@@ -95,6 +95,7 @@ void Replica::keep(const std::vector<LoggedValue>& values, ScalarsRecord* record
   for (const auto& value : values) {
     callback_metrics_[value.name] = value.value;
     if (value.base != value.name) callback_metrics_[value.base] = value.value;
+    note_news(value);
     if (value.prog_bar) progress_bar_metrics_[value.name] = value.value;
     if (value.logger) logged_metrics_[value.name] = value.value;
     if (value.logger && value.fresh && record) record->values.emplace_back(value.name, value.value);

@@ -243,8 +243,9 @@ class Replica final : public RunContext {
   /// Where a scheduler stands.
   struct Schedule {
     std::size_t optimizer = 0;
-    int64_t steps = 0;   ///< of its optimizer's
-    int64_t epoch = -1;  ///< the last one after which it was looked at
+    int64_t steps = 0;      ///< of its optimizer's
+    int64_t epoch = -1;     ///< the last one after which it was looked at
+    bool has_news = false;  ///< its metric was logged since it last looked, or in this epoch
     bool warned = false;
   };
 
@@ -368,7 +369,8 @@ class Replica final : public RunContext {
   void step_step_schedulers(std::size_t optimizer);
   void step_epoch_schedulers(bool with_metric);
   void step_scheduler(std::size_t i);
-  std::optional<double> monitored(std::size_t i);
+  void note_news(const LoggedValue& value);
+  void miss_metric(std::size_t i);
   nlohmann::json schedulers_state() const;
   void load_schedulers_state(const nlohmann::json& states);
 
