@@ -151,10 +151,9 @@ struct CoordinatorState {
     if (std::holds_alternative<SaveCommand>(command)) {
       if (writes()) ++saves_in_flight;
       state().is_writing = saves_in_flight > 0;
-      perform.loop = {{"validated_batches", state().validated_batches}};
-      perform.monitor_states = nlohmann::json::object();
-      for (const auto& monitor : state().monitors) perform.monitor_states[monitor->state_key()] = monitor->state_dict();
+      perform.monitor_states = state().monitor_states();
     }
+    perform.loop = {{"validated_batches", state().validated_batches}};
     current = std::move(command);
     answers = 0;
     tell_workers(perform);
@@ -258,9 +257,9 @@ struct CoordinatorState {
     if (const auto* command = std::get_if<EvaluateCommand>(&*current)) {
       if (state().stage == Stage::fit && !command->is_sanity_check)
         publish(ValidationEnded{answer.progress, answer.metrics});
-    } else if (std::holds_alternative<CloseEpochCommand>(*current)) {
+    } else if (const auto* close = std::get_if<CloseEpochCommand>(&*current)) {
       Progress ended = answer.progress;
-      ended.epoch -= 1;
+      if (!close->is_cut) ended.epoch -= 1;
       publish(TrainEpochEnded{ended, answer.metrics});
     }
   }
@@ -300,8 +299,8 @@ struct CoordinatorState {
     }
     ended[static_cast<std::size_t>(message.worker)] = std::move(message);
     if (++ended_count < workers.size()) return;
-    result.curves = std::move(ended.front().curves);
     result.module = std::move(ended.front().module);
+    result.curves = std::move(ended.front().curves);
     result.predictions = workers.size() > 1 ? joined_predictions() : std::move(ended.front().predictions);
     result.queue = std::move(ended.front().queue);
     if (state().stop) {

@@ -31,7 +31,7 @@ namespace troupe::cast {
 struct Perform {
   Command command;
   nlohmann::json monitor_states;  ///< SaveCommand: what the monitors want stored,
-  nlohmann::json loop;            ///< and the script
+  nlohmann::json loop;            ///< and, HoldCommand too, the script
   bool weights_only = false;      ///< SaveCommand: leave out what only a resumed run needs
 };
 /// Worker to coordinator.

@@ -43,8 +43,10 @@ struct RunState {
   bool checkpoint_asked = false;          ///< somebody wants a checkpoint at the next boundary
   std::vector<MetricMap> evaluation;
   int64_t validated_batches = -1;  ///< Progress::total_batches at the latest validation that came to its end
-  bool is_writing = false;         ///< a checkpoint, here
-  int64_t skipped_saves = 0;       ///< by checkpoint_backpressure = "skip"
+  /// With a snapshot that is held: what it has of monitors that have asked for no file since, by state_key.
+  std::optional<nlohmann::json> held_monitors;
+  bool is_writing = false;    ///< a checkpoint, here
+  int64_t skipped_saves = 0;  ///< by checkpoint_backpressure = "skip"
 
   /// Takes a request to end the run; an interrupt wins over an orderly end, else the first one counts.
   void ask_to_stop(const StopRequest& request);
@@ -52,6 +54,8 @@ struct RunState {
   bool stops_now() const;
   /// max_epochs or max_steps.
   bool has_reached_limit() const;
+  /// What a checkpoint that is written now has of the monitors, by state_key.
+  nlohmann::json monitor_states() const;
 };
 
 }  // namespace troupe

@@ -136,13 +136,12 @@ void Replica::write_epoch_record() {
   if (!epoch_record_.values.empty()) {
     epoch_record_.step = record_step();
     epoch_record_.epoch = progress_.epoch;
-    outputs_.record(std::move(epoch_record_));
     curves_.place(epoch_record_);
+    outputs_.record(std::move(epoch_record_));
   }
   epoch_record_ = {};
 }
 
-void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
 // The latest batch's that stepped. An evaluation by itself stands behind the fit before it.
 int64_t Replica::record_step() const {
   if (setup_.stage != Stage::fit) return progress_.log_step;
@@ -155,6 +154,7 @@ CurveAxis Replica::curves() const {
   return after;
 }
 
+void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
   progress_.epoch = epoch;
   progress_.batch_idx = batch_idx;
   current_batch_ = -1;
@@ -171,12 +171,13 @@ CurveAxis Replica::curves() const {
   train_outputs_.clear();
 }
 
-void Replica::end_train_epoch() {
+void Replica::end_train_epoch(bool is_cut) {
   write_epoch_record();
   train_log_.reset_metrics();
+  train_outputs_.clear();
+  if (is_cut) return;
   step_epoch_schedulers(/*with_metric=*/false);  // where the epoch's last batch was skipped
   step_epoch_schedulers(/*with_metric=*/true);
-  train_outputs_.clear();
   progress_.epoch += 1;
   progress_.batch_idx = 0;
 }
@@ -204,12 +205,12 @@ void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
 
 std::vector<MetricMap> Replica::end_evaluation() {
   write_epoch_record();
-  eval_log_.reset_metrics();
-  if (sanity_checking_) reset_metrics();  // those that user code computes itself too
   if (!sanity_checking_ && !evaluation_is_cut_) {
     was_validated_ |= evaluation_had_batches_;
     validation_was_empty_ |= !evaluation_had_batches_;
   }
+  eval_log_.reset_metrics();
+  if (sanity_checking_) reset_metrics();  // those that user code computes itself too
   eval_outputs_.clear();
   current_name_ = "write_prediction";
   prediction_files_.write();

@@ -118,8 +118,9 @@ class Replica final : public RunContext {
   void begin_train_epoch(int64_t epoch, int64_t batch_idx);
   /// After the hooks at an epoch's beginning, which may have changed what is trained.
   void refresh_averagers();
-  /// The epoch has ended: what on_train_epoch_end sees. Counts on.
-  void end_train_epoch();
+  /// After the hooks at an epoch's end. Counts on, unless the run ends within the epoch (`is_cut`), which is then gone
+  /// on with by whoever resumes the run: schedulers wait for its end, too.
+  void end_train_epoch(bool is_cut);
   /// on_exception of the callbacks and the data module.
   void report(const Failure& failure);
   /// teardown hooks, those that are left after a failure; never throws.
@@ -140,9 +141,9 @@ class Replica final : public RunContext {
   /// Everything that a run needs to go on from here, copied into memory that is kept for it. Collective; global rank
   /// zero's has everything, those of others are of no use.
   Checkpoint snapshot(const SnapshotRequest& request);
-  const DataLoaders& train_loaders() const { return setup_.train_loaders; }
   /// Where the curves of the run's folder stand after this stage.
   CurveAxis curves() const;
+  const DataLoaders& train_loaders() const { return setup_.train_loaders; }
   /// How they make an epoch, with limits.
   const CombinedEpoch& combined_epoch() const { return combined_epoch_; }
   const EpochOrigin& epoch_origin() const { return epoch_origin_; }

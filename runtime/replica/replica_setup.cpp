@@ -52,10 +52,10 @@ DataFacts Replica::prepare() {
   reset_metrics();
   if (setup_.datamodule && is_first_of_process()) setup_.datamodule->attach(this, module_.get());
   callbacks_ = setup_.options.callbacks;
-  if (setup_.checkpoint) restore_progress();
   if (setup_.stage != Stage::fit) progress_ = curves_.fitted();
-  run(hook_order::before_devices);
+  if (setup_.checkpoint) restore_progress();
   if (setup_.stage == Stage::fit) curves_.begin_fit(progress_);
+  run(hook_order::before_devices);
   teardown_done_ = false;
   DataFacts facts;
   const bool fits = setup_.stage == Stage::fit;
