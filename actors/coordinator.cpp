@@ -158,14 +158,9 @@ struct CoordinatorState {
     if (std::holds_alternative<SaveCommand>(command)) {
       if (writes()) ++saves_in_flight;
       state().is_writing = saves_in_flight > 0;
-      perform.loop = {{"validated_batches", state().validated_batches}};
-      perform.monitor_states = nlohmann::json::object();
-      for (const auto& monitor : state().monitors) {
-        state().ask(*monitor, "state_dict", [&] {
-          if (const auto key = monitor->state_key(); !key.empty()) perform.monitor_states[key] = monitor->state_dict();
-        });
-      }
+      perform.monitor_states = state().monitor_states();
     }
+    perform.loop = {{"validated_batches", state().validated_batches}};
     current = std::move(command);
     answers = 0;
     tell_workers(perform);
@@ -306,9 +301,9 @@ struct CoordinatorState {
     if (const auto* command = std::get_if<EvaluateCommand>(&*current)) {
       if (state().stage == Stage::fit && !command->is_sanity_check)
         publish(ValidationEnded{answer.progress, answer.metrics});
-    } else if (std::holds_alternative<CloseEpochCommand>(*current)) {
+    } else if (const auto* close = std::get_if<CloseEpochCommand>(&*current)) {
       Progress ended = answer.progress;
-      ended.epoch -= 1;
+      if (!close->is_cut) ended.epoch -= 1;
       publish(TrainEpochEnded{ended, answer.metrics});
     }
   }
@@ -374,6 +369,7 @@ struct CoordinatorState {
   void close_books() {
     if (ended.empty()) return;
     result.module = std::move(ended.front().module);
+    result.curves = std::move(ended.front().curves);
     result.predictions = ended.size() > 1 ? joined_predictions() : std::move(ended.front().predictions);
     result.queue = std::move(ended.front().queue);
     if (state().stop) {

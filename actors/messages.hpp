@@ -31,7 +31,7 @@ namespace troupe::cast {
 struct Perform {
   Command command;
   nlohmann::json monitor_states;  ///< SaveCommand: what the monitors want stored,
-  nlohmann::json loop;            ///< and the script
+  nlohmann::json loop;            ///< and, HoldCommand too, the script
   bool weights_only = false;      ///< SaveCommand: leave out what only a resumed run needs
 };
 /// Worker to coordinator.
@@ -67,6 +67,7 @@ struct WorkerEnded {
   std::shared_ptr<Module> module;  ///< null when it was never made
   EpochOutputs predictions;
   ResultQueue queue;
+  std::optional<CurveAxis> curves;    ///< nothing where the replica was never made
   std::vector<std::string> problems;  ///< of its end; warnings
 };
 /// Worker to itself: more batches wait. Between two of them urgent messages get their turn.

@@ -46,6 +46,7 @@ struct WorkerState : ReplicaOutputs {
   StopFlags agreed;                 // what it follows: the same, or what all workers of the run know
   std::optional<JointEpoch> joint;  // where there are others
   std::optional<Stragglers> stragglers;
+  std::optional<Checkpoint> held;  // a snapshot for later
   bool go_on_sent = false;
   Clock::time_point last_progress{};
   Clock::time_point stage_began{};
@@ -134,7 +135,7 @@ struct WorkerState : ReplicaOutputs {
     if (joint) joint->close();
     train_feed.close(self);
     replica->run(command.hooks);
-    replica->end_train_epoch();
+    replica->end_train_epoch(command.is_cut);
     tell(self, setup.coordinator, answer());
   }
 
@@ -149,11 +150,25 @@ struct WorkerState : ReplicaOutputs {
     work();
   }
 
+  // Without what a resumed run needs there is nothing to keep: weights are written as they are.
+  void carry_out(HoldCommand&, Perform& message) {
+    held.reset();
+    const bool is_wanted = replica->options().enable_checkpointing && !message.weights_only;
+    if (is_wanted) held = replica->snapshot({.loop = std::move(message.loop)});
+    tell(self, setup.coordinator, answer());
+  }
+
   void carry_out(SaveCommand& command, Perform& message) {
-    auto snapshot = std::make_shared<Checkpoint>(replica->snapshot({.weights_only = message.weights_only,
-                                                                    .monitor_states = std::move(message.monitor_states),
-                                                                    .loop = std::move(message.loop),
-                                                                    .validation_was_cut = command.validation_was_cut}));
+    std::shared_ptr<Checkpoint> snapshot;
+    if (command.is_held && held) {
+      snapshot = std::make_shared<Checkpoint>(*held);  // the same tensors
+      snapshot->metadata["callbacks"].update(message.monitor_states);
+    } else {
+      snapshot = std::make_shared<Checkpoint>(replica->snapshot({.weights_only = message.weights_only,
+                                                                 .monitor_states = std::move(message.monitor_states),
+                                                                 .loop = std::move(message.loop),
+                                                                 .validation_was_cut = command.validation_was_cut}));
+    }
     if (is_rank_zero()) {
       tell(self, setup.logger.to, SaveSnapshot{std::move(snapshot), std::move(command.requests)});
     }
@@ -293,7 +308,9 @@ struct WorkerState : ReplicaOutputs {
     const Place place = data_place();
     eval_total = limit < 0 ? -1 : share_of(limit, place.global_rank, place.world_size);
     eval_batches_done = 0;
-    eval_feeds[eval_loader].open(self, next_ticket++, replica->progress().epoch, 0, limit);
+    // An evaluation by itself sees the same data whether it stands alone or behind a fit.
+    const int64_t epoch = replica->stage() == Stage::fit ? replica->progress().epoch : 0;
+    eval_feeds[eval_loader].open(self, next_ticket++, epoch, 0, limit);
     stage_began_eval = Clock::now();
   }
 
@@ -468,6 +485,7 @@ struct WorkerState : ReplicaOutputs {
       torch::GradMode::set_enabled(true);
       if (message.failure) ended.problems.push_back(replica->report_quietly(*message.failure));
       ended.problems.push_back(replica->tear_down_quietly());
+      ended.curves = replica->curves();
       ended.predictions = replica->take_predictions();
       if (!message.failure) fill_queue(ended.queue);
       ended.module = replica->release();

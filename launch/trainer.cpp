@@ -303,6 +303,7 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
   setup.state.stage = stage;
   setup.state.options = options_;
   setup.state.info.run_dir = run_dir_;
+  if (stage != Stage::fit) setup.state.progress = curves_.fitted();
   setup.replica.stage = stage;
   setup.replica.make_module = source.make;
   setup.replica.overridden = source.overridden;
@@ -311,6 +312,7 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
   setup.replica.run_dir = run_dir_;
   setup.replica.keeps_predictions = arguments.return_predictions;
   setup.replica.run_identity = run_identity(source);
+  setup.replica.curves = curves_;
   add_workers(setup, source);
   setup.actors = actors_;
   if (options_.logger && !run_dir_.empty() && Processes::get().is_rank_zero()) {
@@ -411,6 +413,7 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   }
   processes.on_roll_call(nullptr);
   system_->set(nullptr);
+  if (result_.curves) curves_ = *result_.curves;
   module_ = std::move(result_.module);
   if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;
   if (result_.left_behind) {

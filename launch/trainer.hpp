@@ -125,6 +125,7 @@ class Trainer {
   const TrainerOptions& options() const { return options_; }
   /// Of the latest stage.
   const MetricMap& callback_metrics() const { return result_.metrics; }
+  /// As the latest fit counted them, also after an evaluation that follows it.
   int64_t global_step() const { return result_.progress.global_step; }
   int64_t current_epoch() const { return result_.progress.epoch; }
   const std::string& stop_reason() const { return result_.stop_reason; }
@@ -193,6 +194,7 @@ class Trainer {
   std::vector<OptionGroup> extra_groups_;
   std::vector<CallbackActor> actors_;
   std::filesystem::path run_dir_;
+  CurveAxis curves_;            // of the run's folder
   std::filesystem::path best_;  // as rank zero has it, after a fit of several processes
   std::unique_ptr<System> system_;
   cast::RunResult result_;

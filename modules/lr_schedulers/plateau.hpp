@@ -23,7 +23,9 @@ struct ReduceOnPlateauOptions {
   double eps = 1e-8;                   ///< smaller changes of a rate are not made
 };
 
-/// ReduceLROnPlateau: needs a metric (LRSchedulerConfig::monitor). A metric that is NaN counts as no improvement.
+/// ReduceLROnPlateau: needs a metric (LRSchedulerConfig::monitor). A metric that is NaN counts as no improvement. The
+/// Trainer steps it where there is a new value: at the end of an epoch in which the metric was logged, or, by steps, once
+/// for each value. Lightning steps it with old values, too, or ends the run.
 class ReduceOnPlateau final : public LRScheduler {
  public:
   /// Throws UsageError for options that cannot be.

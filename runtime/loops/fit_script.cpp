@@ -38,6 +38,7 @@ std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Prog
     Decision decision = state.ask(*monitor, "decide", [&] { return monitor->decide(moment, progress, state.metrics); });
     if (decision.go_on) state.take_back_stop(*monitor);
     if (decision.stop) state.ask_to_stop({decision.reason}, monitor.get());
+    if (!decision.save.empty() && state.held_monitors) state.held_monitors->erase(monitor->state_key());
     std::move(decision.save.begin(), decision.save.end(), std::back_inserter(requests));
   }
   return requests;
@@ -128,6 +129,11 @@ bool owes_validation(RunState& state, const ValidationPlan& plan) {
   return state.validated_batches != at.total_batches && plan.is_due(at.epoch, at.batch_idx, at.total_batches, false);
 }
 
+// Whether the run ends here although the epoch goes on.
+bool ends_within_epoch(const RunState& state, bool epoch_over) {
+  return !epoch_over && (state.stops_now() || state.has_reached_limit());
+}
+
 bool is_interrupted(const RunState& state) {
   return state.stop && state.stop->interrupt;
 }
@@ -176,6 +182,25 @@ bool RunState::has_reached_limit() const {
          (options.max_steps >= 0 && progress.global_step >= options.max_steps);
 }
 
+nlohmann::json RunState::monitor_states() {
+  auto states = nlohmann::json::object();
+  for (const auto& monitor : monitors) {
+    ask(*monitor, "state_dict", [&] {
+      const auto key = monitor->state_key();
+      if (key.empty()) return;
+      const bool is_held = held_monitors && held_monitors->contains(key);
+      states[key] = is_held ? held_monitors->at(key) : monitor->state_dict();
+    });
+  }
+  return states;
+}
+
+// A run that ends within an epoch (a limit, a request, a monitor) has that epoch's end nevertheless, for those who
+// never go on: a last validation, hooks, monitors, files. Who goes on has not had it: what is written from then on is
+// the state before, in the middle of the epoch. It is taken (HoldCommand) before the first thing that a run which does
+// not end there would not do, and has of the monitors what they were then, but for those that ask for a file and must
+// know it.
+//
 // A command is a named variable before it is yielded: GCC 12 destroys temporaries of a co_yield twice.
 Script fit_script(RunState& state) {
   Command command = PrepareCommand{};
@@ -233,8 +258,13 @@ Script fit_script(RunState& state) {
         answer = co_yield command;
       }
       // As in Lightning a run that is about to stop validates first, so that what it stops with is known.
-      const bool is_due = plan.is_due(epoch, at.batch_idx, at.total_batches, epoch_over) ||
-                          (state.stops_now() && state.facts.has_evaluation);
+      const bool is_planned = plan.is_due(epoch, at.batch_idx, at.total_batches, epoch_over);
+      const bool is_due = is_planned || (state.stops_now() && state.facts.has_evaluation);
+      if (ends_within_epoch(state, epoch_over) && !is_interrupted(state) && !is_planned) {
+        state.held_monitors = state.monitor_states();
+        command = HoldCommand{};
+        answer = co_yield command;
+      }
       const bool is_new = at.batch_idx > before.batch_idx || epoch_over || std::exchange(validates_first, false);
       if (is_due && is_new && !is_interrupted(state) && state.validated_batches != at.total_batches) {
         command = evaluate(Stage::validate, false, -1);
@@ -259,16 +289,23 @@ Script fit_script(RunState& state) {
           adopt(state, answer, requests);
         }
         if (!is_interrupted(state) && !requests.empty()) {
-          command = SaveCommand{std::move(requests)};
+          command = SaveCommand{std::move(requests), false, state.held_monitors.has_value()};
           answer = co_yield command;
         }
       }
       if (state.stops_now() || state.has_reached_limit()) break;
+      state.held_monitors.reset();  // what asked for the end has thought better of it
     }
     if (is_interrupted(state) && !epoch_over) break;
 
+    const bool is_cut = !epoch_over;
+    if (is_cut && !state.held_monitors) {
+      state.held_monitors = state.monitor_states();
+      command = HoldCommand{};
+      answer = co_yield command;
+    }
     const Progress finished = state.progress;  // before the count goes on to the next epoch
-    command = CloseEpochCommand{hook_order::train_epoch_end};
+    command = CloseEpochCommand{hook_order::train_epoch_end, is_cut};
     answer = co_yield command;
     take(state, answer);
     std::vector<SaveRequest> requests = ask_monitors(state, Moment::train_epoch_end, finished);
@@ -278,9 +315,10 @@ Script fit_script(RunState& state) {
       adopt(state, answer, requests);
     }
     if (!requests.empty()) {
-      command = SaveCommand{std::move(requests)};
+      command = SaveCommand{std::move(requests), false, is_cut};
       answer = co_yield command;
     }
+    if (is_cut) break;
   }
 
   if (trains) {
@@ -293,7 +331,7 @@ Script fit_script(RunState& state) {
       adopt(state, answer, requests);
     }
     if (!requests.empty()) {
-      command = SaveCommand{std::move(requests), validation_was_cut};
+      command = SaveCommand{std::move(requests), validation_was_cut, state.held_monitors.has_value()};
       answer = co_yield command;
     }
     command = HooksCommand{hook_order::train_end};

@@ -47,8 +47,10 @@ struct RunState {
   bool checkpoint_asked = false;          ///< somebody wants a checkpoint at the next boundary
   std::vector<MetricMap> evaluation;
   int64_t validated_batches = -1;  ///< Progress::total_batches at the latest validation that came to its end
-  bool is_writing = false;         ///< a checkpoint, here
-  int64_t skipped_saves = 0;       ///< by checkpoint_backpressure = "skip"
+  /// With a snapshot that is held: what it has of monitors that have asked for no file since, by state_key.
+  std::optional<nlohmann::json> held_monitors;
+  bool is_writing = false;    ///< a checkpoint, here
+  int64_t skipped_saves = 0;  ///< by checkpoint_backpressure = "skip"
   /// Orderly ends that are asked for here and were not taken back, the first of each monitor and of anybody else.
   std::vector<std::pair<const Monitor*, StopRequest>> standing_requests;
   /// The call of a monitor, or another callback, that is under way or has thrown; null: none.
@@ -80,6 +82,8 @@ struct RunState {
   }
   /// Where a failure of the script is: "EarlyStopping::decide", or "coordinator".
   std::string place() const;
+  /// What a checkpoint that is written now has of the monitors, by state_key; those without a key have no state.
+  nlohmann::json monitor_states();
 };
 
 }  // namespace troupe

@@ -44,6 +44,7 @@ struct TrainCommand {
 /// Run the end of an epoch.
 struct CloseEpochCommand {
   std::span<const Hook> hooks;
+  bool is_cut = false;  ///< the run ends within the epoch: who resumes it goes on with the rest
 };
 /// Validation, test or prediction over all loaders, with the hooks around it.
 struct EvaluateCommand {
@@ -52,10 +53,13 @@ struct EvaluateCommand {
   int64_t limit = -1;  ///< batches of each loader at most, on top of the Trainer's limits; -1: no such limit
   std::span<const Hook> before, after;
 };
+/// Take a snapshot and keep it, for the SaveCommands that ask for it.
+struct HoldCommand {};
 /// Take a snapshot and write it.
 struct SaveCommand {
   std::vector<SaveRequest> requests;
   bool validation_was_cut = false;  ///< the run goes on with that validation
+  bool is_held = false;             ///< write the snapshot of the latest HoldCommand
 };
 
 /// Tell all processes something and hear what they say (protocol rule P8).
@@ -64,7 +68,7 @@ struct AgreeCommand {
 };
 
 using Command = std::variant<PrepareCommand, HooksCommand, OpenEpochCommand, TrainCommand, CloseEpochCommand,
-                             EvaluateCommand, SaveCommand, AgreeCommand>;
+                             EvaluateCommand, HoldCommand, SaveCommand, AgreeCommand>;
 
 /// What a command leaves behind.
 struct Answer {

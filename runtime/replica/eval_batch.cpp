@@ -73,7 +73,7 @@ void Replica::eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx)
   }
   eval_loader_ = dataloader_idx;
   eval_log_.begin_step();
-  saw_batches_ = true;
+  saw_batches_ = evaluation_had_batches_ = true;
   for (const Hook hook : eval_program_) {
     set_origin(hook, /*step_allowed=*/true, /*on_step=*/false, batch_size, suffix);
     switch (hook) {
@@ -118,11 +118,16 @@ void Replica::keep_eval_output(StepOutput output, int64_t dataloader_idx) {
                 "'s epoch end take more than 1 GiB; return less from the step");
 }
 
-// Values logged with on_step in an evaluation have an axis of their own: the batches seen in this stage.
+// Values logged with on_step in an evaluation have an axis of their own: the batches of this stage so far. The epoch's
+// curve has the other one, so the epoch is not said.
 void Replica::record_eval_step() {
-  const int64_t seen = eval_batches_seen_++;
+  if (sanity_checking_) {
+    (void)eval_log_.take_step();
+    return;
+  }
+  const int64_t at = curves_.next_batch(evaluation_stage_);
   if (!eval_log_.has_step_values()) return;
-  ScalarsRecord record{seen, progress_.epoch, {}};
+  ScalarsRecord record{at, /*epoch=*/-1, {}};
   keep(eval_log_.take_step(), &record);
   if (!record.values.empty()) outputs_.record(std::move(record));
 }

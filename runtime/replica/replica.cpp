@@ -21,6 +21,7 @@ ReplicaSetup with_pulse(ReplicaSetup setup) {
 Replica::Replica(ReplicaSetup setup, ReplicaOutputs& outputs)
     : setup_(with_pulse(std::move(setup))),
       outputs_(outputs),
+      curves_(setup_.curves),
       pulse_(*setup_.pulse),
       current_hook_(pulse_.hook),
       current_name_(pulse_.name),
@@ -75,7 +76,9 @@ void Replica::log(std::string_view name, double value, const LogOptions& options
 }
 
 void Replica::emit(Record record) {
-  if (!sanity_checking_) outputs_.record(std::move(record));
+  if (sanity_checking_) return;
+  curves_.place(record);
+  outputs_.record(std::move(record));
 }
 
 void Replica::write_prediction(std::string_view name, const torch::Tensor& value, const std::string& filename) {
@@ -95,6 +98,7 @@ void Replica::keep(const std::vector<LoggedValue>& values, ScalarsRecord* record
   for (const auto& value : values) {
     callback_metrics_[value.name] = value.value;
     if (value.base != value.name) callback_metrics_[value.base] = value.value;
+    note_news(value);
     if (value.prog_bar) progress_bar_metrics_[value.name] = value.value;
     if (value.logger) logged_metrics_[value.name] = value.value;
     if (value.logger && value.fresh && record) record->values.emplace_back(value.name, value.value);
@@ -135,9 +139,22 @@ void Replica::write_epoch_record() {
   if (!epoch_record_.values.empty()) {
     epoch_record_.step = record_step();
     epoch_record_.epoch = progress_.epoch;
+    curves_.place(epoch_record_);
     outputs_.record(std::move(epoch_record_));
   }
   epoch_record_ = {};
+}
+
+// The latest batch's that stepped. An evaluation by itself stands behind the fit before it.
+int64_t Replica::record_step() const {
+  if (setup_.stage != Stage::fit) return progress_.log_step;
+  return progress_.log_step > 0 ? progress_.log_step - 1 : 0;
+}
+
+CurveAxis Replica::curves() const {
+  CurveAxis after = curves_;
+  after.end_fit(progress_);
+  return after;
 }
 
 void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
@@ -157,12 +174,13 @@ void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
   train_outputs_.clear();
 }
 
-void Replica::end_train_epoch() {
+void Replica::end_train_epoch(bool is_cut) {
   write_epoch_record();
   train_log_.reset_metrics();
+  train_outputs_.clear();
+  if (is_cut) return;
   step_epoch_schedulers(/*with_metric=*/false);  // where the epoch's last batch was skipped
   step_epoch_schedulers(/*with_metric=*/true);
-  train_outputs_.clear();
   progress_.epoch += 1;
   progress_.batch_idx = 0;
 }
@@ -178,7 +196,8 @@ void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
   sanity_checking_ = is_sanity_check;
   saw_training_batches_ = std::exchange(saw_batches_, false);
   current_batch_ = -1;
-  eval_batches_seen_ = 0;
+  eval_batches_before_ = curves_.batches(stage);
+  evaluation_had_batches_ = false;
   eval_loader_ = 0;
   count_updates();
   eval_outputs_.clear();
@@ -190,6 +209,10 @@ void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
 
 std::vector<MetricMap> Replica::end_evaluation() {
   write_epoch_record();
+  if (!sanity_checking_ && !evaluation_is_cut_) {
+    was_validated_ |= evaluation_had_batches_;
+    validation_was_empty_ |= !evaluation_had_batches_;
+  }
   eval_log_.reset_metrics();
   if (sanity_checking_) reset_metrics();  // those that user code computes itself too
   eval_outputs_.clear();

@@ -24,6 +24,7 @@
 #include "troupe/runtime/process_settings.hpp"
 #include "troupe/runtime/pulse.hpp"
 #include "troupe/runtime/replica/batch_parts.hpp"
+#include "troupe/runtime/replica/curve_axis.hpp"
 
 #include <deque>
 #include <functional>
@@ -63,6 +64,7 @@ struct ReplicaSetup {
   std::filesystem::path run_dir = {};            ///< for files of predictions; empty: none are written
   bool keeps_predictions = true;                 ///< what predict_step returns, for take_predictions
   nlohmann::json run_identity = nullptr;         ///< `run` in the metadata of checkpoints
+  CurveAxis curves = {};                         ///< of the run's folder, after the stages before
   std::shared_ptr<Peers> peers = nullptr;        ///< the other workers of the run; null: there are none
   /// The further devices among which a batch is divided (strategies dp and ddp2), and the module for each.
   std::vector<torch::Device> part_devices = {};
@@ -118,8 +120,9 @@ class Replica final : public RunContext {
   void begin_train_epoch(int64_t epoch, int64_t batch_idx);
   /// After the hooks at an epoch's beginning, which may have changed what is trained.
   void refresh_averagers();
-  /// The epoch has ended: what on_train_epoch_end sees. Counts on.
-  void end_train_epoch();
+  /// After the hooks at an epoch's end. Counts on, unless the run ends within the epoch (`is_cut`), which is then gone
+  /// on with by whoever resumes the run: schedulers wait for its end, too.
+  void end_train_epoch(bool is_cut);
   /// on_exception of the callbacks and the data module. Never throws: what they throw comes back as text, or "".
   std::string report_quietly(const Failure& failure);
   /// The teardown hooks that are left after a failure, as report_quietly does it.
@@ -140,6 +143,8 @@ class Replica final : public RunContext {
   /// Everything that a run needs to go on from here, copied into memory that is kept for it. Collective; global rank
   /// zero's has everything, those of others are of no use.
   Checkpoint snapshot(const SnapshotRequest& request);
+  /// Where the curves of the run's folder stand after this stage.
+  CurveAxis curves() const;
   const DataLoaders& train_loaders() const { return setup_.train_loaders; }
   /// How they make an epoch, with limits.
   const CombinedEpoch& combined_epoch() const { return combined_epoch_; }
@@ -241,8 +246,9 @@ class Replica final : public RunContext {
   /// Where a scheduler stands.
   struct Schedule {
     std::size_t optimizer = 0;
-    int64_t steps = 0;   ///< of its optimizer's
-    int64_t epoch = -1;  ///< the last one after which it was looked at
+    int64_t steps = 0;      ///< of its optimizer's
+    int64_t epoch = -1;     ///< the last one after which it was looked at
+    bool has_news = false;  ///< its metric was logged since it last looked, or in this epoch
     bool warned = false;
   };
 
@@ -383,7 +389,8 @@ class Replica final : public RunContext {
   void step_step_schedulers(std::size_t optimizer);
   void step_epoch_schedulers(bool with_metric);
   void step_scheduler(std::size_t i);
-  std::optional<double> monitored(std::size_t i);
+  void note_news(const LoggedValue& value);
+  void miss_metric(std::size_t i);
   nlohmann::json schedulers_state() const;
   void load_schedulers_state(const nlohmann::json& states);
 
@@ -401,7 +408,7 @@ class Replica final : public RunContext {
   void keep(const std::vector<LoggedValue>& values, ScalarsRecord* record);
   void flush_epoch();
   void write_epoch_record();
-  int64_t record_step() const { return progress_.log_step > 0 ? progress_.log_step - 1 : 0; }
+  int64_t record_step() const;
 
   ReplicaSetup setup_;
   std::optional<ProcessSettings> process_settings_;
@@ -432,7 +439,8 @@ class Replica final : public RunContext {
   Progress progress_;
   LogStore train_log_, eval_log_;
   MetricMap callback_metrics_, logged_metrics_, progress_bar_metrics_;
-  ScalarsRecord epoch_record_;             // gathered until the epoch's record is written
+  ScalarsRecord epoch_record_;  // gathered until the epoch's record is written
+  CurveAxis curves_;
   std::vector<StepOutput> batch_outputs_;  // of each optimizer, for on_train_batch_end
   EpochOutputs train_outputs_, eval_outputs_, predictions_;
   PredictionFiles prediction_files_;
@@ -453,8 +461,11 @@ class Replica final : public RunContext {
   bool saw_batches_ = false;           ///< since metrics were reduced over ranks
   bool saw_training_batches_ = false;  ///< during an evaluation: what it was before
   bool teardown_done_ = true;
-  std::size_t torn_down_ = 0;  ///< the data module, each callback, the module: how many of them
-  int64_t eval_batches_seen_ = 0;
+  std::size_t torn_down_ = 0;        ///< the data module, each callback, the module: how many of them
+  int64_t eval_batches_before_ = 0;  ///< of CurveAxis, when the latest evaluation began
+  bool evaluation_had_batches_ = false;
+  bool was_validated_ = false;  ///< in this run, with data: what a validation logs is known
+  bool validation_was_empty_ = false;
   int64_t eval_loader_ = 0;
   std::vector<int64_t> updates_before_evaluation_;  // of each metric
 

@@ -5,6 +5,7 @@
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/hook_order.hpp"
 #include "troupe/runtime/precision/convert.hpp"
+#include "troupe/runtime/precision/cpu_autocast.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <c10/util/StringUtil.h>
@@ -63,7 +64,9 @@ DataFacts Replica::prepare() {
   reset_metrics();
   if (setup_.datamodule && is_first_of_process()) setup_.datamodule->attach(this, module_.get());
   callbacks_ = setup_.options.callbacks;
+  if (setup_.stage != Stage::fit) progress_ = curves_.fitted();
   if (setup_.checkpoint) restore_progress();
+  if (setup_.stage == Stage::fit) curves_.begin_fit(progress_);
   run(hook_order::before_devices);
   teardown_done_ = false;
   DataFacts facts;
@@ -136,6 +139,7 @@ void Replica::move_to_device() {
   precision_ = precision_from_text(setup_.options.precision);
   const auto type = parameter_type(precision_);
   converts_batches_ = type != torch::kFloat32;
+  if (setup_.device.is_cpu() && is_mixed(precision_)) mend_cpu_autocast();
   if (converts_batches_) set_floating_type(*module_, type);
   current_name_ = "on_post_move_to_device";
   module_->on_post_move_to_device();

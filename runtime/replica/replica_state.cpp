@@ -2,6 +2,7 @@
 #include "troupe/modules/monitor.hpp"
 #include "troupe/modules/nearest.hpp"
 #include "troupe/modules/number_text.hpp"
+#include "troupe/modules/saved_count.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
@@ -168,6 +169,9 @@ void Replica::append_training_state(Checkpoint& checkpoint, const SnapshotReques
                                 {"progress_bar", latest_to_json(progress_bar_metrics_)}};
   metadata["seed"] = *setup_.options.seed;
   metadata["loop"] = request.loop.is_object() ? request.loop : nlohmann::json{{"validated_batches", -1}};
+  // A validation that was not finished begins anew.
+  const bool begins_anew = evaluating_ || request.validation_was_cut;
+  metadata["validation_batches"] = begins_anew ? eval_batches_before_ : curves_.batches(Stage::validate);
   metadata["world_size"] = world_size();
   metadata["data_position"] = data_position();
   if (setup_.datamodule) {
@@ -252,6 +256,12 @@ void Replica::restore_rest() {
   load_schedulers_state(metadata.value("lr_schedulers", nlohmann::json::array()));
   restore_data_position();
   current_name_ = "load_state_dict";
+  if (const auto batches = metadata.find("validation_batches"); batches != metadata.end()) {
+    if (!is_saved_count(*batches)) {
+      throw UsageError("the checkpoint's validation_batches is " + batches->dump() + ", not a count");
+    }
+    curves_.skip_batches(Stage::validate, batches->get<int64_t>());
+  }
   if (scaler_ && metadata.contains("grad_scaler")) scaler_->load_state_dict(metadata["grad_scaler"]);
   current_name_ = "load_rank_state";
   restore_rank_state();

@@ -71,6 +71,14 @@ void Replica::step_epoch_schedulers(bool with_metric) {
     if (schedules_[i].epoch == progress_.epoch) continue;
     schedules_[i].epoch = progress_.epoch;
     if ((progress_.epoch + 1) % config.frequency == 0) step_scheduler(i);
+    schedules_[i].has_news = false;  // what this epoch has logged is of no use to the next
+  }
+}
+
+void Replica::note_news(const LoggedValue& value) {
+  for (std::size_t i = 0; i < schedules_.size(); ++i) {
+    const auto& monitor = optimizers_.lr_schedulers()[i].monitor;
+    schedules_[i].has_news |= monitor == value.name || monitor == value.base;
   }
 }
 
@@ -79,8 +87,11 @@ void Replica::step_scheduler(std::size_t i) {
   std::optional<double> metric;
   if (config.scheduler->needs_metric()) {
     if (config.interval == Interval::step) settle_step_metrics();
-    metric = monitored(i);
-    if (!metric) return;
+    // Looking twice at one value would count it as no improvement.
+    const auto latest = callback_metrics_.find(config.monitor);
+    const bool has_news = std::exchange(schedules_[i].has_news, false);
+    if (!has_news || latest == callback_metrics_.end()) return miss_metric(i);
+    metric = latest->second;
   }
   const Hook before = current_hook_;
   current_hook_ = Hook::lr_scheduler_step;
@@ -88,10 +99,20 @@ void Replica::step_scheduler(std::size_t i) {
   current_hook_ = before;
 }
 
-std::optional<double> Replica::monitored(std::size_t i) {
+// A scheduler is to look at a metric that has no new value: where it had one before that is all; where it has never had
+// one and nothing can bring it any more, the name is a mistake.
+void Replica::miss_metric(std::size_t i) {
   const auto& config = optimizers_.lr_schedulers()[i];
-  const auto found = callback_metrics_.find(config.monitor);
-  if (found != callback_metrics_.end()) return found->second;
+  if (callback_metrics_.contains(config.monitor)) return;
+  const bool may_come = !setup_.eval_loaders.empty() && !was_validated_;
+  const auto warn = [&](const std::string& text) {
+    if (!std::exchange(schedules_[i].warned, true)) outputs_.note("warning: " + text);
+  };
+  if (may_come && (validation_was_empty_ || setup_.options.limit_val_batches.is_none())) {
+    return warn("lr_scheduler " + std::to_string(i) + " monitors '" + shown(config.monitor) +
+                "', which training does not log, and no batch is validated on: it stays where it is");
+  }
+  if (may_come) return;
   std::string logged;
   std::vector<std::string> names;
   for (const auto& [name, value] : callback_metrics_) {
@@ -103,8 +124,7 @@ std::optional<double> Replica::monitored(std::size_t i) {
       (names.empty() ? "no metric was"
                      : "logged were: " + logged + "; did you mean " + nearest(config.monitor, names) + "?");
   if (config.strict) throw UsageError(text);
-  if (!std::exchange(schedules_[i].warned, true)) outputs_.note("warning: " + text);
-  return std::nullopt;
+  warn(text);
 }
 
 nlohmann::json Replica::schedulers_state() const {
@@ -114,6 +134,7 @@ nlohmann::json Replica::schedulers_state() const {
     states.push_back({{"class", class_of(scheduler)},
                       {"steps", schedules_[i].steps},
                       {"epoch", schedules_[i].epoch},
+                      {"has_news", schedules_[i].has_news},
                       {"state", scheduler.state_dict()}});
   }
   return states;
@@ -137,6 +158,9 @@ void Replica::load_schedulers_state(const nlohmann::json& states) {
     }
     schedules_[i].steps = count_at(entry, "steps", 0);
     schedules_[i].epoch = count_at(entry, "epoch", -1);
+    const auto news = entry.find("has_news");  // older files have none
+    if (news != entry.end() && !news->is_boolean()) refuse_state("has_news is neither true nor false");
+    schedules_[i].has_news = news != entry.end() && news->get<bool>();
     scheduler.load_state_dict(entry["state"]);
   }
 }

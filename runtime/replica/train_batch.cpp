@@ -265,7 +265,9 @@ void Replica::end_of_batch() {
   auto values = train_log_.take_step();
   if (is_due && setup_.peers) average_steps(*setup_.peers, values);
   keep(values, is_due ? &record : nullptr);
-  if (!record.values.empty()) outputs_.record(std::move(record));
+  if (record.values.empty()) return;
+  curves_.place(record);
+  outputs_.record(std::move(record));
 }
 
 }  // namespace troupe

@@ -6,7 +6,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
 #include <chrono>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace troupe {
@@ -14,13 +18,34 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Ten digits, as the seconds of now have until 2286: names in the order of text.
+constexpr int64_t last_ten_digit_second = 9'999'999'998;
+constexpr std::string_view event_file_prefix = "events.out.tfevents.";
+
+// The seconds in the name of the folder's newest event file; -1: it has none.
+int64_t newest_seconds(const fs::path& folder) {
+  int64_t newest = -1;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(event_file_prefix)) continue;
+    int64_t seconds = 0;
+    const auto [end, failed] =
+        std::from_chars(name.data() + event_file_prefix.size(), name.data() + name.size(), seconds);
+    const bool is_ours = failed == std::errc() && end < name.data() + name.size() && *end == '.';
+    if (is_ours && seconds < last_ten_digit_second) newest = std::max(newest, seconds);
+  }
+  return newest;
+}
+
+// TensorBoard reads the files of a folder in the order of their names, as text, so the new one must stand behind those
+// that are there: within one second, and when the clock was set back, too.
 AppendFile open_file(const fs::path& folder, double now) {
   create_output_folder(folder);
-  std::string stem = "events.out.tfevents." + std::to_string(static_cast<int64_t>(now)) + "." + host_name() + "." +
-                     std::to_string(getpid()) + ".";
-  int number = 0;
-  while (fs::exists(folder / (stem + std::to_string(number)))) ++number;
-  return {folder / (stem + std::to_string(number)), AppendFile::Existing::refuse};
+  const int64_t seconds = std::max(static_cast<int64_t>(now), newest_seconds(folder) + 1);
+  const auto name = std::string(event_file_prefix) + std::to_string(seconds) + "." + host_name() + "." +
+                    std::to_string(getpid()) + ".0";
+  return {folder / name, AppendFile::Existing::refuse};
 }
 
 template <typename Integer>

@@ -13,8 +13,11 @@ namespace troupe {
 /// Seconds since 1970.
 double unix_seconds();
 
-/// Writes every kind of record to a file of its own, `events.out.tfevents.<seconds>.<host>.<pid>.<n>`; TensorBoard
-/// joins the files of a folder, so a resumed run goes on beside the earlier ones.
+/// Writes every kind of record to a file of its own, `events.out.tfevents.<seconds>.<host>.<pid>.0`, whose name stands
+/// behind those that are there. TensorBoard joins the files of a folder in the order of their names; where a curve
+/// comes back to a step that it had passed, its default data server shows what came last and drops the points from that
+/// step on, so a run that goes on from an older checkpoint takes the place of what stood behind it, and nothing else is
+/// lost.
 ///
 /// Writes are buffered until flush, 64 KiB, or the end of the sink. Each record stands in a frame with checksums
 /// (TFRecord), so a file whose end was lost is read up to there.

@@ -35,6 +35,7 @@ class Counter {
   /// Called after every batch.
   std::function<void(const Progress&)> after_batch = [](const Progress&) {};
   std::function<void()> during_validation = [] {};
+  nlohmann::json saved_monitors;  ///< with the latest checkpoint
   DataFacts facts;
   std::vector<std::shared_ptr<Monitor>> monitors;
   MetricMap metrics;
@@ -72,17 +73,20 @@ class Counter {
     lines_.push_back("train " + std::to_string(from) + "-" + std::to_string(progress_.batch_idx));
   }
   void carry_out(const AgreeCommand& command) { said_ = {command.mine, command.mine}; }  // two ranks of one opinion
-  void carry_out(const CloseEpochCommand&) {
+  void carry_out(const CloseEpochCommand& command) {
+    lines_.emplace_back(command.is_cut ? "end within epoch" : "end of epoch");
+    if (command.is_cut) return;
     progress_.epoch += 1;
     progress_.batch_idx = 0;
-    lines_.emplace_back("end of epoch");
   }
+  void carry_out(const HoldCommand&) { lines_.emplace_back("hold"); }
   void carry_out(const EvaluateCommand& command) {
     lines_.emplace_back(command.is_sanity_check ? "sanity check" : "validate");
     during_validation();
   }
   void carry_out(const SaveCommand& command) {
-    lines_.push_back("save " + command.requests.front().path.filename().string());
+    lines_.push_back((command.is_held ? "save held " : "save ") + command.requests.front().path.filename().string());
+    saved_monitors = state_.monitor_states();
   }
 
   RunState& state_;
@@ -155,8 +159,10 @@ TEST_F(FitScript, ValidatesEveryNthEpoch) {
 
 TEST_F(FitScript, EndsAtMaxStepsInTheMiddleOfAnEpoch) {
   EXPECT_THAT(counter(4, {.max_steps = 6, .num_sanity_val_steps = 0}, false).run(),
-              ElementsAre("on_train_start", "epoch 0", "train 0-4", "end of epoch", "epoch 1", "train 0-2",
-                          "end of epoch", "on_train_end", "on_fit_end", "teardown"));
+              ElementsAre("on_train_start", "epoch 0", "train 0-4", "end of epoch", "epoch 1", "train 0-2", "hold",
+                          "end within epoch", "on_train_end", "on_fit_end", "teardown"));
+  EXPECT_EQ(state.progress.epoch, 1);  // whose rest is there for who goes on
+  EXPECT_EQ(state.progress.batch_idx, 2);
 }
 
 TEST_F(FitScript, AStopRequestEndsTheEpochAtTheNextBatchAndRunsItsHooks) {
@@ -164,8 +170,8 @@ TEST_F(FitScript, AStopRequestEndsTheEpochAtTheNextBatchAndRunsItsHooks) {
   fit.after_batch = [&](const Progress& at) {
     if (at.global_step == 3) state.stop = StopRequest{"enough", false};
   };
-  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "end of epoch", "on_train_end",
-                                     "on_fit_end", "teardown"));
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "hold", "end within epoch",
+                                     "on_train_end", "on_fit_end", "teardown"));
 }
 
 TEST_F(FitScript, AStopRequestWaitsForMinEpochsAndMinSteps) {
@@ -200,7 +206,8 @@ TEST_F(FitScript, TrainsNothingWithoutAnOptimizer) {
 // Answers with what it is given, and keeps what it was asked.
 class Scripted : public Monitor {
  public:
-  std::string state_key() const override { return "scripted"; }
+  std::string state_key() const override { return key; }
+  std::string key = "scripted";
   nlohmann::json state_dict() const override { return state; }
   void load_state_dict(const nlohmann::json& loaded) override { state = loaded; }
   std::optional<int64_t> next_step(const Progress& at) const override {
@@ -308,6 +315,59 @@ TEST_F(FitScript, ACallOfAMonitorThatThrowsIsNamed) {
   EXPECT_EQ(state.place(), "coordinator");
   EXPECT_THROW(fit.run(), int);
   EXPECT_EQ(state.place(), "Scripted::decide");
+}
+
+TEST_F(FitScript, ALastValidationWithinAnEpochComesBehindTheStateThatIsKept) {
+  auto monitor = std::make_shared<Scripted>(), saving = std::make_shared<Scripted>();
+  saving->key = "saving";
+  monitor->state = saving->state = 0;
+  monitor->answer = [&](Moment, const Progress&) {
+    monitor->state = monitor->state.get<int>() + 1;
+    return Decision{};
+  };
+  saving->answer = [&](Moment moment, const Progress&) {
+    Decision out;
+    if (moment != Moment::validation_end && moment != Moment::train_epoch_end) return out;
+    saving->state = saving->state.get<int>() + 1;
+    out.save.push_back({"/run/file", {}});
+    return out;
+  };
+  auto fit = counter(10, {.max_epochs = 5, .num_sanity_val_steps = 0});
+  fit.monitors = {monitor, saving};
+  fit.after_batch = [&](const Progress& at) {
+    if (at.global_step == 3) state.stop = StopRequest{"enough", false};
+  };
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "hold", "validate", "save held file",
+                                     "end within epoch", "save held file", "on_train_end", "on_fit_end", "teardown"));
+  // What a monitor has seen since is not of the epoch's middle, unless it is a file of its own.
+  EXPECT_EQ(fit.saved_monitors, (nlohmann::json{{"scripted", 1}, {"saving", 2}}));
+}
+
+TEST_F(FitScript, AValidationThatIsDueWhereTheRunEndsBelongsToTheStateThatIsKept) {
+  auto fit = counter(10, {.max_steps = 4, .num_sanity_val_steps = 0, .val_check_interval = 2});
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-2", "validate", "train 2-4", "validate",
+                                     "hold", "end within epoch", "on_train_end", "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, AnInterruptInTheLastValidationLeavesTheStateBeforeIt) {
+  auto fit = counter(10, {.max_epochs = 5, .num_sanity_val_steps = 0});
+  fit.after_batch = [&](const Progress& at) {
+    if (at.global_step == 3) state.stop = StopRequest{"enough", false};
+  };
+  fit.during_validation = [&] { state.stop = StopRequest{"interrupted", true}; };
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "hold", "validate",
+                                     "save held last.safetensors", "on_train_end", "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, ARunThatNobodyWantsToEndAnyMoreGoesOn) {
+  auto fit = counter(10, {.max_epochs = 1, .num_sanity_val_steps = 0});
+  fit.after_batch = [&](const Progress& at) {
+    if (at.global_step == 3) state.stop = StopRequest{"enough", false};
+  };
+  fit.during_validation = [&] { state.stop.reset(); };
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "hold", "validate", "train 3-10",
+                                     "validate", "end of epoch", "on_train_end", "on_fit_end", "teardown"));
+  EXPECT_FALSE(state.held_monitors);
 }
 
 TEST_F(FitScript, NothingIsDecidedOnAValidationThatWasInterrupted) {

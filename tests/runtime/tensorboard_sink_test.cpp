@@ -10,8 +10,11 @@
 #include <stdio.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <fstream>
 #include <limits>
+#include <string>
+#include <vector>
 
 namespace troupe {
 namespace {
@@ -95,6 +98,21 @@ TEST(TensorBoardSink, GivesEverySinkAFileOfItsOwn) {
   TensorBoardSink first(dir.path(), noon), second(dir.path(), noon);
   EXPECT_THAT(first.path().filename().string(), testing::StartsWith("events.out.tfevents.1700000000."));
   EXPECT_NE(first.path(), second.path());
+}
+
+TEST(TensorBoardSink, NamesEachFileBehindThoseThatAreThere) {
+  TempDir dir;
+  std::vector<std::string> names;
+  for (int i = 0; i < 12; ++i) names.push_back(TensorBoardSink(dir.path(), noon).path().filename().string());
+  names.push_back(TensorBoardSink(dir.path(), [] { return 1600000000.0; }).path().filename().string());
+  EXPECT_TRUE(std::ranges::is_sorted(names)) << testing::PrintToString(names);
+  EXPECT_THAT(names.back(), testing::StartsWith("events.out.tfevents.1700000012."));
+  // What is no file of ours in that, however it is called, is of no account.
+  std::ofstream(dir / "events.out.tfevents.99999999999999.host.1.0");
+  std::ofstream(dir / "events.out.tfevents.9999999999.host.1.0");
+  std::ofstream(dir / "events.out.tfevents.profile-empty");
+  EXPECT_THAT(TensorBoardSink(dir.path(), noon).path().filename().string(),
+              testing::StartsWith("events.out.tfevents.1700000013."));
 }
 
 TEST(TensorBoardSink, ShowsRecordsToReadersAfterAFlush) {
