@@ -172,6 +172,7 @@ class Trainer {
   void add_checkpoint(cast::RunSetup& setup, Stage stage, const RunArguments& arguments) const;
   Checkpoint read_wanted(Stage stage, const std::string& wanted) const;
   void add_workers(cast::RunSetup& setup, const ModuleSource& source);
+  void divide_processors(cast::RunSetup& setup) const;
   FoundCheckpoint found(std::optional<FoundCheckpoint> checkpoint, const std::string& wanted) const;
   void leave_threads_behind();
   void make_run_dir(Stage stage, const ModuleSource& source);
