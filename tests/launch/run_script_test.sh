@@ -53,7 +53,9 @@ says "--mca btl_tcp_if_include eth1" "$run" -n 1 --mca btl_tcp_if_include eth1 -
 says "OMP_NUM_THREADS=1" "$run" -n 1 --devices-per-rank 10000 --dry-run "$folder/program"
 OMP_NUM_THREADS=5 says "OMP_NUM_THREADS=5" "$run" -n 1 --dry-run "$folder/program"
 # The number of threads is not the number of cores.
-says "--bind-to core" env OMP_NUM_THREADS=1 "$run" -n "$(nproc)" --dry-run "$folder/program"
+binding() { env "$@" "$run" -n 2 --dry-run "$folder/program" | sed 's/OMP_NUM_THREADS=[0-9]*//'; }
+[ "$(binding OMP_NUM_THREADS=1)" = "$(binding -u OMP_NUM_THREADS)" ] ||
+  fail "OMP_NUM_THREADS=1 counts as a core: $(binding OMP_NUM_THREADS=1)"
 
 # How threads wait is set where nobody has chosen it.
 says "-x GOMP_SPINCOUNT=10000" env -u GOMP_SPINCOUNT -u OMP_WAIT_POLICY "$run" -n 1 --dry-run "$folder/program"
@@ -64,7 +66,7 @@ if env -u GOMP_SPINCOUNT OMP_WAIT_POLICY=active "$run" -n 1 --dry-run "$folder/p
 fi
 
 # Cores that this process may not use stay free of ranks.
-if [ "$(nproc)" -gt 1 ]; then
+if [ "$(env -u OMP_NUM_THREADS nproc)" -gt 1 ]; then
   last=$(lscpu -p=CPU | tail -n 1)
   [ "$(taskset -c "$last" "$run" -n 1 sed -n 's/^Cpus_allowed_list:\t//p' /proc/self/status)" = "$last" ] ||
     fail "a rank left the cores that it was given: $(taskset -c "$last" "$run" -n 1 --dry-run "$folder/program")"
@@ -79,7 +81,7 @@ OMP_NUM_THREADS=3 "$run" -n 3 "$folder/program" "an argument" >"$folder/out" 2>"
 sort "$folder/out" | cmp -s - <(printf '%s\n' "[rank 1] rank 1 of 3, 3 threads, an argument" \
   "[rank 2] rank 2 of 3, 3 threads, an argument" "rank 0 of 3, 3 threads, an argument" | sort) ||
   fail "the output of three ranks is: $(cat "$folder/out")"
-[ "$(nproc)" -gt 2 ] || grep -q "^run: warning: 3 ranks share $(nproc) core(s)" "$folder/err" ||
+[ "$(env -u OMP_NUM_THREADS nproc)" -gt 2 ] || grep -q "^run: warning: 3 ranks share [12] core(s)" "$folder/err" ||
   fail "three ranks on fewer cores are no word: $(cat "$folder/err")"
 for line in "complains 0" "[rank 1] complains 1" "[rank 2] complains 2"; do
   grep -qxF "$line" "$folder/err" || fail "'$line' is missing on stderr: $(cat "$folder/err")"
