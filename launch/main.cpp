@@ -2,6 +2,7 @@
 
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/prediction_shapes.hpp"
+#include "troupe/launch/processes.hpp"
 #include "troupe/launch/signals.hpp"
 
 #include <csignal>
@@ -19,7 +20,9 @@ int status_after(int signal) {
   return 128 + (signal == SIGUSR1 || signal == 0 ? SIGTERM : signal);
 }
 
+// Of all ranks together, so that one of them says it.
 void print_metrics(const std::vector<MetricMap>& loaders) {
+  if (!Processes::get().is_rank_zero()) return;
   for (const auto& metrics : loaders) {
     for (const auto& [name, value] : metrics) std::cout << name << ' ' << value << '\n';
   }
@@ -52,11 +55,11 @@ void carry_out(const Invocation& invocation, Trainer& trainer, const PredictionS
   }
 }
 
+// The run's folder is rank zero's. Whole lines, as everywhere: others write to the same place.
 void say_where(const Trainer& trainer) {
-  if (trainer.run_dir().empty()) return;
-  std::cerr << "run: " << trainer.run_dir().string() << '\n';
-  if (!trainer.best_model_path().empty())
-    std::cerr << "best checkpoint: " << trainer.best_model_path().string() << '\n';
+  if (trainer.run_dir().empty() || !Processes::get().is_rank_zero()) return;
+  std::cerr << "run: " + trainer.run_dir().string() + '\n';
+  if (!trainer.best_model_path().empty()) std::cerr << "best checkpoint: " + trainer.best_model_path().string() + '\n';
 }
 
 }  // namespace
@@ -95,7 +98,7 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
     say_where(trainer);
     return trainer.was_interrupted() ? status_after(trainer.interrupting_signal()) : 0;
   } catch (const UsageError& error) {
-    std::cerr << name + ": " + error.what() + '\n';  // at once: mpirun tags each piece that is written
+    std::cerr << name + ": " + error.what() + '\n';
     return misused;
   } catch (const std::exception& error) {
     std::cerr << name + ": " + error.what() + '\n';

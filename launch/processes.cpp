@@ -12,6 +12,7 @@
 #include "troupe/runtime/collectives/roll_call.hpp"
 #include "troupe/runtime/collectives/store_backend.hpp"
 #include "troupe/runtime/collectives/store_failure_channel.hpp"
+#include "troupe/runtime/cpu_budget.hpp"
 #include "troupe/runtime/failure_json.hpp"
 #include "troupe/runtime/host_name.hpp"
 
@@ -21,6 +22,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -151,6 +153,9 @@ Processes& Processes::get() {
 Processes::Processes() : state_(std::make_unique<State>()) {
   state_->launched = launch_environment();
   if (state_->launched.launcher == Launcher::none) return;
+  // A pipe leads to the launcher: without this a line would come out when some thousand bytes are together, and not at
+  // all where the process is killed.
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
   const auto make_roll_call = [this] {
     state_->roll_call = std::make_unique<RollCall>(rank(), size(), [state = state_.get()](const std::string& message) {
       try {
@@ -172,6 +177,7 @@ Processes::Processes() : state_(std::make_unique<State>()) {
     return;
   }
   state_->mpi = std::make_unique<MpiWorld>();
+  check_size_of_mpi(state_->launched, state_->mpi->size());
   if (state_->mpi->size() == 1) return;
   make_roll_call();
   state_->host = state_->mpi->hosts()[static_cast<std::size_t>(state_->mpi->rank())];
@@ -200,6 +206,20 @@ int64_t Processes::local_size() const {
 
 const std::string& Processes::host() const {
   return state_->host;
+}
+
+double Processes::cpu_share() {
+  const nlohmann::json mine{{"host", host()}, {"cpus", allowed_cpus()}};
+  const auto all = all_gather_bytes(mine.dump());
+  std::vector<std::vector<int>> here;
+  std::size_t own = 0;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto process = nlohmann::json::parse(all[i]);
+    if (process.at("host") != mine.at("host")) continue;
+    if (static_cast<int64_t>(i) == rank()) own = here.size();
+    here.push_back(process.at("cpus").get<std::vector<int>>());
+  }
+  return troupe::cpu_share(here, own, cpu_quota());
 }
 
 std::vector<std::string> Processes::all_gather_bytes(const std::string& mine) {

@@ -33,6 +33,9 @@ class Processes {
   int64_t local_rank() const;
   int64_t local_size() const;
   const std::string& host() const;
+  /// Collective: how many processors this process has to itself (runtime/cpu_budget.hpp), not only whole ones. Those of
+  /// one host are taken to be in one container.
+  double cpu_share();
 
   /// Collective: what each process says, by rank.
   std::vector<std::string> all_gather_bytes(const std::string& mine);

@@ -19,6 +19,8 @@
 #include "troupe/runtime/sinks/csv_sink.hpp"
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -291,6 +293,7 @@ void Trainer::add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSou
 
 cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments) {
   cast::RunSetup setup;
+  setup.devices = choose_devices(options_.accelerator, options_.devices, Processes::get().local_rank());
   add_checkpoint(setup, stage, source, arguments);
   make_run_dir(stage, source);
   if (stage == Stage::fit && options_.enable_checkpointing && model_checkpoints(options_.callbacks).empty()) {
@@ -327,7 +330,6 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
 // The devices of this process, and how their workers reach all others.
 void Trainer::add_workers(cast::RunSetup& setup, const ModuleSource& source) {
   auto& processes = Processes::get();
-  setup.devices = choose_devices(options_.accelerator, options_.devices, processes.local_rank());
   setup.replica.device = setup.devices.front();
   setup.make_more = source.make_more;
   if (!source.make_more && setup.devices.size() > 1) {
@@ -351,14 +353,27 @@ void Trainer::add_workers(cast::RunSetup& setup, const ModuleSource& source) {
   }
   if (setup.pulses.empty()) setup.pulses.push_back(std::make_shared<Pulse>("worker 0"));
   setup.state.has_other_processes = !processes.is_alone();
-  const auto here = options_.devices * processes.local_size();
-  if (here > 1 && options_.num_threads == 0) {
-    const auto cores = static_cast<int64_t>(std::thread::hardware_concurrency());
-    setup.replica.options.num_threads = std::max<int64_t>(1, cores / here);
-  }
+  divide_processors(setup);
   if (processes.is_alone()) return;
   setup.host = processes.host();
   setup.tell_others = [&processes](const Failure& failure) { processes.tell_failure(failure); };
+}
+
+// What this process may use goes to its workers in equal parts. LibTorch's default, which OMP_NUM_THREADS can set,
+// counts neither other processes nor other workers nor a quota.
+void Trainer::divide_processors(cast::RunSetup& setup) const {
+  auto& processes = Processes::get();
+  const double share = processes.cpu_share();
+  const bool on_cpu = setup.devices.front().is_cpu();
+  if (on_cpu && options_.devices > 1 && static_cast<double>(options_.devices) > share && processes.is_rank_zero()) {
+    std::cerr << "troupe: warning: trainer.devices = " + std::to_string(options_.devices) + " compute on " +
+                     (share < 1 ? "less than one" : std::to_string(static_cast<int64_t>(share))) + " processor(s)" +
+                     ", which takes longer than fewer devices would\n";
+  }
+  if (options_.num_threads > 0) return;
+  constexpr double rounding = 1e-6;
+  const auto threads = static_cast<int64_t>(share / static_cast<double>(options_.devices) + rounding);
+  setup.replica.options.num_threads = std::clamp<int64_t>(threads, 1, at::get_num_threads());
 }
 
 void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments) {
@@ -426,7 +441,7 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   }
   if (module_) module_->get_from_queue(result_.queue);
   if (stage == Stage::fit && result_.signal == SIGUSR1 && options_.slurm_requeue && processes.is_rank_zero()) {
-    for (const auto& line : requeue_slurm_job()) std::cerr << "troupe: " << line << '\n';
+    for (const auto& line : requeue_slurm_job()) std::cerr << "troupe: " + line + '\n';
   }
 }
 

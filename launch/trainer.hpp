@@ -181,6 +181,7 @@ class Trainer {
   std::string run_name(const ModuleSource& source) const;
   nlohmann::json run_identity(const ModuleSource& source) const;
   void add_workers(cast::RunSetup& setup, const ModuleSource& source);
+  void divide_processors(cast::RunSetup& setup) const;
   void leave_threads_behind();
   double patience() const;
   void make_run_dir(Stage stage, const ModuleSource& source);

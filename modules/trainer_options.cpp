@@ -153,7 +153,7 @@ void validate(const TrainerOptions& options) {
   if (options.loss_spike_zscore < 0) {
     refuse_option("loss_spike_zscore", double_to_text(options.loss_spike_zscore), "use at least 0.0 (off)");
   }
-  at_least(0, "num_threads", options.num_threads, " (0: LibTorch's default)");
+  at_least(0, "num_threads", options.num_threads, " (0: the worker's part of the processors)");
   no_null("callbacks", options.callbacks);
   no_null("loggers", options.loggers);
 }

@@ -40,7 +40,7 @@ set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data_loader.
   runtime/collectives/memory_*.cpp
   runtime/collectives/process_group.cpp runtime/collectives/reduce_kernel.cpp runtime/collectives/roll_call.cpp
   runtime/collectives/store_backend.cpp runtime/collectives/threaded_backend.cpp
-  runtime/compute_threads.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/random.cpp
+  runtime/compute_threads.cpp runtime/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/random.cpp
   runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/host_name.cpp runtime/pulse.cpp
   runtime/sinks/*.cpp runtime/utf8.cpp)
 

@@ -44,6 +44,19 @@ LaunchEnvironment of_torchrun(const Environment& environment) {
   return found;
 }
 
+// In a step of srun's without PMIx, which a process has to be alone in. The shell of `srun --pty bash` or `salloc` has
+// the variables of its step, as have all programs that are started in it.
+void check_tasks(const Environment& environment) {
+  const int tasks = number(environment, "SLURM_STEP_NUM_TASKS");
+  if (tasks <= 1) return;
+  const auto name = environment("SLURM_JOB_NAME");
+  const bool is_shell = name == "bash" || name == "interactive";
+  if (is_shell && number(environment, "SLURM_PROCID", 0) == 0) return;
+  const bool has_pmi = environment("PMI_RANK") || environment("PMI_SIZE");
+  throw UsageError("srun" + std::string(has_pmi ? " --mpi=pmi2" : "") + " started " + std::to_string(tasks) +
+                   " tasks, but without what Open MPI needs to find them: use srun --mpi=pmix");
+}
+
 }  // namespace
 
 std::optional<std::string> environment_variable(const char* name) {
@@ -52,15 +65,23 @@ std::optional<std::string> environment_variable(const char* name) {
 }
 
 LaunchEnvironment launch_environment(const Environment& environment) {
-  for (const char* const name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK"}) {
-    if (environment(name)) return {.launcher = Launcher::mpi};
+  if (environment("OMPI_COMM_WORLD_SIZE") || environment("PMIX_RANK")) {
+    return {.launcher = Launcher::mpi, .size = number(environment, "OMPI_COMM_WORLD_SIZE", 1)};
   }
-  if (const int tasks = number(environment, "SLURM_STEP_NUM_TASKS", 1); tasks > 1) {
-    throw UsageError("srun started " + std::to_string(tasks) +
-                     " tasks, but without what MPI needs to find them: use srun --mpi=pmix");
+  if (environment("SLURM_STEP_NUM_TASKS")) {
+    check_tasks(environment);
+  } else if (environment("PMI_SIZE") || environment("PMI_RANK")) {
+    return {.launcher = Launcher::mpi, .size = number(environment, "PMI_SIZE", 1)};
   }
   if (environment("RANK") && environment("WORLD_SIZE")) return of_torchrun(environment);
   return {};
+}
+
+void check_size_of_mpi(const LaunchEnvironment& launched, int found) {
+  if (launched.size <= found) return;
+  throw UsageError(
+      "the launcher started " + std::to_string(launched.size) + " processes, and MPI finds " + std::to_string(found) +
+      ": it is not the mpirun of the MPI that this program was linked to; use launch/run, or srun --mpi=pmix");
 }
 
 }  // namespace troupe

@@ -16,7 +16,7 @@ enum class Launcher {
 
 struct LaunchEnvironment {
   Launcher launcher = Launcher::none;
-  // What torchrun says; with MPI, MpiWorld asks MPI itself.
+  // What torchrun says; with MPI, MpiWorld asks MPI itself, and only the size is here, as far as variables say it.
   int rank = 0;
   int size = 1;
   int local_rank = 0;
@@ -35,13 +35,22 @@ std::optional<std::string> environment_variable(const char* name);
 ///
 /// | variable | set by | meaning |
 /// |---|---|---|
-/// | OMPI_COMM_WORLD_SIZE, PMI_SIZE | mpirun of Open MPI, of MPICH | the process is one of MPI's |
-/// | PMIX_RANK, PMI_RANK | srun --mpi=pmix, --mpi=pmi2 | the same |
+/// | OMPI_COMM_WORLD_SIZE | mpirun of Open MPI | the process is one of MPI's |
+/// | PMIX_RANK | srun --mpi=pmix | the same |
 /// | SLURM_STEP_NUM_TASKS | srun | the number of tasks; more than one without the above is an error |
+/// | SLURM_JOB_NAME, SLURM_PROCID | srun | "bash" or "interactive", and 0: a shell, in which a program is alone |
+/// | PMI_RANK, PMI_SIZE | srun --mpi=pmi2 | changes nothing of that: Open MPI cannot use it |
+/// | PMI_RANK, PMI_SIZE | mpirun of MPICH, without srun | the process is one of MPI's |
 /// | RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT | torchrun | all four have to be set |
 /// | LOCAL_RANK, LOCAL_WORLD_SIZE | torchrun | default: 0 of 1 |
 ///
+/// The names of shells are those that Lightning looks for.
+///
 /// Throws UsageError for values that are no numbers, a rank that is not below the size, and variables that are missing.
 LaunchEnvironment launch_environment(const Environment& environment = environment_variable);
+
+/// Throws UsageError where the launcher started more processes than MPI finds, `found`: it is another MPI's than the
+/// one that the program was linked to, and each process would train alone.
+void check_size_of_mpi(const LaunchEnvironment& launched, int found);
 
 }  // namespace troupe

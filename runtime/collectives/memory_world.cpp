@@ -5,6 +5,7 @@
 #include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/deadline_watch.hpp"
 #include "troupe/runtime/collectives/memory_steps.hpp"
+#include "troupe/runtime/cpu_budget.hpp"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
@@ -27,8 +28,7 @@ constexpr int64_t chunk_bytes = 512 * 1024;
 
 // The threads of a pool: those who wait help, so that one less than the ranks is enough.
 int pool_threads(int local_size) {
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  return std::clamp(local_size - 1, 1, cores);
+  return std::clamp(local_size - 1, 1, static_cast<int>(allowed_cpus().size()));
 }
 
 std::string reason_of(const std::exception_ptr& error) {

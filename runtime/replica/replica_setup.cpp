@@ -98,7 +98,9 @@ void Replica::set_up_process() {
   if (!options.seed) throw std::logic_error("a replica needs a seed");
   seed_thread(*options.seed);
   if (setup_.device.is_cuda()) torch::cuda::manual_seed(*options.seed);
-  if (options.num_threads > 0) torch::set_num_threads(static_cast<int>(options.num_threads));
+  if (options.num_threads > 0 && options.num_threads != at::get_num_threads()) {
+    torch::set_num_threads(static_cast<int>(options.num_threads));  // which builds pools anew
+  }
   if (is_first_of_process()) process_settings_.emplace(options);
   keep_freed_memory();
   if (!setup_.peers) return;

@@ -1,13 +1,20 @@
 // Several devices in one process: the same numbers as one device with the same global batch.
 #include "tests/launch/ddp.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
+#include "troupe/runtime/cpu_budget.hpp"
 
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <filesystem>
+#include <limits>
 #include <mutex>
+#include <thread>
 
 namespace troupe {
 namespace {
@@ -350,6 +357,54 @@ TEST(Devices, OfUnequalDataNeverHang) {
   EXPECT_EQ(steps_with("join", {2000, 600, 7}), 1000);
   EXPECT_EQ(steps_with("join", {0, 6}), 3);
   EXPECT_EQ(steps_with("stop", {0, 6}), 0);
+}
+
+// Says how many threads its worker computes with.
+class Counted : public Net {
+ public:
+  using Net::Net;
+  StepOutput training_step(const Batch& batch, int64_t index) override {
+    threads = at::get_num_threads();
+    return Net::training_step(batch, index);
+  }
+  int threads = 0;
+};
+
+// A run that may use so many of the processors that are there.
+int threads_on(std::size_t processors, int64_t devices, int64_t num_threads = 0) {
+  int threads = 0;
+  std::thread([&] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    const auto allowed = allowed_cpus();
+    for (std::size_t i = 0; i < processors; ++i) CPU_SET(allowed.at(i), &set);
+    ASSERT_EQ(sched_setaffinity(0, sizeof set, &set), 0);
+    torch::set_num_threads(static_cast<int>(allowed.size()));  // as LibTorch's default is in a process of its own
+    const TempDir dir;
+    auto options = exact(dir, devices);
+    options.num_threads = num_threads;
+    options.max_epochs = 1;
+    threads = Trainer(options).fit<Counted>({}, DataLoader(samples(8), {.batch_size = 2}))->threads;
+  }).join();
+  return threads;
+}
+
+TEST(Devices, DivideTheProcessorsThatTheProcessMayUse) {
+  const int all = static_cast<int>(allowed_cpus().size());
+  EXPECT_EQ(threads_on(1, 1), 1);
+  EXPECT_EQ(threads_on(1, 2), 1);
+  EXPECT_EQ(threads_on(static_cast<std::size_t>(all), 1), all);
+  EXPECT_EQ(threads_on(static_cast<std::size_t>(all), all), 1);
+  EXPECT_EQ(threads_on(1, 1, 3), 3) << "as asked for";
+}
+
+TEST(Devices, OnTheCpuAreNoMoreThanCouldBeMeant) {
+  for (const int64_t devices : {int64_t{100'000}, std::numeric_limits<int64_t>::max()}) {
+    const TempDir dir;
+    EXPECT_THAT(error_of([&] { Trainer(exact(dir, devices)).fit<Net>({}, DataLoader(samples(8), {.batch_size = 2})); }),
+                HasSubstr("trainer.devices = " + std::to_string(devices) + " is too much for the CPU"));
+    EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+  }
 }
 
 TEST(Devices, GoOnFromACheckpointBitForBit) {

@@ -52,6 +52,25 @@ says "a:2\\,b:1" "$run" -n 3 -H a,b --dry-run "$folder/program"
 says "--mca btl_tcp_if_include eth1" "$run" -n 1 --mca btl_tcp_if_include eth1 --dry-run "$folder/program"
 says "OMP_NUM_THREADS=1" "$run" -n 1 --devices-per-rank 10000 --dry-run "$folder/program"
 OMP_NUM_THREADS=5 says "OMP_NUM_THREADS=5" "$run" -n 1 --dry-run "$folder/program"
+# The number of threads is not the number of cores.
+binding() { env "$@" "$run" -n 2 --dry-run "$folder/program" | sed 's/OMP_NUM_THREADS=[0-9]*//'; }
+[ "$(binding OMP_NUM_THREADS=1)" = "$(binding -u OMP_NUM_THREADS)" ] ||
+  fail "OMP_NUM_THREADS=1 counts as a core: $(binding OMP_NUM_THREADS=1)"
+
+# How threads wait is set where nobody has chosen it.
+says "-x GOMP_SPINCOUNT=10000" env -u GOMP_SPINCOUNT -u OMP_WAIT_POLICY "$run" -n 1 --dry-run "$folder/program"
+says "-x GOMP_SPINCOUNT=77" env -u OMP_WAIT_POLICY GOMP_SPINCOUNT=77 "$run" -n 1 --dry-run "$folder/program"
+says "-x OMP_WAIT_POLICY=active" env -u GOMP_SPINCOUNT OMP_WAIT_POLICY=active "$run" -n 1 --dry-run "$folder/program"
+if env -u GOMP_SPINCOUNT OMP_WAIT_POLICY=active "$run" -n 1 --dry-run "$folder/program" | grep -q GOMP_SPINCOUNT; then
+  fail "OMP_WAIT_POLICY is chosen, and GOMP_SPINCOUNT set"
+fi
+
+# Cores that this process may not use stay free of ranks.
+if [ "$(env -u OMP_NUM_THREADS nproc)" -gt 1 ]; then
+  last=$(lscpu -p=CPU | tail -n 1)
+  [ "$(taskset -c "$last" "$run" -n 1 sed -n 's/^Cpus_allowed_list:\t//p' /proc/self/status)" = "$last" ] ||
+    fail "a rank left the cores that it was given: $(taskset -c "$last" "$run" -n 1 --dry-run "$folder/program")"
+fi
 if [ "$(id -u)" -eq 0 ]; then
   says OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "$run" -n 1 --dry-run "$folder/program"
 elif "$run" -n 1 --dry-run "$folder/program" | grep -q OMPI_ALLOW_RUN_AS_ROOT; then
@@ -62,6 +81,8 @@ OMP_NUM_THREADS=3 "$run" -n 3 "$folder/program" "an argument" >"$folder/out" 2>"
 sort "$folder/out" | cmp -s - <(printf '%s\n' "[rank 1] rank 1 of 3, 3 threads, an argument" \
   "[rank 2] rank 2 of 3, 3 threads, an argument" "rank 0 of 3, 3 threads, an argument" | sort) ||
   fail "the output of three ranks is: $(cat "$folder/out")"
+[ "$(env -u OMP_NUM_THREADS nproc)" -gt 2 ] || grep -q "^run: warning: 3 ranks share [12] core(s)" "$folder/err" ||
+  fail "three ranks on fewer cores are no word: $(cat "$folder/err")"
 for line in "complains 0" "[rank 1] complains 1" "[rank 2] complains 2"; do
   grep -qxF "$line" "$folder/err" || fail "'$line' is missing on stderr: $(cat "$folder/err")"
 done
@@ -70,9 +91,64 @@ done
 [ "$(wc -l <"$folder/out")" -eq 1 ] || fail "--quiet printed: $(cat "$folder/out")"
 grep -qxF "[rank 1] complains 1" "$folder/err" || fail "--quiet hides an error: $(cat "$folder/err")"
 
+# Each line comes out whole, with its rank, however it was written, and none is lost: without a line end, in pieces between
+# which others write, longer than what mpirun reads at once, short and many, like a tag of mpirun's.
+cat >"$folder/lines" <<'EOF'
+#!/usr/bin/env python3
+import os, sys, time
+rank = os.environ["OMPI_COMM_WORLD_RANK"]
+def write(file, text):
+    text = text.encode()
+    while text: text = text[os.write(file, text):]
+for file in (1, 2):
+    for piece in ("run: ", "in pieces " + rank, "\n", "\n", "and on\nand "):
+        write(file, piece)
+        time.sleep(0.05)
+    write(file, "off\n")
+    write(file, rank * 20000 + "\n")
+    write(file, "[1,1]<stderr>:no tag [1,0]<stdout>: either\n\x01\n")
+    write(file, "".join(f"{number:05}\n" for number in range(20000)))
+    write(file, "no end " + rank)
+EOF
+chmod +x "$folder/lines"
+"$run" -n 2 "$folder/lines" >"$folder/out" 2>"$folder/err" || fail "status $? of the program that writes lines"
+for file in "$folder/out" "$folder/err"; do
+  for rank in 0 1; do
+    prefix=""
+    [ "$rank" = 0 ] || prefix="[rank $rank] "
+    { OMPI_COMM_WORLD_RANK=$rank "$folder/lines" 2>/dev/null; echo; } | sed "s/^/$prefix/" >"$folder/expected"
+    if [ "$rank" = 0 ]; then grep -v "^\[rank" "$file"; else grep "^\[rank $rank\] " "$file"; fi >"$folder/said" || true
+    cmp -s "$folder/said" "$folder/expected" ||
+      fail "lines of rank $rank in $(basename "$file"): $(diff "$folder/said" "$folder/expected" | cut -c1-100 | head -n 5)"
+  done
+done
+"$run" -n 2 "$folder/lines" >"$folder/both" 2>&1 || fail "status $? of the program that writes lines"
+[ "$(sed 's/^\[rank 1\] //' "$folder/both" | sort | uniq -c | awk '$1 == 4' | wc -l)" -eq 20005 ] ||
+  fail "lines of two ranks on two outputs that lead to one file are not whole"
+
+# What a rank says last without a line end stands apart from mpirun's remarks.
+"$run" -n 2 bash -c 'printf "last of $OMPI_COMM_WORLD_RANK" >&2; [ "$OMPI_COMM_WORLD_RANK" = 0 ] || exit 3' \
+  >"$folder/out" 2>"$folder/err" || true
+grep -qxF "[rank 1] last of 1" "$folder/err" || fail "a rank's last words run into mpirun's: $(cat "$folder/err")"
+
+# A program may wait for all of its children: what stands between it and mpirun is none.
+says "[rank 1] waited" "$run" -n 2 python3 -c '
+import os
+try:
+    while True: os.wait()
+except ChildProcessError: print("waited")'
+
 status=0
 "$run" -n 2 "$folder/program" x 1 >/dev/null 2>&1 || status=$?
 [ "$status" -eq 7 ] || fail "a rank ended with 7 and the run with $status"
+
+# Closing lines and metrics are of the run, and rank zero alone says them; its output is that of a run alone.
+program=$TROUPE_BUILD_DIR/tests/fault_program
+OMP_NUM_THREADS=1 "$run" -n 2 "$program" fit --trainer.default_root_dir "$folder/runs" >"$folder/out" 2>"$folder/err" ||
+  fail "a run of two ranks ended with $?: $(cat "$folder/err")"
+grep -q "^best checkpoint: " "$folder/err" || fail "closing lines are missing: $(cat "$folder/err")"
+[ "$(grep -c "run: \|best checkpoint: " "$folder/err")" -eq 2 ] || fail "closing lines are repeated: $(cat "$folder/err")"
+! grep "run: \|best checkpoint: " "$folder/err" | grep -q "^\[rank" || fail "another rank closes: $(cat "$folder/err")"
 
 # The first failure is the last line.
 cat >"$folder/failing" <<'EOF2'

@@ -33,6 +33,52 @@ TEST(LaunchEnvironment, KnowsMpi) {
             Launcher::mpi);
 }
 
+TEST(LaunchEnvironment, RefusesPmi2WhichOpenMpiCannotUse) {
+  const auto error = error_of([] {
+    launch_environment(with({{"SLURM_STEP_NUM_TASKS", "4"}, {"PMI_RANK", "1"}, {"PMI_SIZE", "4"}}));
+  });
+  EXPECT_THAT(error, HasSubstr("srun --mpi=pmi2 started 4 tasks"));
+  EXPECT_THAT(error, HasSubstr("use srun --mpi=pmix"));
+  EXPECT_EQ(launch_environment(with({{"SLURM_STEP_NUM_TASKS", "1"}, {"PMI_RANK", "0"}, {"PMI_SIZE", "1"}})).launcher,
+            Launcher::none);
+  EXPECT_EQ(launch_environment(with({{"PMI_RANK", "1"}, {"PMI_SIZE", "4"}})).launcher, Launcher::mpi) << "of MPICH";
+}
+
+TEST(LaunchEnvironment, IsAloneInAShellOfSlurms) {
+  for (const char* const name : {"bash", "interactive"}) {
+    EXPECT_EQ(launch_environment(with({{"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_JOB_NAME", name}})).launcher,
+              Launcher::none);
+    EXPECT_EQ(launch_environment(with({{"SLURM_STEP_NUM_TASKS", "4"},
+                                       {"SLURM_JOB_NAME", name},
+                                       {"SLURM_PROCID", "0"},
+                                       {"PMI_RANK", "0"},
+                                       {"PMI_SIZE", "4"}}))
+                  .launcher,
+              Launcher::none);
+    // What srun starts in that shell has the job's name too, and several of them are no shell.
+    EXPECT_THAT(
+        error_of([&] {
+          launch_environment(with({{"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_JOB_NAME", name}, {"SLURM_PROCID", "2"}}));
+        }),
+        HasSubstr("use srun --mpi=pmix"));
+    EXPECT_EQ(launch_environment(with({{"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_JOB_NAME", name}, {"PMIX_RANK", "2"}}))
+                  .launcher,
+              Launcher::mpi);
+  }
+  EXPECT_THAT(error_of([] {
+                launch_environment(with({{"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_JOB_NAME", "train"}}));
+              }),
+              HasSubstr("use srun --mpi=pmix"));
+}
+
+TEST(LaunchEnvironment, RefusesTheLauncherOfAnotherMpi) {
+  const auto four = launch_environment(with({{"PMI_RANK", "1"}, {"PMI_SIZE", "4"}}));
+  EXPECT_THAT(error_of([&] { check_size_of_mpi(four, 1); }), HasSubstr("started 4 processes, and MPI finds 1"));
+  EXPECT_EQ(error_of([&] { check_size_of_mpi(four, 4); }), "");
+  const auto unknown = launch_environment(with({{"PMIX_RANK", "1"}}));
+  EXPECT_EQ(error_of([&] { check_size_of_mpi(unknown, 1); }), "");
+}
+
 TEST(LaunchEnvironment, ReadsTorchruns) {
   const auto found = launch_environment(with({{"RANK", "3"},
                                               {"WORLD_SIZE", "4"},
@@ -53,6 +99,7 @@ TEST(LaunchEnvironment, SaysWhatIsWrong) {
   const auto error = [](std::map<std::string, std::string> variables) {
     return error_of([&] { launch_environment(with(variables)); });
   };
+  EXPECT_THAT(error({{"SLURM_STEP_NUM_TASKS", "4"}}), HasSubstr("srun started 4 tasks"));
   EXPECT_THAT(error({{"SLURM_STEP_NUM_TASKS", "4"}}), HasSubstr("use srun --mpi=pmix"));
   EXPECT_THAT(error({{"RANK", "4"}, {"WORLD_SIZE", "4"}}), HasSubstr("RANK is 4, which is no rank among 4"));
   EXPECT_THAT(error({{"RANK", "one"}, {"WORLD_SIZE", "4"}}),
