@@ -650,7 +650,7 @@ TEST(Thrown, ByACallbackEndsTheRunWithTheHooksName) {
 #undef ADD
   places.push_back({"Callback::has_batch_hooks", "configure_callbacks"});
   places.push_back({"Callback::state_tensors", "state_dict"});
-  places.push_back({"Callback::state_key", "state_dict"});
+  places.push_back({"Callback::state_key", "configure_callbacks"});
   places.push_back({"Callback::load_state_tensors", "load_state_dict", Way::resume});
   for (const char* hook : {"on_load_checkpoint", "load_state_dict"}) {
     places.push_back({std::string("Callback::") + hook, "", Way::resume});
