@@ -163,7 +163,12 @@ class Replica final : public RunContext {
   /// Callback metrics and those of the bar, after the latest on_step values were read.
   void settle_step_metrics();
   /// The bar's metrics as the module wants them shown.
-  MetricMap shown_metrics() { return module_->get_progress_bar_dict(progress_bar_metrics_); }
+  MetricMap shown_metrics() {
+    current_name_ = "get_progress_bar_dict";
+    MetricMap shown = module_->get_progress_bar_dict(progress_bar_metrics_);
+    current_name_ = "";
+    return shown;
+  }
   /// Read and keep the latest on_step values after the next batch, whether a sink is due or not.
   void want_step_metrics() { wants_step_metrics_ = true; }
 

@@ -113,7 +113,9 @@ void Replica::refuse_unstorable() const {
 
 Checkpoint Replica::own_state(const SnapshotRequest& request) {
   Checkpoint checkpoint;
+  current_name_ = "on_snapshot_start";
   for (const auto& callback : callbacks_) callback->on_snapshot_start(*module_);
+  current_name_ = "state_dict";
   append_model_state(checkpoint, *module_);
   auto& metadata = checkpoint.metadata;
   metadata["hparams"] = module_->hparams();
@@ -138,7 +140,7 @@ Checkpoint Replica::own_state(const SnapshotRequest& request) {
   current_name_ = "on_save_checkpoint";
   for (const auto& callback : callbacks_) callback->on_save_checkpoint(*this, *module_, metadata);
   module_->on_save_checkpoint(metadata);
-  current_name_ = "";
+  current_name_ = "state_dict";
   // The training goes on while the file is written, so the tensors must not be the ones in use.
   if (global_rank() == 0) {
     snapshot_memory_.begin();
@@ -147,7 +149,9 @@ Checkpoint Replica::own_state(const SnapshotRequest& request) {
       tensor = snapshot_memory_.copy(name, tensor);
     }
   }
+  current_name_ = "on_snapshot_end";
   for (const auto& callback : callbacks_) callback->on_snapshot_end(*module_);
+  current_name_ = "";
   return checkpoint;
 }
 

@@ -647,11 +647,12 @@ TEST(Thrown, ByACallbackEndsTheRunWithTheHooksName) {
   ADD(on_snapshot_start)
   ADD(on_snapshot_end)
   ADD(state_dict)
-  ADD(state_tensors)
-  ADD(state_key)
 #undef ADD
   places.push_back({"Callback::has_batch_hooks", "configure_callbacks"});
-  for (const char* hook : {"on_load_checkpoint", "load_state_dict", "load_state_tensors"}) {
+  places.push_back({"Callback::state_tensors", "state_dict"});
+  places.push_back({"Callback::state_key", "configure_callbacks"});
+  places.push_back({"Callback::load_state_tensors", "load_state_dict", Way::resume});
+  for (const char* hook : {"on_load_checkpoint", "load_state_dict"}) {
     places.push_back({std::string("Callback::") + hook, "", Way::resume});
   }
   try_all(places);
@@ -696,8 +697,8 @@ TEST(Thrown, ByMetricsAndSchedulersEndsTheRun) {
            {"Metric::result", "a logged metric's compute"},
            {"LRScheduler::step", "lr_scheduler_step"},
            {"LRScheduler::needs_metric", "configure_optimizers"},
-           {"LRScheduler::state_dict", "saving a checkpoint"},
-           {"LRScheduler::load_state_dict", "loading a checkpoint", Way::resume}});
+           {"LRScheduler::state_dict", "state_dict"},
+           {"LRScheduler::load_state_dict", "load_schedulers_state", Way::resume}});
 }
 
 TEST(Thrown, ByDataEndsTheRunFromLoadersAndFetchersAlike) {
