@@ -29,7 +29,8 @@ void check_parameters(const char* optimizer, const std::vector<torch::optim::Opt
     if (!parameters[i].defined()) refuse(" is an undefined tensor");
     if (!seen.insert(parameters[i].unsafeGetTensorImpl()).second) {
       refuse(
-          " is there already; an optimizer takes each once: distinct_parameters(layer) lists what layers share once, as "
+          " is there already; an optimizer takes each once: distinct_parameters(layer) lists what layers share once, "
+          "as "
           "parameters() of a troupe::Module does");
     }
   }
