@@ -13,8 +13,8 @@ namespace troupe {
 /// Seconds since 1970.
 double unix_seconds();
 
-/// One sink writes one file, `events.out.tfevents.<seconds>.<host>.<pid>.<n>`, with every kind of record in it. TensorBoard
-/// takes all such files of a folder for one run.
+/// One sink writes one file, `events.out.tfevents.<seconds>.<host>.<pid>.<n>`, with every kind of record in it.
+/// TensorBoard takes all such files of a folder for one run.
 ///
 /// Writes are buffered until flush, 64 KiB, or the end of the sink. Each record stands in a frame with checksums
 /// (TFRecord), so a file whose end was lost is read up to there.
