@@ -53,7 +53,10 @@ struct LRSchedulerConfig {
   std::shared_ptr<LRScheduler> scheduler = nullptr;
   /// At the end of an epoch of training, or after every step of the optimizer.
   Interval interval = Interval::epoch;
-  /// Every so many epochs or steps, at least 1.
+  /// Every so many epochs or steps, at least 1. With Interval::step these are the optimizer's steps since training
+  /// began: a window of accumulated batches counts once, and the count goes on over the end of an epoch. Lightning
+  /// counts the batches of the epoch there, so with a frequency that does not divide them its schedule begins anew in
+  /// each epoch.
   int64_t frequency = 1;
   /// The metric for a scheduler that needs one.
   std::string monitor = "val_loss";

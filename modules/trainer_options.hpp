@@ -145,7 +145,9 @@ struct TrainerOptions {
   /// Seed of all random numbers, 0 to 2^64 - 1. Unset: drawn at random and written to the run's options. In Lightning
   /// this is `seed_everything`.
   std::optional<uint64_t> seed = std::nullopt;
-  /// Threads that one operation of a worker may use; 0 is LibTorch's default. Lightning leaves this to PyTorch.
+  /// Threads that one operation of a worker may use. 0: the worker's part of the processors that the process may use,
+  /// by its affinity and its container's CPU quota (docs/threads.md), and no more than OMP_NUM_THREADS says. Lightning
+  /// leaves this to PyTorch, which looks at no quota.
   int64_t num_threads = 0;
 
   /// Folder that all runs lie below: `<default_root_dir>/<name>/version_N`. Lightning's default is the current one.
@@ -226,7 +228,7 @@ TROUPE_OPTIONS(
     (loss_spike_zscore, "standard deviations above the last losses that count as not finite; 0 is off"),
     (deterministic, "use deterministic algorithms only"),
     (seed, "seed of all random numbers; none: drawn at random and written down"),
-    (num_threads, "threads that one operation may use; 0 is LibTorch's default"),
+    (num_threads, "threads that one operation may use; 0: the worker's part of the processors"),
     (default_root_dir, "folder that all runs lie below"), (enable_checkpointing, "write checkpoints"),
     (checkpoint_backpressure, "a checkpoint that is due while one is being written: wait, or skip it"),
     (checkpoint_failure, "a checkpoint that cannot be written: stop, or continue"),

@@ -1,8 +1,8 @@
 // Whole runs of several processes: this program runs under mpirun, with 2, 3 and 4 ranks. Its disabled cases are faults
 // that end it; ddp_faults_test runs them.
 #include "tests/launch/ddp.hpp"
+#include "tests/launch/shared_dir.hpp"
 
-#include "troupe/launch/processes.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 
@@ -30,30 +30,6 @@ Batch whole(int64_t count) {
   std::iota(indices.begin(), indices.end(), 0);
   return *samples(count)->get_batch(indices);
 }
-
-// A folder that all ranks name alike.
-class SharedDir {
- public:
-  SharedDir() {
-    auto& processes = Processes::get();
-    if (processes.is_rank_zero()) own_.emplace();
-    path_ = processes.from_rank_zero([&] { return own_->path().string(); });
-  }
-  ~SharedDir() { Processes::get().all_gather_bytes(""); }  // rank zero deletes it
-  TrainerOptions options() const {
-    TrainerOptions options{.max_epochs = 3, .seed = 7, .default_root_dir = path_};
-    options.accelerator = "cpu";
-    options.precision = "64-true";
-    options.num_threads = 1;
-    options.collective_timeout = 60;
-    options.enable_progress_bar = options.enable_model_summary = false;
-    return options;
-  }
-
- private:
-  std::optional<TempDir> own_;
-  std::filesystem::path path_;
-};
 
 // Keeps the weights that training begins with.
 class Recording : public Net {
