@@ -4,6 +4,8 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
+
 namespace troupe {
 namespace {
 
@@ -84,6 +86,47 @@ TEST(MetricsRun, DecideInEarlyStoppingAndModelCheckpoint) {
   EXPECT_THAT(trainer.stop_reason(), HasSubstr("val_mae"));
   EXPECT_LT(trainer.callback_metrics().at("val_mae"), 0.05);
   EXPECT_THAT(trainer.best_model_path().string(), HasSubstr("checkpoints"));
+}
+
+// Takes the inputs for scores, of which those above 0.1 are a yes; one may be NaN.
+class Scored : public Line {
+ public:
+  explicit Scored(bool has_nan) : has_nan_(has_nan) {}
+  StepOutput validation_step(const Batch& batch, int64_t batch_idx) override {
+    auto scores = batch[0].flatten().clone();
+    const auto target = scores > 0.1;
+    if (has_nan_ && batch_idx == 0) scores[3] = NAN;
+    accuracy.update(scores, target);
+    auroc.update(scores, target.to(torch::kLong));
+    log_dict({{"accuracy", accuracy}, {"auroc", auroc}});
+    return {};
+  }
+
+  MetricHolder<metrics::Accuracy> accuracy = register_metric("accuracy", metrics::Accuracy({.task = "binary"}));
+  MetricHolder<metrics::AUROC> auroc = register_metric("auroc", metrics::AUROC({.task = "binary"}));
+
+ private:
+  bool has_nan_;
+};
+
+TEST(MetricsRun, JudgeScoresOverAllBatchesAndDevices) {
+  // Of the 64 points, in order, the last 32 are within 0 and 1. As logits the 3 from 0 to 0.1 are taken for a yes.
+  for (const int64_t devices : {1, 2}) {
+    for (const int64_t batch_size : {64, 16, 5}) {
+      const TempDir dir;
+      auto options = quiet(dir);
+      options.accelerator = "cpu";
+      options.devices = devices;
+      options.num_threads = 1;
+      Trainer trainer(options);
+      const auto results = trainer.validate(std::make_shared<Scored>(false), points(batch_size, false));
+      EXPECT_EQ(results.at(0).at("accuracy"), 61.0 / 64) << devices << " devices, batches of " << batch_size;
+      EXPECT_EQ(results.at(0).at("auroc"), 1);
+      const auto bad = trainer.validate(std::make_shared<Scored>(true), points(batch_size, false));
+      EXPECT_TRUE(std::isnan(bad.at(0).at("accuracy")));
+      EXPECT_TRUE(std::isnan(bad.at(0).at("auroc")));
+    }
+  }
 }
 
 // --- Several loaders ---
