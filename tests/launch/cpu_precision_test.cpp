@@ -222,7 +222,7 @@ class Reader : public Module {
     log("val_loss", torch::mse_loss(forward(batch[0]), batch[1]));
     return {};
   }
-  Optimizers configure_optimizers() override { return optim::sgd(parameters(), {.lr = 0.1}); }
+  Optimizers configure_optimizers() override { return optim::sgd(parameters(), {.lr = 0.3}); }
   std::vector<double> losses;
 
  private:
@@ -236,7 +236,7 @@ TEST(CpuPrecision, AnLstmTrainsInEveryPrecision) {
     auto options = quiet(dir);
     options.precision = text;
     options.accelerator = "cpu";
-    options.max_epochs = 8;
+    options.max_epochs = 20;
     Trainer trainer(options);
     const auto model = trainer.fit(std::make_shared<Reader>(), points(), points());
     EXPECT_LT(model->losses.back(), 0.5 * model->losses.front()) << text;
