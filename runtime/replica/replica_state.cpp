@@ -240,7 +240,8 @@ void Replica::restore_rest() {
   if (!setup_.checkpoint || setup_.weights_only) return;
   const auto& checkpoint = *setup_.checkpoint;
   const auto& metadata = checkpoint.metadata;
-  restore_callbacks();  // first: one may have given an optimizer further groups
+  if (shards()) refresh_averagers();  // as a run that begins divides them: norms of parts depend on it, to the bit
+  restore_callbacks();                // one may have given an optimizer further groups
   current_name_ = "load_optimizer_state";
   const auto saved = metadata.value("optimizers", nlohmann::json::array());
   if (saved.size() > optimizers_.size()) {

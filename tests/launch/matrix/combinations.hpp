@@ -112,11 +112,4 @@ inline std::vector<Combination> combinations(const std::vector<Place>& places) {
   return out;
 }
 
-inline std::vector<Combination> everything(const std::vector<Place>& places) {
-  const std::vector<std::string> precisions = {"32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true"};
-  std::vector<Combination> out;
-  for (auto& p : precisions) for (int o = 0; o < 4; ++o) for (int64_t w : {1, 2, 4}) for (auto& place : places) for (int e = 0; e < 4; ++e)
-    for (int s = 0; s < 4; ++s) out.push_back({p, static_cast<Optimization>(o), w, place.first, place.second, static_cast<Extra>(e), static_cast<Stop>(s)});
-  return out;
-}
 }  // namespace troupe::matrix

@@ -12,7 +12,7 @@
 namespace troupe::matrix {
 
 struct Ended {
-  torch::Tensor weights, start;
+  torch::Tensor weights;
   MetricMap metrics;
   int64_t global_step = 0;
 };
@@ -22,7 +22,7 @@ inline PartsOptions parts_options(const Combination& c) {
   return {.optimization = names[static_cast<std::size_t>(c.optimization)], .window = c.accumulate};
 }
 
-/// `ranks`: processes. `root`: where runs lie, the same on all of them.
+/// `root`: where runs lie, the same on all ranks.
 inline TrainerOptions trainer_options(const Combination& c, const std::filesystem::path& root) {
   TrainerOptions options{.max_epochs = epochs, .seed = 7, .default_root_dir = root};
   options.accelerator = "cpu";
@@ -58,8 +58,7 @@ inline DataLoader loader(const Combination& c, int64_t ranks) {
 inline Ended fit(const Combination& c, TrainerOptions options, int64_t ranks, std::optional<std::string> from = {}) {
   Trainer trainer(std::move(options));
   const auto parts = trainer.fit<Parts>(parts_options(c), loader(c, ranks), loader(c, ranks), {.ckpt_path = from});
-  return {parts->weights(), parts->start.empty() ? torch::Tensor() : parts->start[0], trainer.callback_metrics(),
-          trainer.global_step()};
+  return {parts->weights(), trainer.callback_metrics(), trainer.global_step()};
 }
 
 /// Steps of optimizers after which max_steps ends a run, or a checkpoint is taken: in the middle of epoch 1.
@@ -88,7 +87,7 @@ inline std::string stopped(const Combination& c, const std::filesystem::path& ro
   return (root / "kept" / (c.stop == Stop::checkpoint ? step + ".safetensors" : "last.safetensors")).string();
 }
 
-/// `straight`, `cut`, `resumed`: empty folders, the same on all ranks.
+/// Runs below `root`, an empty folder that is the same on all ranks.
 inline void check(const Combination& c, const std::filesystem::path& root, int64_t ranks) {
   auto options = trainer_options(c, root / "straight");
   Trainer trainer(options);
@@ -98,7 +97,7 @@ inline void check(const Combination& c, const std::filesystem::path& root, int64
   HandLoop hand(c, parts->start);
   const auto expected = hand.train();
   const double difference = (weights - expected).abs().max().item<double>();
-  EXPECT_LE(difference, tolerance(c.precision)); std::fprintf(stderr, "DIFF %s %g of %g\n", name_of(c).c_str(), difference, tolerance(c.precision));
+  EXPECT_LE(difference, tolerance(c.precision));
   std::vector<torch::Tensor> start;
   for (const auto& tensor : parts->start) start.push_back(tensor.flatten().to(torch::kFloat64));
   EXPECT_GT((expected - torch::cat(start)).abs().max().item<double>(), 2 * tolerance(c.precision));
