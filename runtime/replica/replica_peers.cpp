@@ -83,9 +83,8 @@ void Replica::join_peers() {
 }
 
 void Replica::refresh_averagers() {
-  find_unowned_parameters();
-  if (!setup_.peers || optimizers_.empty()) return;
-  shards() ? refresh_shards() : refresh_reducers();
+  if (setup_.peers && !optimizers_.empty()) shards() ? refresh_shards() : refresh_reducers();
+  find_unowned_parameters();  // which are those that a shard has taken is known only now
 }
 
 // Parameters that an optimizer has got since are divided too.
