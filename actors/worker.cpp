@@ -478,6 +478,7 @@ struct WorkerState : ReplicaOutputs {
     const std::string problem = text_thrown_by([&] { replica->module()->add_to_queue(queue); });
     if (problem.empty()) return;
     Failure failure = replica->position();
+    failure.rank = replica->global_rank();
     failure.hook = "add_to_queue";
     failure.message = problem;
     tell(self, setup.coordinator, Failed{std::move(failure)});
