@@ -232,7 +232,7 @@ struct CoordinatorState {
     Failure failure;
     failure.rank = rank();
     failure.hook = where;
-    failure.epoch = state().stage == Stage::fit ? state().progress.epoch : -1;
+    failure.epoch = state().stage == Stage::fit ? state().place_epoch() : -1;
     failure.message = why;
     fail(std::move(failure));
   }

@@ -35,7 +35,8 @@ std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Prog
   std::vector<SaveRequest> requests;
   for (const auto& monitor : state.monitors) {
     if (before && skips_save(state, *monitor, *before, progress)) continue;
-    Decision decision = state.ask(*monitor, "decide", [&] { return monitor->decide(moment, progress, state.metrics); });
+    const auto decide = [&] { return monitor->decide(moment, progress, state.metrics); };
+    Decision decision = state.ask(*monitor, "decide", decide, progress.epoch);
     if (decision.go_on) state.take_back_stop(*monitor);
     if (decision.stop) state.ask_to_stop({decision.reason}, monitor.get());
     if (!decision.save.empty() && state.held_monitors) state.held_monitors->erase(monitor->state_key());

@@ -56,6 +56,7 @@ struct RunState {
   /// The call of a monitor, or another callback, that is under way or has thrown; null: none.
   const Callback* asked_callback = nullptr;
   const char* asked_call = "";
+  int64_t asked_epoch = 0;  ///< that it is asked about
 
   /// Takes a request to end the run, of `monitor` or of somebody else; an interrupt wins over an orderly end, else the
   /// first one counts.
@@ -69,7 +70,12 @@ struct RunState {
   /// `call`, which is `name` of the callback; what it throws is the callback's (place).
   template <class Call>
   auto ask(const Callback& callback, const char* name, Call call) {
+    return ask(callback, name, call, progress.epoch);
+  }
+  template <class Call>
+  auto ask(const Callback& callback, const char* name, Call call, int64_t epoch) {
     asked_callback = &callback;
+    asked_epoch = epoch;
     asked_call = name;
     if constexpr (std::is_void_v<decltype(call())>) {
       call();
@@ -82,6 +88,7 @@ struct RunState {
   }
   /// Where a failure of the script is: "EarlyStopping::decide", or "coordinator".
   std::string place() const;
+  int64_t place_epoch() const { return asked_callback ? asked_epoch : progress.epoch; }
   /// What a checkpoint that is written now has of the monitors, by state_key; those without a key have no state.
   nlohmann::json monitor_states();
 };
