@@ -1,9 +1,43 @@
 #include "troupe/modules/optim/sgd.hpp"
 
+#include <ATen/ops/_foreach_copy.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/empty_like.h>
 
 namespace troupe::optim {
+
+namespace {
+
+bool is_half_on_cpu(const torch::Tensor& tensor) {
+  const auto type = tensor.scalar_type();
+  return tensor.is_cpu() && (type == at::kBFloat16 || type == at::kHalf);
+}
+
+Parameters in_float32(const Parameters& tensors) {
+  Parameters wide;
+  for (const auto& tensor : tensors) wide.push_back(tensor.detach().to(at::kFloat));
+  return wide;
+}
+
+void run_kernel(const SgdOptions& options, const Parameters& parameters, const Parameters& gradients,
+                const Parameters& buffers, bool is_first) {
+  at::_fused_sgd_(parameters, gradients, options.momentum == 0 ? at::TensorList() : at::TensorList(buffers),
+                  options.weight_decay, options.momentum, options.lr, options.dampening, options.nesterov,
+                  options.maximize, is_first);
+}
+
+// LibTorch's kernel for 16 bits on the CPU (2.11) leaves blocks of 16 elements as they are: only what does not fill a
+// block is stepped. It computes in float32, and so does this, on copies; what is kept is rounded to 16 bits as there.
+void run_in_float32(const SgdOptions& options, const Parameters& parameters, const Parameters& gradients,
+                    const Parameters& buffers, bool is_first) {
+  const Parameters wide = in_float32(parameters);
+  const Parameters wide_buffers = options.momentum == 0 ? Parameters() : in_float32(buffers);
+  run_kernel(options, wide, in_float32(gradients), wide_buffers, is_first);
+  at::_foreach_copy_(parameters, wide);
+  if (options.momentum != 0) at::_foreach_copy_(buffers, wide_buffers);
+}
+
+}  // namespace
 
 void SgdKernel::check(const Options& options) {
   require_option(options.lr >= 0, name, "lr", options.lr, "a number from 0 on");
@@ -19,9 +53,8 @@ void SgdKernel::update(const Options& options, KernelLists<1> lists) {
   const auto apply = [&](const Parameters& parameters, const Parameters& gradients, Parameters& buffers,
                          bool is_first) {
     if (parameters.empty()) return;
-    at::_fused_sgd_(parameters, gradients, options.momentum == 0 ? at::TensorList() : at::TensorList(buffers),
-                    options.weight_decay, options.momentum, options.lr, options.dampening, options.nesterov,
-                    options.maximize, is_first);
+    const auto run = is_half_on_cpu(parameters.front()) ? run_in_float32 : run_kernel;
+    run(options, parameters, gradients, buffers, is_first);
   };
   auto& buffers = lists.states[0];
   if (options.momentum == 0) return apply(lists.parameters, lists.gradients, buffers, false);

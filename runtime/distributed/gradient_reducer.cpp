@@ -5,6 +5,7 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <algorithm>
+#include <utility>
 
 namespace troupe {
 
@@ -64,7 +65,24 @@ GradientReducer::~GradientReducer() = default;
 
 void GradientReducer::begin() {
   reducer_->prepare_for_forward();
-  if (reducer_->should_rebuild_buckets()) reducer_->rebuild_buckets();
+  if (reducer_->should_rebuild_buckets()) has_new_buckets_ |= reducer_->rebuild_buckets();
+  if (std::exchange(has_new_buckets_, false)) adopt_gradients();
+}
+
+// Gradients of a window that is open move into the buckets. c10d divides those that lie there by the number of workers,
+// and multiplies others by its reciprocal, so that the bits of a resumed window would differ with three.
+void GradientReducer::adopt_gradients() {
+  const torch::NoGradGuard no_gradients;
+  for (const auto& bucket : reducer_->get_grad_buckets(/*return_zero_tensors=*/false)) {
+    const auto parameters = bucket.getParameters();
+    const auto places = bucket.getGradients();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      auto& gradient = parameters[i].mutable_grad();
+      if (!gradient.defined() || gradient.is_sparse() || gradient.is_alias_of(places[i])) continue;
+      places[i].copy_(gradient);
+      gradient = places[i];
+    }
+  }
 }
 
 void GradientReducer::prepare(const torch::Tensor& loss) {

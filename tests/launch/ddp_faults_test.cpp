@@ -10,6 +10,7 @@ namespace troupe {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr int timed_out = 124;  // what timeout(1) says
 
@@ -41,6 +42,18 @@ TEST(Faults, ANumberThrownByAMonitorOfOneRankEndsAllWithItsNameP6) {
   EXPECT_THAT(run.output, HasSubstr("an exception of type int, which is not a std::exception (in ThrowsANumber::decide,"
                                     " stage fit, epoch 1, rank 1 on "));
   expect_no_rank_left("Number");
+}
+
+TEST(Faults, AtTheVeryEndOfOneRankAreThrownByAllWhichTrainAgainP6) {
+  const auto run = ranks_with("AtTheVeryEnd");
+  EXPECT_NE(run.status, timed_out) << run.output;
+  std::size_t passed = 0;
+  for (auto at = run.output.find("  PASSED  ]"); at != std::string::npos; at = run.output.find("  PASSED  ]", at + 1)) {
+    ++passed;
+  }
+  EXPECT_EQ(passed, 3u) << run.output;
+  EXPECT_THAT(run.output, Not(HasSubstr("  FAILED  ]")));
+  expect_no_rank_left("AtTheVeryEnd");
 }
 
 TEST(Faults, AKilledRankEndsAll) {

@@ -251,7 +251,8 @@ struct EndsBadly : Monitor {
   }
 };
 
-TEST(Ranks, AllThrowWhatFailsOnOneOfThemAtTheVeryEndAndTrainAgainP6) {
+// The others wait within MPI for a rank that has failed, which then cannot be finalized: mpirun calls that improper.
+TEST(Faults, DISABLED_AtTheVeryEnd) {
   const SharedDir dir;
   auto options = dir.options();
   options.callbacks = {std::make_shared<EndsBadly>()};

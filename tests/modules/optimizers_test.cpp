@@ -13,6 +13,7 @@
 #include <torch/torch.h>
 
 #include <functional>
+#include <tuple>
 
 namespace troupe::optim {
 namespace {
@@ -251,6 +252,26 @@ TEST(KernelOptimizer, RefusesWhatCannotBe) {
   EXPECT_THAT(refusal([&] { lbfgs({w[0] * 2}); }), HasSubstr("non-leaf"));
   EXPECT_THROW(lbfgs(starting_point(), {.max_iter = 0}), UsageError);
   EXPECT_THROW(lbfgs(starting_point(), {.line_search_fn = "wolfe"}), UsageError);
+}
+
+// LibTorch 2.11's fused kernel leaves whole blocks of 16 elements of 16 bits as they are on the CPU.
+TEST(FusedSgd, StepsEveryElementOf16Bits) {
+  for (const auto type : {torch::kBFloat16, torch::kHalf}) {
+    for (const int64_t size : {1, 15, 16, 17, 64, 100}) {
+      for (const auto& [momentum, nesterov, right] :
+           {std::tuple{0.0, false, 0.875}, std::tuple{0.9, false, 0.67139751}, std::tuple{0.9, true, 0.57925776}}) {
+        auto weight = torch::ones({size}, type).requires_grad_();
+        const auto optimizer = sgd({weight}, {.lr = 0.05, .momentum = momentum, .nesterov = nesterov});
+        for (int step = 0; step < 5; ++step) {
+          weight.mutable_grad() = torch::full({size}, 0.5, type);
+          optimizer->step();
+        }
+        const double tolerance = type == torch::kHalf ? 2e-3 : 1e-2;
+        EXPECT_NEAR(weight.min().item<double>(), right, tolerance) << type << ' ' << size << ' ' << momentum;
+        EXPECT_NEAR(weight.max().item<double>(), right, tolerance) << type << ' ' << size << ' ' << momentum;
+      }
+    }
+  }
 }
 
 TEST(FusedAdam, RefusesOptionsOutOfRange) {

@@ -17,9 +17,41 @@ x, y = reference.randn("x", 56, 6), reference.randn("y", 56, 3)
 wild = reference.tensors["y.wild"] = y.clone()
 wild[20] = 30
 
+class WideSGD(torch.optim.SGD):
+    """SGD of 16 bits that computes in float32 and rounds what it keeps.
+
+    That is what the fused kernel does with what does not fill a block of 16 elements; of whole blocks PyTorch 2.11's
+    steps nothing on the CPU.
+    """
+
+    def __init__(self, parameters, lr, momentum):
+        parameters = list(parameters)
+        super().__init__(parameters, lr, momentum)
+        self.narrow = parameters
+        self.wide = [parameter.detach().float() for parameter in parameters]
+        self.inner = torch.optim.SGD(self.wide, lr, momentum, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for narrow, wide in zip(self.narrow, self.wide):
+            wide.copy_(narrow)
+            wide.grad = narrow.grad.float()
+        self.inner.step()
+        for narrow, wide in zip(self.narrow, self.wide):
+            narrow.copy_(wide)
+            buffer = self.inner.state[wide]["momentum_buffer"]
+            buffer.copy_(buffer.to(narrow.dtype))
+
+
+def sgd(parameters):
+    parameters = list(parameters)
+    is_half = parameters[0].dtype in (torch.bfloat16, torch.float16)
+    return WideSGD(parameters, 0.05, 0.9) if is_half else torch.optim.SGD(parameters, 0.05, 0.9, fused=True)
+
+
 # Fused kernels: what modules/optim/ computes with. Others round each operation of a step to 16 bits.
 OPTIMIZERS = {
-    "sgd": lambda p: torch.optim.SGD(p, 0.05, 0.9, fused=True),
+    "sgd": sgd,
     "adamw": lambda p: torch.optim.AdamW(p, 0.01, fused=True),
     # LibTorch's own in C++. In 16 bits it rounds otherwise than Python's, also without a Trainer.
     "plain": lambda p: torch.optim.SGD(p, 0.05, 0.9, foreach=False),

@@ -269,11 +269,11 @@ TEST(Safetensors, RefusesBooleansThatAreNone) {
 TEST(Safetensors, RefusesToStoreWhatTheFormatDoesNotHave) {
   TempDir dir;
   EXPECT_THROW(write(dir / "a", {{"c", torch::ones(1, torch::kComplexDouble)}}), UsageError);
-  EXPECT_THROW(write(dir / "a", {{"q", torch::quantize_per_tensor(torch::ones(1), 0.1, 0, torch::kQInt8)}}),
+  EXPECT_THROW(write(dir / "q", {{"q", torch::quantize_per_tensor(torch::ones(1), 0.1, 0, torch::kQInt8)}}),
                UsageError);
-  EXPECT_THROW(write(dir / "a", {{"m", torch::empty(1, torch::kMeta)}}), UsageError);
+  EXPECT_THROW(write(dir / "m", {{"m", torch::empty(1, torch::kMeta)}}), UsageError);
   EXPECT_THROW(write(dir / "b", {{"s", torch::eye(2).to_sparse()}}), UsageError);
-  EXPECT_THROW(write(dir / "b", {{"s", torch::eye(2).to_sparse_csr()}}), UsageError);
+  EXPECT_THROW(write(dir / "csr", {{"s", torch::eye(2).to_sparse_csr()}}), UsageError);
   EXPECT_THROW(write(dir / "c", {{"u", torch::Tensor()}}), UsageError);
   EXPECT_THROW(write(dir / "d", {{"x", torch::ones(1)}, {"x", torch::ones(1)}}), UsageError);
   EXPECT_THROW(write(dir / "e", {{"__metadata__", torch::ones(1)}}), UsageError);

@@ -9,14 +9,13 @@
 #include <torch/torch.h>
 
 #include <atomic>
-#include <csignal>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace troupe::matrix {
 
-constexpr int64_t epochs = 3, batches = 5, batch_size = 24;        // of all ranks together
+constexpr int64_t epochs = 3, batches = 5, batch_size = 48;        // of all ranks together
 constexpr int64_t sample_count = 4 * batch_size + batch_size / 2;  // the last batch is short
 constexpr double clip = 0.5, decay = 0.9, backbone_lr = 0.02;
 constexpr int64_t unfreeze_at = 1;
@@ -30,7 +29,7 @@ TROUPE_OPTIONS(PartsOptions, (optimization, "automatic, several, manual or manua
                (window, "batches per step"))
 
 /// Asks for the end of the run in batch 1 of epoch 1, which is within a window of two or more.
-inline std::atomic<bool> asks_to_stop = false, raises_signal = false;
+inline std::atomic<bool> asks_to_stop = false;
 
 /// Three layers; the first is the backbone. With several optimizers the last has its own.
 class Parts : public ModuleWith<PartsOptions> {
@@ -65,16 +64,17 @@ class Parts : public ModuleWith<PartsOptions> {
     for (const auto& parameter : parameters()) start.push_back(parameter.detach().clone());
   }
   void on_train_batch_end(const StepOutput&, const Batch&, int64_t batch_idx) override {
-    if (current_epoch() != 1 || batch_idx != 1 || global_rank() != 0) return;
-    if (asks_to_stop) trainer().request_stop("enough");
-    if (raises_signal) std::raise(SIGTERM);
+    if (asks_to_stop && current_epoch() == 1 && batch_idx == 1 && global_rank() == 0) trainer().request_stop("enough");
   }
 
   static Optimizers optimizers_of(Parts& parts, bool several) {
     if (!several) return optim::sgd(trainable(parts), {.lr = 0.05, .momentum = 0.9});
     auto first = trainable(*parts.backbone);
     for (const auto& parameter : parts.head->parameters()) first.push_back(parameter);
-    return {optim::sgd(first, {.lr = 0.05, .momentum = 0.9}), optim::adam(parts.tail->parameters(), {.lr = 0.01})};
+    // A large eps: an element's first steps would else depend on the sign of its gradient alone, and on how it is
+    // rounded.
+    return {optim::sgd(first, {.lr = 0.05, .momentum = 0.9}),
+            optim::adam(parts.tail->parameters(), {.lr = 0.03, .eps = 0.1})};
   }
   torch::Tensor weights() const {
     std::vector<torch::Tensor> flat;
@@ -249,13 +249,13 @@ class HandLoop {
   std::vector<torch::Tensor> averages_;
 };
 
-/// How far a run may be from the loop by hand, whose sums are in another order.
+/// How far a run may end from the loop by hand, whose sums are in another order, as a part of the way from the start.
 inline double tolerance(const std::string& precision) {
   if (precision == "64-true") return 1e-13;
-  if (precision == "32-true") return 1e-6;
-  if (precision == "16-mixed") return 2e-4;    // some steps of 2^-11 in activations
-  if (precision == "bf16-mixed") return 2e-3;  // of 2^-8
-  return 1e-2;                                 // bf16-true: each step rounds the weights to 2^-9
+  if (precision == "32-true") return 1e-5;
+  if (precision == "16-mixed") return 1e-3;    // activations round by 2^-11
+  if (precision == "bf16-mixed") return 5e-3;  // by 2^-8
+  return 0.1;                                  // bf16-true: so do weights, in each of 15 small steps
 }
 
 }  // namespace troupe::matrix
