@@ -26,8 +26,8 @@ void run_kernel(const SgdOptions& options, const Parameters& parameters, const P
                   options.maximize, is_first);
 }
 
-// LibTorch's kernel for 16 bits on the CPU (2.11) leaves blocks of 16 elements as they are: only what does not fill a
-// block is stepped. It computes in float32, and so does this, on copies; what is kept is rounded to 16 bits as there.
+// LibTorch's kernel for 16 bits on the CPU (2.11; PyTorch's issue 191763) leaves blocks of 16 elements as they are. It
+// computes in float32, and so does this, on copies; what is kept is rounded to 16 bits as there.
 void run_in_float32(const SgdOptions& options, const Parameters& parameters, const Parameters& gradients,
                     const Parameters& buffers, bool is_first) {
   const Parameters wide = in_float32(parameters);
