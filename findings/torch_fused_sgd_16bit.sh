@@ -6,7 +6,7 @@
 # rest that fills no block is stepped. A layer whose sizes are multiples of 16 never learns. float32 is right, and so
 # are fused Adam and Adagrad.
 #
-# Version: torch 2.11.0 (reported upstream as issue 191763 in July 2026, and fixed after that)
+# Version: torch 2.11.0 (reported upstream in July 2026, issue 191763)
 # Source: aten/src/ATen/native/cpu/FusedSGDKernel.cpp of PyTorch; torch.optim.SGD in its documentation
 # Date: 2026-11-29
 set -euo pipefail
