@@ -16,12 +16,12 @@ trap 'rm -rf "$folder"' EXIT
 trap 'exit 130' INT TERM
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
-# --no-deps, and only what `import torch` needs: PyTorch does not load without the CUDA libraries that it is linked to.
+# --no-deps, and only what `import torch` and its optimizers need: PyTorch does not load without the CUDA libraries that it is linked to.
 "$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
   torch==2.11.0 typing_extensions==4.16.0 nvidia-cublas==13.1.0.3 nvidia-cuda-cupti==13.0.85 nvidia-cuda-runtime==13.0.96 \
   nvidia-cudnn-cu13==9.19.0.56 nvidia-cufft==12.0.0.61 nvidia-cufile==1.15.1.6 nvidia-curand==10.4.0.35 \
   nvidia-cusparse==12.6.3.3 nvidia-cusparselt-cu13==0.8.0 nvidia-nccl-cu13==2.28.9 nvidia-nvjitlink==13.0.88 \
-  nvidia-nvshmem-cu13==3.4.5 numpy==2.4.6
+  nvidia-nvshmem-cu13==3.4.5 sympy==1.14.0 mpmath==1.3.0 networkx==3.6.1 filelock==3.29.0 numpy==2.4.6
 
 "$python" - <<'END'
 import sys
