@@ -297,7 +297,10 @@ Script fit_script(RunState& state) {
       if (state.stops_now() || state.has_reached_limit()) break;
       state.held_monitors.reset();  // what asked for the end has thought better of it
     }
-    if (is_interrupted(state) && !epoch_over) break;
+    // An interrupted epoch whose last validation is owed stays open: who goes on finds its end again, and validates.
+    const bool owes = plan.is_due(epoch, state.progress.batch_idx, state.progress.total_batches, epoch_over) &&
+                      state.validated_batches != state.progress.total_batches;
+    if (is_interrupted(state) && (!epoch_over || owes)) break;
 
     const bool is_cut = !epoch_over;
     if (is_cut && !state.held_monitors) {

@@ -359,6 +359,22 @@ TEST_F(FitScript, AnInterruptInTheLastValidationLeavesTheStateBeforeIt) {
                                      "save held last.safetensors", "on_train_end", "on_fit_end", "teardown"));
 }
 
+TEST_F(FitScript, AnInterruptAtTheLastBatchLeavesTheEpochOpenWhileItsValidationIsOwed) {
+  auto fit = counter(4, {.max_epochs = 5, .num_sanity_val_steps = 0});
+  fit.after_batch = [&](const Progress& at) {
+    if (at.global_step == 4) state.stop = StopRequest{"interrupted", true};
+  };
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-4", "save last.safetensors", "on_train_end",
+                                     "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, AnInterruptInTheLastValidationLeavesTheEpochOpen) {
+  auto fit = counter(4, {.max_epochs = 5, .num_sanity_val_steps = 0});
+  fit.during_validation = [&] { state.stop = StopRequest{"interrupted", true}; };
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-4", "validate", "save last.safetensors",
+                                     "on_train_end", "on_fit_end", "teardown"));
+}
+
 TEST_F(FitScript, ARunThatNobodyWantsToEndAnyMoreGoesOn) {
   auto fit = counter(10, {.max_epochs = 1, .num_sanity_val_steps = 0});
   fit.after_batch = [&](const Progress& at) {
