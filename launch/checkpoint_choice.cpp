@@ -3,11 +3,11 @@
 #include "troupe/modules/nearest.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
+#include "troupe/runtime/unix_seconds.hpp"
 
 #include <c10/util/StringUtil.h>
 
 #include <algorithm>
-#include <chrono>
 #include <future>
 #include <iostream>
 
@@ -22,10 +22,6 @@ const nlohmann::json& member(const nlohmann::json& object, const char* key) {
   static const nlohmann::json nothing;
   const auto found = object.is_object() ? object.find(key) : object.end();
   return found == object.end() ? nothing : *found;
-}
-
-double seconds_since_1970() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace
@@ -45,7 +41,7 @@ void CheckpointChoice::warn(const std::optional<FoundCheckpoint>& found) const {
   }
   if (!found) return;
   const auto& saved_at = member(found->checkpoint.metadata, "saved_at");
-  if (!saved_at.is_number() || saved_at.get<double>() < seconds_since_1970() + seconds_of_doubt) return;
+  if (!saved_at.is_number() || saved_at.get<double>() < unix_seconds() + seconds_of_doubt) return;
   std::cerr << "troupe: warning: " << found->path.string()
             << " says that it was saved more than a day from now: a clock is, or was, wrong, and another checkpoint may"
                " be newer; ckpt_path takes its path\n";

@@ -4,9 +4,9 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/checksum.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
+#include "troupe/runtime/unix_seconds.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -106,8 +106,7 @@ struct Opened {
 
 double saved_at_after(double former) {
   constexpr double greatest = std::numeric_limits<double>::max();  // JSON has no infinity
-  const auto now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-  return std::max(now, std::nextafter(former, greatest));
+  return std::max(unix_seconds(), std::nextafter(former, greatest));
 }
 
 void write_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& path, FileSystem& files) {

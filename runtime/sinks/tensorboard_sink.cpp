@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -56,10 +55,6 @@ std::string little_endian(Integer value) {
 }
 
 }  // namespace
-
-double unix_seconds() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 TensorBoardSink::TensorBoardSink(const fs::path& folder, Clock clock)
     : clock_(std::move(clock)), file_(open_file(folder, clock_())) {

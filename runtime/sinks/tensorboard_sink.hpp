@@ -3,15 +3,13 @@
 
 #include "troupe/modules/record.hpp"
 #include "troupe/runtime/sinks/append_file.hpp"
+#include "troupe/runtime/unix_seconds.hpp"
 
 #include <filesystem>
 #include <functional>
 #include <string>
 
 namespace troupe {
-
-/// Seconds since 1970.
-double unix_seconds();
 
 /// Writes every kind of record to a file of its own, `events.out.tfevents.<seconds>.<host>.<pid>.0`, whose name stands
 /// behind those that are there. TensorBoard joins the files of a folder in the order of their names; where a curve
