@@ -65,12 +65,13 @@ GradientReducer::~GradientReducer() = default;
 
 void GradientReducer::begin() {
   reducer_->prepare_for_forward();
-  if (reducer_->should_rebuild_buckets()) has_new_buckets_ |= reducer_->rebuild_buckets();
-  if (std::exchange(has_new_buckets_, false)) adopt_gradients();
+  if (reducer_->should_rebuild_buckets()) reducer_->rebuild_buckets();
+  const auto is_open = [](const torch::Tensor& parameter) { return parameter.grad().defined(); };
+  if (std::ranges::any_of(parameters_, is_open)) adopt_gradients();
 }
 
-// Gradients of a window that is open move into the buckets. c10d divides those that lie there by the number of workers,
-// and multiplies others by its reciprocal, so that the bits of a resumed window would differ with three.
+// Gradients of an open window move into the buckets. c10d divides those that lie there by the number of workers and
+// multiplies all others by its reciprocal: with three workers the bits would depend on whether the window was resumed.
 void GradientReducer::adopt_gradients() {
   const torch::NoGradGuard no_gradients;
   for (const auto& bucket : reducer_->get_grad_buckets(/*return_zero_tensors=*/false)) {

@@ -52,7 +52,6 @@ class GradientReducer final : public GradientAverager {
   std::shared_ptr<c10d::Reducer> reducer_;
   std::shared_ptr<c10d::Logger> logger_;
   bool looks_for_unused_;
-  bool has_new_buckets_ = true;  // made or rebuilt since the last pass began
 
   void adopt_gradients();
 };
