@@ -231,6 +231,26 @@ void ShardedOptimizer::finish() {
   }
 }
 
+std::vector<std::pair<torch::Tensor, torch::Tensor>> ShardedOptimizer::waiting_parts() const {
+  const torch::NoGradGuard no_gradients;
+  std::vector<std::pair<torch::Tensor, torch::Tensor>> parts;
+  for (const auto& parameter : parameters_) {
+    const bool has_part = parameter.shard.defined();
+    if (has_part && !parameter.shard.grad().defined()) continue;
+    auto part = torch::zeros(parameter.whole.sizes(), parameter.whole.options().requires_grad(false));
+    if (has_part) part.view({-1}).slice(0, parameter.begin, parameter.end).copy_(parameter.shard.grad());
+    parts.emplace_back(parameter.whole, std::move(part));
+  }
+  return parts;
+}
+
+void ShardedOptimizer::put_back(const torch::Tensor& whole, const torch::Tensor& part) {
+  const auto& parameter = parameters_[known_.at(whole.unsafeGetTensorImpl())];
+  if (!parameter.shard.defined()) return;
+  parameter.shard.mutable_grad() =
+      part.reshape({-1}).slice(0, parameter.begin, parameter.end).to(whole.device()).clone();
+}
+
 void ShardedOptimizer::contribute_nothing() {
   prepare({});
   finish();

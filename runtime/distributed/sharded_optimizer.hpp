@@ -68,6 +68,12 @@ class ShardedOptimizer final : public GradientAverager {
   /// The largest of all workers' values.
   void maximum(torch::Tensor& value) const;
 
+  /// Averages that wait for a step: each parameter with this worker's part of its average, in its place among zeros.
+  /// All workers' add up to the average.
+  std::vector<std::pair<torch::Tensor, torch::Tensor>> waiting_parts() const;
+  /// Puts such a part back. The parameter is one of parameters(), `part` of its shape and type.
+  void put_back(const torch::Tensor& parameter, const torch::Tensor& part);
+
   /// As append_optimizer_state does, with the whole state; collective. On rank zero alone it is added.
   void append_state(Checkpoint& checkpoint, const Named& named_parameters);
   /// As load_optimizer_state does, of a checkpoint with the whole state, whichever number of workers wrote it.

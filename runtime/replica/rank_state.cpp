@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace troupe {
@@ -21,6 +22,7 @@ namespace {
 constexpr const char* random_state = "random.cpu";
 constexpr const char* device_random_state = "random.cuda";
 constexpr const char* gradient_prefix = "gradient.";
+constexpr const char* parts_key = "gradients_are_parts";
 constexpr const char* buffer_prefix = "buffer.";
 
 std::string prefix_of(std::size_t rank) {
@@ -54,6 +56,14 @@ double finite_at(const nlohmann::json& window, const char* key) {
     throw UsageError("the checkpoint's window is damaged: " + std::string(key) + " is not a number");
   }
   return value->get<double>();
+}
+
+bool holds_parts(const Checkpoint& state) {
+  const auto found = state.metadata.find(parts_key);
+  if (found == state.metadata.end()) return false;
+  if (!found->is_boolean())
+    throw UsageError("the checkpoint's gradients_are_parts is " + found->dump() + ", not a boolean");
+  return found->get<bool>();
 }
 
 }  // namespace
@@ -115,11 +125,20 @@ void Replica::append_window(Checkpoint& checkpoint) const {
     return;
   }
   checkpoint.metadata["windows"] = std::move(windows);
-  for (const auto& item : module_->named_parameters()) {
-    const auto& gradient = item.value().grad();
-    if (gradient.defined() && wanted.contains(item.value().unsafeGetTensorImpl())) {
-      checkpoint.tensors.emplace_back(gradient_prefix + item.key(), gradient);
+  // With strategy = zero and manual optimization each pass is averaged, and the average lies in the ranks' parts.
+  std::unordered_map<const void*, torch::Tensor> parts;
+  if (shards() && !module_->automatic_optimization) {
+    checkpoint.metadata[parts_key] = true;
+    for (const auto& sharded : sharded_) {
+      for (auto& [whole, part] : sharded->waiting_parts()) parts.emplace(whole.unsafeGetTensorImpl(), std::move(part));
     }
+  }
+  for (const auto& item : module_->named_parameters()) {
+    const void* impl = item.value().unsafeGetTensorImpl();
+    if (!wanted.contains(impl)) continue;
+    const auto part = parts.find(impl);
+    const torch::Tensor& gradient = part == parts.end() ? item.value().grad() : part->second;
+    if (gradient.defined()) checkpoint.tensors.emplace_back(gradient_prefix + item.key(), gradient);
   }
 }
 
@@ -154,7 +173,12 @@ void Replica::restore_window(const Checkpoint& state) {
     if (saved->sizes() != parameter.sizes() || saved->scalar_type() != parameter.scalar_type()) {
       throw UsageError("the checkpoint's gradient of " + item.key() + " does not fit the parameter");
     }
-    parameter.mutable_grad() = saved->to(parameter.device(), /*non_blocking=*/false, /*copy=*/true);
+    const auto holder = std::ranges::find_if(sharded_, [&](const auto& each) { return each->holds(parameter); });
+    if (holds_parts(state) && holder != sharded_.end()) {
+      (*holder)->put_back(parameter, *saved);
+    } else {
+      parameter.mutable_grad() = saved->to(parameter.device(), /*non_blocking=*/false, /*copy=*/true);
+    }
   }
 }
 
@@ -170,7 +194,8 @@ void Replica::restore_rank_state() {
   if (const auto* state = own.find(random_state)) set_generator_state(*state);
   const auto* state_of_device = setup_.device.is_cpu() ? nullptr : own.find(device_random_state);
   if (state_of_device) set_generator_state(*state_of_device, setup_.device);
-  if (!has_size || saved_size->get<int64_t>() == world_size()) {
+  const bool has_same_ranks = !has_size || saved_size->get<int64_t>() == world_size();
+  if (has_same_ranks && (shards() || !holds_parts(own))) {
     restore_recent_losses(own.metadata.value("recent_losses", nlohmann::json::array()));
     restore_metrics(own);
     restore_window(own);
@@ -188,6 +213,7 @@ void Replica::restore_rank_state() {
   restore_window_of_all(states);
   if (own_rank > 0) return;
   restore_metrics_of_all(states);
+  if (has_same_ranks) return;
   note("the checkpoint is of " + std::to_string(saved_size->get<int64_t>()) + " ranks, and the run has " +
        std::to_string(world_size()) + ": it goes on with the same samples, and other rounding and random numbers");
 }
@@ -217,7 +243,10 @@ void Replica::restore_metrics_of_all(const std::vector<Checkpoint>& states) {
 void Replica::restore_window_of_all(const std::vector<Checkpoint>& states) {
   Checkpoint window = states.front();
   if (global_rank() > 0) window.tensors.clear();
-  const double scale = static_cast<double>(world_size()) / static_cast<double>(states.size());
+  // Parts of an average add up to it.
+  const double summed = holds_parts(states.front()) ? 1 : static_cast<double>(states.size());
+  const double scale = static_cast<double>(world_size()) / summed;
+  window.metadata.erase(parts_key);
   for (auto& [name, tensor] : window.tensors) {
     if (!name.starts_with(gradient_prefix)) continue;
     tensor = tensor.clone();

@@ -17,7 +17,7 @@ namespace troupe::matrix {
 enum class Optimization { automatic, several, manual, manual_several };
 enum class Extra { none, averages, finetuning, early_stopping };
 /// How a run ends in the middle of an epoch, before it is resumed.
-enum class Stop { max_steps, request, checkpoint };
+enum class Stop { max_steps, request, signal, checkpoint };
 
 struct Combination {
   std::string precision;
@@ -40,7 +40,7 @@ struct Combination {
 inline std::string name_of(const Combination& c) {
   constexpr std::array optimizations = {"automatic", "several", "manual", "manual_several"};
   constexpr std::array extras = {"plain", "averages", "finetuning", "early_stopping"};
-  constexpr std::array stops = {"max_steps", "request", "checkpoint"};
+  constexpr std::array stops = {"max_steps", "request", "signal", "checkpoint"};
   std::string precision = c.precision;
   std::ranges::replace(precision, '-', '_');
   return precision + "_" + optimizations[static_cast<std::size_t>(c.optimization)] + "_by" +
@@ -105,14 +105,9 @@ inline std::vector<Combination> combinations(const std::vector<Place>& places) {
   const std::vector<std::string> precisions = {"32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true"};
   const std::vector<int64_t> windows = {1, 2, 4};
   std::vector<Combination> out;
-  for (const auto& c : pairwise({precisions.size(), 4, windows.size(), places.size(), 4, 3})) {
-    Combination one{precisions[c[0]],    static_cast<Optimization>(c[1]), windows[c[2]],          places[c[3]].first,
-                    places[c[3]].second, static_cast<Extra>(c[4]),        static_cast<Stop>(c[5])};
-    // What waits for a step by hand is in the parts' gradients with zero, and not in checkpoints (docs/distributed.md).
-    if (one.is_manual() && one.strategy == "zero" && one.accumulate > 1 && one.stop == Stop::request) {
-      one.stop = Stop::max_steps;
-    }
-    out.push_back(std::move(one));
+  for (const auto& c : pairwise({precisions.size(), 4, windows.size(), places.size(), 4, 4})) {
+    out.push_back({precisions[c[0]], static_cast<Optimization>(c[1]), windows[c[2]], places[c[3]].first,
+                   places[c[3]].second, static_cast<Extra>(c[4]), static_cast<Stop>(c[5])});
   }
   return out;
 }

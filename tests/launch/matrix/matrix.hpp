@@ -80,8 +80,9 @@ inline std::string stopped(const Combination& c, const std::filesystem::path& ro
   options.callbacks.push_back(std::make_shared<ModelCheckpoint>(keep));
   if (c.stop == Stop::max_steps) options.max_steps = steps_to_the_middle(c);
   asks_to_stop = c.stop == Stop::request;
+  raises_signal = c.stop == Stop::signal;
   fit(c, options, ranks);
-  asks_to_stop = false;
+  asks_to_stop = raises_signal = false;
   const std::string step = "step=" + std::to_string(steps_to_the_middle(c));
   return (root / "kept" / (c.stop == Stop::checkpoint ? step + ".safetensors" : "last.safetensors")).string();
 }

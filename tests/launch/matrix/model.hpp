@@ -9,6 +9,7 @@
 #include <torch/torch.h>
 
 #include <atomic>
+#include <csignal>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,7 +30,7 @@ TROUPE_OPTIONS(PartsOptions, (optimization, "automatic, several, manual or manua
                (window, "batches per step"))
 
 /// Asks for the end of the run in batch 1 of epoch 1, which is within a window of two or more.
-inline std::atomic<bool> asks_to_stop = false;
+inline std::atomic<bool> asks_to_stop = false, raises_signal = false;
 
 /// Three layers; the first is the backbone. With several optimizers the last has its own.
 class Parts : public ModuleWith<PartsOptions> {
@@ -64,7 +65,9 @@ class Parts : public ModuleWith<PartsOptions> {
     for (const auto& parameter : parameters()) start.push_back(parameter.detach().clone());
   }
   void on_train_batch_end(const StepOutput&, const Batch&, int64_t batch_idx) override {
-    if (asks_to_stop && current_epoch() == 1 && batch_idx == 1 && global_rank() == 0) trainer().request_stop("enough");
+    if (current_epoch() != 1 || batch_idx != 1 || global_rank() != 0) return;
+    if (asks_to_stop) trainer().request_stop("enough");
+    if (raises_signal) std::raise(SIGTERM);
   }
 
   static Optimizers optimizers_of(Parts& parts, bool several) {
