@@ -77,7 +77,7 @@ TEST(ProcessGroup, ComparesAndBroadcastsParameters) {
     c10d::verify_params_across_processes(group, parameters, {});
     c10d::broadcast_coalesced(group, parameters, 1024, 1);
     for (const auto& parameter : parameters) EXPECT_TRUE(parameter.eq(1).all().item<bool>());
-    group->barrier()->wait();
+    backend.barrier(c10d::BarrierOptions())->wait();
   });
 }
 
