@@ -36,10 +36,6 @@ Checkpoint part_of(const Checkpoint& checkpoint, std::size_t rank) {
   const auto prefix = prefix_of(rank);
   for (const auto& [name, tensor] : checkpoint.tensors) {
     if (name.starts_with(prefix)) part.tensors.emplace_back(name.substr(prefix.size()), tensor);
-    // As files of the first years have it.
-    if (name == random_state + ("." + prefix_of(rank).substr(0, prefix.size() - 1))) {
-      part.tensors.emplace_back(random_state, tensor);
-    }
   }
   const auto ranks = checkpoint.metadata.value("ranks", nlohmann::json::object());
   if (!ranks.is_object()) throw UsageError("the checkpoint's ranks are damaged: they are no object");
