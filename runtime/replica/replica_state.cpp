@@ -268,10 +268,8 @@ void Replica::restore_rest() {
     curves_.skip_batches(Stage::validate, batches->get<int64_t>());
   }
   if (scaler_ && metadata.contains("grad_scaler")) scaler_->load_state_dict(metadata["grad_scaler"]);
-  current_name_ = "load_rank_state";
   restore_rank_state();
   inspect_gradients();
-  current_name_ = "load_state_dict";
   const auto latest = metadata.value("latest_metrics", nlohmann::json::object());
   for (const auto& [name, map] : {std::pair("callback", &callback_metrics_), std::pair("logged", &logged_metrics_),
                                   std::pair("progress_bar", &progress_bar_metrics_)}) {
