@@ -93,7 +93,7 @@ struct ActorThrew {
 struct WriteRecord {
   Record record;
 };
-/// Worker to checkpointer: write the snapshot to each path, then delete what is to be removed.
+/// Worker to logger, which flushes and forwards it to the checkpointer: write it to each path, then delete the old.
 struct SaveSnapshot {
   std::shared_ptr<const Checkpoint> snapshot;
   std::vector<SaveRequest> requests;
