@@ -2,7 +2,7 @@
 // and to the message list (messages.hpp).
 #pragma once
 
-#include "troupe/runtime/exception_text.hpp"
+#include "troupe/base/exception_text.hpp"
 
 #include <caf/actor.hpp>
 #include <caf/actor_ostream.hpp>

@@ -3,7 +3,7 @@
 #include "troupe/actors/messages.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
-#include "troupe/runtime/exception_text.hpp"
+#include "troupe/base/exception_text.hpp"
 
 #include <torch/torch.h>
 

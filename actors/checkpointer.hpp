@@ -9,7 +9,7 @@
 #pragma once
 
 #include "troupe/actors/caf.hpp"
-#include "troupe/runtime/pulse.hpp"
+#include "troupe/runtime/process/pulse.hpp"
 
 #include <memory>
 

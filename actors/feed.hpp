@@ -3,8 +3,8 @@
 
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/loader_messages.hpp"
-#include "troupe/modules/data_loader.hpp"
-#include "troupe/runtime/copy_ahead.hpp"
+#include "troupe/modules/data/data_loader.hpp"
+#include "troupe/runtime/device/copy_ahead.hpp"
 
 #include <algorithm>
 #include <cstdint>

@@ -3,9 +3,9 @@
 
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/loader_messages.hpp"
-#include "troupe/modules/data_loader.hpp"
+#include "troupe/modules/data/data_loader.hpp"
 #include "troupe/runtime/data/batch_maker.hpp"
-#include "troupe/runtime/pulse.hpp"
+#include "troupe/runtime/process/pulse.hpp"
 
 #include <atomic>
 #include <cstdint>

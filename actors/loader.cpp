@@ -2,7 +2,7 @@
 
 #include "troupe/actors/fetcher.hpp"
 #include "troupe/actors/messages.hpp"
-#include "troupe/runtime/compute_threads.hpp"
+#include "troupe/runtime/process/compute_threads.hpp"
 #include "troupe/runtime/data/epoch_plan.hpp"
 
 #include <algorithm>

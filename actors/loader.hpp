@@ -3,7 +3,7 @@
 
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/loader_messages.hpp"
-#include "troupe/modules/data_loader.hpp"
+#include "troupe/modules/data/data_loader.hpp"
 #include "troupe/modules/stage.hpp"
 
 #include <cstdint>

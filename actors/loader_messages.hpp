@@ -2,7 +2,7 @@
 #pragma once
 
 #include "troupe/modules/batch.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/data/epoch_origin.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>

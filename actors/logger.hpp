@@ -11,7 +11,7 @@
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/outlet.hpp"
 #include "troupe/modules/record.hpp"
-#include "troupe/runtime/pulse.hpp"
+#include "troupe/runtime/process/pulse.hpp"
 
 #include <memory>
 #include <vector>

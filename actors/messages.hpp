@@ -4,15 +4,15 @@
 // loaders, a logger, a checkpointer and a progress actor.
 #pragma once
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/monitor.hpp"
 #include "troupe/modules/record.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
 #include "troupe/runtime/loops/run_state.hpp"
 #include "troupe/runtime/loops/script.hpp"
-#include "troupe/runtime/progress_line.hpp"
-#include "troupe/runtime/pulse.hpp"
+#include "troupe/runtime/terminal/progress_line.hpp"
+#include "troupe/runtime/process/pulse.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
 

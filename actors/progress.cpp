@@ -1,7 +1,7 @@
 #include "troupe/actors/progress.hpp"
 
 #include "troupe/actors/messages.hpp"
-#include "troupe/runtime/progress_bar.hpp"
+#include "troupe/runtime/terminal/progress_bar.hpp"
 
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>

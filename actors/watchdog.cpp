@@ -1,8 +1,8 @@
 #include "troupe/actors/watchdog.hpp"
 
 #include "troupe/actors/messages.hpp"
-#include "troupe/modules/number_text.hpp"
-#include "troupe/runtime/thread_stacks.hpp"
+#include "troupe/base/number_text.hpp"
+#include "troupe/runtime/process/thread_stacks.hpp"
 
 #include <algorithm>
 #include <memory>

@@ -5,7 +5,7 @@
 // alternately, an epoch each; a sample is the mean time of a step of one epoch.
 #include "bench/table.hpp"
 
-#include <troupe/runtime/pulse.hpp>
+#include <troupe/runtime/process/pulse.hpp>
 #include <troupe/troupe.hpp>
 
 #include <torch/torch.h>

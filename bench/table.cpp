@@ -1,6 +1,6 @@
 #include "bench/table.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <nlohmann/json.hpp>
 

@@ -2,7 +2,8 @@
 
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/help.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
 
 #include <algorithm>
 

@@ -1,6 +1,7 @@
 #include "troupe/launch/option_group.hpp"
 
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
 
 namespace troupe {
 namespace {

@@ -1,7 +1,7 @@
 // The options of several objects under one roof: --trainer.X, --model.X, --data.X.
 #pragma once
 
-#include "troupe/modules/options.hpp"
+#include "troupe/modules/options/options.hpp"
 
 #include <string>
 #include <utility>

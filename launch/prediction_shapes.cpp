@@ -1,6 +1,6 @@
 #include "troupe/launch/prediction_shapes.hpp"
 
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/modules/step_output.hpp"
 
 #include <c10/util/StringUtil.h>

@@ -12,9 +12,9 @@
 #include "troupe/runtime/collectives/roll_call.hpp"
 #include "troupe/runtime/collectives/store_backend.hpp"
 #include "troupe/runtime/collectives/store_failure_channel.hpp"
-#include "troupe/runtime/cpu_budget.hpp"
-#include "troupe/runtime/failure_json.hpp"
-#include "troupe/runtime/host_name.hpp"
+#include "troupe/runtime/process/cpu_budget.hpp"
+#include "troupe/base/failure_json.hpp"
+#include "troupe/base/host_name.hpp"
 
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>

@@ -1,8 +1,8 @@
 // The processes of a run: those that mpirun, srun or torchrun started together, or this one alone.
 #pragma once
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/trainer_options.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/modules/options/trainer_options.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
 
 #include <functional>
@@ -33,7 +33,7 @@ class Processes {
   int64_t local_rank() const;
   int64_t local_size() const;
   const std::string& host() const;
-  /// Collective: how many processors this process has to itself (runtime/cpu_budget.hpp), not only whole ones. Those of
+  /// Collective: how many processors this process has to itself (runtime/process/cpu_budget.hpp), not only whole ones. Those of
   /// one host are taken to be in one container.
   double cpu_share();
 

@@ -1,6 +1,6 @@
 #include "troupe/launch/run_dir.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 
 #include <algorithm>

@@ -19,7 +19,7 @@
 #include "troupe/actors/coordinator.hpp"
 #include "troupe/launch/option_group.hpp"
 #include "troupe/modules/module.hpp"
-#include "troupe/modules/trainer_options.hpp"
+#include "troupe/modules/options/trainer_options.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 
 #include <filesystem>

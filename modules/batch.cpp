@@ -1,6 +1,6 @@
 #include "troupe/modules/batch.hpp"
 
-#include "troupe/modules/tensor_bytes.hpp"
+#include "troupe/modules/support/tensor_bytes.hpp"
 
 #include <algorithm>
 #include <stdexcept>

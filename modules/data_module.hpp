@@ -2,9 +2,9 @@
 #pragma once
 
 #include "troupe/modules/batch.hpp"
-#include "troupe/modules/data_loader.hpp"
+#include "troupe/modules/data/data_loader.hpp"
 #include "troupe/modules/hooks.hpp"
-#include "troupe/modules/hyperparameters.hpp"
+#include "troupe/modules/options/hyperparameters.hpp"
 #include "troupe/modules/stage.hpp"
 
 #include <nlohmann/json.hpp>
@@ -103,7 +103,7 @@ class DataModule : public Hyperparameters {
   Module* module_ = nullptr;
 };
 
-/// A data module whose options are a described struct (modules/options.hpp): they are constructor argument,
+/// A data module whose options are a described struct (modules/options/options.hpp): they are constructor argument,
 /// hyper-parameters, command line and config file at once.
 template <Described O>
 class DataModuleWith : public DataModule {

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <type_traits>
 
-/// Every hook and step of a module, in no particular order (runtime/hook_order.hpp has the order). `X(name)` is called
+/// Every hook and step of a module, in no particular order (modules/hook_order.hpp has the order). `X(name)` is called
 /// for each.
 // clang-format off
 #define TROUPE_HOOKS(X) \

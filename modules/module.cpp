@@ -1,10 +1,11 @@
 #include "troupe/modules/module.hpp"
 
-#include "troupe/modules/drop_gradients.hpp"
-#include "troupe/modules/module_tensors.hpp"
-#include "troupe/modules/nearest.hpp"
-#include "troupe/modules/number_text.hpp"
-#include "troupe/modules/tensor_bytes.hpp"
+#include "troupe/modules/optim/drop_gradients.hpp"
+#include "troupe/modules/support/module_tensors.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/number_text.hpp"
+#include "troupe/modules/support/tensor_bytes.hpp"
 
 #include <torch/torch.h>
 

@@ -23,7 +23,7 @@
 //
 // All steps and hooks run on the thread of the worker that owns the module, except where one says otherwise. A hook
 // that is not overridden is never called (which ones are is known from the static type, see modules/hooks.hpp), and
-// its default does nothing unless its comment says what. The order is in runtime/hook_order.hpp. What a hook throws
+// its default does nothing unless its comment says what. The order is in modules/hook_order.hpp. What a hook throws
 // ends the run with a RunError that names the hook.
 //
 // Names follow Lightning's module guide (https://lightning.ai/docs/pytorch/stable/common/lightning_module.html).
@@ -33,15 +33,15 @@
 #include "troupe/modules/data_module.hpp"
 #include "troupe/modules/export_options.hpp"
 #include "troupe/modules/hooks.hpp"
-#include "troupe/modules/hyperparameters.hpp"
+#include "troupe/modules/options/hyperparameters.hpp"
 #include "troupe/modules/log_options.hpp"
 #include "troupe/modules/logger.hpp"
 #include "troupe/modules/metrics/loggable.hpp"
 #include "troupe/modules/metrics/metric.hpp"
-#include "troupe/modules/module_modes.hpp"
-#include "troupe/modules/optimizer_handle.hpp"
-#include "troupe/modules/optimizers.hpp"
-#include "troupe/modules/options.hpp"
+#include "troupe/modules/support/module_modes.hpp"
+#include "troupe/modules/optim/optimizer_handle.hpp"
+#include "troupe/modules/optim/optimizers.hpp"
+#include "troupe/modules/options/options.hpp"
 #include "troupe/modules/result_queue.hpp"
 #include "troupe/modules/run_context.hpp"
 #include "troupe/modules/stage.hpp"
@@ -343,11 +343,11 @@ class Module : public torch::nn::Module, public Hyperparameters {
   void freeze();
   void unfreeze();
 
-  /// As torch::nn::Module's, but each parameter once, also where it is tied (modules/tie_weights.hpp) and has several
+  /// As torch::nn::Module's, but each parameter once, also where it is tied (modules/layers/tie_weights.hpp) and has several
   /// names: an optimizer would step it several times.
   std::vector<torch::Tensor> parameters(bool recurse = true) const;
   /// The same of buffers. A module in a variable of the type torch::nn::Module has LibTorch's: distinct_parameters and
-  /// distinct_buffers (modules/module_tensors.hpp) are for any.
+  /// distinct_buffers (modules/support/module_tensors.hpp) are for any.
   std::vector<torch::Tensor> buffers(bool recurse = true) const;
   /// False: a run that starts from a checkpoint takes the weights that fit, and names what is missing and left over in
   /// a warning. Shapes must fit all the same.
@@ -395,7 +395,7 @@ class Module : public torch::nn::Module, public Hyperparameters {
   ModuleModes modes_;  // during an evaluation: what to go back to
 };
 
-/// A module whose options are a described struct (modules/options.hpp): they are constructor argument,
+/// A module whose options are a described struct (modules/options/options.hpp): they are constructor argument,
 /// hyper-parameters, command line and config file at once.
 template <Described O>
 class ModuleWith : public Module {

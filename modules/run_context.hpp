@@ -2,12 +2,12 @@
 #pragma once
 
 #include "troupe/modules/log_options.hpp"
-#include "troupe/modules/optimizer_handle.hpp"
-#include "troupe/modules/precision.hpp"
+#include "troupe/modules/optim/optimizer_handle.hpp"
+#include "troupe/modules/options/precision.hpp"
 #include "troupe/modules/progress.hpp"
 #include "troupe/modules/record.hpp"
 #include "troupe/modules/stage.hpp"
-#include "troupe/modules/trainer_options.hpp"
+#include "troupe/modules/options/trainer_options.hpp"
 
 #include <torch/types.h>
 

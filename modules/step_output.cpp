@@ -1,6 +1,6 @@
 #include "troupe/modules/step_output.hpp"
 
-#include "troupe/modules/tensor_bytes.hpp"
+#include "troupe/modules/support/tensor_bytes.hpp"
 
 #include <stdexcept>
 

@@ -1,7 +1,7 @@
 // What bad input is told, for tests.
 #pragma once
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <functional>
 #include <string>

@@ -30,19 +30,19 @@ endfunction()
 set(_readers modules/*.cpp modules/callbacks/early_stopping.cpp modules/callbacks/file_name_template.cpp
   modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/metric.cpp modules/optim/*.cpp
-  runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/precision/*.cpp runtime/log_store.cpp
+  runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
   launch/config_file.cpp launch/option_group.cpp launch/toml_reader.cpp)
-set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data_loader.cpp modules/failure.cpp
-  modules/hooks.cpp modules/nearest.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
+set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp base/failure.cpp
+  modules/hooks.cpp base/nearest.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
   runtime/checkpoint/checksum.cpp runtime/checkpoint/file_lock.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/safetensors*.cpp
   runtime/checkpoint/snapshot_memory.cpp runtime/checkpoint/strict_json.cpp runtime/collectives/chunk_pool.cpp
   runtime/collectives/collective_*.cpp runtime/collectives/deadline_watch.cpp runtime/collectives/gather.cpp
   runtime/collectives/memory_*.cpp
   runtime/collectives/process_group.cpp runtime/collectives/reduce_kernel.cpp runtime/collectives/roll_call.cpp
   runtime/collectives/store_backend.cpp runtime/collectives/threaded_backend.cpp
-  runtime/compute_threads.cpp runtime/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/random.cpp
-  runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/host_name.cpp runtime/pulse.cpp
-  runtime/sinks/*.cpp runtime/utf8.cpp)
+  runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/random.cpp
+  runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp base/host_name.cpp runtime/process/pulse.cpp
+  runtime/sinks/*.cpp base/text.cpp)
 
 if(NOT TROUPE_SANITIZE)
   troupe_add_sanitized_test(readers_under_address_sanitizer address,undefined

@@ -1,10 +1,11 @@
 #include "troupe/modules/callbacks/backbone_finetuning.hpp"
 
 #include "troupe/modules/module.hpp"
-#include "troupe/modules/module_tensors.hpp"
-#include "troupe/modules/nearest.hpp"
-#include "troupe/modules/number_text.hpp"
-#include "troupe/modules/saved_count.hpp"
+#include "troupe/modules/support/module_tensors.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/number_text.hpp"
+#include "troupe/base/saved_count.hpp"
 
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/optim/lbfgs.h>

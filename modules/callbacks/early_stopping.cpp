@@ -1,10 +1,10 @@
 #include "troupe/modules/callbacks/early_stopping.hpp"
 
 #include "troupe/modules/callbacks/state_key.hpp"
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/nearest.hpp"
-#include "troupe/modules/number_text.hpp"
-#include "troupe/modules/saved_count.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/number_text.hpp"
+#include "troupe/base/saved_count.hpp"
 
 #include <charconv>
 #include <cmath>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "troupe/modules/callback.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <functional>
 #include <string>

@@ -2,7 +2,8 @@
 
 #include "troupe/modules/lr_schedulers/schedule.hpp"
 #include "troupe/modules/module.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/modules/optim/optimizer_name.hpp"
 
 #include <map>

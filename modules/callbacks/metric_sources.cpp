@@ -1,6 +1,7 @@
 #include "troupe/modules/callbacks/metric_sources.hpp"
 
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,7 @@
 // What a monitor can know about a metric by watching: whether validation or training logs it, and whether it exists.
 #pragma once
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/modules/monitor.hpp"
 
 #include <nlohmann/json.hpp>

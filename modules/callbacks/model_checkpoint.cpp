@@ -1,8 +1,8 @@
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
 
 #include "troupe/modules/callbacks/state_key.hpp"
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
 
 #include <unistd.h>
 

@@ -2,7 +2,8 @@
 
 #include "troupe/modules/callbacks/state_key.hpp"
 #include "troupe/modules/module.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
 
 #include <cmath>
 

@@ -1,6 +1,6 @@
 #include "troupe/modules/lr_schedulers/decay.hpp"
 
-#include "troupe/modules/number_text.hpp"
+#include "troupe/base/number_text.hpp"
 
 #include <algorithm>
 #include <cmath>

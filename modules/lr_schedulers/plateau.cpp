@@ -1,7 +1,7 @@
 #include "troupe/modules/lr_schedulers/plateau.hpp"
 
-#include "troupe/modules/nearest.hpp"
-#include "troupe/modules/number_text.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/number_text.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,8 +1,8 @@
 // What the library's schedulers have in common.
 #pragma once
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/lr_scheduler.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/modules/optim/lr_scheduler.hpp"
 
 #include <cstdint>
 #include <memory>

@@ -1,7 +1,8 @@
 #include "troupe/modules/metrics/aggregation.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
 
 #include <ATen/ExpandUtils.h>
 #include <c10/util/StringUtil.h>

@@ -1,7 +1,7 @@
 #include "troupe/modules/metrics/curve_metric.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/number_text.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/number_text.hpp"
 
 #include <c10/util/StringUtil.h>
 #include <torch/torch.h>

@@ -1,6 +1,6 @@
 #include "troupe/modules/metrics/f_beta.hpp"
 
-#include "troupe/modules/number_text.hpp"
+#include "troupe/base/number_text.hpp"
 
 namespace troupe::metrics {
 

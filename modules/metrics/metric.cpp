@@ -1,6 +1,6 @@
 #include "troupe/modules/metrics/metric.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <c10/util/StringUtil.h>
 #include <c10/util/Type.h>

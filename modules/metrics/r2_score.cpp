@@ -1,7 +1,8 @@
 #include "troupe/modules/metrics/r2_score.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
 
 #include <c10/util/StringUtil.h>
 #include <torch/torch.h>

@@ -1,6 +1,6 @@
 #include "troupe/modules/optim/kernel_optimizer.hpp"
 
-#include "troupe/modules/number_text.hpp"
+#include "troupe/base/number_text.hpp"
 
 #include <ATen/ops/view_as_complex.h>
 #include <ATen/ops/view_as_real.h>

@@ -2,7 +2,7 @@
 // takes.
 #pragma once
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <ATen/core/grad_mode.h>
 #include <torch/optim/optimizer.h>

@@ -1,6 +1,6 @@
 #include "troupe/modules/optim/lbfgs.hpp"
 
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/text.hpp"
 
 namespace troupe::optim {
 

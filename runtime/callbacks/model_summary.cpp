@@ -1,8 +1,8 @@
 #include "troupe/runtime/callbacks/model_summary.hpp"
 
 #include "troupe/modules/module.hpp"
-#include "troupe/runtime/example_input.hpp"
-#include "troupe/runtime/model_summary.hpp"
+#include "troupe/runtime/summary/example_input.hpp"
+#include "troupe/runtime/summary/model_summary.hpp"
 
 namespace troupe {
 

@@ -7,7 +7,7 @@ namespace troupe {
 
 /// Lightning's ModelSummary
 /// (https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.ModelSummary.html): the table of
-/// runtime/model_summary.hpp on stderr, before the sanity check. Shapes are in it where the module has an
+/// runtime/summary/model_summary.hpp on stderr, before the sanity check. Shapes are in it where the module has an
 /// example_input_array. A Trainer has one by default (TrainerOptions::enable_model_summary); one in `callbacks`, or of
 /// configure_callbacks, takes its place:
 ///

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "troupe/modules/callback.hpp"
-#include "troupe/runtime/prediction_file.hpp"
+#include "troupe/runtime/sinks/prediction_file.hpp"
 
 #include <filesystem>
 #include <string>

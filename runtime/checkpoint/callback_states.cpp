@@ -1,7 +1,7 @@
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
 
 #include <c10/util/Type.h>
 

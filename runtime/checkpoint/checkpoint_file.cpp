@@ -1,10 +1,10 @@
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/checksum.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
-#include "troupe/runtime/unix_seconds.hpp"
+#include "troupe/base/unix_seconds.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/checkpoint/differences.hpp"
 
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/text.hpp"
 
 #include <c10/util/StringUtil.h>
 

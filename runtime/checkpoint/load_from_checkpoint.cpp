@@ -1,6 +1,7 @@
 #include "troupe/runtime/checkpoint/load_from_checkpoint.hpp"
 
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <algorithm>

@@ -1,8 +1,8 @@
 #include "troupe/runtime/checkpoint/metric_state.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/nearest.hpp"
-#include "troupe/modules/saved_count.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/saved_count.hpp"
 
 #include <torch/torch.h>
 

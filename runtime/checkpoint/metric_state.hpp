@@ -4,7 +4,7 @@
 
 #include "troupe/modules/metrics/metric.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
-#include "troupe/runtime/log_store.hpp"
+#include "troupe/runtime/logging/log_store.hpp"
 
 #include <string>
 #include <vector>

@@ -1,7 +1,7 @@
 #include "troupe/runtime/checkpoint/model_state.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/differences.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 

@@ -1,7 +1,7 @@
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/saved_count.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/saved_count.hpp"
 
 namespace troupe {
 

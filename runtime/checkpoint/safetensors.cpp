@@ -1,6 +1,6 @@
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/safetensors_header.hpp"
 
 #include <nlohmann/json.hpp>

@@ -2,7 +2,7 @@
 // such a file is ever executed, which is why checkpoints use it.
 #pragma once
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/checkpoint/file_system.hpp"
 
 #include <torch/types.h>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/collectives/chunk_pool.hpp"
 
-#include "troupe/runtime/compute_threads.hpp"
+#include "troupe/runtime/process/compute_threads.hpp"
 
 #include <utility>
 

@@ -1,6 +1,6 @@
 #include "troupe/runtime/collectives/collective_backend.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>

@@ -1,7 +1,7 @@
 // The handle of a collective operation in flight.
 #pragma once
 
-#include "troupe/runtime/pulse.hpp"
+#include "troupe/runtime/process/pulse.hpp"
 
 #include <ATen/core/ivalue.h>
 #include <torch/csrc/distributed/c10d/Work.hpp>

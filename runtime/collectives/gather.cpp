@@ -1,6 +1,6 @@
 #include "troupe/runtime/collectives/gather.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
 
 #include <ATen/ops/empty.h>

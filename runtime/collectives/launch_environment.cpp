@@ -1,6 +1,6 @@
 #include "troupe/runtime/collectives/launch_environment.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <charconv>
 #include <cstdlib>

@@ -1,11 +1,11 @@
 #include "troupe/runtime/collectives/memory_world.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/collectives/chunk_pool.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/deadline_watch.hpp"
 #include "troupe/runtime/collectives/memory_steps.hpp"
-#include "troupe/runtime/cpu_budget.hpp"
+#include "troupe/runtime/process/cpu_budget.hpp"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>

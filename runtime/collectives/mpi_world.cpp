@@ -1,6 +1,6 @@
 #include "troupe/runtime/collectives/mpi_world.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/mpi_error.hpp"
 

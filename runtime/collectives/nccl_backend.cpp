@@ -1,6 +1,6 @@
 #include "troupe/runtime/collectives/nccl_backend.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #ifdef TROUPE_HAS_CUDA
 #define USE_DISTRIBUTED 1

@@ -1,6 +1,6 @@
 #include "troupe/runtime/collectives/store_backend.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/reduce_kernel.hpp"
 

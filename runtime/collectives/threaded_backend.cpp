@@ -2,7 +2,7 @@
 
 #include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/deadline_watch.hpp"
-#include "troupe/runtime/compute_threads.hpp"
+#include "troupe/runtime/process/compute_threads.hpp"
 
 #include <condition_variable>
 #include <deque>

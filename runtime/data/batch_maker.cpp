@@ -2,7 +2,7 @@
 
 #include "troupe/runtime/data/epoch_plan.hpp"
 #include "troupe/runtime/data/random.hpp"
-#include "troupe/runtime/exception_text.hpp"
+#include "troupe/base/exception_text.hpp"
 
 #include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>

@@ -1,7 +1,7 @@
 // Turns samples into batches: what a fetcher does, without the actor around it.
 #pragma once
 
-#include "troupe/modules/data_loader.hpp"
+#include "troupe/modules/data/data_loader.hpp"
 #include "troupe/runtime/data/epoch_origin.hpp"
 
 #include <cstdint>

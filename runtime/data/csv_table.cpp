@@ -1,8 +1,9 @@
 #include "troupe/runtime/data/csv_table.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/nearest.hpp"
-#include "troupe/modules/number_text.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/number_text.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // Which samples are in which batch of an epoch.
 #pragma once
 
-#include "troupe/modules/data_loader.hpp"
+#include "troupe/modules/data/data_loader.hpp"
 #include "troupe/runtime/data/epoch_origin.hpp"
 
 #include <cstdint>

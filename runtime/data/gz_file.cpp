@@ -1,6 +1,6 @@
 #include "troupe/runtime/data/gz_file.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <zlib.h>
 

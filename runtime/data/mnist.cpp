@@ -1,7 +1,7 @@
 #include "troupe/runtime/data/mnist.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
 
 #include <algorithm>

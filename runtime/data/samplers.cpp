@@ -1,7 +1,7 @@
 #include "troupe/runtime/data/samplers.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/number_text.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/number_text.hpp"
 #include "troupe/runtime/data/random.hpp"
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 // (dataset size, seed, epoch): the order is the same on every machine and leaves the threads' random generators alone.
 #pragma once
 
-#include "troupe/modules/sampler.hpp"
+#include "troupe/modules/data/sampler.hpp"
 
 #include <cstdint>
 #include <optional>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/data/subset.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/data/samplers.hpp"
 

@@ -1,7 +1,7 @@
 // Parts of a dataset (https://pytorch.org/docs/stable/data.html#torch.utils.data.random_split).
 #pragma once
 
-#include "troupe/modules/dataset.hpp"
+#include "troupe/modules/data/dataset.hpp"
 
 #include <cstdint>
 #include <memory>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/data/tensor_dataset.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <string>
 

@@ -1,7 +1,7 @@
 // A dataset whose samples lie in memory.
 #pragma once
 
-#include "troupe/modules/dataset.hpp"
+#include "troupe/modules/data/dataset.hpp"
 
 #include <utility>
 #include <vector>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/data/text_dataset.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
 
 #include <algorithm>

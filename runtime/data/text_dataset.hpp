@@ -1,7 +1,7 @@
 // Text as bytes, for language models.
 #pragma once
 
-#include "troupe/modules/dataset.hpp"
+#include "troupe/modules/data/dataset.hpp"
 
 #include <cstdint>
 #include <filesystem>

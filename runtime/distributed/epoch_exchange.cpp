@@ -1,6 +1,6 @@
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/checkpoint/packed_tensor.hpp"
 
 #include <torch/torch.h>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "troupe/runtime/distributed/peers.hpp"
-#include "troupe/runtime/log_store.hpp"
+#include "troupe/runtime/logging/log_store.hpp"
 
 #include <vector>
 

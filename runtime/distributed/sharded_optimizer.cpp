@@ -1,6 +1,6 @@
 #include "troupe/runtime/distributed/sharded_optimizer.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/checkpoint/optimizer_access.hpp"
 
 #include <c10/util/Type.h>

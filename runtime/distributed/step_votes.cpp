@@ -1,7 +1,8 @@
 #include "troupe/runtime/distributed/step_votes.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
 
 #include <torch/torch.h>
 

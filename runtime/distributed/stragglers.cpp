@@ -1,6 +1,6 @@
 #include "troupe/runtime/distributed/stragglers.hpp"
 
-#include "troupe/runtime/host_name.hpp"
+#include "troupe/base/host_name.hpp"
 
 #include <nlohmann/json.hpp>
 

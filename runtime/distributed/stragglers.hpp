@@ -2,7 +2,7 @@
 #pragma once
 
 #include "troupe/runtime/distributed/peers.hpp"
-#include "troupe/runtime/pulse.hpp"
+#include "troupe/runtime/process/pulse.hpp"
 
 #include <chrono>
 #include <cstdint>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/distributed/sync_batch_norm.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <ATen/ops/batch_norm_native.h>
 #include <ATen/ops/instance_norm_native.h>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/export/dynamic_graph.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/torch.h>

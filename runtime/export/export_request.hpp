@@ -2,7 +2,7 @@
 #pragma once
 
 #include "troupe/modules/module.hpp"
-#include "troupe/runtime/example_input.hpp"
+#include "troupe/runtime/summary/example_input.hpp"
 #include "troupe/runtime/export/traced_model.hpp"
 
 #include <string>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/export/in_place.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/export/dynamic_graph.hpp"
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/export/onnx_call.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/export/dynamic_graph.hpp"
 
 #include <torch/torch.h>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/export/onnx_file.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 
 #include <torch/torch.h>

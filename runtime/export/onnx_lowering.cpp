@@ -1,7 +1,8 @@
 #include "troupe/runtime/export/onnx_lowering.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/export/dynamic_graph.hpp"
 #include "troupe/runtime/export/in_place.hpp"
 #include "troupe/runtime/export/onnx_call.hpp"

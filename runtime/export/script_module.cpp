@@ -1,6 +1,6 @@
 #include "troupe/runtime/export/script_module.hpp"
 
-#include "troupe/runtime/module_type_name.hpp"
+#include "troupe/runtime/summary/module_type_name.hpp"
 
 #include <algorithm>
 #include <cctype>

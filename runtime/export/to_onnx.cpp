@@ -3,7 +3,7 @@
 #include "troupe/runtime/export/onnx_file.hpp"
 #include "troupe/runtime/export/onnx_lowering.hpp"
 #include "troupe/runtime/export/traced_model.hpp"
-#include "troupe/runtime/module_type_name.hpp"
+#include "troupe/runtime/summary/module_type_name.hpp"
 
 #include <string>
 

@@ -1,9 +1,9 @@
 #include "troupe/runtime/loops/fit_script.hpp"
 
 #include "troupe/runtime/checkpoint/callback_states.hpp"
-#include "troupe/runtime/hook_order.hpp"
+#include "troupe/modules/hook_order.hpp"
 #include "troupe/runtime/loops/validation_plan.hpp"
-#include "troupe/runtime/module_type_name.hpp"
+#include "troupe/base/type_name.hpp"
 
 #include <algorithm>
 #include <typeinfo>

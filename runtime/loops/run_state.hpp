@@ -3,7 +3,7 @@
 
 #include "troupe/modules/monitor.hpp"
 #include "troupe/modules/progress.hpp"
-#include "troupe/modules/trainer_options.hpp"
+#include "troupe/modules/options/trainer_options.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <memory>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/loops/validation_plan.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <algorithm>
 #include <cmath>

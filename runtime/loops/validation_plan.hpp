@@ -1,7 +1,7 @@
 // When validation is due during training.
 #pragma once
 
-#include "troupe/modules/trainer_options.hpp"
+#include "troupe/modules/options/trainer_options.hpp"
 
 #include <cstdint>
 #include <optional>

@@ -1,7 +1,7 @@
 // Automatic mixed precision for a stretch of code.
 #pragma once
 
-#include "troupe/modules/precision.hpp"
+#include "troupe/modules/options/precision.hpp"
 
 #include <ATen/autocast_mode.h>
 

@@ -1,7 +1,7 @@
 #include "troupe/runtime/precision/grad_scaler.hpp"
 
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/number_text.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/number_text.hpp"
 
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_amp_update_scale.h>

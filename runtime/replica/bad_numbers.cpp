@@ -1,5 +1,5 @@
 // Losses and gradients that are not finite, or far from what they were, before an optimizer makes a step of them.
-#include "troupe/modules/drop_gradients.hpp"
+#include "troupe/modules/optim/drop_gradients.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>

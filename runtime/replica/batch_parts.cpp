@@ -1,6 +1,6 @@
 #include "troupe/runtime/replica/batch_parts.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/replica/part_context.hpp"
 

@@ -1,5 +1,5 @@
 // Hooks between batches: each with its callbacks' counterparts first, then the module's own where it is overridden.
-#include "troupe/runtime/exception_text.hpp"
+#include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>

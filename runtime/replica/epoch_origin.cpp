@@ -1,7 +1,7 @@
 // Which samples of an epoch are behind, for a run that goes on with another number of ranks.
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/number_text.hpp"
-#include "troupe/modules/saved_count.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/base/number_text.hpp"
+#include "troupe/base/saved_count.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 namespace troupe {

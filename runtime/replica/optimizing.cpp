@@ -1,5 +1,5 @@
 // What a replica does with its optimizers: windows of accumulation, turns, toggling, steps; automatic and manual.
-#include "troupe/modules/drop_gradients.hpp"
+#include "troupe/modules/optim/drop_gradients.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 

@@ -1,7 +1,7 @@
 // The run as the copy of a module sees it that computes a part of a batch.
 #pragma once
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/runtime/replica/part_report.hpp"
 

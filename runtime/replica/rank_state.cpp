@@ -1,7 +1,6 @@
 // The part of a run's state that each rank has for itself: random numbers, what it has logged in this epoch, gradients
 // of a window that is not over.
-#include "troupe/modules/nearest.hpp"
-#include "troupe/modules/saved_count.hpp"
+#include "troupe/base/saved_count.hpp"
 #include "troupe/runtime/checkpoint/metric_state.hpp"
 #include "troupe/runtime/checkpoint/packed_tensor.hpp"
 #include "troupe/runtime/data/random.hpp"

@@ -2,8 +2,8 @@
 
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
-#include "troupe/runtime/exception_text.hpp"
-#include "troupe/runtime/hook_order.hpp"
+#include "troupe/base/exception_text.hpp"
+#include "troupe/modules/hook_order.hpp"
 
 #include <torch/torch.h>
 

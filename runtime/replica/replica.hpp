@@ -1,14 +1,14 @@
 // One copy of the model with everything that a step needs: module, callbacks, optimizers, metrics, random state.
 //
 // A replica knows no actors. Whoever owns it (a worker) calls it from one thread: the hooks of a boundary one by one,
-// batches one by one, in the order of runtime/hook_order.hpp. Batch hooks run here, from a program that is compiled
+// batches one by one, in the order of modules/hook_order.hpp. Batch hooks run here, from a program that is compiled
 // out of that table once: a hook that neither the module nor a callback has is not in it.
 //
 // What user code throws passes through; `position()` then says where it happened.
 #pragma once
 
 #include "troupe/modules/data_module.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/run_context.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
@@ -18,11 +18,11 @@
 #include "troupe/runtime/distributed/gradient_reducer.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
 #include "troupe/runtime/distributed/sharded_optimizer.hpp"
-#include "troupe/runtime/log_store.hpp"
+#include "troupe/runtime/logging/log_store.hpp"
 #include "troupe/runtime/precision/grad_scaler.hpp"
-#include "troupe/runtime/prediction_file.hpp"
-#include "troupe/runtime/process_settings.hpp"
-#include "troupe/runtime/pulse.hpp"
+#include "troupe/runtime/sinks/prediction_file.hpp"
+#include "troupe/runtime/process/process_settings.hpp"
+#include "troupe/runtime/process/pulse.hpp"
 #include "troupe/runtime/replica/batch_parts.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
 

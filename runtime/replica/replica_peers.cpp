@@ -1,6 +1,6 @@
 // What a replica does with the others of its run.
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/module_tensors.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/distributed/step_votes.hpp"
 #include "troupe/runtime/replica/replica.hpp"

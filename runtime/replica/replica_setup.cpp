@@ -3,7 +3,7 @@
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/data/random.hpp"
-#include "troupe/runtime/hook_order.hpp"
+#include "troupe/modules/hook_order.hpp"
 #include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/precision/cpu_autocast.hpp"
 #include "troupe/runtime/replica/replica.hpp"

@@ -1,8 +1,8 @@
 // A replica's state as a checkpoint, and back.
 #include "troupe/modules/monitor.hpp"
-#include "troupe/modules/nearest.hpp"
-#include "troupe/modules/number_text.hpp"
-#include "troupe/modules/saved_count.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/number_text.hpp"
+#include "troupe/base/saved_count.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"

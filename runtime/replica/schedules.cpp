@@ -1,6 +1,7 @@
 // When a replica moves its schedulers on, and their state in a checkpoint.
-#include "troupe/modules/nearest.hpp"
-#include "troupe/modules/saved_count.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/saved_count.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <c10/util/Type.h>

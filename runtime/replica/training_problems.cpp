@@ -1,6 +1,6 @@
 // What a replica says about a training that cannot be, or is not what it seems.
-#include "troupe/modules/module_tensors.hpp"
-#include "troupe/modules/nearest.hpp"
+#include "troupe/modules/support/module_tensors.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <c10/util/StringUtil.h>

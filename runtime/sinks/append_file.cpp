@@ -1,6 +1,6 @@
 #include "troupe/runtime/sinks/append_file.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/file_lock.hpp"
 

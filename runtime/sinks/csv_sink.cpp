@@ -1,6 +1,6 @@
 #include "troupe/runtime/sinks/csv_sink.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <algorithm>
 #include <charconv>

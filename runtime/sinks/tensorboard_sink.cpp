@@ -1,6 +1,6 @@
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 
-#include "troupe/runtime/host_name.hpp"
+#include "troupe/base/host_name.hpp"
 #include "troupe/runtime/sinks/crc32c.hpp"
 #include "troupe/runtime/sinks/tensorboard_event.hpp"
 

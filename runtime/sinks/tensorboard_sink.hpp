@@ -3,7 +3,7 @@
 
 #include "troupe/modules/record.hpp"
 #include "troupe/runtime/sinks/append_file.hpp"
-#include "troupe/runtime/unix_seconds.hpp"
+#include "troupe/base/unix_seconds.hpp"
 
 #include <filesystem>
 #include <functional>

@@ -1,7 +1,7 @@
 #include "bench/table.hpp"
 
 #include "tests/runtime/temp_dir.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

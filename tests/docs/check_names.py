@@ -59,7 +59,7 @@ class Checker:
         self.words.update(path.stem for path in self.sources)
         self.file_names = {path.name for path in self.texts}
         self.tests = {p.stem for p in self.sources if p.stem.endswith("_test")}
-        options = self.texts.get(root / "modules/trainer_options.hpp", "")
+        options = self.texts.get(root / "modules/options/trainer_options.hpp", "")
         self.options = set(re.findall(r"\(\s*(\w+)\s*,\s*\"", options))
         foreign = Path(__file__).parent / "foreign_names.txt"
         self.foreign = {line.split()[0] for line in foreign.read_text().splitlines() if line and line[0] != "#"}

@@ -23,7 +23,7 @@ expect() {  # expect FILE LINE PROBLEM; an empty problem: there is none
   failures=1
 }
 
-expect README.md 'See modules/trainer_options.hpp, `real_name()`, real_test and --trainer.max_epochs.' ''
+expect README.md 'See modules/options/trainer_options.hpp, `real_name()`, real_test and --trainer.max_epochs.' ''
 expect README.md 'See modules/gone.hpp.' 'there is no modules/gone.hpp'
 expect modules/a.hpp '// See modules/gone.hpp.' 'there is no modules/gone.hpp'
 expect modules/a.hpp 'auto path = "modules/gone.hpp";' ''

@@ -1,6 +1,6 @@
 // User code that throws, wherever the library calls it: the run ends with what was thrown and where, and nothing hangs.
 #include "tests/launch/ddp.hpp"
-#include "troupe/runtime/exception_text.hpp"
+#include "troupe/base/exception_text.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -2,7 +2,7 @@
 #include "tests/launch/ddp.hpp"
 
 #include "bench/allocated.hpp"
-#include "troupe/modules/activation_checkpoint.hpp"
+#include "troupe/modules/layers/activation_checkpoint.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 
 #include <gmock/gmock.h>

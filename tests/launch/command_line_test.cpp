@@ -1,7 +1,7 @@
 #include "troupe/launch/command_line.hpp"
 
 #include "troupe/launch/config_file.hpp"
-#include "troupe/modules/trainer_options.hpp"
+#include "troupe/modules/options/trainer_options.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

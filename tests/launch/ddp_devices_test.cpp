@@ -1,7 +1,7 @@
 // Several devices in one process: the same numbers as one device with the same global batch.
 #include "tests/launch/ddp.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
-#include "troupe/runtime/cpu_budget.hpp"
+#include "troupe/runtime/process/cpu_budget.hpp"
 
 #include <ATen/Parallel.h>
 #include <gmock/gmock.h>

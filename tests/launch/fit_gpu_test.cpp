@@ -1,6 +1,6 @@
 // Whole runs on a GPU. Without one every case is skipped, and CTest says so.
 #include "tests/launch/lines.hpp"
-#include "troupe/runtime/copy_ahead.hpp"
+#include "troupe/runtime/device/copy_ahead.hpp"
 
 #include <gtest/gtest.h>
 #include <torch/cuda.h>

@@ -4,7 +4,7 @@
 #include "tests/runtime/temp_dir.hpp"
 
 #include "troupe/launch/processes.hpp"
-#include "troupe/modules/trainer_options.hpp"
+#include "troupe/modules/options/trainer_options.hpp"
 
 #include <filesystem>
 #include <optional>

@@ -20,21 +20,24 @@ forbid() {  # forbid LAYER PATTERN WHAT [GREP OPTION...]
   fi
 }
 
-for layer in modules runtime actors launch; do
+for layer in base modules runtime actors launch; do
   forbid $layer '[^">]*\.\./' 'by a relative path'
 done
+forbid base '(troupe/)?(modules|runtime|actors|launch)/' 'a layer above it'
 forbid modules '(troupe/)?(runtime|actors|launch)/' 'a layer above it'
 forbid runtime '(troupe/)?(actors|launch)/' 'a layer above it'
 forbid actors '(troupe/)?launch/' 'a layer above it'
-for layer in modules runtime actors; do
+for layer in base modules runtime actors; do
   forbid $layer 'troupe/troupe\.hpp' 'the umbrella header, which brings all layers'
 done
-for layer in modules runtime; do
+for layer in base modules runtime; do
   forbid $layer '(caf/|[^">]*/caf\.hpp)' 'CAF'
 done
-for layer in modules actors; do
+for layer in base modules actors; do
   forbid $layer "$mpi_or_nccl" 'MPI or NCCL'
 done
+# Of LibTorch the ground floor knows the exception that it throws.
+forbid base "(torch|ATen|caffe2|c10/(core|cuda|util/[A-DF-Z]))[^\">]*" "LibTorch, but for c10/util/Exception.h"
 # MPI's own header stays in sources that need it: who uses Troupe does not see it.
 mpi='([^">]*/)?mpi\.h'
 headers=(--include='*.hpp' --include='*.h' --include='*.cuh')

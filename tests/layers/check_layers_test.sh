@@ -58,6 +58,6 @@ expect passes runtime '#include "troupe/runtime/collectives/mpi_world.hpp"'
 expect passes runtime '#include <nccl.h>'
 expect passes runtime '#include "troupe/modules/batch.hpp"'
 expect passes actors '#include <caf/actor.hpp>'
-expect passes actors '#include "troupe/runtime/hook_order.hpp"'
+expect passes actors '#include "troupe/modules/hook_order.hpp"'
 expect passes launch '#include "troupe/actors/caf.hpp"'
 exit $failures

@@ -1,6 +1,6 @@
-#include "troupe/modules/amount.hpp"
+#include "troupe/modules/options/amount.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

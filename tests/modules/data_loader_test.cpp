@@ -1,4 +1,4 @@
-#include "troupe/modules/data_loader.hpp"
+#include "troupe/modules/data/data_loader.hpp"
 
 #include "tests/refusal.hpp"
 

@@ -1,6 +1,6 @@
 #include "troupe/modules/callbacks/file_name_template.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gtest/gtest.h>
 

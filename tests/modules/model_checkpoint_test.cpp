@@ -2,7 +2,7 @@
 
 #include "tests/refusal.hpp"
 #include "tests/runtime/temp_dir.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gtest/gtest.h>
 

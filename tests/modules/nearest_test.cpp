@@ -1,4 +1,5 @@
-#include "troupe/modules/nearest.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
 
 #include <gtest/gtest.h>
 

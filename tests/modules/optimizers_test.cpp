@@ -6,7 +6,7 @@
 #include "troupe/modules/optim/sgd.hpp"
 
 #include "tests/refusal.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "troupe/modules/options.hpp"
+#include "troupe/modules/options/options.hpp"
 
 #include "tests/refusal.hpp"
 

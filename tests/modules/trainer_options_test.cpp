@@ -1,4 +1,4 @@
-#include "troupe/modules/trainer_options.hpp"
+#include "troupe/modules/options/trainer_options.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

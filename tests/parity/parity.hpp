@@ -10,7 +10,7 @@
 
 #include "tests/program.hpp"
 #include "tests/runtime/temp_dir.hpp"
-#include "troupe/modules/number_text.hpp"
+#include "troupe/base/number_text.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 #include "troupe/runtime/precision/convert.hpp"
 #include "troupe/troupe.hpp"

@@ -1,4 +1,4 @@
-#include "troupe/runtime/cpu_budget.hpp"
+#include "troupe/runtime/process/cpu_budget.hpp"
 
 #include "tests/runtime/temp_dir.hpp"
 

@@ -2,7 +2,7 @@
 
 #include "tests/runtime/file_content.hpp"
 #include "tests/runtime/temp_dir.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

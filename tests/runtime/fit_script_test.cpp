@@ -1,7 +1,7 @@
 // The script of fit against a replica that only counts: which commands come, in which order, up to which batch.
 #include "troupe/runtime/loops/fit_script.hpp"
 
-#include "troupe/runtime/hook_order.hpp"
+#include "troupe/modules/hook_order.hpp"
 #include "troupe/runtime/loops/validation_plan.hpp"
 
 #include <gmock/gmock.h>

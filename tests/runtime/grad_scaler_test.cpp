@@ -1,8 +1,8 @@
 #include "troupe/runtime/precision/grad_scaler.hpp"
 
 #include "tests/refusal.hpp"
-#include "troupe/modules/failure.hpp"
-#include "troupe/modules/precision.hpp"
+#include "troupe/base/failure.hpp"
+#include "troupe/modules/options/precision.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 
 #include <gmock/gmock.h>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/sinks/histogram.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>

@@ -1,5 +1,5 @@
 // Holds the table against the pseudo-code of Lightning's module guide, section "Hooks".
-#include "troupe/runtime/hook_order.hpp"
+#include "troupe/modules/hook_order.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
-#include "troupe/runtime/log_store.hpp"
+#include "troupe/runtime/logging/log_store.hpp"
 
 #include "tests/refusal.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/modules/metrics/aggregation.hpp"
 #include "troupe/modules/metrics/confusion_matrix.hpp"
 

@@ -3,7 +3,7 @@
 #include "tests/refusal.hpp"
 #include "tests/runtime/file_content.hpp"
 #include "tests/runtime/temp_dir.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
 
 #include <gmock/gmock.h>

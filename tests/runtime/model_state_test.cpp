@@ -1,5 +1,5 @@
 #include "troupe/runtime/checkpoint/model_state.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
-#include "troupe/runtime/model_summary.hpp"
+#include "troupe/runtime/summary/model_summary.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>

@@ -1,5 +1,5 @@
 #include "troupe/runtime/checkpoint/optimizer_state.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/optimizer_fields.hpp"
 

@@ -1,6 +1,6 @@
 #include "troupe/runtime/sinks/png.hpp"
 
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
-#include "troupe/runtime/progress_bar.hpp"
+#include "troupe/runtime/terminal/progress_bar.hpp"
 
-#include "troupe/runtime/utf8.hpp"
+#include "troupe/base/text.hpp"
 
 #include <gtest/gtest.h>
 

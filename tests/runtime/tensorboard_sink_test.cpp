@@ -3,7 +3,7 @@
 
 #include "tests/runtime/python_output.hpp"
 #include "tests/runtime/temp_dir.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

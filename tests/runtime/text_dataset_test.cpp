@@ -3,7 +3,7 @@
 #include "tests/refusal.hpp"
 #include "tests/runtime/file_content.hpp"
 #include "tests/runtime/temp_dir.hpp"
-#include "troupe/modules/data_loader.hpp"
+#include "troupe/modules/data/data_loader.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

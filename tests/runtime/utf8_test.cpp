@@ -1,4 +1,4 @@
-#include "troupe/runtime/utf8.hpp"
+#include "troupe/base/text.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 #include "troupe/runtime/collectives/launch_environment.hpp"
 
 #include "tests/runtime/collectives/ranks.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -2,7 +2,7 @@
 
 #include "tests/runtime/collectives/operations.hpp"
 #include "tests/runtime/collectives/ranks.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
 
 #include <gmock/gmock.h>

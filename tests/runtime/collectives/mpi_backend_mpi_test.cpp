@@ -3,7 +3,7 @@
 #include "tests/mpi_main.hpp"
 #include "tests/runtime/collectives/operations.hpp"
 #include "tests/runtime/collectives/ranks.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <gmock/gmock.h>
 

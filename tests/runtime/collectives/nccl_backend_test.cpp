@@ -2,7 +2,7 @@
 #include "troupe/runtime/collectives/nccl_backend.hpp"
 
 #include "tests/runtime/collectives/ranks.hpp"
-#include "troupe/modules/failure.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/collectives/gather.hpp"
 #include "troupe/runtime/collectives/process_group.hpp"
 

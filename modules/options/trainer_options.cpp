@@ -1,0 +1,204 @@
+#include "troupe/modules/options/trainer_options.hpp"
+
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/number_text.hpp"
+#include "troupe/modules/options/precision.hpp"
+
+#include <algorithm>
+#include <string_view>
+
+namespace troupe {
+namespace {
+
+[[noreturn]] void refuse_option(std::string_view name, const std::string& value, const std::string& advice) {
+  throw UsageError("trainer." + std::string(name) + " = " + value + " is not valid; " + advice);
+}
+
+void at_least(int64_t lowest, std::string_view name, std::optional<int64_t> value, const std::string& advice = "") {
+  if (!value || *value >= lowest) return;
+  refuse_option(name, std::to_string(*value), "use at least " + std::to_string(lowest) + advice);
+}
+
+void one_of(const std::vector<std::string>& choices, std::string_view name, const std::string& value,
+            const std::string& nearest_choice) {
+  if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
+  std::string all;
+  for (const auto& choice : choices) all += (all.empty() ? "" : ", ") + choice;
+  refuse_option(name, shown(value), "did you mean " + nearest_choice + "? (" + all + ")");
+}
+
+void validate_names(const TrainerOptions& options) {
+  const std::vector<std::string> accelerators = {"auto", "cpu", "cuda"};
+  // By letters "gpu" is nearest to "cpu", which is not what its writer means.
+  const std::string nearest_accelerator =
+      options.accelerator == "gpu" ? "cuda" : nearest(options.accelerator, accelerators);
+  one_of(accelerators, "accelerator", options.accelerator, nearest_accelerator);
+  const std::vector<std::string> algorithms = {"norm", "value"};
+  one_of(algorithms, "gradient_clip_algorithm", options.gradient_clip_algorithm,
+         nearest(options.gradient_clip_algorithm, algorithms));
+  const std::vector<std::string> modes = {"max_size_cycle", "min_size", "sequential"};
+  one_of(modes, "multiple_trainloader_mode", options.multiple_trainloader_mode,
+         nearest(options.multiple_trainloader_mode, modes));
+  const std::vector<std::string> weightings = {"samples", "batches"};
+  one_of(weightings, "accumulate_grad_weighting", options.accumulate_grad_weighting,
+         nearest(options.accumulate_grad_weighting, weightings));
+  const std::vector<std::string> strategies = {"auto", "ddp", "zero", "dp", "ddp2"};
+  one_of(strategies, "strategy", options.strategy, nearest(options.strategy, strategies));
+  const std::vector<std::string> policies = {"stop", "cycle", "join"};
+  one_of(policies, "uneven_data", options.uneven_data, nearest(options.uneven_data, policies));
+  const std::vector<std::string> compressions = {"none", "fp16", "bf16"};
+  one_of(compressions, "gradient_compression", options.gradient_compression,
+         nearest(options.gradient_compression, compressions));
+  const std::vector<std::string> remedies = {"continue", "stop", "skip"};
+  one_of(remedies, "nonfinite", options.nonfinite, nearest(options.nonfinite, remedies));
+  const std::vector<std::string> waits = {"wait", "skip"};
+  one_of(waits, "checkpoint_backpressure", options.checkpoint_backpressure,
+         nearest(options.checkpoint_backpressure, waits));
+  const std::vector<std::string> ends = {"stop", "continue"};
+  one_of(ends, "checkpoint_failure", options.checkpoint_failure, nearest(options.checkpoint_failure, ends));
+  (void)precision_from_text(options.precision);
+  if (options.name == "." || options.name == ".." ||
+      options.name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
+    refuse_option("name", shown(options.name), "it is the name of one folder; a place for it is default_root_dir");
+  }
+  if (options.default_root_dir.empty()) refuse_option("default_root_dir", "\"\"", "use . for the current folder");
+}
+
+void validate_lengths(const TrainerOptions& options) {
+  at_least(-1, "max_epochs", options.max_epochs, " (-1: without end)");
+  at_least(0, "min_epochs", options.min_epochs);
+  at_least(-1, "max_steps", options.max_steps, " (-1: without end)");
+  at_least(0, "min_steps", options.min_steps);
+  (void)max_time_of(options);
+  at_least(0, "fast_dev_run", options.fast_dev_run, " (0: off)");
+}
+
+void validate_intervals(const TrainerOptions& options) {
+  at_least(-1, "num_sanity_val_steps", options.num_sanity_val_steps, " (-1: all)");
+  at_least(1, "check_val_every_n_epoch", options.check_val_every_n_epoch, ", or none");
+  at_least(0, "log_every_n_steps", options.log_every_n_steps, " (0: never)");
+  at_least(1, "accumulate_grad_batches", options.accumulate_grad_batches);
+  if (options.val_check_interval.is_none()) {
+    refuse_option("val_check_interval", options.val_check_interval.to_text(),
+                  "use 1 (every batch) or 1.0 (every epoch); limit_val_batches = 0 turns validation off");
+  }
+  if (!options.check_val_every_n_epoch && !options.val_check_interval.is_count()) {
+    refuse_option("val_check_interval", options.val_check_interval.to_text(),
+                  "use a count of batches where check_val_every_n_epoch is none");
+  }
+}
+
+void more_than_zero(std::string_view name, double value) {
+  if (!(value > 0)) refuse_option(name, double_to_text(value), "use more than 0");
+}
+
+void validate_distribution(const TrainerOptions& options) {
+  constexpr double most_mb = 1 << 20;
+  more_than_zero("bucket_cap_mb", options.bucket_cap_mb);
+  more_than_zero("first_bucket_mb", options.first_bucket_mb);
+  if (options.bucket_cap_mb > most_mb) {
+    refuse_option("bucket_cap_mb", double_to_text(options.bucket_cap_mb), "use at most 1048576");
+  }
+  if (options.first_bucket_mb > most_mb) {
+    refuse_option("first_bucket_mb", double_to_text(options.first_bucket_mb), "use at most 1048576");
+  }
+  more_than_zero("collective_timeout", options.collective_timeout);
+  constexpr double year = 365 * 24 * 3600;
+  if (options.collective_timeout > year) {
+    refuse_option("collective_timeout", double_to_text(options.collective_timeout), "use at most 31536000 (a year)");
+  }
+  if (options.watchdog_timeout < 0 || options.watchdog_timeout > year) {
+    refuse_option("watchdog_timeout", double_to_text(options.watchdog_timeout),
+                  "use at most 31536000 (a year), or 0.0 (off)");
+  }
+  if (options.straggler_ratio != 0 && !(options.straggler_ratio >= 1)) {
+    refuse_option("straggler_ratio", double_to_text(options.straggler_ratio), "use at least 1.0, or 0.0 (off)");
+  }
+  const bool divides = options.strategy == "dp" || options.strategy == "ddp2";
+  if (options.sync_batchnorm && (divides || options.uneven_data == "join")) {
+    refuse_option("sync_batchnorm", "true",
+                  divides ? "batches that one process divides among devices have it with strategy = ddp only"
+                          : "a rank without a batch cannot take part in it: use uneven_data = stop or cycle");
+  }
+  if (options.strategy == "zero" && options.detect_unused_parameters) {
+    refuse_option("detect_unused_parameters", "true",
+                  "with strategy = zero every parameter gets a gradient; look for unused ones with strategy = ddp");
+  }
+  if (options.static_graph && options.find_unused_parameters) {
+    refuse_option("static_graph", "true",
+                  "it finds unused parameters in the first step: leave find_unused_parameters out");
+  }
+}
+
+template <class Pointers>
+void no_null(std::string_view name, const Pointers& pointers) {
+  const auto null = std::find(pointers.begin(), pointers.end(), nullptr);
+  if (null == pointers.end()) return;
+  refuse_option(std::string(name) + "[" + std::to_string(null - pointers.begin()) + "]", "null", "leave it out");
+}
+
+}  // namespace
+
+void validate(const TrainerOptions& options) {
+  check_options(options, "trainer");  // amounts, NaN, text that is not UTF-8
+  validate_names(options);
+  at_least(1, "devices", options.devices);
+  validate_lengths(options);
+  validate_intervals(options);
+  if (options.gradient_clip_val && *options.gradient_clip_val < 0) {
+    refuse_option("gradient_clip_val", double_to_text(*options.gradient_clip_val), "use at least 0.0, or none");
+  }
+  validate_distribution(options);
+  at_least(1, "max_skipped_steps", options.max_skipped_steps);
+  if (options.loss_spike_zscore < 0) {
+    refuse_option("loss_spike_zscore", double_to_text(options.loss_spike_zscore), "use at least 0.0 (off)");
+  }
+  at_least(0, "num_threads", options.num_threads, " (0: the worker's part of the processors)");
+  no_null("callbacks", options.callbacks);
+  no_null("loggers", options.loggers);
+}
+
+TrainerOptions resolved(TrainerOptions options) {
+  if (options.fast_dev_run > 0) {
+    const Amount batches = options.fast_dev_run;
+    options.limit_train_batches = options.limit_val_batches = batches;
+    options.limit_test_batches = options.limit_predict_batches = batches;
+    options.max_epochs = 1;
+    options.max_steps = options.fast_dev_run;
+    options.val_check_interval = 1.0;
+    options.check_val_every_n_epoch = 1;
+    options.num_sanity_val_steps = 0;
+    options.enable_checkpointing = false;
+    options.logger = false;
+    options.loggers.clear();
+  }
+  if (!options.overfit_batches.is_none()) {
+    options.limit_train_batches = options.limit_val_batches = options.overfit_batches;
+  }
+  const bool ends_otherwise = options.max_steps != -1 || !options.max_time.empty();
+  if (!options.max_epochs) options.max_epochs = ends_otherwise ? -1 : 1000;
+  if (!options.min_epochs) options.min_epochs = options.min_steps ? 1 : 0;
+  return options;
+}
+
+std::optional<std::chrono::seconds> max_time_of(const TrainerOptions& options) {
+  const std::string_view text = options.max_time;
+  if (text.empty()) return std::nullopt;
+  constexpr std::size_t longest_days = 6;  // as many as fit any duration type; 2,700 years
+  const auto colon = text.find(':');
+  const auto digits = [&](std::size_t begin, std::size_t count) -> int64_t {
+    const auto part = text.substr(begin, count);
+    const bool good = !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
+    const auto number = good ? number_from_text<int64_t>(part) : std::nullopt;
+    if (!number) refuse_option("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
+    return *number;
+  };
+  const bool shaped = colon != std::string_view::npos && colon <= longest_days && text.size() == colon + 9 &&
+                      text[colon + 3] == ':' && text[colon + 6] == ':';
+  if (!shaped) refuse_option("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
+  return std::chrono::hours(24 * digits(0, colon) + digits(colon + 1, 2)) + std::chrono::minutes(digits(colon + 4, 2)) +
+         std::chrono::seconds(digits(colon + 7, 2));
+}
+
+}  // namespace troupe
