@@ -80,6 +80,27 @@ std::string shown(std::string_view text) {
   return out;
 }
 
+std::string joined(const std::vector<std::string>& items, std::string_view separator) {
+  std::string text;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (i > 0) text += separator;
+    text += items[i];
+  }
+  return text;
+}
+
+std::string joined(std::span<const int64_t> numbers) {
+  return joined_as(numbers, [](int64_t number) { return std::to_string(number); });
+}
+
+std::string brief_list(std::vector<std::string> items, std::string_view before_rest) {
+  constexpr std::size_t most_listed = 20;
+  if (items.size() <= most_listed) return joined(items);
+  const auto others = items.size() - most_listed;
+  items.resize(most_listed);
+  return joined(items).append(before_rest) + std::to_string(others) + " more";
+}
+
 bool is_utf8(std::string_view text) {
   bool valid = true;
   for_each_character(text, [&](const Character& character, std::string_view) { return valid = character.valid; });

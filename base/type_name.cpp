@@ -24,7 +24,6 @@ LocalTypeName local_type_name(const std::string& name) {
   return {name.substr(start, arguments - start), name.substr(arguments)};
 }
 
-
 std::string full_type_name(const std::type_info& type) {
   int status = 0;
   const std::unique_ptr<char, void (*)(void*)> name(abi::__cxa_demangle(type.name(), nullptr, nullptr, &status),

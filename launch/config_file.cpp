@@ -1,8 +1,8 @@
 #include "troupe/launch/config_file.hpp"
 
-#include "troupe/launch/toml_reader.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/launch/toml_reader.hpp"
 
 #include <fstream>
 #include <map>
@@ -80,9 +80,7 @@ std::string toml_value(const nlohmann::json& value) {
   if (value.is_string()) return quoted(value.get<std::string>());
   if (value.is_number_float()) return double_to_text(value.get<double>());
   if (!value.is_array()) return value.dump();
-  std::string list;
-  for (const auto& item : value) list += (list.empty() ? "" : ", ") + toml_value(item);
-  return "[" + list + "]";
+  return "[" + joined_as(value, toml_value) + "]";
 }
 
 }  // namespace

@@ -68,7 +68,7 @@ int main(int argc, char** argv, MainOptions options = {}) {
   if constexpr (Described<ModelOptions>) groups.push_back(option_group("model", model_options));
   const auto source = [&] {
     const auto make = [model_options]() -> std::shared_ptr<Module> { return main_detail::make<M>(model_options); };
-    return ModuleSource{make, module_hooks<M>(), typeid(M).name(), nullptr, {}, make};
+    return ModuleSource{make, module_hooks<M>(), type_name(typeid(M)), nullptr, {}, make};
   };
   if constexpr (std::is_void_v<D>) {
     return main_detail::run(argc, argv, options, std::move(groups), source, [] { return nullptr; });

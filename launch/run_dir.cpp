@@ -1,16 +1,14 @@
 #include "troupe/launch/run_dir.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/type_name.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 
 #include <algorithm>
 #include <cctype>
 #include <charconv>
-#include <cstdlib>
-#include <memory>
 #include <system_error>
 
-#include <cxxabi.h>
 #include <unistd.h>
 
 namespace troupe {
@@ -77,13 +75,8 @@ std::vector<std::string> run_names(const fs::path& root) {
   return names;
 }
 
-std::string snake_case_class_name(const std::string& mangled) {
-  int status = 0;
-  const std::unique_ptr<char, void (*)(void*)> demangled(
-      abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, &status), std::free);
-  std::string name = status == 0 ? demangled.get() : mangled;
-  name = name.substr(0, name.find('<'));
-  if (const auto at = name.rfind("::"); at != std::string::npos) name = name.substr(at + 2);
+std::string snake_case_class_name(const std::string& class_name) {
+  const std::string name = local_type_name(class_name).base;
   std::string out;
   for (std::size_t i = 0; i < name.size(); ++i) {
     const auto c = static_cast<unsigned char>(name[i]);

@@ -14,7 +14,7 @@ std::filesystem::path create_run_dir(const std::filesystem::path& root, const st
 /// The names of the runs below `root`, in order: those of folders that hold a version_N.
 std::vector<std::string> run_names(const std::filesystem::path& root);
 
-/// "my_ns::GreatNet" in the compiler's spelling (std::type_info::name) becomes "great_net".
-std::string snake_case_class_name(const std::string& mangled);
+/// "GreatNet<app::Block>" becomes "great_net".
+std::string snake_case_class_name(const std::string& class_name);
 
 }  // namespace troupe

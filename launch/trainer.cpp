@@ -1,5 +1,8 @@
 #include "troupe/launch/trainer.hpp"
 
+#include "troupe/base/exception_text.hpp"
+#include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/launch/checkpoint_choice.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/processes.hpp"
@@ -7,15 +10,12 @@
 #include "troupe/launch/signals.hpp"
 #include "troupe/launch/slurm.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
-#include "troupe/base/text.hpp"
-#include "troupe/base/number_text.hpp"
 #include "troupe/runtime/callbacks/model_summary.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 #include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/device/device.hpp"
-#include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 
@@ -262,10 +262,8 @@ void Trainer::refuse_missing(const std::string& wanted, const ModuleSource& sour
   std::string text = "ckpt_path = \"" + wanted + "\": there is no checkpoint of " + shown(name) + " below " +
                      std::filesystem::absolute(options_.default_root_dir).string();
   const auto others = run_names(options_.default_root_dir);
-  std::string all;
-  for (const auto& other : others) all += (all.empty() ? "" : ", ") + shown(other);
   if (!others.empty() && others != std::vector{name}) {
-    text += "; there are runs of " + all + " (trainer.name says which is meant)";
+    text += "; there are runs of " + joined_as(others, shown) + " (trainer.name says which is meant)";
   }
   throw UsageError(text);
 }

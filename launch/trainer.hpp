@@ -17,6 +17,7 @@
 
 #include "troupe/actors/callback_actor.hpp"
 #include "troupe/actors/coordinator.hpp"
+#include "troupe/base/type_name.hpp"
 #include "troupe/launch/option_group.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/options/trainer_options.hpp"
@@ -47,7 +48,7 @@ struct RunArguments {
 struct ModuleSource {
   std::function<std::shared_ptr<Module>()> make;
   HookSet overridden;
-  std::string class_name;
+  std::string class_name;           ///< as type_name() has it
   std::shared_ptr<void> options;    ///< keeps what `groups` refers to
   std::vector<OptionGroup> groups;  ///< for the run's config.toml
   /// For the other devices of the process; empty where `make` returns a module that is there already.
@@ -151,7 +152,7 @@ class Trainer {
     check_options(*kept, "model");
     ModuleSource out{[kept]() -> std::shared_ptr<Module> { return std::make_shared<M>(*kept); },
                      module_hooks<M>(),
-                     typeid(M).name(),
+                     type_name(typeid(M)),
                      kept,
                      {}};
     out.groups.push_back(option_group("model", *kept));
@@ -161,7 +162,7 @@ class Trainer {
   template <class M>
   static ModuleSource source(std::shared_ptr<M> module) {
     const HookSet hooks = module ? module_hooks(*module) : HookSet();
-    const char* name = module ? typeid(*module).name() : typeid(M).name();
+    const auto name = type_name(module ? typeid(*module) : typeid(M));
     return {[module]() -> std::shared_ptr<Module> { return module; }, hooks, name, nullptr, {}};
   }
   template <class M>

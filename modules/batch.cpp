@@ -1,5 +1,6 @@
 #include "troupe/modules/batch.hpp"
 
+#include "troupe/base/text.hpp"
 #include "troupe/modules/support/tensor_bytes.hpp"
 
 #include <algorithm>
@@ -9,14 +10,9 @@ namespace troupe {
 
 namespace {
 
-std::string joined(const std::vector<std::string>& names) {
-  std::string out;
-  for (const auto& name : names) {
-    if (name.empty()) continue;
-    if (!out.empty()) out += ", ";
-    out += name;
-  }
-  return out.empty() ? "no names" : out;
+std::string given_names(std::vector<std::string> names) {
+  std::erase(names, "");
+  return names.empty() ? "no names" : joined(names);
 }
 
 }  // namespace
@@ -47,7 +43,7 @@ const torch::Tensor& Batch::at(int position) const {
 const torch::Tensor& Batch::operator[](std::string_view name) const {
   const auto found = std::find(names_.begin(), names_.end(), name);
   if (found == names_.end() || name.empty()) {
-    throw std::out_of_range("no tensor '" + std::string(name) + "' in the batch; it holds: " + joined(names_));
+    throw std::out_of_range("no tensor '" + std::string(name) + "' in the batch; it holds: " + given_names(names_));
   }
   return tensors_[static_cast<std::size_t>(found - names_.begin())];
 }
@@ -70,7 +66,7 @@ const Batch& Batch::part(std::size_t position) const {
 const Batch& Batch::part(std::string_view name) const {
   const auto found = std::find(part_names_.begin(), part_names_.end(), name);
   if (found == part_names_.end() || name.empty()) {
-    throw std::out_of_range("no part '" + std::string(name) + "' in the batch; it holds: " + joined(part_names_));
+    throw std::out_of_range("no part '" + std::string(name) + "' in the batch; it holds: " + given_names(part_names_));
   }
   return parts_[static_cast<std::size_t>(found - part_names_.begin())];
 }

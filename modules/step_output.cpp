@@ -1,5 +1,6 @@
 #include "troupe/modules/step_output.hpp"
 
+#include "troupe/base/text.hpp"
 #include "troupe/modules/support/tensor_bytes.hpp"
 
 #include <stdexcept>
@@ -17,8 +18,7 @@ const torch::Tensor* StepOutput::find(std::string_view key) const {
 
 const torch::Tensor& StepOutput::operator[](std::string_view key) const {
   if (const auto* found = find(key)) return *found;
-  std::string keys;
-  for (const auto& item : items_) keys += (keys.empty() ? "" : ", ") + item.first;
+  const auto keys = joined_as(items_, [](const auto& item) { return item.first; });
   throw std::out_of_range("no '" + std::string(key) +
                           "' in the step's output; it holds: " + (keys.empty() ? "nothing" : keys));
 }

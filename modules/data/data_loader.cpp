@@ -1,5 +1,7 @@
 #include "troupe/modules/data/data_loader.hpp"
 
+#include "troupe/base/text.hpp"
+
 #include <algorithm>
 #include <sstream>
 #include <utility>
@@ -41,9 +43,8 @@ torch::Tensor stacked(const std::vector<Batch>& samples, std::size_t position) {
 }
 
 std::string names_text(const Batch& sample) {
-  std::string out;
-  for (const auto& name : sample.names()) out += (out.empty() ? "" : ", ") + (name.empty() ? "(none)" : name);
-  return out.empty() ? "no names" : out;
+  if (sample.names().empty()) return "no names";
+  return joined_as(sample.names(), [](const std::string& name) { return name.empty() ? "(none)" : name; });
 }
 
 // Each is a thread; more are a slip of the finger.

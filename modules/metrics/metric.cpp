@@ -1,9 +1,9 @@
 #include "troupe/modules/metrics/metric.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/type_name.hpp"
 
 #include <c10/util/StringUtil.h>
-#include <c10/util/Type.h>
 #include <torch/torch.h>
 
 #include <typeinfo>
@@ -82,9 +82,7 @@ MetricStates merged(const std::vector<MetricStates>& replicas) {
 }
 
 std::string Metric::class_name() const {
-  const auto name = c10::demangle(typeid(*this).name());
-  const auto scope = name.rfind("::");
-  return scope == std::string::npos ? name : name.substr(scope + 2);
+  return type_name(typeid(*this));
 }
 
 torch::Tensor Metric::compute() const {

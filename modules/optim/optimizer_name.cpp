@@ -1,11 +1,10 @@
 #include "troupe/modules/optim/optimizer_name.hpp"
 
+#include "troupe/base/type_name.hpp"
 #include "troupe/modules/optim/adagrad.hpp"
 #include "troupe/modules/optim/adam.hpp"
 #include "troupe/modules/optim/rmsprop.hpp"
 #include "troupe/modules/optim/sgd.hpp"
-
-#include <c10/util/Type.h>
 
 #include <typeinfo>
 
@@ -18,9 +17,7 @@ std::string optimizer_name(const torch::optim::Optimizer& optimizer) {
   if (type == typeid(FusedSgd)) return "SGD";
   if (type == typeid(FusedAdagrad)) return "Adagrad";
   if (type == typeid(ForeachRmsprop)) return "RMSprop";
-  const auto name = c10::demangle(type.name());
-  const auto scope = name.rfind("::");
-  return scope == std::string::npos ? name : name.substr(scope + 2);
+  return type_name(type);
 }
 
 }  // namespace troupe::optim

@@ -1,8 +1,8 @@
 #include "troupe/modules/options/trainer_options.hpp"
 
 #include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/modules/options/precision.hpp"
 
 #include <algorithm>
@@ -23,9 +23,7 @@ void at_least(int64_t lowest, std::string_view name, std::optional<int64_t> valu
 void one_of(const std::vector<std::string>& choices, std::string_view name, const std::string& value,
             const std::string& nearest_choice) {
   if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
-  std::string all;
-  for (const auto& choice : choices) all += (all.empty() ? "" : ", ") + choice;
-  refuse_option(name, shown(value), "did you mean " + nearest_choice + "? (" + all + ")");
+  refuse_option(name, shown(value), "did you mean " + nearest_choice + "? (" + joined(choices) + ")");
 }
 
 void validate_names(const TrainerOptions& options) {

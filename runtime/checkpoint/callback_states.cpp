@@ -2,8 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
-
-#include <c10/util/Type.h>
+#include "troupe/base/type_name.hpp"
 
 #include <algorithm>
 #include <typeinfo>
@@ -18,7 +17,7 @@ std::string up_to_mark(const std::string& key) {
 
 // "callback 2 (troupe::EarlyStopping)", counted from 0 in the order of the run.
 std::string place_in_run(const Callback& callback, std::size_t place) {
-  return "callback " + std::to_string(place) + " (" + c10::demangle(typeid(callback).name()) + ")";
+  return "callback " + std::to_string(place) + " (" + full_type_name(typeid(callback)) + ")";
 }
 
 }  // namespace

@@ -8,15 +8,8 @@ namespace troupe {
 
 namespace {
 
-constexpr std::size_t most_shown = 20;
-
-std::string joined(const std::vector<std::string>& items, const char* separator) {
-  std::string text;
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    if (i == most_shown) return text + separator + "and " + std::to_string(items.size() - i) + " more";
-    text += (i ? separator : "") + items[i];
-  }
-  return text;
+std::string listed(const std::vector<std::string>& items) {
+  return brief_list(items, ", and ");
 }
 
 std::vector<std::string> fit_to_show(std::vector<std::string> names) {
@@ -32,9 +25,9 @@ std::string kind(const torch::Tensor& tensor) {
 
 std::string Differences::describe() const {
   std::vector<std::string> parts;
-  if (!missing.empty()) parts.push_back("missing in the checkpoint: " + joined(fit_to_show(missing), ", "));
-  if (!left_over.empty()) parts.push_back("left over in the checkpoint: " + joined(fit_to_show(left_over), ", "));
-  if (!unlike.empty()) parts.push_back(joined(unlike, ", "));
+  if (!missing.empty()) parts.push_back("missing in the checkpoint: " + listed(fit_to_show(missing)));
+  if (!left_over.empty()) parts.push_back("left over in the checkpoint: " + listed(fit_to_show(left_over)));
+  if (!unlike.empty()) parts.push_back(listed(unlike));
   return joined(parts, "; ");
 }
 

@@ -1,8 +1,9 @@
 #include "troupe/runtime/data/batch_maker.hpp"
 
+#include "troupe/base/exception_text.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/data/epoch_plan.hpp"
 #include "troupe/runtime/data/random.hpp"
-#include "troupe/base/exception_text.hpp"
 
 #include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
@@ -25,12 +26,10 @@ constexpr uint64_t kStartSalt = 0x7374617274;
 }
 
 std::string samples_text(const std::vector<int64_t>& samples) {
-  constexpr std::size_t shown = 5;
-  std::string out = samples.size() == 1 ? "sample " : "samples ";
-  for (std::size_t i = 0; i < std::min(samples.size(), shown); ++i) {
-    out += (i == 0 ? "" : ", ") + std::to_string(samples[i]);
-  }
-  return samples.size() > shown ? out + ", ... (" + std::to_string(samples.size()) + " in all)" : out;
+  constexpr std::size_t most_listed = 5;
+  const auto first = std::span(samples).first(std::min(samples.size(), most_listed));
+  const auto out = (samples.size() == 1 ? "sample " : "samples ") + joined(first);
+  return samples.size() > most_listed ? out + ", ... (" + std::to_string(samples.size()) + " in all)" : out;
 }
 
 /// Joins samples whose indices are `indices`; errors name them.

@@ -98,9 +98,7 @@ void check_labels(const torch::Tensor& labels, const std::filesystem::path& path
 }
 
 std::string shape_text(const torch::Tensor& tensor) {
-  std::string out;
-  for (const int64_t size : tensor.sizes()) out += (out.empty() ? "" : ", ") + std::to_string(size);
-  return "[" + out + "] of " + c10::toString(tensor.scalar_type());
+  return "[" + joined(tensor.sizes()) + "] of " + c10::toString(tensor.scalar_type());
 }
 
 /// Reads the numbers of one row into `values`.

@@ -1,6 +1,7 @@
 #include "troupe/runtime/data/tensor_dataset.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
 
 #include <string>
 
@@ -8,7 +9,7 @@ namespace troupe {
 
 TensorDataset::TensorDataset(Batch tensors) : tensors_(std::move(tensors)) {
   if (tensors_.tensor_count() == 0) throw UsageError("TensorDataset needs at least one tensor");
-  std::string sizes;
+  std::vector<int64_t> sizes;
   bool agree = true;
   for (std::size_t i = 0; i < tensors_.tensor_count(); ++i) {
     const auto& tensor = tensors_.tensors()[i];
@@ -19,9 +20,9 @@ TensorDataset::TensorDataset(Batch tensors) : tensors_(std::move(tensors)) {
     }
     if (i == 0) size_ = tensor.size(0);
     agree = agree && tensor.size(0) == size_;
-    sizes += (i == 0 ? "" : ", ") + std::to_string(tensor.size(0));
+    sizes.push_back(tensor.size(0));
   }
-  if (!agree) throw UsageError("TensorDataset: the tensors' first dimensions must agree, but are " + sizes);
+  if (!agree) throw UsageError("TensorDataset: the tensors' first dimensions must agree, but are " + joined(sizes));
 }
 
 Batch TensorDataset::get(int64_t index) {

@@ -1,6 +1,7 @@
 #include "troupe/runtime/data/text_dataset.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
 
 #include <algorithm>
@@ -47,9 +48,7 @@ void append_file(std::vector<uint8_t>& bytes, const fs::path& path, int64_t most
 }
 
 std::string size_text(const torch::Tensor& tokens) {
-  std::string sizes;
-  for (const int64_t size : tokens.sizes()) sizes += (sizes.empty() ? "" : ", ") + std::to_string(size);
-  return "[" + sizes + "] of " + c10::toString(tokens.scalar_type());
+  return "[" + joined(tokens.sizes()) + "] of " + c10::toString(tokens.scalar_type());
 }
 
 Batch batch_of(const torch::Tensor& windows) {

@@ -1,6 +1,7 @@
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/packed_tensor.hpp"
 
 #include <torch/torch.h>
@@ -64,12 +65,10 @@ void check_names(const std::map<std::size_t, std::set<std::string>>& saw) {
   for (const auto& [rank, names] : saw) all.insert(names.begin(), names.end());
   std::string problems;
   for (const auto& name : all) {
-    std::string with, without;
-    for (const auto& [rank, names] : saw) {
-      std::string& list = names.contains(name) ? with : without;
-      list += (list.empty() ? "" : ", ") + std::to_string(rank);
-    }
-    if (!without.empty()) problems += "; \"" + name + "\" by rank " + with + " and not by rank " + without;
+    std::vector<int64_t> with, without;
+    for (const auto& [rank, names] : saw) (names.contains(name) ? with : without).push_back(static_cast<int64_t>(rank));
+    if (without.empty()) continue;
+    problems += "; \"" + name + "\" by rank " + joined(with) + " and not by rank " + joined(without);
   }
   if (problems.empty()) return;
   throw UsageError("the ranks logged different metrics in this epoch: " + problems.substr(2) +

@@ -1,9 +1,9 @@
 #include "troupe/runtime/distributed/sharded_optimizer.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/type_name.hpp"
 #include "troupe/runtime/checkpoint/optimizer_access.hpp"
 
-#include <c10/util/Type.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/utils/lambda_post_hook.h>
 #include <torch/torch.h>
@@ -35,7 +35,7 @@ ShardedOptimizer::ShardedOptimizer(std::size_t index, torch::optim::Optimizer& o
     throw UsageError(
         "strategy = zero divides parameters into parts, which an optimizer must treat element by element: "
         "optimizer " +
-        std::to_string(index) + " (" + c10::demangle(typeid(optimizer).name()) +
+        std::to_string(index) + " (" + full_type_name(typeid(optimizer)) +
         ") is not known to; use SGD, Adam, AdamW, RMSprop or Adagrad, or strategy = ddp");
   }
   refresh();

@@ -1,6 +1,6 @@
 // What a replica says about a training that cannot be, or is not what it seems.
-#include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <c10/util/StringUtil.h>
@@ -14,22 +14,15 @@ namespace troupe {
 
 namespace {
 
-std::string joined(const std::vector<std::string>& names) {
-  constexpr std::size_t most_shown = 20;
-  std::string text;
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    if (i == most_shown) return text + " and " + std::to_string(names.size() - i) + " more";
-    text += (i ? ", " : "") + shown(names[i]);
-  }
-  return text;
+std::string listed(std::vector<std::string> names) {
+  for (auto& name : names) name = shown(name);
+  return brief_list(std::move(names));
 }
 
 std::string shapes_of(const StepOutput& output) {
-  std::string text;
-  for (const auto& [name, tensor] : output.items()) {
-    text +=
-        (text.empty() ? "" : ", ") + shown(name) + " " + (tensor.defined() ? c10::str(tensor.sizes()) : "undefined");
-  }
+  const auto text = joined_as(output.items(), [](const auto& item) {
+    return shown(item.first) + " " + (item.second.defined() ? c10::str(item.second.sizes()) : "undefined");
+  });
   return text.empty() ? "none" : text;
 }
 
@@ -46,9 +39,7 @@ void add_layers_in_eval_mode(const torch::nn::Module& module, const std::string&
 }
 
 std::string shapes_of(const Batch& batch) {
-  std::string text;
-  for (const auto& tensor : batch.tensors()) text += (text.empty() ? "" : ", ") + c10::str(tensor.sizes());
-  return text;
+  return joined_as(batch.tensors(), [](const torch::Tensor& tensor) { return c10::str(tensor.sizes()); });
 }
 
 }  // namespace
@@ -71,7 +62,7 @@ void Replica::name_layers_in_eval_mode() {
   std::vector<std::string> names;
   add_layers_in_eval_mode(*module_, "", names);
   if (names.empty()) return;
-  note("in eval mode when fit begins, and left so: " + joined(names) + "; call train() on the module to change that");
+  note("in eval mode when fit begins, and left so: " + listed(names) + "; call train() on the module to change that");
 }
 
 // Means and windows of accumulation weigh batches by their sizes. Where two readings of a size would weigh them
@@ -100,7 +91,7 @@ void Replica::refuse_repeated_parameters() const {
         if (seen.insert(parameter.unsafeGetTensorImpl()).second) continue;
         std::string name = "a parameter";
         for (const auto& each : distinct_parameters(*module_)) {
-          if (each.tensor.is_same(parameter)) name = "the parameter " + joined(each.names);
+          if (each.tensor.is_same(parameter)) name = "the parameter " + listed(each.names);
         }
         throw UsageError("optimizer " + std::to_string(i) + " has " + name +
                          " twice, and would step it twice; distinct_parameters(layer) lists what layers share once, as"
@@ -132,11 +123,11 @@ void Replica::name_unused_parameters(std::size_t optimizer) {
   }
   if (!unused.empty()) {
     outputs_.note("warning: parameters without a gradient at the first step of optimizer " + std::to_string(optimizer) +
-                  ": " + joined(unused) + "; the loss does not depend on them");
+                  ": " + listed(unused) + "; the loss does not depend on them");
   }
   const bool is_first = std::ranges::count(checked_for_unused_, true) == 1;
   if (is_first && !unowned.empty()) {
-    outputs_.note("warning: parameters that no optimizer has: " + joined(unowned) +
+    outputs_.note("warning: parameters that no optimizer has: " + listed(unowned) +
                   "; give them to one in configure_optimizers, or freeze them");
   }
 }

@@ -1,10 +1,10 @@
 #include "troupe/runtime/summary/model_summary.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/summary/eval_scope.hpp"
 #include "troupe/runtime/summary/module_type_name.hpp"
 #include "troupe/runtime/summary/shape_recorder.hpp"
-#include "troupe/base/text.hpp"
 
 #include <torch/torch.h>
 
@@ -16,7 +16,6 @@
 
 namespace troupe {
 namespace {
-
 
 /// Counts parameters, each once.
 class Counter {
@@ -73,10 +72,7 @@ LayerRow make_row(const std::string& name, const torch::nn::Module& module) {
 using Table = std::vector<std::vector<std::string>>;
 
 std::string shape_cell(const std::optional<Shape>& shape) {
-  if (!shape) return "?";
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape->size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string((*shape)[i]);
-  return text + "]";
+  return shape ? "[" + joined(*shape) + "]" : "?";
 }
 
 Table make_table(const ModuleSummary& summary) {
