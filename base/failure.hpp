@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <stdexcept>
 #include <string>
 
@@ -36,6 +37,14 @@ class RunError : public std::runtime_error {
 class UsageError : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;
+};
+
+/// A file that cannot be read as a checkpoint, or a value in it that no run writes; what() says where and why.
+class CheckpointError : public UsageError {
+ public:
+  using UsageError::UsageError;
+  CheckpointError(const std::filesystem::path& path, const std::string& reason)
+      : UsageError("cannot read the checkpoint '" + path.string() + "': " + reason) {}
 };
 
 }  // namespace troupe

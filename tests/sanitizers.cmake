@@ -27,7 +27,7 @@ function(troupe_add_sanitized_test name sanitizers)
   set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS sanitizers)
 endfunction()
 
-set(_readers modules/*.cpp modules/callbacks/early_stopping.cpp modules/callbacks/file_name_template.cpp
+set(_readers base/*.cpp modules/*.cpp modules/callbacks/early_stopping.cpp modules/callbacks/file_name_template.cpp
   modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/metric.cpp modules/optim/*.cpp
   runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp

@@ -1,11 +1,11 @@
 #include "troupe/modules/callbacks/backbone_finetuning.hpp"
 
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/number_text.hpp"
+#include "troupe/base/state_reader.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
-#include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
-#include "troupe/base/number_text.hpp"
-#include "troupe/base/saved_count.hpp"
 
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/optim/lbfgs.h>
@@ -193,34 +193,29 @@ nlohmann::json BackboneFinetuning::state_dict() const {
 
 // Before the optimizers get their states back, which have the groups already.
 void BackboneFinetuning::load_state_dict(const nlohmann::json& state) {
-  const auto damaged = [](const std::string& why) {
-    throw UsageError("the checkpoint's state of BackboneFinetuning is damaged: " + why);
-  };
-  const bool good = state.is_object() && state.contains("is_unfrozen") && state["is_unfrozen"].is_boolean() &&
-                    state.contains("groups") && state["groups"].is_array() && state.contains("epoch") &&
-                    is_saved_count(state["epoch"], -1);
-  if (!good) damaged("is_unfrozen, epoch or groups is missing");
-  if (!state["is_unfrozen"].get<bool>()) return;
-  const auto& groups = state["groups"];
+  const StateReader reader(state, "the checkpoint's state of BackboneFinetuning");
+  const bool was_unfrozen = reader.flag("is_unfrozen");
+  const int64_t epoch = reader.count("epoch", -1);
+  const auto groups = reader.objects("groups");
+  if (!was_unfrozen) return;
   if (groups.size() != shares_.size()) {
     refuse("the checkpoint has the backbone in " + std::to_string(groups.size()) + " optimizers, this run in " +
            std::to_string(shares_.size()));
   }
   for (std::size_t i = 0; i < shares_.size(); ++i) {
-    const auto& saved = groups[i];
     Share& share = shares_[i];
     const auto& there = run_->optimizers()[share.optimizer].param_groups();
-    const bool is_whole = saved.is_object() && saved.contains("optimizer") && saved.contains("group") &&
-                          saved.contains("lr") && saved["lr"].is_number() &&
-                          is_saved_count(saved["group"], 0, most_groups);
-    if (!is_whole || saved["optimizer"] != share.optimizer) damaged("group " + std::to_string(i));
-    const auto group = saved["group"].get<std::size_t>();
-    if (group < there.size() && !there[group].params().empty()) damaged("group " + std::to_string(group) + " is taken");
-    join(share, group, saved["lr"].get<double>());
+    const auto optimizer = static_cast<std::size_t>(groups[i].count("optimizer"));
+    const auto group = static_cast<std::size_t>(groups[i].count("group", 0, most_groups));
+    if (optimizer != share.optimizer) reader.refuse("group " + std::to_string(i) + " is of another optimizer");
+    if (group < there.size() && !there[group].params().empty()) {
+      reader.refuse("group " + std::to_string(group) + " is taken");
+    }
+    join(share, group, groups[i].number("lr"));
   }
   wake();
   is_unfrozen_ = true;
-  epoch_ = state["epoch"].get<int64_t>();
+  epoch_ = epoch;
 }
 
 }  // namespace troupe

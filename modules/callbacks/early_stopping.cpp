@@ -1,10 +1,10 @@
 #include "troupe/modules/callbacks/early_stopping.hpp"
 
-#include "troupe/modules/callbacks/state_key.hpp"
 #include "troupe/base/failure.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/base/number_text.hpp"
-#include "troupe/base/saved_count.hpp"
+#include "troupe/base/state_reader.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/modules/callbacks/state_key.hpp"
 
 #include <charconv>
 #include <cmath>
@@ -128,23 +128,16 @@ nlohmann::json EarlyStopping::state_dict() const {
 }
 
 void EarlyStopping::load_state_dict(const nlohmann::json& state) {
-  const auto refuse = [&](const std::string& why) {
-    throw UsageError("the checkpoint's state of " + shown(state_key()) + " is damaged: " + why);
-  };
-  if (!state.is_object()) refuse("it is not an object");
-  const auto wait = state.find("wait_count");
-  const auto best = state.find("best_score");
-  const auto epoch = state.find("stopped_epoch");
-  if (wait == state.end() || !is_saved_count(*wait)) refuse("wait_count is not a count");
-  if (best == state.end() || !(best->is_null() || best->is_number())) refuse("best_score is not a number");
-  if (best->is_number() && !std::isfinite(best->get<double>())) refuse("best_score is not finite");
-  if (epoch == state.end() || !(epoch->is_null() || is_saved_count(*epoch))) refuse("stopped_epoch is not a count");
-  const auto sources = state.find("sources"), news = state.find("has_news");  // older files have neither
-  if (sources != state.end()) sources_.load_state_dict(*sources);
-  has_news_ = news != state.end() && news->is_boolean() && news->get<bool>();
-  wait_count_ = wait->get<int64_t>();
-  best_score_ = best->is_null() ? std::nullopt : std::optional(best->get<double>());
-  stopped_epoch_ = epoch->is_null() ? std::nullopt : std::optional(epoch->get<int64_t>());
+  const StateReader reader(state, "the checkpoint's state of " + shown(state_key()));
+  const auto wait_count = reader.count("wait_count");
+  const auto best_score = reader.optional_number("best_score");
+  const auto stopped_epoch = reader.optional_count("stopped_epoch");
+  const auto has_news = reader.flag("has_news");
+  sources_.load_state_dict(reader.object("sources"));
+  has_news_ = has_news;
+  wait_count_ = wait_count;
+  best_score_ = best_score;
+  stopped_epoch_ = stopped_epoch;
 }
 
 }  // namespace troupe

@@ -11,8 +11,6 @@ namespace troupe {
 
 namespace {
 
-constexpr std::size_t most_listed = 20;
-
 bool is_same(double a, double b) {
   return a == b || (std::isnan(a) && std::isnan(b));
 }
@@ -48,24 +46,16 @@ nlohmann::json MetricSources::state_dict() const {
           {"epoch_ended", epoch_ended_}};
 }
 
-void MetricSources::load_state_dict(const nlohmann::json& state) {
-  const auto names = [&](const char* key) {
-    const auto found = state.is_object() ? state.find(key) : state.end();
-    const bool is_list = found != state.end() && found->is_array() &&
-                         std::ranges::all_of(*found, [](const auto& name) { return name.is_string(); });
-    if (!is_list) throw UsageError("the checkpoint's sources of metrics are damaged: no list of " + std::string(key));
-    return found->get<std::set<std::string, std::less<>>>();
-  };
-  const auto flag = [&](const char* key) {
-    const auto found = state.find(key);
-    return found != state.end() && found->is_boolean() && found->get<bool>();
-  };
+void MetricSources::load_state_dict(const StateReader& state) {
+  const auto latest = state.texts("latest"), from_training = state.texts("from_training"),
+             from_validation = state.texts("from_validation");
+  const bool validated = state.flag("validated"), epoch_ended = state.flag("epoch_ended");
   latest_.clear();
-  for (const auto& name : names("latest")) latest_.emplace(name, std::nullopt);
-  from_training_ = names("from_training");
-  from_validation_ = names("from_validation");
-  validated_ = flag("validated");
-  epoch_ended_ = flag("epoch_ended");
+  for (const auto& name : latest) latest_.emplace(name, std::nullopt);
+  from_training_ = {from_training.begin(), from_training.end()};
+  from_validation_ = {from_validation.begin(), from_validation.end()};
+  validated_ = validated;
+  epoch_ended_ = epoch_ended;
 }
 
 bool MetricSources::is_from_validation(std::string_view name) const {
@@ -77,12 +67,10 @@ UsageError metric_not_logged(const std::string& what, const std::string& name, c
   for (const auto& entry : metrics) logged.emplace_back(edit_distance(name, entry.first), entry.first);
   std::stable_sort(logged.begin(), logged.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
 
-  std::string list;
-  for (std::size_t i = 0; i < std::min(logged.size(), most_listed); ++i) {
-    list += (i == 0 ? "" : ", ") + shown(logged[i].second);
-  }
-  if (logged.size() > most_listed) list += " and " + std::to_string(logged.size() - most_listed) + " more";
-  return UsageError(what + ": no metric '" + shown(name) + "' was logged; logged: " + (list.empty() ? "none" : list));
+  std::vector<std::string> names;
+  for (const auto& [distance, other] : logged) names.push_back(shown(other));
+  return UsageError(what + ": no metric '" + shown(name) +
+                    "' was logged; logged: " + (names.empty() ? "none" : brief_list(names)));
 }
 
 void check_monitor_options(const std::string& owner, const std::string& monitor, const std::string& mode) {

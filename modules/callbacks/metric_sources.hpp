@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/state_reader.hpp"
 #include "troupe/modules/monitor.hpp"
 
 #include <nlohmann/json.hpp>
@@ -26,8 +27,8 @@ class MetricSources {
 
   /// What a run that goes on must know.
   nlohmann::json state_dict() const;
-  /// After start(). Throws UsageError where it is damaged.
-  void load_state_dict(const nlohmann::json& state);
+  /// After start(). Throws CheckpointError if it is damaged, and changes nothing then.
+  void load_state_dict(const StateReader& state);
 
   /// Whether `name` has come from validations alone so far.
   bool is_from_validation(std::string_view name) const;

@@ -1,8 +1,9 @@
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
 
-#include "troupe/modules/callbacks/state_key.hpp"
 #include "troupe/base/failure.hpp"
+#include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/modules/callbacks/state_key.hpp"
 
 #include <unistd.h>
 
@@ -53,6 +54,15 @@ void make_writable_folder(const std::filesystem::path& folder) {
   if (error) {
     throw UsageError("ModelCheckpoint: cannot write to dirpath = '" + shown(folder.string()) + "': " + error.message());
   }
+}
+
+// The file `name` of a state, if it is there.
+std::filesystem::path stored_file(const std::filesystem::path& folder, const std::string& name) {
+  if (!folder.is_absolute() || name.empty()) return {};
+  const auto path = (folder / name).lexically_normal();
+  if (path.native().find('\0') != std::string::npos) return {};
+  std::error_code ignored;
+  return path.extension() == extension && std::filesystem::is_regular_file(path, ignored) ? path : "";
 }
 
 }  // namespace
@@ -329,60 +339,33 @@ nlohmann::json ModelCheckpoint::state_dict() const {
 }
 
 void ModelCheckpoint::load_state_dict(const nlohmann::json& state) {
-  const auto refuse = [&](const std::string& why) {
-    throw UsageError("the checkpoint's state of " + shown(state_key()) + " is damaged: " + why);
-  };
-  const auto text = [&](const nlohmann::json& object, const char* key) -> std::string {
-    const auto value = object.find(key);
-    if (value == object.end() || !value->is_string()) refuse(std::string(key) + " is not a text");
-    return value->get<std::string>();
-  };
-  if (!state.is_object()) refuse("it is not an object");
-  const auto folder = std::filesystem::path(text(state, "dirpath"));
-  const auto file = [&](const std::string& name) -> std::filesystem::path {
-    if (!folder.is_absolute() || name.empty()) return {};
-    const auto path = (folder / name).lexically_normal();
-    if (path.native().find('\0') != std::string::npos) return {};
-    std::error_code ignored;
-    return path.extension() == extension && std::filesystem::is_regular_file(path, ignored) ? path : "";
-  };
-  const auto models = state.find("best_k_models");
-  if (models == state.end() || !models->is_array()) refuse("best_k_models is not a list");
-  const auto read = [&](const nlohmann::json& model) {
-    if (!model.is_object()) refuse("best_k_models has an entry that is not an object");
-    Kept kept{file(text(model, "path")), std::nullopt};
-    const auto score = model.find("score");
-    if (score == model.end() || !(score->is_number() || score->is_null())) refuse("a score is not a number");
-    if (score->is_number()) kept.score = score->get<double>();
-    if (kept.score && !std::isfinite(*kept.score)) refuse("a score is not finite");
-    return kept;
+  const StateReader reader(state, "the checkpoint's state of " + shown(state_key()));
+  const std::filesystem::path folder = reader.text("dirpath");
+  const auto kept_in = [&](const StateReader& model) {
+    return Kept{stored_file(folder, model.text("path")), model.optional_number("score")};
   };
   std::vector<Kept> best;
-  for (const auto& model : *models) {
-    Kept kept = read(model);
-    const auto replaces = model.find("replaces");
-    if (kept.path.empty() && replaces != model.end()) kept = read(*replaces);
+  for (const auto& model : reader.objects("best_k_models")) {
+    Kept kept = kept_in(model);
+    if (kept.path.empty() && model.has("replaces")) kept = kept_in(model.object("replaces"));
     if (!kept.path.empty()) best.push_back(std::move(kept));
   }
-  const auto last = file(text(state, "last_model_path"));
-  const auto step = state.find("global_step");
-  if (step == state.end() || !step->is_number_integer()) refuse("global_step is not a whole number");
-
-  const auto sources = state.find("sources"), news = state.find("has_news"), seen = state.find("seen_step");
-  if (sources != state.end()) sources_.load_state_dict(*sources);  // older files have none of the three
-  has_news_ = news != state.end() && news->is_boolean() && news->get<bool>();
-  if (seen != state.end() && seen->is_number_integer()) seen_step_ = seen->get<int64_t>();
-
   // Those without a score are in the order of their age already.
   std::stable_sort(best.begin(), best.end(),
                    [&](const Kept& a, const Kept& b) { return a.score && is_better(a.score, b.score); });
-  best_ = std::move(best);
-  if (options_.save_top_k >= 0 && std::ssize(best_) > options_.save_top_k) {
-    best_.resize(static_cast<std::size_t>(options_.save_top_k));
+  if (options_.save_top_k >= 0 && std::ssize(best) > options_.save_top_k) {
+    best.resize(static_cast<std::size_t>(options_.save_top_k));
   }
+  const auto last = stored_file(folder, reader.text("last_model_path"));
+  const auto saved_step = reader.count("global_step", -1), seen_step = reader.count("seen_step", -1);
+  const auto has_news = reader.flag("has_news");
+  sources_.load_state_dict(reader.object("sources"));
+  has_news_ = has_news;
+  seen_step_ = seen_step;
+  saved_step_ = saved_step;
+  best_ = std::move(best);
   last_ = is_own(last) ? last : std::filesystem::path();
   claim_files();
-  saved_step_ = step->get<int64_t>();
 }
 
 }  // namespace troupe

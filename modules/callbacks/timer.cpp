@@ -1,9 +1,10 @@
 #include "troupe/modules/callbacks/timer.hpp"
 
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/state_reader.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/modules/callbacks/state_key.hpp"
 #include "troupe/modules/module.hpp"
-#include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
 
 #include <cmath>
 
@@ -56,13 +57,13 @@ nlohmann::json Timer::state_dict() const {
 }
 
 void Timer::load_state_dict(const nlohmann::json& state) {
+  const StateReader reader(state, "the checkpoint's state of Timer");
+  const auto elapsed = reader.object("time_elapsed");
   double loaded[4] = {};
   for (const Stage stage : stages) {
-    const auto path = nlohmann::json::json_pointer("/time_elapsed/" + std::string(to_string(stage)));
-    const bool good = state.is_object() && state.contains(path) && state[path].is_number();
-    const double seconds = good ? state[path].get<double>() : -1;
-    if (!(seconds >= 0)) throw UsageError("the checkpoint's state of Timer is damaged: " + path.to_string());
-    loaded[place(stage)] = seconds;
+    const std::string name(to_string(stage));
+    loaded[place(stage)] = elapsed.number(name.c_str());
+    if (loaded[place(stage)] < 0) elapsed.refuse("time_elapsed." + name + " is negative");
   }
   std::ranges::copy(loaded, before_);
   if (start_) start_ = Clock::now();

@@ -1,9 +1,10 @@
 #include "troupe/modules/callbacks/weight_averaging.hpp"
 
+#include "troupe/base/number_text.hpp"
+#include "troupe/base/state_reader.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
-#include "troupe/base/text.hpp"
-#include "troupe/base/number_text.hpp"
 
 #include <torch/torch.h>
 
@@ -55,13 +56,8 @@ void WeightAveraging::on_pretrain_routine_start(RunContext&, Module& module) {
 }
 
 void WeightAveraging::load_state_dict(const nlohmann::json& state) {
-  const auto count = [&](const char* key) {
-    const bool good = state.is_object() && state.contains(key) && state[key].is_number_integer();
-    const int64_t value = good ? state[key].get<int64_t>() : -1;
-    if (value < 0) throw UsageError(std::string("the checkpoint's state of WeightAveraging is damaged: ") + key);
-    return value;
-  };
-  const auto updates = count("updates"), step = count("step");
+  const StateReader reader(state, "the checkpoint's state of WeightAveraging");
+  const auto updates = reader.count("updates"), step = reader.count("step");
   updates_ = updates;
   last_step_ = step;
 }

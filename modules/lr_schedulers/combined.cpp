@@ -29,16 +29,15 @@ nlohmann::json states_of(const std::vector<std::shared_ptr<Schedule>>& scheduler
 }
 
 // All or none: what was changed before one refuses is put back.
-void load_states(const nlohmann::json& state, const std::vector<std::shared_ptr<Schedule>>& schedulers) {
-  const auto states = state.is_object() ? state.find("schedulers") : state.end();
-  if (!state.is_object() || states == state.end() || !states->is_array() || states->size() != schedulers.size()) {
-    throw UsageError("the checkpoint's state of a scheduler is damaged: schedulers is not a list of " +
-                     std::to_string(schedulers.size()));
+void load_states(const StateReader& state, const std::vector<std::shared_ptr<Schedule>>& schedulers) {
+  const auto& states = state.list("schedulers");
+  if (states.size() != schedulers.size()) {
+    state.refuse("schedulers is not a list of " + std::to_string(schedulers.size()));
   }
   const auto before = states_of(schedulers);
   for (std::size_t i = 0; i < schedulers.size(); ++i) {
     try {
-      schedulers[i]->load_state_dict((*states)[i]);
+      schedulers[i]->load_state_dict(states[i]);
     } catch (...) {
       for (std::size_t done = 0; done < i; ++done) schedulers[done]->load_state_dict(before[done]);
       throw;
@@ -78,10 +77,9 @@ nlohmann::json SequentialLR::state_dict() const {
 }
 
 void SequentialLR::load_state_dict(const nlohmann::json& state) {
-  if (!state.is_object()) throw UsageError("the checkpoint's state of a scheduler is damaged: it is not an object");
-  const auto epoch = whole_at(state, "last_epoch");
-  if (epoch < 0) throw UsageError("the checkpoint's state of a scheduler is damaged: last_epoch is negative");
-  load_states(state, schedulers_);
+  const StateReader reader(state, what_a_state_is);
+  const auto epoch = reader.count("last_epoch");
+  load_states(reader, schedulers_);
   last_epoch_ = epoch;
 }
 
@@ -100,7 +98,7 @@ nlohmann::json ChainedScheduler::state_dict() const {
 }
 
 void ChainedScheduler::load_state_dict(const nlohmann::json& state) {
-  load_states(state, schedulers_);
+  load_states(StateReader(state, what_a_state_is), schedulers_);
 }
 
 std::shared_ptr<SequentialLR> sequential(Optimizer optimizer, std::vector<std::shared_ptr<Schedule>> schedulers,

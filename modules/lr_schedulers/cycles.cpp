@@ -1,8 +1,8 @@
 #include "troupe/modules/lr_schedulers/cycles.hpp"
 
 #include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -47,9 +47,9 @@ class WarmRestarts final : public Schedule {
     state["T_cur"] = position_;
     state["T_i"] = length_;
   }
-  void load(const nlohmann::json& state) override {
-    const auto position = whole_at(state, "T_cur"), length = whole_at(state, "T_i");
-    require(length >= 1 && position >= 0 && position < length, "the checkpoint's T_cur and T_i do not fit together");
+  void load(const StateReader& state) override {
+    const auto position = state.count("T_cur"), length = state.count("T_i", /*least=*/1);
+    require(position < length, "the checkpoint's T_cur and T_i do not fit together");
     position_ = position;
     length_ = length;
   }

@@ -1,7 +1,7 @@
 #include "troupe/modules/lr_schedulers/plateau.hpp"
 
-#include "troupe/base/text.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -90,16 +90,11 @@ nlohmann::json ReduceOnPlateau::state_dict() const {
 }
 
 void ReduceOnPlateau::load_state_dict(const nlohmann::json& state) {
-  const auto best = state.is_object() ? state.find("best") : state.end();
-  if (!state.is_object() || best == state.end() || !(best->is_null() || best->is_number())) {
-    throw UsageError("the checkpoint's state of a scheduler is damaged: best is not a number");
-  }
-  const auto bad = whole_at(state, "num_bad_epochs"), cooling = whole_at(state, "cooldown_counter"),
-             epoch = whole_at(state, "last_epoch");
-  if (bad < 0 || cooling < 0 || epoch < 0) {
-    throw UsageError("the checkpoint's state of a scheduler is damaged: a count is negative");
-  }
-  best_ = best->is_number() ? best->get<double>() : options_.mode == "min" ? infinity : -infinity;
+  const StateReader reader(state, what_a_state_is);
+  const auto best = reader.optional_number("best");
+  const auto bad = reader.count("num_bad_epochs"), cooling = reader.count("cooldown_counter"),
+             epoch = reader.count("last_epoch");
+  best_ = best.value_or(options_.mode == "min" ? infinity : -infinity);
   bad_steps_ = bad;
   cooling_ = cooling;
   last_epoch_ = epoch;

@@ -36,10 +36,6 @@ std::vector<double> first_rates(const Optimizer& optimizer, const std::vector<do
   return entry.rates;
 }
 
-[[noreturn]] void refuse_state(const std::string& why) {
-  throw UsageError("the checkpoint's state of a scheduler is damaged: " + why);
-}
-
 }  // namespace
 
 Schedule::Schedule(Optimizer optimizer, const char* name) : LRScheduler(std::move(optimizer)), name_(name) {
@@ -107,28 +103,15 @@ nlohmann::json Schedule::state_dict() const {
 }
 
 void Schedule::load_state_dict(const nlohmann::json& state) {
-  if (!state.is_object()) refuse_state("it is not an object");
-  const auto epoch = whole_at(state, "last_epoch");
-  if (epoch < -1) refuse_state("last_epoch = " + std::to_string(epoch));
-  const auto rates = state.find("base_lrs");
-  if (rates == state.end() || !rates->is_array() || rates->size() != base_lrs_.size()) {
-    refuse_state("base_lrs is not a list of " + std::to_string(base_lrs_.size()) + " numbers");
+  const StateReader reader(state, what_a_state_is);
+  const auto epoch = reader.count("last_epoch", -1);
+  auto rates = reader.numbers("base_lrs");
+  if (rates.size() != base_lrs_.size()) {
+    reader.refuse("base_lrs is not a list of " + std::to_string(base_lrs_.size()) + " numbers");
   }
-  for (const auto& rate : *rates) {
-    if (!rate.is_number()) refuse_state("base_lrs has an entry that is not a number");
-  }
-  load(state);
+  load(reader);
   last_epoch_ = epoch;
-  base_lrs_ = rates->get<std::vector<double>>();
-}
-
-int64_t whole_at(const nlohmann::json& state, const char* key) {
-  constexpr double limit = 9007199254740992.0;  // 2^53
-  const auto found = state.find(key);
-  if (found == state.end() || !found->is_number_integer() || !(std::abs(found->get<double>()) <= limit)) {
-    refuse_state(std::string(key) + " is not a whole number up to 2^53");
-  }
-  return found->get<int64_t>();
+  base_lrs_ = std::move(rates);
 }
 
 namespace {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/state_reader.hpp"
 #include "troupe/modules/optim/lr_scheduler.hpp"
 
 #include <cstdint>
@@ -65,7 +66,7 @@ class Schedule : public LRScheduler {
   void set_rates_to_first();
   /// Members to store besides last_epoch and base_lrs, and back; load checks all before it changes anything.
   virtual void save(nlohmann::json& state) const { (void)state; }
-  virtual void load(const nlohmann::json& state) { (void)state; }
+  virtual void load(const StateReader& state) { (void)state; }
 
   bool is_initial() const { return is_initial_; }
   void set_base_lrs(std::vector<double> rates) { base_lrs_ = std::move(rates); }
@@ -89,9 +90,8 @@ class Schedule : public LRScheduler {
   std::vector<double> base_lrs_;
 };
 
-/// A whole number of a state that comes from a file, from -2^53 to 2^53, so that counting on does not overflow. Throws
-/// UsageError that names `key`.
-int64_t whole_at(const nlohmann::json& state, const char* key);
+/// What a StateReader calls a scheduler's state.
+inline constexpr const char* what_a_state_is = "the checkpoint's state of a scheduler";
 
 /// Momentum of a group, or the first of Adam's betas, of LibTorch's optimizers and the library's own; nothing where it
 /// has none.

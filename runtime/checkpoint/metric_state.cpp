@@ -1,8 +1,8 @@
 #include "troupe/runtime/checkpoint/metric_state.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
-#include "troupe/base/saved_count.hpp"
 
 #include <torch/torch.h>
 
@@ -22,33 +22,19 @@ std::string state_name(const std::string& metric, const std::string& state) {
 }
 
 [[noreturn]] void refuse_log(const std::string& why) {
-  throw UsageError("the checkpoint's train_log is damaged: " + why);
+  throw CheckpointError("the checkpoint's train_log is damaged: " + why);
 }
 
-// A member of `entry` of the type that `Value` stands for.
-template <class Value>
-Value member(const nlohmann::json& entry, const char* key) {
-  const auto found = entry.find(key);
-  if (found == entry.end()) refuse_log(std::string("an entry has no ") + key);
-  if constexpr (std::is_same_v<Value, bool>) {
-    if (!found->is_boolean()) refuse_log(std::string(key) + " is no boolean");
-  } else {
-    if (!found->is_string()) refuse_log(std::string(key) + " is no text");
-  }
-  return found->template get<Value>();
-}
-
-EpochReduction reduction_of(const nlohmann::json& entry) {
-  if (!entry.is_object()) refuse_log("an entry is no object");
+EpochReduction reduction_of(const StateReader& entry) {
   EpochReduction reduction;
-  reduction.name = member<std::string>(entry, "name");
-  const auto reduce = member<std::string>(entry, "reduce_fx");
+  reduction.name = entry.text("name");
+  const auto reduce = entry.text("reduce_fx");
   const auto known = std::ranges::find(reduce_names, reduce);
   if (known == reduce_names.end()) refuse_log("reduce_fx = " + shown(reduce));
   reduction.options.reduce_fx = static_cast<Reduce>(known - reduce_names.begin());
-  reduction.options.prog_bar = member<bool>(entry, "prog_bar");
-  reduction.options.logger = member<bool>(entry, "logger");
-  reduction.on_step = member<bool>(entry, "on_step");
+  reduction.options.prog_bar = entry.flag("prog_bar");
+  reduction.options.logger = entry.flag("logger");
+  reduction.on_step = entry.flag("on_step");
   return reduction;
 }
 
@@ -62,7 +48,7 @@ void append_metric_state(Checkpoint& checkpoint, const std::string& name, const 
 std::vector<std::string> load_metric_states(const Checkpoint& checkpoint, const NamedMetrics& metrics) {
   std::vector<std::string> left_over;
   const auto saved = checkpoint.metadata.value("metrics", nlohmann::json::object());
-  if (!saved.is_object()) throw UsageError("the checkpoint's metrics are damaged: they are no object");
+  if (!saved.is_object()) throw CheckpointError("the checkpoint's metrics are damaged: they are no object");
   for (const auto& [name, facts] : saved.items()) {
     const auto found = std::ranges::find(metrics, name, &NamedMetrics::value_type::first);
     if (found == metrics.end()) {
@@ -70,12 +56,8 @@ std::vector<std::string> load_metric_states(const Checkpoint& checkpoint, const 
       continue;
     }
     const std::string of = "the checkpoint's state of the metric \"" + name + "\"";
-    const auto updates = facts.is_object() ? facts.find("updates") : facts.end();
-    if (!facts.is_object() || updates == facts.end() || !is_saved_count(*updates, /*least=*/1)) {
-      throw UsageError(of + " is damaged: updates is not a count");
-    }
     MetricStates states = found->second->states();
-    states.updates = updates->get<int64_t>();
+    states.updates = StateReader(facts, of).count("updates", /*least=*/1);
     for (auto& state : states.states) {
       const auto* tensor = checkpoint.find(state_name(name, state.name));
       if (!tensor) throw UsageError(of + " lacks \"" + state.name + "\": was the metric changed?");
@@ -120,15 +102,15 @@ std::vector<EpochReduction> load_epoch_reductions(const Checkpoint& checkpoint) 
   const auto saved_metrics = checkpoint.metadata.value("metrics", nlohmann::json::object());
   std::vector<EpochReduction> reductions;
   for (int64_t i = 0; i < count; ++i) {
-    const auto& entry = log[static_cast<std::size_t>(i)];
+    const StateReader entry(log[static_cast<std::size_t>(i)], "an entry of the checkpoint's train_log");
     EpochReduction reduction = reduction_of(entry);
     reduction.total = (*totals)[i][0].item<double>();
     reduction.weight = (*totals)[i][1].item<double>();
     if (!std::isfinite(reduction.weight) || reduction.weight <= 0) {
       refuse_log("the weight of " + shown(reduction.name) + " is not above 0");
     }
-    if (entry.contains("metric")) {
-      reduction.metric = member<std::string>(entry, "metric");
+    if (entry.has("metric")) {
+      reduction.metric = entry.text("metric");
       if (!saved_metrics.contains(reduction.metric)) continue;
     }
     reductions.push_back(std::move(reduction));

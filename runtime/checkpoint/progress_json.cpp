@@ -1,22 +1,8 @@
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 
-#include "troupe/base/failure.hpp"
-#include "troupe/base/saved_count.hpp"
+#include "troupe/base/state_reader.hpp"
 
 namespace troupe {
-
-namespace {
-
-int64_t counter(const nlohmann::json& json, const char* name) {
-  const auto found = json.find(name);
-  if (found == json.end() || !is_saved_count(*found)) {
-    throw UsageError("the checkpoint's progress." + std::string(name) + " is " +
-                     (found == json.end() ? "missing" : found->dump()) + ", not a count");
-  }
-  return found->get<int64_t>();
-}
-
-}  // namespace
 
 nlohmann::json to_json(const Progress& progress) {
   return {{"epoch", progress.epoch},
@@ -27,11 +13,12 @@ nlohmann::json to_json(const Progress& progress) {
 }
 
 Progress progress_from_json(const nlohmann::json& json) {
-  if (!json.is_object()) throw UsageError("the checkpoint's progress is not a JSON object");
-  const auto global_step = counter(json, "global_step");
-  // Files of the first version have none; their runs had one optimizer.
-  const auto log_step = json.contains("log_step") ? counter(json, "log_step") : global_step;
-  return {counter(json, "epoch"), counter(json, "batch_idx"), global_step, counter(json, "total_batches"), log_step};
+  const StateReader reader(json, "the checkpoint's progress");
+  return {.epoch = reader.count("epoch"),
+          .batch_idx = reader.count("batch_idx"),
+          .global_step = reader.count("global_step"),
+          .total_batches = reader.count("total_batches"),
+          .log_step = reader.count("log_step")};
 }
 
 }  // namespace troupe

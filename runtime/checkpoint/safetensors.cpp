@@ -139,9 +139,6 @@ void place(std::vector<SafetensorsEntry>& entries, uint64_t data_begin, uint64_t
 
 }  // namespace
 
-CheckpointError::CheckpointError(const std::filesystem::path& path, const std::string& reason)
-    : UsageError("cannot read the checkpoint '" + path.string() + "': " + reason) {}
-
 void check_storable(const std::string& name, const torch::Tensor& tensor) {
   const auto refuse = [&](const std::string& why) { throw UsageError("tensor '" + shown(name) + "' " + why); };
   if (!tensor.defined()) refuse("is undefined");

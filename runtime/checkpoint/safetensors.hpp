@@ -18,12 +18,6 @@
 
 namespace troupe {
 
-/// A file that cannot be read as a checkpoint. what() names the file, where in it and what is wrong.
-class CheckpointError : public UsageError {
- public:
-  CheckpointError(const std::filesystem::path& path, const std::string& reason);
-};
-
 using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
 /// `__metadata__` of the header.
 using SafetensorsMetadata = std::map<std::string, std::string, std::less<>>;

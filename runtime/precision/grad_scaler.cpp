@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/state_reader.hpp"
 
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_amp_update_scale.h>
@@ -126,29 +127,13 @@ nlohmann::json GradScaler::state_dict() {
 }
 
 void GradScaler::load_state_dict(const nlohmann::json& state) {
-  const auto at = [&](const char* key) -> const nlohmann::json& {
-    const auto found = state.is_object() ? state.find(key) : state.end();
-    if (!state.is_object() || found == state.end() || !found->is_number()) {
-      throw UsageError(std::string("the checkpoint's state of the gradient scaler is damaged: ") + key +
-                       " is not a number");
-    }
-    return *found;
-  };
-  const auto count = [&](const char* key, int64_t most) {
-    const auto& value = at(key);
-    if (!value.is_number_integer() || value.get<double>() < 0 || value.get<double>() > static_cast<double>(most)) {
-      throw UsageError(std::string("the checkpoint's state of the gradient scaler is damaged: ") + key +
-                       " is not a count");
-    }
-    return value.get<int64_t>();
-  };
-  constexpr int64_t most_steps = int64_t{1} << 53;
-  GradScalerOptions options{.init_scale = at("scale").get<double>(),
-                            .growth_factor = at("growth_factor").get<double>(),
-                            .backoff_factor = at("backoff_factor").get<double>(),
-                            .growth_interval = count("growth_interval", most_steps)};
-  const auto tracker = count("_growth_tracker", std::numeric_limits<int32_t>::max());
-  const auto skipped = count("skipped_steps", most_steps);
+  const StateReader reader(state, "the checkpoint's state of the gradient scaler");
+  GradScalerOptions options{.init_scale = reader.number("scale"),
+                            .growth_factor = reader.number("growth_factor"),
+                            .backoff_factor = reader.number("backoff_factor"),
+                            .growth_interval = reader.count("growth_interval")};
+  const auto tracker = reader.count("_growth_tracker", 0, std::numeric_limits<int32_t>::max());
+  const auto skipped = reader.count("skipped_steps");
   check(options);
   options_ = options;
   scale_.fill_(options.init_scale);

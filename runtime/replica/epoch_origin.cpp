@@ -1,7 +1,7 @@
 // Which samples of an epoch are behind, for a run that goes on with another number of ranks.
 #include "troupe/base/failure.hpp"
 #include "troupe/base/number_text.hpp"
-#include "troupe/base/saved_count.hpp"
+#include "troupe/base/state_reader.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 namespace troupe {
@@ -9,15 +9,6 @@ namespace troupe {
 namespace {
 
 constexpr int64_t most = int64_t{1} << 48;
-
-int64_t count_at(const nlohmann::json& position, const char* key, int64_t lowest) {
-  const auto value = position.find(key);
-  if (value == position.end() || !is_saved_count(*value, lowest, most)) {
-    throw UsageError("the checkpoint's data_position." + std::string(key) + " is " +
-                     (value == position.end() ? "missing" : value->dump()) + ", not a count");
-  }
-  return value->get<int64_t>();
-}
 
 }  // namespace
 
@@ -33,13 +24,10 @@ nlohmann::json Replica::data_position() const {
 // Samples are dealt out in turn, so those that all ranks have seen are the first of the epoch's order, whatever the
 // number of ranks: the rest is dealt out anew.
 void Replica::restore_data_position() {
-  const auto& metadata = setup_.checkpoint->metadata;
-  if (!metadata.contains("data_position")) return;
-  const auto& position = metadata["data_position"];
-  if (!position.is_object()) throw UsageError("the checkpoint's data_position is not an object");
-  const int64_t ranks = count_at(position, "ranks", 1), batch_size = count_at(position, "batch_size", 1);
-  const EpochOrigin saved{count_at(position, "epoch", -1), count_at(position, "batches", 0),
-                          count_at(position, "samples", 0)};
+  const auto position = StateReader(setup_.checkpoint->metadata, "the checkpoint").object("data_position");
+  const int64_t ranks = position.count("ranks", 1, most), batch_size = position.count("batch_size", 1, most);
+  const EpochOrigin saved{position.count("epoch", -1, most), position.count("batches", 0, most),
+                          position.count("samples", 0, most)};
   const bool is_of_epoch = saved.epoch == progress_.epoch && progress_.batch_idx > 0;
   if (is_of_epoch && saved.batches > progress_.batch_idx) {
     throw UsageError("the checkpoint's data_position.batches is " + std::to_string(saved.batches) +

@@ -1,6 +1,6 @@
 // The part of a run's state that each rank has for itself: random numbers, what it has logged in this epoch, gradients
 // of a window that is not over.
-#include "troupe/base/saved_count.hpp"
+#include "troupe/base/state_reader.hpp"
 #include "troupe/runtime/checkpoint/metric_state.hpp"
 #include "troupe/runtime/checkpoint/packed_tensor.hpp"
 #include "troupe/runtime/data/random.hpp"
@@ -37,20 +37,12 @@ Checkpoint part_of(const Checkpoint& checkpoint, std::size_t rank) {
     if (name.starts_with(prefix)) part.tensors.emplace_back(name.substr(prefix.size()), tensor);
   }
   const auto ranks = checkpoint.metadata.value("ranks", nlohmann::json::object());
-  if (!ranks.is_object()) throw UsageError("the checkpoint's ranks are damaged: they are no object");
+  if (!ranks.is_object()) throw CheckpointError("the checkpoint's ranks are damaged: they are no object");
   const auto found = ranks.find(std::to_string(rank));
   if (found == ranks.end()) return part;
-  if (!found->is_object()) throw UsageError("the checkpoint's ranks are damaged: one is no object");
+  if (!found->is_object()) throw CheckpointError("the checkpoint's ranks are damaged: one is no object");
   part.metadata = *found;
   return part;
-}
-
-double finite_at(const nlohmann::json& window, const char* key) {
-  const auto value = window.find(key);
-  if (value == window.end() || !value->is_number() || !std::isfinite(value->get<double>())) {
-    throw UsageError("the checkpoint's window is damaged: " + std::string(key) + " is not a number");
-  }
-  return value->get<double>();
 }
 
 bool holds_parts(const Checkpoint& state) {
@@ -140,26 +132,19 @@ void Replica::append_window(Checkpoint& checkpoint) const {
 void Replica::restore_window(const Checkpoint& state) {
   const auto windows = state.metadata.value("windows", nlohmann::json::array());
   if (!windows.is_array() || windows.size() > optimizers_.size()) {
-    throw UsageError("the checkpoint's windows are damaged: they are not one for each optimizer");
+    throw CheckpointError("the checkpoint's windows are damaged: they are not one for each optimizer");
   }
   is_unstepped_.assign(optimizers_.size(), false);
   for (std::size_t i = 0; i < windows.size(); ++i) {
-    const auto& window = windows[i];
-    const bool is_whole = window.is_object() && window.contains("is_open") && window["is_open"].is_boolean() &&
-                          window.contains("bad") && window["bad"].is_string();
-    if (!is_whole) throw UsageError("the checkpoint's windows are damaged: one lacks is_open or bad");
+    const StateReader window(windows[i], "the checkpoint's window " + std::to_string(i));
     Sequence& sequence = sequences_[i];
-    const bool is_open = window["is_open"].get<bool>();
+    const bool is_open = window.flag("is_open");
     sequence.has_gradients = is_open && module_->automatic_optimization;
     is_unstepped_[i] = is_open;
-    sequence.samples = finite_at(window, "samples");
-    sequence.nominal = finite_at(window, "nominal");
-    sequence.bad = window["bad"].get<std::string>();
-    const auto skipped = window.find("skipped_in_row");
-    if (skipped == window.end() || !is_saved_count(*skipped)) {
-      throw UsageError("the checkpoint's windows are damaged: skipped_in_row is not a count");
-    }
-    sequence.skipped_in_row = skipped->get<int64_t>();
+    sequence.samples = window.number("samples");
+    sequence.nominal = window.number("nominal");
+    sequence.bad = window.text("bad");
+    sequence.skipped_in_row = window.count("skipped_in_row");
   }
   for (auto& item : module_->named_parameters()) {
     const auto* saved = state.find(gradient_prefix + item.key());
@@ -179,17 +164,13 @@ void Replica::restore_window(const Checkpoint& state) {
 
 void Replica::restore_rank_state() {
   const auto& checkpoint = *setup_.checkpoint;
-  const auto saved_size = checkpoint.metadata.find("world_size");
-  const bool has_size = saved_size != checkpoint.metadata.end();
-  if (has_size && !is_saved_count(*saved_size, /*least=*/1)) {
-    throw UsageError("the checkpoint's world_size is " + saved_size->dump() + ", not a count");
-  }
+  const auto saved_size = StateReader(checkpoint.metadata, "the checkpoint").count("world_size", /*least=*/1);
   const auto own_rank = static_cast<std::size_t>(global_rank());
   const Checkpoint own = part_of(checkpoint, own_rank);
   if (const auto* state = own.find(random_state)) set_generator_state(*state);
   const auto* state_of_device = setup_.device.is_cpu() ? nullptr : own.find(device_random_state);
   if (state_of_device) set_generator_state(*state_of_device, setup_.device);
-  const bool has_same_ranks = !has_size || saved_size->get<int64_t>() == world_size();
+  const bool has_same_ranks = saved_size == world_size();
   if (has_same_ranks && (shards() || !holds_parts(own))) {
     restore_recent_losses(own.metadata.value("recent_losses", nlohmann::json::array()));
     restore_metrics(own);
@@ -209,7 +190,7 @@ void Replica::restore_rank_state() {
   if (own_rank > 0) return;
   restore_metrics_of_all(states);
   if (has_same_ranks) return;
-  note("the checkpoint is of " + std::to_string(saved_size->get<int64_t>()) + " ranks, and the run has " +
+  note("the checkpoint is of " + std::to_string(saved_size) + " ranks, and the run has " +
        std::to_string(world_size()) + ": it goes on with the same samples, and other rounding and random numbers");
 }
 

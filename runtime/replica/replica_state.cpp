@@ -1,8 +1,8 @@
 // A replica's state as a checkpoint, and back.
-#include "troupe/modules/monitor.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/base/number_text.hpp"
-#include "troupe/base/saved_count.hpp"
+#include "troupe/base/state_reader.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/modules/monitor.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
@@ -230,10 +230,9 @@ void Replica::restore_callbacks() {
     const auto tensors = tensors_below(checkpoint, callback_prefix(saved));
     if (!tensors.empty()) callback->load_state_tensors(tensors);
   }
-  std::string names;
-  for (const auto& item : left.items()) names += (names.empty() ? "" : ", ") + shown(item.key());
-  if (names.empty() || !is_first_of_process()) return;
-  note("warning: the checkpoint has states of callbacks that this run has not, and goes on without: " + names);
+  if (left.empty() || !is_first_of_process()) return;
+  note("warning: the checkpoint has states of callbacks that this run has not, and goes on without: " +
+       joined_as(left.items(), [](const auto& item) { return shown(item.key()); }));
 }
 
 void Replica::restore_rest() {
@@ -261,12 +260,8 @@ void Replica::restore_rest() {
   load_schedulers_state(metadata.value("lr_schedulers", nlohmann::json::array()));
   restore_data_position();
   current_name_ = "load_state_dict";
-  if (const auto batches = metadata.find("validation_batches"); batches != metadata.end()) {
-    if (!is_saved_count(*batches)) {
-      throw UsageError("the checkpoint's validation_batches is " + batches->dump() + ", not a count");
-    }
-    curves_.skip_batches(Stage::validate, batches->get<int64_t>());
-  }
+  const StateReader reader(metadata, "the checkpoint");
+  curves_.skip_batches(Stage::validate, reader.count("validation_batches"));
   if (scaler_ && metadata.contains("grad_scaler")) scaler_->load_state_dict(metadata["grad_scaler"]);
   restore_rank_state();
   inspect_gradients();

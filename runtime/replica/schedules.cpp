@@ -1,10 +1,9 @@
 // When a replica moves its schedulers on, and their state in a checkpoint.
 #include "troupe/base/nearest.hpp"
+#include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
-#include "troupe/base/saved_count.hpp"
+#include "troupe/base/type_name.hpp"
 #include "troupe/runtime/replica/replica.hpp"
-
-#include <c10/util/Type.h>
 
 #include <algorithm>
 
@@ -15,23 +14,11 @@ namespace {
 using Interval = LRSchedulerConfig::Interval;
 
 std::string class_of(const LRScheduler& scheduler) {
-  return c10::demangle(typeid(scheduler).name());
+  return full_type_name(typeid(scheduler));
 }
 
 [[noreturn]] void refuse(std::size_t i, const std::string& why) {
   throw UsageError("lr_scheduler " + std::to_string(i) + ": " + why);
-}
-
-[[noreturn]] void refuse_state(const std::string& why) {
-  throw UsageError("the checkpoint's lr_schedulers are damaged: " + why);
-}
-
-int64_t count_at(const nlohmann::json& entry, const char* key, int64_t least) {
-  const auto found = entry.find(key);
-  if (found == entry.end() || !is_saved_count(*found, least)) {
-    refuse_state(std::string(key) + " is not a count");
-  }
-  return found->get<int64_t>();
 }
 
 }  // namespace
@@ -114,16 +101,12 @@ void Replica::miss_metric(std::size_t i) {
                 "', which training does not log, and no batch is validated on: it stays where it is");
   }
   if (may_come) return;
-  std::string logged;
   std::vector<std::string> names;
-  for (const auto& [name, value] : callback_metrics_) {
-    logged += (logged.empty() ? "" : ", ") + name;
-    names.push_back(name);
-  }
+  for (const auto& [name, value] : callback_metrics_) names.push_back(name);
   const std::string text =
       "lr_scheduler " + std::to_string(i) + " monitors '" + shown(config.monitor) + "', which was not logged; " +
       (names.empty() ? "no metric was"
-                     : "logged were: " + logged + "; did you mean " + nearest(config.monitor, names) + "?");
+                     : "logged were: " + joined(names) + "; did you mean " + nearest(config.monitor, names) + "?");
   if (config.strict) throw UsageError(text);
   warn(text);
 }
@@ -142,27 +125,24 @@ nlohmann::json Replica::schedulers_state() const {
 }
 
 void Replica::load_schedulers_state(const nlohmann::json& states) {
-  if (!states.is_array()) refuse_state("they are not a list");
+  if (!states.is_array()) throw CheckpointError("the checkpoint's lr_schedulers are damaged: they are not a list");
   if (states.size() != schedules_.size()) {
     throw UsageError("the checkpoint has " + std::to_string(states.size()) +
                      " lr_schedulers, configure_optimizers returned " + std::to_string(schedules_.size()));
   }
   for (std::size_t i = 0; i < states.size(); ++i) {
-    const auto& entry = states[i];
+    const StateReader entry(states[i], "the checkpoint's lr_scheduler " + std::to_string(i));
     auto& scheduler = *optimizers_.lr_schedulers()[i].scheduler;
-    if (!entry.is_object() || !entry.contains("state") || !entry.contains("class") || !entry["class"].is_string()) {
-      refuse_state("entry " + std::to_string(i) + " has no class or no state");
-    }
-    if (entry["class"] != class_of(scheduler)) {
-      throw UsageError("lr_scheduler " + std::to_string(i) + " is a " + shown(entry["class"].get<std::string>()) +
+    const auto saved_class = entry.text("class");
+    if (saved_class != class_of(scheduler)) {
+      throw UsageError("lr_scheduler " + std::to_string(i) + " is a " + shown(saved_class) +
                        " in the checkpoint and a " + class_of(scheduler) + " here");
     }
-    schedules_[i].steps = count_at(entry, "steps", 0);
-    schedules_[i].epoch = count_at(entry, "epoch", -1);
-    const auto news = entry.find("has_news");  // older files have none
-    if (news != entry.end() && !news->is_boolean()) refuse_state("has_news is neither true nor false");
-    schedules_[i].has_news = news != entry.end() && news->get<bool>();
-    scheduler.load_state_dict(entry["state"]);
+    if (!entry.has("state")) entry.refuse("it has no state");
+    schedules_[i].steps = entry.count("steps");
+    schedules_[i].epoch = entry.count("epoch", -1);
+    schedules_[i].has_news = entry.flag("has_news");
+    scheduler.load_state_dict(states[i]["state"]);
   }
 }
 

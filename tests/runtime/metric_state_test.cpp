@@ -73,7 +73,7 @@ TEST_F(MetricState, OfTheLogComesBackWithoutMetricsThatHaveNone) {
 TEST_F(MetricState, ThatIsDamagedIsRefused) {
   EXPECT_THAT(of_states([](Checkpoint& c) { c.metadata["metrics"] = 3; }), HasSubstr("they are no object"));
   EXPECT_THAT(of_states([](Checkpoint& c) { c.metadata["metrics"]["auroc"] = 3; }),
-              HasSubstr("state of the metric \"auroc\" is damaged: updates is not a count"));
+              HasSubstr("state of the metric \"auroc\" is damaged: it is not an object"));
   EXPECT_THAT(of_states([](Checkpoint& c) { c.metadata["metrics"]["auroc"]["updates"] = 0; }),
               HasSubstr("updates is not a count"));
   EXPECT_THAT(of_states([](Checkpoint& c) { c.tensors.erase(c.tensors.begin()); }),
@@ -88,9 +88,12 @@ TEST_F(MetricState, ThatIsDamagedIsRefused) {
 
 TEST_F(MetricState, OfTheLogThatIsDamagedIsRefused) {
   EXPECT_THAT(of_log([](Checkpoint& c) { c.metadata["train_log"] = 3; }), HasSubstr("it is no array"));
-  EXPECT_THAT(of_log([](Checkpoint& c) { c.metadata["train_log"][0] = 3; }), HasSubstr("an entry is no object"));
-  EXPECT_THAT(of_log([](Checkpoint& c) { c.metadata["train_log"][0].erase("name"); }), HasSubstr("has no name"));
-  EXPECT_THAT(of_log([](Checkpoint& c) { c.metadata["train_log"][0]["on_step"] = 1; }), HasSubstr("is no boolean"));
+  EXPECT_THAT(of_log([](Checkpoint& c) { c.metadata["train_log"][0] = 3; }),
+              HasSubstr("an entry of the checkpoint's train_log is damaged: it is not an object"));
+  EXPECT_THAT(of_log([](Checkpoint& c) { c.metadata["train_log"][0].erase("name"); }),
+              HasSubstr("name is not a text: it is missing"));
+  EXPECT_THAT(of_log([](Checkpoint& c) { c.metadata["train_log"][0]["on_step"] = 1; }),
+              HasSubstr("on_step is not true or false: 1"));
   EXPECT_THAT(of_log([](Checkpoint& c) { c.metadata["train_log"][0]["reduce_fx"] = "median"; }),
               HasSubstr("reduce_fx = median"));
   EXPECT_THAT(of_log([](Checkpoint& c) { c.metadata["train_log"].push_back(3); }),
