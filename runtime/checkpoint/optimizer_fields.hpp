@@ -2,8 +2,7 @@
 // serves the writing and the reading visitor, so the two cannot drift apart. Names are PyTorch's.
 //
 // An options visitor has number(name, value, least, below), count(name, value, least), flag(name, value),
-// later_flag(name, value) for one that checkpoints did not have at first, betas(first, second),
-// optional_count(name, value) and optional_choice(name, value, only choice).
+// betas(first, second), optional_count(name, value) and optional_choice(name, value, only choice).
 // A state visitor has count, real (numbers), like_parameter, step_number, one_number, flat, one_number_list and
 // flat_list (tensors), and check(holds, what else is wrong).
 #pragma once
@@ -51,7 +50,7 @@ void visit_adam(Visitor& v, Options& o) {
   v.number("eps", o.eps, 0, unbounded);
   v.number("weight_decay", o.weight_decay, 0, unbounded);
   v.flag("amsgrad", o.amsgrad);
-  v.later_flag("maximize", o.maximize);
+  v.flag("maximize", o.maximize);
 }
 template <class Visitor>
 void visit(Visitor& v, optim::AdamOptions& o) {
@@ -79,7 +78,7 @@ void visit(Visitor& v, optim::AdagradOptions& o) {
   v.number("weight_decay", o.weight_decay, 0, unbounded);
   v.number("initial_accumulator_value", o.initial_accumulator_value, 0, unbounded);
   v.number("eps", o.eps, 0, unbounded);
-  v.later_flag("maximize", o.maximize);
+  v.flag("maximize", o.maximize);
 }
 
 template <class Visitor>
@@ -90,7 +89,7 @@ void visit(Visitor& v, optim::RmspropOptions& o) {
   v.number("weight_decay", o.weight_decay, 0, unbounded);
   v.number("momentum", o.momentum, 0, unbounded);
   v.flag("centered", o.centered);
-  v.later_flag("maximize", o.maximize);
+  v.flag("maximize", o.maximize);
 }
 
 template <class Visitor, class Options>

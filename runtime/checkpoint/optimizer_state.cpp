@@ -2,10 +2,10 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/base/type_name.hpp"
 #include "troupe/runtime/checkpoint/optimizer_access.hpp"
 #include "troupe/runtime/checkpoint/optimizer_visitors.hpp"
 
-#include <c10/util/Type.h>
 #include <torch/utils.h>
 
 #include <algorithm>
@@ -74,7 +74,7 @@ void append_known(Checkpoint& checkpoint, std::size_t index, nlohmann::json& gro
   for (const auto& slot : slots) {
     auto state = access.state(slot);
     if (!state) continue;
-    StateWriter writer(checkpoint, prefix_of(index) + slot.name + ".");
+    SlotWriter writer(checkpoint, prefix_of(index) + slot.name + ".");
     optimizer_fields::visit(writer, *state, options[slot.group]);
   }
 }
@@ -173,7 +173,7 @@ void load_known(const Checkpoint& checkpoint, std::size_t index, const nlohmann:
     const auto own = prefix + slots[i].name + ".";
     const bool there = saved.contains(own + optimizer_fields::first_of(static_cast<State*>(nullptr)));
     if (!there && !optimizer_fields::always_there<State>) continue;
-    StateReader reader(saved, own, slots[i].parameter, flat_size, differences);
+    SlotReader reader(saved, own, slots[i].parameter, flat_size, differences);
     optimizer_fields::visit(reader, states[i].emplace(), options[slots[i].group]);
   }
   for (const auto& [name, tensor] : checkpoint.tensors) {
@@ -197,7 +197,7 @@ void append_optimizer_state(Checkpoint& checkpoint, std::size_t index, torch::op
     append_known(checkpoint, index, entry["groups"], slots, access);
   });
   if (!known) {
-    entry["class"] = c10::demangle(typeid(optimizer).name());
+    entry["class"] = full_type_name(typeid(optimizer));
     entry["state"] = not_saved;
     append_learning_rates(entry["groups"], optimizer);
   }
@@ -218,7 +218,7 @@ void load_optimizer_state(const Checkpoint& checkpoint, std::size_t index, torch
     load_known(checkpoint, index, groups, slots, access);
   });
   if (known) return;
-  const auto name = c10::demangle(typeid(optimizer).name());
+  const auto name = full_type_name(typeid(optimizer));
   check_class(entry, index, name);
   throw UsageError("optimizer " + std::to_string(index) + " (" + name +
                    ") cannot take a checkpoint's state: states are loaded for " + known_classes);

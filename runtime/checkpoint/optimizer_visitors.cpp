@@ -1,8 +1,8 @@
 #include "troupe/runtime/checkpoint/optimizer_visitors.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
 
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -60,11 +60,6 @@ void OptionsReader::flag(const char* name, bool& value) {
   value = at(name).get<bool>();
 }
 
-void OptionsReader::later_flag(const char* name, bool& value) {
-  value = false;
-  if (group_.contains(name)) flag(name, value);
-}
-
 void OptionsReader::betas(double& first, double& second) {
   const auto& json = at("betas");
   const auto valid = [](const nlohmann::json& beta) {
@@ -89,25 +84,25 @@ void OptionsReader::optional_choice(const char* name, std::optional<std::string>
   if (!json.is_null()) value = choice;
 }
 
-void StateWriter::put(const std::string& name, const torch::Tensor& tensor) {
+void SlotWriter::put(const std::string& name, const torch::Tensor& tensor) {
   if (!tensor.defined()) return;
   // Sparse gradients give sparse momentum; a file holds dense tensors.
   checkpoint_.tensors.emplace_back(prefix_ + name, tensor.layout() == torch::kStrided ? tensor : tensor.to_dense());
 }
 
-void StateWriter::count(const char* name, const int64_t& value) {
+void SlotWriter::count(const char* name, const int64_t& value) {
   put(name, torch::scalar_tensor(value, torch::kInt64));
 }
 
-void StateWriter::real(const char* name, const double& value) {
+void SlotWriter::real(const char* name, const double& value) {
   put(name, torch::scalar_tensor(value, torch::kFloat64));
 }
 
-void StateWriter::flat_list(const char* name, const std::deque<torch::Tensor>& tensors) {
+void SlotWriter::flat_list(const char* name, const std::deque<torch::Tensor>& tensors) {
   for (std::size_t i = 0; i < tensors.size(); ++i) put(name + ("." + std::to_string(i)), tensors[i]);
 }
 
-const torch::Tensor* StateReader::take(const std::string& name) {
+const torch::Tensor* SlotReader::take(const std::string& name) {
   const auto found = saved_.find(prefix_ + name);
   if (found == saved_.end()) {
     differences_.missing.push_back(prefix_ + name);
@@ -118,15 +113,15 @@ const torch::Tensor* StateReader::take(const std::string& name) {
   return tensor;
 }
 
-void StateReader::refuse(const std::string& name, const std::string& problem) {
+void SlotReader::refuse(const std::string& name, const std::string& problem) {
   differences_.unlike.push_back(shown(prefix_ + name) + " is not " + problem);
 }
 
-void StateReader::check(bool holds, const char* problem) {
+void SlotReader::check(bool holds, const char* problem) {
   if (!holds) differences_.unlike.push_back(shown(prefix_) + ": " + problem);
 }
 
-void StateReader::count(const char* name, int64_t& value) {
+void SlotReader::count(const char* name, int64_t& value) {
   const auto* saved = take(name);
   if (!saved) return;
   const bool whole = saved->scalar_type() == torch::kInt64 && saved->dim() == 0;
@@ -135,14 +130,14 @@ void StateReader::count(const char* name, int64_t& value) {
   value = number;
 }
 
-void StateReader::real(const char* name, double& value) {
+void SlotReader::real(const char* name, double& value) {
   const auto* saved = take(name);
   if (!saved) return;
   if (saved->scalar_type() != torch::kFloat64 || saved->dim() != 0) return refuse(name, "one number of 64 bits");
   value = saved->item<double>();
 }
 
-void StateReader::like_parameter(const char* name, torch::Tensor& tensor) {
+void SlotReader::like_parameter(const char* name, torch::Tensor& tensor) {
   const auto* saved = take(name);
   if (!saved || !differences_.fits(prefix_ + name, *saved, parameter_)) return;
   // The parameter's strides: the kernels run over both in memory order, and round the same way only then.
@@ -150,7 +145,7 @@ void StateReader::like_parameter(const char* name, torch::Tensor& tensor) {
   tensor.copy_(*saved);
 }
 
-void StateReader::step_number(const char* name, torch::Tensor& tensor) {
+void SlotReader::step_number(const char* name, torch::Tensor& tensor) {
   const auto* saved = take(name);
   if (!saved) return;
   const bool single = saved->scalar_type() == torch::kFloat32 && saved->dim() == 0;
@@ -159,14 +154,14 @@ void StateReader::step_number(const char* name, torch::Tensor& tensor) {
   tensor = saved->detach().to(parameter_.device(), saved->scalar_type(), false, /*copy=*/true);
 }
 
-void StateReader::one_number(const std::string& name, torch::Tensor& tensor) {
+void SlotReader::one_number(const std::string& name, torch::Tensor& tensor) {
   const auto* saved = take(name);
   if (!saved) return;
   if (saved->numel() != 1 || saved->is_complex()) return refuse(name, "one number");
   tensor = saved->detach().to(parameter_.device(), saved->scalar_type(), false, /*copy=*/true);
 }
 
-void StateReader::flat(const std::string& name, torch::Tensor& tensor) {
+void SlotReader::flat(const std::string& name, torch::Tensor& tensor) {
   const auto* saved = take(name);
   if (!saved) return;
   if (saved->dim() != 1 || saved->numel() != flat_size_ || !saved->is_floating_point()) {
@@ -175,14 +170,14 @@ void StateReader::flat(const std::string& name, torch::Tensor& tensor) {
   tensor = saved->detach().to(parameter_.device(), saved->scalar_type(), false, /*copy=*/true);
 }
 
-void StateReader::one_number_list(const char* name, std::deque<torch::Tensor>& tensors) {
+void SlotReader::one_number_list(const char* name, std::deque<torch::Tensor>& tensors) {
   for (std::string item = std::string(name) + ".0"; has(item);) {
     one_number(item, tensors.emplace_back());
     item = name + ("." + std::to_string(tensors.size()));
   }
 }
 
-void StateReader::flat_list(const char* name, std::deque<torch::Tensor>& tensors) {
+void SlotReader::flat_list(const char* name, std::deque<torch::Tensor>& tensors) {
   for (std::string item = std::string(name) + ".0"; has(item);) {
     flat(item, tensors.emplace_back());
     item = name + ("." + std::to_string(tensors.size()));

@@ -20,7 +20,6 @@ class OptionsWriter {
   void number(const char* name, const double& value, double, double) { group_[name] = value; }
   void count(const char* name, const int64_t& value, int64_t) { group_[name] = value; }
   void flag(const char* name, const bool& value) { group_[name] = value; }
-  void later_flag(const char* name, const bool& value) { group_[name] = value; }
   void betas(const double& first, const double& second) { group_["betas"] = {first, second}; }
   void optional_count(const char* name, const std::optional<int64_t>& value);
   void optional_choice(const char* name, const std::optional<std::string>& value, const char*);
@@ -38,8 +37,6 @@ class OptionsReader {
   void number(const char* name, double& value, double least, double limit);
   void count(const char* name, int64_t& value, int64_t least);
   void flag(const char* name, bool& value);
-  /// false where the checkpoint has none.
-  void later_flag(const char* name, bool& value);
   void betas(double& first, double& second);
   void optional_count(const char* name, std::optional<int64_t>& value);
   void optional_choice(const char* name, std::optional<std::string>& value, const char* choice);
@@ -53,9 +50,9 @@ class OptionsReader {
 };
 
 /// Writes the state of one parameter as tensors called `<prefix><name>`; undefined ones are left out.
-class StateWriter {
+class SlotWriter {
  public:
-  StateWriter(Checkpoint& checkpoint, std::string prefix) : checkpoint_(checkpoint), prefix_(std::move(prefix)) {}
+  SlotWriter(Checkpoint& checkpoint, std::string prefix) : checkpoint_(checkpoint), prefix_(std::move(prefix)) {}
   void count(const char* name, const int64_t& value);
   void real(const char* name, const double& value);
   void like_parameter(const char* name, const torch::Tensor& tensor) { put(name, tensor); }
@@ -78,10 +75,10 @@ using SavedTensors = std::unordered_map<std::string_view, const torch::Tensor*>;
 
 /// Reads them as new tensors beside `parameter`; what does not fit goes into `differences`. `flat_size` is the number
 /// of values in all parameters together.
-class StateReader {
+class SlotReader {
  public:
-  StateReader(SavedTensors& saved, std::string prefix, torch::Tensor parameter, int64_t flat_size,
-              Differences& differences)
+  SlotReader(SavedTensors& saved, std::string prefix, torch::Tensor parameter, int64_t flat_size,
+             Differences& differences)
       : saved_(saved),
         prefix_(std::move(prefix)),
         parameter_(std::move(parameter)),

@@ -1,9 +1,10 @@
 #include "troupe/runtime/loops/fit_script.hpp"
 
-#include "troupe/runtime/checkpoint/callback_states.hpp"
-#include "troupe/modules/hook_order.hpp"
-#include "troupe/runtime/loops/validation_plan.hpp"
+#include "troupe/base/state_reader.hpp"
 #include "troupe/base/type_name.hpp"
+#include "troupe/modules/hook_order.hpp"
+#include "troupe/runtime/checkpoint/callback_states.hpp"
+#include "troupe/runtime/loops/validation_plan.hpp"
 
 #include <algorithm>
 #include <typeinfo>
@@ -118,15 +119,12 @@ EvaluateCommand evaluate(Stage stage, bool is_sanity_check, int64_t limit) {
   }
 }
 
-// Whether the checkpoint was written where a validation was due, or had begun, that never came to its end. Files from
-// before that was written down are taken to have it behind them.
+// Whether the checkpoint was written where a validation was due, or had begun, that never came to its end.
 bool owes_validation(RunState& state, const ValidationPlan& plan) {
   const Progress& at = state.progress;
   if (!state.checkpoint || at.batch_idx == 0) return false;
-  const auto loop = state.checkpoint->metadata.value("loop", nlohmann::json::object());
-  const bool is_known =
-      loop.is_object() && loop.contains("validated_batches") && loop["validated_batches"].is_number_integer();
-  state.validated_batches = is_known ? loop["validated_batches"].get<int64_t>() : at.total_batches;
+  const StateReader checkpoint(state.checkpoint->metadata, "the checkpoint");
+  state.validated_batches = checkpoint.object("loop").count("validated_batches", -1);
   return state.validated_batches != at.total_batches && plan.is_due(at.epoch, at.batch_idx, at.total_batches, false);
 }
 

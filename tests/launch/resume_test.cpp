@@ -204,10 +204,10 @@ TEST_F(ResumeInAWindow, RefusesPositionsThatCannotBe) {
     write_checkpoint(checkpoint, dir / "odd.safetensors");
     return error_of([&] { fit(summing(dir, 1), numbered(4), dir / "odd.safetensors"); });
   };
-  EXPECT_THAT(refusal("ranks", 0), HasSubstr("data_position.ranks is 0, not a count"));
+  EXPECT_THAT(refusal("ranks", 0), HasSubstr("data_position.ranks is not a count: 0"));
   EXPECT_THAT(refusal("ranks", int64_t{1} << 47), HasSubstr("the checkpoint's data_position is of "));
-  EXPECT_THAT(refusal("batch_size", -4), HasSubstr("data_position.batch_size is -4, not a count"));
-  EXPECT_THAT(refusal("epoch", 0.5), HasSubstr("data_position.epoch is 0.5, not a count"));
+  EXPECT_THAT(refusal("batch_size", -4), HasSubstr("data_position.batch_size is not a count: -4"));
+  EXPECT_THAT(refusal("epoch", 0.5), HasSubstr("data_position.epoch is not a count: 0.5"));
   EXPECT_THAT(refusal("skipped_in_row", 1e300), HasSubstr("skipped_in_row is not a count"));
   auto checkpoint = read_checkpoint(checkpoint_);
   checkpoint.metadata["data_position"]["epoch"] = 0;
