@@ -27,13 +27,14 @@ function(troupe_add_sanitized_test name sanitizers)
   set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS sanitizers)
 endfunction()
 
-set(_readers base/*.cpp modules/*.cpp modules/callbacks/early_stopping.cpp modules/callbacks/file_name_template.cpp
+set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp modules/options/*.cpp
+  modules/support/*.cpp modules/callbacks/early_stopping.cpp modules/callbacks/file_name_template.cpp
   modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/metric.cpp modules/optim/*.cpp
   runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
   launch/config_file.cpp launch/option_group.cpp launch/toml_reader.cpp)
-set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp base/failure.cpp
-  modules/hooks.cpp base/nearest.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
+set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp base/*.cpp
+  modules/hooks.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
   runtime/checkpoint/checksum.cpp runtime/checkpoint/file_lock.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/safetensors*.cpp
   runtime/checkpoint/snapshot_memory.cpp runtime/checkpoint/strict_json.cpp runtime/collectives/chunk_pool.cpp
   runtime/collectives/collective_*.cpp runtime/collectives/deadline_watch.cpp runtime/collectives/gather.cpp
@@ -41,8 +42,8 @@ set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_lo
   runtime/collectives/process_group.cpp runtime/collectives/reduce_kernel.cpp runtime/collectives/roll_call.cpp
   runtime/collectives/store_backend.cpp runtime/collectives/threaded_backend.cpp
   runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/random.cpp
-  runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp base/host_name.cpp runtime/process/pulse.cpp
-  runtime/sinks/*.cpp base/text.cpp)
+  runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/process/pulse.cpp
+  runtime/sinks/*.cpp)
 
 if(NOT TROUPE_SANITIZE)
   troupe_add_sanitized_test(readers_under_address_sanitizer address,undefined
@@ -53,7 +54,7 @@ if(NOT TROUPE_SANITIZE)
   troupe_add_sanitized_test(threads_under_thread_sanitizer thread
     MAIN actors/shared_memory_test.cpp runtime/collectives/memory_world_test.cpp
       runtime/collectives/process_group_test.cpp runtime/collectives/roll_call_test.cpp
-      runtime/collectives/store_backend_test.cpp runtime/collectives/threaded_backend_test.cpp runtime/random_test.cpp
+      runtime/collectives/store_backend_test.cpp runtime/collectives/threaded_backend_test.cpp runtime/data/random_test.cpp
     SOURCES ${_shared_by_threads})
   # OpenMP's barriers are invisible to it.
   set_property(TEST threads_under_thread_sanitizer APPEND PROPERTY ENVIRONMENT

@@ -8,7 +8,7 @@ namespace troupe {
 
 namespace {
 
-std::string listed(const std::vector<std::string>& items) {
+std::string cut_list(const std::vector<std::string>& items) {
   return brief_list(items, ", and ");
 }
 
@@ -25,9 +25,9 @@ std::string kind(const torch::Tensor& tensor) {
 
 std::string Differences::describe() const {
   std::vector<std::string> parts;
-  if (!missing.empty()) parts.push_back("missing in the checkpoint: " + listed(fit_to_show(missing)));
-  if (!left_over.empty()) parts.push_back("left over in the checkpoint: " + listed(fit_to_show(left_over)));
-  if (!unlike.empty()) parts.push_back(listed(unlike));
+  if (!missing.empty()) parts.push_back("missing in the checkpoint: " + cut_list(fit_to_show(missing)));
+  if (!left_over.empty()) parts.push_back("left over in the checkpoint: " + cut_list(fit_to_show(left_over)));
+  if (!unlike.empty()) parts.push_back(cut_list(unlike));
   return joined(parts, "; ");
 }
 

@@ -14,7 +14,7 @@ namespace troupe {
 
 namespace {
 
-std::string listed(std::vector<std::string> names) {
+std::string shown_names(std::vector<std::string> names) {
   for (auto& name : names) name = shown(name);
   return brief_list(std::move(names));
 }
@@ -62,7 +62,7 @@ void Replica::name_layers_in_eval_mode() {
   std::vector<std::string> names;
   add_layers_in_eval_mode(*module_, "", names);
   if (names.empty()) return;
-  note("in eval mode when fit begins, and left so: " + listed(names) + "; call train() on the module to change that");
+  note("in eval mode when fit begins, and left so: " + shown_names(names) + "; call train() on the module to change that");
 }
 
 // Means and windows of accumulation weigh batches by their sizes. Where two readings of a size would weigh them
@@ -91,7 +91,7 @@ void Replica::refuse_repeated_parameters() const {
         if (seen.insert(parameter.unsafeGetTensorImpl()).second) continue;
         std::string name = "a parameter";
         for (const auto& each : distinct_parameters(*module_)) {
-          if (each.tensor.is_same(parameter)) name = "the parameter " + listed(each.names);
+          if (each.tensor.is_same(parameter)) name = "the parameter " + shown_names(each.names);
         }
         throw UsageError("optimizer " + std::to_string(i) + " has " + name +
                          " twice, and would step it twice; distinct_parameters(layer) lists what layers share once, as"
@@ -123,11 +123,11 @@ void Replica::name_unused_parameters(std::size_t optimizer) {
   }
   if (!unused.empty()) {
     outputs_.note("warning: parameters without a gradient at the first step of optimizer " + std::to_string(optimizer) +
-                  ": " + listed(unused) + "; the loss does not depend on them");
+                  ": " + shown_names(unused) + "; the loss does not depend on them");
   }
   const bool is_first = std::ranges::count(checked_for_unused_, true) == 1;
   if (is_first && !unowned.empty()) {
-    outputs_.note("warning: parameters that no optimizer has: " + listed(unowned) +
+    outputs_.note("warning: parameters that no optimizer has: " + shown_names(unowned) +
                   "; give them to one in configure_optimizers, or freeze them");
   }
 }

@@ -1,7 +1,7 @@
 // Actors of the user's own beside a run.
 #include "troupe/actors/callback_actor.hpp"
 
-#include "tests/launch/lines.hpp"
+#include "tests/support/lines.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // The members of the cast around the worker: logger, checkpointer, their end.
-#include "tests/launch/lines.hpp"
+#include "tests/support/lines.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

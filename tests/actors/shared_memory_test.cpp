@@ -1,6 +1,6 @@
 // What threads share outside of messages, on plain threads, for the thread sanitizer: CAF of the distribution is not
 // instrumented, so every message between actors would look like a race to it. The queues here stand for mailboxes.
-#include "tests/runtime/temp_dir.hpp"
+#include "tests/support/temp_dir.hpp"
 #include "troupe/actors/fetcher.hpp"
 #include "troupe/actors/outlet.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"

@@ -1,6 +1,6 @@
 #include "bench/table.hpp"
 
-#include "tests/runtime/temp_dir.hpp"
+#include "tests/support/temp_dir.hpp"
 #include "troupe/base/failure.hpp"
 
 #include <gmock/gmock.h>

@@ -1,6 +1,6 @@
 // Faults, injected for real: how the run ends, what it says, and that the next start goes on to the end.
-#include "tests/program.hpp"
-#include "tests/runtime/temp_dir.hpp"
+#include "tests/support/program.hpp"
+#include "tests/support/temp_dir.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // User code that throws, wherever the library calls it: the run ends with what was thrown and where, and nothing hangs.
-#include "tests/launch/ddp.hpp"
+#include "tests/support/ddp.hpp"
 #include "troupe/base/exception_text.hpp"
 
 #include <gmock/gmock.h>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "tests/fuzz/metadata.hpp"
-#include "tests/runtime/temp_dir.hpp"
+#include "tests/support/temp_dir.hpp"
 #include "troupe/troupe.hpp"
 
 #include "troupe/launch/config_file.hpp"

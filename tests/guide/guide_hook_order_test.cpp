@@ -1,5 +1,5 @@
 // The guide's section "Hooks": its pseudo-code as C++ that runs, held against a real run (protocol rule P4).
-#include "tests/program.hpp"
+#include "tests/support/program.hpp"
 
 #include <gtest/gtest.h>
 

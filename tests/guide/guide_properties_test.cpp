@@ -1,6 +1,6 @@
 // The guide's section "Properties", one snippet an entry.
 #include "tests/guide/images.hpp"
-#include "tests/runtime/file_content.hpp"
+#include "tests/support/file_content.hpp"
 
 using namespace troupe;
 using namespace troupe::guide;

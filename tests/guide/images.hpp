@@ -1,7 +1,7 @@
 // Data for the guide's snippets, and a folder for what they write.
 #pragma once
 
-#include "tests/runtime/temp_dir.hpp"
+#include "tests/support/temp_dir.hpp"
 #include "troupe/troupe.hpp"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
 // Values and gradients with activation checkpoints are those without, to the bit.
-#include "tests/launch/ddp.hpp"
+#include "tests/support/ddp.hpp"
 
 #include "bench/allocated.hpp"
 #include "troupe/modules/layers/activation_checkpoint.hpp"

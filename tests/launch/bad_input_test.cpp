@@ -1,6 +1,6 @@
 // Bad input gets one clear sentence, and nothing is lost.
-#include "tests/launch/lines.hpp"
-#include "tests/program.hpp"
+#include "tests/support/lines.hpp"
+#include "tests/support/program.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // Losses and gradients that are not finite, and losses that jump: stop, skip, continue; on one device and on two.
-#include "tests/launch/ddp.hpp"
+#include "tests/support/ddp.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

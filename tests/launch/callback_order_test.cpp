@@ -1,6 +1,6 @@
 // Callbacks, data module and module among themselves: the order of Lightning 2.6 (trainer/call.py, loops/), on the
 // hooks of the module guide.
-#include "tests/launch/lines.hpp"
+#include "tests/support/lines.hpp"
 
 #include <gmock/gmock.h>
 

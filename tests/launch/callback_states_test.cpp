@@ -1,8 +1,8 @@
 // Several callbacks in one run: whose place a module's take, whose state is whose; and monitors of what a validation
 // that was left out would have logged.
 #include "troupe/runtime/checkpoint/callback_states.hpp"
-#include "tests/launch/lines.hpp"
-#include "tests/refusal.hpp"
+#include "tests/support/lines.hpp"
+#include "tests/support/refusal.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <gmock/gmock.h>

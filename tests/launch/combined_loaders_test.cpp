@@ -1,5 +1,5 @@
 // Several training loaders in whole runs.
-#include "tests/launch/lines.hpp"
+#include "tests/support/lines.hpp"
 
 #include <gmock/gmock.h>
 

@@ -1,7 +1,7 @@
 // Layers in 16 bits on a CPU: every one must run, whatever instructions the CPU has. oneDNN can be told to do without
 // those beyond AVX2, so the tests run once as they are and once, in a process of their own, on a CPU like that.
-#include "tests/launch/lines.hpp"
-#include "tests/program.hpp"
+#include "tests/support/lines.hpp"
+#include "tests/support/program.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 #include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/precision/cpu_autocast.hpp"

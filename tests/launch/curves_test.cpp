@@ -1,7 +1,7 @@
 // The curves in a run's folder after several stages of one Trainer, as TensorBoard shows them: its default data server
 // drops what it has of a curve from a step on to which the curve comes back.
-#include "tests/launch/lines.hpp"
-#include "tests/runtime/python_output.hpp"
+#include "tests/support/lines.hpp"
+#include "tests/support/python_output.hpp"
 
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>

@@ -1,5 +1,5 @@
 // Where data comes from, and what a DataModule may do besides: in whole runs.
-#include "tests/launch/lines.hpp"
+#include "tests/support/lines.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <gmock/gmock.h>

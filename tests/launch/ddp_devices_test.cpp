@@ -1,5 +1,5 @@
 // Several devices in one process: the same numbers as one device with the same global batch.
-#include "tests/launch/ddp.hpp"
+#include "tests/support/ddp.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 #include "troupe/runtime/process/cpu_budget.hpp"
 

@@ -1,5 +1,5 @@
 // One rank fails, all end: an exception, a kill and a hang on one of three ranks, each under a real mpirun.
-#include "tests/program.hpp"
+#include "tests/support/program.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

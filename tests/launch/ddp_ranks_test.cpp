@@ -1,7 +1,7 @@
 // Whole runs of several processes: this program runs under mpirun, with 2, 3 and 4 ranks. Its disabled cases are faults
 // that end it; ddp_faults_test runs them.
-#include "tests/launch/ddp.hpp"
-#include "tests/launch/shared_dir.hpp"
+#include "tests/support/ddp.hpp"
+#include "tests/support/shared_dir.hpp"
 
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"

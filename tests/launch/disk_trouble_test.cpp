@@ -1,5 +1,6 @@
 // Checkpoints that cannot be written, and such that should not be, in whole runs.
-#include "tests/launch/ddp.hpp"
+#include "tests/support/dam.hpp"
+#include "tests/support/ddp.hpp"
 
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
@@ -108,28 +109,6 @@ struct Interfering : Net {
 
  private:
   torch::Tensor gain_;
-};
-
-// Where it is closed, what comes behind the metrics of an epoch waits: the checkpoint of its end, too.
-class Dam : public Sink {
- public:
-  std::string name() const override { return "dam"; }
-  void write(const Record& record) override {
-    if (!std::holds_alternative<ScalarsRecord>(record)) return;
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return is_open_; });
-  }
-  void flush() override {}
-  void set_open(bool is_open) {
-    const std::lock_guard lock(mutex_);
-    is_open_ = is_open;
-    changed_.notify_all();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool is_open_ = true;
 };
 
 std::vector<std::string> files(const fs::path& folder) {

@@ -1,7 +1,7 @@
 // The examples as programs, on their real data, cut short.
-#include "tests/program.hpp"
-#include "tests/runtime/file_content.hpp"
-#include "tests/runtime/temp_dir.hpp"
+#include "tests/support/program.hpp"
+#include "tests/support/file_content.hpp"
+#include "tests/support/temp_dir.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // BackboneFinetuning: what is frozen, which optimizer gets it when, and at which rate.
-#include "tests/launch/ddp.hpp"
+#include "tests/support/ddp.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <gmock/gmock.h>

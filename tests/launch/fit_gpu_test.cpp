@@ -1,5 +1,5 @@
 // Whole runs on a GPU. Without one every case is skipped, and CTest says so.
-#include "tests/launch/lines.hpp"
+#include "tests/support/lines.hpp"
 #include "troupe/runtime/device/copy_ahead.hpp"
 
 #include <gtest/gtest.h>

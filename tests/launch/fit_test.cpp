@@ -1,7 +1,7 @@
 // Whole runs: one process, one CPU device, every actor in its place.
-#include "tests/launch/lines.hpp"
+#include "tests/support/lines.hpp"
 
-#include "tests/runtime/file_content.hpp"
+#include "tests/support/file_content.hpp"
 #include "troupe/launch/prediction_shapes.hpp"
 
 #include <gmock/gmock.h>

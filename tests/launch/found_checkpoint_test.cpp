@@ -1,6 +1,6 @@
 // Which checkpoint "last", "best" and "auto" are, where others lie beside it; and what a module may hold that is to be
 // stored in one.
-#include "tests/launch/lines.hpp"
+#include "tests/support/lines.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
 // The calls of a real run, held against the pseudo-code of the module guide's section "Hooks" (protocol rule P4).
-#include "tests/program.hpp"
+#include "tests/support/program.hpp"
 
 #include <gtest/gtest.h>
 

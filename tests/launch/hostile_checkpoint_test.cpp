@@ -1,7 +1,7 @@
 // Checkpoints whose checksums are right and whose contents are not: each value of the metadata is replaced and left
 // out, each tensor given another type, shape or value, and a run is asked to go on from every one of them. It may
 // refuse the file with an error of the library's, or train; nothing else.
-#include "tests/launch/ddp.hpp"
+#include "tests/support/ddp.hpp"
 
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 

@@ -1,5 +1,5 @@
-#include "tests/launch/lines.hpp"
-#include "tests/runtime/python_output.hpp"
+#include "tests/support/lines.hpp"
+#include "tests/support/python_output.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
 // log(metric) in whole runs.
-#include "tests/launch/lines.hpp"
+#include "tests/support/lines.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <gmock/gmock.h>

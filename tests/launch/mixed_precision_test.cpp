@@ -1,6 +1,6 @@
 // What 16-mixed and bf16-mixed leave as it is: gradients that anybody looks at, clips or steps with, the count of
 // steps, and weights that change within a training_step.
-#include "tests/launch/one_weight.hpp"
+#include "tests/support/one_weight.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <gmock/gmock.h>

@@ -1,7 +1,7 @@
 // What a module may use and say, in whole runs.
-#include "tests/launch/lines.hpp"
-#include "tests/launch/one_weight.hpp"
-#include "tests/refusal.hpp"
+#include "tests/support/lines.hpp"
+#include "tests/support/one_weight.hpp"
+#include "tests/support/refusal.hpp"
 
 #include <gmock/gmock.h>
 

@@ -1,6 +1,6 @@
 // Weights that layers share, and averages of weights.
-#include "tests/launch/lines.hpp"
-#include "tests/refusal.hpp"
+#include "tests/support/lines.hpp"
+#include "tests/support/refusal.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <gmock/gmock.h>

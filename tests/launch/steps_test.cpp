@@ -1,5 +1,5 @@
 // What a batch counts in means and windows, and how many steps a run will take.
-#include "tests/launch/one_weight.hpp"
+#include "tests/support/one_weight.hpp"
 
 #include <gmock/gmock.h>
 

@@ -1,5 +1,5 @@
 // What the Trainer's options do in a run.
-#include "tests/launch/lines.hpp"
+#include "tests/support/lines.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // Trainings that cannot be, or are not what they seem: what the user is told.
-#include "tests/launch/lines.hpp"
+#include "tests/support/lines.hpp"
 
 #include <gmock/gmock.h>
 

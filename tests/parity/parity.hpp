@@ -8,8 +8,8 @@
 // numbers are equal to the last bit, that is what a test saw and not what it asks for, unless its tolerance is 0.
 #pragma once
 
-#include "tests/program.hpp"
-#include "tests/runtime/temp_dir.hpp"
+#include "tests/support/program.hpp"
+#include "tests/support/temp_dir.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 #include "troupe/runtime/precision/convert.hpp"

@@ -1,6 +1,6 @@
 // Schedulers against PyTorch's, over 60 steps and two groups, to 1e-14; and their states.
 #include "tests/parity/parity.hpp"
-#include "tests/refusal.hpp"
+#include "tests/support/refusal.hpp"
 #include "troupe/modules/lr_schedulers/combined.hpp"
 #include "troupe/modules/lr_schedulers/cycles.hpp"
 #include "troupe/modules/lr_schedulers/decay.hpp"

@@ -1,7 +1,7 @@
 // Ways of training combined with each other, on several processes; this program runs under mpirun.
 #include "tests/launch/matrix/matrix.hpp"
 
-#include "tests/launch/shared_dir.hpp"
+#include "tests/support/shared_dir.hpp"
 
 namespace troupe::matrix {
 namespace {

@@ -1,7 +1,7 @@
 // Ways of training combined with each other, on one device and on two of one process.
 #include "tests/launch/matrix/matrix.hpp"
 
-#include "tests/runtime/temp_dir.hpp"
+#include "tests/support/temp_dir.hpp"
 
 namespace troupe::matrix {
 namespace {

@@ -1,6 +1,6 @@
 #include "troupe/runtime/collectives/failure_channel.hpp"
 
-#include "tests/mpi_main.hpp"
+#include "tests/support/mpi_main.hpp"
 #include "troupe/runtime/collectives/mpi_backend.hpp"
 
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 #include "troupe/runtime/collectives/mpi_backend.hpp"
 
-#include "tests/mpi_main.hpp"
+#include "tests/support/mpi_main.hpp"
 #include "tests/runtime/collectives/operations.hpp"
 #include "tests/runtime/collectives/ranks.hpp"
 #include "troupe/base/failure.hpp"

@@ -1,6 +1,6 @@
 #include "troupe/runtime/collectives/mpi_store.hpp"
 
-#include "tests/mpi_main.hpp"
+#include "tests/support/mpi_main.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/mpi_backend.hpp"
 

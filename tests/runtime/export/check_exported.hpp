@@ -2,8 +2,8 @@
 #pragma once
 
 #include "tests/runtime/export/export_cases.hpp"
-#include "tests/runtime/python_output.hpp"
-#include "tests/runtime/temp_dir.hpp"
+#include "tests/support/python_output.hpp"
+#include "tests/support/temp_dir.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 

@@ -3,7 +3,7 @@
 #include "tests/runtime/export/layer_cases.hpp"
 #include "tests/runtime/export/model_cases.hpp"
 #include "tests/runtime/export/operator_cases.hpp"
-#include "tests/runtime/file_content.hpp"
+#include "tests/support/file_content.hpp"
 #include "troupe/runtime/export/export_request.hpp"
 #include "troupe/runtime/export/in_place.hpp"
 #include "troupe/runtime/export/onnx_call.hpp"

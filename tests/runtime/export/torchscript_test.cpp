@@ -1,7 +1,7 @@
 // What a module becomes as TorchScript, besides its outputs (exported_models_test).
 #include "tests/runtime/export/export_cases.hpp"
 #include "tests/runtime/export/model_cases.hpp"
-#include "tests/runtime/temp_dir.hpp"
+#include "tests/support/temp_dir.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 
 #include <gtest/gtest.h>

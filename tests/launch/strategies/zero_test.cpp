@@ -1,0 +1,168 @@
+// The strategy zero, on devices of one process: the numbers of one device.
+#include "tests/launch/strategies/strategies.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace troupe {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct AnyOptions {
+  std::string optimizer = "adamw";
+};
+TROUPE_OPTIONS(AnyOptions, (optimizer, "its name"))
+
+// A network with any optimizer; what it holds at the end.
+class AnyNet : public ModuleWith<AnyOptions> {
+ public:
+  explicit AnyNet(AnyOptions options = {}) : ModuleWith(std::move(options)) {
+    namespace nn = torch::nn;
+    net_ = register_module("net", nn::Sequential(nn::Linear(4, 9), nn::Tanh(), nn::Linear(9, 2)));
+  }
+  StepOutput training_step(const Batch& batch, int64_t) override {
+    return torch::mse_loss(net_->forward(batch[0]), batch[1]);
+  }
+  Optimizers configure_optimizers() override {
+    const auto& name = options().optimizer;
+    if (name == "sgd") return optim::sgd(parameters(), {.lr = 0.05, .momentum = 0.9, .weight_decay = 0.01});
+    if (name == "adagrad") return optim::adagrad(parameters(), {.lr = 0.05});
+    if (name == "rmsprop") return optim::rmsprop(parameters(), {.lr = 0.01, .momentum = 0.5});
+    if (name == "torch_adam") return torch::optim::Adam(parameters(), torch::optim::AdamOptions(0.01));
+    if (name == "lbfgs") return torch::optim::LBFGS(parameters(), torch::optim::LBFGSOptions(0.1));
+    if (name == "groups") {
+      return optim::adamw(std::vector<optim::AdamGroup>{{.params = net_->ptr(0)->parameters(), .lr = 0.01},
+                                                        {.params = net_->ptr(2)->parameters(), .lr = 0.003}});
+    }
+    return optim::adamw(parameters(), {.lr = 0.01});
+  }
+  void on_train_end() override {
+    elements = 0;
+    for (const auto& group : trainer().optimizers()[0].param_groups()) {
+      for (const auto& parameter : group.params()) elements += parameter.numel();
+    }
+    const auto all = all_gather(weights());
+    if (trainer().world_size() > 1) {
+      EXPECT_EQ((all - all[0]).abs().max().item<double>(), 0);
+    }
+  }
+  torch::Tensor weights() const {
+    std::vector<torch::Tensor> flat;
+    for (const auto& parameter : parameters()) flat.push_back(parameter.detach().flatten());
+    return torch::cat(flat);
+  }
+  int64_t elements = 0;  // of the optimizer's parameters on this rank
+
+ private:
+  torch::nn::Sequential net_{nullptr};
+};
+
+torch::Tensor trained(const char* optimizer, TrainerOptions options, int64_t global_batch = 12) {
+  const auto loader = loader_of(48, global_batch / options.devices);
+  return Trainer(options).fit<AnyNet>({.optimizer = optimizer}, loader)->weights();
+}
+
+TEST(Zero, TrainsToTheWeightsOfDdpWithEveryOptimizer) {
+  for (const char* optimizer : {"sgd", "adamw", "adagrad", "rmsprop", "torch_adam", "groups"}) {
+    const TempDir dir;
+    const auto expected = trained(optimizer, with(dir, "ddp", 3));
+    EXPECT_LE(largest_difference(trained(optimizer, with(dir, "zero", 3)), expected), 1e-12) << optimizer;
+    EXPECT_LE(largest_difference(trained(optimizer, with(dir, "zero", 2)), expected), 1e-12) << optimizer;
+    EXPECT_LE(largest_difference(trained(optimizer, with(dir, "zero", 1)), expected), 1e-12) << optimizer;
+  }
+}
+
+TEST(Zero, ClipsAndAccumulatesAsDdpDoes) {
+  for (const char* algorithm : {"norm", "value"}) {
+    const TempDir dir;
+    auto options = with(dir, "ddp", 2);
+    options.accumulate_grad_batches = 3;
+    options.gradient_clip_val = 0.05;
+    options.gradient_clip_algorithm = algorithm;
+    const auto expected = trained("sgd", options, 8);
+    options.strategy = "zero";
+    EXPECT_LE(largest_difference(trained("sgd", options, 8), expected), 1e-12) << algorithm;
+  }
+}
+
+TEST(Zero, SmallBucketsChangeNothing) {
+  const TempDir dir;
+  auto options = with(dir, "zero", 2);
+  const auto expected = trained("adamw", options);
+  options.first_bucket_mb = 1e-5;
+  options.bucket_cap_mb = 1e-4;
+  EXPECT_LE(largest_difference(trained("adamw", options), expected), 1e-12);
+}
+
+TEST(Zero, SendsCompressedGradients) {
+  const TempDir dir;
+  auto options = with(dir, "zero", 2);
+  options.precision = "32-true";
+  const auto data = [](int64_t count) {
+    const auto whole = samples(count);
+    std::vector<int64_t> indices(static_cast<std::size_t>(count));
+    std::iota(indices.begin(), indices.end(), 0);
+    const auto batch = *whole->get_batch(indices);
+    return std::make_shared<TensorDataset>(batch[0].to(torch::kFloat32), batch[1].to(torch::kFloat32));
+  };
+  const DataLoader loader(data(48), {.batch_size = 6});
+  const auto expected = Trainer(options).fit<AnyNet>({.optimizer = "sgd"}, loader)->weights();
+  for (const char* compression : {"fp16", "bf16"}) {
+    options.gradient_compression = compression;
+    const auto weights = Trainer(options).fit<AnyNet>({.optimizer = "sgd"}, loader)->weights();
+    const double difference = largest_difference(weights, expected);
+    EXPECT_GT(difference, 0) << compression;
+    EXPECT_LE(difference, 0.02) << compression;
+  }
+}
+
+TEST(Zero, DividesTheOptimizersMemory) {
+  const TempDir dir;
+  const auto loader = loader_of(48, 4);
+  const auto whole = Trainer(with(dir, "ddp", 3)).fit<AnyNet>({}, loader)->elements;
+  const auto part = Trainer(with(dir, "zero", 3)).fit<AnyNet>({}, loader)->elements;
+  EXPECT_EQ(whole, 4 * 9 + 9 + 9 * 2 + 2);
+  EXPECT_EQ(part, (whole + 2) / 3);
+}
+
+TEST(Zero, WritesOneCheckpointThatAnyNumberOfDevicesLoads) {
+  const auto loader_for = [](int64_t devices) { return loader_of(48, 12 / devices); };
+  const TempDir straight;
+  auto options = with(straight, "ddp", 1);
+  options.max_epochs = 4;
+  const auto expected = Trainer(options).fit<AnyNet>({}, loader_for(1))->weights();
+  const std::vector<std::pair<std::string, int64_t>> ways = {{"zero", 1}, {"zero", 2}, {"zero", 3}, {"ddp", 2}};
+  for (const auto& [first, devices] : ways) {
+    for (const auto& [second, others] : ways) {
+      const TempDir dir;
+      auto before = with(dir, first.c_str(), devices);
+      before.max_epochs = 2;
+      Trainer(before).fit<AnyNet>({}, loader_for(devices));
+      auto after = with(dir, second.c_str(), others);
+      after.max_epochs = 4;
+      const auto weights = Trainer(after).fit<AnyNet>({}, loader_for(others), {}, {.ckpt_path = "last"})->weights();
+      EXPECT_LE(largest_difference(weights, expected), 1e-12) << first << devices << ' ' << second << others;
+    }
+  }
+}
+
+TEST(Zero, RefusesOptimizersThatLookAtAllElementsAtOnce) {
+  const TempDir dir;
+  Trainer trainer(with(dir, "zero", 2));
+  const auto error = error_of([&] { trainer.fit<AnyNet>({.optimizer = "lbfgs"}, loader_of(8, 4)); });
+  EXPECT_THAT(error, HasSubstr("strategy = zero divides parameters into parts"));
+  EXPECT_THAT(error, HasSubstr("torch::optim::LBFGS"));
+}
+
+TEST(Zero, TakesSeveralOptimizers) {
+  for (const bool by_hand : {false, true}) {
+    const TempDir dir;
+    const auto alone = Trainer(with(dir, "auto", 1)).fit<AnyPair>({by_hand}, loader_of(48, 12))->weights();
+    const auto zero = Trainer(with(dir, "zero", 2)).fit<AnyPair>({by_hand}, loader_of(48, 6))->weights();
+    EXPECT_LE(largest_difference(zero, alone), 1e-12) << by_hand;
+  }
+}
+
+}  // namespace
+}  // namespace troupe

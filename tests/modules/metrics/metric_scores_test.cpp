@@ -1,0 +1,174 @@
+// Scores, labels and averages of metrics of classification.
+#include "tests/modules/metrics/any_cut.hpp"
+#include "tests/support/refusal.hpp"
+#include "troupe/modules/metrics/accuracy.hpp"
+#include "troupe/modules/metrics/auroc.hpp"
+#include "troupe/modules/metrics/average_precision.hpp"
+#include "troupe/modules/metrics/confusion_matrix.hpp"
+#include "troupe/modules/metrics/f_beta.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+
+namespace troupe {
+namespace {
+
+using namespace troupe::metrics;
+
+// --- Scores ---
+
+TEST(Scores, AreLogitsOrProbabilitiesForAnyCutOfTheData) {
+  const auto scores = torch::tensor({0.9F, 2.0F, 0.2F, 0.8F}), target = torch::tensor({0, 1, 0, 1});
+  // As logits all four are a yes.
+  EXPECT_EQ(value_of_any_cut(making<Accuracy>(AccuracyOptions{.task = "binary"}), scores, target).item<double>(), 0.5);
+  EXPECT_EQ(value_of_any_cut(making<Recall>(PrecisionRecallOptions{.task = "binary"}), scores, target).item<double>(),
+            1);
+  EXPECT_TRUE(value_of_any_cut(making<ConfusionMatrix>(ConfusionMatrixOptions{.task = "binary"}), scores, target)
+                  .equal(torch::tensor({{0, 2}, {0, 2}})));
+  EXPECT_EQ(value_of_any_cut(making<AUROC>(AUROCOptions{.task = "binary"}), scores, target).item<double>(), 0.75);
+  // Between 0.5 and 0.71 = sigmoid(0.9) lie 0.55 and 0.69.
+  EXPECT_EQ(value_of_any_cut(making<AUROC>(AUROCOptions{.task = "binary", .thresholds = {0.5, 0.6, 0.7, 0.8}}), scores,
+                             target)
+                .item<double>(),
+            0.75);
+  // Without the 2 they are probabilities.
+  const auto shares = torch::tensor({0.9F, 0.7F, 0.2F, 0.8F});
+  EXPECT_EQ(value_of_any_cut(making<Accuracy>(AccuracyOptions{.task = "binary"}), shares, target).item<double>(), 0.75);
+}
+
+TEST(Scores, OfLabelsAndClassesToo) {
+  torch::manual_seed(1);
+  auto scores = torch::rand({9, 3});
+  scores[4][1] = -3;
+  const auto bits = torch::randint(0, 2, {9, 3}), classes = torch::arange(9) % 3;
+  for (const char* average : {"micro", "macro", "none"}) {
+    value_of_any_cut(making<F1Score>(PrecisionRecallOptions{.task = "multilabel", .num_labels = 3, .average = average}),
+                     scores, bits);
+    value_of_any_cut(
+        making<AveragePrecision>(AveragePrecisionOptions{.task = "multilabel", .num_labels = 3, .average = average}),
+        scores, bits);
+  }
+  value_of_any_cut(making<ConfusionMatrix>(ConfusionMatrixOptions{.task = "multilabel", .num_labels = 3}), scores,
+                   bits);
+  for (const auto& thresholds : {Thresholds(), Thresholds(5)}) {
+    const auto make = making<AUROC>(AUROCOptions{.task = "multiclass", .thresholds = thresholds, .num_classes = 3});
+    const auto value = value_of_any_cut(make, scores, classes);
+    EXPECT_NEAR(value.item<double>(), compute_in_parts(make, scores.softmax(1), classes, 9).item<double>(), 1e-12);
+  }
+}
+
+TEST(Scores, WhoseTargetIsIgnoredHaveNoSay) {
+  const auto scores = torch::tensor({0.2F, 7.0F, 0.8F, static_cast<float>(nan)});
+  const auto target = torch::tensor({0, -1, 1, -1});
+  const auto accuracy = making<Accuracy>(AccuracyOptions{.task = "binary", .ignore_index = -1});
+  EXPECT_EQ(value_of_any_cut(accuracy, scores, target).item<double>(), 1);
+  for (const auto& thresholds : {Thresholds(), Thresholds(5)}) {
+    const auto make = making<AUROC>(AUROCOptions{.task = "binary", .thresholds = thresholds, .ignore_index = -1});
+    EXPECT_EQ(value_of_any_cut(make, scores, target).item<double>(), 1);
+  }
+}
+
+TEST(Scores, ThatAreNanMakeTheValueNan) {
+  const auto nans = torch::full({4}, nan), some = torch::tensor({0.9, 0.1, nan, 0.8}),
+             target = torch::tensor({0, 0, 0, 1});
+  for (const auto& scores : {nans, some}) {
+    const auto logits = torch::stack({-scores, scores}, 1);
+    for (const char* average : {"micro", "macro", "weighted"}) {
+      const AccuracyOptions options{.task = "multiclass", .num_classes = 2, .average = average};
+      EXPECT_TRUE(std::isnan(value_of_any_cut(making<Accuracy>(options), logits, target).item<double>()));
+    }
+    const AccuracyOptions binary{.task = "binary"}, best_two{.task = "multiclass", .num_classes = 2, .top_k = 2};
+    EXPECT_TRUE(std::isnan(value_of_any_cut(making<Accuracy>(binary), scores, target).item<double>()));
+    EXPECT_TRUE(std::isnan(value_of_any_cut(making<Accuracy>(best_two), logits, target).item<double>()));
+    for (const auto& thresholds : {Thresholds(), Thresholds(5)}) {
+      const AUROCOptions curve{.task = "binary", .thresholds = thresholds};
+      const AveragePrecisionOptions classes{.task = "multiclass", .thresholds = thresholds, .num_classes = 2};
+      EXPECT_TRUE(std::isnan(value_of_any_cut(making<AUROC>(curve), scores, target).item<double>()));
+      EXPECT_TRUE(std::isnan(value_of_any_cut(making<AveragePrecision>(classes), logits, target).item<double>()));
+    }
+  }
+  Accuracy accuracy({.task = "binary"});
+  accuracy.update(torch::tensor({0.9}), torch::tensor({1}));
+  EXPECT_EQ(accuracy.warning(), "");
+  accuracy.update(some, target);
+  EXPECT_EQ(accuracy.warning(), "Accuracy is nan, since predictions are");
+  ConfusionMatrix counts({.task = "binary"});
+  counts.update(some, target);
+  EXPECT_EQ(refusal([&] { counts.compute(); }), "ConfusionMatrix: preds holds nan, and a count cannot say so");
+}
+
+TEST(Scores, OneNanTurnsNoProbabilityIntoALogit) {
+  AUROC auroc({.task = "multiclass", .num_classes = 2, .average = "none", .ignore_index = -1});
+  const auto scores = torch::tensor({{0.9F, 0.1F}, {0.2F, 0.8F}, {static_cast<float>(nan), 0.0F}});
+  auroc.update(scores, torch::tensor({0, 1, -1}));
+  EXPECT_TRUE(auroc.compute().equal(torch::ones({2}, torch::kDouble)));
+  EXPECT_EQ(auroc.states().states[2].value.item<float>(), 0.1F) << "the lowest score";
+}
+
+TEST(Curves, RankTheLogitsOfAConfidentModel) {
+  const auto logits = torch::tensor({18.0F, 19.0F, 20.0F, 17.5F}), target = torch::tensor({0, 1, 1, 0});
+  const AUROCOptions binary{.task = "binary"};
+  EXPECT_EQ(value_of_any_cut(making<AUROC>(binary), logits, target).item<double>(), 1);
+  EXPECT_EQ(value_of_any_cut(making<AveragePrecision>(AveragePrecisionOptions{.task = "binary"}), logits, target)
+                .item<double>(),
+            1);
+  const AUROCOptions two{.task = "multiclass", .num_classes = 2}, three{.task = "multiclass", .num_classes = 3};
+  const auto of_two = torch::tensor({{0.0F, 30.0F}, {0.0F, 40.0F}, {0.0F, 900.0F}, {0.0F, -5.0F}});
+  EXPECT_EQ(value_of_any_cut(making<AUROC>(two), of_two, torch::tensor({0, 1, 1, 0})).item<double>(), 1);
+  // The odds of class 1 rise, those of class 2 fall, and equal ones are equal in whatever order the others come.
+  const auto of_three =
+      torch::tensor({{0.0F, 30.0F, 1.0F}, {1.0F, 50.0F, 1.0F}, {1.0F, 1.0F, 0.0F}, {0.0F, 1.0F, 1.0F}});
+  const AUROCOptions each{.task = "multiclass", .num_classes = 3, .average = "none"};
+  EXPECT_EQ(value_of_any_cut(making<AUROC>(each), of_three, torch::tensor({2, 1, 2, 0}))[1].item<double>(), 1);
+  EXPECT_NEAR(value_of_any_cut(making<AUROC>(each), of_three, torch::tensor({0, 0, 1, 2}))[1].item<double>(), 0.5 / 3,
+              1e-12);
+  // Two classes of equal logits: a half, which is at least the threshold 0.5.
+  const AUROCOptions at_half{.task = "multiclass", .thresholds = {0.5, 0.75}, .num_classes = 2, .average = "none"};
+  AUROC flat(at_half);
+  flat.update(torch::tensor({{2.0F, 2.0F}, {-4.0F, -4.0F}}), torch::tensor({0, 1}));
+  for (const auto& state : flat.states().states) {
+    if (state.name != "yes") continue;
+    EXPECT_TRUE(state.value[1].equal(torch::tensor({{0, 1, 0}, {0, 1, 0}}))) << state.value;
+  }
+}
+
+// --- Averages ---
+
+TEST(Averages, LeaveOutTheClassThatIsIgnored) {
+  // Class 2 is ignored, and predicted once where class 0 was right.
+  const auto preds = torch::tensor({0, 2, 1, 1}), target = torch::tensor({0, 0, 1, 2});
+  const PrecisionRecallOptions options{.task = "multiclass", .num_classes = 3, .average = "macro", .ignore_index = 2};
+  EXPECT_EQ(value_of_any_cut(making<Recall>(options), preds, target).item<double>(), 0.75);
+  EXPECT_EQ(value_of_any_cut(making<metrics::Precision>(options), preds, target).item<double>(), 1);
+  EXPECT_NEAR(value_of_any_cut(making<F1Score>(options), preds, target).item<double>(), 0.8333333, 1e-6);
+  const AccuracyOptions accuracy{.task = "multiclass", .num_classes = 3, .average = "macro", .ignore_index = 2};
+  EXPECT_EQ(value_of_any_cut(making<Accuracy>(accuracy), preds, target).item<double>(), 0.75);
+  const auto scores = torch::one_hot(preds, 3).to(torch::kFloat);
+  const AUROCOptions curve{.task = "multiclass", .num_classes = 3, .ignore_index = 2};
+  // Class 0 against 1: 0.75; class 1 against 0: 1; class 2 has no yes.
+  EXPECT_EQ(value_of_any_cut(making<AUROC>(curve), scores, target).item<double>(), 0.875);
+}
+
+TEST(Averages, LeaveOutLabelsWithoutAValue) {
+  const auto scores = torch::tensor({{0.9F, 0.4F}, {0.1F, 0.3F}});
+  const auto no_yes = torch::tensor({{1, 0}, {0, 0}}), all_ignored = torch::tensor({{1, -1}, {0, -1}});
+  for (const auto& target : {no_yes, all_ignored}) {
+    for (const auto& thresholds : {Thresholds(), Thresholds(5)}) {
+      const AUROCOptions roc{.task = "multilabel", .thresholds = thresholds, .num_labels = 2, .ignore_index = -1};
+      const AveragePrecisionOptions ap{
+          .task = "multilabel", .thresholds = thresholds, .num_labels = 2, .ignore_index = -1};
+      EXPECT_EQ(value_of_any_cut(making<AUROC>(roc), scores, target).item<double>(), 1);
+      EXPECT_EQ(value_of_any_cut(making<AveragePrecision>(ap), scores, target).item<double>(), 1);
+    }
+  }
+  const AccuracyOptions options{.task = "multilabel", .num_labels = 2, .average = "macro", .ignore_index = -1};
+  EXPECT_EQ(value_of_any_cut(making<Accuracy>(options), scores, all_ignored).item<double>(), 1);
+}
+
+}  // namespace
+}  // namespace troupe

@@ -1,0 +1,289 @@
+// Held against the reference implementation through Python's safetensors package, both ways.
+#include "troupe/runtime/checkpoint/safetensors.hpp"
+
+#include "tests/support/file_content.hpp"
+#include "tests/support/python_output.hpp"
+#include "tests/support/temp_dir.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <fstream>
+#include <sstream>
+
+namespace troupe {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+
+void write(const fs::path& path, const NamedTensors& tensors, const SafetensorsMetadata& metadata = {}) {
+  const auto file = real_file_system().create(path);
+  write_safetensors(*file, tensors, metadata);
+}
+
+/// A file of `header` and `data`; the header's length is as it should be unless given.
+void put(const fs::path& path, const std::string& header, const std::string& data, int64_t length = -1) {
+  std::string text;
+  const auto claimed = static_cast<uint64_t>(length < 0 ? static_cast<int64_t>(header.size()) : length);
+  for (int i = 0; i < 8; ++i) text += static_cast<char>(claimed >> (8 * i) & 0xff);
+  std::ofstream(path, std::ios::binary) << text << header << data;
+}
+
+std::string error_of_file(const fs::path& path) {
+  try {
+    const SafetensorsFile file(path);
+    for (const auto& entry : file.entries()) file.read(entry);
+  } catch (const CheckpointError& error) {
+    return error.what();
+  }
+  return "nothing was thrown";
+}
+
+std::string error_of(const std::string& header, const std::string& data = "") {
+  TempDir dir;
+  put(dir / "f.safetensors", header, data);
+  const auto error = error_of_file(dir / "f.safetensors");
+  EXPECT_THAT(error, HasSubstr((dir / "f.safetensors").string()));
+  return error;
+}
+
+std::string entry(const std::string& name, const std::string& dtype, const std::string& shape,
+                  const std::string& offsets) {
+  return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[" + offsets + "]}";
+}
+
+torch::Tensor named(const SafetensorsFile& file, const std::string& name) {
+  for (const auto& entry : file.entries()) {
+    if (entry.name == name) return file.read(entry);
+  }
+  return {};
+}
+
+const std::vector<std::pair<torch::ScalarType, std::string>>& dtypes() {
+  static const std::vector<std::pair<torch::ScalarType, std::string>> all = {
+      {torch::kFloat64, "float64"},
+      {torch::kFloat32, "float32"},
+      {torch::kFloat16, "float16"},
+      {torch::kBFloat16, "bfloat16"},
+      {torch::kInt64, "int64"},
+      {torch::kInt32, "int32"},
+      {torch::kInt16, "int16"},
+      {torch::kInt8, "int8"},
+      {torch::kUInt8, "uint8"},
+      {torch::kUInt16, "uint16"},
+      {torch::kUInt32, "uint32"},
+      {torch::kUInt64, "uint64"},
+      {torch::kComplexFloat, "complex64"},
+      {torch::kFloat8_e4m3fn, "float8_e4m3fn"},
+      {torch::kFloat8_e5m2, "float8_e5m2"},
+      {torch::kFloat8_e4m3fnuz, "float8_e4m3fnuz"},
+      {torch::kFloat8_e5m2fnuz, "float8_e5m2fnuz"},
+      {torch::kBool, "bool"}};
+  return all;
+}
+
+// Bit for bit: not every type has a kernel that compares.
+bool same_bits(const torch::Tensor& a, const torch::Tensor& b) {
+  const auto bytes = [](const torch::Tensor& tensor) { return tensor.contiguous().flatten().view(torch::kUInt8); };
+  return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() &&
+         (a.numel() == 0 || torch::equal(bytes(a), bytes(b)));
+}
+
+TEST(Safetensors, ReadsBackWhatItWroteInTheOrderGiven) {
+  TempDir dir;
+  NamedTensors tensors;
+  for (const auto& [dtype, name] : dtypes()) tensors.emplace_back(name, torch::tensor({0, 1, 1}).to(dtype));
+  std::reverse(tensors.begin(), tensors.end());
+  tensors.emplace_back("scalar", torch::tensor(2.5));
+  tensors.emplace_back("empty", torch::zeros({0, 3}));
+  tensors.emplace_back("transposed", torch::arange(6).reshape({2, 3}).t());
+  tensors.emplace_back("a \"name\" with \\ and \n", torch::ones(1));
+  write(dir / "f", tensors, {{"key", "v\u00e4lue \"x\""}});
+  const SafetensorsFile file(dir / "f");
+  ASSERT_EQ(file.entries().size(), tensors.size());
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    EXPECT_EQ(file.entries()[i].name, tensors[i].first);
+    const auto read = file.read(file.entries()[i]);
+    EXPECT_TRUE(same_bits(read, tensors[i].second)) << tensors[i].first;
+  }
+  EXPECT_EQ(file.metadata().at("key"), "v\u00e4lue \"x\"");
+}
+
+TEST(Safetensors, AlignsEachTensorToItsElementAndTheDataToEight) {
+  TempDir dir;
+  write(dir / "f", {{"a", torch::ones(3, torch::kUInt8)}, {"b", torch::ones(3)}, {"c", torch::ones(1, torch::kInt64)}});
+  const SafetensorsFile file(dir / "f");
+  EXPECT_EQ(file.entries()[2].begin % 8, 0u);
+  EXPECT_EQ(file.entries()[1].begin, file.entries()[2].end);
+  EXPECT_EQ(file.entries()[0].begin, file.entries()[1].end);
+}
+
+TEST(Safetensors, WritesAFileOfNothing) {
+  TempDir dir;
+  write(dir / "f", {});
+  EXPECT_TRUE(SafetensorsFile(dir / "f").entries().empty());
+  EXPECT_EQ(content_of(dir / "f").size(), 16u);
+}
+
+TEST(Safetensors, WritesFilesThatPythonReads) {
+  TempDir dir;
+  NamedTensors tensors;
+  for (const auto& [dtype, name] : dtypes()) tensors.emplace_back(name, torch::tensor({{0, 1}, {1, 1}}).to(dtype));
+  tensors.emplace_back("scalar", torch::tensor(2.5));
+  tensors.emplace_back("empty", torch::zeros({0, 3}));
+  write(dir / "f.safetensors", tensors, {{"format", "pt"}});
+  std::istringstream lines(python_output("safetensors_file.py", "dump " + (dir / "f.safetensors").string()));
+  std::map<std::string, nlohmann::json> read;
+  std::string line;
+  while (std::getline(lines, line)) {
+    const auto row = nlohmann::json::parse(line);
+    read[row[0]] = row;
+  }
+  for (const auto& [dtype, name] : dtypes()) {
+    EXPECT_EQ(read[name], nlohmann::json({name, "torch." + name, {2, 2}, {0.0, 1.0, 1.0, 1.0}}));
+  }
+  EXPECT_EQ(read["scalar"], nlohmann::json::parse(R"(["scalar", "torch.float32", [], [2.5]])"));
+  EXPECT_EQ(read["empty"], nlohmann::json::parse(R"(["empty", "torch.float32", [0, 3], []])"));
+  EXPECT_TRUE(read.contains("format"));
+}
+
+TEST(Safetensors, ReadsFilesThatPythonWrote) {
+  TempDir dir;
+  python_output("safetensors_file.py", "make " + (dir / "f.safetensors").string());
+  const SafetensorsFile file(dir / "f.safetensors");
+  EXPECT_EQ(file.entries().size(), dtypes().size() + 2);
+  for (const auto& [dtype, name] : dtypes()) {
+    EXPECT_TRUE(same_bits(named(file, name), torch::tensor({{0, 1, 1}, {1, 0, 1}}).to(dtype))) << name;
+  }
+  EXPECT_TRUE(torch::equal(named(file, "scalar"), torch::tensor(2.5)));
+  EXPECT_EQ(named(file, "empty").sizes(), (std::vector<int64_t>{0, 3}));
+  EXPECT_EQ(file.metadata().at("who"), "J\u00f8rgen \"x\"");
+}
+
+TEST(Safetensors, RefusesEveryTruncation) {
+  TempDir dir;
+  write(dir / "f", {{"a", torch::ones(3)}, {"b", torch::ones(5, torch::kUInt8)}}, {{"k", "v"}});
+  const auto whole = content_of(dir / "f");
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    std::ofstream(dir / "cut", std::ios::binary) << whole.substr(0, size);
+    EXPECT_THAT(error_of_file(dir / "cut"), AllOf(HasSubstr("cut'"), HasSubstr("truncated"))) << size;
+  }
+  std::ofstream(dir / "long", std::ios::binary) << whole << "x";
+  EXPECT_THAT(error_of_file(dir / "long"), HasSubstr("1 bytes follow the last tensor"));
+}
+
+TEST(Safetensors, RefusesHeadersThatAreTooLongBeforeReadingThem) {
+  TempDir dir;
+  put(dir / "f", "{}", "", 100'000'001);
+  EXPECT_THAT(error_of_file(dir / "f"), HasSubstr("more than 100 MB"));
+  put(dir / "f", "{}", "", 99'999'999);
+  EXPECT_THAT(error_of_file(dir / "f"), HasSubstr("truncated"));
+  std::ofstream(dir / "zip", std::ios::binary) << "PK\x03\x04 this is what torch.save writes";
+  EXPECT_THAT(error_of_file(dir / "zip"), HasSubstr("not a safetensors file"));
+}
+
+TEST(Safetensors, RefusesHeadersThatAreNotTheOneShape) {
+  EXPECT_THAT(error_of("not json"), HasSubstr("does not begin with '{'"));
+  EXPECT_THAT(error_of("{\"a\":"), HasSubstr("not JSON"));
+  EXPECT_THAT(error_of("{\"\xff\":{}}"), HasSubstr("not JSON"));
+  EXPECT_THAT(error_of("{} {}"), HasSubstr("not JSON"));
+  EXPECT_THAT(error_of(std::string("{}\0 {}", 6)), HasSubstr("not JSON (byte 2)"));
+  EXPECT_THAT(error_of("{\"a\":1}"), HasSubstr("'a' is the number 1 instead of an object"));
+  EXPECT_THAT(error_of("{\"a\":{}}"), HasSubstr("tensor 'a': has no 'dtype'"));
+  EXPECT_THAT(error_of("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\"}}"), HasSubstr("'dtype' twice"));
+  EXPECT_THAT(error_of("{\"a\":{\"size\":1}}"), HasSubstr("unknown key 'size'"));
+  EXPECT_THAT(error_of("{\"__metadata__\":{\"a\":1}}"), HasSubstr("__metadata__ has the number 1 at 'a'"));
+  EXPECT_THAT(error_of("{\"__metadata__\":{\"a\":\"\",\"a\":\"\"}}"), HasSubstr("twice"));
+  EXPECT_THAT(error_of("{" + entry("a", "F32", "[1]", "0,0") + "}"), HasSubstr("has a list at 'shape'"));
+  EXPECT_THAT(error_of("{" + entry("a", "F32", "1", "0") + "}"), HasSubstr("fewer than two"));
+  EXPECT_THAT(error_of("{" + entry("a", "F32", "1", "0,1,2") + "}"), HasSubstr("more than two"));
+  EXPECT_THAT(error_of("{" + entry("a", "F32", "-1", "0,4") + "}", "1234"), HasSubstr("the number -1"));
+  EXPECT_THAT(error_of("{" + entry("a", "F32", "1.0", "0,4") + "}", "1234"), HasSubstr("the number 1.0"));
+}
+
+TEST(Safetensors, ReadsTheTensorsBesideOneOfATypeThatItDoesNotKnow) {
+  const TempDir dir;
+  for (const char* const unknown : {"F4", "F6_E2M3", "I128", ""}) {
+    const auto header = "{" + entry("ids", unknown, "3,5", "0,8") + "," + entry("w", "F32", "1", "8,12") + "}";
+    put(dir / "f", header, std::string("12345678\0\0\x80\x3f", 12));
+    const SafetensorsFile file(dir / "f");
+    EXPECT_EQ(named(file, "w").item<float>(), 1) << unknown;
+    EXPECT_EQ(file.entries()[0].dtype_name, unknown);
+    EXPECT_THAT(error_of_file(dir / "f"),
+                AllOf(HasSubstr("tensor 'ids' has the dtype '" + std::string(unknown) + "'"), HasSubstr("F8_E4M3")));
+  }
+  // Where it lies is checked all the same.
+  EXPECT_THAT(error_of("{" + entry("a", "F4", "16", "0,9") + "}", "12345678"), HasSubstr("reach beyond the 8 bytes"));
+  EXPECT_THAT(error_of("{" + entry("a", "F4", "16", "1,8") + "}", "12345678"), HasSubstr("behind a hole"));
+}
+
+TEST(Safetensors, StoresNumbersWhoseConjugateOrNegativeIsOnlyNotedDown) {
+  const TempDir dir;
+  const auto numbers = torch::complex(torch::tensor({1.F, 2.F}), torch::tensor({3.F, 4.F}));
+  ASSERT_TRUE(numbers.conj().is_conj());
+  ASSERT_TRUE(torch::imag(numbers.conj()).is_neg());
+  write(dir / "f", {{"conjugate", numbers.conj()}, {"negative", torch::imag(numbers.conj())}});
+  const SafetensorsFile file(dir / "f");
+  EXPECT_TRUE(
+      torch::equal(named(file, "conjugate"), torch::complex(torch::tensor({1.F, 2.F}), torch::tensor({-3.F, -4.F}))));
+  EXPECT_TRUE(torch::equal(named(file, "negative"), torch::tensor({-3.F, -4.F})));
+}
+
+TEST(Safetensors, RefusesDeepNestingWithoutFollowingIt) {
+  const std::string deep(1'000'000, '[');
+  EXPECT_THAT(error_of("{\"a\":" + deep), HasSubstr("a list"));
+  std::string objects = "{";
+  for (int i = 0; i < 100'000; ++i) objects += "\"a\":{";
+  EXPECT_THAT(error_of(objects), HasSubstr("unknown key 'a'"));
+}
+
+TEST(Safetensors, RefusesTensorsWhosePlacesDoNotFit) {
+  const auto four = [](const std::string& entries) { return error_of("{" + entries + "}", "12345678"); };
+  EXPECT_THAT(four(entry("a", "F32", "2", "0,8") + "," + entry("a", "F32", "2", "0,8")), HasSubstr("twice"));
+  EXPECT_THAT(four(entry("a", "F32", "3", "0,8")), HasSubstr("hold 8 bytes, its shape takes 12"));
+  EXPECT_THAT(four(entry("a", "F32", "2", "8,0")), HasSubstr("run backwards"));
+  EXPECT_THAT(four(entry("a", "F32", "3", "0,12")), HasSubstr("reach beyond the 8 bytes"));
+  EXPECT_THAT(four(entry("a", "F32", "1", "4,8")), HasSubstr("behind a hole"));
+  EXPECT_THAT(four(entry("a", "F32", "2", "0,8") + "," + entry("b", "F32", "1", "4,8")), HasSubstr("inside of"));
+  EXPECT_THAT(four(entry("a", "F32", "1", "0,4")), HasSubstr("4 bytes follow the last tensor"));
+}
+
+TEST(Safetensors, RefusesShapesWhoseProductOverflows) {
+  const std::string half = "4611686018427387904";
+  EXPECT_THAT(error_of("{" + entry("a", "U8", half + ",4", "0,0") + "}"), HasSubstr("too large"));
+  EXPECT_THAT(error_of("{" + entry("a", "F64", half, "0,0") + "}"), HasSubstr("too large"));
+  EXPECT_THAT(error_of("{" + entry("a", "U8", "0," + half + "," + half, "0,0") + "}"), HasSubstr("too large"));
+  EXPECT_THAT(error_of("{" + entry("a", "U8", "18446744073709551615", "0,0") + "}"), HasSubstr("too large"));
+  std::string ones = "1";
+  for (int i = 0; i < 64; ++i) ones += ",1";
+  EXPECT_THAT(error_of("{" + entry("a", "U8", ones, "0,1") + "}", "x"), HasSubstr("64 dimensions"));
+}
+
+TEST(Safetensors, RefusesBooleansThatAreNone) {
+  EXPECT_THAT(error_of("{" + entry("a", "BOOL", "2", "0,2") + "}", "\x01\x02"), HasSubstr("neither 0 nor 1"));
+}
+
+TEST(Safetensors, RefusesToStoreWhatTheFormatDoesNotHave) {
+  TempDir dir;
+  EXPECT_THROW(write(dir / "a", {{"c", torch::ones(1, torch::kComplexDouble)}}), UsageError);
+  EXPECT_THROW(write(dir / "q", {{"q", torch::quantize_per_tensor(torch::ones(1), 0.1, 0, torch::kQInt8)}}),
+               UsageError);
+  EXPECT_THROW(write(dir / "m", {{"m", torch::empty(1, torch::kMeta)}}), UsageError);
+  EXPECT_THROW(write(dir / "b", {{"s", torch::eye(2).to_sparse()}}), UsageError);
+  EXPECT_THROW(write(dir / "csr", {{"s", torch::eye(2).to_sparse_csr()}}), UsageError);
+  EXPECT_THROW(write(dir / "c", {{"u", torch::Tensor()}}), UsageError);
+  EXPECT_THROW(write(dir / "d", {{"x", torch::ones(1)}, {"x", torch::ones(1)}}), UsageError);
+  EXPECT_THROW(write(dir / "e", {{"__metadata__", torch::ones(1)}}), UsageError);
+  EXPECT_THROW(write(dir / "f", {}, {{"k", "\xff"}}), UsageError);
+}
+
+TEST(Safetensors, SaysThatAFileIsMissing) {
+  EXPECT_THAT(error_of_file(fs::path("/nowhere/f.safetensors")),
+              AllOf(HasSubstr("'/nowhere/f.safetensors'"), HasSubstr("No such file")));
+}
+
+}  // namespace
+}  // namespace troupe

@@ -1,0 +1,162 @@
+// Reads what the sink writes with the tensorboard package itself.
+#include "troupe/runtime/sinks/tensorboard_sink.hpp"
+
+#include "tests/support/python_output.hpp"
+#include "tests/support/temp_dir.hpp"
+#include "troupe/base/failure.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdio.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace troupe {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using testing::AllOf;
+using testing::HasSubstr;
+
+double noon() {
+  return 1700000000.25;
+}
+
+json read_back(const fs::path& folder) {
+  return json::parse(python_output("read_tensorboard.py", "'" + folder.string() + "'"));
+}
+
+TEST(TensorBoardSink, IsReadByTensorBoard) {
+  TempDir dir;
+  TensorBoardSink sink(dir / "run", noon);
+  double inf = std::numeric_limits<double>::infinity();
+  auto image = torch::arange(0, 2 * 3 * 4, torch::kUInt8).reshape({4, 2, 3});
+  sink.write(HparamsRecord{{{"lr", 0.5},
+                            {"optim", {{"name", "adam"}, {"fused", true}}},
+                            {"layers", {16, 10}},
+                            {"limit", inf},
+                            {"none", nullptr}}});
+  sink.write(ScalarsRecord{.step = 3, .epoch = 1, .values = {{"loss", 0.25}, {"bad\xFF", -inf}}});
+  sink.write(ScalarsRecord{.step = 4, .epoch = -1, .values = {{"loss", 0.125}}});
+  sink.write(HistogramRecord{.step = 7, .tag = "weights", .values = torch::arange(0, 60).to(torch::kFloat32)});
+  sink.write(HistogramRecord{.step = 7, .tag = "empty", .values = torch::zeros({0})});
+  sink.write(ImageRecord{.step = 8, .tag = "rgba", .image = image});
+  sink.write(ImageRecord{.step = 8, .tag = "grey", .image = torch::tensor({0.0, 1.0}).reshape({1, 1, 2})});
+  sink.write(TextRecord{.step = 9, .tag = "note", .text = "# Größe"});
+  sink.flush();
+  json read = read_back(dir / "run");
+
+  EXPECT_EQ(read["scalars"]["loss"], json::parse("[[1700000000.25, 3, 0.25], [1700000000.25, 4, 0.125]]"));
+  EXPECT_EQ(read["scalars"]["epoch"], json::parse("[[1700000000.25, 3, 1.0]]"));
+  EXPECT_EQ(read["scalars"]["bad\uFFFD"][0][2], "-inf");
+
+  auto weights = read["histograms"]["weights"][0];
+  EXPECT_EQ(weights[0], 7);
+  EXPECT_EQ(weights[1]["num"], 60.0);
+  EXPECT_EQ(weights[1]["max"], 59.0);
+  EXPECT_EQ(weights[1]["bucket"].size(), 31u);
+  EXPECT_EQ(weights[1]["bucket"][30], 2.0);
+  EXPECT_EQ(weights[1]["bucket_limit"][30], 59.0);
+  EXPECT_EQ(read["histograms"]["empty"][0][1]["num"], 0.0);
+
+  EXPECT_EQ(read["images"]["rgba"]["size"], json::parse("[2, 3]"));
+  auto pixels = image.permute({1, 2, 0});
+  for (int64_t y = 0; y < 2; ++y) {
+    for (int64_t x = 0; x < 3; ++x) {
+      for (int64_t c = 0; c < 4; ++c) {
+        EXPECT_EQ(read["images"]["rgba"]["pixels"][y][x][c], pixels[y][x][c].item<int>());
+      }
+    }
+  }
+  EXPECT_EQ(read["images"]["grey"]["pixels"], json::parse("[[0, 255]]"));
+  EXPECT_EQ(read["texts"]["note/text_summary"], json::parse("[9, \"# Größe\"]"));
+
+  EXPECT_EQ(read["hparams"], json::parse(R"({"lr": 0.5, "optim/name": "adam", "optim/fused": true,
+                                                       "layers": "[16,10]", "limit": "inf", "none": "null"})"));
+}
+
+TEST(TensorBoardSink, LosesOnlyALastRecordThatWasCutShort) {
+  TempDir dir;
+  fs::path path;
+  {
+    TensorBoardSink sink(dir.path(), noon);
+    path = sink.path();
+    for (int64_t step = 0; step < 3; ++step) sink.write(ScalarsRecord{.step = step, .values = {{"loss", 1.0}}});
+  }
+  fs::resize_file(path, fs::file_size(path) - 5);
+  EXPECT_EQ(read_back(dir.path())["scalars"]["loss"].size(), 2u);
+}
+
+TEST(TensorBoardSink, GivesEverySinkAFileOfItsOwn) {
+  TempDir dir;
+  TensorBoardSink first(dir.path(), noon), second(dir.path(), noon);
+  EXPECT_THAT(first.path().filename().string(), testing::StartsWith("events.out.tfevents.1700000000."));
+  EXPECT_NE(first.path(), second.path());
+}
+
+TEST(TensorBoardSink, NamesEachFileBehindThoseThatAreThere) {
+  TempDir dir;
+  std::vector<std::string> names;
+  for (int i = 0; i < 12; ++i) names.push_back(TensorBoardSink(dir.path(), noon).path().filename().string());
+  names.push_back(TensorBoardSink(dir.path(), [] { return 1600000000.0; }).path().filename().string());
+  EXPECT_TRUE(std::ranges::is_sorted(names)) << testing::PrintToString(names);
+  EXPECT_THAT(names.back(), testing::StartsWith("events.out.tfevents.1700000012."));
+  // What is no file of ours in that, however it is called, is of no account.
+  std::ofstream(dir / "events.out.tfevents.99999999999999.host.1.0");
+  std::ofstream(dir / "events.out.tfevents.9999999999.host.1.0");
+  std::ofstream(dir / "events.out.tfevents.profile-empty");
+  EXPECT_THAT(TensorBoardSink(dir.path(), noon).path().filename().string(),
+              testing::StartsWith("events.out.tfevents.1700000013."));
+}
+
+TEST(TensorBoardSink, ShowsRecordsToReadersAfterAFlush) {
+  TempDir dir;
+  TensorBoardSink sink(dir.path(), noon);
+  auto before = fs::file_size(sink.path());
+  sink.write(ScalarsRecord{.step = 0, .values = {{"loss", 1.0}}});
+  EXPECT_EQ(fs::file_size(sink.path()), before);
+  sink.flush();
+  EXPECT_GT(fs::file_size(sink.path()), before);
+}
+
+TEST(TensorBoardSink, WritesNothingForRecordsWithoutContent) {
+  TempDir dir;
+  TensorBoardSink sink(dir.path(), noon);
+  auto before = fs::file_size(sink.path());
+  sink.write(ScalarsRecord{.step = 0, .epoch = 2, .values = {}});
+  sink.write(HparamsRecord{nullptr});
+  sink.write(HparamsRecord{json::object()});
+  sink.flush();
+  EXPECT_EQ(fs::file_size(sink.path()), before);
+}
+
+TEST(TensorBoardSink, NamesTheTagThatCannotBeShown) {
+  TempDir dir;
+  TensorBoardSink sink(dir.path(), noon);
+  try {
+    sink.write(ImageRecord{.step = 0, .tag = "input", .image = torch::zeros({2, 4, 4})});
+    FAIL() << "an image of two channels was accepted";
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("'input'"), HasSubstr("[2, 4, 4]")));
+  }
+}
+
+TEST(TensorBoardSink, SaysWhichFolderCannotBeWrittenAndWhy) {
+  TempDir dir;
+  std::ofstream(dir / "file") << "";
+  try {
+    TensorBoardSink sink(dir / "file/run");
+    FAIL() << "a folder inside of a file was accepted";
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("file/run"), HasSubstr("Not a directory")));
+  }
+}
+
+}  // namespace
+}  // namespace troupe
