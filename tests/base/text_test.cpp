@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 namespace troupe {
 namespace {
 
@@ -29,6 +33,15 @@ TEST(Utf8, CutsAndPadsAtWholeCharacters) {
   EXPECT_EQ(fit_columns("abc", 0), "");
   EXPECT_EQ(pad_columns("損", 4), "損  ");
   EXPECT_EQ(pad_columns("abc", 2), "abc");
+}
+
+TEST(Lists, AreJoinedAndCutAfterTwenty) {
+  EXPECT_EQ(joined(std::vector<std::string>{}), "");
+  EXPECT_EQ(joined({"a", "b"}, "; "), "a; b");
+  EXPECT_EQ(joined(std::vector<int64_t>{2, 3}), "2, 3");
+  EXPECT_EQ(joined_as(std::vector<bool>{true, false}, [](bool b) { return std::string(b ? "yes" : "no"); }), "yes, no");
+  EXPECT_EQ(brief_list(std::vector<std::string>(20, "x")), joined(std::vector<std::string>(20, "x")));
+  EXPECT_EQ(brief_list(std::vector<std::string>(22, "x")), joined(std::vector<std::string>(20, "x")) + " and 2 more");
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // A run that ends within an epoch, and one that goes on from there: to the bits of a run that did not end.
+#include "tests/launch/resume/numbered_stream.hpp"
 #include "tests/support/ddp.hpp"
 
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
@@ -6,8 +7,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
-#include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>

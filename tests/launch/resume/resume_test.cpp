@@ -1,5 +1,6 @@
 // A run that goes on from a checkpoint: in the middle of a window of accumulation, with other numbers of ranks, with
 // other batches, by hand.
+#include "tests/launch/resume/numbered_stream.hpp"
 #include "tests/support/ddp.hpp"
 
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
@@ -67,30 +68,12 @@ class Summing : public Net {
   MetricHolder<metrics::MeanSquaredError> error_;
 };
 
-constexpr int64_t sample_count = 240;
-
 DataLoader numbered(int64_t batch_size) {
   const auto x = torch::arange(sample_count * 4, torch::kFloat64).reshape({sample_count, 4}).mul(0.37).sin();
   const auto y = torch::stack({x.select(1, 0) * x.select(1, 1), x.select(1, 2) - x.select(1, 3)}, 1);
   return {std::make_shared<TensorDataset>(x, y, torch::arange(sample_count)),
           {.batch_size = batch_size, .shuffle = true}};
 }
-
-// The same samples as a stream that is read in turn.
-class NumberedStream : public IterableDataset {
- public:
-  void start(int64_t, int64_t shard, int64_t shards) override { next_ = shard, step_ = shards; }
-  std::optional<Batch> next() override {
-    if (next_ >= sample_count) return std::nullopt;
-    const int64_t at = std::exchange(next_, next_ + step_);
-    return Batch{torch::arange(at * 4, at * 4 + 4, torch::kFloat64).mul(0.37).sin(),
-                 torch::full({2}, 0.5, torch::kFloat64), torch::scalar_tensor(at, torch::kInt64)};
-  }
-  std::shared_ptr<IterableDataset> replicate() const override { return std::make_shared<NumberedStream>(); }
-
- private:
-  int64_t next_ = 0, step_ = 1;
-};
 
 TrainerOptions summing(const TempDir& dir, int64_t devices) {
   auto options = exact(dir, devices);
