@@ -265,10 +265,11 @@ void Replica::restore_rest() {
   if (scaler_ && metadata.contains("grad_scaler")) scaler_->load_state_dict(metadata["grad_scaler"]);
   restore_rank_state();
   inspect_gradients();
-  const auto latest = metadata.value("latest_metrics", nlohmann::json::object());
+  const auto latest = metadata.value("latest_metrics", nlohmann::json());
+  if (!latest.is_object()) reader.refuse("latest_metrics is not an object");
   for (const auto& [name, map] : {std::pair("callback", &callback_metrics_), std::pair("logged", &logged_metrics_),
                                   std::pair("progress_bar", &progress_bar_metrics_)}) {
-    if (latest.is_object() && latest.contains(name)) *map = latest_from_json(latest[name]);
+    *map = latest_from_json(latest.value(name, nlohmann::json()));
   }
   current_name_ = "load_state_dict";
   if (setup_.datamodule && metadata.contains("datamodule") && is_first_of_process()) {

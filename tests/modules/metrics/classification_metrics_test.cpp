@@ -17,12 +17,10 @@
 
 #include <limits>
 
-namespace troupe {
+namespace troupe::metrics {
 namespace {
 
 using ::testing::HasSubstr;
-using namespace troupe::metrics;
-
 TEST(Classification, NamesTheLabelThatIsOutOfRange) {
   auto accuracy = three_classes();
   EXPECT_EQ(refusal([&] {
@@ -111,4 +109,4 @@ TEST(Classification, NamesTheOptionThatCannotBe) {
 }
 
 }  // namespace
-}  // namespace troupe
+}  // namespace troupe::metrics

@@ -15,10 +15,8 @@
 #include <limits>
 #include <memory>
 
-namespace troupe {
+namespace troupe::metrics {
 namespace {
-
-using namespace troupe::metrics;
 
 // --- Scores ---
 
@@ -171,4 +169,4 @@ TEST(Averages, LeaveOutLabelsWithoutAValue) {
 }
 
 }  // namespace
-}  // namespace troupe
+}  // namespace troupe::metrics

@@ -15,12 +15,10 @@
 
 #include <memory>
 
-namespace troupe {
+namespace troupe::metrics {
 namespace {
 
 using ::testing::HasSubstr;
-using namespace troupe::metrics;
-
 // --- A metric's life ---
 
 TEST(Metric, UpdatesAddUpUntilTheReset) {
@@ -173,4 +171,4 @@ TEST(RegisteredMetrics, BelongToTheModule) {
 }
 
 }  // namespace
-}  // namespace troupe
+}  // namespace troupe::metrics

@@ -12,12 +12,10 @@
 #include <limits>
 #include <memory>
 
-namespace troupe {
+namespace troupe::metrics {
 namespace {
 
 using ::testing::HasSubstr;
-using namespace troupe::metrics;
-
 TEST(R2Score, NeedsTwoSamples) {
   R2Score score;
   EXPECT_TRUE(std::isnan(score(torch::ones({1}), torch::ones({1})).item<double>()));
@@ -79,4 +77,4 @@ TEST(Aggregators, TreatNanAsTheyAreTold) {
 }
 
 }  // namespace
-}  // namespace troupe
+}  // namespace troupe::metrics
