@@ -21,6 +21,7 @@ namespace troupe::metrics {
 namespace {
 
 using ::testing::HasSubstr;
+
 TEST(Classification, NamesTheLabelThatIsOutOfRange) {
   auto accuracy = three_classes();
   EXPECT_EQ(refusal([&] {

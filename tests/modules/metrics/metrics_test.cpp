@@ -19,6 +19,7 @@ namespace troupe::metrics {
 namespace {
 
 using ::testing::HasSubstr;
+
 // --- A metric's life ---
 
 TEST(Metric, UpdatesAddUpUntilTheReset) {

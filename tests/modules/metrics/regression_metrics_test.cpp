@@ -16,6 +16,7 @@ namespace troupe::metrics {
 namespace {
 
 using ::testing::HasSubstr;
+
 TEST(R2Score, NeedsTwoSamples) {
   R2Score score;
   EXPECT_TRUE(std::isnan(score(torch::ones({1}), torch::ones({1})).item<double>()));
