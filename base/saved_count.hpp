@@ -1,4 +1,4 @@
-// Counts out of checkpoints, which may be a stranger's.
+// Counts out of checkpoints, which may come from a stranger.
 #pragma once
 
 #include <nlohmann/json.hpp>

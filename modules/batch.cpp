@@ -9,7 +9,7 @@ namespace troupe {
 
 namespace {
 
-std::string listed_names(const std::vector<std::string>& names) {
+std::string joined(const std::vector<std::string>& names) {
   std::string out;
   for (const auto& name : names) {
     if (name.empty()) continue;
@@ -47,7 +47,7 @@ const torch::Tensor& Batch::at(int position) const {
 const torch::Tensor& Batch::operator[](std::string_view name) const {
   const auto found = std::find(names_.begin(), names_.end(), name);
   if (found == names_.end() || name.empty()) {
-    throw std::out_of_range("no tensor '" + std::string(name) + "' in the batch; it holds: " + listed_names(names_));
+    throw std::out_of_range("no tensor '" + std::string(name) + "' in the batch; it holds: " + joined(names_));
   }
   return tensors_[static_cast<std::size_t>(found - names_.begin())];
 }
@@ -70,7 +70,7 @@ const Batch& Batch::part(std::size_t position) const {
 const Batch& Batch::part(std::string_view name) const {
   const auto found = std::find(part_names_.begin(), part_names_.end(), name);
   if (found == part_names_.end() || name.empty()) {
-    throw std::out_of_range("no part '" + std::string(name) + "' in the batch; it holds: " + listed_names(part_names_));
+    throw std::out_of_range("no part '" + std::string(name) + "' in the batch; it holds: " + joined(part_names_));
   }
   return parts_[static_cast<std::size_t>(found - part_names_.begin())];
 }

@@ -1,4 +1,4 @@
-// What a module may say to the sinks besides metrics.
+// What a module can send to the sinks besides metrics.
 #pragma once
 
 #include "troupe/modules/record.hpp"

@@ -1,8 +1,8 @@
 #include "troupe/runtime/checkpoint/metric_state.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/saved_count.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/base/saved_count.hpp"
 
 #include <torch/torch.h>
 
@@ -27,7 +27,7 @@ std::string state_name(const std::string& metric, const std::string& state) {
 
 // A member of `entry` of the type that `Value` stands for.
 template <class Value>
-Value entry_member(const nlohmann::json& entry, const char* key) {
+Value member(const nlohmann::json& entry, const char* key) {
   const auto found = entry.find(key);
   if (found == entry.end()) refuse_log(std::string("an entry has no ") + key);
   if constexpr (std::is_same_v<Value, bool>) {
@@ -41,14 +41,14 @@ Value entry_member(const nlohmann::json& entry, const char* key) {
 EpochReduction reduction_of(const nlohmann::json& entry) {
   if (!entry.is_object()) refuse_log("an entry is no object");
   EpochReduction reduction;
-  reduction.name = entry_member<std::string>(entry, "name");
-  const auto reduce = entry_member<std::string>(entry, "reduce_fx");
+  reduction.name = member<std::string>(entry, "name");
+  const auto reduce = member<std::string>(entry, "reduce_fx");
   const auto known = std::ranges::find(reduce_names, reduce);
   if (known == reduce_names.end()) refuse_log("reduce_fx = " + shown(reduce));
   reduction.options.reduce_fx = static_cast<Reduce>(known - reduce_names.begin());
-  reduction.options.prog_bar = entry_member<bool>(entry, "prog_bar");
-  reduction.options.logger = entry_member<bool>(entry, "logger");
-  reduction.on_step = entry_member<bool>(entry, "on_step");
+  reduction.options.prog_bar = member<bool>(entry, "prog_bar");
+  reduction.options.logger = member<bool>(entry, "logger");
+  reduction.on_step = member<bool>(entry, "on_step");
   return reduction;
 }
 
@@ -128,7 +128,7 @@ std::vector<EpochReduction> load_epoch_reductions(const Checkpoint& checkpoint) 
       refuse_log("the weight of " + shown(reduction.name) + " is not above 0");
     }
     if (entry.contains("metric")) {
-      reduction.metric = entry_member<std::string>(entry, "metric");
+      reduction.metric = member<std::string>(entry, "metric");
       if (!saved_metrics.contains(reduction.metric)) continue;
     }
     reductions.push_back(std::move(reduction));
