@@ -23,7 +23,7 @@ class CollateError : public UsageError {
   CollateError(std::size_t position, const std::string& what);
   /// Place of the sample in the batch, from 0.
   std::size_t position() const { return position_; }
-  /// What is wrong with it, without the position that what() begins with.
+  /// What is wrong with the sample, without the position that what() begins with.
   const std::string& reason() const { return reason_; }
 
  private:

@@ -12,7 +12,7 @@ struct AggregatorOptions {
   /// What becomes of NaN: "warn" and "ignore" leave it out (the first with a warning at the end of the epoch), "error"
   /// throws UsageError (on a GPU in compute()), "disable" lets it through.
   std::string nan_strategy = "warn";
-  /// A value to take instead of NaN, with weight 1; then nan_strategy has no say.
+  /// A value to take instead of NaN, with weight 1; nan_strategy is not used then.
   std::optional<double> nan_replacement = std::nullopt;
 };
 
