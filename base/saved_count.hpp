@@ -1,4 +1,4 @@
-// Counts out of checkpoints, which may come from a stranger.
+// Counts out of checkpoints, which may be a stranger's.
 #pragma once
 
 #include <nlohmann/json.hpp>

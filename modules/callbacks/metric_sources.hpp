@@ -26,7 +26,7 @@ class MetricSources {
 
   /// What a run that goes on must know.
   nlohmann::json state_dict() const;
-  /// After start(). Throws UsageError if it is damaged.
+  /// After start(). Throws UsageError where it is damaged.
   void load_state_dict(const nlohmann::json& state);
 
   /// Whether `name` has come from validations alone so far.

@@ -1,9 +1,9 @@
 #include "troupe/modules/callbacks/weight_averaging.hpp"
 
-#include "troupe/base/number_text.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/number_text.hpp"
 
 #include <torch/torch.h>
 

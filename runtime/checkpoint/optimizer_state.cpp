@@ -25,7 +25,7 @@ using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
 constexpr const char* known_classes = "troupe::optim's and LibTorch's SGD, Adam, AdamW, RMSprop, Adagrad and LBFGS";
 constexpr const char* not_saved = "not saved";
 
-std::string optimizer_prefix(std::size_t index) {
+std::string prefix_of(std::size_t index) {
   return "optimizer." + std::to_string(index) + ".";
 }
 
@@ -74,7 +74,7 @@ void append_known(Checkpoint& checkpoint, std::size_t index, nlohmann::json& gro
   for (const auto& slot : slots) {
     auto state = access.state(slot);
     if (!state) continue;
-    StateWriter writer(checkpoint, optimizer_prefix(index) + slot.name + ".");
+    StateWriter writer(checkpoint, prefix_of(index) + slot.name + ".");
     optimizer_fields::visit(writer, *state, options[slot.group]);
   }
 }
@@ -160,7 +160,7 @@ void load_known(const Checkpoint& checkpoint, std::size_t index, const nlohmann:
     OptionsReader reader(groups[i], "optimizers[" + std::to_string(index) + "].groups[" + std::to_string(i) + "]");
     optimizer_fields::visit(reader, options.emplace_back(access.options(i)));
   }
-  const auto prefix = optimizer_prefix(index);
+  const auto prefix = prefix_of(index);
   SavedTensors saved;
   for (const auto& [name, tensor] : checkpoint.tensors) {
     if (name.starts_with(prefix)) saved.emplace(name, &tensor);
