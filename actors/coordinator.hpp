@@ -1,4 +1,5 @@
-// The coordinator: one a process. It runs the script of a stage, carries its commands to the workers, and ends the run.
+// The coordinator: one per process. It runs the script of a stage, carries its commands to the workers, and ends the
+// run.
 //
 // receives  Done, StopAsked, Failed, WorkerEnded   from the workers
 //           Saved, Failed                          from the checkpointer, Failed from the logger

@@ -1,4 +1,4 @@
-// The worker: one a device, on a thread of its own. It owns a replica of the model and its data loaders, and carries
+// The worker: one per device, on a thread of its own. It owns a replica of the model and its data loaders, and carries
 // out one command of the coordinator's at a time.
 //
 // receives  Perform, StopSegment, EndWorker            from the coordinator
@@ -9,7 +9,7 @@
 //           OpenLoader, Credit, CloseLoader            to its loaders
 //           WriteRecord, SaveSnapshot, ShowProgress, PrintLine, events
 //
-// It handles one batch a message, so that an urgent StopSegment comes through between any two of them.
+// It handles one batch per message, so that an urgent StopSegment comes through between any two of them.
 #pragma once
 
 #include "troupe/actors/caf.hpp"

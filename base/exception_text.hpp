@@ -13,8 +13,8 @@
 
 namespace troupe {
 
-/// What the exception being handled says: what() without LibTorch's stack trace, or a text that was thrown itself.
-/// Never empty: of one that says nothing the type is named. Call it inside of a catch block.
+/// The text of the exception being handled: what() without LibTorch's stack trace, or a text that was thrown itself. If
+/// it has none, a text that names its type; never empty. Call it inside a catch block.
 inline std::string current_exception_text() {
   const auto type = [] {
     const std::type_info* thrown = abi::__cxa_current_exception_type();
@@ -37,7 +37,7 @@ inline std::string current_exception_text() {
   return text.empty() ? "an exception of type " + type() + ", without a text" : text;
 }
 
-/// Runs `action`, whatever it throws: the text of that, or "".
+/// Runs `action`. Returns the text of what it throws, or "".
 template <class Action>
 std::string text_thrown_by(Action action) {
   try {

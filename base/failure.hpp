@@ -15,7 +15,7 @@ struct Failure {
   std::string device;      ///< "cpu", "cuda:0"; empty when no device was involved
   std::string stage;       ///< "fit", "validate", "test", "predict"
   std::string hook;        ///< the hook or step that raised, or the part of the cast ("loader", "checkpointer", ...)
-  int64_t epoch = -1;      ///< -1 where none had started
+  int64_t epoch = -1;      ///< -1 if none had started
   int64_t batch_idx = -1;  ///< -1 outside of a batch
   std::string message;     ///< what the user's code or the library said
 

@@ -1,4 +1,4 @@
-// What this machine calls itself.
+// The name of this machine.
 #pragma once
 
 #include <array>
@@ -9,7 +9,7 @@
 
 namespace troupe {
 
-/// "localhost" where it has no name.
+/// "localhost" if it has none.
 inline std::string host_name() {
   std::array<char, HOST_NAME_MAX + 1> name{};
   return gethostname(name.data(), name.size() - 1) == 0 && name[0] != '\0' ? name.data() : "localhost";

@@ -9,8 +9,8 @@
 
 namespace troupe {
 
-/// Text of any origin made fit for an error message: control characters and bytes that are not UTF-8 are escaped, and
-/// what is longer than 120 bytes is cut.
+/// Text of any origin, made fit for an error message: control characters and bytes that are not UTF-8 are escaped, and
+/// text that is longer than 120 bytes is cut.
 std::string shown(std::string_view text);
 
 /// `items` with `separator` between them.

@@ -1,4 +1,4 @@
-// What a type is called where a user reads it.
+// The names of types as users read them.
 #pragma once
 
 #include <string>
@@ -9,10 +9,10 @@ namespace troupe {
 /// As the compiler spells it, with its namespaces: "troupe::EarlyStopping".
 std::string full_type_name(const std::type_info& type);
 
-/// As the source spells it, without what it is in: "EarlyStopping", "Net<app::Block>".
+/// As the source spells it, without its namespaces and classes: "EarlyStopping", "Net<app::Block>".
 std::string type_name(const std::type_info& type);
 
-/// The two parts of `name` without what it is in: of "app::Net<app::Block>" these are "Net" and "<app::Block>".
+/// The two parts of `name` without its namespaces and classes: "Net" and "<app::Block>" of "app::Net<app::Block>".
 struct LocalTypeName {
   std::string base, arguments;
 };

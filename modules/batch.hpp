@@ -66,12 +66,13 @@ class Batch {
 
   /// Number of samples, which is what the batch counts in means and windows of accumulation: what set_size said; else
   /// the first size of its tensors (those with a dimension), if it is above 0 and the same for all; else the number of
-  /// samples that the loader made the batch of. A batch that no loader made has that of its first tensor, 1 if there
-  /// is none; one with parts that of its first part. Lightning takes the first tensor's in any case.
+  /// samples that the loader made the batch of. A batch that no loader made has the first size of its first tensor,
+  /// 1 if there is none; a batch with parts has the size of its first part. Lightning takes the first tensor's in any
+  /// case.
   int64_t size() const;
-  /// Says the number of samples, in a collate function or Dataset::get_batch whose tensors do not tell: time comes
-  /// first, or the samples are the nodes of graphs. Throws std::invalid_argument for a negative one. 0: a batch that
-  /// weighs nothing, for which training_step has to return nothing.
+  /// Sets the number of samples. For a collate function or Dataset::get_batch whose tensors do not show it, because
+  /// time comes first, or because the samples are the nodes of graphs. Throws std::invalid_argument for a negative one.
+  /// 0: a batch that weighs nothing, for which training_step has to return nothing.
   void set_size(int64_t samples);
   bool is_size_said() const { return said_size_ >= 0; }
   /// Called by the loader: how many samples it made the batch of.
@@ -90,7 +91,7 @@ class Batch {
   Batch pin_memory() const;
 
   /// Whatever else the user carries (strings, graphs, ...). The default collate function makes it a
-  /// std::vector<std::any> with one entry a sample.
+  /// std::vector<std::any> with one entry per sample.
   std::any extra;
 
  private:

@@ -40,35 +40,35 @@ class Callback {
  public:
   virtual ~Callback() = default;
 
-  /// Identifies the callback's state in a checkpoint. Empty: it has no state. A run with two that are equal is refused
-  /// when it starts: let it hold the options that tell callbacks of one class apart. Those that a resumed run may
-  /// change stand behind a '#' ("Timer#{\"duration\":60000}"): where a run and its checkpoint have one callback each
-  /// whose keys are equal up to there, the state is taken over.
+  /// Identifies the callback's state in a checkpoint. Empty: it has no state. A run with two equal keys is refused when
+  /// it starts, so a key should hold the options that tell callbacks of one class apart. Options that a resumed run may
+  /// change stand behind a '#' ("Timer#{\"duration\":60000}"): if a run and its checkpoint have one callback each whose
+  /// keys are equal up to there, the callback takes the state over.
   virtual std::string state_key() const { return ""; }
   /// State to store in a checkpoint.
   virtual nlohmann::json state_dict() const { return nullptr; }
-  /// Gets back what state_dict returned. The value comes from a file: check it, throw UsageError where it is wrong. The
+  /// Gets back what state_dict returned. The value comes from a file: check it, throw UsageError if it is wrong. The
   /// optimizers are there, and get their own state afterwards.
   virtual void load_state_dict(const nlohmann::json& state) { (void)state; }
-  /// Tensors to store beside it, by name; those in use, not copies. Only with a state_key.
+  /// Tensors to store with the state, by name; those in use, not copies. Only with a state_key.
   virtual std::vector<std::pair<std::string, torch::Tensor>> state_tensors() const { return {}; }
   /// Gets them back, on the CPU, after load_state_dict. They come from a file: check names, shapes and types, throw
-  /// UsageError where they are wrong.
+  /// UsageError if they are wrong.
   virtual void load_state_tensors(const std::vector<std::pair<std::string, torch::Tensor>>& tensors) { (void)tensors; }
 
-  /// Around the copying of the run's state for a checkpoint: the weights that the module has in between are stored.
+  /// Around the copying of the run's state for a checkpoint, which stores the weights that the module has in between.
   virtual void on_snapshot_start(Module&) {}
   virtual void on_snapshot_end(Module&) {}
 
-  /// A callback for one more device of this process, whose worker has a module and batches of its own: what acts on the
-  /// module, or on every batch, overrides it. It is called before the run, on another thread than the hooks. By default
-  /// a callback is called on the first device alone.
+  /// A callback for one more device of this process, whose worker has a module and batches of its own. Override it if
+  /// the callback acts on the module, or on every batch. It is called before the run, on another thread than the hooks.
+  /// By default a callback is called on the first device only.
   virtual std::shared_ptr<Callback> replicate() const { return nullptr; }
 
-  /// False where no hook of a batch is overridden: they are then not called at all.
+  /// False if no hook of a batch is overridden: they are then not called at all.
   virtual bool has_batch_hooks() const { return true; }
 
-  /// Between the data module's and the module's.
+  /// Called after the data module's and before the module's.
   virtual void setup(RunContext&, Module&, Stage) {}
   virtual void teardown(RunContext&, Module&, Stage) {}
 
@@ -76,7 +76,7 @@ class Callback {
   virtual void on_fit_end(RunContext&, Module&) {}
   virtual void on_pretrain_routine_start(RunContext&, Module&) {}
   virtual void on_pretrain_routine_end(RunContext&, Module&) {}
-  /// Around the whole validation before training, whose hooks are called too.
+  /// Around the whole validation before training; the hooks of that validation are called too.
   virtual void on_sanity_check_start(RunContext&, Module&) {}
   virtual void on_sanity_check_end(RunContext&, Module&) {}
   virtual void on_train_start(RunContext&, Module&) {}

@@ -56,8 +56,8 @@ class DataLoaders {
 /// The hooks that bring data into a run, in one class apart from the model; names and meanings are those of Lightning's
 /// LightningDataModule (https://lightning.ai/docs/pytorch/stable/data/datamodule.html).
 ///
-/// A Module has most of them too. Where both have something, prepare_data, setup and teardown are called on both, the
-/// data module first; of loaders and transfer hooks the data module's win. Loaders given to the Trainer win over both.
+/// A Module has most of them too. prepare_data, setup and teardown are called on both, on the data module first; if
+/// both have loaders or transfer hooks, the data module's win. Loaders given to the Trainer win over both.
 ///
 /// Each is called on the worker's thread, in this order: prepare_data, setup, the loaders of the stage, the transfer
 /// hooks of each batch, teardown.
@@ -69,7 +69,7 @@ class DataModule : public Hyperparameters {
   virtual void prepare_data() {}
   /// Loads and splits data for `stage`, on every rank; before the callbacks' and the module's.
   virtual void setup(Stage stage) { (void)stage; }
-  /// After the stage, also when it failed; before the callbacks' and the module's.
+  /// After the stage, also if it failed; before the callbacks' and the module's.
   virtual void teardown(Stage stage) { (void)stage; }
 
   /// Loader of the training batches; empty: the module's.
@@ -78,8 +78,8 @@ class DataModule : public Hyperparameters {
   virtual DataLoaders test_dataloader() { return {}; }
   virtual DataLoaders predict_dataloader() { return {}; }
 
-  /// Changes a batch before it is moved to the device, moves it, changes it there; one that is overridden here is
-  /// called in place of the module's. Default: the module's.
+  /// Change a batch before it is moved to the device, move it, change it there. An override here is called instead of
+  /// the module's. Default: the module's.
   virtual Batch on_before_batch_transfer(Batch batch, int64_t dataloader_idx);
   virtual Batch transfer_batch_to_device(Batch batch, torch::Device device, int64_t dataloader_idx);
   virtual Batch on_after_batch_transfer(Batch batch, int64_t dataloader_idx);
@@ -116,8 +116,8 @@ class DataModuleWith : public DataModule {
   O options_;
 };
 
-/// A data module as a run takes it: a shared pointer that remembers which transfer hooks are overridden, which the type
-/// tells. Null by default.
+/// A data module as a run takes it: a shared pointer that remembers which transfer hooks its type overrides. Null by
+/// default.
 class DataModulePtr {
  public:
   DataModulePtr() = default;

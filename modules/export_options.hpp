@@ -1,4 +1,4 @@
-// How a module is exported; see Module::to_torchscript and Module::to_onnx. docs/export.md tells what can be.
+// How a module is exported; see Module::to_torchscript and Module::to_onnx. docs/export.md says which can be.
 #pragma once
 
 #include <torch/types.h>
@@ -11,7 +11,7 @@
 
 namespace troupe {
 
-/// What is exported in place of the module's forward: any number of tensors in and out. It calls the module whose
+/// What is exported instead of the module's forward: any number of tensors in and out. It calls the module whose
 /// to_torchscript or to_onnx it is given to.
 using ExportForward = std::function<std::vector<torch::Tensor>(const std::vector<torch::Tensor>& inputs)>;
 
@@ -21,7 +21,7 @@ using ExportForward = std::function<std::vector<torch::Tensor>(const std::vector
 using DynamicAxes = std::map<std::string, std::map<int64_t, std::string>>;
 
 struct TorchscriptOptions {
-  /// Names of the inputs; default: "input", or "input_0" and so on where there are several.
+  /// Names of the inputs; default: "input", or "input_0" and so on if there are several.
   std::vector<std::string> input_names = {};
   /// The first axis of every input is the size of the batch and may change. False: all sizes are those of the example.
   bool dynamic_batch = true;
@@ -32,7 +32,7 @@ struct TorchscriptOptions {
 };
 
 struct OnnxOptions {
-  /// Names of the inputs and outputs; default: "input" and "output", or "input_0" and so on where there are several.
+  /// Names of the inputs and outputs; default: "input" and "output", or "input_0" and so on if there are several.
   std::vector<std::string> input_names = {};
   std::vector<std::string> output_names = {};
   /// As TorchscriptOptions'.

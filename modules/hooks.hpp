@@ -30,7 +30,7 @@
 namespace troupe {
 
 #define TROUPE_HOOK_ENUMERATOR(name) name,
-/// One enumerator a hook, called like the hook.
+/// One enumerator per hook, called like the hook.
 enum class Hook : unsigned char { TROUPE_HOOKS(TROUPE_HOOK_ENUMERATOR) };
 #undef TROUPE_HOOK_ENUMERATOR
 

@@ -26,7 +26,7 @@ struct LogOptions {
   std::optional<int64_t> batch_size = std::nullopt;
   /// Reduce the value over all ranks. Unset: values of an epoch are, weighted as if one rank had logged them all, and
   /// values of a step are rank zero's own. True: those too, as their mean, whenever a sink is due. False: nothing is.
-  /// What is reduced must be logged on all ranks.
+  /// A reduced value must be logged on all ranks.
   std::optional<bool> sync_dist = std::nullopt;
   /// With several evaluation loaders, append "/dataloader_idx_N" to the name.
   bool add_dataloader_idx = true;

@@ -1,4 +1,4 @@
-// What a module may say to the sinks besides metrics.
+// What a module can send to the sinks besides metrics.
 #pragma once
 
 #include "troupe/modules/record.hpp"
@@ -12,7 +12,7 @@
 
 namespace troupe {
 
-/// Module::logger(). What is given is copied to the host and written by the logger's thread, whatever the sinks are; a
+/// Module::logger(). Values are copied to the host and written by the logger's thread, whatever the sinks are; a
 /// sink that has no use for a kind of record leaves it out. `step` is the global step. Valid during the run.
 class Logger {
  public:

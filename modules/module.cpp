@@ -1,10 +1,10 @@
 #include "troupe/modules/module.hpp"
 
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/modules/optim/drop_gradients.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
-#include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
-#include "troupe/base/number_text.hpp"
 #include "troupe/modules/support/tensor_bytes.hpp"
 
 #include <torch/torch.h>
@@ -22,7 +22,7 @@ namespace {
 }
 
 // One output of several parts: scalars become their mean, all else is joined along the first dimension.
-StepOutput joined(const std::vector<StepOutput>& parts) {
+StepOutput joined_outputs(const std::vector<StepOutput>& parts) {
   if (parts.size() == 1) return parts.front();
   StepOutput::Items items;
   for (const auto& [key, first] : parts.empty() ? StepOutput::Items() : parts.front().items()) {
@@ -62,13 +62,13 @@ void Module::refuse_several_optimizers(const char* signature) const {
 }
 
 StepOutput Module::training_step_end(const std::vector<StepOutput>& batch_parts) {
-  return joined(batch_parts);
+  return joined_outputs(batch_parts);
 }
 StepOutput Module::validation_step_end(const std::vector<StepOutput>& batch_parts) {
-  return joined(batch_parts);
+  return joined_outputs(batch_parts);
 }
 StepOutput Module::test_step_end(const std::vector<StepOutput>& batch_parts) {
-  return joined(batch_parts);
+  return joined_outputs(batch_parts);
 }
 
 StepOutput Module::validation_step(const Batch&, int64_t) {

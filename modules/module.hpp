@@ -21,10 +21,10 @@
 //       torch::nn::Linear net_{nullptr};
 //     };
 //
-// All steps and hooks run on the thread of the worker that owns the module, except where one says otherwise. A hook
-// that is not overridden is never called (which ones are is known from the static type, see modules/hooks.hpp), and
-// its default does nothing unless its comment says what. The order is in modules/hook_order.hpp. What a hook throws
-// ends the run with a RunError that names the hook.
+// All steps and hooks run on the thread of the worker that owns the module, unless their comment says otherwise. A hook
+// that is not overridden is never called (the static type tells which ones are, see modules/hooks.hpp), and its default
+// does nothing unless its comment says what. The order is in modules/hook_order.hpp. What a hook throws ends the run
+// with a RunError that names the hook.
 //
 // Names follow Lightning's module guide (https://lightning.ai/docs/pytorch/stable/common/lightning_module.html).
 #pragma once
@@ -33,19 +33,19 @@
 #include "troupe/modules/data_module.hpp"
 #include "troupe/modules/export_options.hpp"
 #include "troupe/modules/hooks.hpp"
-#include "troupe/modules/options/hyperparameters.hpp"
 #include "troupe/modules/log_options.hpp"
 #include "troupe/modules/logger.hpp"
 #include "troupe/modules/metrics/loggable.hpp"
 #include "troupe/modules/metrics/metric.hpp"
-#include "troupe/modules/support/module_modes.hpp"
 #include "troupe/modules/optim/optimizer_handle.hpp"
 #include "troupe/modules/optim/optimizers.hpp"
+#include "troupe/modules/options/hyperparameters.hpp"
 #include "troupe/modules/options/options.hpp"
 #include "troupe/modules/result_queue.hpp"
 #include "troupe/modules/run_context.hpp"
 #include "troupe/modules/stage.hpp"
 #include "troupe/modules/step_output.hpp"
+#include "troupe/modules/support/module_modes.hpp"
 
 #include <torch/csrc/jit/api/module.h>
 #include <torch/nn/module.h>
@@ -78,18 +78,18 @@ class Module : public torch::nn::Module, public Hyperparameters {
 
   /// The loss of one batch: a scalar, a dictionary with "loss", or nothing to skip the batch.
   virtual StepOutput training_step(const Batch& batch, int64_t batch_idx);
-  /// The same for one part of a batch, where truncated_bptt_steps is above 0: `hiddens` holds what the part before
+  /// The same for one part of a batch, if truncated_bptt_steps is above 0: `hiddens` holds what the part before
   /// returned under names that begin with "hidden", detached; it is empty for the first part.
   virtual StepOutput training_step(const Batch& part, int64_t batch_idx, const StepOutput& hiddens);
-  /// The same where configure_optimizers returns several: each in turn gets the batch (or its own batches, see
+  /// The same if configure_optimizers returns several: each in turn gets the batch (or its own batches, see
   /// OptimizerConfig::frequency), while the parameters of the others need no gradient. The last form is for several
   /// optimizers and truncated_bptt_steps; each optimizer has hiddens of its own.
   virtual StepOutput training_step(const Batch& batch, int64_t batch_idx, int64_t optimizer_idx);
   virtual StepOutput training_step(const Batch& part, int64_t batch_idx, int64_t optimizer_idx,
                                    const StepOutput& hiddens);
-  /// What the steps of a batch's parts returned, one for each device that had one (strategies dp and ddp2; else there
-  /// is one): the place for a loss over the whole batch. Default: the only one; of several, each key's tensors joined
-  /// and the mean of the losses.
+  /// Gets what the steps of a batch's parts returned, one for each device that had one (strategies dp and ddp2; else
+  /// there is one), and can compute a loss over the whole batch. Default: if there is one, its output; of several, the
+  /// tensors of each key joined, and the mean of the losses.
   virtual StepOutput training_step_end(const std::vector<StepOutput>& batch_parts);
   virtual StepOutput validation_step_end(const std::vector<StepOutput>& batch_parts);
   virtual StepOutput test_step_end(const std::vector<StepOutput>& batch_parts);
@@ -105,8 +105,8 @@ class Module : public torch::nn::Module, public Hyperparameters {
 
   /// The optimizers to train with, and their schedulers. None, the default: nothing is trained, with a warning.
   virtual Optimizers configure_optimizers() { return {}; }
-  /// Callbacks of the module's own, added behind those of the Trainer. One of a type that the Trainer has too takes its
-  /// place.
+  /// Callbacks of the module's own, added after those of the Trainer. If the Trainer has one of the same type, the
+  /// module's replaces it.
   virtual std::vector<std::shared_ptr<Callback>> configure_callbacks() { return {}; }
 
   // --- Data ----------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Module : public torch::nn::Module, public Hyperparameters {
   virtual void prepare_data() {}
   /// Loads and splits data, builds layers that depend on it; on every rank, before the loaders and optimizers are made.
   virtual void setup(Stage stage) { (void)stage; }
-  /// After the stage, also when it failed.
+  /// After the stage, also if it failed.
   virtual void teardown(Stage stage) { (void)stage; }
   /// Loaders of the stages, asked after setup. Loaders given to the Trainer win over a DataModule's, and these over
   /// the module's.
@@ -123,7 +123,7 @@ class Module : public torch::nn::Module, public Hyperparameters {
   virtual DataLoaders val_dataloader() { return {}; }
   virtual DataLoaders test_dataloader() { return {}; }
   virtual DataLoaders predict_dataloader() { return {}; }
-  /// Changes a batch before it is moved to the device, moves it, changes it there. Default: move all tensors.
+  /// Change a batch before it is moved to the device, move it, change it there. Default: move all tensors.
   virtual Batch on_before_batch_transfer(Batch batch, int64_t dataloader_idx);
   virtual Batch transfer_batch_to_device(Batch batch, torch::Device device, int64_t dataloader_idx);
   virtual Batch on_after_batch_transfer(Batch batch, int64_t dataloader_idx);
@@ -143,7 +143,7 @@ class Module : public torch::nn::Module, public Hyperparameters {
   virtual void on_epoch_start() {}
   virtual void on_epoch_end() {}
   virtual void on_train_epoch_start() {}
-  /// The outputs of training_step in batch order, detached. They are kept only where this is overridden.
+  /// The outputs of training_step in batch order, detached. They are kept only if this is overridden.
   virtual void training_epoch_end(const EpochOutputs& outputs) { (void)outputs; }
   virtual void on_train_epoch_end() {}
 
@@ -169,24 +169,24 @@ class Module : public torch::nn::Module, public Hyperparameters {
   virtual void configure_gradient_clipping(torch::optim::Optimizer& optimizer, int64_t optimizer_idx,
                                            std::optional<double> gradient_clip_val,
                                            const std::string& gradient_clip_algorithm);
-  /// Applies gradients. Default: optimizer.step(closure). Who overrides it hands the closure on: a step that did not
+  /// Applies gradients. Default: optimizer.step(closure). An override must pass the closure on: a step that did not
   /// call it does not count (global_step, schedulers).
   virtual void optimizer_step(int64_t epoch, int64_t batch_idx, torch::optim::Optimizer& optimizer,
                               int64_t optimizer_idx, const OptimizerClosure& closure);
-  /// Moves a scheduler on, with the value of its metric where it needs one. Default: scheduler.step(*metric), or
+  /// Moves a scheduler on, with the value of its metric if it needs one. Default: scheduler.step(*metric), or
   /// scheduler.step().
   virtual void lr_scheduler_step(LRScheduler& scheduler, int64_t optimizer_idx, std::optional<double> metric);
 
   // --- Evaluation ------------------------------------------------------------------------------------------------
 
-  /// Default: eval mode for every submodule, and back to the mode that each had. Who overrides the first is put back to
-  /// those modes all the same, also where the validation fails; who overrides the second decides.
+  /// Default: eval mode for every submodule, and back to the mode that each had. If only the first is overridden, the
+  /// submodules get those modes back all the same, also if the validation fails; an override of the second decides.
   virtual void on_validation_model_eval() { enter_eval_mode(); }
   virtual void on_validation_model_train() { leave_eval_mode(); }
   virtual void on_validation_start() {}
   virtual void on_validation_end() {}
   virtual void on_validation_epoch_start() {}
-  /// The outputs of validation_step in batch order, a list for each data loader. Kept only where this is overridden.
+  /// The outputs of validation_step in batch order, one list per data loader. Kept only if this is overridden.
   virtual void validation_epoch_end(const EpochOutputs& outputs) { (void)outputs; }
   virtual void on_validation_epoch_end() {}
   virtual void on_validation_batch_start(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
@@ -217,19 +217,19 @@ class Module : public torch::nn::Module, public Hyperparameters {
 
   // --- Around the run ----------------------------------------------------------------------------------------------
 
-  /// The module is on its device and no optimizer exists yet: the place to tie weights.
+  /// The module is on its device and no optimizer exists yet. Tie weights here.
   virtual void on_post_move_to_device() {}
   /// Adds to the metadata of a checkpoint that is being written: `checkpoint["my_key"] = ...`.
   virtual void on_save_checkpoint(nlohmann::json& checkpoint) { (void)checkpoint; }
   /// Gets that metadata back before the weights are loaded. It comes from a file: check it.
   virtual void on_load_checkpoint(const nlohmann::json& checkpoint) { (void)checkpoint; }
-  /// What the progress bar shows, from what the run would show; default: all of it.
+  /// Chooses what the progress bar shows, from what the run would show; default: all of it.
   virtual MetricMap get_progress_bar_dict(MetricMap metrics) { return metrics; }
-  /// Values for the thread that called the Trainer: put in on the worker when the stage is over, taken out on the
-  /// caller's thread before the Trainer returns.
+  /// Pass values to the thread that called the Trainer: the worker puts them in when the stage is over, and the
+  /// caller's thread takes them out before the Trainer returns.
   virtual void add_to_queue(ResultQueue& queue) { (void)queue; }
   virtual void get_from_queue(ResultQueue& queue) { (void)queue; }
-  /// Parts of a batch along time, each with an optimizer step of its own, where truncated_bptt_steps is above 0.
+  /// Parts of a batch along time, each with an optimizer step of its own, if truncated_bptt_steps is above 0.
   /// Default: every tensor of two or more dimensions is cut along dimension 1.
   virtual std::vector<Batch> tbptt_split_batch(const Batch& batch, int64_t split_size);
   /// Length of a part in steps of time; 0 is off.
@@ -250,9 +250,9 @@ class Module : public torch::nn::Module, public Hyperparameters {
     log_dict(std::vector<std::pair<std::string, Loggable>>(values.begin(), values.end()), options);
   }
   /// Makes a metric the module's: it moves to the device with the module, is in checkpoints that are taken in the
-  /// middle of an epoch, and is reset when a run begins and after the sanity check. Keep what comes back as a member,
-  /// and one for each stage: training and validation would mix in a common one. Throws UsageError for a name that is
-  /// empty, taken or has a dot.
+  /// middle of an epoch, and is reset when a run begins and after the sanity check. Keep the result as a member, and
+  /// register one metric per stage: training and validation would mix in a common one. Throws UsageError for a name
+  /// that is empty, is taken or has a dot.
   template <std::derived_from<Metric> M>
   MetricHolder<M> register_metric(std::string name, M metric) {
     auto shared = std::make_shared<M>(std::move(metric));
@@ -261,7 +261,7 @@ class Module : public torch::nn::Module, public Hyperparameters {
   }
   /// The registered metrics, in order.
   const NamedMetrics& metrics() const { return metrics_; }
-  /// The sinks, for what is no metric: images, histograms, texts, and their own interfaces.
+  /// The sinks, for images, histograms and texts, and with their own interfaces.
   Logger logger() const { return Logger(trainer()); }
   /// Prints a line above the progress bar, on global rank zero; outside of a run to stdout.
   void print(const std::string& line) const;
@@ -284,15 +284,15 @@ class Module : public torch::nn::Module, public Hyperparameters {
   /// Rank among all devices of the run, and among those of this host.
   int64_t global_rank() const { return run_ ? run_->global_rank() : 0; }
   int64_t local_rank() const { return run_ ? run_->local_rank() : 0; }
-  /// The bits that the run computes in: 64, 32 or 16.
+  /// The number of bits in which the run computes: 64, 32 or 16.
   int precision() const { return run_ ? bits_of(run_->precision()) : 32; }
   /// Whether the run uses automatic mixed precision.
   bool use_amp() const { return run_ && is_mixed(run_->precision()); }
-  /// Null outside of a run and where it has none.
+  /// Null outside of a run, and if the run has none.
   DataModule* datamodule() const { return run_ ? run_->datamodule() : nullptr; }
   /// Parameters and buffers in MB (10^6 bytes), as a file of them would take.
   double model_size() const;
-  /// A tensor of every rank's along a new first dimension; of one rank the tensor as it is.
+  /// The tensors of all ranks along a new first dimension; in a run of one rank the tensor as it is.
   torch::Tensor all_gather(const torch::Tensor& tensor) const { return run_ ? run_->all_gather(tensor) : tensor; }
   /// Adds the rows of `value` ([N, ...]) to the tensor `name` in `<run's folder>/<filename>`, a safetensors file that
   /// is written when the evaluation ends; in an evaluation only. A sanity check writes nothing. Ranks other than zero
@@ -315,7 +315,7 @@ class Module : public torch::nn::Module, public Hyperparameters {
   /// The optimizers of configure_optimizers, in order; or number `index` of them. Throw UsageError outside of a run.
   std::vector<OptimizerHandle> optimizers() const;
   OptimizerHandle optimizer(std::size_t index = 0) const;
-  /// `auto [generator, discriminator] = optimizers<2>();` Throws UsageError where there is another number of them.
+  /// `auto [generator, discriminator] = optimizers<2>();` Throws UsageError if there is another number of them.
   template <std::size_t N>
   std::array<OptimizerHandle, N> optimizers() const {
     check_optimizer_count(N);
@@ -335,16 +335,16 @@ class Module : public torch::nn::Module, public Hyperparameters {
   void untoggle_optimizer(std::size_t optimizer_idx) { trainer().untoggle_optimizer(optimizer_idx); }
 
   /// Bounds the gradients of the optimizer's parameters in place: "norm" (all together, Pascanu et al. 2013) or
-  /// "value" (each element). Nothing for no value and for 0. Throws UsageError for a negative bound, one that is no
-  /// number, and another algorithm.
+  /// "value" (each element). Does nothing without a value and for 0. Throws UsageError for a negative bound, for NaN,
+  /// and for another algorithm.
   void clip_gradients(torch::optim::Optimizer& optimizer, std::optional<double> gradient_clip_val,
                       const std::string& gradient_clip_algorithm = "norm");
   /// Excludes all parameters from training and sets eval mode, and back.
   void freeze();
   void unfreeze();
 
-  /// As torch::nn::Module's, but each parameter once, also where it is tied (modules/layers/tie_weights.hpp) and has several
-  /// names: an optimizer would step it several times.
+  /// As torch::nn::Module's, but each parameter once, also if it is tied (modules/layers/tie_weights.hpp) and has
+  /// several names: an optimizer would step it several times.
   std::vector<torch::Tensor> parameters(bool recurse = true) const;
   /// The same of buffers. A module in a variable of the type torch::nn::Module has LibTorch's: distinct_parameters and
   /// distinct_buffers (modules/support/module_tensors.hpp) are for any.
@@ -377,8 +377,8 @@ class Module : public torch::nn::Module, public Hyperparameters {
   /// like work in them; their hooks are not called.
   void attach(RunContext* run);
   /// Called by whoever evaluates the module: notes the mode of every submodule before on_validation_model_eval and its
-  /// like; puts the noted ones back; or drops them, where the module has modes of its own making. The last two do
-  /// nothing where nothing is noted.
+  /// like; puts the noted ones back; or drops them, if the module has set modes itself. The last two do nothing if
+  /// nothing is noted.
   void note_modes();
   void put_back_modes();
   void drop_noted_modes() { modes_ = {}; }
@@ -411,8 +411,8 @@ class ModuleWith : public Module {
 /// The hooks that `M` overrides. The evaluation steps have a short and a long form; either counts.
 template <std::derived_from<Module> M>
 HookSet module_hooks();
-/// The same of a module that is there: where it is of a class derived from `M`, which the type does not tell, all hooks
-/// count as overridden.
+/// The same of a module that exists: if its class is derived from `M`, which the type does not tell, all hooks count as
+/// overridden.
 template <std::derived_from<Module> M>
 HookSet module_hooks(const M& module);
 

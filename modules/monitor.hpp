@@ -14,7 +14,7 @@
 namespace troupe {
 
 /// The boundaries at which monitors are asked. A validation whose loaders had no batch, so that it logged nothing, ends
-/// with `empty_validation_end` in place of `validation_end`.
+/// with `empty_validation_end` instead of `validation_end`.
 enum class Moment {
   sanity_check_end,
   validation_end,
@@ -29,7 +29,7 @@ enum class Moment {
 struct SaveRequest {
   std::filesystem::path path;
   std::vector<std::filesystem::path> remove;
-  /// Do not write it where a weight is not finite: it would take the place of one that is of use.
+  /// Do not write it if a weight is not finite: it would replace a checkpoint that is of use.
   bool must_be_finite = false;
 };
 
@@ -47,9 +47,9 @@ struct RunInfo {
   std::filesystem::path run_dir;  ///< <default_root_dir>/<name>/version_N
   /// Whether the run validates at all; a monitor of the epoch's end acts after validation then.
   bool has_validation = false;
-  /// Whether it would, and limit_val_batches = 0 leaves that out: what a validation logs is missing on purpose.
+  /// Whether it would, but limit_val_batches = 0 turns validation off: what a validation logs is missing on purpose.
   bool validation_is_off = false;
-  /// Training batches of an epoch, limits considered; nothing where that is not known.
+  /// Training batches of an epoch, limits considered; nothing if that is not known.
   std::optional<int64_t> train_batches = std::nullopt;
   /// Whether validations fall within epochs, and not at their ends only.
   bool validates_mid_epoch = false;
@@ -57,14 +57,14 @@ struct RunInfo {
   std::shared_ptr<std::set<std::filesystem::path>> kept_files = std::make_shared<std::set<std::filesystem::path>>();
 };
 
-/// A callback whose answers are decisions. The coordinator asks it, at boundaries only and on one thread, once a
+/// A callback whose answers are decisions. The coordinator asks it, at boundaries only and on one thread, once per
 /// process, so that all devices act on one answer (protocol rules P3 and P8). Its hooks, inherited from Callback, run
 /// on the worker like any other callback's and must not touch what `decide` uses.
 class Monitor : public Callback {
  public:
   /// A monitor that overrides hooks of batches returns true here.
   bool has_batch_hooks() const override { return false; }
-  /// Before the first decision. Throws UsageError where its options cannot work in this run.
+  /// Before the first decision. Throws UsageError if its options cannot work in this run.
   virtual void start(const RunInfo& info) { (void)info; }
   /// The global step at which it wants to be asked with Moment::train_batch_end, when one is planned.
   virtual std::optional<int64_t> next_step(const Progress& progress) const {
@@ -74,17 +74,18 @@ class Monitor : public Callback {
   /// `metrics` are the callback metrics, all reduced and read back. Throws UsageError for a monitored name that was
   /// never logged, listing those that were.
   virtual Decision decide(Moment moment, const Progress& progress, const MetricMap& metrics) = 0;
-  /// In place of `decide` at a step that next_step had planned, where checkpoint_backpressure = "skip" leaves out a
-  /// checkpoint: true, unless it has more to decide than that.
+  /// Called instead of `decide` at a step that next_step had planned, if checkpoint_backpressure = "skip" leaves out a
+  /// checkpoint. Return true, unless the monitor has more to decide than that.
   virtual bool skip_save(const Progress& progress) {
     (void)progress;
     return false;
   }
-  /// A file that it asked for is on the disk. Answers keep the order of the decisions, and may come after later ones.
+  /// A file that the monitor asked for is on the disk. Answers come in the order of the decisions, maybe after later
+  /// ones.
   virtual void saved(const std::filesystem::path& path) { (void)path; }
-  /// A file that it asked for was not written; what was to be removed for it is still there.
+  /// A file that the monitor asked for was not written; the files to be removed for it are still there.
   virtual void save_failed(const std::filesystem::path& path) { (void)path; }
-  /// The run has ended, maybe with a failure: what it asked for and has no answer to is not written.
+  /// The run has ended, maybe with a failure: files that the monitor asked for and has no answer to are not written.
   virtual void run_ended() {}
 };
 

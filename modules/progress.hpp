@@ -1,4 +1,4 @@
-// Where a run stands.
+// The counters that say how far a run is.
 #pragma once
 
 #include <cstdint>

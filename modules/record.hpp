@@ -1,4 +1,4 @@
-// What the logger's sinks are given: values that own their data, so that a sink may keep them.
+// What sinks get from the logger: values that own their data, so that a sink may keep them.
 #pragma once
 
 #include <torch/types.h>
@@ -14,7 +14,7 @@
 
 namespace troupe {
 
-/// Metrics of one moment. `epoch` is -1 where it has no meaning.
+/// Metrics of one moment. `epoch` is -1 if it has no meaning.
 struct ScalarsRecord {
   int64_t step = 0;
   int64_t epoch = -1;

@@ -4,10 +4,10 @@
 #include "troupe/modules/log_options.hpp"
 #include "troupe/modules/optim/optimizer_handle.hpp"
 #include "troupe/modules/options/precision.hpp"
+#include "troupe/modules/options/trainer_options.hpp"
 #include "troupe/modules/progress.hpp"
 #include "troupe/modules/record.hpp"
 #include "troupe/modules/stage.hpp"
-#include "troupe/modules/options/trainer_options.hpp"
 
 #include <torch/types.h>
 
@@ -30,7 +30,7 @@ class RunContext {
 
   /// The options as resolved (fast_dev_run and overfit_batches worked in).
   virtual const TrainerOptions& options() const = 0;
-  /// <default_root_dir>/<name>/version_N; empty where nothing is written.
+  /// <default_root_dir>/<name>/version_N; empty if nothing is written.
   virtual const std::filesystem::path& run_dir() const = 0;
   virtual Stage stage() const = 0;
   /// True during the validation that comes before training.
@@ -43,19 +43,20 @@ class RunContext {
   virtual int64_t world_size() const = 0;
 
   /// Steps that each optimizer will take in the whole run, for its scheduler: the windows of accumulation of all
-  /// epochs, also where a GradientAccumulationScheduler changes their length, or fewer where max_steps ends the run.
+  /// epochs, also if a GradientAccumulationScheduler changes their length, or fewer if max_steps ends the run.
   /// Optimizers that take turns (OptimizerConfig::frequency) have them together, each its share. Nothing when the run
   /// has no end, the data's length is unknown, or truncated_bptt_steps makes as many steps of a batch as its sequences
   /// are long; with max_steps it is that then. A training_step that returns nothing, or manual optimization that does
   /// not step once per batch, makes it an estimate.
   ///
-  /// Valid from configure_optimizers on. max_steps counts the steps of all optimizers, and while configure_optimizers
-  /// runs only it knows how many there will be: `optimizers` says it. 0: those that it returned, one while it runs.
+  /// Valid from configure_optimizers on. max_steps counts the steps of all optimizers, but while configure_optimizers
+  /// runs only the module knows how many there will be: `optimizers` is their number. 0: as many as it returned, or one
+  /// while it runs.
   virtual std::optional<int64_t> estimated_stepping_batches(int64_t optimizers = 0) const = 0;
   /// Optimizers and schedulers as configure_optimizers returned them.
   virtual Optimizers& optimizers() = 0;
-  /// Takes the gradients of all other optimizers' parameters that optimizer number `index` does not have too out of the
-  /// computation, and puts back what was there.
+  /// The parameters that other optimizers have, and optimizer number `index` has not, need no gradient, until
+  /// untoggle_optimizer puts back what each of them was.
   virtual void toggle_optimizer(std::size_t index) = 0;
   virtual void untoggle_optimizer(std::size_t index) = 0;
   /// The parts of manual optimization; use Module::manual_backward and OptimizerHandle::step. `closure` may be empty.
@@ -64,13 +65,13 @@ class RunContext {
   virtual Precision precision() const = 0;
   /// Changes accumulate_grad_batches from the next window on; at least 1. Between epochs, so that no window is cut.
   virtual void set_accumulate_grad_batches(int64_t batches) = 0;
-  /// Writes a checkpoint of the state as it is, on this thread, and returns when the disk has it. What the
-  /// coordinator's monitors know (EarlyStopping, ModelCheckpoint) is not in it.
+  /// Writes a checkpoint of the state as it is, on this thread, and returns when the disk has it. The state of monitors
+  /// (EarlyStopping, ModelCheckpoint), which the coordinator has, is not in it.
   virtual void save_checkpoint(const std::filesystem::path& path) = 0;
   /// The 2-norm of all gradients of an optimizer from the `norm` of those that its parameters hold here: itself, unless
   /// ranks hold a part each (strategy = zero); then the call is collective.
   virtual torch::Tensor whole_gradient_norm(const torch::optim::Optimizer& optimizer, torch::Tensor norm) = 0;
-  /// The tensor of every rank, stacked along a new first dimension; of one rank the tensor as it is.
+  /// The tensors of all ranks, stacked along a new first dimension; in a run of one rank the tensor as it is.
   virtual torch::Tensor all_gather(const torch::Tensor& tensor) = 0;
   /// Null when the run has none.
   virtual DataModule* datamodule() = 0;
@@ -94,7 +95,7 @@ class RunContext {
   /// `trainer.should_stop = True`).
   virtual void request_stop(std::string reason) = 0;
   virtual bool should_stop() const = 0;
-  /// Prints a line without tearing the progress bar; on global rank zero only.
+  /// Prints a line without breaking the progress bar; on global rank zero only.
   virtual void print(std::string line) = 0;
   /// The same for a message about the run, such as a warning: it goes to stderr.
   virtual void note(std::string line) = 0;

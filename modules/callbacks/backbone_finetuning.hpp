@@ -39,7 +39,7 @@ struct BackboneFinetuningOptions {
 /// others. A resumed run goes on exactly. Several, each with a backbone of its own, keep out of each other's way.
 class BackboneFinetuning : public Callback {
  public:
-  /// Throws UsageError for options that cannot be.
+  /// Throws UsageError for invalid options.
   explicit BackboneFinetuning(BackboneFinetuningOptions options = {});
   std::shared_ptr<Callback> replicate() const override { return std::make_shared<BackboneFinetuning>(*this); }
 
@@ -47,7 +47,7 @@ class BackboneFinetuning : public Callback {
   nlohmann::json state_dict() const override;
   void load_state_dict(const nlohmann::json& state) override;
   bool has_batch_hooks() const override { return false; }
-  /// Throws UsageError where the module has no such submodule, naming the nearest.
+  /// Throws UsageError if the module has no such submodule, naming the nearest.
   void setup(RunContext& run, Module& module, Stage stage) override;
   void teardown(RunContext& run, Module& module, Stage stage) override;
   /// Throws UsageError for an optimizer that takes one group only (LBFGS).

@@ -5,8 +5,8 @@
 //
 // Names, meanings and defaults are those of Lightning 2.6's EarlyStopping
 // (https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.EarlyStopping.html); a difference is
-// written at the option. Its verbose and log_rank_zero_only do not exist here: the reason to stop is printed in any
-// case.
+// written at the option. Its verbose and log_rank_zero_only do not exist here: the reason to stop is always
+// printed.
 #pragma once
 
 #include "troupe/modules/callbacks/metric_sources.hpp"
@@ -21,14 +21,14 @@ namespace troupe {
 struct EarlyStoppingOptions {
   /// The metric to watch; required.
   std::string monitor = "";
-  /// A change counts as better only where it is more than this; at least 0. Lightning takes negative ones too, with
+  /// A change counts as better only if it is more than this; at least 0. Lightning takes negative ones too, with
   /// which a value that is a little worse counts as better.
   double min_delta = 0.0;
-  /// So many checks without a better value end the training; at least 0.
+  /// The number of checks without a better value that ends training; at least 0.
   int64_t patience = 3;
   /// "min" or "max": which values are better.
   std::string mode = "min";
-  /// A metric that is never logged ends the run with an error; else nothing is checked then. It is no error where the
+  /// A metric that is never logged ends the run with an error; else nothing is checked then. It is no error if the
   /// metric could not be logged: limit_val_batches = 0 leaves the validation out, or its loaders had no batch.
   /// Lightning ends the run then too.
   bool strict = true;
@@ -39,7 +39,7 @@ struct EarlyStoppingOptions {
   /// Stop at once when the metric is worse than this.
   std::optional<double> divergence_threshold = std::nullopt;
   /// True: check at ends of training epochs. False: after each validation (in a run without any, at ends of epochs).
-  /// Unset: after each validation where the metric comes from validation, else at ends of epochs.
+  /// Unset: after each validation if the metric comes from validation, else at ends of epochs.
   std::optional<bool> check_on_train_epoch_end = std::nullopt;
 };
 
@@ -49,7 +49,7 @@ struct EarlyStoppingOptions {
 /// run is going on. Each run starts afresh, unless it is resumed.
 class EarlyStopping : public Monitor {
  public:
-  /// Throws UsageError for options that cannot be.
+  /// Throws UsageError for invalid options.
   explicit EarlyStopping(EarlyStoppingOptions options);
 
   const EarlyStoppingOptions& options() const { return options_; }
@@ -57,7 +57,7 @@ class EarlyStopping : public Monitor {
   std::optional<double> best_score() const { return best_score_; }
   /// Checks since the best value.
   int64_t wait_count() const { return wait_count_; }
-  /// The epoch in which it stopped the training; nothing where it did not. In Lightning 0 then.
+  /// The epoch in which it stopped the training; nothing if it did not. In Lightning 0 then.
   std::optional<int64_t> stopped_epoch() const { return stopped_epoch_; }
 
   std::string state_key() const override;

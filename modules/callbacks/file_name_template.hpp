@@ -19,7 +19,7 @@ namespace troupe {
 class FileNameTemplate {
  public:
   /// With `insert_names`, "{epoch}" gives "epoch=3"; else "3". An extension ".safetensors" is taken off. Throws
-  /// UsageError where `text` is not such a template, or gives names of more than 200 bytes.
+  /// UsageError if `text` is not such a template, or gives names of more than 200 bytes.
   FileNameTemplate(std::string text, bool insert_names);
 
   /// `value_of` gives the value of a metric; it is called for each that the template names.

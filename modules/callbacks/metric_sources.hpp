@@ -32,8 +32,8 @@ class MetricSources {
 
   /// Whether `name` has come from validations alone so far.
   bool is_from_validation(std::string_view name) const;
-  /// Whether all kinds of metrics have had their chance in this run: an epoch of training ended, and a validation where
-  /// the run has one; never where the Trainer was told to leave validation out. A name that is missing then is a
+  /// Whether all kinds of metrics have had their chance in this run: an epoch of training ended, and a validation if
+  /// the run has one; never if the Trainer was told to leave validation out. A name that is missing then is a
   /// mistake.
   bool are_complete() const { return epoch_ended_ && !validation_is_off_ && (validated_ || !has_validation_); }
 

@@ -22,13 +22,13 @@
 namespace troupe {
 
 struct ModelCheckpointOptions {
-  /// Folder of the files; empty: `checkpoints` in the run's folder. It is made where it does not exist.
+  /// Folder of the files; empty: `checkpoints` in the run's folder. It is made if it does not exist.
   std::filesystem::path dirpath = {};
   /// Template of file names, see FileNameTemplate; empty: "{epoch}-{step}". ".safetensors" is added, and "-v1", "-v2",
-  /// ... where the name is taken. A metric that is not there yet counts as 0. In Lightning a '/' makes folders, here it
+  /// ... if the name is taken. A metric that is not there yet counts as 0. In Lightning a '/' makes folders, here it
   /// is refused.
   std::string filename = "";
-  /// The metric that tells which checkpoints are the best. Empty: "val_loss" where it is logged, else (and with
+  /// The metric that tells which checkpoints are the best. Empty: "val_loss" if it is logged, else (and with
   /// every_n_train_steps) the newest is the best. In Lightning unset is always the newest. One that is never logged
   /// ends the run, unless it could not be: limit_val_batches = 0 leaves the validation out, or its loaders had no
   /// batch; then none is the best.
@@ -39,7 +39,7 @@ struct ModelCheckpointOptions {
   /// is saved with -1 only.
   int64_t save_top_k = 1;
   /// Also keep `last.safetensors`, written at each occasion to save, whatever the metric, besides on Ctrl-C, and at the
-  /// end of training where something was trained since. In Lightning only at the occasions.
+  /// end of training if something was trained since. In Lightning only at the occasions.
   bool save_last = false;
   /// Leave out what only a resumed run needs. It holds for all checkpoints of the run.
   bool save_weights_only = false;
@@ -48,7 +48,7 @@ struct ModelCheckpointOptions {
   /// Save after each n-th optimizer step, and at no end of an epoch.
   std::optional<int64_t> every_n_train_steps = std::nullopt;
   /// True: save at ends of training epochs only. False: after each validation (in a run without any, at ends of
-  /// epochs). Unset: at ends of epochs, and after validations within an epoch where the metric comes from validation.
+  /// epochs). Unset: at ends of epochs, and after validations within an epoch if the metric comes from validation.
   std::optional<bool> save_on_train_epoch_end = std::nullopt;
   /// "{epoch}" in `filename` becomes "epoch=3" and not "3".
   bool auto_insert_metric_name = true;
@@ -72,10 +72,10 @@ class ModelCheckpoint : public Monitor {
   /// A checkpoint among the best k.
   struct Kept {
     std::filesystem::path path;   ///< absolute
-    std::optional<double> score;  ///< nothing where it counts by age
+    std::optional<double> score;  ///< nothing if it counts by age
   };
 
-  /// Throws UsageError for options that cannot be.
+  /// Throws UsageError for invalid options.
   explicit ModelCheckpoint(ModelCheckpointOptions options = {});
 
   const ModelCheckpointOptions& options() const { return options_; }
@@ -96,7 +96,7 @@ class ModelCheckpoint : public Monitor {
   /// After start(). Files that are gone are forgotten.
   void load_state_dict(const nlohmann::json& state) override;
 
-  /// Throws UsageError where `dirpath` cannot be written to. Nothing is saved in a run without a folder.
+  /// Throws UsageError if `dirpath` cannot be written to. Nothing is saved in a run without a folder.
   void start(const RunInfo& info) override;
   std::optional<int64_t> next_step(const Progress& progress) const override;
   Decision decide(Moment moment, const Progress& progress, const MetricMap& metrics) override;
@@ -106,7 +106,7 @@ class ModelCheckpoint : public Monitor {
   void run_ended() override;
 
  private:
-  /// One of the best k that is not on the disk yet, and what counts again where it cannot be written.
+  /// One of the best k that is not on the disk yet, and what counts again if it cannot be written.
   struct Asked {
     std::filesystem::path path;
     std::optional<Kept> replaced;

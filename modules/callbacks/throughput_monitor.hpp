@@ -11,7 +11,7 @@ namespace troupe {
 
 /// Logs "train/batches_per_sec" and "train/samples_per_sec" over the last `window_size` batches, or those since the
 /// latest validation, as often as metrics are written (log_every_n_steps). With several ranks they are those of the
-/// whole run: rank zero's times the number of ranks, which have equally many where the Trainer divides the data.
+/// whole run: rank zero's times the number of ranks, which have equally many if the Trainer divides the data.
 /// Lightning's ThroughputMonitor
 /// (https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.ThroughputMonitor.html), without its
 /// counts of floating-point operations.

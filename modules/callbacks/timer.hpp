@@ -15,7 +15,7 @@ struct TimerOptions {
   /// Training longer than this ends; unset: it only measures. It counts on over resumed runs, which `max_time` does
   /// not.
   std::optional<std::chrono::milliseconds> duration = std::nullopt;
-  /// Where the time is looked at: after each "step", or "epoch".
+  /// When the time is looked at: after each "step", or "epoch".
   std::string interval = "step";
 };
 
@@ -24,7 +24,7 @@ class Timer : public Callback {
   /// Throws UsageError for another interval and a negative duration.
   explicit Timer(TimerOptions options = {});
 
-  /// Time spent in a stage ("fit" with its validations), of earlier runs too where one was resumed.
+  /// Time spent in a stage ("fit" with its validations), including earlier runs if one was resumed.
   std::chrono::duration<double> time_elapsed(Stage stage = Stage::fit) const;
   /// Until `duration`; nothing without one.
   std::optional<std::chrono::duration<double>> time_remaining() const;

@@ -23,7 +23,7 @@ torch::ScalarType wide(torch::ScalarType type) {
   return type == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
 }
 
-[[noreturn]] void refuse(const std::string& why) {
+[[noreturn]] void refuse_averages(const std::string& why) {
   throw UsageError("WeightAveraging: " + why);
 }
 
@@ -31,11 +31,11 @@ torch::ScalarType wide(torch::ScalarType type) {
 
 WeightAveraging::WeightAveraging(WeightAveragingOptions options) : options_(options) {
   if (options_.decay && !(*options_.decay >= 0 && *options_.decay < 1)) {
-    refuse("decay = " + double_to_text(*options_.decay) + " is not in [0, 1)");
+    refuse_averages("decay = " + double_to_text(*options_.decay) + " is not in [0, 1)");
   }
   if (options_.update_every_n_steps < 0) {
-    refuse("update_every_n_steps = " + std::to_string(options_.update_every_n_steps) +
-           "; use at least 1, or 0 for epochs");
+    refuse_averages("update_every_n_steps = " + std::to_string(options_.update_every_n_steps) +
+                    "; use at least 1, or 0 for epochs");
   }
 }
 
@@ -82,20 +82,21 @@ void WeightAveraging::load_state_tensors(const std::vector<std::pair<std::string
           std::ranges::any_of(entry.names, [&](const std::string& own) { return name == std::string(prefix) + own; });
       if (!is_own) continue;
       if (tensor.sizes() == entry.live.sizes() && tensor.is_floating_point()) return &tensor;
-      refuse("the checkpoint has no average that fits '" + shown(entry.names.front()) + "'");
+      refuse_averages("the checkpoint has no average that fits '" + shown(entry.names.front()) + "'");
     }
     return nullptr;
   };
   const auto count =
       std::ranges::count_if(tensors, [](const auto& tensor) { return !tensor.first.starts_with(average_prefix); });
   if (count != std::ssize(entries_)) {
-    refuse("the checkpoint has " + std::to_string(count) + " averages, the module " + std::to_string(entries_.size()) +
-           " weights");
+    refuse_averages("the checkpoint has " + std::to_string(count) + " averages, the module " +
+                    std::to_string(entries_.size()) + " weights");
   }
   std::vector<std::pair<const torch::Tensor*, const torch::Tensor*>> found;
   for (const auto& entry : entries_) {
     found.emplace_back(find(entry, ""), find(entry, average_prefix));
-    if (!found.back().first) refuse("the checkpoint has no average that fits '" + shown(entry.names.front()) + "'");
+    if (!found.back().first)
+      refuse_averages("the checkpoint has no average that fits '" + shown(entry.names.front()) + "'");
   }
   const torch::NoGradGuard no_gradients;
   for (std::size_t i = 0; i < found.size(); ++i) {

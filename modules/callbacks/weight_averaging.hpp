@@ -15,7 +15,7 @@ struct WeightAveragingOptions {
   /// Weight of the old average in an exponential moving average (Polyak & Juditsky 1992; "EMA"), in [0, 1). Unset: all
   /// averaged weights count the same (stochastic weight averaging, Izmailov et al. 2018; "SWA").
   std::optional<double> decay = std::nullopt;
-  /// Average after every so many optimizer steps; 0: after every epoch.
+  /// Average after this many optimizer steps; 0: after every epoch.
   int64_t update_every_n_steps = 1;
   /// From this global step and this epoch on.
   int64_t update_starting_at_step = 0;
@@ -36,7 +36,7 @@ struct WeightAveragingOptions {
 /// can be what validation sees.
 class WeightAveraging : public Callback {
  public:
-  /// Throws UsageError for options that cannot be.
+  /// Throws UsageError for invalid options.
   explicit WeightAveraging(WeightAveragingOptions options = {});
   std::shared_ptr<Callback> replicate() const override { return std::make_shared<WeightAveraging>(*this); }
 

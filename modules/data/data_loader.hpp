@@ -1,8 +1,8 @@
 // A description of how a dataset becomes batches; the loader actors carry it out.
 #pragma once
 
-#include "troupe/modules/data/dataset.hpp"
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/data/dataset.hpp"
 #include "troupe/modules/data/sampler.hpp"
 
 #include <functional>
@@ -17,13 +17,13 @@ namespace troupe {
 using Collate = std::function<Batch(std::vector<Batch> samples)>;
 
 /// Samples that do not fit together. A collate function of a user's own may throw it too: the run's failure then names
-/// the index of the sample at `position` in place of its position.
+/// the index of the sample at `position` instead of its position.
 class CollateError : public UsageError {
  public:
   CollateError(std::size_t position, const std::string& what);
   /// Place of the sample in the batch, from 0.
   std::size_t position() const { return position_; }
-  /// What is wrong with it, without the position that what() begins with.
+  /// What is wrong with the sample, without the position that what() begins with.
   const std::string& reason() const { return reason_; }
 
  private:
@@ -31,7 +31,7 @@ class CollateError : public UsageError {
   std::string reason_;
 };
 
-/// Stacks tensors position by position and keeps their names; `extra` becomes a std::vector<std::any> where a sample
+/// Stacks tensors position by position and keeps their names; `extra` becomes a std::vector<std::any> if a sample
 /// has one. Throws CollateError for the sample whose number of tensors, names, shapes or types differ from the first
 /// one's (types are not promoted: a batch's type must not depend on which samples meet in it).
 Batch default_collate(std::vector<Batch> samples);
@@ -47,10 +47,10 @@ struct DataLoaderOptions {
   /// Fetchers that call the dataset in parallel; 0 fetches on the loader's own thread, which is never the training
   /// thread. A stream (IterableDataset) is always read by one.
   int64_t num_workers = 0;
-  /// Gives the order in place of `shuffle`.
+  /// Gives the order instead of `shuffle`.
   std::shared_ptr<const Sampler> sampler = nullptr;
-  /// Joins samples into a batch; default_collate when empty. With one, the dataset's `get_batch` is not asked. Where the
-  /// tensors do not tell how many samples there are, it says it with Batch::set_size.
+  /// Joins samples into a batch; default_collate when empty. With one, the dataset's `get_batch` is not asked. Where
+  /// the tensors do not tell how many samples there are, it says it with Batch::set_size.
   Collate collate = nullptr;
   /// Put batches into page-locked memory, from where a GPU copies them asynchronously.
   bool pin_memory = false;

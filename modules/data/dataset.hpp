@@ -27,13 +27,13 @@ class Dataset {
   virtual Batch get(int64_t index) = 0;
   /// All samples of `indices` at once, with the batch dimension first, or nothing when the dataset serves single
   /// samples only. An in-memory dataset overrides it with one `index_select`. The random generator is then seeded once
-  /// a batch, from (seed, epoch, position of the batch).
+  /// per batch, from (seed, epoch, position of the batch).
   virtual std::optional<Batch> get_batch(at::IntArrayRef indices) {
     (void)indices;
     return std::nullopt;
   }
   /// A dataset for one fetcher to use alone, or nullptr (the default) when one object may serve all of them. Called on
-  /// the loader's thread, once a fetcher, before the first epoch.
+  /// the loader's thread, once per fetcher, before the first epoch.
   virtual std::shared_ptr<Dataset> replicate() const { return nullptr; }
 };
 
@@ -47,13 +47,13 @@ class IterableDataset {
   virtual void start(int64_t epoch, int64_t shard, int64_t shards) = 0;
   /// The next sample, without a batch dimension, or nothing at the end of the epoch.
   virtual std::optional<Batch> next() = 0;
-  /// Moves past `samples` samples, where a seek is possible: a resumed epoch begins in its middle. The default does
+  /// Moves past `samples` samples, if a seek is possible: a resumed epoch begins in its middle. The default does
   /// nothing and returns false: the reader then calls `next` that many times.
   virtual bool skip(int64_t samples) {
     (void)samples;
     return false;
   }
-  /// A stream for one more reader: where several devices of a process train, each reads its own shard. The default
+  /// A stream for one more reader: if several devices of a process train, each reads its own shard. The default
   /// returns nullptr, and such a run is refused.
   virtual std::shared_ptr<IterableDataset> replicate() const { return nullptr; }
 };

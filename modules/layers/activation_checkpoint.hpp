@@ -59,7 +59,7 @@ class ActivationCheckpoint {
 /// of batch norm, counts two. Autocast and, unless an option says otherwise, random numbers are as they were. Calls may
 /// be nested. Without gradients (validation, prediction, export) it is a plain call.
 ///
-/// The backward pass throws UsageError where the second call saves other tensors than the first.
+/// The backward pass throws UsageError if the second call saves other tensors than the first.
 template <class Function, std::same_as<torch::Tensor>... Inputs>
 auto activation_checkpoint(const ActivationCheckpointOptions& options, Function function, const Inputs&... inputs) {
   if (!torch::GradMode::is_enabled()) return function(inputs...);

@@ -12,7 +12,7 @@ namespace troupe {
 ///
 ///     tie_weights(*decoder_, decoder_->weight, embedding_->weight);
 ///
-/// Throws UsageError where `layer` has no such parameter, and for other sizes.
+/// Throws UsageError if `layer` has no such parameter, and for other sizes.
 void tie_weights(torch::nn::Module& layer, torch::Tensor& parameter, const torch::Tensor& other);
 
 }  // namespace troupe

@@ -11,7 +11,7 @@
 #include <vector>
 
 // Names and defaults are PyTorch's (https://pytorch.org/docs/stable/optim.html). Values for groups are one for all, or
-// one each. All throw UsageError for options that cannot be.
+// one each. All throw UsageError for invalid options.
 namespace troupe::lr_schedulers {
 
 struct CosineAnnealingWarmRestartsOptions {
@@ -30,9 +30,9 @@ struct CyclicOptions {
   std::optional<int64_t> step_size_down = {};   ///< steps down; unset: as many as up
   std::string mode = "triangular";              ///< "triangular", "triangular2" or "exp_range"
   double gamma = 1.0;                           ///< of exp_range: gamma ^ step
-  std::function<double(double)> scale_fn = {};  ///< in place of `mode`: the height at a cycle or a step
+  std::function<double(double)> scale_fn = {};  ///< instead of `mode`: the height at a cycle or a step
   std::string scale_mode = "cycle";             ///< what scale_fn is given: "cycle" (from 1) or "iterations"
-  bool cycle_momentum = true;                   ///< momentum goes down where the rate goes up
+  bool cycle_momentum = true;                   ///< momentum goes down when the rate goes up
   std::vector<double> base_momentum = {0.8};
   std::vector<double> max_momentum = {0.9};
 };
@@ -46,7 +46,7 @@ struct OneCycleOptions {
   int64_t steps_per_epoch = 0;
   double pct_start = 0.3;               ///< share of the cycle in which the rate grows, in [0, 1]
   std::string anneal_strategy = "cos";  ///< "cos" or "linear"
-  bool cycle_momentum = true;           ///< momentum goes down where the rate goes up
+  bool cycle_momentum = true;           ///< momentum goes down when the rate goes up
   std::vector<double> base_momentum = {0.85};
   std::vector<double> max_momentum = {0.95};
   double div_factor = 25;         ///< the first rate is max_lr / div_factor

@@ -9,7 +9,7 @@
 #include <vector>
 
 // Names and defaults are PyTorch's; each links to https://pytorch.org/docs/stable/optim.html. All throw UsageError for
-// options that cannot be.
+// invalid options.
 namespace troupe::lr_schedulers {
 
 /// A factor for the epoch (0, 1, ...). One for all groups, or one each.

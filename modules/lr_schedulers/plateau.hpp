@@ -24,11 +24,11 @@ struct ReduceOnPlateauOptions {
 };
 
 /// ReduceLROnPlateau: needs a metric (LRSchedulerConfig::monitor). A metric that is NaN counts as no improvement. The
-/// Trainer steps it where there is a new value: at the end of an epoch in which the metric was logged, or, by steps, once
-/// for each value. Lightning steps it with old values, too, or ends the run.
+/// Trainer steps it when there is a new value: at the end of an epoch in which the metric was logged, or, by steps,
+/// once for each value. Lightning steps it with old values, too, or ends the run.
 class ReduceOnPlateau final : public LRScheduler {
  public:
-  /// Throws UsageError for options that cannot be.
+  /// Throws UsageError for invalid options.
   ReduceOnPlateau(Optimizer optimizer, ReduceOnPlateauOptions options);
 
   /// Throws UsageError: it needs the metric.

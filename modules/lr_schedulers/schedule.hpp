@@ -46,7 +46,7 @@ class Schedule : public LRScheduler {
   void set_first_rates(const std::vector<double>& rates) const;
   /// The rate of a group at last_epoch(); `lr` is the present one.
   virtual double rate(std::size_t group, double lr) const = 0;
-  /// The same from the first rate alone, where the rule has such a form.
+  /// The same from the first rate alone, if the rule has such a form.
   virtual std::optional<double> closed_form(std::size_t group) const {
     (void)group;
     return std::nullopt;
@@ -93,7 +93,7 @@ class Schedule : public LRScheduler {
 /// What a StateReader calls a scheduler's state.
 inline constexpr const char* what_a_state_is = "the checkpoint's state of a scheduler";
 
-/// Momentum of a group, or the first of Adam's betas, of LibTorch's optimizers and the library's own; nothing where it
+/// Momentum of a group, or the first of Adam's betas, of LibTorch's optimizers and the library's own; nothing if it
 /// has none.
 std::optional<double> momentum_of(torch::optim::OptimizerParamGroup& group);
 void set_momentum(torch::optim::OptimizerParamGroup& group, double momentum);

@@ -18,7 +18,7 @@ struct AccuracyOptions {
 
 /// preds are labels of target's shape (N, ...), or scores: probabilities or logits (N, ...) and multiclass
 /// (N, C, ...). The value has no dimensions; with average "none" it is [C] or [L], with 0 for classes without a target.
-/// Where a score is NaN, so is the value. A class that is ignore_index has no part in a macro average.
+/// If a score is NaN, so is the value. A class that is ignore_index has no part in a macro average.
 class Accuracy : public StatScores {
  public:
   /// Throws UsageError for a value that an option cannot have.

@@ -12,7 +12,7 @@ struct AggregatorOptions {
   /// What becomes of NaN: "warn" and "ignore" leave it out (the first with a warning at the end of the epoch), "error"
   /// throws UsageError (on a GPU in compute()), "disable" lets it through.
   std::string nan_strategy = "warn";
-  /// A value to take in place of NaN, with weight 1; then nan_strategy has no say.
+  /// A value to take instead of NaN, with weight 1; nan_strategy is not used then.
   std::optional<double> nan_replacement = std::nullopt;
 };
 
@@ -100,7 +100,7 @@ class MaxMetric : public ValueAggregator {
 class MeanMetric : public Aggregator {
  public:
   explicit MeanMetric(AggregatorOptions options = {});
-  /// `weight` is of a shape that broadcasts to the value's. Throws UsageError where it does not.
+  /// `weight` is of a shape that broadcasts to the value's. Throws UsageError if it does not.
   void update(const torch::Tensor& value, const torch::Tensor& weight);
   void update(const torch::Tensor& value, double weight = 1) { update(value, tensor_of(weight)); }
   void update(double value, double weight = 1) { update(tensor_of(value), tensor_of(weight)); }

@@ -21,14 +21,14 @@ struct TaskOptions {
 
 /// A metric of class labels.
 ///
-/// Scores are probabilities, or logits where any score that counts is outside of 0..1. That is decided of all that was
+/// Scores are probabilities, or logits if any score that counts is outside of 0..1. That is decided of all that was
 /// gathered, over batches, replicas and ranks, never of a batch: what a derived class counts per batch it counts in
 /// both readings, and of_reading() takes the one that holds. Scores that are NaN make the value NaN. Checks that need
 /// values are made at once on the CPU; those of batches on another device are made on that device and reported by
 /// compute(), so that update() waits for nothing.
 class ClassificationMetric : public TargetMetric {
  public:
-  /// Says so where the value is NaN since scores are.
+  /// Warns if the value is NaN because scores are.
   std::string warning() const override;
 
  protected:
@@ -42,7 +42,7 @@ class ClassificationMetric : public TargetMetric {
   std::optional<int64_t> ignore_index() const { return ignore_index_; }
   /// UsageError with the metric's name in front.
   [[noreturn]] void refuse(const std::string& why) const;
-  /// Throws UsageError where `value` is none of `allowed`, and names the nearest.
+  /// Throws UsageError if `value` is none of `allowed`, and names the nearest.
   void check_choice(const char* option, const std::string& value, const std::vector<std::string>& allowed) const;
   void check_threshold(double threshold) const;
 
@@ -76,7 +76,7 @@ class ClassificationMetric : public TargetMetric {
   torch::Tensor of_reading(const torch::Tensor& state) const;
   /// bool without dimensions: whether a score that counts is NaN.
   torch::Tensor has_nan() const;
-  /// `value`, or NaN throughout where a score is.
+  /// `value`, or NaN throughout if a score is.
   torch::Tensor unless_nan(const torch::Tensor& value) const;
   /// Notes, or throws for, labels of the target beyond 0..highest that are not ignore_index.
   void check_target(const torch::Tensor& target, int64_t highest);
@@ -94,8 +94,8 @@ class ClassificationMetric : public TargetMetric {
   Task task_;
   int64_t classes_ = 1;
   std::optional<int64_t> ignore_index_;
-  State worst_target_, worst_preds_;    // the lowest invalid label, infinity where there is none
-  State lowest_score_, highest_score_;  // NaN where a score is; of classes only the highest, which is NaN then too
+  State worst_target_, worst_preds_;    // the lowest invalid label, infinity if there is none
+  State lowest_score_, highest_score_;  // NaN if a score is; of classes only the highest, which is NaN then too
 };
 
 /// How often each of 0..classes-1 stands in `index` (long, [n]) where `counted` (bool) is true: long, [classes].

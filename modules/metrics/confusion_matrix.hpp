@@ -15,8 +15,8 @@ struct ConfusionMatrixOptions {
   std::optional<int64_t> ignore_index = std::nullopt;
 };
 
-/// Rows are targets, columns predictions: [2, 2], [C, C], or [L, 2, 2] for labels. Counts (long), or float64 where
-/// normalized, with 0 in rows or columns that sum to 0. Input as Accuracy; where a score is NaN, compute() throws
+/// Rows are targets, columns predictions: [2, 2], [C, C], or [L, 2, 2] for labels. Counts (long), or float64 if
+/// normalized, with 0 in rows or columns that sum to 0. Input as Accuracy; if a score is NaN, compute() throws
 /// UsageError. It is no scalar, so it cannot be logged.
 class ConfusionMatrix : public ClassificationMetric {
  public:

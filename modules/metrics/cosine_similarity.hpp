@@ -10,7 +10,7 @@ struct CosineSimilarityOptions {
   std::string reduction = "sum";  ///< over samples: "sum", "mean", or "none" for all of them, which keeps them
 };
 
-/// preds and target are (N, d), any type, float64 inside. NaN where a vector is 0.
+/// preds and target are (N, d), any type, float64 inside. NaN if a vector is 0.
 class CosineSimilarity : public TargetMetric {
  public:
   /// Throws UsageError for a reduction that is none.

@@ -61,7 +61,7 @@ class CurveMetric : public ClassificationMetric {
   virtual torch::Tensor binned(const torch::Tensor& tp, const torch::Tensor& fp, const torch::Tensor& yes,
                                const torch::Tensor& no) const = 0;
 
-  /// Whether a label with so many yes and no has a value; bool, of the shape of both.
+  /// Whether a label with these numbers of yes and no has a value; bool, of the shape of both.
   virtual torch::Tensor is_defined(const torch::Tensor& yes, const torch::Tensor& no) const = 0;
 
   void add(const torch::Tensor& preds, const torch::Tensor& target) override;
@@ -77,7 +77,7 @@ class CurveMetric : public ClassificationMetric {
 
   std::string average_;
   bool is_exact_;
-  torch::Tensor thresholds_;  // [2, thresholds], themselves and their logits; undefined where exact
+  torch::Tensor thresholds_;  // [2, thresholds], themselves and their logits; undefined if exact
   State preds_, target_, yes_, no_;
 };
 

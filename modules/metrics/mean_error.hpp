@@ -27,7 +27,7 @@ class MeanError : public TargetMetric {
 /// https://lightning.ai/docs/torchmetrics/stable/regression/mean_squared_error.html
 struct MeanSquaredErrorOptions {
   bool squared = true;      ///< false: its square root
-  int64_t num_outputs = 1;  ///< above 1: inputs are (N, num_outputs), and so many errors come out
+  int64_t num_outputs = 1;  ///< above 1: inputs are (N, num_outputs), and the value is that many errors
 };
 
 /// preds and target of one shape and any type, float64 inside.

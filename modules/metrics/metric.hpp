@@ -71,7 +71,7 @@ struct MetricStates {
 };
 
 /// The states of several replicas of one metric as if one had seen all batches; `replicas` in the order of their ranks,
-/// those without an update included. The result holds no memory of theirs. Throws UsageError where they are not of one
+/// those without an update included. The result holds no memory of theirs. Throws UsageError if they are not of one
 /// metric (naming what differs), and for an empty list.
 MetricStates merged(const std::vector<MetricStates>& replicas);
 
@@ -81,19 +81,19 @@ class Metric {
   Metric(Metric&&) = default;
   Metric& operator=(Metric&&) = default;
 
-  /// The value over everything since the last reset. Scalars are without dimensions; what is not a count is float64.
-  /// Throws UsageError where there was no update, and for what update() has left to be checked here (see verify).
+  /// The value over everything since the last reset. Scalars are without dimensions; values that are not counts are float64.
+  /// Throws UsageError if there was no update, and for errors that update() leaves to be found here (see verify).
   torch::Tensor compute() const;
   /// Forgets everything.
   void reset();
   /// Calls of update() (or of the metric itself) since the last reset.
   int64_t update_count() const { return updates_; }
-  /// The value of the latest batch alone, where the metric itself was called with it; else undefined.
+  /// The value of the latest batch alone, if the metric itself was called with it; else undefined.
   const torch::Tensor& batch_value() const { return batch_value_; }
 
   /// What has been gathered. The tensors are not copies: they change with the next update.
   MetricStates states() const;
-  /// Takes `states` (copied to this metric's device) in place of its own. Throws UsageError where they are another
+  /// Takes `states` (copied to this metric's device) instead of its own. Throws UsageError if they are another
   /// metric's: other names, kinds, types or shapes.
   void load_states(const MetricStates& states);
   /// Moves the states. update() moves those of a metric without an update by itself.
@@ -122,7 +122,7 @@ class Metric {
   /// Declares a state, in the constructor. `initial` is its value without any update and must change nothing that it is
   /// combined with; one without dimensions may become any shape by the first update.
   State add_state(std::string name, torch::Tensor initial, Combine combine);
-  /// Declares a state that is joined (Combine::cat). Where `type` is a floating one, rows of any floating type will do.
+  /// Declares a state that is joined (Combine::cat). If `type` is a floating one, rows of any floating type will do.
   State add_list(std::string name, torch::ScalarType type);
   torch::Tensor& at(State state) { return slots_[state.index].value; }
   /// A list is joined for it.
@@ -130,13 +130,13 @@ class Metric {
   /// Adds rows to a list. They are not copied: hand over memory that nobody else writes to.
   void append(State state, torch::Tensor rows) { slots_[state.index].parts.push_back(std::move(rows)); }
 
-  /// The value, from the states, without a transfer to the host where that can be: it is also the value of one batch.
+  /// The value, from the states, without a transfer to the host if possible: it is also the value of one batch.
   virtual torch::Tensor result() const = 0;
   /// What can only be checked by reading from the device, before compute() hands out the result. Throws UsageError.
   virtual void verify() const {}
 
   /// For update() of a derived class: carries out `add`, without gradients, as one update by data on `device`. Throws
-  /// UsageError where earlier updates were on another device. What `add` throws leaves the states as it left them, so
+  /// UsageError if earlier updates were on another device. What `add` throws leaves the states as it left them, so
   /// check the arguments first.
   void gather(torch::Device device, const std::function<void()>& add);
   /// For operator() of a derived class: the same, and returns the value of that update alone, which batch_value() then

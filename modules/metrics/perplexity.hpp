@@ -13,7 +13,7 @@ struct PerplexityOptions {
 };
 
 /// exp of the mean negative log-likelihood of the targets: preds are logits (batch, length, vocabulary) of a floating
-/// type, target int64 (batch, length). NaN where every target is ignored. Targets are checked as in
+/// type, target int64 (batch, length). NaN if every target is ignored. Targets are checked as in
 /// ClassificationMetric: at once on the CPU, by compute() on other devices.
 class Perplexity : public TargetMetric {
  public:

@@ -7,13 +7,13 @@ namespace troupe::metrics {
 
 /// https://lightning.ai/docs/torchmetrics/stable/regression/r2_score.html
 struct R2ScoreOptions {
-  int64_t adjusted = 0;  ///< independent regressors to adjust for; no adjustment where there are not more samples
+  int64_t adjusted = 0;  ///< independent regressors to adjust for; no adjustment if there are not more samples
   /// Over outputs: "uniform_average", "variance_weighted", or "raw_values" for all of them.
   std::string multioutput = "uniform_average";
 };
 
 /// 1 - residual sum of squares / total sum of squares; preds and target are (N) or (N, outputs), any type, float64
-/// inside. Of targets that are all the same it is 1 where the predictions are too, else 0; sums of squares are not
+/// inside. If all targets are the same it is 1 if the predictions are too, else 0; sums of squares are not
 /// taken for 0 because they are small, so that scaling both changes nothing. "variance_weighted" is the mean where no
 /// output varies. compute() throws UsageError for fewer than two samples; the value of one batch is then NaN.
 class R2Score : public TargetMetric {

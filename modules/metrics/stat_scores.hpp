@@ -23,13 +23,13 @@ class StatScores : public ClassificationMetric {
  protected:
   StatScores(const char* name, StatScoresOptions options);
 
-  /// Counts as float64: [classes], [labels], or without dimensions where they are of everything.
+  /// Counts as float64: [classes], [labels], or without dimensions if they are of everything.
   struct Counts {
     torch::Tensor tp, fp, tn, fn;
   };
   /// The metric's value of each class, from its counts.
   virtual torch::Tensor score(const Counts& counts) const = 0;
-  /// Whether a class that is in no target is left out of a macro average, even where it was predicted.
+  /// Whether a class that is in no target is left out of a macro average, even if it was predicted.
   virtual bool leaves_out_unseen() const { return options_.top_k > 1; }
   const StatScoresOptions& options() const { return options_; }
 

@@ -31,7 +31,7 @@ struct AdamWOptions {
   bool maximize = false;
 };
 
-/// A group of parameters; what is unset is as for the others.
+/// A group of parameters; options that are not set are those of the optimizer.
 struct AdamGroup {
   Parameters params;
   std::optional<double> lr = std::nullopt;

@@ -8,7 +8,7 @@
 
 namespace troupe {
 
-/// The elements of the parameter's gradient, to be read and changed in place; undefined where it has none. Those of a
+/// The elements of the parameter's gradient, to be read and changed in place; undefined if it has none. Those of a
 /// sparse gradient are the values of its rows, each of which is there once afterwards.
 inline torch::Tensor gradient_values(const torch::Tensor& parameter) {
   if (!parameter.grad().defined() || !parameter.grad().is_sparse()) return parameter.grad();

@@ -23,7 +23,7 @@ using Parameters = std::vector<torch::Tensor>;
 /// The options of one group as LibTorch's interface wants them, with what schedulers change.
 class KernelOptions : public torch::optim::OptimizerOptions {
  public:
-  /// Momentum, or the first of Adam's betas; null where the optimizer has none.
+  /// Momentum, or the first of Adam's betas; null if the optimizer has none.
   virtual double* momentum() = 0;
 };
 
@@ -48,13 +48,13 @@ void check_parameters(const char* optimizer, const std::vector<torch::optim::Opt
 /// The kernels run over memory: whether that of both holds the same elements in the same order, without gaps. It does
 /// for what backward() makes, unless the parameter itself is a view with gaps.
 bool fit_in_memory(const torch::Tensor& parameter, const torch::Tensor& gradient);
-/// `tensor` without gaps, or itself where it has none.
+/// `tensor` without gaps, or itself if it has none.
 torch::Tensor without_gaps(const torch::Tensor& tensor);
-/// A copy of `gradient` in the type and the layout of `parameter`, or itself where it has both.
+/// A copy of `gradient` in the type and the layout of `parameter`, or itself if it has both.
 torch::Tensor laid_out_as(const torch::Tensor& parameter, const torch::Tensor& gradient);
-/// The two real numbers of each complex one, in the same memory; `tensor` itself where it is real or undefined.
+/// The two real numbers of each complex one, in the same memory; `tensor` itself if it is real or undefined.
 torch::Tensor as_real(const torch::Tensor& tensor);
-/// Takes that back where `parameter` is complex.
+/// Takes that back if `parameter` is complex.
 torch::Tensor as_of(const torch::Tensor& parameter, const torch::Tensor& state);
 /// Throws UsageError for a sparse gradient, which the kernels cannot read.
 void refuse_sparse(const char* optimizer, const torch::Tensor& gradient, std::size_t group, std::size_t position);
@@ -129,7 +129,7 @@ class KernelOptimizer : public torch::optim::Optimizer {
   }
 
   /// Goes on as the optimizer that these come from: options of each group, and the states of its parameters. The
-  /// tensors are kept, not copied. Throws UsageError where they do not fit; nothing has changed then.
+  /// tensors are kept, not copied. Throws UsageError if they do not fit; nothing has changed then.
   void restore(const std::vector<Options>& options, const std::vector<std::vector<std::optional<State>>>& states) {
     const auto refuse = [](const std::string& why) {
       throw UsageError(std::string(Kernel::name) + ": the state to restore " + why);
@@ -216,12 +216,12 @@ class KernelOptimizer : public torch::optim::Optimizer {
     gradients_.clear();  // their memory is the next backward's
   }
 
-  /// The same where the parameters cannot go to the kernel as they are: those that have a gradient, by type and device,
+  /// The same if the parameters cannot go to the kernel as they are: those that have a gradient, by type and device,
   /// and copies of what has another layout. Complex ones are two real numbers each, as in PyTorch.
   void update_parts(const Options& options, const Parameters& parameters, GroupStates& states) {
     struct Part {
       std::vector<std::size_t> positions;
-      Parameters whole;  // in place of the group's own
+      Parameters whole;  // instead of the group's own
       Parameters parameters, gradients;
       std::array<Parameters, state_count> states;
     };

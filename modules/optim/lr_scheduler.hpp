@@ -38,7 +38,7 @@ class LRScheduler {
 
   /// State to store in a checkpoint.
   virtual nlohmann::json state_dict() const = 0;
-  /// Gets back what state_dict returned. The value comes from a file: throws UsageError where it is wrong, and then
+  /// Gets back what state_dict returned. The value comes from a file: throws UsageError if it is wrong, and then
   /// nothing has changed. The learning rates themselves come back with the optimizer's state.
   virtual void load_state_dict(const nlohmann::json& state) = 0;
 
@@ -53,7 +53,7 @@ struct LRSchedulerConfig {
   std::shared_ptr<LRScheduler> scheduler = nullptr;
   /// At the end of an epoch of training, or after every step of the optimizer.
   Interval interval = Interval::epoch;
-  /// Every so many epochs or steps, at least 1. With Interval::step these are the optimizer's steps since training
+  /// After this many epochs or steps, at least 1. With Interval::step these are the optimizer's steps since training
   /// began: a window of accumulated batches counts once, and the count goes on over the end of an epoch. Lightning
   /// counts the batches of the epoch there, so with a frequency that does not divide them its schedule begins anew in
   /// each epoch.

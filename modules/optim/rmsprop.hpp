@@ -20,7 +20,7 @@ struct RmspropOptions {
   bool maximize = false;    ///< go up the gradient
 };
 
-/// A group of parameters; what is unset is as for the others.
+/// A group of parameters; options that are not set are those of the optimizer.
 struct RmspropGroup {
   Parameters params;
   std::optional<double> lr = std::nullopt;

@@ -19,7 +19,7 @@ struct SgdOptions {
   bool maximize = false;    ///< go up the gradient
 };
 
-/// A group of parameters; what is unset is as for the others.
+/// A group of parameters; options that are not set are those of the optimizer.
 struct SgdGroup {
   Parameters params;
   std::optional<double> lr = std::nullopt;

@@ -1,4 +1,4 @@
-// How much of something: so many, or a fraction of it.
+// An amount of something: a number, or a fraction of the whole.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ class Amount {
   /// Whether it is 0 or 0.0: nothing of whatever it limits.
   constexpr bool is_none() const { return is_count() ? count() == 0 : fraction() == 0.0; }
 
-  /// How many of `total` this is, where no total means unknown (a stream); no answer means no limit.
+  /// How many of `total` this is. No total means unknown (a stream); no answer means no limit.
   ///
   /// A count gives min(count, total), a fraction floor(total * fraction). Throws UsageError, naming `option`, for an
   /// amount that is not valid, for a fraction strictly between 0 and 1 of an unknown total, and for a fraction that

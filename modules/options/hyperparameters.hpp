@@ -24,7 +24,7 @@ struct SaveHyperparameters {
 /// load_from_checkpoint builds from them. Saving again adds to what is there and replaces what has the same name.
 class Hyperparameters {
  public:
-  /// A JSON object: `hparams()["lr"].get<double>()`; null where nothing was saved.
+  /// A JSON object: `hparams()["lr"].get<double>()`; null if nothing was saved.
   const nlohmann::json& hparams() const { return hparams_; }
   /// Those of them that the sinks are shown.
   const nlohmann::json& logged_hparams() const { return logged_; }
@@ -35,7 +35,7 @@ class Hyperparameters {
   void save_hyperparameters(const Options& options, const SaveHyperparameters& how = {}) {
     add_hyperparameters(to_json_object(options, "hparams"), how);
   }
-  /// Any others, as a JSON object: `save_hyperparameters({{"layers", 3}, {"act", "relu"}})`. Throws UsageError where
+  /// Any others, as a JSON object: `save_hyperparameters({{"layers", 3}, {"act", "relu"}})`. Throws UsageError if
   /// it is none.
   void save_hyperparameters(const nlohmann::json& hparams, const SaveHyperparameters& how = {}) {
     add_hyperparameters(hparams, how);

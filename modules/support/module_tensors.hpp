@@ -11,7 +11,7 @@ namespace troupe {
 /// A parameter or a buffer of a module.
 struct ModuleTensor {
   torch::Tensor tensor;
-  /// All that it is registered as, at least one, in the module's order: several where layers share it, by tie_weights
+  /// All that it is registered as, at least one, in the module's order: several if layers share it, by tie_weights
   /// or because one layer is registered twice.
   std::vector<std::string> names;
   /// What it is known by.

@@ -25,7 +25,7 @@ std::string to_cell(double value) {
 }
 
 /// A cell as RFC 4180 quotes it.
-std::string quoted(const std::string& cell) {
+std::string quoted_cell(const std::string& cell) {
   if (cell.find_first_of(",\"\r\n") == std::string::npos) return cell;
   std::string out = "\"";
   for (char c : cell) {
@@ -37,7 +37,7 @@ std::string quoted(const std::string& cell) {
 
 std::string to_line(const std::vector<std::string>& cells) {
   std::string line;
-  for (std::size_t i = 0; i < cells.size(); ++i) line += (i == 0 ? "" : ",") + quoted(cells[i]);
+  for (std::size_t i = 0; i < cells.size(); ++i) line += (i == 0 ? "" : ",") + quoted_cell(cells[i]);
   return line + '\n';
 }
 

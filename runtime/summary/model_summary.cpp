@@ -35,9 +35,9 @@ class Counter {
 };
 
 /// The modules to show, parents before children; one that is reached twice is shown once.
-class Listing {
+class ModuleListing {
  public:
-  Listing(const torch::nn::Module& root, int max_depth) { add_children(root, "", max_depth); }
+  ModuleListing(const torch::nn::Module& root, int max_depth) { add_children(root, "", max_depth); }
   std::vector<std::pair<std::string, const torch::nn::Module*>> modules;
 
  private:
@@ -53,7 +53,7 @@ class Listing {
 };
 
 void count_modules(const torch::nn::Module& root, ModuleSummary& summary) {
-  for (const auto& [name, module] : Listing(root, -1).modules) {
+  for (const auto& [name, module] : ModuleListing(root, -1).modules) {
     ++(module->is_training() ? summary.modules_in_train_mode : summary.modules_in_eval_mode);
   }
 }
@@ -139,7 +139,7 @@ ModuleSummary summarize(torch::nn::Module& module, const std::function<void()>& 
   summary.trainable_parameters = all.trainable;
   summary.bytes = all.bytes;
   count_modules(module, summary);
-  Listing listing(module, max_depth);
+  ModuleListing listing(module, max_depth);
   for (const auto& [name, layer] : listing.modules) {
     summary.rows.push_back(make_row(name, *layer));
     shown.add(*layer);

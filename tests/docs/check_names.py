@@ -8,8 +8,9 @@ Looked at are README.md, CONTRIBUTING.md and docs/*.md, and the comments of the 
 - names that end in _test are tests,
 - options written as --trainer.NAME are options,
 - links lead to files, and files named without a folder (`fit_script.cpp`) exist,
+- the table of folders in docs/architecture.md has a row for every folder of the library's layers,
 - in the documentation, names in backticks with an underscore or "::" are words of the sources, and `name = value` too,
-  but for those of other projects (foreign_names.txt beside this file).
+  but for those of other projects (foreign_names.txt beside this file). CHANGELOG.md may name what was removed.
 
 What is wrong goes to stderr, one line each, as FILE:LINE: WHAT.
 """
@@ -18,6 +19,7 @@ import sys
 from pathlib import Path
 
 FOLDERS = "actors base bench cmake docs examples findings launch modules runtime tests".split()
+LAYERS = "base modules runtime actors launch".split()
 SOURCES = {".cpp", ".hpp", ".h", ".cu", ".py", ".sh", ".cmake", ".txt", ".in", ".toml"}
 PATH = re.compile(r"(?<![\w/.<>~-])(?:%s)/[\w./-]*[\w/]" % "|".join(FOLDERS))
 TEST = re.compile(r"(?<![\w/.])[a-z]\w*_test(?![\w.])")
@@ -80,7 +82,18 @@ class Checker:
                 prose = line if is_page else comment_of(line, path.suffix)
                 if prose:
                     self.check_line(path, number, prose, is_page)
+        self.check_folders()
         return self.problems
+
+    def check_folders(self):
+        page = self.root / "docs/architecture.md"
+        if page not in self.texts:
+            return
+        rows = set(re.findall(r"^\| `([\w/]+)/` \|", self.texts[page], re.MULTILINE))
+        folders = {path.relative_to(self.root).parent.as_posix() for path in self.sources}
+        for folder in sorted(folders - rows):
+            if folder.split("/")[0] in LAYERS:
+                self.complain(page, 1, f"no row of a table is about {folder}/")
 
     def check_line(self, path, number, line, is_page):
         for match in PATH.findall(line):
@@ -96,7 +109,7 @@ class Checker:
             for target in LINK.findall(line):
                 if "://" not in target and not (path.parent / target).exists():
                     self.complain(path, number, f"the link leads nowhere: {target}")
-            for quoted in QUOTED.findall(line):
+            for quoted in QUOTED.findall(line) if path.name != "CHANGELOG.md" else []:
                 self.check_quoted(path, number, quoted)
 
     def words_of_code(self, path):

@@ -9,8 +9,8 @@ failures=0
 python3 "$here/check_names.py" "$TROUPE_SOURCE_DIR" || failures=1
 
 # A small project, and what is said of a line that is added to its page or to its source.
-mkdir -p "$folder"/{docs,modules,tests/runtime}
-printf '%s\n' 'TROUPE_OPTIONS(TrainerOptions, (max_epochs, "stop after so many"))' >"$folder/modules/trainer_options.hpp"
+mkdir -p "$folder"/{docs,modules/options,tests/runtime}
+printf '%s\n' 'TROUPE_OPTIONS(TrainerOptions, (max_epochs, "stop after so many"))' >"$folder/modules/options/trainer_options.hpp"
 printf '%s\n' 'int real_name();' >"$folder/tests/runtime/real_test.cpp"
 
 expect() {  # expect FILE LINE PROBLEM; an empty problem: there is none
@@ -30,8 +30,11 @@ expect modules/a.hpp 'auto path = "modules/gone.hpp";' ''
 expect README.md 'As gone_test shows.' 'there is no test gone_test'
 expect docs/a.md 'Set --trainer.max_epoch 3.' 'there is no option --trainer.max_epoch'
 expect docs/a.md 'Call `gone_name()`.' 'nothing is called gone_name'
+expect CHANGELOG.md 'Gone: `gone_name`.' ''
 expect docs/a.md 'Set `gone_name = true`.' 'nothing is called gone_name'
 expect docs/a.md 'Read `gone.cpp`.' 'there is no file gone.cpp'
 expect docs/a.md 'Read [this](gone.md#part).' 'the link leads nowhere: gone.md'
+expect docs/architecture.md '| `modules/options/` | options |' ''
+expect docs/architecture.md '| `modules/` | options |' 'no row of a table is about modules/options/'
 expect docs/a.md 'Read [this](https://example.org/gone.md).' ''
 exit $failures

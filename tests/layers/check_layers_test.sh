@@ -9,7 +9,7 @@ failures=0
 # The check of a tree whose only content is the line $2 in a file of layer $1, with the extension $3 in the folder $4.
 verdict() {
   rm -rf "$folder/tree"
-  mkdir -p "$folder"/tree/{modules,runtime,actors,launch}/{deep,collectives}
+  mkdir -p "$folder"/tree/{base,modules,runtime,actors,launch}/{deep,collectives}
   printf '%s\n' "$2" >"$folder/tree/$1/${4:-deep}/sample.${3:-hpp}"
   if "$check" "$folder/tree" >"$folder/said" 2>&1; then echo passes; else echo fails; fi
 }
@@ -29,18 +29,19 @@ forbidden() {  # forbidden LAYER HEADER
   expect passes "$1" "// as #include <$2> says"
 }
 
+for above in modules runtime actors launch; do forbidden base "troupe/$above/x.hpp"; done
 for above in runtime actors launch; do forbidden modules "troupe/$above/x.hpp"; done
 for above in actors launch; do forbidden runtime "troupe/$above/x.hpp"; done
 forbidden actors troupe/launch/x.hpp
-for layer in modules runtime actors; do
+for layer in base modules runtime actors; do
   forbidden $layer troupe/troupe.hpp
   forbidden $layer ../launch/x.hpp
 done
-for layer in modules runtime; do
+for layer in base modules runtime; do
   forbidden $layer caf/all.hpp
   forbidden $layer caf/actor.hpp
 done
-for layer in modules actors; do
+for layer in base modules actors; do
   for header in mpi.h mpi/mpi.h openmpi/mpi.h nccl.h nccl_net.h nccl/nccl.h \
                 torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp; do
     forbidden $layer $header
@@ -48,6 +49,9 @@ for layer in modules actors; do
 done
 
 expect passes modules '#include <torch/types.h>'
+expect fails base '#include <torch/types.h>'
+expect passes base '#include <c10/util/Exception.h>'
+expect passes modules '#include "troupe/base/text.hpp"'
 expect passes modules '#include "troupe/modules/batch.hpp"'
 expect passes runtime '#include <mpi.h>' cpp collectives
 expect passes launch '#include <mpi.h>' cpp

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# No two sources of the library define one name in their unnamed namespaces; and the check finds each kind of such a pair.
+set -euo pipefail
+check=$TROUPE_SOURCE_DIR/tests/layers/check_unity.py
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+failures=0
+
+python3 "$check" "$TROUPE_SOURCE_DIR" || failures=1
+
+in_unnamed_namespace() {  # in_unnamed_namespace FILE DEFINITION
+  mkdir -p "$(dirname "$folder/$1")"
+  printf 'namespace troupe {\n\nnamespace {\n\n%b\n\n}  // namespace\n\n}  // namespace troupe\n' "$2" >"$folder/$1"
+}
+
+expect() {  # expect VERDICT DEFINITION OTHER: of a tree whose two sources have them
+  local verdict=passes
+  in_unnamed_namespace base/a.cpp "$2"
+  in_unnamed_namespace runtime/deep/b.cpp "$3"
+  python3 "$check" "$folder" >"$folder/said" 2>&1 || verdict=fails
+  [ $verdict = "$1" ] && return
+  echo "error: expected that '$2' and '$3' together $1; it said: $(cat "$folder/said")" >&2
+  failures=1
+}
+
+expect fails 'int twice(int x) {\n  return 2 * x;\n}' '/// The same.\nint twice(int value) { return value + value; }'
+expect fails 'int sum(const A& a,\n        int b = 0) {\n}' 'void sum(const A& first, int second) {\n}'
+expect fails 'struct Row {\n  int cells;\n};' 'class Row : public Base {\n};'
+expect fails 'constexpr int limit = 3;' 'constexpr std::array<int, 2> limit = {1, 2};'
+expect fails 'template <class T>\nT member(const Json& json) {\n}' 'template <class Value>\nValue member(const Json& entry) {\n}'
+expect fails 'std::mutex lock;' '[[noreturn]] void lock() {\n}'
+expect passes 'int twice(int x) {\n  return 2 * x;\n}' 'double twice(double x) {\n  return 2 * x;\n}'
+expect passes 'void fill(int* x) {\n}' 'void fill(int* x, int count) {\n}'
+expect passes 'namespace fs = std::filesystem;\nusing Json = nlohmann::json;' 'namespace fs = std::filesystem;\nusing Json = nlohmann::json;'
+expect passes 'struct Row {\n  void add(int);\n};\nvoid Row::add(int) {\n  int once = 1;\n}' 'int once() {\n  return 1;\n}'
+exit $failures
