@@ -97,7 +97,7 @@ void check_labels(const torch::Tensor& labels, const std::filesystem::path& path
                    std::to_string(labels[largest].item<int64_t>()) + "; 0 to 9 were expected");
 }
 
-std::string shape_text(const torch::Tensor& tensor) {
+std::string size_and_type_text(const torch::Tensor& tensor) {
   return "[" + joined(tensor.sizes()) + "] of " + c10::toString(tensor.scalar_type());
 }
 
@@ -249,13 +249,13 @@ MnistData read_mnist(const std::filesystem::path& folder, MnistPart part) {
   MnistData data{read_idx(images_path), read_idx(labels_path)};
   if (data.images.scalar_type() != torch::kUInt8 || data.images.dim() != 3 || data.images.size(1) != kSide ||
       data.images.size(2) != kSide) {
-    throw UsageError(images_path.string() + " holds " + shape_text(data.images) +
+    throw UsageError(images_path.string() + " holds " + size_and_type_text(data.images) +
                      "; images [N, 28, 28] of Byte were expected");
   }
   const int64_t count = data.images.size(0);
   if (data.labels.scalar_type() != torch::kUInt8 || data.labels.dim() != 1 || data.labels.size(0) != count) {
-    throw UsageError(labels_path.string() + " holds " + shape_text(data.labels) + "; labels [" + std::to_string(count) +
-                     "] of Byte were expected, one for each image");
+    throw UsageError(labels_path.string() + " holds " + size_and_type_text(data.labels) + "; labels [" +
+                     std::to_string(count) + "] of Byte were expected, one for each image");
   }
   check_labels(data.labels, labels_path);
   data.labels = data.labels.to(torch::kInt64);
