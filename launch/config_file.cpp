@@ -1,8 +1,8 @@
 #include "troupe/launch/config_file.hpp"
 
-#include "troupe/launch/toml_reader.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/launch/toml_reader.hpp"
 
 #include <fstream>
 #include <map>
@@ -35,7 +35,7 @@ void refuse_other_encodings(std::string_view text, const std::string& source) {
 
 bool holds_optional(const OptionRef& option) {
   return std::visit(
-      [](const auto* value) {
+      [](const auto& value) {
         return requires {
           value->has_value();
         };

@@ -1,5 +1,8 @@
 #include "troupe/launch/trainer.hpp"
 
+#include "troupe/base/exception_text.hpp"
+#include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/launch/checkpoint_choice.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/processes.hpp"
@@ -7,15 +10,12 @@
 #include "troupe/launch/signals.hpp"
 #include "troupe/launch/slurm.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
-#include "troupe/base/text.hpp"
-#include "troupe/base/number_text.hpp"
 #include "troupe/runtime/callbacks/model_summary.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 #include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/device/device.hpp"
-#include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 
@@ -337,11 +337,11 @@ void Trainer::add_workers(cast::RunSetup& setup, const ModuleSource& source) {
                      " needs a module for each device, and one module was given: give its options instead, as in"
                      " fit<M>(options)");
   }
-  if (options_.strategy == "dp" && !processes.is_alone()) {
+  if (options_.strategy == Strategy::dp && !processes.is_alone()) {
     throw UsageError("strategy = dp divides batches among the devices of one process, and there are " +
                      std::to_string(processes.size()) + " processes: use ddp2, or ddp");
   }
-  if (options_.strategy == "dp" || options_.strategy == "ddp2") {
+  if (divides_batches(options_.strategy)) {
     // One worker, which computes on all of them.
     setup.replica.part_devices.assign(setup.devices.begin() + 1, setup.devices.end());
     setup.replica.make_part = source.make_more;

@@ -190,8 +190,9 @@ class Trainer {
 
   struct System;
 
-  TrainerOptions given_;    // as given: what is run again from config.toml
-  TrainerOptions options_;  // resolved
+  // Each is true for what it says. A run gets copies of options_ (launch/trainer.cpp, make_setup).
+  TrainerOptions given_;    // as given, with a seed: what is run again from config.toml
+  TrainerOptions options_;  // resolved, and what hooks and callers see
   std::vector<OptionGroup> extra_groups_;
   std::vector<CallbackActor> actors_;
   std::filesystem::path run_dir_;

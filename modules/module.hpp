@@ -33,19 +33,20 @@
 #include "troupe/modules/data_module.hpp"
 #include "troupe/modules/export_options.hpp"
 #include "troupe/modules/hooks.hpp"
-#include "troupe/modules/options/hyperparameters.hpp"
 #include "troupe/modules/log_options.hpp"
 #include "troupe/modules/logger.hpp"
 #include "troupe/modules/metrics/loggable.hpp"
 #include "troupe/modules/metrics/metric.hpp"
-#include "troupe/modules/support/module_modes.hpp"
 #include "troupe/modules/optim/optimizer_handle.hpp"
 #include "troupe/modules/optim/optimizers.hpp"
+#include "troupe/modules/options/hyperparameters.hpp"
 #include "troupe/modules/options/options.hpp"
+#include "troupe/modules/options/trainer_choices.hpp"
 #include "troupe/modules/result_queue.hpp"
 #include "troupe/modules/run_context.hpp"
 #include "troupe/modules/stage.hpp"
 #include "troupe/modules/step_output.hpp"
+#include "troupe/modules/support/module_modes.hpp"
 
 #include <torch/csrc/jit/api/module.h>
 #include <torch/nn/module.h>
@@ -168,7 +169,7 @@ class Module : public torch::nn::Module, public Hyperparameters {
   /// Clips gradients. Default: clip_gradients with what the Trainer's options say.
   virtual void configure_gradient_clipping(torch::optim::Optimizer& optimizer, int64_t optimizer_idx,
                                            std::optional<double> gradient_clip_val,
-                                           const std::string& gradient_clip_algorithm);
+                                           GradientClipAlgorithm gradient_clip_algorithm);
   /// Applies gradients. Default: optimizer.step(closure). Who overrides it hands the closure on: a step that did not
   /// call it does not count (global_step, schedulers).
   virtual void optimizer_step(int64_t epoch, int64_t batch_idx, torch::optim::Optimizer& optimizer,
@@ -334,17 +335,17 @@ class Module : public torch::nn::Module, public Hyperparameters {
   void toggle_optimizer(std::size_t optimizer_idx) { trainer().toggle_optimizer(optimizer_idx); }
   void untoggle_optimizer(std::size_t optimizer_idx) { trainer().untoggle_optimizer(optimizer_idx); }
 
-  /// Bounds the gradients of the optimizer's parameters in place: "norm" (all together, Pascanu et al. 2013) or
-  /// "value" (each element). Nothing for no value and for 0. Throws UsageError for a negative bound, one that is no
-  /// number, and another algorithm.
+  /// Bounds the gradients of the optimizer's parameters in place: their norm (all together, Pascanu et al. 2013) or the
+  /// value of each element. Nothing for no bound and for 0. Throws UsageError for a negative bound and one that is no
+  /// number.
   void clip_gradients(torch::optim::Optimizer& optimizer, std::optional<double> gradient_clip_val,
-                      const std::string& gradient_clip_algorithm = "norm");
+                      GradientClipAlgorithm gradient_clip_algorithm = GradientClipAlgorithm::norm);
   /// Excludes all parameters from training and sets eval mode, and back.
   void freeze();
   void unfreeze();
 
-  /// As torch::nn::Module's, but each parameter once, also where it is tied (modules/layers/tie_weights.hpp) and has several
-  /// names: an optimizer would step it several times.
+  /// As torch::nn::Module's, but each parameter once, also where it is tied (modules/layers/tie_weights.hpp) and has
+  /// several names: an optimizer would step it several times.
   std::vector<torch::Tensor> parameters(bool recurse = true) const;
   /// The same of buffers. A module in a variable of the type torch::nn::Module has LibTorch's: distinct_parameters and
   /// distinct_buffers (modules/support/module_tensors.hpp) are for any.

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "troupe/modules/monitor.hpp"
-#include "troupe/modules/progress.hpp"
 #include "troupe/modules/options/trainer_options.hpp"
+#include "troupe/modules/progress.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <memory>
@@ -30,7 +30,7 @@ bool may_stop(const TrainerOptions& options, const Progress& progress);
 
 struct RunState {
   Stage stage = Stage::fit;
-  TrainerOptions options;  ///< resolved
+  TrainerOptions options;  ///< a copy of the Trainer's, which does not change
   RunInfo info;
   std::shared_ptr<const Checkpoint> checkpoint;  ///< that the run goes on from, or null
   bool has_other_processes = false;              ///< then what is asked here is agreed on before it is done (P8)

@@ -442,7 +442,7 @@ TEST(EndWithinAnEpoch, OfAStreamIsGoneOnFromAndItsLastBatchIsTheEpochsEnd) {
 
 // The scale of the loss is of the epoch's middle, too.
 TEST(EndWithinAnEpoch, InMixedPrecisionIsGoneOnFrom) {
-  for (const char* precision : {"bf16-mixed", "16-mixed"}) {
+  for (const auto precision : {Precision::bfloat16_mixed, Precision::float16_mixed}) {
     const auto common = [&](TrainerOptions& options) { options.precision = precision; };
     const auto x = torch::arange(32 * 4, torch::kFloat32).reshape({32, 4}).mul(0.37).sin();
     const DataLoader data(std::make_shared<TensorDataset>(x, x.slice(1, 0, 2)), {.batch_size = 4, .shuffle = true});
@@ -450,7 +450,7 @@ TEST(EndWithinAnEpoch, InMixedPrecisionIsGoneOnFrom) {
     const auto straight = walk(whole, false, common, {-1, -1}, data);
     walk(parts, false, common, {0, 4}, data);
     const auto resumed = walk(parts, true, common, {-1, -1}, data);
-    EXPECT_EQ(resumed.model->batches, rest_after(straight, 5)) << precision;
+    EXPECT_EQ(resumed.model->batches, rest_after(straight, 5)) << name_of(precision);
     expect_same(resumed, straight);
   }
 }
@@ -541,7 +541,7 @@ TEST(Backpressure, SkipsCheckpointsOfStepsWhileOneIsBeingWrittenAndCountsThem) {
   auto options = exact(dir);
   options.max_epochs = 4;
   options.log_every_n_steps = 1;
-  options.checkpoint_backpressure = "skip";
+  options.checkpoint_backpressure = CheckpointBackpressure::skip;
   OpensTheDam::dam = std::make_shared<Dam>();
   options.loggers = {OpensTheDam::dam};
   options.callbacks = {std::make_shared<ModelCheckpoint>(

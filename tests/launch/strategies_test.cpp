@@ -17,7 +17,7 @@ DataLoader loader_of(int64_t count, int64_t batch_size, bool shuffle = true) {
   return DataLoader(samples(count), {.batch_size = batch_size, .shuffle = shuffle});
 }
 
-TrainerOptions with(const TempDir& dir, const char* strategy, int64_t devices) {
+TrainerOptions with(const TempDir& dir, Strategy strategy, int64_t devices) {
   auto options = exact(dir, devices);
   options.strategy = strategy;
   return options;
@@ -82,29 +82,29 @@ torch::Tensor trained(const char* optimizer, TrainerOptions options, int64_t glo
 TEST(Zero, TrainsToTheWeightsOfDdpWithEveryOptimizer) {
   for (const char* optimizer : {"sgd", "adamw", "adagrad", "rmsprop", "torch_adam", "groups"}) {
     const TempDir dir;
-    const auto expected = trained(optimizer, with(dir, "ddp", 3));
-    EXPECT_LE(largest_difference(trained(optimizer, with(dir, "zero", 3)), expected), 1e-12) << optimizer;
-    EXPECT_LE(largest_difference(trained(optimizer, with(dir, "zero", 2)), expected), 1e-12) << optimizer;
-    EXPECT_LE(largest_difference(trained(optimizer, with(dir, "zero", 1)), expected), 1e-12) << optimizer;
+    const auto expected = trained(optimizer, with(dir, Strategy::ddp, 3));
+    EXPECT_LE(largest_difference(trained(optimizer, with(dir, Strategy::zero, 3)), expected), 1e-12) << optimizer;
+    EXPECT_LE(largest_difference(trained(optimizer, with(dir, Strategy::zero, 2)), expected), 1e-12) << optimizer;
+    EXPECT_LE(largest_difference(trained(optimizer, with(dir, Strategy::zero, 1)), expected), 1e-12) << optimizer;
   }
 }
 
 TEST(Zero, ClipsAndAccumulatesAsDdpDoes) {
-  for (const char* algorithm : {"norm", "value"}) {
+  for (const auto algorithm : {GradientClipAlgorithm::norm, GradientClipAlgorithm::value}) {
     const TempDir dir;
-    auto options = with(dir, "ddp", 2);
+    auto options = with(dir, Strategy::ddp, 2);
     options.accumulate_grad_batches = 3;
     options.gradient_clip_val = 0.05;
     options.gradient_clip_algorithm = algorithm;
     const auto expected = trained("sgd", options, 8);
-    options.strategy = "zero";
-    EXPECT_LE(largest_difference(trained("sgd", options, 8), expected), 1e-12) << algorithm;
+    options.strategy = Strategy::zero;
+    EXPECT_LE(largest_difference(trained("sgd", options, 8), expected), 1e-12) << name_of(algorithm);
   }
 }
 
 TEST(Zero, SmallBucketsChangeNothing) {
   const TempDir dir;
-  auto options = with(dir, "zero", 2);
+  auto options = with(dir, Strategy::zero, 2);
   const auto expected = trained("adamw", options);
   options.first_bucket_mb = 1e-5;
   options.bucket_cap_mb = 1e-4;
@@ -113,8 +113,8 @@ TEST(Zero, SmallBucketsChangeNothing) {
 
 TEST(Zero, SendsCompressedGradients) {
   const TempDir dir;
-  auto options = with(dir, "zero", 2);
-  options.precision = "32-true";
+  auto options = with(dir, Strategy::zero, 2);
+  options.precision = Precision::float32;
   const auto data = [](int64_t count) {
     const auto whole = samples(count);
     std::vector<int64_t> indices(static_cast<std::size_t>(count));
@@ -124,20 +124,20 @@ TEST(Zero, SendsCompressedGradients) {
   };
   const DataLoader loader(data(48), {.batch_size = 6});
   const auto expected = Trainer(options).fit<AnyNet>({.optimizer = "sgd"}, loader)->weights();
-  for (const char* compression : {"fp16", "bf16"}) {
+  for (const auto compression : {GradientCompression::fp16, GradientCompression::bf16}) {
     options.gradient_compression = compression;
     const auto weights = Trainer(options).fit<AnyNet>({.optimizer = "sgd"}, loader)->weights();
     const double difference = largest_difference(weights, expected);
-    EXPECT_GT(difference, 0) << compression;
-    EXPECT_LE(difference, 0.02) << compression;
+    EXPECT_GT(difference, 0) << name_of(compression);
+    EXPECT_LE(difference, 0.02) << name_of(compression);
   }
 }
 
 TEST(Zero, DividesTheOptimizersMemory) {
   const TempDir dir;
   const auto loader = loader_of(48, 4);
-  const auto whole = Trainer(with(dir, "ddp", 3)).fit<AnyNet>({}, loader)->elements;
-  const auto part = Trainer(with(dir, "zero", 3)).fit<AnyNet>({}, loader)->elements;
+  const auto whole = Trainer(with(dir, Strategy::ddp, 3)).fit<AnyNet>({}, loader)->elements;
+  const auto part = Trainer(with(dir, Strategy::zero, 3)).fit<AnyNet>({}, loader)->elements;
   EXPECT_EQ(whole, 4 * 9 + 9 + 9 * 2 + 2);
   EXPECT_EQ(part, (whole + 2) / 3);
 }
@@ -145,27 +145,29 @@ TEST(Zero, DividesTheOptimizersMemory) {
 TEST(Zero, WritesOneCheckpointThatAnyNumberOfDevicesLoads) {
   const auto loader_for = [](int64_t devices) { return loader_of(48, 12 / devices); };
   const TempDir straight;
-  auto options = with(straight, "ddp", 1);
+  auto options = with(straight, Strategy::ddp, 1);
   options.max_epochs = 4;
   const auto expected = Trainer(options).fit<AnyNet>({}, loader_for(1))->weights();
-  const std::vector<std::pair<std::string, int64_t>> ways = {{"zero", 1}, {"zero", 2}, {"zero", 3}, {"ddp", 2}};
+  const std::vector<std::pair<Strategy, int64_t>> ways = {
+      {Strategy::zero, 1}, {Strategy::zero, 2}, {Strategy::zero, 3}, {Strategy::ddp, 2}};
   for (const auto& [first, devices] : ways) {
     for (const auto& [second, others] : ways) {
       const TempDir dir;
-      auto before = with(dir, first.c_str(), devices);
+      auto before = with(dir, first, devices);
       before.max_epochs = 2;
       Trainer(before).fit<AnyNet>({}, loader_for(devices));
-      auto after = with(dir, second.c_str(), others);
+      auto after = with(dir, second, others);
       after.max_epochs = 4;
       const auto weights = Trainer(after).fit<AnyNet>({}, loader_for(others), {}, {.ckpt_path = "last"})->weights();
-      EXPECT_LE(largest_difference(weights, expected), 1e-12) << first << devices << ' ' << second << others;
+      EXPECT_LE(largest_difference(weights, expected), 1e-12)
+          << name_of(first) << devices << ' ' << name_of(second) << others;
     }
   }
 }
 
 TEST(Zero, RefusesOptimizersThatLookAtAllElementsAtOnce) {
   const TempDir dir;
-  Trainer trainer(with(dir, "zero", 2));
+  Trainer trainer(with(dir, Strategy::zero, 2));
   const auto error = error_of([&] { trainer.fit<AnyNet>({.optimizer = "lbfgs"}, loader_of(8, 4)); });
   EXPECT_THAT(error, HasSubstr("strategy = zero divides parameters into parts"));
   EXPECT_THAT(error, HasSubstr("torch::optim::LBFGS"));
@@ -214,8 +216,8 @@ struct AnyPair : Pair {
 TEST(Zero, TakesSeveralOptimizers) {
   for (const bool by_hand : {false, true}) {
     const TempDir dir;
-    const auto alone = Trainer(with(dir, "auto", 1)).fit<AnyPair>({by_hand}, loader_of(48, 12))->weights();
-    const auto zero = Trainer(with(dir, "zero", 2)).fit<AnyPair>({by_hand}, loader_of(48, 6))->weights();
+    const auto alone = Trainer(with(dir, Strategy::automatic, 1)).fit<AnyPair>({by_hand}, loader_of(48, 12))->weights();
+    const auto zero = Trainer(with(dir, Strategy::zero, 2)).fit<AnyPair>({by_hand}, loader_of(48, 6))->weights();
     EXPECT_LE(largest_difference(zero, alone), 1e-12) << by_hand;
   }
 }
@@ -252,7 +254,7 @@ TEST(Dp, BackpropagatesALossOverTheWholeBatchThroughAllDevices) {
     const TempDir dir;
     Parts::threads.clear();
     Parts::sizes.clear();
-    Trainer trainer(with(dir, "dp", devices));
+    Trainer trainer(with(dir, Strategy::dp, devices));
     const auto weights = trainer.fit<Parts>({}, loader_of(50, 12))->weights();
     return std::pair(weights, trainer.callback_metrics().at("train_loss"));
   };
@@ -270,7 +272,7 @@ TEST(Dp, BackpropagatesALossOverTheWholeBatchThroughAllDevices) {
 TEST(Dp, WithoutTrainingStepEndIsOneDevice) {
   const auto fit = [](int64_t devices) {
     const TempDir dir;
-    auto options = with(dir, "dp", devices);
+    auto options = with(dir, Strategy::dp, devices);
     options.accumulate_grad_batches = 2;
     options.gradient_clip_val = 0.5;
     Trainer trainer(options);
@@ -307,7 +309,7 @@ class Counts : public Net {
 TEST(Dp, MetricsAreThoseOfTheWholeBatch) {
   const auto fit = [](int64_t devices) {
     const TempDir dir;
-    Trainer trainer(with(dir, "dp", devices));
+    Trainer trainer(with(dir, Strategy::dp, devices));
     trainer.fit<Counts>({}, loader_of(50, 12));
     return trainer.callback_metrics();
   };
@@ -329,7 +331,7 @@ class LogsTheStepsMetric : public Counts {
 
 TEST(Dp, RefusesTheStepValueOfAMetricThatSawAPart) {
   const TempDir dir;
-  Trainer trainer(with(dir, "dp", 2));
+  Trainer trainer(with(dir, Strategy::dp, 2));
   const auto error = error_of([&] { trainer.fit<LogsTheStepsMetric>({}, loader_of(50, 12)); });
   EXPECT_THAT(error, HasSubstr("of which each device has seen a part"));
 }
@@ -347,7 +349,7 @@ class FailsInThePart : public Net {
 
 TEST(Dp, APartThatFailsEndsTheRunP6) {
   const TempDir dir;
-  Trainer trainer(with(dir, "dp", 3));
+  Trainer trainer(with(dir, Strategy::dp, 3));
   try {
     trainer.fit<FailsInThePart>({}, loader_of(48, 12));
     FAIL() << "nothing was thrown";
@@ -361,11 +363,11 @@ TEST(Dp, APartThatFailsEndsTheRunP6) {
 TEST(Dp, RefusesWhatCannotBeDivided) {
   const TempDir dir;
   {
-    Trainer trainer(with(dir, "dp", 2));
+    Trainer trainer(with(dir, Strategy::dp, 2));
     const auto error = error_of([&] { trainer.fit<AnyPair>({true}, loader_of(8, 4)); });
     EXPECT_THAT(error, HasSubstr("which manual optimization cannot"));
   }
-  auto options = with(dir, "dp", 2);
+  auto options = with(dir, Strategy::dp, 2);
   options.sync_batchnorm = true;
   EXPECT_THAT(error_of([&] { Trainer trainer(options); }), HasSubstr("trainer.sync_batchnorm = true"));
 }
@@ -379,7 +381,7 @@ TEST(Dp, DrawsTheSameNumbersEachTime) {
   };
   const auto fit = [] {
     const TempDir dir;
-    return Trainer(with(dir, "dp", 3)).fit<Drops>({}, loader_of(48, 12))->weights();
+    return Trainer(with(dir, Strategy::dp, 3)).fit<Drops>({}, loader_of(48, 12))->weights();
   };
   EXPECT_EQ(largest_difference(fit(), fit()), 0);
 }
@@ -402,7 +404,7 @@ class Normed : public Net {
 };
 
 TEST(SyncBatchNorm, IsThatOfTheGlobalBatch) {
-  const auto fit = [](int64_t devices, bool synced, const char* strategy) {
+  const auto fit = [](int64_t devices, bool synced, Strategy strategy) {
     const TempDir dir;
     auto options = with(dir, strategy, devices);
     options.sync_batchnorm = synced;
@@ -410,14 +412,14 @@ TEST(SyncBatchNorm, IsThatOfTheGlobalBatch) {
     const auto model = Trainer(options).fit<Normed>({}, loader_of(48, 12 / devices));
     return std::pair(model->weights(), model->running());
   };
-  const auto alone = fit(1, true, "ddp");
+  const auto alone = fit(1, true, Strategy::ddp);
   for (const int64_t devices : {2, 3}) {
-    for (const char* strategy : {"ddp", "zero"}) {
+    for (const auto strategy : {Strategy::ddp, Strategy::zero}) {
       const auto synced = fit(devices, true, strategy);
-      EXPECT_LE(largest_difference(synced.first, alone.first), 1e-10) << devices << strategy;
-      EXPECT_LE(largest_difference(synced.second, alone.second), 1e-10) << devices << strategy;
+      EXPECT_LE(largest_difference(synced.first, alone.first), 1e-10) << devices << name_of(strategy);
+      EXPECT_LE(largest_difference(synced.second, alone.second), 1e-10) << devices << name_of(strategy);
     }
-    EXPECT_GT(largest_difference(fit(devices, false, "ddp").first, alone.first), 1e-4) << devices;
+    EXPECT_GT(largest_difference(fit(devices, false, Strategy::ddp).first, alone.first), 1e-4) << devices;
   }
 }
 
@@ -435,7 +437,7 @@ class InstanceNormed : public Net {
 TEST(SyncBatchNorm, LeavesInstanceNormAlone) {
   const auto fit = [](int64_t devices) {
     const TempDir dir;
-    auto options = with(dir, "ddp", devices);
+    auto options = with(dir, Strategy::ddp, devices);
     options.sync_batchnorm = true;
     return Trainer(options).fit<InstanceNormed>({}, loader_of(48, 12 / devices))->weights();
   };
@@ -444,9 +446,9 @@ TEST(SyncBatchNorm, LeavesInstanceNormAlone) {
 
 TEST(SyncBatchNorm, CannotWaitForRanksWithoutABatch) {
   const TempDir dir;
-  auto options = with(dir, "ddp", 2);
+  auto options = with(dir, Strategy::ddp, 2);
   options.sync_batchnorm = true;
-  options.uneven_data = "join";
+  options.uneven_data = UnevenData::join;
   EXPECT_THAT(error_of([&] { Trainer trainer(options); }), HasSubstr("a rank without a batch cannot take part in it"));
 }
 

@@ -78,7 +78,7 @@ TEST_F(AccumulationParity, AWindowIsOneLargeBatchAlsoWhereItOrItsLastBatchIsShor
 }
 
 TEST_F(AccumulationParity, LightningsWayDividesEachLossByTheWindow) {
-  compare("batches", accumulated, {.accumulate_grad_weighting = "batches"});
+  compare("batches", accumulated, {.accumulate_grad_weighting = GradWeighting::batches});
 }
 
 TEST_F(AccumulationParity, TheTwoWaysDifferWhereAWindowIsShort) {
@@ -96,7 +96,7 @@ TEST_F(AccumulationParity, TheNormOfAWindowsGradientIsBounded) {
 }
 
 TEST_F(AccumulationParity, EveryElementOfAWindowsGradientIsBounded) {
-  compare("value", clipped, {.gradient_clip_val = 0.05, .gradient_clip_algorithm = "value"});
+  compare("value", clipped, {.gradient_clip_val = 0.05, .gradient_clip_algorithm = GradientClipAlgorithm::value});
 }
 
 }  // namespace

@@ -80,7 +80,7 @@ TEST_F(LbfgsParity, ItsClosureIsPyTorchs) {
 
 TEST_F(LbfgsParity, EveryCallOfItsClosureClips) {
   EXPECT_GT(largest_difference(reference_.at("lbfgs.losses"), reference_.at("lbfgs_clipped.losses")), 0.01);
-  compare("lbfgs_clipped", {.gradient_clip_val = 0.1, .gradient_clip_algorithm = "value"});
+  compare("lbfgs_clipped", {.gradient_clip_val = 0.1, .gradient_clip_algorithm = GradientClipAlgorithm::value});
 }
 
 // --- Accumulation by epoch ---
