@@ -132,7 +132,7 @@ class Trainer {
   bool was_interrupted() const { return result_.was_interrupted; }
   /// The signal that did it, on this or another rank (launch/signals.hpp); 0: none did.
   int interrupting_signal() const { return result_.signal; }
-  /// Checkpoints of the latest stage that checkpoint_backpressure = "skip" left out, and those that could not be
+  /// Checkpoints of the latest stage that checkpoint_backpressure = skip left out, and those that could not be
   /// written.
   int64_t skipped_checkpoints() const { return result_.skipped_saves; }
   int64_t failed_checkpoints() const { return result_.failed_saves; }

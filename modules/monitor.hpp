@@ -74,7 +74,7 @@ class Monitor : public Callback {
   /// `metrics` are the callback metrics, all reduced and read back. Throws UsageError for a monitored name that was
   /// never logged, listing those that were.
   virtual Decision decide(Moment moment, const Progress& progress, const MetricMap& metrics) = 0;
-  /// In place of `decide` at a step that next_step had planned, where checkpoint_backpressure = "skip" leaves out a
+  /// In place of `decide` at a step that next_step had planned, where checkpoint_backpressure = skip leaves out a
   /// checkpoint: true, unless it has more to decide than that.
   virtual bool skip_save(const Progress& progress) {
     (void)progress;

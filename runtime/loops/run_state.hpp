@@ -50,7 +50,7 @@ struct RunState {
   /// With a snapshot that is held: what it has of monitors that have asked for no file since, by state_key.
   std::optional<nlohmann::json> held_monitors;
   bool is_writing = false;    ///< a checkpoint, here
-  int64_t skipped_saves = 0;  ///< by checkpoint_backpressure = "skip"
+  int64_t skipped_saves = 0;  ///< by checkpoint_backpressure = skip
   /// Orderly ends that are asked for here and were not taken back, the first of each monitor and of anybody else.
   std::vector<std::pair<const Monitor*, StopRequest>> standing_requests;
   /// The call of a monitor, or another callback, that is under way or has thrown; null: none.

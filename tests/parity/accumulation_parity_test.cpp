@@ -61,7 +61,7 @@ class AccumulationParity : public ::testing::Test {
           const auto model = trainer.fit(std::make_shared<Perceptron>(reference_, type.type, make),
                                          batches_of(reference_, type.type, batch_size, c.samples));
           EXPECT_EQ(trainer.global_step(), 50);
-          const bool whole_batches = options.accumulate_grad_weighting == "samples";
+          const bool whole_batches = options.accumulate_grad_weighting == GradWeighting::samples;
           expect_losses(whole_batches ? of_windows(model->losses, c) : model->losses, reference_, key, type.tolerance);
           expect_weights(*model->net, reference_, key, type.tolerance);
         }
