@@ -1,6 +1,9 @@
 // The ways of training that are combined with each other, so that every two of them meet at least once.
 #pragma once
 
+#include "troupe/modules/options/precision.hpp"
+#include "troupe/modules/options/trainer_choices.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
