@@ -216,7 +216,7 @@ struct CoordinatorState {
       return;
     }
     ++result.failed_saves;
-    if (state().options.checkpoint_failure == "continue") {
+    if (state().options.checkpoint_failure == CheckpointFailure::proceed) {
       note("warning: a checkpoint is missing, and the run goes on: " + missing.why);
       return;
     }

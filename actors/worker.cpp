@@ -82,7 +82,7 @@ struct WorkerState : ReplicaOutputs {
     replica = std::make_unique<Replica>(std::move(setup.replica), *this);
     facts = replica->prepare();
     if (replica->peers()) {
-      joint.emplace(*replica->peers(), uneven_data(replica->options().uneven_data));
+      joint.emplace(*replica->peers(), replica->options().uneven_data);
       stragglers.emplace(*replica->peers(), *pulse, replica->options().straggler_ratio);
     }
     copies_ahead = replica->device().is_cuda() && !replica->overrides_transfer();

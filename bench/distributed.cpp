@@ -161,7 +161,7 @@ struct Amounts {
 template <class M>
 std::vector<double> train(const typename M::Options& model_options, troupe::TrainerOptions options, int64_t ranks,
                           Amounts amounts, const std::function<troupe::Batch()>& make) {
-  options.accelerator = "cpu";
+  options.accelerator = troupe::Accelerator::cpu;
   options.max_epochs = amounts.samples + 1;
   options.seed = 1;
   options.num_threads = 1;

@@ -35,7 +35,7 @@ void refuse_other_encodings(std::string_view text, const std::string& source) {
 
 bool holds_optional(const OptionRef& option) {
   return std::visit(
-      [](const auto* value) {
+      [](const auto& value) {
         return requires {
           value->has_value();
         };

@@ -335,11 +335,11 @@ void Trainer::add_workers(cast::RunSetup& setup, const ModuleSource& source) {
                      " needs a module for each device, and one module was given: give its options instead, as in"
                      " fit<M>(options)");
   }
-  if (options_.strategy == "dp" && !processes.is_alone()) {
+  if (options_.strategy == Strategy::dp && !processes.is_alone()) {
     throw UsageError("strategy = dp divides batches among the devices of one process, and there are " +
                      std::to_string(processes.size()) + " processes: use ddp2, or ddp");
   }
-  if (options_.strategy == "dp" || options_.strategy == "ddp2") {
+  if (divides_batches(options_.strategy)) {
     // One worker, which computes on all of them.
     setup.replica.part_devices.assign(setup.devices.begin() + 1, setup.devices.end());
     setup.replica.make_part = source.make_more;

@@ -133,7 +133,7 @@ class Trainer {
   bool was_interrupted() const { return result_.was_interrupted; }
   /// The signal that did it, on this or another rank (launch/signals.hpp); 0: none did.
   int interrupting_signal() const { return result_.signal; }
-  /// Checkpoints of the latest stage that checkpoint_backpressure = "skip" left out, and those that could not be
+  /// Checkpoints of the latest stage that checkpoint_backpressure = skip left out, and those that could not be
   /// written.
   int64_t skipped_checkpoints() const { return result_.skipped_saves; }
   int64_t failed_checkpoints() const { return result_.failed_saves; }
@@ -191,8 +191,9 @@ class Trainer {
 
   struct System;
 
-  TrainerOptions given_;    // as given: what is run again from config.toml
-  TrainerOptions options_;  // resolved
+  // Each is true for what it says. A run gets copies of options_ (launch/trainer.cpp, make_setup).
+  TrainerOptions given_;    // as given, with a seed: what is run again from config.toml
+  TrainerOptions options_;  // resolved, and what hooks and callers see
   std::vector<OptionGroup> extra_groups_;
   std::vector<CallbackActor> actors_;
   std::filesystem::path run_dir_;

@@ -141,17 +141,15 @@ class DataModulePtr {
   static HookSet transfer_hooks(const D* data, bool is_known) {
     HookSet set;
     if (!data) return set;
-#define TROUPE_TRANSFER_HOOK(name)                                                      \
-  if (bool is_own = true; is_known) {                                                   \
-    if constexpr (requires { hooks_detail::class_of(&D::name); })                       \
-      is_own = !std::is_same_v<decltype(hooks_detail::class_of(&D::name)), DataModule>; \
-    if (is_own) set.add(Hook::name);                                                    \
-  } else {                                                                              \
-    set.add(Hook::name);                                                                \
-  }
-    TROUPE_TRANSFER_HOOK(on_before_batch_transfer)
-    TROUPE_TRANSFER_HOOK(transfer_batch_to_device)
-    TROUPE_TRANSFER_HOOK(on_after_batch_transfer)
+#define TROUPE_TRANSFER_HOOK(name, arguments, owners)                                       \
+  TROUPE_TAKES(transfer, arguments)                                                         \
+  (                                                                                         \
+      if (bool is_own = true; is_known) {                                                   \
+        if constexpr (requires { hooks_detail::class_of(&D::name); })                       \
+          is_own = !std::is_same_v<decltype(hooks_detail::class_of(&D::name)), DataModule>; \
+        if (is_own) set.add(Hook::name);                                                    \
+      } else { set.add(Hook::name); })
+    TROUPE_HOOKS(TROUPE_TRANSFER_HOOK)
 #undef TROUPE_TRANSFER_HOOK
     return set;
   }

@@ -1,6 +1,5 @@
 #include "troupe/modules/module.hpp"
 
-#include "troupe/base/nearest.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/modules/optim/drop_gradients.hpp"
@@ -114,7 +113,7 @@ void Module::backward(const torch::Tensor& loss, torch::optim::Optimizer&, int64
 void Module::on_before_optimizer_step(torch::optim::Optimizer&, int64_t) {}
 void Module::configure_gradient_clipping(torch::optim::Optimizer& optimizer, int64_t,
                                          std::optional<double> gradient_clip_val,
-                                         const std::string& gradient_clip_algorithm) {
+                                         GradientClipAlgorithm gradient_clip_algorithm) {
   clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm);
 }
 void Module::optimizer_step(int64_t, int64_t, torch::optim::Optimizer& optimizer, int64_t,
@@ -271,12 +270,7 @@ std::vector<std::shared_ptr<LRScheduler>> Module::lr_schedulers() const {
 }
 
 void Module::clip_gradients(torch::optim::Optimizer& optimizer, std::optional<double> gradient_clip_val,
-                            const std::string& gradient_clip_algorithm) {
-  if (gradient_clip_algorithm != "norm" && gradient_clip_algorithm != "value") {
-    throw UsageError("clip_gradients: gradient_clip_algorithm = " + shown(gradient_clip_algorithm) +
-                     " is not valid; did you mean " + nearest(gradient_clip_algorithm, {"norm", "value"}) +
-                     "? (norm, value)");
-  }
+                            GradientClipAlgorithm gradient_clip_algorithm) {
   if (!(gradient_clip_val.value_or(0) >= 0)) {
     throw UsageError("clip_gradients: gradient_clip_val = " + double_to_text(*gradient_clip_val) +
                      " is not valid; use at least 0, or none");
@@ -284,7 +278,7 @@ void Module::clip_gradients(torch::optim::Optimizer& optimizer, std::optional<do
   if (gradient_clip_val.value_or(0) == 0) return;
   torch::NoGradGuard no_grad;
   auto gradients = gradients_of(optimizer);
-  if (gradient_clip_algorithm == "value") {
+  if (gradient_clip_algorithm == GradientClipAlgorithm::value) {
     if (gradients.empty()) return;
     at::_foreach_clamp_min_(gradients, -*gradient_clip_val);
     at::_foreach_clamp_max_(gradients, *gradient_clip_val);

@@ -41,6 +41,7 @@
 #include "troupe/modules/optim/optimizers.hpp"
 #include "troupe/modules/options/hyperparameters.hpp"
 #include "troupe/modules/options/options.hpp"
+#include "troupe/modules/options/trainer_choices.hpp"
 #include "troupe/modules/result_queue.hpp"
 #include "troupe/modules/run_context.hpp"
 #include "troupe/modules/stage.hpp"
@@ -168,7 +169,7 @@ class Module : public torch::nn::Module, public Hyperparameters {
   /// Clips gradients. Default: clip_gradients with what the Trainer's options say.
   virtual void configure_gradient_clipping(torch::optim::Optimizer& optimizer, int64_t optimizer_idx,
                                            std::optional<double> gradient_clip_val,
-                                           const std::string& gradient_clip_algorithm);
+                                           GradientClipAlgorithm gradient_clip_algorithm);
   /// Applies gradients. Default: optimizer.step(closure). An override must pass the closure on: a step that did not
   /// call it does not count (global_step, schedulers).
   virtual void optimizer_step(int64_t epoch, int64_t batch_idx, torch::optim::Optimizer& optimizer,
@@ -334,11 +335,10 @@ class Module : public torch::nn::Module, public Hyperparameters {
   void toggle_optimizer(std::size_t optimizer_idx) { trainer().toggle_optimizer(optimizer_idx); }
   void untoggle_optimizer(std::size_t optimizer_idx) { trainer().untoggle_optimizer(optimizer_idx); }
 
-  /// Bounds the gradients of the optimizer's parameters in place: "norm" (all together, Pascanu et al. 2013) or
-  /// "value" (each element). Does nothing without a value and for 0. Throws UsageError for a negative bound, for NaN,
-  /// and for another algorithm.
+  /// Bounds the gradients of the optimizer's parameters in place: their norm (all together, Pascanu et al. 2013) or the
+  /// value of each element. Does nothing without a bound and for 0. Throws UsageError for a negative bound and for NaN.
   void clip_gradients(torch::optim::Optimizer& optimizer, std::optional<double> gradient_clip_val,
-                      const std::string& gradient_clip_algorithm = "norm");
+                      GradientClipAlgorithm gradient_clip_algorithm = GradientClipAlgorithm::norm);
   /// Excludes all parameters from training and sets eval mode, and back.
   void freeze();
   void unfreeze();

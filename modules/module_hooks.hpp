@@ -20,8 +20,9 @@ C class_of_long_step(StepOutput (C::*)(const Batch&, int64_t, int64_t, const Ste
 template <std::derived_from<Module> M>
 HookSet module_hooks() {
   HookSet set = overridden_hooks<M, Module>();
-#define TROUPE_STEP_IS_OVERRIDDEN(name)                                        \
-  {                                                                            \
+#define TROUPE_STEP_IS_OVERRIDDEN(name, arguments, owners)                     \
+  TROUPE_TAKES(step, arguments)                                                \
+  ({                                                                           \
     bool is_seen = false, is_own = false;                                      \
     if constexpr (requires { hooks_detail::class_of_short_step(&M::name); }) { \
       is_seen = true;                                                          \
@@ -34,11 +35,8 @@ HookSet module_hooks() {
       is_own |= !std::is_same_v<Declaring, Module>;                            \
     }                                                                          \
     if (is_seen && !is_own) set.remove(Hook::name);                            \
-  }
-  TROUPE_STEP_IS_OVERRIDDEN(training_step)
-  TROUPE_STEP_IS_OVERRIDDEN(validation_step)
-  TROUPE_STEP_IS_OVERRIDDEN(test_step)
-  TROUPE_STEP_IS_OVERRIDDEN(predict_step)
+  })
+  TROUPE_HOOKS(TROUPE_STEP_IS_OVERRIDDEN)
 #undef TROUPE_STEP_IS_OVERRIDDEN
   return set;
 }

@@ -74,7 +74,7 @@ class Monitor : public Callback {
   /// `metrics` are the callback metrics, all reduced and read back. Throws UsageError for a monitored name that was
   /// never logged, listing those that were.
   virtual Decision decide(Moment moment, const Progress& progress, const MetricMap& metrics) = 0;
-  /// Called instead of `decide` at a step that next_step had planned, if checkpoint_backpressure = "skip" leaves out a
+  /// Called instead of `decide` at a step that next_step had planned, if checkpoint_backpressure = skip leaves out a
   /// checkpoint. Return true, unless the monitor has more to decide than that.
   virtual bool skip_save(const Progress& progress) {
     (void)progress;

@@ -77,7 +77,7 @@ class Narrator : public troupe::Module {
   void on_after_backward() override { say("on_after_backward"); }
   void on_before_optimizer_step(Optimizer&, int64_t) override { say("on_before_optimizer_step"); }
   void configure_gradient_clipping(Optimizer& optimizer, int64_t i, std::optional<double> value,
-                                   const std::string& algorithm) override {
+                                   troupe::GradientClipAlgorithm algorithm) override {
     say("configure_gradient_clipping");
     Module::configure_gradient_clipping(optimizer, i, value, algorithm);
   }

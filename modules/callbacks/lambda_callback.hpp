@@ -1,29 +1,21 @@
 // A callback out of functions.
 #pragma once
 
-#include "troupe/modules/callback.hpp"
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/callback.hpp"
+#include "troupe/modules/hooks.hpp"
 
 #include <functional>
 #include <string>
-
-/// Hooks of a callback that take the run and the module only.
-#define TROUPE_SIMPLE_CALLBACK_HOOKS(X)                                                                            \
-  X(on_fit_start)                                                                                                  \
-  X(on_fit_end) X(on_pretrain_routine_start) X(on_pretrain_routine_end) X(on_sanity_check_start)                   \
-      X(on_sanity_check_end) X(on_train_start) X(on_train_end) X(on_epoch_start) X(on_epoch_end)                   \
-          X(on_train_epoch_start) X(on_train_epoch_end) X(on_after_backward) X(on_validation_start)                \
-              X(on_validation_end) X(on_validation_epoch_start) X(on_validation_epoch_end) X(on_test_start)        \
-                  X(on_test_end) X(on_test_epoch_start) X(on_test_epoch_end) X(on_predict_start) X(on_predict_end) \
-                      X(on_predict_epoch_start) X(on_predict_epoch_end)
 
 namespace troupe {
 
 /// The functions; those that are empty are not called. Named as the hooks.
 struct LambdaCallbackOptions {
   using Simple = std::function<void(RunContext&, Module&)>;
-#define TROUPE_DECLARE(name) Simple name = {};
-  TROUPE_SIMPLE_CALLBACK_HOOKS(TROUPE_DECLARE)
+#define TROUPE_DECLARE(name, arguments, owners) \
+  TROUPE_TAKES(none, arguments)(Simple name = {};) TROUPE_TAKES(none_in_batch, arguments)(Simple name = {};)
+  TROUPE_HOOKS(TROUPE_DECLARE)
 #undef TROUPE_DECLARE
   std::function<void(RunContext&, Module&, const Batch&, int64_t batch_idx)> on_train_batch_start = {};
   std::function<void(RunContext&, Module&, const StepOutput&, const Batch&, int64_t batch_idx)> on_train_batch_end = {};
@@ -53,7 +45,10 @@ class LambdaCallback : public Callback {
   void name(RunContext& run, Module& module) override { \
     if (hooks_.name) hooks_.name(run, module);          \
   }
-  TROUPE_SIMPLE_CALLBACK_HOOKS(TROUPE_FORWARD)
+#define TROUPE_FORWARD_SIMPLE(name, arguments, owners) \
+  TROUPE_TAKES(none, arguments)(TROUPE_FORWARD(name)) TROUPE_TAKES(none_in_batch, arguments)(TROUPE_FORWARD(name))
+  TROUPE_HOOKS(TROUPE_FORWARD_SIMPLE)
+#undef TROUPE_FORWARD_SIMPLE
 #undef TROUPE_FORWARD
   void on_train_batch_start(RunContext& run, Module& module, const Batch& batch, int64_t batch_idx) override {
     if (hooks_.on_train_batch_start) hooks_.on_train_batch_start(run, module, batch, batch_idx);

@@ -1,6 +1,8 @@
 #include "troupe/modules/options/options.hpp"
 
+#include "troupe/base/nearest.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
 
 #include <cmath>
 #include <limits>
@@ -284,39 +286,88 @@ std::string type_name_any() {
   }
 }
 
+// --- any option: what OptionPointer holds ---
+
+template <class V>
+std::optional<json> to_json_of(const V* value) {
+  return to_json_any<V>(*value);
+}
+std::optional<json> to_json_of(const ChoicePointer& choice) {
+  const auto name = choice.name();
+  return name.empty() ? std::nullopt : std::optional<json>(name);
+}
+
+template <class V>
+std::string to_text_of(const V* value) {
+  return to_text_any(*value);
+}
+std::string to_text_of(const ChoicePointer& choice) {
+  const auto name = choice.name();
+  return name.empty() ? std::to_string(choice.read(choice.target)) : std::string(name);
+}
+
+template <class V>
+std::string expected_of(const V*) {
+  return expected_any<V>({});
+}
+std::string expected_of(const ChoicePointer& choice) {
+  return "one of " + listed_names(choice.choices, ", ");
+}
+
+template <class V, class From>
+void set_value(V* target, const From& value, const std::string& name) {
+  set_any(*target, value, name);
+}
+void set_value(const ChoicePointer& target, std::string_view text, const std::string& name) {
+  if (!is_utf8(text)) refuse(name, shown(text), expected<std::string>({}));
+  target.write(target.target, value_in(target.choices, text, name));
+}
+void set_value(const ChoicePointer& target, const json& value, const std::string& name) {
+  const auto* text = value.get_ptr<const std::string*>();
+  if (!text || !is_utf8(*text)) refuse(name, shown_json(value), expected<std::string>({}));
+  target.write(target.target, value_in(target.choices, *text, name));
+}
+
+template <class V>
+std::string type_of(const V*) {
+  return type_name_any<V>();
+}
+std::string type_of(const ChoicePointer& choice) {
+  return listed_names(choice.choices, "|");
+}
+
 }  // namespace
 
 nlohmann::json option_to_json(const OptionRef& option, std::string_view group) {
   return std::visit(
-      [&](const auto* value) -> json {
-        using V = std::remove_const_t<std::remove_pointer_t<decltype(value)>>;
-        auto out = to_json_any<V>(*value);
-        if (!out) refuse(full_name(option.name, group), shown(option_to_text(option)), expected_any<V>({}));
+      [&](const auto& value) -> json {
+        auto out = to_json_of(value);
+        if (!out) refuse(full_name(option.name, group), shown(to_text_of(value)), expected_of(value));
         return std::move(*out);
       },
       option.value);
 }
 
 std::string option_to_text(const OptionRef& option) {
-  return std::visit([](const auto* value) { return to_text_any(*value); }, option.value);
+  return std::visit([](const auto& value) { return to_text_of(value); }, option.value);
 }
 
 void set_from_json(const OptionRef& option, const nlohmann::json& value, std::string_view group) {
   const std::string name = full_name(option.name, group);
   const bool as_number = option.is_switchable && value.is_boolean();
-  std::visit([&](auto* target) { set_any(*target, as_number ? json(value.get<bool>() ? 1 : 0) : value, name); },
-             option.value);
+  const json given = as_number ? json(value.get<bool>() ? 1 : 0) : value;
+  std::visit([&](const auto& target) { set_value(target, given, name); }, option.value);
 }
 
 void set_from_text(const OptionRef& option, std::string_view text, std::string_view group) {
   if (option.is_switchable && text == "true") text = "1";
   if (option.is_switchable && text == "false") text = "0";
   const std::string name = full_name(option.name, group);
-  std::visit([&](auto* target) { set_any(*target, text, name); }, option.value);
+  std::visit([&](const auto& target) { set_value(target, text, name); }, option.value);
 }
 
 OptionInfo option_info(const OptionRef& option) {
-  const auto type = std::visit([](const auto* v) { return type_name_any<std::decay_t<decltype(*v)>>(); }, option.value);
+  const auto type = std::visit([](const auto& value) { return type_of(value); }, option.value);
   return {std::string(option.name), std::string(option.meaning), option.is_switchable ? type + "|BOOL" : type,
           option_to_text(option)};
 }

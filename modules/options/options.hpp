@@ -8,15 +8,17 @@
 //
 // The struct stays an aggregate, may lie in any namespace and may have further members that are not described. The
 // macro stands behind it in the same namespace. Members may be bool, int, int64_t, uint64_t, double, std::string,
-// std::filesystem::path, troupe::Amount, and std::optional or std::vector of one of these.
+// std::filesystem::path, troupe::Amount, std::optional or std::vector of one of these, and an enum that TROUPE_CHOICES
+// describes (modules/options/choices.hpp), which users give and files keep by its names.
 //
 // The functions below touch nothing but their arguments and may be called from any thread. They throw UsageError with
 // the option's name, its value and what was expected: "model.lr = nan is not a finite number". `group` is what stands
 // in front of the name in these messages ("model"); it may be empty.
 #pragma once
 
-#include "troupe/modules/options/amount.hpp"
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/options/amount.hpp"
+#include "troupe/modules/options/choices.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -32,11 +34,21 @@
 
 namespace troupe {
 
+/// Where an option lies whose type is an enum.
+struct ChoicePointer {
+  std::span<const Choice> choices;
+  void* target;
+  int64_t (*read)(const void* target);
+  void (*write)(void* target, int64_t value);
+
+  std::string_view name() const { return name_in(choices, read(target)); }
+};
+
 namespace options_detail {
 
-/// Pointers to each type, to an optional of it and to a vector of it.
+/// Pointers to each type, to an optional of it and to a vector of it, and to enums.
 template <class... T>
-using Pointers = std::variant<T*..., std::optional<T>*..., std::vector<T>*...>;
+using Pointers = std::variant<T*..., std::optional<T>*..., std::vector<T>*..., ChoicePointer>;
 
 template <class T, class Variant>
 inline constexpr bool is_alternative = false;
@@ -69,7 +81,7 @@ struct OptionRef {
 struct OptionInfo {
   std::string name;
   std::string meaning;
-  std::string type;           ///< "INT", "FLOAT|none", "TEXT,...", ...
+  std::string type;           ///< "INT", "FLOAT|none", "TEXT,...", "wait|skip", ...
   std::string default_value;  ///< as text that set_option takes
 };
 
@@ -77,9 +89,9 @@ namespace options_detail {
 
 template <class Owner, class Value>
 struct Field {
-  static_assert(is_alternative<Value*, OptionPointer>,
+  static_assert(is_alternative<Value*, OptionPointer> || HasChoices<Value>,
                 "an option is bool, int, int64_t, uint64_t, double, std::string, std::filesystem::path, "
-                "troupe::Amount, or std::optional or std::vector of one of these");
+                "troupe::Amount, std::optional or std::vector of one of these, or an enum with TROUPE_CHOICES");
   const char* name;
   const char* meaning;
   Value Owner::*member;
@@ -97,6 +109,17 @@ requires(std::same_as<Value, int> ||
   return {name, meaning, member, true};
 }
 
+template <class Value>
+OptionPointer pointer_to(Value& value) {
+  return &value;
+}
+template <HasChoices Enum>
+OptionPointer pointer_to(Enum& value) {
+  return ChoicePointer{choices_of<Enum>(), &value,
+                       [](const void* target) { return static_cast<int64_t>(*static_cast<const Enum*>(target)); },
+                       [](void* target, int64_t number) { *static_cast<Enum*>(target) = static_cast<Enum>(number); }};
+}
+
 }  // namespace options_detail
 
 /// A struct that TROUPE_OPTIONS describes.
@@ -109,7 +132,8 @@ concept Described = requires(const T* object) {
 template <Described T>
 std::vector<OptionRef> option_refs(T& object) {
   const auto ref = [&](const auto& field) {
-    return OptionRef{field.name, field.meaning, field.is_switchable, &(object.*(field.member))};
+    return OptionRef{field.name, field.meaning, field.is_switchable,
+                     options_detail::pointer_to(object.*(field.member))};
   };
   return std::apply([&](const auto&... fields) { return std::vector<OptionRef>{ref(fields)...}; },
                     troupe_describe_options(static_cast<const T*>(nullptr)));
@@ -118,7 +142,7 @@ std::vector<OptionRef> option_refs(T& object) {
 // The same without templates, for lists of options.
 
 /// The value as JSON: null for an empty optional, an integer or a float for an Amount. Throws UsageError for what JSON
-/// cannot hold: NaN, infinities, text that is not UTF-8.
+/// cannot hold: NaN, infinities, text that is not UTF-8, a number that is no value of an enum.
 nlohmann::json option_to_json(const OptionRef& option, std::string_view group = {});
 /// The value as text that set_from_text takes; "none" for an empty optional.
 std::string option_to_text(const OptionRef& option);

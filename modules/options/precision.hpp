@@ -1,11 +1,9 @@
 // The number formats that a run may compute in.
 #pragma once
 
-#include <torch/types.h>
+#include "troupe/modules/options/choices.hpp"
 
-#include <string>
-#include <string_view>
-#include <vector>
+#include <torch/types.h>
 
 namespace troupe {
 
@@ -18,11 +16,11 @@ namespace troupe {
 ///   gradients do not vanish (runtime/precision/grad_scaler.hpp).
 enum class Precision { float32, float64, float16_mixed, bfloat16_mixed, float16_true, bfloat16_true };
 
-/// "32-true" (also "32"), "64-true" ("64"), "16-mixed" ("16"), "bf16-mixed" ("bf16"), "16-true" or "bf16-true". Throws
-/// UsageError that names the nearest.
-Precision precision_from_text(std::string_view text);
-/// The first of the texts above.
-std::string_view to_string(Precision precision);
+TROUPE_CHOICES(Precision, {float32, "32-true"}, {float64, "64-true"}, {float16_mixed, "16-mixed"},
+               {bfloat16_mixed, "bf16-mixed"}, {float16_true, "16-true"}, {bfloat16_true, "bf16-true"},
+               {float32, "32", ::troupe::ChoiceUse::accepted}, {float64, "64", ::troupe::ChoiceUse::accepted},
+               {float16_mixed, "16", ::troupe::ChoiceUse::accepted},
+               {bfloat16_mixed, "bf16", ::troupe::ChoiceUse::accepted})
 
 /// The format of parameters and of the floating-point tensors of a batch.
 torch::ScalarType parameter_type(Precision precision);

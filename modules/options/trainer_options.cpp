@@ -1,9 +1,7 @@
 #include "troupe/modules/options/trainer_options.hpp"
 
-#include "troupe/base/nearest.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
-#include "troupe/modules/options/precision.hpp"
 
 #include <algorithm>
 #include <string_view>
@@ -20,42 +18,7 @@ void at_least(int64_t lowest, std::string_view name, std::optional<int64_t> valu
   refuse_option(name, std::to_string(*value), "use at least " + std::to_string(lowest) + advice);
 }
 
-void one_of(const std::vector<std::string>& choices, std::string_view name, const std::string& value,
-            const std::string& nearest_choice) {
-  if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
-  refuse_option(name, shown(value), "did you mean " + nearest_choice + "? (" + joined(choices) + ")");
-}
-
-void validate_names(const TrainerOptions& options) {
-  const std::vector<std::string> accelerators = {"auto", "cpu", "cuda"};
-  // By letters "gpu" is nearest to "cpu", which is not what its writer means.
-  const std::string nearest_accelerator =
-      options.accelerator == "gpu" ? "cuda" : nearest(options.accelerator, accelerators);
-  one_of(accelerators, "accelerator", options.accelerator, nearest_accelerator);
-  const std::vector<std::string> algorithms = {"norm", "value"};
-  one_of(algorithms, "gradient_clip_algorithm", options.gradient_clip_algorithm,
-         nearest(options.gradient_clip_algorithm, algorithms));
-  const std::vector<std::string> modes = {"max_size_cycle", "min_size", "sequential"};
-  one_of(modes, "multiple_trainloader_mode", options.multiple_trainloader_mode,
-         nearest(options.multiple_trainloader_mode, modes));
-  const std::vector<std::string> weightings = {"samples", "batches"};
-  one_of(weightings, "accumulate_grad_weighting", options.accumulate_grad_weighting,
-         nearest(options.accumulate_grad_weighting, weightings));
-  const std::vector<std::string> strategies = {"auto", "ddp", "zero", "dp", "ddp2"};
-  one_of(strategies, "strategy", options.strategy, nearest(options.strategy, strategies));
-  const std::vector<std::string> policies = {"stop", "cycle", "join"};
-  one_of(policies, "uneven_data", options.uneven_data, nearest(options.uneven_data, policies));
-  const std::vector<std::string> compressions = {"none", "fp16", "bf16"};
-  one_of(compressions, "gradient_compression", options.gradient_compression,
-         nearest(options.gradient_compression, compressions));
-  const std::vector<std::string> remedies = {"continue", "stop", "skip"};
-  one_of(remedies, "nonfinite", options.nonfinite, nearest(options.nonfinite, remedies));
-  const std::vector<std::string> waits = {"wait", "skip"};
-  one_of(waits, "checkpoint_backpressure", options.checkpoint_backpressure,
-         nearest(options.checkpoint_backpressure, waits));
-  const std::vector<std::string> ends = {"stop", "continue"};
-  one_of(ends, "checkpoint_failure", options.checkpoint_failure, nearest(options.checkpoint_failure, ends));
-  (void)precision_from_text(options.precision);
+void validate_folders(const TrainerOptions& options) {
   if (options.name == "." || options.name == ".." ||
       options.name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
     refuse_option("name", shown(options.name), "it is the name of one folder; a place for it is default_root_dir");
@@ -113,13 +76,13 @@ void validate_distribution(const TrainerOptions& options) {
   if (options.straggler_ratio != 0 && !(options.straggler_ratio >= 1)) {
     refuse_option("straggler_ratio", double_to_text(options.straggler_ratio), "use at least 1.0, or 0.0 (off)");
   }
-  const bool divides = options.strategy == "dp" || options.strategy == "ddp2";
-  if (options.sync_batchnorm && (divides || options.uneven_data == "join")) {
+  const bool divides = divides_batches(options.strategy);
+  if (options.sync_batchnorm && (divides || options.uneven_data == UnevenData::join)) {
     refuse_option("sync_batchnorm", "true",
                   divides ? "batches that one process divides among devices have it with strategy = ddp only"
                           : "a rank without a batch cannot take part in it: use uneven_data = stop or cycle");
   }
-  if (options.strategy == "zero" && options.detect_unused_parameters) {
+  if (options.strategy == Strategy::zero && options.detect_unused_parameters) {
     refuse_option("detect_unused_parameters", "true",
                   "with strategy = zero every parameter gets a gradient; look for unused ones with strategy = ddp");
   }
@@ -140,7 +103,7 @@ void no_null(std::string_view name, const Pointers& pointers) {
 
 void validate(const TrainerOptions& options) {
   check_options(options, "trainer");  // amounts, NaN, text that is not UTF-8
-  validate_names(options);
+  validate_folders(options);
   at_least(1, "devices", options.devices);
   validate_lengths(options);
   validate_intervals(options);

@@ -1,34 +1,12 @@
 #include "troupe/runtime/data/combined_epoch.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <utility>
 
 namespace troupe {
-
-namespace {
-
-constexpr std::array<std::pair<std::string_view, CombineMode>, 3> names = {
-    {{"max_size_cycle", CombineMode::max_size_cycle},
-     {"min_size", CombineMode::min_size},
-     {"sequential", CombineMode::sequential}}};
-
-}  // namespace
-
-CombineMode combine_mode(std::string_view text) {
-  std::vector<std::string> known;
-  for (const auto& [name, mode] : names) {
-    if (name == text) return mode;
-    known.emplace_back(name);
-  }
-  throw UsageError("trainer.multiple_trainloader_mode = " + shown(text) + " is not valid; did you mean " +
-                   nearest(text, known) + "? (max_size_cycle, min_size, sequential)");
-}
 
 CombinedEpoch::CombinedEpoch(CombineMode mode, std::vector<std::optional<int64_t>> lengths, int64_t limit)
     : mode_(mode), lengths_(std::move(lengths)) {

@@ -1,17 +1,13 @@
 // Several training loaders as one epoch of batches.
 #pragma once
 
+#include "troupe/modules/options/trainer_choices.hpp"
+
 #include <cstdint>
 #include <optional>
-#include <string_view>
 #include <vector>
 
 namespace troupe {
-
-/// How they are combined: TrainerOptions::multiple_trainloader_mode.
-enum class CombineMode { max_size_cycle, min_size, sequential };
-/// Throws UsageError that names the nearest.
-CombineMode combine_mode(std::string_view text);
 
 /// Which loader serves which batches, as a function of the lengths and the position alone, so that a resumed epoch
 /// begins in its middle without reading what came before. One loader is an epoch of its own in every mode.

@@ -6,6 +6,7 @@
 #include <torch/cuda.h>
 
 #include <algorithm>
+#include <string>
 
 namespace troupe {
 namespace {
@@ -26,8 +27,8 @@ void check_amount_of_workers(int64_t count) {
 
 }  // namespace
 
-torch::Device choose_device(const std::string& accelerator) {
-  if (accelerator == "cpu") return torch::kCPU;
+torch::Device choose_device(Accelerator accelerator) {
+  if (accelerator == Accelerator::cpu) return torch::kCPU;
 #ifdef TROUPE_HAS_CUDA
   const bool has_gpu = torch::cuda::is_available();
   const char* reason = "no GPU was found";
@@ -36,13 +37,13 @@ torch::Device choose_device(const std::string& accelerator) {
   const char* reason = "this build has no CUDA code (it needs a CUDA toolkit)";
 #endif
   if (has_gpu) return torch::Device(torch::kCUDA, 0);
-  if (accelerator == "cuda") {
+  if (accelerator == Accelerator::cuda) {
     throw UsageError(std::string("trainer.accelerator = \"cuda\", but ") + reason + "; use \"auto\" or \"cpu\"");
   }
   return torch::kCPU;
 }
 
-std::vector<torch::Device> choose_devices(const std::string& accelerator, int64_t count, int64_t local_rank) {
+std::vector<torch::Device> choose_devices(Accelerator accelerator, int64_t count, int64_t local_rank) {
   const torch::Device first = choose_device(accelerator);
   if (first.is_cpu()) {
     check_amount_of_workers(count);

@@ -54,9 +54,9 @@ GradientReducer::GradientReducer(const Parameters& parameters, Peers& peers, con
   // It calls its logger without a look whether it has one, when a step leaves out other parameters than the one before.
   logger_ = std::make_shared<c10d::Logger>(reducer_);
   reducer_->set_logger(logger_);
-  if (options.compression == "fp16") {
+  if (options.compression == GradientCompression::fp16) {
     reducer_->register_builtin_comm_hook(c10d::BuiltinCommHookType::FP16_COMPRESS);
-  } else if (options.compression == "bf16") {
+  } else if (options.compression == GradientCompression::bf16) {
     reducer_->register_comm_hook(std::make_unique<Bf16Hook>(peers.group()));
   }
 }

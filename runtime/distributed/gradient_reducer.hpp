@@ -1,6 +1,7 @@
 // Averages gradients over all workers while the backward pass computes the next ones.
 #pragma once
 
+#include "troupe/modules/options/trainer_choices.hpp"
 #include "troupe/runtime/distributed/gradient_averager.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
 
@@ -24,8 +25,7 @@ struct ReducerOptions {
   int64_t bucket_bytes = 25 << 20;
   /// Look for parameters that a loss does not depend on, which costs a walk through its graph a step.
   bool find_unused_parameters = false;
-  /// What gradients are sent as: "none" (as they are), "fp16" or "bf16".
-  std::string compression = "none";
+  GradientCompression compression = GradientCompression::none;
 };
 
 /// LibTorch's c10d::Reducer, the engine of PyTorch's DistributedDataParallel (Li et al. 2020,

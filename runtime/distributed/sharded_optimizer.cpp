@@ -191,9 +191,9 @@ void ShardedOptimizer::launch_complete() {
 void ShardedOptimizer::launch(Bucket& bucket) {
   if (bucket.expected == 0) return;  // frozen, everywhere
   const torch::NoGradGuard no_gradients;
-  const auto type = options_.compression == "fp16"   ? torch::kFloat16
-                    : options_.compression == "bf16" ? torch::kBFloat16
-                                                     : bucket.gradients.scalar_type();
+  const auto type = options_.compression == GradientCompression::fp16   ? torch::kFloat16
+                    : options_.compression == GradientCompression::bf16 ? torch::kBFloat16
+                                                                        : bucket.gradients.scalar_type();
   bucket.gradients.div_(static_cast<double>(peers_.place().world_size));
   bucket.sent = bucket.gradients.to(type);
   bucket.received = bucket.shard_gradients.to(type);  // the same memory where the type is the same

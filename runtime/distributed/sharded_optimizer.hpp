@@ -1,6 +1,7 @@
 // The state of an optimizer divided among the workers of a run.
 #pragma once
 
+#include "troupe/modules/options/trainer_choices.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
 #include "troupe/runtime/distributed/gradient_averager.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
@@ -24,8 +25,7 @@ namespace troupe {
 struct ShardingOptions {
   int64_t first_bucket_bytes = 1 << 20;  ///< the first to be reduced, small so that reduction begins early
   int64_t bucket_bytes = 25 << 20;
-  /// What gradients are sent as: "none" (as they are), "fp16" or "bf16".
-  std::string compression = "none";
+  GradientCompression compression = GradientCompression::none;
 };
 
 /// Stage 1 of ZeRO (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054): every worker has all parameters, but

@@ -1,28 +1,11 @@
 #include "troupe/runtime/distributed/step_votes.hpp"
 
-#include "troupe/base/failure.hpp"
-#include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
-
 #include <torch/torch.h>
 
-#include <array>
 #include <string>
 #include <utility>
 
 namespace troupe {
-
-UnevenData uneven_data(std::string_view text) {
-  constexpr std::array<std::pair<std::string_view, UnevenData>, 3> names = {
-      {{"stop", UnevenData::stop}, {"cycle", UnevenData::cycle}, {"join", UnevenData::join}}};
-  std::vector<std::string> known;
-  for (const auto& [name, policy] : names) {
-    if (name == text) return policy;
-    known.emplace_back(name);
-  }
-  throw UsageError("trainer.uneven_data = " + shown(text) + " is not valid; did you mean " + nearest(text, known) +
-                   "? (stop, cycle, join)");
-}
 
 StepVotes::StepVotes(Peers& peers, UnevenData policy)
     : peers_(peers), policy_(policy), votes_(torch::zeros({fields}, torch::kInt64)) {}

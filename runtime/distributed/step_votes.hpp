@@ -2,21 +2,12 @@
 // and does anybody want to stop?
 #pragma once
 
+#include "troupe/modules/options/trainer_choices.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
 
 #include <cstdint>
-#include <string_view>
 
 namespace troupe {
-
-/// What happens where ranks have different numbers of batches: TrainerOptions::uneven_data.
-enum class UnevenData {
-  stop,   ///< the epoch ends for all when one has no more
-  cycle,  ///< it begins its data anew until all have come to their end once
-  join,   ///< it goes on without batches until all have ended
-};
-/// Throws UsageError that names the nearest.
-UnevenData uneven_data(std::string_view text);
 
 /// What one worker knows of its next batch.
 struct Ballot {

@@ -21,7 +21,7 @@ void take(RunState& state, Answer& answer) {
 
 // A checkpoint that was planned for this step is left out where the one before is still being written.
 bool skips_save(RunState& state, Monitor& monitor, const Progress& before, const Progress& now) {
-  if (!state.is_writing || state.options.checkpoint_backpressure != "skip") return false;
+  if (!state.is_writing || state.options.checkpoint_backpressure != CheckpointBackpressure::skip) return false;
   const auto planned = state.ask(monitor, "next_step", [&] { return monitor.next_step(before); });
   if (!planned || *planned > now.global_step) return false;
   if (!state.ask(monitor, "skip_save", [&] { return monitor.skip_save(now); })) return false;

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "troupe/modules/monitor.hpp"
-#include "troupe/modules/progress.hpp"
 #include "troupe/modules/options/trainer_options.hpp"
+#include "troupe/modules/progress.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <memory>
@@ -30,7 +30,7 @@ bool may_stop(const TrainerOptions& options, const Progress& progress);
 
 struct RunState {
   Stage stage = Stage::fit;
-  TrainerOptions options;  ///< resolved
+  TrainerOptions options;  ///< a copy of the Trainer's, which does not change
   RunInfo info;
   std::shared_ptr<const Checkpoint> checkpoint;  ///< that the run goes on from, or null
   bool has_other_processes = false;              ///< then what is asked here is agreed on before it is done (P8)
@@ -50,7 +50,7 @@ struct RunState {
   /// With a snapshot that is held: what it has of monitors that have asked for no file since, by state_key.
   std::optional<nlohmann::json> held_monitors;
   bool is_writing = false;    ///< a checkpoint, here
-  int64_t skipped_saves = 0;  ///< by checkpoint_backpressure = "skip"
+  int64_t skipped_saves = 0;  ///< by checkpoint_backpressure = skip
   /// Orderly ends that are asked for here and were not taken back, the first of each monitor and of anybody else.
   std::vector<std::pair<const Monitor*, StopRequest>> standing_requests;
   /// The call of a monitor, or another callback, that is under way or has thrown; null: none.

@@ -37,7 +37,7 @@ ProcessSettings::ProcessSettings(const TrainerOptions& options)
       default_type_(c10::get_default_dtype()) {
   if (options.deterministic) at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
   if (options.detect_anomaly) torch::autograd::AnomalyMode::set_enabled(true);
-  const auto type = parameter_type(precision_from_text(options.precision));
+  const auto type = parameter_type(options.precision);
   if (type != torch::kFloat32) c10::set_default_dtype(c10::scalarTypeToTypeMeta(type));
 }
 

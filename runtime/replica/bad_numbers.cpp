@@ -40,7 +40,7 @@ std::string remark_on(double loss, const std::deque<double>& before, double thre
 }  // namespace
 
 bool Replica::watches_losses() const {
-  return setup_.options.nonfinite != "continue" || setup_.options.loss_spike_zscore > 0;
+  return setup_.options.nonfinite != NonFinite::proceed || setup_.options.loss_spike_zscore > 0;
 }
 
 void Replica::judge_loss(const TrainStep& step) {
@@ -52,8 +52,8 @@ void Replica::judge_loss(const TrainStep& step) {
     if (sequence.losses.size() > loss_window) sequence.losses.pop_front();
     return;
   }
-  if (setup_.options.nonfinite == "stop") throw std::runtime_error(remark + " (trainer.nonfinite = stop)");
-  if (setup_.options.nonfinite == "skip") {
+  if (setup_.options.nonfinite == NonFinite::stop) throw std::runtime_error(remark + " (trainer.nonfinite = stop)");
+  if (setup_.options.nonfinite == NonFinite::skip) {
     if (sequence.bad.empty()) sequence.bad = remark;
   } else if (std::isfinite(loss)) {
     note("warning: " + remark + " (epoch " + std::to_string(progress_.epoch) + ", batch " +
@@ -99,11 +99,11 @@ std::string Replica::bad_gradient(std::size_t index) const {
 // gradients.
 bool Replica::has_bad_numbers(std::size_t index) {
   const auto& options = setup_.options;
-  if (options.nonfinite == "continue") return false;
+  if (options.nonfinite == NonFinite::proceed) return false;
   Sequence& sequence = sequences_[std::min(index, sequences_.size() - 1)];
   std::string bad = std::exchange(sequence.bad, "");
   if (bad.empty() && !scaler_) bad = bad_gradient(index);
-  if (options.nonfinite == "stop") {
+  if (options.nonfinite == NonFinite::stop) {
     if (bad.empty()) return false;
     throw std::runtime_error(bad + " (trainer.nonfinite = stop)");
   }

@@ -73,28 +73,10 @@ void Replica::run_callback_hook(Hook hook) {
   case Hook::name:                                                           \
     for (const auto& callback : callbacks_) callback->name(*this, *module_); \
     break;
-      TROUPE_RUN_CALLBACKS(on_fit_start)
-      TROUPE_RUN_CALLBACKS(on_fit_end)
-      TROUPE_RUN_CALLBACKS(on_pretrain_routine_start)
-      TROUPE_RUN_CALLBACKS(on_pretrain_routine_end)
-      TROUPE_RUN_CALLBACKS(on_train_start)
-      TROUPE_RUN_CALLBACKS(on_train_end)
-      TROUPE_RUN_CALLBACKS(on_epoch_start)
-      TROUPE_RUN_CALLBACKS(on_epoch_end)
-      TROUPE_RUN_CALLBACKS(on_train_epoch_start)
-      TROUPE_RUN_CALLBACKS(on_train_epoch_end)
-      TROUPE_RUN_CALLBACKS(on_validation_start)
-      TROUPE_RUN_CALLBACKS(on_validation_end)
-      TROUPE_RUN_CALLBACKS(on_validation_epoch_start)
-      TROUPE_RUN_CALLBACKS(on_validation_epoch_end)
-      TROUPE_RUN_CALLBACKS(on_test_start)
-      TROUPE_RUN_CALLBACKS(on_test_end)
-      TROUPE_RUN_CALLBACKS(on_test_epoch_start)
-      TROUPE_RUN_CALLBACKS(on_test_epoch_end)
-      TROUPE_RUN_CALLBACKS(on_predict_start)
-      TROUPE_RUN_CALLBACKS(on_predict_end)
-      TROUPE_RUN_CALLBACKS(on_predict_epoch_start)
-      TROUPE_RUN_CALLBACKS(on_predict_epoch_end)
+#define TROUPE_RUN_CALLBACKS_BETWEEN_BATCHES(name, arguments, owners) \
+  TROUPE_TAKES(none, arguments)(TROUPE_OF_MODULE_##owners(TROUPE_RUN_CALLBACKS(name)))
+      TROUPE_HOOKS(TROUPE_RUN_CALLBACKS_BETWEEN_BATCHES)
+#undef TROUPE_RUN_CALLBACKS_BETWEEN_BATCHES
 #undef TROUPE_RUN_CALLBACKS
     default: break;  // hooks of the module alone
   }
@@ -147,28 +129,10 @@ void Replica::run_module_hook(Hook hook) {
   case Hook::name:           \
     if (own) module.name();  \
     break;
-      TROUPE_RUN_OWN(on_fit_start)
-      TROUPE_RUN_OWN(on_fit_end)
-      TROUPE_RUN_OWN(on_pretrain_routine_start)
-      TROUPE_RUN_OWN(on_pretrain_routine_end)
-      TROUPE_RUN_OWN(on_train_start)
-      TROUPE_RUN_OWN(on_train_end)
-      TROUPE_RUN_OWN(on_epoch_start)
-      TROUPE_RUN_OWN(on_epoch_end)
-      TROUPE_RUN_OWN(on_train_epoch_start)
-      TROUPE_RUN_OWN(on_train_epoch_end)
-      TROUPE_RUN_OWN(on_validation_start)
-      TROUPE_RUN_OWN(on_validation_end)
-      TROUPE_RUN_OWN(on_validation_epoch_start)
-      TROUPE_RUN_OWN(on_validation_epoch_end)
-      TROUPE_RUN_OWN(on_test_start)
-      TROUPE_RUN_OWN(on_test_end)
-      TROUPE_RUN_OWN(on_test_epoch_start)
-      TROUPE_RUN_OWN(on_test_epoch_end)
-      TROUPE_RUN_OWN(on_predict_start)
-      TROUPE_RUN_OWN(on_predict_end)
-      TROUPE_RUN_OWN(on_predict_epoch_start)
-      TROUPE_RUN_OWN(on_predict_epoch_end)
+#define TROUPE_RUN_OWN_BETWEEN_BATCHES(name, arguments, owners) \
+  TROUPE_TAKES(none, arguments)(TROUPE_OF_MODULE_##owners(TROUPE_RUN_OWN(name)))
+      TROUPE_HOOKS(TROUPE_RUN_OWN_BETWEEN_BATCHES)
+#undef TROUPE_RUN_OWN_BETWEEN_BATCHES
 #undef TROUPE_RUN_OWN
     default: throw std::logic_error("not a boundary hook: " + std::string(to_string(hook)));
   }

@@ -77,20 +77,24 @@ void Replica::eval_batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx)
   for (const Hook hook : eval_program_) {
     set_origin(hook, /*step_allowed=*/true, /*on_step=*/false, batch_size, suffix);
     switch (hook) {
-#define TROUPE_EVAL_BATCH_HOOKS(start, end)                                                                        \
-  case Hook::start:                                                                                                \
-    for (Callback * callback : batch_callbacks_) callback->start(*this, module, batch, batch_idx, dataloader_idx); \
-    if (is_used(hook)) module.start(batch, batch_idx, dataloader_idx);                                             \
-    break;                                                                                                         \
-  case Hook::end:                                                                                                  \
-    for (Callback * callback : batch_callbacks_)                                                                   \
-      callback->end(*this, module, output, batch, batch_idx, dataloader_idx);                                      \
-    if (is_used(hook)) module.end(output, batch, batch_idx, dataloader_idx);                                       \
+#define TROUPE_EVAL_BATCH_START(name)                                                                             \
+  case Hook::name:                                                                                                \
+    for (Callback * callback : batch_callbacks_) callback->name(*this, module, batch, batch_idx, dataloader_idx); \
+    if (is_used(hook)) module.name(batch, batch_idx, dataloader_idx);                                             \
     break;
-      TROUPE_EVAL_BATCH_HOOKS(on_validation_batch_start, on_validation_batch_end)
-      TROUPE_EVAL_BATCH_HOOKS(on_test_batch_start, on_test_batch_end)
-      TROUPE_EVAL_BATCH_HOOKS(on_predict_batch_start, on_predict_batch_end)
+#define TROUPE_EVAL_BATCH_END(name)                                            \
+  case Hook::name:                                                             \
+    for (Callback * callback : batch_callbacks_)                               \
+      callback->name(*this, module, output, batch, batch_idx, dataloader_idx); \
+    if (is_used(hook)) module.name(output, batch, batch_idx, dataloader_idx);  \
+    break;
+#define TROUPE_EVAL_BATCH_HOOKS(name, arguments, owners) \
+  TROUPE_TAKES(batch, arguments)                         \
+  (TROUPE_EVAL_BATCH_START(name)) TROUPE_TAKES(batch_end, arguments)(TROUPE_EVAL_BATCH_END(name))
+      TROUPE_HOOKS(TROUPE_EVAL_BATCH_HOOKS)
 #undef TROUPE_EVAL_BATCH_HOOKS
+#undef TROUPE_EVAL_BATCH_END
+#undef TROUPE_EVAL_BATCH_START
       case Hook::on_before_batch_transfer:
       case Hook::transfer_batch_to_device:
       case Hook::on_after_batch_transfer: batch = move_batch(std::move(batch), hook, dataloader_idx); break;

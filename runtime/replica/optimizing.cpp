@@ -68,7 +68,7 @@ bool Replica::opens_window(const TrainStep& step) const {
 // ranks.
 double Replica::weight_in_window(const TrainStep& step) {
   const auto window = static_cast<double>(setup_.options.accumulate_grad_batches);
-  if (setup_.options.accumulate_grad_weighting == "batches") return 1 / window;
+  if (setup_.options.accumulate_grad_weighting == GradWeighting::batches) return 1 / window;
   if (step.own == 0 && step.loss.defined()) {
     throw UsageError(
         "the batch counts as 0 samples (Batch::size), so that its loss would weigh nothing: return {} from"

@@ -7,8 +7,8 @@
 // What user code throws passes through; `position()` then says where it happened.
 #pragma once
 
-#include "troupe/modules/data_module.hpp"
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/data_module.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/run_context.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
@@ -20,11 +20,11 @@
 #include "troupe/runtime/distributed/sharded_optimizer.hpp"
 #include "troupe/runtime/logging/log_store.hpp"
 #include "troupe/runtime/precision/grad_scaler.hpp"
-#include "troupe/runtime/sinks/prediction_file.hpp"
 #include "troupe/runtime/process/process_settings.hpp"
 #include "troupe/runtime/process/pulse.hpp"
 #include "troupe/runtime/replica/batch_parts.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
+#include "troupe/runtime/sinks/prediction_file.hpp"
 
 #include <deque>
 #include <functional>
@@ -54,7 +54,10 @@ struct ReplicaSetup {
   Stage stage = Stage::fit;
   std::function<std::shared_ptr<Module>()> make_module;  ///< called on the replica's thread
   HookSet overridden;                                    ///< of the module's static type
-  TrainerOptions options;                                ///< resolved, with a seed
+  /// The Trainer's, resolved and with a seed. Of two options this copy is the true one for its replica:
+  /// `num_threads` is the number that the Trainer chose (not 0), and `accumulate_grad_batches` may change between
+  /// epochs (set_accumulate_grad_batches). Nothing else in it changes.
+  TrainerOptions options;
   torch::Device device = torch::kCPU;
   DataModulePtr datamodule;
   DataLoaders train_loaders;                     ///< given to the Trainer; they win over hooks
@@ -285,7 +288,7 @@ class Replica final : public RunContext {
   void contribute_nothing(TrainStep& step);
   GradientAverager* averager_of(const TrainStep& step) const;
   std::vector<GradientAverager*> averagers() const;
-  bool shards() const { return setup_.peers && setup_.options.strategy == "zero"; }
+  bool shards() const { return setup_.peers && setup_.options.strategy == Strategy::zero; }
   void refresh_shards();
   void refresh_reducers();
   std::vector<torch::Tensor> parameters_of(std::size_t optimizer) const;

@@ -12,12 +12,12 @@ namespace troupe {
 void Replica::make_parts() {
   if (setup_.part_devices.empty()) return;
   if (setup_.stage == Stage::fit && !module_->automatic_optimization) {
-    throw UsageError("strategy = " + setup_.options.strategy +
+    throw UsageError("strategy = " + name_of(setup_.options.strategy) +
                      " computes a batch on several devices at once, which manual optimization cannot: use ddp, or"
                      " automatic optimization");
   }
   if (module_->truncated_bptt_steps > 0) {
-    throw UsageError("strategy = " + setup_.options.strategy +
+    throw UsageError("strategy = " + name_of(setup_.options.strategy) +
                      " cuts a batch along its samples, so that hiddens of one part would not fit the next one:"
                      " truncated_bptt_steps needs strategy = ddp");
   }

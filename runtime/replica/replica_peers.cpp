@@ -142,7 +142,7 @@ void Replica::refresh_reducers() {
 void Replica::agree_on_length(DataFacts& facts) {
   Peers* peers = setup_.peers.get();
   if (!peers || setup_.stage != Stage::fit) return;
-  const auto policy = uneven_data(setup_.options.uneven_data);
+  const auto policy = setup_.options.uneven_data;
   if (policy == UnevenData::join && (!module_->automatic_optimization || module_->truncated_bptt_steps > 0)) {
     throw UsageError(std::string("trainer.uneven_data = join cannot take the part of a rank without a batch with ") +
                      (module_->automatic_optimization ? "truncated_bptt_steps" : "automatic_optimization = false") +

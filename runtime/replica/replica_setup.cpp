@@ -1,9 +1,9 @@
 // What a replica does before the first epoch.
 #include "troupe/modules/callbacks/gradient_accumulation_scheduler.hpp"
+#include "troupe/modules/hook_order.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/data/random.hpp"
-#include "troupe/modules/hook_order.hpp"
 #include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/precision/cpu_autocast.hpp"
 #include "troupe/runtime/replica/replica.hpp"
@@ -138,7 +138,7 @@ void Replica::move_to_device() {
   module_->to(setup_.device);
   separate_elements(*module_);
   move_metrics(setup_.device);
-  precision_ = precision_from_text(setup_.options.precision);
+  precision_ = setup_.options.precision;
   const auto type = parameter_type(precision_);
   converts_batches_ = type != torch::kFloat32;
   if (setup_.device.is_cpu() && is_mixed(precision_)) mend_cpu_autocast();
@@ -178,7 +178,7 @@ DataFacts Replica::collect_loaders() {
       if (lengths.back() == 0 && loader.batch_count() == 0) refuse_empty("train", loader);
     }
     current_name_ = "";
-    const auto mode = combine_mode(options.multiple_trainloader_mode);
+    const auto mode = options.multiple_trainloader_mode;
     facts.train_batches =
         options.limit_train_batches.of(CombinedEpoch(mode, lengths).length(), "trainer.limit_train_batches");
     agree_on_length(facts);

@@ -410,7 +410,7 @@ class Everything : public Line {
     pass("on_before_optimizer_step");
   }
   void configure_gradient_clipping(torch::optim::Optimizer&, int64_t, std::optional<double>,
-                                   const std::string&) override {
+                                   GradientClipAlgorithm) override {
     pass("configure_gradient_clipping");
   }
   void optimizer_step(int64_t epoch, int64_t batch_idx, torch::optim::Optimizer& optimizer, int64_t optimizer_idx,

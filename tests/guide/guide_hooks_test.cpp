@@ -99,7 +99,7 @@ class WarmsUp : public Base {
   // [guide:end]
   // [guide:configure_gradient_clipping]
   void configure_gradient_clipping(Optimizer& optimizer, int64_t optimizer_idx, std::optional<double> clip_val,
-                                   const std::string& algorithm) override {
+                                   GradientClipAlgorithm algorithm) override {
     if (optimizer_idx == 0) clip_gradients(optimizer, clip_val, algorithm);
     norm = net_->weight.grad().norm().item<double>();  // [guide:hide]
   }

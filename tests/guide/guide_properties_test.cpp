@@ -79,7 +79,7 @@ TEST_F(GuideProperties, AreThereInSteps) {
   auto options = brief();
   options.max_epochs = std::nullopt;
   options.max_steps = 4;
-  options.precision = "bf16-mixed";
+  options.precision = Precision::bfloat16_mixed;
   const auto module = std::make_shared<Looks>();
   Trainer(options).fit(module, images(32));  // two batches an epoch
   EXPECT_EQ(module->first_epoch_steps, 2);

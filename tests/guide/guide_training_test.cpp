@@ -185,8 +185,8 @@ TEST_F(GuideTraining, TheEndOfAStepIsThatOfAllDevices) {
   const auto weights = [](int64_t devices) {
     auto options = brief();
     options.devices = devices;
-    options.strategy = "dp";
-    options.accelerator = "cpu";
+    options.strategy = Strategy::dp;
+    options.accelerator = Accelerator::cpu;
     return Trainer(options).fit<PartsOfOptions>({}, images())->parameters()[0].detach();
   };
   EXPECT_TRUE(torch::allclose(weights(2), weights(1), 1e-5, 1e-7));

@@ -75,7 +75,8 @@ class Wide : public ModuleWith<WideOptions> {
 }  // namespace troupe
 
 int main(int argc, char** argv) {
-  troupe::TrainerOptions options{.accelerator = "cpu", .collective_timeout = 60, .max_epochs = 1, .seed = 7};
+  troupe::TrainerOptions options{
+      .accelerator = troupe::Accelerator::cpu, .collective_timeout = 60, .max_epochs = 1, .seed = 7};
   options.enable_progress_bar = options.enable_model_summary = options.enable_checkpointing = options.logger = false;
   options.num_sanity_val_steps = 0;
   options.num_threads = 1;

@@ -46,7 +46,7 @@ DataLoader data() {
   return DataLoader(samples(160), {.batch_size = 4});
 }
 
-TrainerOptions with(const TempDir& dir, const char* nonfinite, int64_t devices = 1) {
+TrainerOptions with(const TempDir& dir, NonFinite nonfinite, int64_t devices = 1) {
   auto options = exact(dir, devices);
   options.nonfinite = nonfinite;
   options.max_epochs = 1;
@@ -57,7 +57,7 @@ TEST(BadNumbers, SkippedStepsLeaveTheWeightsFinite) {
   for (const int64_t devices : {1, 2}) {
     for (const bool gradient : {false, true}) {
       const TempDir dir;
-      Trainer trainer(with(dir, "skip", devices));
+      Trainer trainer(with(dir, NonFinite::skip, devices));
       const auto model = trainer.fit<Bad>({.rank = devices - 1, .gradient = gradient}, data());
       EXPECT_TRUE(torch::isfinite(model->weights()).all().item<bool>());
       EXPECT_EQ(trainer.global_step(), 40 / devices - 2);
@@ -86,35 +86,36 @@ class Words : public Module {
 TEST(BadNumbers, SparseGradientsAreJudgedAndClipped) {
   // Row 0 twice, row 1 once: a gradient of 2, 1, 0, 0.
   const DataLoader indices(std::make_shared<TensorDataset>(torch::tensor({0, 1, 0})), {.batch_size = 3});
-  for (const char* precision : {"32-true", "16-mixed"}) {
+  for (const auto precision : {Precision::float32, Precision::float16_mixed}) {
     const TempDir dir;
-    auto options = with(dir, "skip");
+    auto options = with(dir, NonFinite::skip);
     options.precision = precision;
     options.gradient_clip_val = 1;
     const auto by_norm = std::make_shared<Words>(1);
     Trainer(options).fit(by_norm, indices);
     const double norm = std::sqrt(5.0);
-    EXPECT_TRUE(torch::allclose(by_norm->weights(), torch::tensor({-2 / norm, -1 / norm, 0.0, 0.0}))) << precision;
+    EXPECT_TRUE(torch::allclose(by_norm->weights(), torch::tensor({-2 / norm, -1 / norm, 0.0, 0.0})))
+        << name_of(precision);
     options.gradient_clip_val = 1.5;
-    options.gradient_clip_algorithm = "value";
+    options.gradient_clip_algorithm = GradientClipAlgorithm::value;
     const auto by_value = std::make_shared<Words>(1);
     Trainer(options).fit(by_value, indices);
-    EXPECT_TRUE(torch::allclose(by_value->weights(), torch::tensor({-1.5, -1.0, 0.0, 0.0}))) << precision;
+    EXPECT_TRUE(torch::allclose(by_value->weights(), torch::tensor({-1.5, -1.0, 0.0, 0.0}))) << name_of(precision);
     const auto infinite = std::make_shared<Words>(1e30);
     Trainer(options).fit(infinite, indices);
-    EXPECT_TRUE(infinite->weights().equal(torch::zeros({4}))) << precision;
+    EXPECT_TRUE(infinite->weights().equal(torch::zeros({4}))) << name_of(precision);
   }
   const TempDir dir;
-  auto options = with(dir, "stop");
-  options.precision = "32-true";
+  auto options = with(dir, NonFinite::stop);
+  options.precision = Precision::float32;
   EXPECT_THAT(error_of([&] { Trainer(options).fit(std::make_shared<Words>(1e30), indices); }),
               HasSubstr("the gradient of words.weight is not finite"));
 }
 
 TEST(BadNumbers, ContinueIsTheDefaultAndLosesTheWeights) {
   const TempDir dir;
-  EXPECT_EQ(TrainerOptions().nonfinite, "continue");
-  const auto model = Trainer(with(dir, "continue")).fit<Bad>({}, data());
+  EXPECT_EQ(TrainerOptions().nonfinite, NonFinite::proceed);
+  const auto model = Trainer(with(dir, NonFinite::proceed)).fit<Bad>({}, data());
   EXPECT_FALSE(torch::isfinite(model->weights()).all().item<bool>());
 }
 
@@ -122,7 +123,7 @@ TEST(BadNumbers, StopNamesTheRankAndTheParameterBeforeTheStep) {
   for (const int64_t devices : {1, 3}) {
     const TempDir dir;
     try {
-      Trainer(with(dir, "stop", devices)).fit<Bad>({.rank = devices - 1}, data());
+      Trainer(with(dir, NonFinite::stop, devices)).fit<Bad>({.rank = devices - 1}, data());
       FAIL() << "nothing was thrown";
     } catch (const RunError& error) {
       EXPECT_THAT(error.failure().message, HasSubstr("the loss is nan (trainer.nonfinite = stop)"));
@@ -132,13 +133,13 @@ TEST(BadNumbers, StopNamesTheRankAndTheParameterBeforeTheStep) {
     }
   }
   const TempDir dir;
-  EXPECT_THAT(error_of([&] { Trainer(with(dir, "stop")).fit<Bad>({.gradient = true}, data()); }),
+  EXPECT_THAT(error_of([&] { Trainer(with(dir, NonFinite::stop)).fit<Bad>({.gradient = true}, data()); }),
               HasSubstr("the gradient of net.2.bias is not finite"));
 }
 
 TEST(BadNumbers, TooManySkippedStepsInARowEndTheRun) {
   const TempDir dir;
-  auto options = with(dir, "skip", 2);
+  auto options = with(dir, NonFinite::skip, 2);
   options.max_skipped_steps = 4;
   EXPECT_THAT(error_of([&] { Trainer(options).fit<Bad>({.rank = 1, .first = 3, .last = 20}, data()); }),
               HasSubstr("4 steps before it were left out"));
@@ -147,19 +148,19 @@ TEST(BadNumbers, TooManySkippedStepsInARowEndTheRun) {
 
 TEST(BadNumbers, ALossThatJumpsCountsAsBad) {
   const TempDir dir;
-  auto options = with(dir, "skip", 1);
+  auto options = with(dir, NonFinite::skip, 1);
   options.loss_spike_zscore = 20;
   const BadOptions jumps{.first = 30, .last = 31, .factor = 1e6};
   EXPECT_EQ(Trainer(options).fit<Bad>(jumps, data())->steps, 38);
-  options.nonfinite = "stop";
+  options.nonfinite = NonFinite::stop;
   EXPECT_THAT(error_of([&] { Trainer(options).fit<Bad>(jumps, data()); }), HasSubstr("standard deviations above"));
-  options.nonfinite = "continue";
+  options.nonfinite = NonFinite::proceed;
   EXPECT_EQ(Trainer(options).fit<Bad>(jumps, data())->steps, 40);
 }
 
 TEST(BadNumbers, AWindowWithABadBatchIsLeftOut) {
   const TempDir dir;
-  auto options = with(dir, "skip");
+  auto options = with(dir, NonFinite::skip);
   options.accumulate_grad_batches = 4;
   const auto model = Trainer(options).fit<Bad>({}, data());
   EXPECT_EQ(model->steps, 8);  // batches 3 and 4 lie in two windows

@@ -268,18 +268,19 @@ TEST_F(Callbacks, AFailedRunGoesOnAtTheBatchThatFailed) {
 // --- ModelSummary ---
 
 TEST_F(Callbacks, TheExampleIsOfTheRunsPrecision) {
-  for (const char* precision : {"32-true", "64-true", "16-true", "bf16-true", "bf16-mixed"}) {
+  for (const auto precision : {Precision::float32, Precision::float64, Precision::float16_true,
+                               Precision::bfloat16_true, Precision::bfloat16_mixed}) {
     auto options = quiet(dir_);
     options.precision = precision;
     options.enable_model_summary = true;
     options.max_epochs = 1;
     const auto model = fresh<Line>();
     model->example_input_array = torch::ones({1, 1});
-    EXPECT_EQ(error_of([&] { Trainer(options).fit(model, points()); }), "") << precision;
-    EXPECT_EQ(error_of([&] { model->to_onnx(dir_ / "line.onnx"); }), "") << precision;
+    EXPECT_EQ(error_of([&] { Trainer(options).fit(model, points()); }), "") << name_of(precision);
+    EXPECT_EQ(error_of([&] { model->to_onnx(dir_ / "line.onnx"); }), "") << name_of(precision);
     auto script = model->to_torchscript();
     const auto x = torch::full({2, 1}, 0.5).to(model->parameters()[0].scalar_type());
-    EXPECT_TRUE(torch::equal(script.forward({x}).toTensor(), model->forward(x))) << precision;
+    EXPECT_TRUE(torch::equal(script.forward({x}).toTensor(), model->forward(x))) << name_of(precision);
     EXPECT_EQ(model->example_input_array.scalar_type(), torch::kFloat) << "the module's own stays what it is";
   }
 }

@@ -29,8 +29,7 @@ class Reader : public Line {
 
 class CombinedLoaders : public ::testing::Test {
  protected:
-  std::shared_ptr<Reader> fit(const std::string& mode, DataLoaders loaders, int64_t epochs = 1,
-                              RunArguments arguments = {}) {
+  std::shared_ptr<Reader> fit(CombineMode mode, DataLoaders loaders, int64_t epochs = 1, RunArguments arguments = {}) {
     auto options = quiet(dir_);
     options.multiple_trainloader_mode = mode;
     options.max_epochs = epochs;
@@ -46,17 +45,17 @@ class CombinedLoaders : public ::testing::Test {
 using Row = std::vector<int64_t>;
 
 TEST_F(CombinedLoaders, ShortOnesBeginAnew) {
-  const auto model = fit("max_size_cycle", {count_to(5, 1), count_to(4, 2)});
+  const auto model = fit(CombineMode::max_size_cycle, {count_to(5, 1), count_to(4, 2)});
   EXPECT_THAT(model->rows, ElementsAre(Row{0, 0}, Row{1, 2}, Row{2, 0}, Row{3, 2}, Row{4, 0}));
 }
 
 TEST_F(CombinedLoaders, TheShortestEndsTheEpoch) {
-  const auto model = fit("min_size", {count_to(5, 1), count_to(4, 2)}, 2);
+  const auto model = fit(CombineMode::min_size, {count_to(5, 1), count_to(4, 2)}, 2);
   EXPECT_THAT(model->rows, ElementsAre(Row{0, 0}, Row{1, 2}, Row{0, 0}, Row{1, 2}));
 }
 
 TEST_F(CombinedLoaders, OneAfterTheOther) {
-  const auto model = fit("sequential", {count_to(2, 1), count_to(4, 2), count_to(1, 1)}, 2);
+  const auto model = fit(CombineMode::sequential, {count_to(2, 1), count_to(4, 2), count_to(1, 1)}, 2);
   EXPECT_THAT(model->rows, ElementsAre(Row{0}, Row{1}, Row{0}, Row{2}, Row{0}, Row{0}, Row{1}, Row{0}, Row{2}, Row{0}));
 }
 
@@ -76,11 +75,11 @@ TEST_F(CombinedLoaders, PartsHaveNames) {
 
 TEST_F(CombinedLoaders, AResumedRunGoesOnAtThePositionOfEach) {
   const auto loaders = [] { return DataLoaders{count_to(7, 1, true), count_to(3, 1, true), count_to(2, 1, true)}; };
-  const auto whole = fit("max_size_cycle", loaders(), 3);
+  const auto whole = fit(CombineMode::max_size_cycle, loaders(), 3);
   const auto folder = trainer_->run_dir() / "checkpoints";
   ASSERT_EQ(whole->rows.size(), 21u);
   for (const int64_t step : {1, 6, 10, 14, 20}) {
-    const auto resumed = fit("max_size_cycle", loaders(), 3,
+    const auto resumed = fit(CombineMode::max_size_cycle, loaders(), 3,
                              {.ckpt_path = (folder / ("step=" + std::to_string(step) + ".safetensors")).string()});
     EXPECT_EQ(resumed->rows, std::vector<Row>(whole->rows.begin() + step, whole->rows.end())) << step;
     EXPECT_EQ(resumed->weight(), whole->weight()) << step;
@@ -88,7 +87,7 @@ TEST_F(CombinedLoaders, AResumedRunGoesOnAtThePositionOfEach) {
 }
 
 TEST_F(CombinedLoaders, ACycleHasAnOrderOfItsOwn) {
-  const auto model = fit("max_size_cycle", {count_to(40, 1), count_to(20, 1, true)});
+  const auto model = fit(CombineMode::max_size_cycle, {count_to(40, 1), count_to(20, 1, true)});
   std::vector<int64_t> first, second;
   for (std::size_t i = 0; i < 20; ++i) {
     first.push_back(model->rows[i][1]);

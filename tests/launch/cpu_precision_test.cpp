@@ -141,20 +141,19 @@ torch::ScalarType pass(const Case& the_case, Precision precision, bool training)
   return output.scalar_type();
 }
 
-constexpr std::pair<Precision, const char*> precisions[] = {{Precision::bfloat16_mixed, "bf16-mixed"},
-                                                            {Precision::bfloat16_true, "bf16-true"},
-                                                            {Precision::float16_mixed, "16-mixed"},
-                                                            {Precision::float16_true, "16-true"}};
+constexpr Precision precisions[] = {Precision::bfloat16_mixed, Precision::bfloat16_true, Precision::float16_mixed,
+                                    Precision::float16_true};
 
 TEST(CpuPrecision, EveryLayerRunsInSixteenBits) {
   mend_cpu_autocast();
   for (const auto& [name, the_case] : cases()) {
-    for (const auto& [precision, text] : precisions) {
+    for (const auto precision : precisions) {
       for (const bool training : {true, false}) {
         try {
           (void)pass(the_case, precision, training);
         } catch (const std::exception& error) {
-          ADD_FAILURE() << name << " in " << text << (training ? ", training: " : ", evaluation: ") << error.what();
+          ADD_FAILURE() << name << " in " << name_of(precision) << (training ? ", training: " : ", evaluation: ")
+                        << error.what();
         }
       }
     }
@@ -231,16 +230,16 @@ class Reader : public Module {
 };
 
 TEST(CpuPrecision, AnLstmTrainsInEveryPrecision) {
-  for (const auto& [precision, text] : precisions) {
+  for (const auto precision : precisions) {
     const TempDir dir;
     auto options = quiet(dir);
-    options.precision = text;
-    options.accelerator = "cpu";
+    options.precision = precision;
+    options.accelerator = Accelerator::cpu;
     options.max_epochs = 20;
     Trainer trainer(options);
     const auto model = trainer.fit(std::make_shared<Reader>(), points(), points());
-    EXPECT_LT(model->losses.back(), 0.5 * model->losses.front()) << text;
-    EXPECT_TRUE(std::isfinite(trainer.callback_metrics().at("val_loss"))) << text;
+    EXPECT_LT(model->losses.back(), 0.5 * model->losses.front()) << name_of(precision);
+    EXPECT_TRUE(std::isfinite(trainer.callback_metrics().at("val_loss"))) << name_of(precision);
   }
 }
 

@@ -87,7 +87,7 @@ class Compared : public Net {
 };
 
 TEST(Devices, HaveTheSameWeightsBitForBit) {
-  for (const char* compression : {"none", "fp16", "bf16"}) {
+  for (const auto compression : {GradientCompression::none, GradientCompression::fp16, GradientCompression::bf16}) {
     const TempDir dir;
     auto options = exact(dir, 3);
     options.gradient_compression = compression;
@@ -317,7 +317,7 @@ struct ByHand : Net {
 TEST(Devices, CannotJoinWhatTheOthersDoByHand) {
   const TempDir dir;
   auto options = exact(dir, 2);
-  options.uneven_data = "join";
+  options.uneven_data = UnevenData::join;
   Trainer trainer(options);
   const auto error = error_of([&] { trainer.fit<ByHand>({}, DataLoader(samples(8), {.batch_size = 4})); });
   EXPECT_THAT(error, HasSubstr("trainer.uneven_data = join"));
@@ -341,7 +341,7 @@ class Uneven : public IterableDataset {
   int64_t left_ = 0;
 };
 
-int64_t steps_with(const char* policy, std::vector<int64_t> lengths) {
+int64_t steps_with(UnevenData policy, std::vector<int64_t> lengths) {
   const TempDir dir;
   auto options = exact(dir, static_cast<int64_t>(lengths.size()));
   options.uneven_data = policy;
@@ -352,11 +352,11 @@ int64_t steps_with(const char* policy, std::vector<int64_t> lengths) {
 }
 
 TEST(Devices, OfUnequalDataNeverHang) {
-  EXPECT_EQ(steps_with("stop", {2000, 2400, 1999}), 1000);
-  EXPECT_EQ(steps_with("cycle", {2000, 600, 7}), 1000);
-  EXPECT_EQ(steps_with("join", {2000, 600, 7}), 1000);
-  EXPECT_EQ(steps_with("join", {0, 6}), 3);
-  EXPECT_EQ(steps_with("stop", {0, 6}), 0);
+  EXPECT_EQ(steps_with(UnevenData::stop, {2000, 2400, 1999}), 1000);
+  EXPECT_EQ(steps_with(UnevenData::cycle, {2000, 600, 7}), 1000);
+  EXPECT_EQ(steps_with(UnevenData::join, {2000, 600, 7}), 1000);
+  EXPECT_EQ(steps_with(UnevenData::join, {0, 6}), 3);
+  EXPECT_EQ(steps_with(UnevenData::stop, {0, 6}), 0);
 }
 
 // Says how many threads its worker computes with.

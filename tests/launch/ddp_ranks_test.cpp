@@ -88,7 +88,7 @@ TEST(Ranks, ThatDivideTheOptimizersStateTrainTheSame) {
   const SharedDir dir;
   auto& processes = Processes::get();
   auto options = dir.options();
-  options.strategy = "zero";
+  options.strategy = Strategy::zero;
   Trainer trainer(options);
   const auto model = trainer.fit<Recording>({}, DataLoader(samples(48), {.batch_size = 12 / processes.size()}));
   EXPECT_TRUE(is_same_everywhere(model->weights()));
@@ -99,7 +99,7 @@ TEST(Ranks, OfDevicesThatDivideBatchesTrainTheSame) {
   const SharedDir dir;
   auto& processes = Processes::get();
   auto options = dir.options();
-  options.strategy = "ddp2";
+  options.strategy = Strategy::ddp2;
   options.devices = 2;
   Trainer trainer(options);
   const auto model = trainer.fit<Recording>({}, DataLoader(samples(48), {.batch_size = 12 / processes.size()}));
@@ -110,7 +110,7 @@ TEST(Ranks, OfDevicesThatDivideBatchesTrainTheSame) {
 TEST(Ranks, CannotDivideABatchBetweenProcesses) {
   const SharedDir dir;
   auto options = dir.options();
-  options.strategy = "dp";
+  options.strategy = Strategy::dp;
   Trainer trainer(options);
   const auto error = error_of([&] { trainer.fit<Net>({}, DataLoader(samples(48), {.batch_size = 4})); });
   EXPECT_NE(error.find("strategy = dp divides batches among the devices of one process"), std::string::npos) << error;
@@ -310,8 +310,8 @@ struct Raise {
 template <class Module>
 void fit_with(std::vector<std::shared_ptr<Callback>> callbacks = {}) {
   TrainerOptions options{.max_epochs = 3, .seed = 7, .callbacks = std::move(callbacks)};
-  options.accelerator = "cpu";
-  options.precision = "64-true";
+  options.accelerator = Accelerator::cpu;
+  options.precision = Precision::float64;
   options.enable_progress_bar = options.enable_model_summary = options.enable_checkpointing = options.logger = false;
   options.num_threads = 1;
   options.collective_timeout = 3;

@@ -241,7 +241,7 @@ TEST_F(DiskTrouble, PassesOverADamagedFileAndSaysWhichAndWhy) {
 
 TEST_F(DiskTrouble, GoesOnToTheEndWhereItIsToldToAndSaysWhatIsMissing) {
   full_at_epoch(1);
-  options_.checkpoint_failure = "continue";
+  options_.checkpoint_failure = CheckpointFailure::proceed;
   Trainer trainer(options_);
   const auto said = fit(trainer);
   EXPECT_EQ(error_, "");
@@ -261,7 +261,7 @@ TEST_F(DiskTrouble, GoesOnToTheEndWhereItIsToldToAndSaysWhatIsMissing) {
 TEST_F(DiskTrouble, WritesAgainWhenItCanAndRemovesWhatWasToBeReplacedMeanwhile) {
   full_at_epoch(1);
   free_at_epoch(3);
-  options_.checkpoint_failure = "continue";
+  options_.checkpoint_failure = CheckpointFailure::proceed;
   Trainer trainer(options_);
   fit(trainer);
   EXPECT_EQ(error_, "");
@@ -276,7 +276,7 @@ TEST_F(DiskTrouble, WithoutPermissionItGoesOnAndWritesAgainWhenItHasIt) {
   bool is_possible = true;
   at_epoch(1, [&](Interfering&, const fs::path& folder) { is_possible = forbid(folder); });
   at_epoch(2, [](Interfering&, const fs::path& folder) { allow(folder); });
-  options_.checkpoint_failure = "continue";
+  options_.checkpoint_failure = CheckpointFailure::proceed;
   Trainer trainer(options_);
   const auto said = fit(trainer);
   if (!is_possible) GTEST_SKIP() << "this process may not become another user's";
@@ -291,7 +291,7 @@ TEST_F(DiskTrouble, AFileThatReplacesItselfStaysTheBest) {
   keep({.filename = "best", .save_top_k = 1, .save_last = true});
   full_at_epoch(1);
   free_at_epoch(3);
-  options_.checkpoint_failure = "continue";
+  options_.checkpoint_failure = CheckpointFailure::proceed;
   Trainer trainer(options_);
   fit(trainer);
   EXPECT_EQ(error_, "");
@@ -322,7 +322,7 @@ class SlowDisk : public DiskTrouble {
 };
 
 TEST_F(SlowDisk, WhatALaterFileReplacesTooIsRemovedWithIt) {
-  options_.checkpoint_failure = "continue";
+  options_.checkpoint_failure = CheckpointFailure::proceed;
   checkpoint_->at_first_failure = free_disk;
   Trainer trainer(options_);
   fit(trainer);
@@ -335,7 +335,7 @@ TEST_F(SlowDisk, WhatALaterFileReplacesTooIsRemovedWithIt) {
 TEST_F(SlowDisk, AFileThatReplacesItselfKeepsTheScoreOfWhatIsInIt) {
   keep({.filename = "best", .monitor = "age", .mode = "max", .save_top_k = 1, .save_last = true});
   open_at_third_occasion();
-  options_.checkpoint_failure = "continue";
+  options_.checkpoint_failure = CheckpointFailure::proceed;
   checkpoint_->at_first_failure = free_disk;
   Trainer trainer(options_);
   fit(trainer);
@@ -346,7 +346,7 @@ TEST_F(SlowDisk, AFileThatReplacesItselfKeepsTheScoreOfWhatIsInIt) {
 }
 
 TEST_F(SlowDisk, TheFormerOneIsTheBestAgainAfterTwoFailures) {
-  options_.checkpoint_failure = "continue";
+  options_.checkpoint_failure = CheckpointFailure::proceed;
   Trainer trainer(options_);
   fit(trainer);
   EXPECT_EQ(error_, "");

@@ -280,17 +280,17 @@ class NetWithBackbone : public Net {
 TEST(FinetuningOnDevices, GivesTheWeightsOfOneDevice) {
   torch::Tensor alone;
   for (const auto& [devices, strategy] :
-       {std::pair<int64_t, const char*>{1, "auto"}, {2, "ddp"}, {2, "zero"}, {2, "dp"}}) {
+       {std::pair{int64_t{1}, Strategy::automatic}, {2, Strategy::ddp}, {2, Strategy::zero}, {2, Strategy::dp}}) {
     const TempDir dir;
     auto options = exact(dir, devices);
     options.strategy = strategy;
     options.max_epochs = 4;
     options.callbacks = {finetuning({.backbone = "net.0", .unfreeze_backbone_at_epoch = 1})};
-    const bool is_whole = devices == 1 || std::string(strategy) == "dp";
+    const bool is_whole = devices == 1 || strategy == Strategy::dp;
     const auto model =
         Trainer(options).fit<NetWithBackbone>({}, DataLoader(samples(24), {.batch_size = is_whole ? 12 : 6}));
     if (devices == 1) alone = model->weights();
-    EXPECT_LE(largest_difference(model->weights(), alone), 1e-12) << strategy;
+    EXPECT_LE(largest_difference(model->weights(), alone), 1e-12) << name_of(strategy);
   }
 }
 

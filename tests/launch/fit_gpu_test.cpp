@@ -19,7 +19,7 @@ TEST_F(Gpu, TrainsToTheSameLineAsTheCpu) {
   const TempDir dir;
   auto options = quiet(dir);
   options.max_epochs = 20;
-  options.accelerator = "cuda";
+  options.accelerator = Accelerator::cuda;
   Trainer trainer(options);
   const auto model = trainer.fit<Line>({.lr = 0.3}, points(), points());
   EXPECT_NEAR(model->weight(), 2, 0.01);
@@ -29,9 +29,9 @@ TEST_F(Gpu, TrainsToTheSameLineAsTheCpu) {
 TEST_F(Gpu, GoesOnFromACheckpointOfTheCpu) {
   const TempDir dir;
   auto options = quiet(dir);
-  options.accelerator = "cpu";
+  options.accelerator = Accelerator::cpu;
   Trainer(options).fit<Line>({}, points());
-  options.accelerator = "cuda";
+  options.accelerator = Accelerator::cuda;
   options.max_epochs = 4;
   Trainer second(options);
   second.fit<Line>({}, points(), {}, {.ckpt_path = "last"});

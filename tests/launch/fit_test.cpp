@@ -142,7 +142,7 @@ TEST(Fit, PredictReturnsNothingWhereItIsToldSo) {
   const TempDir dir;
   for (const int64_t devices : {1, 2}) {
     auto options = quiet(dir);
-    options.accelerator = "cpu";
+    options.accelerator = Accelerator::cpu;
     options.devices = devices;
     const auto shapes = std::make_shared<PredictionShapes>();
     options.callbacks = {shapes};

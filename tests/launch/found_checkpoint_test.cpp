@@ -230,7 +230,7 @@ TEST_F(FoundCheckpoint, HoldsThemOnTwoDevices) {
   const auto fit_on_two = [&](int64_t epochs, int64_t value, const std::string& from) {
     auto both = options(epochs);
     both.devices = 2;
-    both.accelerator = "cpu";
+    both.accelerator = Accelerator::cpu;
     return Trainer(both).fit<Mixed>({.value = value}, points(), {}, {.ckpt_path = from});
   };
   fit_on_two(1, 7, "");

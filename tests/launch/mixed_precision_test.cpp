@@ -60,13 +60,13 @@ class ByHand : public ModuleWith<ByHandOptions> {
 };
 
 struct Devices {
-  const char* strategy;
+  Strategy strategy;
   int64_t count;
 };
 
 // The module after batches of ones, trained with `step` in this precision and with these devices.
-std::shared_ptr<ByHand> by_hand(const Step& step, const std::string& precision, const Devices& devices = {"auto", 1},
-                                int64_t batches = 1) {
+std::shared_ptr<ByHand> by_hand(const Step& step, Precision precision,
+                                const Devices& devices = {Strategy::automatic, 1}, int64_t batches = 1) {
   steps() = {step};
   const TempDir dir;
   auto options = one_epoch(dir, precision);
@@ -76,14 +76,14 @@ std::shared_ptr<ByHand> by_hand(const Step& step, const std::string& precision, 
       {}, numbers(std::vector<float>(static_cast<std::size_t>(batches * devices.count), 1)));
 }
 
-const std::vector<std::string> precisions = {"32-true", "16-mixed", "bf16-mixed"};
-const std::vector<Devices> placements = {{"auto", 1}, {"ddp", 2}, {"zero", 2}};
+const std::vector<Precision> precisions = {Precision::float32, Precision::float16_mixed, Precision::bfloat16_mixed};
+const std::vector<Devices> placements = {{Strategy::automatic, 1}, {Strategy::ddp, 2}, {Strategy::zero, 2}};
 
 TEST(ManualOptimization, ClipsTheGradientsThemselvesInEveryPrecision) {
   for (const auto& devices : placements) {
-    for (const std::string& precision : precisions) {
-      for (const char* algorithm : {"norm", "value"}) {
-        SCOPED_TRACE(std::string(devices.strategy) + " " + precision + " " + algorithm);
+    for (const auto precision : precisions) {
+      for (const auto algorithm : {GradientClipAlgorithm::norm, GradientClipAlgorithm::value}) {
+        SCOPED_TRACE(name_of(devices.strategy) + " " + name_of(precision) + " " + name_of(algorithm));
         const auto model = by_hand(
             [&](ByHand& m, const Batch& batch) {
               auto opt = m.optimizer();
@@ -94,7 +94,7 @@ TEST(ManualOptimization, ClipsTheGradientsThemselvesInEveryPrecision) {
             },
             precision, devices);
         EXPECT_NEAR(model->a.item<double>(), 0.5, 1e-5);
-        if (devices.strategy != std::string("zero")) EXPECT_THAT(model->gradients, Each(2));
+        if (devices.strategy != Strategy::zero) EXPECT_THAT(model->gradients, Each(2));
       }
     }
   }
@@ -103,7 +103,7 @@ TEST(ManualOptimization, ClipsTheGradientsThemselvesInEveryPrecision) {
 TEST(ManualOptimization, StepsTwoOptimizersWithOneBackwardInAnyOrder) {
   for (const auto& devices : placements) {
     for (const std::size_t first : {0u, 1u}) {
-      SCOPED_TRACE(std::string(devices.strategy) + std::to_string(first));
+      SCOPED_TRACE(name_of(devices.strategy) + std::to_string(first));
       const auto model = by_hand(
           [&](ByHand& m, const Batch&) {
             m.zero();
@@ -111,7 +111,7 @@ TEST(ManualOptimization, StepsTwoOptimizersWithOneBackwardInAnyOrder) {
             m.optimizer(first).step();
             m.optimizer(1 - first).step();
           },
-          "16-mixed", devices, /*batches=*/3);
+          Precision::float16_mixed, devices, /*batches=*/3);
       EXPECT_EQ(model->b.item<double>(), -2);
       EXPECT_EQ(model->a.item<double>(), 1);  // its gradient overflows under the scale
       EXPECT_EQ(model->counted, 3);
@@ -121,8 +121,8 @@ TEST(ManualOptimization, StepsTwoOptimizersWithOneBackwardInAnyOrder) {
 
 TEST(ManualOptimization, StepsOneOptimizerTwiceWithOneBackward) {
   for (const auto& devices : placements) {
-    for (const std::string& precision : precisions) {
-      SCOPED_TRACE(std::string(devices.strategy) + " " + precision);
+    for (const auto precision : precisions) {
+      SCOPED_TRACE(name_of(devices.strategy) + " " + name_of(precision));
       const auto model = by_hand(
           [](ByHand& m, const Batch&) {
             m.zero();
@@ -138,13 +138,13 @@ TEST(ManualOptimization, StepsOneOptimizerTwiceWithOneBackward) {
 
 TEST(ManualOptimization, AddsToGradientsThatWereClippedOrLookedAt) {
   for (const auto& devices : placements) {
-    for (const std::string& precision : precisions) {
-      SCOPED_TRACE(std::string(devices.strategy) + " " + precision);
+    for (const auto precision : precisions) {
+      SCOPED_TRACE(name_of(devices.strategy) + " " + name_of(precision));
       const auto model = by_hand(
           [](ByHand& m, const Batch&) {
             m.zero();
             m.manual_backward((4 * m.a + m.b).sum());
-            m.clip_gradients(*m.optimizer(), 1.0, "value");
+            m.clip_gradients(*m.optimizer(), 1.0, GradientClipAlgorithm::value);
             m.manual_backward((m.a * 0.5 + m.b).sum());
             m.optimizer(0).step();
             m.manual_backward(m.b.sum());
@@ -159,8 +159,8 @@ TEST(ManualOptimization, AddsToGradientsThatWereClippedOrLookedAt) {
 
 // As where memory is too small for one of the losses.
 TEST(ManualOptimization, GoesOnAfterABackwardPassThatFailed) {
-  for (const std::string& precision : precisions) {
-    SCOPED_TRACE(precision);
+  for (const auto precision : precisions) {
+    SCOPED_TRACE(name_of(precision));
     const auto model = by_hand(
         [](ByHand& m, const Batch&) {
           m.zero();
@@ -174,7 +174,7 @@ TEST(ManualOptimization, GoesOnAfterABackwardPassThatFailed) {
           m.optimizer(0).zero_grad();
           m.optimizer(1).step();
         },
-        precision, {"auto", 1}, /*batches=*/2);
+        precision, {Strategy::automatic, 1}, /*batches=*/2);
     EXPECT_EQ(model->b.item<double>(), -1);
   }
 }
@@ -204,17 +204,16 @@ class Shared : public OneWeight {
 
 TEST(ManualOptimization, DividesAGradientOfTwoOptimizersOnceAndThoseOfNoneToo) {
   const TempDir dir;
-  EXPECT_EQ(Trainer(one_epoch(dir, "16-mixed")).fit(std::make_shared<Shared>(), numbers({1, 1}))->weight(), 1 - 8);
+  EXPECT_EQ(
+      Trainer(one_epoch(dir, Precision::float16_mixed)).fit(std::make_shared<Shared>(), numbers({1, 1}))->weight(),
+      1 - 8);
 }
 
 TEST(ManualOptimization, RefusesToClipByWhatIsNoBound) {
   OneWeight module;
   torch::optim::SGD optimizer({module.w}, 1.0);
   module.w.mutable_grad() = torch::full({1}, 2.0);
-  EXPECT_THAT(error_of([&] { module.clip_gradients(optimizer, 0.5, "vale"); }), HasSubstr("did you mean value?"));
-  EXPECT_NE(error_of([&] { module.clip_gradients(optimizer, 0.5, ""); }), "");
-  EXPECT_NE(error_of([&] { module.clip_gradients(optimizer, std::nullopt, "nrom"); }), "");
-  for (const char* algorithm : {"norm", "value"}) {
+  for (const auto algorithm : {GradientClipAlgorithm::norm, GradientClipAlgorithm::value}) {
     EXPECT_THAT(error_of([&] { module.clip_gradients(optimizer, -0.5, algorithm); }), HasSubstr("-0.5"));
     EXPECT_NE(error_of([&] { module.clip_gradients(optimizer, NAN, algorithm); }), "");
     module.clip_gradients(optimizer, 0.0, algorithm);
@@ -256,7 +255,7 @@ class Overflowing : public OneWeight {
 
 TEST(ASkippedStep, DoesNotCountAndMovesNoScheduler) {
   const TempDir dir;
-  auto options = one_epoch(dir, "16-mixed");
+  auto options = one_epoch(dir, Precision::float16_mixed);
   options.max_steps = 2;
   options.max_epochs = std::nullopt;
   const auto model = std::make_shared<Overflowing>();
@@ -272,7 +271,7 @@ TEST(ASkippedStep, DoesNotCountAndMovesNoScheduler) {
 
 TEST(ASkippedStep, IsNoneOfEveryNTrainSteps) {
   const TempDir dir;
-  auto options = one_epoch(dir, "16-mixed");
+  auto options = one_epoch(dir, Precision::float16_mixed);
   options.enable_checkpointing = true;
   options.callbacks = {std::make_shared<ModelCheckpoint>(
       ModelCheckpointOptions{.filename = "{step}", .save_top_k = -1, .every_n_train_steps = 2})};
@@ -286,11 +285,11 @@ TEST(ASkippedStep, IsNoneOfEveryNTrainSteps) {
 }
 
 TEST(ASkippedStep, LeavesTheNextGradientsWhole) {
-  for (const char* precision : {"32-true", "16-mixed"}) {
-    SCOPED_TRACE(precision);
+  for (const auto precision : {Precision::float32, Precision::float16_mixed}) {
+    SCOPED_TRACE(name_of(precision));
     const TempDir dir;
     auto options = one_epoch(dir, precision);
-    options.nonfinite = "skip";
+    options.nonfinite = NonFinite::skip;
     const auto model = std::make_shared<Overflowing>();
     model->bad_batches = {1};
     Trainer(options).fit(std::shared_ptr<Overflowing>(model), numbers({1, 1, 2, 3}));
@@ -300,14 +299,14 @@ TEST(ASkippedStep, LeavesTheNextGradientsWhole) {
 
 TEST(ASkippedStep, ByHandDoesNotCountEither) {
   for (const auto& devices : placements) {
-    SCOPED_TRACE(devices.strategy);
+    SCOPED_TRACE(name_of(devices.strategy));
     const auto model = by_hand(
         [](ByHand& m, const Batch&) {
           m.zero();
           m.manual_backward(m.a.sum() * std::numeric_limits<float>::infinity());
           m.optimizer().step();
         },
-        "16-mixed", devices, /*batches=*/3);
+        Precision::float16_mixed, devices, /*batches=*/3);
     EXPECT_EQ(model->counted, 0);
     EXPECT_EQ(model->a.item<double>(), 1);
   }
@@ -315,7 +314,7 @@ TEST(ASkippedStep, ByHandDoesNotCountEither) {
 
 TEST(ASkippedStep, EndsTheRunWhereNoScaleIsSmallEnough) {
   const TempDir dir;
-  auto options = one_epoch(dir, "16-mixed");
+  auto options = one_epoch(dir, Precision::float16_mixed);
   options.max_steps = 1;
   options.max_epochs = -1;
   auto model = std::make_shared<Overflowing>();
@@ -349,7 +348,7 @@ class TwoInWindows : public Module {
 
 TEST(AWindow, HoldsGradientsOfOneScaleAlsoWhereTheScaleChangesInIt) {
   const TempDir dir;
-  auto options = one_epoch(dir, "16-mixed");
+  auto options = one_epoch(dir, Precision::float16_mixed);
   options.accumulate_grad_batches = 2;
   const auto model = Trainer(options).fit(std::make_shared<TwoInWindows>(), numbers({1, 2}));
   EXPECT_EQ(model->b.item<double>(), 1 - 1.5);
@@ -364,8 +363,8 @@ class Validated : public OneWeight {
 
 TEST(AWindow, IsTheSameInEveryPrecisionOnSeveralDevicesAndAfterAResumeWithinIt) {
   for (const auto& devices : placements) {
-    for (const std::string& precision : precisions) {
-      SCOPED_TRACE(std::string(devices.strategy) + " " + precision);
+    for (const auto precision : precisions) {
+      SCOPED_TRACE(name_of(devices.strategy) + " " + name_of(precision));
       const TempDir dir;
       auto options = one_epoch(dir, precision);
       options.strategy = devices.strategy;
@@ -421,9 +420,9 @@ class Convolution : public Module {
 };
 
 TEST(AStepByHand, IsSeenByTheNextForwardOfTheSameTrainingStep) {
-  for (const std::string& precision : precisions) {
+  for (const auto precision : precisions) {
     for (const bool raw : {false, true}) {
-      SCOPED_TRACE(precision);
+      SCOPED_TRACE(name_of(precision));
       const TempDir dir;
       const auto model = std::make_shared<Convolution>();
       model->raw = raw;

@@ -91,7 +91,7 @@ class ViewOfAWeight : public Watched {
 
 template <class M>
 std::shared_ptr<M> fitted(const TempDir& dir, std::vector<std::shared_ptr<Callback>> callbacks,
-                          const std::string& precision = "32-true") {
+                          Precision precision = Precision::float32) {
   torch::manual_seed(3);
   auto options = quiet(dir);
   options.max_epochs = 3;
@@ -107,14 +107,14 @@ using Sharing = testing::Types<TiedEmbedding, LayerTwice, NormTwice, ViewOfAWeig
 TYPED_TEST_SUITE(SharedWeights, Sharing);
 
 TYPED_TEST(SharedWeights, AreTrainedAlikeWithAnAverageBesideThem) {
-  for (const char* precision : {"32-true", "bf16-true"}) {
+  for (const auto precision : {Precision::float32, Precision::bfloat16_true}) {
     const TempDir dir;
     const auto alone = fitted<TypeParam>(dir, {}, precision);
     const auto averaged =
         fitted<TypeParam>(dir, {std::make_shared<WeightAveraging>(WeightAveragingOptions{.decay = 0.9})}, precision);
     ASSERT_EQ(averaged->trained.size(), 12u);
     for (std::size_t i = 0; i < 12; ++i) {
-      EXPECT_TRUE(torch::equal(averaged->trained[i], alone->trained[i])) << precision << ", batch " << i;
+      EXPECT_TRUE(torch::equal(averaged->trained[i], alone->trained[i])) << name_of(precision) << ", batch " << i;
     }
   }
 }
@@ -181,7 +181,7 @@ class TwoSteps : public Module {
   torch::Tensor w;
 };
 
-double average_after(int64_t steps, WeightAveragingOptions options, const std::string& precision) {
+double average_after(int64_t steps, WeightAveragingOptions options, Precision precision) {
   const TempDir dir;
   auto trainer_options = quiet(dir);
   trainer_options.max_epochs = 1;
@@ -192,15 +192,16 @@ double average_after(int64_t steps, WeightAveragingOptions options, const std::s
   const auto checkpoint = read_checkpoint(trainer.run_dir() / "checkpoints/last.safetensors");
   const auto* wide = checkpoint.find("callback.WeightAveraging..average.w");
   const auto average = (wide ? *wide : *checkpoint.find("model.w")).to(torch::kFloat64);
-  EXPECT_EQ(wide != nullptr, model->w.element_size() < 4) << precision;
-  EXPECT_TRUE(torch::equal(model->w, average.to(model->w.scalar_type()))) << precision;
+  EXPECT_EQ(wide != nullptr, model->w.element_size() < 4) << name_of(precision);
+  EXPECT_TRUE(torch::equal(model->w, average.to(model->w.scalar_type()))) << name_of(precision);
   return average.item<double>();
 }
 
 TEST(AveragedWeights, MoveBySmallStepsInAnyPrecision) {
-  for (const char* precision : {"32-true", "64-true", "bf16-true", "16-true"}) {
-    EXPECT_NEAR(average_after(701, {.decay = 0.999}, precision), 2 - std::pow(0.999, 700), 2e-5) << precision;
-    EXPECT_NEAR(average_after(701, {}, precision), (1 + 2 * 700) / 701.0, 2e-5) << precision;
+  for (const auto precision :
+       {Precision::float32, Precision::float64, Precision::bfloat16_true, Precision::float16_true}) {
+    EXPECT_NEAR(average_after(701, {.decay = 0.999}, precision), 2 - std::pow(0.999, 700), 2e-5) << name_of(precision);
+    EXPECT_NEAR(average_after(701, {}, precision), (1 + 2 * 700) / 701.0, 2e-5) << name_of(precision);
   }
 }
 
@@ -210,7 +211,7 @@ TEST(AveragedWeights, OfBfloat16GoOnExactly) {
     torch::manual_seed(1);
     auto options = quiet(dir);
     options.max_epochs = 4;
-    options.precision = "bf16-true";
+    options.precision = Precision::bfloat16_true;
     options.callbacks = {std::make_shared<WeightAveraging>(WeightAveragingOptions{.decay = 0.99}),
                          std::make_shared<ModelCheckpoint>(
                              ModelCheckpointOptions{.filename = "{step}", .save_top_k = -1, .every_n_train_steps = 6})};
@@ -231,7 +232,7 @@ TEST(AveragedWeights, OfBfloat16GoOnExactly) {
 
 TEST(AveragedWeights, OfAnotherPrecisionAreTakenOver) {
   const TempDir dir;
-  const auto fit = [&](const char* precision, int64_t epochs, std::optional<std::string> from) {
+  const auto fit = [&](Precision precision, int64_t epochs, std::optional<std::string> from) {
     auto options = quiet(dir);
     options.max_epochs = epochs;
     options.precision = precision;
@@ -240,8 +241,8 @@ TEST(AveragedWeights, OfAnotherPrecisionAreTakenOver) {
     trainer.fit(std::make_shared<Line>(), points(), {}, {.ckpt_path = std::move(from)});
     return (trainer.run_dir() / "checkpoints/last.safetensors").string();
   };
-  EXPECT_EQ(error_of([&] { fit("32-true", 2, fit("bf16-true", 1, std::nullopt)); }), "");
-  EXPECT_EQ(error_of([&] { fit("bf16-true", 2, fit("32-true", 1, std::nullopt)); }), "");
+  EXPECT_EQ(error_of([&] { fit(Precision::float32, 2, fit(Precision::bfloat16_true, 1, std::nullopt)); }), "");
+  EXPECT_EQ(error_of([&] { fit(Precision::bfloat16_true, 2, fit(Precision::float32, 1, std::nullopt)); }), "");
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ DataLoader boxes(std::vector<int64_t> rows, std::vector<float> values, int64_t b
 }
 
 TEST(ABatch, WithoutARowInItsFirstTensorCountsItsSamples) {
-  for (const char* weighting : {"samples", "batches"}) {
+  for (const auto weighting : {GradWeighting::samples, GradWeighting::batches}) {
     const TempDir dir;
     auto options = one_epoch(dir);
     options.accumulate_grad_weighting = weighting;
@@ -76,7 +76,7 @@ TEST(ABatch, WithoutARowInItsFirstTensorCountsItsSamples) {
 
 TEST(ABatch, CountsItsSamplesInMeansAndWindowsWhateverItsFirstTensorHas) {
   for (const int64_t devices : {1, 2}) {
-    for (const char* strategy : {"ddp", "zero"}) {
+    for (const auto strategy : {Strategy::ddp, Strategy::zero}) {
       const TempDir dir;
       auto options = one_epoch(dir);
       options.accumulate_grad_batches = 2;
@@ -141,7 +141,7 @@ TEST(ABatch, OfNoSamplesMustNotGiveALoss) {
     EXPECT_THAT(said(data, model(false, false), options).second, HasSubstr("its loss would weigh nothing"));
     EXPECT_EQ(said(data, model(true, false), options).second, "");
   }
-  EXPECT_EQ(said(data, model(false, false), {.accumulate_grad_weighting = "batches"}).second, "");
+  EXPECT_EQ(said(data, model(false, false), {.accumulate_grad_weighting = GradWeighting::batches}).second, "");
 }
 
 // --- How many steps ---

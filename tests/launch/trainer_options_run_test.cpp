@@ -106,7 +106,7 @@ TEST(TrainerOptionsInARun, ShuffleGivesEachEpochAnOrderOfItsOwnFromTheSeed) {
 }
 
 TEST(TrainerOptionsInARun, ClippingByNormAndByValueBoundsTheStep) {
-  for (const char* algorithm : {"norm", "value"}) {
+  for (const auto algorithm : {GradientClipAlgorithm::norm, GradientClipAlgorithm::value}) {
     class First : public Counts {
      public:
       using Counts::Counts;
@@ -121,8 +121,8 @@ TEST(TrainerOptionsInARun, ClippingByNormAndByValueBoundsTheStep) {
     Trainer trainer(options);
     const auto module = trainer.fit<First>({.lr = 1.0}, points());
     const double moved = std::abs(module->weight() - module->before);
-    EXPECT_LE(moved, 0.01 + 1e-6) << algorithm;
-    EXPECT_GT(moved, 0.0) << algorithm;
+    EXPECT_LE(moved, 0.01 + 1e-6) << name_of(algorithm);
+    EXPECT_GT(moved, 0.0) << name_of(algorithm);
   }
 }
 

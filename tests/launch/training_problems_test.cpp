@@ -120,12 +120,12 @@ class Foreign : public ModuleWith<ForeignOptions> {
 };
 
 TEST_F(Problems, AnOptimizerHasAParameterThatTheModuleDoesNotHave) {
-  for (const char* strategy : {"auto", "ddp", "zero"}) {
+  for (const auto strategy : {Strategy::automatic, Strategy::ddp, Strategy::zero}) {
     for (const int64_t kind : {0, 1, 2, 3}) {
-      SCOPED_TRACE(strategy + std::to_string(kind));
+      SCOPED_TRACE(name_of(strategy) + std::to_string(kind));
       options_.strategy = strategy;
-      options_.devices = options_.strategy == "auto" ? 1 : 2;
-      options_.accelerator = "cpu";
+      options_.devices = strategy == Strategy::automatic ? 1 : 2;
+      options_.accelerator = Accelerator::cpu;
       if (kind == 2 && options_.devices == 2) continue;  // ranks cannot share a buffer that needs a gradient
       const auto error = error_of([&] { Trainer(options_).fit<Foreign>({.kind = kind}, points()); });
       if (kind == 3) {

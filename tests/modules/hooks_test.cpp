@@ -9,8 +9,7 @@ namespace {
 
 struct Base {
   virtual ~Base() = default;
-#define TROUPE_TEST_DECLARE(name) \
-  virtual void name() {}
+#define TROUPE_TEST_DECLARE(name, arguments, owners) TROUPE_OF_MODULE_##owners(virtual void name(){})
   TROUPE_HOOKS(TROUPE_TEST_DECLARE)
 #undef TROUPE_TEST_DECLARE
 };

@@ -61,7 +61,7 @@ class AccumulationParity : public ::testing::Test {
           const auto model = trainer.fit(std::make_shared<Perceptron>(reference_, type.type, make),
                                          batches_of(reference_, type.type, batch_size, c.samples));
           EXPECT_EQ(trainer.global_step(), 50);
-          const bool whole_batches = options.accumulate_grad_weighting == "samples";
+          const bool whole_batches = options.accumulate_grad_weighting == GradWeighting::samples;
           expect_losses(whole_batches ? of_windows(model->losses, c) : model->losses, reference_, key, type.tolerance);
           expect_weights(*model->net, reference_, key, type.tolerance);
         }
@@ -78,7 +78,7 @@ TEST_F(AccumulationParity, AWindowIsOneLargeBatchAlsoWhereItOrItsLastBatchIsShor
 }
 
 TEST_F(AccumulationParity, LightningsWayDividesEachLossByTheWindow) {
-  compare("batches", accumulated, {.accumulate_grad_weighting = "batches"});
+  compare("batches", accumulated, {.accumulate_grad_weighting = GradWeighting::batches});
 }
 
 TEST_F(AccumulationParity, TheTwoWaysDifferWhereAWindowIsShort) {
@@ -96,7 +96,7 @@ TEST_F(AccumulationParity, TheNormOfAWindowsGradientIsBounded) {
 }
 
 TEST_F(AccumulationParity, EveryElementOfAWindowsGradientIsBounded) {
-  compare("value", clipped, {.gradient_clip_val = 0.05, .gradient_clip_algorithm = "value"});
+  compare("value", clipped, {.gradient_clip_val = 0.05, .gradient_clip_algorithm = GradientClipAlgorithm::value});
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ TEST(GptParity, TwoHundredLossesArePyTorchs) {
   load_weights(*model, reference);
   const auto windows =
       std::make_shared<TensorDataset>(Batch{{"input", reference.at("input")}, {"target", reference.at("target")}});
-  Trainer trainer(bare("32-true", {.max_steps = 200}));
+  Trainer trainer(bare(Precision::float32, {.max_steps = 200}));
   trainer.fit(model, DataLoader(windows, {.batch_size = 8}));
   ASSERT_EQ(trainer.global_step(), 200);
   expect_losses(model->losses, reference, "gpt", 5e-4);

@@ -57,11 +57,11 @@ inline double largest_difference(const torch::Tensor& a, const torch::Tensor& b)
 struct NumberType {
   const char* name;  ///< in the keys of a script
   torch::ScalarType type;
-  const char* precision;
+  Precision precision;
   double tolerance;
 };
 inline const std::array<NumberType, 2> number_types = {
-    {{"float64", torch::kFloat64, "64-true", 1e-10}, {"float32", torch::kFloat32, "32-true", 1e-5}}};
+    {{"float64", torch::kFloat64, Precision::float64, 1e-10}, {"float32", torch::kFloat32, Precision::float32, 1e-5}}};
 
 /// Gives every parameter and buffer of `module` the value under `prefix` + its name.
 inline void load_weights(const torch::nn::Module& module, const Tensors& reference,
@@ -140,7 +140,7 @@ inline DataLoader batches_of(const Tensors& reference, torch::ScalarType type, i
 }
 
 /// Runs that write nothing and use one thread.
-inline TrainerOptions bare(const std::string& precision, TrainerOptions options = {}) {
+inline TrainerOptions bare(Precision precision, TrainerOptions options = {}) {
   options.precision = precision;
   options.enable_progress_bar = options.enable_model_summary = options.enable_checkpointing = options.logger = false;
   options.num_sanity_val_steps = 0;

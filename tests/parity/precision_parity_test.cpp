@@ -54,9 +54,9 @@ class PrecisionParity : public ::testing::Test {
 
   // Weights begin in float64 or float32, as do the batches; the Trainer converts both.
   template <class M>
-  std::shared_ptr<M> fit(const std::string& precision, const std::string& optimizer, TrainerOptions options = {}) {
-    const std::string targets = precision == "16-mixed" ? "y.wild" : "y";
-    const auto given = precision == "64-true" ? torch::kFloat64 : torch::kFloat32;
+  std::shared_ptr<M> fit(Precision precision, const std::string& optimizer, TrainerOptions options = {}) {
+    const std::string targets = precision == Precision::float16_mixed ? "y.wild" : "y";
+    const auto given = precision == Precision::float64 ? torch::kFloat64 : torch::kFloat32;
     options = bare(precision, std::move(options));
     if (options.max_steps < 0) options.max_steps = 50;
     const auto data = std::make_shared<TensorDataset>(reference_.at("x").to(given), reference_.at(targets).to(given));
@@ -86,12 +86,14 @@ class PrecisionParity : public ::testing::Test {
 Tensors PrecisionParity::reference_;
 
 TEST_F(PrecisionParity, OneFormatThroughoutGivesItsNumbers) {
-  for (const auto& [precision, tolerance] :
-       std::map<std::string, double>{{"64-true", 1e-10}, {"32-true", 1e-5}, {"bf16-true", 0}, {"16-true", 0}}) {
+  for (const auto& [precision, tolerance] : std::map<Precision, double>{{Precision::float64, 1e-10},
+                                                                        {Precision::float32, 1e-5},
+                                                                        {Precision::bfloat16_true, 0},
+                                                                        {Precision::float16_true, 0}}) {
     for (const auto& [optimizer, make] : optimizers()) {
       // LibTorch's SGD in C++ rounds otherwise than Python's in 16 bits, also without a Trainer.
       if (optimizer == "plain" && tolerance == 0) continue;
-      const auto key = precision + "." + optimizer;
+      const auto key = name_of(precision) + "." + optimizer;
       SCOPED_TRACE(key);
       expect_equal(*fit<Perceptron>(precision, optimizer), key, tolerance);
     }
@@ -101,7 +103,7 @@ TEST_F(PrecisionParity, OneFormatThroughoutGivesItsNumbers) {
 TEST_F(PrecisionParity, Bfloat16MixedIsAutocast) {
   for (const auto& [optimizer, make] : optimizers()) {
     SCOPED_TRACE(optimizer);
-    const auto model = fit<Perceptron>("bf16-mixed", optimizer);
+    const auto model = fit<Perceptron>(Precision::bfloat16_mixed, optimizer);
     expect_equal(*model, "bf16-mixed." + optimizer, 0);
     EXPECT_GT(largest_difference(torch::stack(model->losses), reference_.at("32-true." + optimizer + ".losses")), 1e-5);
   }
@@ -111,7 +113,7 @@ TEST_F(PrecisionParity, Float16MixedIsAutocastWithAGradientScaler) {
   for (const auto& [optimizer, make] : optimizers()) {
     const auto key = "16-mixed." + optimizer;
     SCOPED_TRACE(key);
-    const auto model = fit<Scaled>("16-mixed", optimizer);
+    const auto model = fit<Scaled>(Precision::float16_mixed, optimizer);
     expect_equal(*model, key, 0);
     EXPECT_GE(expect_scales(*model, key), 1) << "nothing overflowed";
   }
@@ -120,16 +122,16 @@ TEST_F(PrecisionParity, Float16MixedIsAutocastWithAGradientScaler) {
 // Of four batches, whose losses are divided exactly; the last window of an epoch has three.
 TEST_F(PrecisionParity, MixedFormatsAccumulateAndClipUnscaledGradients) {
   const TrainerOptions options{
-      .accumulate_grad_batches = 4, .accumulate_grad_weighting = "batches", .gradient_clip_val = 0.3};
-  expect_equal(*fit<Perceptron>("bf16-mixed", "sgd", options), "bf16-mixed.sgd.4", 0);
-  const auto model = fit<Scaled>("16-mixed", "sgd", options);
+      .accumulate_grad_batches = 4, .accumulate_grad_weighting = GradWeighting::batches, .gradient_clip_val = 0.3};
+  expect_equal(*fit<Perceptron>(Precision::bfloat16_mixed, "sgd", options), "bf16-mixed.sgd.4", 0);
+  const auto model = fit<Scaled>(Precision::float16_mixed, "sgd", options);
   expect_equal(*model, "16-mixed.sgd.4", 0);
   expect_scales(*model, "16-mixed.sgd.4");
 }
 
 // Over 2,400 steps: the scale grows after 2,000 without an overflow, and the next overflow takes it back.
 TEST_F(PrecisionParity, TheScaleShrinksAndGrowsAtTheSameSteps) {
-  const auto model = fit<Scaled>("16-mixed", "plain", {.max_steps = 2400});
+  const auto model = fit<Scaled>(Precision::float16_mixed, "plain", {.max_steps = 2400});
   expect_equal(*model, "16-mixed.plain.long", 0);
   EXPECT_GE(expect_scales(*model, "16-mixed.plain.long"), 1) << "nothing overflowed";
 }

@@ -66,7 +66,7 @@ class LbfgsParity : public TrainingLoopsParity {
       return optim::lbfgs(std::move(parameters), {.lr = 0.3, .max_iter = 4, .history_size = 6});
     };
     options.max_steps = 50;
-    Trainer trainer(bare("64-true", options));
+    Trainer trainer(bare(Precision::float64, options));
     const auto model = trainer.fit(std::make_shared<Perceptron>(reference_, torch::kFloat64, make),
                                    batches_of(reference_, torch::kFloat64, 64));
     expect_losses(model->losses, reference_, key, 1e-10);
@@ -80,7 +80,7 @@ TEST_F(LbfgsParity, ItsClosureIsPyTorchs) {
 
 TEST_F(LbfgsParity, EveryCallOfItsClosureClips) {
   EXPECT_GT(largest_difference(reference_.at("lbfgs.losses"), reference_.at("lbfgs_clipped.losses")), 0.01);
-  compare("lbfgs_clipped", {.gradient_clip_val = 0.1, .gradient_clip_algorithm = "value"});
+  compare("lbfgs_clipped", {.gradient_clip_val = 0.1, .gradient_clip_algorithm = GradientClipAlgorithm::value});
 }
 
 // --- Accumulation by epoch ---

@@ -56,8 +56,8 @@ inline std::shared_ptr<Dataset> samples(int64_t count) {
 
 inline TrainerOptions exact(const TempDir& dir, int64_t devices = 1) {
   auto options = quiet(dir);
-  options.precision = "64-true";
-  options.accelerator = "cpu";
+  options.precision = Precision::float64;
+  options.accelerator = Accelerator::cpu;
   options.devices = devices;
   options.num_threads = 1;
   options.collective_timeout = 120;

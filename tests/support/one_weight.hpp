@@ -35,11 +35,11 @@ inline DataLoader numbers(std::vector<float> values, int64_t batch_size = 1) {
 }
 
 /// One epoch without checkpoints and sinks.
-inline TrainerOptions one_epoch(const TempDir& dir, const std::string& precision = "32-true") {
+inline TrainerOptions one_epoch(const TempDir& dir, Precision precision = Precision::float32) {
   auto options = quiet(dir);
   options.max_epochs = 1;
   options.precision = precision;
-  options.accelerator = "cpu";
+  options.accelerator = Accelerator::cpu;
   options.num_threads = 1;
   options.enable_checkpointing = options.logger = false;
   return options;

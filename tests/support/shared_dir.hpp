@@ -23,8 +23,8 @@ class SharedDir {
   const std::filesystem::path& path() const { return path_; }
   TrainerOptions options() const {
     TrainerOptions options{.max_epochs = 3, .seed = 7, .default_root_dir = path_};
-    options.accelerator = "cpu";
-    options.precision = "64-true";
+    options.accelerator = Accelerator::cpu;
+    options.precision = Precision::float64;
     options.num_threads = 1;
     options.collective_timeout = 60;
     options.enable_progress_bar = options.enable_model_summary = false;

@@ -1,6 +1,9 @@
 // The ways of training that are combined with each other, so that every two of them meet at least once.
 #pragma once
 
+#include "troupe/modules/options/precision.hpp"
+#include "troupe/modules/options/trainer_choices.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -20,11 +23,11 @@ enum class Extra { none, averages, finetuning, early_stopping };
 enum class Stop { max_steps, request, signal, checkpoint };
 
 struct Combination {
-  std::string precision;
+  Precision precision;
   Optimization optimization;
-  int64_t accumulate;    ///< batches per optimizer step; an epoch has five
-  std::string strategy;  ///< "ddp", "zero"
-  int64_t devices;       ///< of each process
+  int64_t accumulate;  ///< batches per optimizer step; an epoch has five
+  Strategy strategy;   ///< ddp or zero
+  int64_t devices;     ///< of each process
   Extra extra;
   Stop stop;
 
@@ -41,10 +44,10 @@ inline std::string name_of(const Combination& c) {
   constexpr std::array optimizations = {"automatic", "several", "manual", "manual_several"};
   constexpr std::array extras = {"plain", "averages", "finetuning", "early_stopping"};
   constexpr std::array stops = {"max_steps", "request", "signal", "checkpoint"};
-  std::string precision = c.precision;
+  std::string precision = name_of(c.precision);
   std::ranges::replace(precision, '-', '_');
   return precision + "_" + optimizations[static_cast<std::size_t>(c.optimization)] + "_by" +
-         std::to_string(c.accumulate) + "_" + c.strategy + std::to_string(c.devices) + "_" +
+         std::to_string(c.accumulate) + "_" + name_of(c.strategy) + std::to_string(c.devices) + "_" +
          extras[static_cast<std::size_t>(c.extra)] + "_" + stops[static_cast<std::size_t>(c.stop)];
 }
 
@@ -99,10 +102,11 @@ inline std::vector<Choice> pairwise(const std::vector<std::size_t>& sizes) {
 }
 
 /// Where a run takes place: strategy and devices per process.
-using Place = std::pair<std::string, int64_t>;
+using Place = std::pair<Strategy, int64_t>;
 
 inline std::vector<Combination> combinations(const std::vector<Place>& places) {
-  const std::vector<std::string> precisions = {"32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true"};
+  const std::vector<Precision> precisions = {Precision::float32, Precision::float64, Precision::bfloat16_mixed,
+                                             Precision::float16_mixed, Precision::bfloat16_true};
   const std::vector<int64_t> windows = {1, 2, 4};
   std::vector<Combination> out;
   for (const auto& c : pairwise({precisions.size(), 4, windows.size(), places.size(), 4, 4})) {

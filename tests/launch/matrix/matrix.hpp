@@ -25,7 +25,7 @@ inline PartsOptions parts_options(const Combination& c) {
 /// `root`: where runs lie, the same on all ranks.
 inline TrainerOptions trainer_options(const Combination& c, const std::filesystem::path& root) {
   TrainerOptions options{.max_epochs = epochs, .seed = 7, .default_root_dir = root};
-  options.accelerator = "cpu";
+  options.accelerator = Accelerator::cpu;
   options.precision = c.precision;
   options.devices = c.devices;
   options.strategy = c.strategy;

@@ -13,9 +13,10 @@ TEST_P(Matrix, TrainsAsALoopByHandAndResumesToTheBit) {
   check(GetParam(), dir.path(), GetParam().devices * Processes::get().size());
 }
 
-INSTANTIATE_TEST_SUITE_P(OfSeveralProcesses, Matrix,
-                         ::testing::ValuesIn(combinations({{"ddp", 1}, {"zero", 1}, {"ddp", 2}})),
-                         [](const auto& info) { return name_of(info.param); });
+INSTANTIATE_TEST_SUITE_P(
+    OfSeveralProcesses, Matrix,
+    ::testing::ValuesIn(combinations({{Strategy::ddp, 1}, {Strategy::zero, 1}, {Strategy::ddp, 2}})),
+    [](const auto& info) { return name_of(info.param); });
 
 }  // namespace
 }  // namespace troupe::matrix

@@ -98,7 +98,7 @@ class Parts : public ModuleWith<PartsOptions> {
     manual_backward(loss / window);
     if ((batch_idx + 1) % window != 0 && batch_idx + 1 != batches) return;
     for (auto& handle : handles) {
-      clip_gradients(*handle, clip, "norm");
+      clip_gradients(*handle, clip);
       handle.step();
     }
   }
@@ -106,7 +106,7 @@ class Parts : public ModuleWith<PartsOptions> {
 
 /// The numbers of a run's data; precisions other than 64-true take float32.
 inline torch::ScalarType data_type(const Combination& c) {
-  return c.precision == "64-true" ? torch::kFloat64 : torch::kFloat32;
+  return c.precision == Precision::float64 ? torch::kFloat64 : torch::kFloat32;
 }
 inline torch::Tensor inputs() {
   return torch::arange(sample_count * 4, torch::kFloat64).reshape({sample_count, 4}).mul(0.37).sin();
@@ -122,10 +122,10 @@ inline torch::Tensor targets() {
 /// PyTorch's autocast, for as long as it lives.
 class HandAutocast {
  public:
-  explicit HandAutocast(const std::string& precision) {
-    if (!precision.ends_with("mixed")) return;
+  explicit HandAutocast(Precision precision) {
+    if (!is_mixed(precision)) return;
     at::autocast::set_autocast_enabled(at::kCPU, true);
-    at::autocast::set_autocast_dtype(at::kCPU, precision == "16-mixed" ? at::kHalf : at::kBFloat16);
+    at::autocast::set_autocast_dtype(at::kCPU, precision == Precision::float16_mixed ? at::kHalf : at::kBFloat16);
   }
   ~HandAutocast() {
     at::autocast::clear_cache();
@@ -139,8 +139,8 @@ class HandAutocast {
 class HandLoop {
  public:
   HandLoop(const Combination& c, const std::vector<torch::Tensor>& start)
-      : c_(c), scale_(c.precision == "16-mixed" ? initial_scale : 1) {
-    const auto type = c.precision == "bf16-true" ? torch::kBFloat16 : data_type(c);
+      : c_(c), scale_(c.precision == Precision::float16_mixed ? initial_scale : 1) {
+    const auto type = c.precision == Precision::bfloat16_true ? torch::kBFloat16 : data_type(c);
     parts_.to(type);
     x_ = inputs().to(type);
     y_ = targets().to(type);
@@ -253,12 +253,12 @@ class HandLoop {
 };
 
 /// How far a run may end from the loop by hand, whose sums are in another order, as a part of the way from the start.
-inline double tolerance(const std::string& precision) {
-  if (precision == "64-true") return 1e-13;
-  if (precision == "32-true") return 1e-5;
-  if (precision == "16-mixed") return 1e-3;    // activations round by 2^-11
-  if (precision == "bf16-mixed") return 5e-3;  // by 2^-8
-  return 0.1;                                  // bf16-true: so do weights, in each of 15 small steps
+inline double tolerance(Precision precision) {
+  if (precision == Precision::float64) return 1e-13;
+  if (precision == Precision::float32) return 1e-5;
+  if (precision == Precision::float16_mixed) return 1e-3;   // activations round by 2^-11
+  if (precision == Precision::bfloat16_mixed) return 5e-3;  // by 2^-8
+  return 0.1;                                               // bf16-true: so do weights, in each of 15 small steps
 }
 
 }  // namespace troupe::matrix

@@ -17,6 +17,10 @@ struct DigitsOptions {
 };
 TROUPE_OPTIONS(DigitsOptions, (lr, "learning rate of AdamW"), (hidden, "units of the hidden layer"))
 
+enum class Weather { dry, wet };
+TROUPE_CHOICES(Weather, {dry, "dry"}, {wet, "wet"}, {wet, "rain", ::troupe::ChoiceUse::accepted},
+               {dry, "sun", ::troupe::ChoiceUse::suggested})
+
 struct Outer {
   struct Options {
     bool flag = false;
@@ -32,6 +36,7 @@ struct Outer {
     std::vector<std::string> words = {};
     std::vector<bool> bits = {};
     int64_t fast = 0;
+    Weather weather = Weather::dry;
 
     bool operator==(const Options&) const = default;
   };
@@ -39,7 +44,7 @@ struct Outer {
 TROUPE_OPTIONS(Outer::Options, (flag, "a bool"), (small, "an int"), (seed, "a uint64_t"), (text, "a text"),
                (dir, "a path"), (limit, "an amount"), (clip, "an optional"), (label, "an optional text"),
                (some, "an optional amount"), (sizes, "a vector"), (words, "texts"), (bits, "bools"),
-               (fast, "a switchable number", troupe::switchable))
+               (fast, "a switchable number", troupe::switchable), (weather, "an enum"))
 
 struct Many {
   bool a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7, c0, c1, c2, c3, c4, c5, c6, c7, d0, d1, d2, d3,
@@ -88,7 +93,8 @@ Options unusual() {
           .sizes = {},
           .words = {"a,b", "", "c"},
           .bits = {true, false},
-          .fast = 3};
+          .fast = 3,
+          .weather = elsewhere::Weather::wet};
 }
 
 TEST(Options, StructsStayAggregatesWithMembersThatAreNotDescribed) {
@@ -218,6 +224,16 @@ TEST(Options, SwitchableNumbersTakeTrueAndFalse) {
   EXPECT_EQ(text_refusal("small", "true"), "model.small = true is not a whole number");
 }
 
+TEST(Options, EnumsAreGivenAndWrittenByTheirNames) {
+  Options options;
+  set_option(options, "weather", "rain");
+  EXPECT_EQ(options.weather, elsewhere::Weather::wet);
+  EXPECT_EQ(to_json_object(options)["weather"], "wet");
+  EXPECT_EQ(text_refusal("weather", "wetter"), "model.weather = wetter is not valid; did you mean wet? (dry, wet)");
+  EXPECT_EQ(text_refusal("weather", "sun"), "model.weather = sun is not valid; did you mean dry? (dry, wet)");
+  EXPECT_EQ(json_refusal(R"({"weather": 1})"), "model.weather = 1 is not UTF-8 text");
+}
+
 TEST(Options, InfoShowsMeaningTypeAndDefault) {
   const auto info = describe_options<Options>();
   const auto summary = [&](std::size_t i) { return info[i].name + " " + info[i].type + " " + info[i].default_value; };
@@ -228,6 +244,7 @@ TEST(Options, InfoShowsMeaningTypeAndDefault) {
   EXPECT_EQ(summary(6), "clip FLOAT|none none");
   EXPECT_EQ(summary(9), "sizes INT,... 64,32");
   EXPECT_EQ(summary(12), "fast INT|BOOL 0");
+  EXPECT_EQ(summary(13), "weather dry|wet dry");
 }
 
 }  // namespace

@@ -1,9 +1,12 @@
 #include "troupe/modules/options/trainer_options.hpp"
 
+#include "tests/refusal.hpp"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <tuple>
 
 namespace troupe {
 namespace {
@@ -11,12 +14,7 @@ namespace {
 using testing::HasSubstr;
 
 std::string refusal(const TrainerOptions& options) {
-  try {
-    validate(options);
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "accepted";
+  return troupe::refusal([&] { validate(options); });
 }
 
 TEST(TrainerOptions, DefaultsAreValidAndDescribed) {
@@ -24,17 +22,40 @@ TEST(TrainerOptions, DefaultsAreValidAndDescribed) {
   EXPECT_EQ(describe_options<TrainerOptions>().size(), 55u);
 }
 
+std::string refusal_of(const char* name, const char* text) {
+  TrainerOptions options;
+  return troupe::refusal([&] { set_option(options, name, text, "trainer"); });
+}
+
 TEST(TrainerOptions, UnknownChoicesNameTheNearest) {
-  EXPECT_EQ(refusal({.accelerator = "gpu"}),
+  EXPECT_EQ(refusal_of("accelerator", "gpu"),
             "trainer.accelerator = gpu is not valid; did you mean cuda? (auto, cpu, cuda)");
-  EXPECT_THAT(refusal({.accelerator = "cpuu"}), HasSubstr("did you mean cpu?"));
-  EXPECT_EQ(refusal({.gradient_clip_algorithm = "vaule"}),
+  EXPECT_THAT(refusal_of("accelerator", "cpuu"), HasSubstr("did you mean cpu?"));
+  EXPECT_EQ(refusal_of("gradient_clip_algorithm", "vaule"),
             "trainer.gradient_clip_algorithm = vaule is not valid; did you mean value? (norm, value)");
-  EXPECT_EQ(refusal({.strategy = "dpd"}),
+  EXPECT_EQ(refusal_of("strategy", "dpd"),
             "trainer.strategy = dpd is not valid; did you mean ddp? (auto, ddp, zero, dp, ddp2)");
-  EXPECT_THAT(refusal({.uneven_data = "joint"}), HasSubstr("did you mean join? (stop, cycle, join)"));
-  EXPECT_THAT(refusal({.nonfinite = "stopp"}), HasSubstr("did you mean stop? (continue, stop, skip)"));
-  EXPECT_THAT(refusal({.gradient_compression = "bf61"}), HasSubstr("did you mean bf16? (none, fp16, bf16)"));
+  EXPECT_THAT(refusal_of("uneven_data", "joint"), HasSubstr("did you mean join? (stop, cycle, join)"));
+  EXPECT_THAT(refusal_of("nonfinite", "stopp"), HasSubstr("did you mean stop? (continue, stop, skip)"));
+  EXPECT_THAT(refusal_of("gradient_compression", "bf61"), HasSubstr("did you mean bf16? (none, fp16, bf16)"));
+  EXPECT_THAT(refusal_of("multiple_trainloader_mode", "min_sise"), HasSubstr("did you mean min_size?"));
+  EXPECT_THAT(refusal_of("precision", "bf16-mixd"), HasSubstr("did you mean bf16-mixed?"));
+}
+
+TEST(TrainerOptions, PrecisionIsReadFromLightningsNamesAndWrittenByTheLongerOnes) {
+  TrainerOptions options;
+  for (const auto& [text, precision, written] : {std::tuple{"64", Precision::float64, "64-true"},
+                                                 {"bf16", Precision::bfloat16_mixed, "bf16-mixed"},
+                                                 {"16-true", Precision::float16_true, "16-true"}}) {
+    set_option(options, "precision", text);
+    EXPECT_EQ(options.precision, precision) << text;
+    EXPECT_EQ(to_json_object(options)["precision"], written);
+  }
+}
+
+TEST(TrainerOptions, ANumberThatIsNoChoiceIsRefused) {
+  EXPECT_EQ(refusal({.nonfinite = static_cast<NonFinite>(7)}),
+            "trainer.nonfinite = 7 is not one of continue, stop, skip");
 }
 
 TEST(TrainerOptions, BucketsAndTimeoutsAreMoreThanNothing) {

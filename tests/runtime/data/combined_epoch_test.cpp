@@ -74,7 +74,6 @@ TEST(CombinedEpoch, AStreamIsRefusedWhereALengthIsNeeded) {
               }),
               HasSubstr("train loader 0 is a stream"));
   EXPECT_EQ(refusal([] { CombinedEpoch(CombineMode::sequential, {3, std::nullopt}); }), "accepted");
-  EXPECT_THAT(refusal([] { combine_mode("min_sise"); }), HasSubstr("did you mean min_size?"));
 }
 
 }  // namespace

@@ -170,15 +170,10 @@ TEST(GradScaler, RefusesOptionsThatCannotBe) {
   EXPECT_THROW(GradScaler(torch::kCPU, {.growth_interval = 0}), UsageError);
 }
 
-TEST(Precision, IsReadFromLightningsNames) {
-  EXPECT_EQ(precision_from_text("32"), Precision::float32);
-  EXPECT_EQ(precision_from_text("bf16"), Precision::bfloat16_mixed);
-  EXPECT_EQ(precision_from_text("16-true"), Precision::float16_true);
-  EXPECT_EQ(to_string(Precision::float64), "64-true");
+TEST(Precision, HasAFormatAndBits) {
   EXPECT_EQ(parameter_type(Precision::bfloat16_true), torch::kBFloat16);
   EXPECT_EQ(parameter_type(Precision::float16_mixed), torch::kFloat32);
   EXPECT_EQ(bits_of(Precision::bfloat16_mixed), 16);
-  EXPECT_THAT(refusal([] { precision_from_text("bf16-mixd"); }), HasSubstr("did you mean bf16-mixed?"));
 }
 
 TEST(Autocast, CastsParametersAnewAfterAStretchWithoutIt) {
