@@ -28,8 +28,9 @@ TEST_F(Optimization, AccumulationIsExactWhereTheLastWindowIsShort) {
 }
 
 TEST_F(Optimization, LightningsWayOfAccumulatingIsThere) {
-  const auto model = fit(std::make_shared<TwoLayers>(), 9,
-                         {.max_epochs = 1, .accumulate_grad_batches = 2, .accumulate_grad_weighting = "batches"});
+  const auto model =
+      fit(std::make_shared<TwoLayers>(), 9,
+          {.max_epochs = 1, .accumulate_grad_batches = 2, .accumulate_grad_weighting = GradWeighting::batches});
   TwoLayers expected;
   torch::optim::SGD optimizer(expected.parameters(), 0.1);
   expected.zero_grad();

@@ -47,7 +47,7 @@ TEST_F(Optimization, LbfgsCallsTheClosureSeveralTimes) {
   }
   EXPECT_GT(model->calls, 20);
   expect_equal(*model, expected, 1e-12);
-  EXPECT_THAT(error_of_fit(std::make_shared<WithLbfgs>(), {.precision = "16-mixed"}), HasSubstr("LBFGS"));
+  EXPECT_THAT(error_of_fit(std::make_shared<WithLbfgs>(), {.precision = Precision::float16_mixed}), HasSubstr("LBFGS"));
   EXPECT_THAT(error_of_fit(std::make_shared<WithLbfgs>(), {.accumulate_grad_batches = 2}),
               AllOf(HasSubstr("several times a step"), HasSubstr("accumulate_grad_batches = 2")));
 }

@@ -23,22 +23,22 @@ class Typed : public Line {
 
 TEST_F(Optimization, EachPrecisionComputesInItsFormat) {
   struct Expected {
-    const char* name;
+    Precision precision;
     torch::ScalarType parameter, batch, output, fresh;
     int bits;
     bool amp;
   };
   using namespace torch;
-  const std::vector<Expected> all = {{"32-true", kFloat32, kFloat32, kFloat32, kFloat32, 32, false},
-                                     {"64-true", kFloat64, kFloat64, kFloat64, kFloat64, 64, false},
-                                     {"bf16-mixed", kFloat32, kFloat32, kBFloat16, kFloat32, 16, true},
-                                     {"16-mixed", kFloat32, kFloat32, kFloat16, kFloat32, 16, true},
-                                     {"bf16-true", kBFloat16, kBFloat16, kBFloat16, kBFloat16, 16, false},
-                                     {"16-true", kFloat16, kFloat16, kFloat16, kFloat16, 16, false}};
+  const std::vector<Expected> all = {{Precision::float32, kFloat32, kFloat32, kFloat32, kFloat32, 32, false},
+                                     {Precision::float64, kFloat64, kFloat64, kFloat64, kFloat64, 64, false},
+                                     {Precision::bfloat16_mixed, kFloat32, kFloat32, kBFloat16, kFloat32, 16, true},
+                                     {Precision::float16_mixed, kFloat32, kFloat32, kFloat16, kFloat32, 16, true},
+                                     {Precision::bfloat16_true, kBFloat16, kBFloat16, kBFloat16, kBFloat16, 16, false},
+                                     {Precision::float16_true, kFloat16, kFloat16, kFloat16, kFloat16, 16, false}};
   for (const auto& expected : all) {
-    SCOPED_TRACE(expected.name);
+    SCOPED_TRACE(name_of(expected.precision));
     auto options = quiet(dir_);
-    options.precision = expected.name;
+    options.precision = expected.precision;
     options.max_epochs = 40;
     Trainer trainer(options);
     const auto model = trainer.fit(std::make_shared<Typed>(), points(), points());
@@ -65,7 +65,7 @@ class Overflowing : public Line {
 
 TEST_F(Optimization, AnOverflowIn16MixedLeavesOutTheStep) {
   auto options = quiet(dir_);
-  options.precision = "16-mixed";
+  options.precision = Precision::float16_mixed;
   options.max_epochs = 1;
   Trainer trainer(options);
   const auto model = trainer.fit(std::make_shared<Overflowing>(), points());

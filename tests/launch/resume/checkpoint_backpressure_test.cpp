@@ -27,7 +27,7 @@ TEST(Backpressure, SkipsCheckpointsOfStepsWhileOneIsBeingWrittenAndCountsThem) {
   auto options = exact(dir);
   options.max_epochs = 4;
   options.log_every_n_steps = 1;
-  options.checkpoint_backpressure = "skip";
+  options.checkpoint_backpressure = CheckpointBackpressure::skip;
   OpensTheDam::dam = std::make_shared<Dam>();
   OpensTheDam::dam->set_open(false);
   options.loggers = {OpensTheDam::dam};

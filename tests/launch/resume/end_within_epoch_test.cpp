@@ -151,7 +151,7 @@ TEST(EndWithinAnEpoch, OfAStreamIsGoneOnFromAndItsLastBatchIsTheEpochsEnd) {
 
 // The scale of the loss is of the epoch's middle, too.
 TEST(EndWithinAnEpoch, InMixedPrecisionIsGoneOnFrom) {
-  for (const char* precision : {"bf16-mixed", "16-mixed"}) {
+  for (const auto precision : {Precision::bfloat16_mixed, Precision::float16_mixed}) {
     const auto common = [&](TrainerOptions& options) { options.precision = precision; };
     const auto x = torch::arange(32 * 4, torch::kFloat32).reshape({32, 4}).mul(0.37).sin();
     const DataLoader data(std::make_shared<TensorDataset>(x, x.slice(1, 0, 2)), {.batch_size = 4, .shuffle = true});
@@ -159,7 +159,7 @@ TEST(EndWithinAnEpoch, InMixedPrecisionIsGoneOnFrom) {
     const auto straight = walk(whole, false, common, {-1, -1}, data);
     walk(parts, false, common, {0, 4}, data);
     const auto resumed = walk(parts, true, common, {-1, -1}, data);
-    EXPECT_EQ(resumed.model->batches, rest_after(straight, 5)) << precision;
+    EXPECT_EQ(resumed.model->batches, rest_after(straight, 5)) << name_of(precision);
     expect_same(resumed, straight);
   }
 }

@@ -25,7 +25,7 @@ class Normed : public Net {
 };
 
 TEST(SyncBatchNorm, IsThatOfTheGlobalBatch) {
-  const auto fit = [](int64_t devices, bool synced, const char* strategy) {
+  const auto fit = [](int64_t devices, bool synced, Strategy strategy) {
     const TempDir dir;
     auto options = with(dir, strategy, devices);
     options.sync_batchnorm = synced;
@@ -33,14 +33,14 @@ TEST(SyncBatchNorm, IsThatOfTheGlobalBatch) {
     const auto model = Trainer(options).fit<Normed>({}, loader_of(48, 12 / devices));
     return std::pair(model->weights(), model->running());
   };
-  const auto alone = fit(1, true, "ddp");
+  const auto alone = fit(1, true, Strategy::ddp);
   for (const int64_t devices : {2, 3}) {
-    for (const char* strategy : {"ddp", "zero"}) {
+    for (const auto strategy : {Strategy::ddp, Strategy::zero}) {
       const auto synced = fit(devices, true, strategy);
-      EXPECT_LE(largest_difference(synced.first, alone.first), 1e-10) << devices << strategy;
-      EXPECT_LE(largest_difference(synced.second, alone.second), 1e-10) << devices << strategy;
+      EXPECT_LE(largest_difference(synced.first, alone.first), 1e-10) << devices << name_of(strategy);
+      EXPECT_LE(largest_difference(synced.second, alone.second), 1e-10) << devices << name_of(strategy);
     }
-    EXPECT_GT(largest_difference(fit(devices, false, "ddp").first, alone.first), 1e-4) << devices;
+    EXPECT_GT(largest_difference(fit(devices, false, Strategy::ddp).first, alone.first), 1e-4) << devices;
   }
 }
 
@@ -58,7 +58,7 @@ class InstanceNormed : public Net {
 TEST(SyncBatchNorm, LeavesInstanceNormAlone) {
   const auto fit = [](int64_t devices) {
     const TempDir dir;
-    auto options = with(dir, "ddp", devices);
+    auto options = with(dir, Strategy::ddp, devices);
     options.sync_batchnorm = true;
     return Trainer(options).fit<InstanceNormed>({}, loader_of(48, 12 / devices))->weights();
   };
@@ -67,9 +67,9 @@ TEST(SyncBatchNorm, LeavesInstanceNormAlone) {
 
 TEST(SyncBatchNorm, CannotWaitForRanksWithoutABatch) {
   const TempDir dir;
-  auto options = with(dir, "ddp", 2);
+  auto options = with(dir, Strategy::ddp, 2);
   options.sync_batchnorm = true;
-  options.uneven_data = "join";
+  options.uneven_data = UnevenData::join;
   EXPECT_THAT(error_of([&] { Trainer trainer(options); }), HasSubstr("a rank without a batch cannot take part in it"));
 }
 

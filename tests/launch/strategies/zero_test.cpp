@@ -66,29 +66,29 @@ torch::Tensor trained(const char* optimizer, TrainerOptions options, int64_t glo
 TEST(Zero, TrainsToTheWeightsOfDdpWithEveryOptimizer) {
   for (const char* optimizer : {"sgd", "adamw", "adagrad", "rmsprop", "torch_adam", "groups"}) {
     const TempDir dir;
-    const auto expected = trained(optimizer, with(dir, "ddp", 3));
-    EXPECT_LE(largest_difference(trained(optimizer, with(dir, "zero", 3)), expected), 1e-12) << optimizer;
-    EXPECT_LE(largest_difference(trained(optimizer, with(dir, "zero", 2)), expected), 1e-12) << optimizer;
-    EXPECT_LE(largest_difference(trained(optimizer, with(dir, "zero", 1)), expected), 1e-12) << optimizer;
+    const auto expected = trained(optimizer, with(dir, Strategy::ddp, 3));
+    EXPECT_LE(largest_difference(trained(optimizer, with(dir, Strategy::zero, 3)), expected), 1e-12) << optimizer;
+    EXPECT_LE(largest_difference(trained(optimizer, with(dir, Strategy::zero, 2)), expected), 1e-12) << optimizer;
+    EXPECT_LE(largest_difference(trained(optimizer, with(dir, Strategy::zero, 1)), expected), 1e-12) << optimizer;
   }
 }
 
 TEST(Zero, ClipsAndAccumulatesAsDdpDoes) {
-  for (const char* algorithm : {"norm", "value"}) {
+  for (const auto algorithm : {GradientClipAlgorithm::norm, GradientClipAlgorithm::value}) {
     const TempDir dir;
-    auto options = with(dir, "ddp", 2);
+    auto options = with(dir, Strategy::ddp, 2);
     options.accumulate_grad_batches = 3;
     options.gradient_clip_val = 0.05;
     options.gradient_clip_algorithm = algorithm;
     const auto expected = trained("sgd", options, 8);
-    options.strategy = "zero";
-    EXPECT_LE(largest_difference(trained("sgd", options, 8), expected), 1e-12) << algorithm;
+    options.strategy = Strategy::zero;
+    EXPECT_LE(largest_difference(trained("sgd", options, 8), expected), 1e-12) << name_of(algorithm);
   }
 }
 
 TEST(Zero, SmallBucketsChangeNothing) {
   const TempDir dir;
-  auto options = with(dir, "zero", 2);
+  auto options = with(dir, Strategy::zero, 2);
   const auto expected = trained("adamw", options);
   options.first_bucket_mb = 1e-5;
   options.bucket_cap_mb = 1e-4;
@@ -97,8 +97,8 @@ TEST(Zero, SmallBucketsChangeNothing) {
 
 TEST(Zero, SendsCompressedGradients) {
   const TempDir dir;
-  auto options = with(dir, "zero", 2);
-  options.precision = "32-true";
+  auto options = with(dir, Strategy::zero, 2);
+  options.precision = Precision::float32;
   const auto data = [](int64_t count) {
     const auto whole = samples(count);
     std::vector<int64_t> indices(static_cast<std::size_t>(count));
@@ -108,20 +108,20 @@ TEST(Zero, SendsCompressedGradients) {
   };
   const DataLoader loader(data(48), {.batch_size = 6});
   const auto expected = Trainer(options).fit<AnyNet>({.optimizer = "sgd"}, loader)->weights();
-  for (const char* compression : {"fp16", "bf16"}) {
+  for (const auto compression : {GradientCompression::fp16, GradientCompression::bf16}) {
     options.gradient_compression = compression;
     const auto weights = Trainer(options).fit<AnyNet>({.optimizer = "sgd"}, loader)->weights();
     const double difference = largest_difference(weights, expected);
-    EXPECT_GT(difference, 0) << compression;
-    EXPECT_LE(difference, 0.02) << compression;
+    EXPECT_GT(difference, 0) << name_of(compression);
+    EXPECT_LE(difference, 0.02) << name_of(compression);
   }
 }
 
 TEST(Zero, DividesTheOptimizersMemory) {
   const TempDir dir;
   const auto loader = loader_of(48, 4);
-  const auto whole = Trainer(with(dir, "ddp", 3)).fit<AnyNet>({}, loader)->elements;
-  const auto part = Trainer(with(dir, "zero", 3)).fit<AnyNet>({}, loader)->elements;
+  const auto whole = Trainer(with(dir, Strategy::ddp, 3)).fit<AnyNet>({}, loader)->elements;
+  const auto part = Trainer(with(dir, Strategy::zero, 3)).fit<AnyNet>({}, loader)->elements;
   EXPECT_EQ(whole, 4 * 9 + 9 + 9 * 2 + 2);
   EXPECT_EQ(part, (whole + 2) / 3);
 }
@@ -129,27 +129,29 @@ TEST(Zero, DividesTheOptimizersMemory) {
 TEST(Zero, WritesOneCheckpointThatAnyNumberOfDevicesLoads) {
   const auto loader_for = [](int64_t devices) { return loader_of(48, 12 / devices); };
   const TempDir straight;
-  auto options = with(straight, "ddp", 1);
+  auto options = with(straight, Strategy::ddp, 1);
   options.max_epochs = 4;
   const auto expected = Trainer(options).fit<AnyNet>({}, loader_for(1))->weights();
-  const std::vector<std::pair<std::string, int64_t>> ways = {{"zero", 1}, {"zero", 2}, {"zero", 3}, {"ddp", 2}};
+  const std::vector<std::pair<Strategy, int64_t>> ways = {
+      {Strategy::zero, 1}, {Strategy::zero, 2}, {Strategy::zero, 3}, {Strategy::ddp, 2}};
   for (const auto& [first, devices] : ways) {
     for (const auto& [second, others] : ways) {
       const TempDir dir;
-      auto before = with(dir, first.c_str(), devices);
+      auto before = with(dir, first, devices);
       before.max_epochs = 2;
       Trainer(before).fit<AnyNet>({}, loader_for(devices));
-      auto after = with(dir, second.c_str(), others);
+      auto after = with(dir, second, others);
       after.max_epochs = 4;
       const auto weights = Trainer(after).fit<AnyNet>({}, loader_for(others), {}, {.ckpt_path = "last"})->weights();
-      EXPECT_LE(largest_difference(weights, expected), 1e-12) << first << devices << ' ' << second << others;
+      EXPECT_LE(largest_difference(weights, expected), 1e-12)
+          << name_of(first) << devices << ' ' << name_of(second) << others;
     }
   }
 }
 
 TEST(Zero, RefusesOptimizersThatLookAtAllElementsAtOnce) {
   const TempDir dir;
-  Trainer trainer(with(dir, "zero", 2));
+  Trainer trainer(with(dir, Strategy::zero, 2));
   const auto error = error_of([&] { trainer.fit<AnyNet>({.optimizer = "lbfgs"}, loader_of(8, 4)); });
   EXPECT_THAT(error, HasSubstr("strategy = zero divides parameters into parts"));
   EXPECT_THAT(error, HasSubstr("torch::optim::LBFGS"));
@@ -158,8 +160,8 @@ TEST(Zero, RefusesOptimizersThatLookAtAllElementsAtOnce) {
 TEST(Zero, TakesSeveralOptimizers) {
   for (const bool by_hand : {false, true}) {
     const TempDir dir;
-    const auto alone = Trainer(with(dir, "auto", 1)).fit<AnyPair>({by_hand}, loader_of(48, 12))->weights();
-    const auto zero = Trainer(with(dir, "zero", 2)).fit<AnyPair>({by_hand}, loader_of(48, 6))->weights();
+    const auto alone = Trainer(with(dir, Strategy::automatic, 1)).fit<AnyPair>({by_hand}, loader_of(48, 12))->weights();
+    const auto zero = Trainer(with(dir, Strategy::zero, 2)).fit<AnyPair>({by_hand}, loader_of(48, 6))->weights();
     EXPECT_LE(largest_difference(zero, alone), 1e-12) << by_hand;
   }
 }
