@@ -1,9 +1,9 @@
 #include "troupe/actors/checkpointer.hpp"
 
 #include "troupe/actors/messages.hpp"
+#include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
-#include "troupe/base/exception_text.hpp"
 
 #include <torch/torch.h>
 

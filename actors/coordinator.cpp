@@ -160,7 +160,7 @@ struct CoordinatorState {
       state().is_writing = saves_in_flight > 0;
       perform.monitor_states = state().monitor_states();
     }
-    perform.loop = {{"validated_batches", state().validated_batches}};
+    perform.loop = state().loop_to_json();
     current = std::move(command);
     answers = 0;
     tell_workers(perform);

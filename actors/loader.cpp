@@ -2,8 +2,8 @@
 
 #include "troupe/actors/fetcher.hpp"
 #include "troupe/actors/messages.hpp"
-#include "troupe/runtime/process/compute_threads.hpp"
 #include "troupe/runtime/data/epoch_plan.hpp"
+#include "troupe/runtime/process/compute_threads.hpp"
 
 #include <algorithm>
 #include <limits>

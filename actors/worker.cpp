@@ -6,6 +6,7 @@
 #include "troupe/actors/loader.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/actors/train_feed.hpp"
+#include "troupe/runtime/checkpoint/keys.hpp"
 #include "troupe/runtime/data/epoch_plan.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/distributed/stragglers.hpp"
@@ -162,7 +163,7 @@ struct WorkerState : ReplicaOutputs {
     std::shared_ptr<Checkpoint> snapshot;
     if (command.is_held && held) {
       snapshot = std::make_shared<Checkpoint>(*held);  // the same tensors
-      snapshot->metadata["callbacks"].update(message.monitor_states);
+      snapshot->metadata[metadata_key::callbacks].update(message.monitor_states);
     } else {
       snapshot = std::make_shared<Checkpoint>(replica->snapshot({.weights_only = message.weights_only,
                                                                  .monitor_states = std::move(message.monitor_states),
