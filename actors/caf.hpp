@@ -1,5 +1,8 @@
-// Every spelling of CAF's that differs between 0.17 and 1.x, in one place: the port must stay a change to this header
-// and to the message list (messages.hpp).
+// Where CAF is spelled. What differs between 0.17 and 1.x is here, so that a port stays a change to this header, but
+// for:
+// - the lists of messages at the end of messages.hpp, loader_messages.hpp, events.hpp and callback_actor.hpp;
+// - callback_actor.cpp, where an usher asks a user's actor and waits for its answer, which nobody else does;
+// - `caf::behavior` and `caf::event_based_actor`, which a user's actor is written with, too (callback_actor.hpp).
 #pragma once
 
 #include "troupe/base/exception_text.hpp"
@@ -60,7 +63,7 @@ void tell_anonymously(const ActorRef& to, Message&& message) {
 
 /// The time that `tell_later` goes by.
 template <class Self>
-std::chrono::steady_clock::time_point now(Self* self) {
+std::chrono::steady_clock::time_point time_of(Self* self) {
   return self->now();
 }
 

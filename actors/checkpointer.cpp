@@ -73,20 +73,20 @@ Saved save(CheckpointerState& state, const SaveSnapshot& message) {
 }
 
 caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, const std::shared_ptr<Pulse>& pulse) {
-  self->state.coordinator = coordinator;
-  self->state.pulse = pulse;
+  state_of(self).coordinator = coordinator;
+  state_of(self).pulse = pulse;
   enter_thread(pulse);
   end_with(self, coordinator);
   return {
       [self](SaveSnapshot& message) {
-        auto& state = self->state;
+        auto& state = state_of(self);
         const Working working(*state.pulse);
         Saved saved = save(state, message);
         message.snapshot = nullptr;  // before the next one may be taken, into the same memory
         tell(self, state.coordinator, std::move(saved));
       },
       [self](Drain) {
-        tell(self, self->state.coordinator, Drained{});
+        tell(self, state_of(self).coordinator, Drained{});
         self->quit();
       },
   };

@@ -278,7 +278,7 @@ void LoaderState::watched_end(const caf::actor_addr& who, const std::string& why
 }
 
 caf::behavior loader(caf::stateful_actor<LoaderState>* self, LoaderSetup setup) {
-  return self->state.start(std::move(setup));
+  return state_of(self).start(std::move(setup));
 }
 
 }  // namespace

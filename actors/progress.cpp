@@ -55,12 +55,12 @@ caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coor
   end_with(self, coordinator);
   return {
       [self](const ShowProgress& message) {
-        self->state.bar.update(message.state);
-        if (message.is_final) self->state.bar.finish();
+        state_of(self).bar.update(message.state);
+        if (message.is_final) state_of(self).bar.finish();
       },
-      [self](const PrintLine& message) { self->state.print(message); },
+      [self](const PrintLine& message) { state_of(self).print(message); },
       [self, coordinator](Drain) {
-        self->state.bar.close();
+        state_of(self).bar.close();
         std::cerr.flush();
         tell(self, coordinator, Drained{});
         self->quit();
