@@ -19,6 +19,8 @@ namespace troupe::cast {
 namespace {
 
 struct CheckpointerState {
+  static constexpr const char* name = "checkpointer";
+
   ActorRef coordinator;
   std::shared_ptr<Pulse> pulse;
   std::set<std::filesystem::path> tidied;  // folders in which files of killed runs were looked for

@@ -19,6 +19,8 @@ namespace troupe::cast {
 
 class CoordinatorState {
  public:
+  static constexpr const char* name = "coordinator";
+
   explicit CoordinatorState(caf::event_based_actor* self) : self_(self) {}
 
   caf::behavior start(std::shared_ptr<RunSetup> setup, std::shared_ptr<std::promise<RunResult>> promise);

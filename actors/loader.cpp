@@ -23,6 +23,8 @@ constexpr int64_t kUnknown = std::numeric_limits<int64_t>::max();
 
 class LoaderState {
  public:
+  static constexpr const char* name = "loader";
+
   explicit LoaderState(caf::event_based_actor* self) : self_(self) {}
   ~LoaderState() { serving_->store(-1); }
 

@@ -12,6 +12,8 @@ namespace {
 constexpr auto flush_interval = std::chrono::milliseconds(2000);
 
 struct LoggerState {
+  static constexpr const char* name = "logger";
+
   ActorRef coordinator, checkpointer;
   std::vector<std::shared_ptr<Sink>> sinks;
   std::shared_ptr<InFlight> in_flight;

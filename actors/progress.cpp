@@ -34,6 +34,8 @@ class BarSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
 };
 
 struct Terminal {
+  static constexpr const char* name = "progress";
+
   bool is_terminal = isatty(STDERR_FILENO) != 0;
   ProgressBar bar{std::cerr, is_terminal, [] { return terminal_width(STDERR_FILENO); }};
   spdlog::logger console{"troupe", std::make_shared<BarSink>(bar)};

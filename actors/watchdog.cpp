@@ -25,6 +25,8 @@ struct Watched {
 };
 
 struct WatchdogState {
+  static constexpr const char* name = "watchdog";
+
   WatchdogSetup setup;
   std::vector<Watched> watched;
 };

@@ -20,6 +20,8 @@ namespace troupe::cast {
 
 class WorkerState : public ReplicaOutputs {
  public:
+  static constexpr const char* name = "worker";
+
   explicit WorkerState(caf::event_based_actor* self) : self_(self) {}
 
   caf::behavior start(WorkerSetup setup);
