@@ -20,11 +20,13 @@ namespace troupe::cast {
 class HandDelivery {
  public:
   HandDelivery() { system_.await_actors_before_shutdown(false); }
-  // Whoever is left hears what is left to hear.
+  // Whoever is left hears what is left to hear, and ends: the system would wait for it.
   ~HandDelivery() {
     for (int i = 0; i < most_timers; ++i) {
       if (!all() || !scheduler().trigger_timeout()) break;
     }
+    for (const auto& [name, actor] : known_) caf::anon_send_exit(actor, caf::exit_reason::kill);
+    all();
     known_.clear();
   }
   HandDelivery(const HandDelivery&) = delete;
