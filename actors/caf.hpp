@@ -1,5 +1,8 @@
-// Every spelling of CAF's that differs between 0.17 and 1.x, in one place: the port must stay a change to this header
-// and to the message list (messages.hpp).
+// Where CAF is spelled. What differs between 0.17 and 1.x is here, so that a port stays a change to this header, but
+// for:
+// - the lists of messages at the end of messages.hpp, loader_messages.hpp, events.hpp and callback_actor.hpp;
+// - callback_actor.cpp, where an usher asks a user's actor and waits for its answer, which nobody else does;
+// - `caf::behavior` and `caf::event_based_actor`, which a user's actor is written with, too (callback_actor.hpp).
 #pragma once
 
 #include "troupe/base/exception_text.hpp"
@@ -8,10 +11,12 @@
 #include <caf/actor_ostream.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <caf/atom.hpp>
 #include <caf/behavior.hpp>
 #include <caf/event_based_actor.hpp>
 #include <caf/exit_reason.hpp>
 #include <caf/logger.hpp>
+#include <caf/scheduler/abstract_coordinator.hpp>
 #include <caf/scoped_actor.hpp>
 #include <caf/sec.hpp>
 #include <caf/send.hpp>
@@ -25,6 +30,18 @@
 namespace troupe::cast {
 
 using ActorRef = caf::actor;
+
+/// How the threads of the actors without a thread of their own are used: "sharing", "stealing", or "testing", where
+/// nobody has a thread and messages are delivered by hand.
+inline void set_scheduler(caf::actor_system_config& config, const std::string& policy) {
+  config.set("scheduler.policy", caf::atom_from_string(policy));
+}
+
+/// What an actor of `State` keeps from message to message.
+template <class State>
+State& state_of(caf::stateful_actor<State>* self) {
+  return self->state;
+}
 
 /// Sends one message; never blocks.
 template <class Self, class Message>
@@ -42,6 +59,12 @@ void tell_urgently(Self* self, const ActorRef& to, Message&& message) {
 template <class Message>
 void tell_anonymously(const ActorRef& to, Message&& message) {
   caf::anon_send(to, std::forward<Message>(message));
+}
+
+/// The time that `tell_later` goes by.
+template <class Self>
+std::chrono::steady_clock::time_point time_of(Self* self) {
+  return self->now();
 }
 
 /// Sends to self after `delay`.
@@ -76,9 +99,13 @@ ActorRef spawn_shared(caf::actor_system& system, Behavior (*behavior)(Self*, Par
   return system.spawn(keeping_what_it_throws(behavior), std::forward<Args>(args)...);
 }
 
-/// Spawns an actor with a thread of its own, for actors that compute or block.
+/// Spawns an actor with a thread of its own, for actors that compute or block. Not where messages are delivered by
+/// hand.
 template <class Behavior, class Self, class... Params, class... Args>
 ActorRef spawn_threaded(caf::actor_system& system, Behavior (*behavior)(Self*, Params...), Args&&... args) {
+  if (!system.scheduler().detaches_utility_actors()) {
+    return spawn_shared(system, behavior, std::forward<Args>(args)...);
+  }
   return system.spawn<caf::detached>(keeping_what_it_throws(behavior), std::forward<Args>(args)...);
 }
 

@@ -1,9 +1,9 @@
 #include "troupe/actors/checkpointer.hpp"
 
 #include "troupe/actors/messages.hpp"
+#include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
-#include "troupe/base/exception_text.hpp"
 
 #include <torch/torch.h>
 
@@ -19,6 +19,8 @@ namespace troupe::cast {
 namespace {
 
 struct CheckpointerState {
+  static constexpr const char* name = "checkpointer";
+
   ActorRef coordinator;
   std::shared_ptr<Pulse> pulse;
   std::set<std::filesystem::path> tidied;  // folders in which files of killed runs were looked for
@@ -73,20 +75,20 @@ Saved save(CheckpointerState& state, const SaveSnapshot& message) {
 }
 
 caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, const std::shared_ptr<Pulse>& pulse) {
-  self->state.coordinator = coordinator;
-  self->state.pulse = pulse;
+  state_of(self).coordinator = coordinator;
+  state_of(self).pulse = pulse;
   enter_thread(pulse);
   end_with(self, coordinator);
   return {
       [self](SaveSnapshot& message) {
-        auto& state = self->state;
+        auto& state = state_of(self);
         const Working working(*state.pulse);
         Saved saved = save(state, message);
         message.snapshot = nullptr;  // before the next one may be taken, into the same memory
         tell(self, state.coordinator, std::move(saved));
       },
       [self](Drain) {
-        tell(self, self->state.coordinator, Drained{});
+        tell(self, state_of(self).coordinator, Drained{});
         self->quit();
       },
   };

@@ -1,7 +1,7 @@
 #include "troupe/actors/fetcher.hpp"
 
-#include "troupe/runtime/process/compute_threads.hpp"
 #include "troupe/base/exception_text.hpp"
+#include "troupe/runtime/process/compute_threads.hpp"
 
 #include <utility>
 

@@ -2,8 +2,8 @@
 
 #include "troupe/actors/fetcher.hpp"
 #include "troupe/actors/messages.hpp"
-#include "troupe/runtime/process/compute_threads.hpp"
 #include "troupe/runtime/data/epoch_plan.hpp"
+#include "troupe/runtime/process/compute_threads.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -23,6 +23,8 @@ constexpr int64_t kUnknown = std::numeric_limits<int64_t>::max();
 
 class LoaderState {
  public:
+  static constexpr const char* name = "loader";
+
   explicit LoaderState(caf::event_based_actor* self) : self_(self) {}
   ~LoaderState() { serving_->store(-1); }
 
@@ -278,7 +280,7 @@ void LoaderState::watched_end(const caf::actor_addr& who, const std::string& why
 }
 
 caf::behavior loader(caf::stateful_actor<LoaderState>* self, LoaderSetup setup) {
-  return self->state.start(std::move(setup));
+  return state_of(self).start(std::move(setup));
 }
 
 }  // namespace

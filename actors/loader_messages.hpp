@@ -1,8 +1,8 @@
 // What a worker and its loaders, and a loader and its fetchers, say to each other.
 #pragma once
 
-#include "troupe/modules/batch.hpp"
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/batch.hpp"
 #include "troupe/runtime/data/epoch_origin.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>

@@ -12,6 +12,8 @@ namespace {
 constexpr auto flush_interval = std::chrono::milliseconds(2000);
 
 struct LoggerState {
+  static constexpr const char* name = "logger";
+
   ActorRef coordinator, checkpointer;
   std::vector<std::shared_ptr<Sink>> sinks;
   std::shared_ptr<InFlight> in_flight;
@@ -30,7 +32,7 @@ using LoggerSelf = caf::stateful_actor<LoggerState>;
 // What a sink throws ends the run once; later records are dropped.
 template <class Action>
 void for_each_sink(LoggerSelf* self, Action action) {
-  LoggerState& state = self->state;
+  LoggerState& state = state_of(self);
   const Working working(*state.pulse);
   for (const auto& sink : state.sinks) {
     if (state.has_failed) return;
@@ -45,8 +47,8 @@ void for_each_sink(LoggerSelf* self, Action action) {
 }
 
 void flush(LoggerSelf* self) {
-  if (!self->state.is_dirty) return;
-  self->state.is_dirty = false;
+  if (!state_of(self).is_dirty) return;
+  state_of(self).is_dirty = false;
   for_each_sink(self, [](Sink& sink) { sink.flush(); });
 }
 
@@ -54,33 +56,33 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
                      const std::vector<std::shared_ptr<Sink>>& sinks, const std::shared_ptr<InFlight>& in_flight,
                      const std::shared_ptr<Pulse>& pulse) {
   enter_thread(pulse);
-  self->state.pulse = pulse;
-  self->state.coordinator = coordinator;
-  self->state.checkpointer = checkpointer;
-  self->state.sinks = sinks;
-  self->state.in_flight = in_flight;
+  state_of(self).pulse = pulse;
+  state_of(self).coordinator = coordinator;
+  state_of(self).checkpointer = checkpointer;
+  state_of(self).sinks = sinks;
+  state_of(self).in_flight = in_flight;
   end_with(self, coordinator);
   tell_later(self, flush_interval, Tick{});
   return {
       [self](const WriteRecord& message) {
-        self->state.in_flight->remove();
+        state_of(self).in_flight->remove();
         const auto* call = std::get_if<SinkCall>(&message.record);
         for_each_sink(self, [&](Sink& sink) { call ? call->call(sink) : sink.write(message.record); });
-        self->state.is_dirty = true;
+        state_of(self).is_dirty = true;
       },
       [self](SaveSnapshot& message) {
         flush(self);
-        tell(self, self->state.checkpointer, std::move(message));
+        tell(self, state_of(self).checkpointer, std::move(message));
       },
       [self](Tick) {
         flush(self);
         tell_later(self, flush_interval, Tick{});
       },
       [self](Drain) {
-        self->state.is_dirty = true;
+        state_of(self).is_dirty = true;
         flush(self);
-        tell(self, self->state.checkpointer, Drain{});
-        tell(self, self->state.coordinator, Drained{});
+        tell(self, state_of(self).checkpointer, Drain{});
+        tell(self, state_of(self).coordinator, Drained{});
         self->quit();
       },
   };

@@ -8,11 +8,15 @@
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/monitor.hpp"
 #include "troupe/modules/record.hpp"
+#include "troupe/modules/result_queue.hpp"
+#include "troupe/modules/step_output.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
+#include "troupe/runtime/loops/facts.hpp"
 #include "troupe/runtime/loops/run_state.hpp"
 #include "troupe/runtime/loops/script.hpp"
-#include "troupe/runtime/terminal/progress_line.hpp"
 #include "troupe/runtime/process/pulse.hpp"
+#include "troupe/runtime/replica/curve_axis.hpp"
+#include "troupe/runtime/terminal/progress_line.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
 

@@ -34,6 +34,8 @@ class BarSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
 };
 
 struct Terminal {
+  static constexpr const char* name = "progress";
+
   bool is_terminal = isatty(STDERR_FILENO) != 0;
   ProgressBar bar{std::cerr, is_terminal, [] { return terminal_width(STDERR_FILENO); }};
   spdlog::logger console{"troupe", std::make_shared<BarSink>(bar)};
@@ -55,12 +57,12 @@ caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coor
   end_with(self, coordinator);
   return {
       [self](const ShowProgress& message) {
-        self->state.bar.update(message.state);
-        if (message.is_final) self->state.bar.finish();
+        state_of(self).bar.update(message.state);
+        if (message.is_final) state_of(self).bar.finish();
       },
-      [self](const PrintLine& message) { self->state.print(message); },
+      [self](const PrintLine& message) { state_of(self).print(message); },
       [self, coordinator](Drain) {
-        self->state.bar.close();
+        state_of(self).bar.close();
         std::cerr.flush();
         tell(self, coordinator, Drained{});
         self->quit();

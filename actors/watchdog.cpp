@@ -21,10 +21,12 @@ struct Watched {
   std::weak_ptr<Pulse> pulse;
   int64_t rank = 0;
   uint64_t beats = 0;
-  Clock::time_point since = Clock::now();  // when it was last seen at rest, or to have gone on
+  Clock::time_point since;  // when it was last seen at rest, or to have gone on
 };
 
 struct WatchdogState {
+  static constexpr const char* name = "watchdog";
+
   WatchdogSetup setup;
   std::vector<Watched> watched;
 };
@@ -50,8 +52,8 @@ Failure failure_of(const Pulse& pulse, int64_t rank, std::chrono::milliseconds t
 
 // Whether somebody hangs; the coordinator knows it then.
 bool look(WatchdogSelf* self) {
-  auto& [setup, watched] = self->state;
-  const auto now = Clock::now();
+  auto& [setup, watched] = state_of(self);
+  const auto now = time_of(self);
   std::erase_if(watched, [](const Watched& each) { return each.pulse.expired(); });
   for (auto& each : watched) {
     const auto pulse = each.pulse.lock();
@@ -69,13 +71,13 @@ bool look(WatchdogSelf* self) {
 }
 
 caf::behavior watchdog(WatchdogSelf* self, const WatchdogSetup& setup) {
-  self->state.setup = setup;
+  state_of(self).setup = setup;
   end_with(self, setup.coordinator);
   const auto tick = std::clamp(setup.timeout / ticks_in_timeout, shortest_tick, longest_tick);
   tell_later(self, tick, Tick{});
   return {
       [self](const WatchPulse& message) {
-        self->state.watched.push_back({message.pulse, message.rank});
+        state_of(self).watched.push_back({message.pulse, message.rank, 0, time_of(self)});
       },
       [self, tick](Tick) {
         if (!look(self)) tell_later(self, tick, Tick{});

@@ -5,8 +5,8 @@
 // sends     Failed       to the coordinator, once: who, where, and that it will not answer any more
 //           PrintLine    to the progress actor: where all threads are
 //
-// It looks at pulses (runtime/process/pulse.hpp) a few times in its timeout. One that works and has not beaten in that time
-// hangs, unless it takes part in a collective operation, which has a time limit of its own.
+// It looks at pulses (runtime/process/pulse.hpp) a few times in its timeout. One that works and has not beaten in that
+// time hangs, unless it takes part in a collective operation, which has a time limit of its own.
 #pragma once
 
 #include "troupe/actors/caf.hpp"

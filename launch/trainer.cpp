@@ -39,7 +39,7 @@ namespace {
 caf::actor_system_config caf_config() {
   caf::actor_system_config config;
   // Idle threads of "stealing", the default, poll; the workers want the cores.
-  config.set("scheduler.policy", caf::atom("sharing"));
+  cast::set_scheduler(config, "sharing");
   config.set("scheduler.max-threads", std::size_t{2});
   return config;
 }

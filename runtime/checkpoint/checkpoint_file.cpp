@@ -1,10 +1,11 @@
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include "troupe/base/text.hpp"
+#include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/checksum.hpp"
+#include "troupe/runtime/checkpoint/keys.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
-#include "troupe/base/unix_seconds.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -33,7 +34,7 @@ std::string checksum_of(const torch::Tensor& tensor) {
 
 SafetensorsMetadata file_metadata(const NamedTensors& tensors, nlohmann::json metadata) {
   if (!metadata.is_object()) throw UsageError("the metadata of a checkpoint are not a JSON object");
-  if (!metadata.contains("saved_at")) metadata["saved_at"] = saved_at_after(0);
+  if (!metadata.contains(metadata_key::saved_at)) metadata[metadata_key::saved_at] = saved_at_after(0);
   nlohmann::json checksums = nlohmann::json::object();
   for (const auto& [name, tensor] : tensors) checksums[name] = checksum_of(tensor);
   const nlohmann::json envelope = {

@@ -2,6 +2,7 @@
 
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/checkpoint/keys.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -113,9 +114,9 @@ class FolderSearch {
 };
 
 bool is_of_another_name(const nlohmann::json& metadata, const std::string& name) {
-  const auto run = metadata.find("run");
+  const auto run = metadata.find(metadata_key::run);
   if (name.empty() || run == metadata.end() || !run->is_object()) return false;
-  const auto saved = run->find("name");
+  const auto saved = run->find(metadata_key::run_name);
   return saved != run->end() && saved->is_string() && *saved != name;
 }
 
@@ -134,8 +135,9 @@ std::vector<Candidate> candidates(const FolderSearch& search, const fs::path& ro
     try {
       Candidate candidate{.path = path, .modified = {}, .metadata = read_checkpoint_metadata(path)};
       if (is_of_another_name(candidate.metadata, name) && !lies_in_folder_of(path, root, name)) continue;
-      candidate.saved_at = number_at(candidate.metadata, "saved_at");
-      candidate.global_step = number_at(candidate.metadata.value("progress", nlohmann::json()), "global_step");
+      const auto progress = candidate.metadata.value(metadata_key::progress, nlohmann::json());
+      candidate.saved_at = number_at(candidate.metadata, metadata_key::saved_at);
+      candidate.global_step = number_at(progress, metadata_key::global_step);
       std::error_code ignored;
       candidate.modified = fs::last_write_time(path, ignored);
       out.push_back(std::move(candidate));
@@ -159,11 +161,11 @@ std::vector<Candidate> candidates(const FolderSearch& search, const fs::path& ro
 std::vector<fs::path> best_paths(const Candidate& candidate, const FolderSearch& search,
                                  std::vector<FoundCheckpoint::Skipped>& skipped) {
   std::vector<fs::path> paths;
-  const auto callbacks = candidate.metadata.find("callbacks");
+  const auto callbacks = candidate.metadata.find(metadata_key::callbacks);
   if (callbacks == candidate.metadata.end() || !callbacks->is_object()) return paths;
   for (const auto& [key, state] : callbacks->items()) {
     if (!state.is_object()) continue;
-    const auto best = state.find("best_model_path");
+    const auto best = state.find(metadata_key::best_model_path);
     if (best == state.end() || !best->is_string()) continue;
     const auto text = best->get<std::string>();
     if (text.empty()) continue;

@@ -3,6 +3,7 @@
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/checkpoint/keys.hpp"
 
 #include <algorithm>
 
@@ -61,7 +62,7 @@ std::shared_ptr<Base> build(const std::filesystem::path& path, const nlohmann::j
 std::shared_ptr<Module> load(const std::filesystem::path& path, const LoadOptions& options,
                              const Recipe<Module>& recipe) {
   const auto checkpoint = read_weights(path);
-  auto module = build(path, checkpoint.metadata.value("hparams", nlohmann::json()), options, recipe);
+  auto module = build(path, checkpoint.metadata.value(metadata_key::hparams, nlohmann::json()), options, recipe);
   troupe::load(checkpoint, *module, options);
   return module;
 }
@@ -69,8 +70,10 @@ std::shared_ptr<Module> load(const std::filesystem::path& path, const LoadOption
 std::shared_ptr<DataModule> load(const std::filesystem::path& path, const LoadOptions& options,
                                  const Recipe<DataModule>& recipe) {
   const auto checkpoint = read_checkpoint(path);
-  auto data = build(path, checkpoint.metadata.value("datamodule_hparams", nlohmann::json()), options, recipe);
-  if (checkpoint.metadata.contains("datamodule")) data->load_state_dict(checkpoint.metadata["datamodule"]);
+  auto data =
+      build(path, checkpoint.metadata.value(metadata_key::datamodule_hparams, nlohmann::json()), options, recipe);
+  const auto state = checkpoint.metadata.find(metadata_key::datamodule);
+  if (state != checkpoint.metadata.end()) data->load_state_dict(*state);
   return data;
 }
 

@@ -3,6 +3,7 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/base/type_name.hpp"
+#include "troupe/runtime/checkpoint/keys.hpp"
 #include "troupe/runtime/checkpoint/optimizer_access.hpp"
 #include "troupe/runtime/checkpoint/optimizer_visitors.hpp"
 
@@ -96,7 +97,7 @@ std::string text_at(const nlohmann::json& entry, const char* name) {
 }
 
 const nlohmann::json& saved_entry(const Checkpoint& checkpoint, std::size_t index) {
-  const auto list = checkpoint.metadata.find("optimizers");
+  const auto list = checkpoint.metadata.find(metadata_key::optimizers);
   if (list != checkpoint.metadata.end() && list->is_array() && index < list->size() && (*list)[index].is_object()) {
     return (*list)[index];
   }
@@ -201,7 +202,7 @@ void append_optimizer_state(Checkpoint& checkpoint, std::size_t index, torch::op
     entry["state"] = not_saved;
     append_learning_rates(entry["groups"], optimizer);
   }
-  auto& list = checkpoint.metadata["optimizers"];
+  auto& list = checkpoint.metadata[metadata_key::optimizers];
   if (!list.is_array()) list = nlohmann::json::array();
   while (list.size() <= index) list.push_back(nullptr);
   list[index] = std::move(entry);

@@ -1,13 +1,14 @@
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 
 #include "troupe/base/state_reader.hpp"
+#include "troupe/runtime/checkpoint/keys.hpp"
 
 namespace troupe {
 
 nlohmann::json to_json(const Progress& progress) {
   return {{"epoch", progress.epoch},
           {"batch_idx", progress.batch_idx},
-          {"global_step", progress.global_step},
+          {metadata_key::global_step, progress.global_step},
           {"total_batches", progress.total_batches},
           {"log_step", progress.log_step}};
 }
@@ -16,7 +17,7 @@ Progress progress_from_json(const nlohmann::json& json) {
   const StateReader reader(json, "the checkpoint's progress");
   return {.epoch = reader.count("epoch"),
           .batch_idx = reader.count("batch_idx"),
-          .global_step = reader.count("global_step"),
+          .global_step = reader.count(metadata_key::global_step),
           .total_batches = reader.count("total_batches"),
           .log_step = reader.count("log_step")};
 }

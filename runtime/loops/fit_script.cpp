@@ -1,13 +1,11 @@
 #include "troupe/runtime/loops/fit_script.hpp"
 
-#include "troupe/base/state_reader.hpp"
-#include "troupe/base/type_name.hpp"
 #include "troupe/modules/hook_order.hpp"
-#include "troupe/runtime/checkpoint/callback_states.hpp"
+#include "troupe/runtime/checkpoint/keys.hpp"
 #include "troupe/runtime/loops/validation_plan.hpp"
 
 #include <algorithm>
-#include <typeinfo>
+#include <iterator>
 #include <utility>
 
 namespace troupe {
@@ -100,14 +98,7 @@ TrainCommand next_segment(RunState& state, const ValidationPlan& plan) {
 void start_monitors(RunState& state) {
   for (const auto& monitor : state.monitors) state.ask(*monitor, "start", [&] { monitor->start(state.info); });
   if (!state.checkpoint) return;
-  const auto states = state.checkpoint->metadata.value("callbacks", nlohmann::json::object());
-  const auto running = state_keys({state.monitors.begin(), state.monitors.end()});
-  for (const auto& monitor : state.monitors) {
-    state.ask(*monitor, "load_state_dict", [&] {
-      const auto saved = saved_key(states, monitor->state_key(), running);
-      if (!saved.empty()) monitor->load_state_dict(states[saved]);
-    });
-  }
+  state.load_monitor_states(state.checkpoint->metadata.value(metadata_key::callbacks, nlohmann::json::object()));
 }
 
 EvaluateCommand evaluate(Stage stage, bool is_sanity_check, int64_t limit) {
@@ -123,8 +114,7 @@ EvaluateCommand evaluate(Stage stage, bool is_sanity_check, int64_t limit) {
 bool owes_validation(RunState& state, const ValidationPlan& plan) {
   const Progress& at = state.progress;
   if (!state.checkpoint || at.batch_idx == 0) return false;
-  const StateReader checkpoint(state.checkpoint->metadata, "the checkpoint");
-  state.validated_batches = checkpoint.object("loop").count("validated_batches", -1);
+  state.load_loop(state.checkpoint->metadata);
   return state.validated_batches != at.total_batches && plan.is_due(at.epoch, at.batch_idx, at.total_batches, false);
 }
 
@@ -137,61 +127,50 @@ bool is_interrupted(const RunState& state) {
   return state.stop && state.stop->interrupt;
 }
 
+// A run that was killed when all its steps were made and nothing else still has its end before it: no epoch, but the
+// hooks and what the monitors want.
+bool trains(const RunState& state) {
+  return state.facts.has_optimizer && state.facts.has_training && (!state.has_reached_limit() || state.checkpoint);
+}
+
 bool wants_sanity_check(const RunState& state) {
   return state.facts.has_evaluation && state.options.num_sanity_val_steps != 0 && !state.checkpoint;
 }
 
-}  // namespace
+// What the parts of a training know beside the state.
+struct Training {
+  RunState& state;
+  const ValidationPlan plan;
+  bool validates_first = false;  // the run goes on where a validation is owed
+  int64_t epoch = 0;
+  bool epoch_over = false;
+  bool validation_was_cut = false;  // the latest one
+};
 
-bool may_stop(const TrainerOptions& options, const Progress& progress) {
-  return progress.epoch >= options.min_epochs.value_or(0) && progress.global_step >= options.min_steps.value_or(0);
+using Requests = std::vector<SaveRequest>;
+
+// Parts of the scripts. Two rules keep GCC 12 from destroying temporaries twice: a command is a named variable before
+// it is yielded, and a part takes references, to what lives until it has ended.
+
+Script::Part hooks_run(RunState& state, std::span<const Hook> hooks) {
+  Command command = HooksCommand{hooks};
+  Answer answer = co_yield command;
+  take(state, answer);
 }
 
-void RunState::ask_to_stop(const StopRequest& request, const Monitor* monitor) {
-  auto& asked = has_other_processes ? asked_stop : stop;
-  StopRequest taken = request;
-  taken.is_revocable = monitor != nullptr;
-  const auto is_same = [&](const auto& standing) { return standing.first == monitor; };
-  if (!taken.interrupt && std::ranges::none_of(standing_requests, is_same)) {
-    standing_requests.emplace_back(monitor, taken);
-  }
-  if (!asked || (taken.interrupt && !asked->interrupt)) asked = std::move(taken);
+// All processes know what each of them was asked, and all save or none.
+Script::Part agreed(RunState& state, Requests& requests) {
+  if (!state.has_other_processes) co_return;
+  Command command = agree(state, requests);
+  const Answer answer = co_yield command;
+  adopt(state, answer, requests);
 }
 
-void RunState::take_back_stop(const Monitor& monitor) {
-  const bool is_taken_back =
-      std::erase_if(standing_requests, [&](const auto& each) { return each.first == &monitor; }) > 0;
-  auto& asked = has_other_processes ? asked_stop : stop;
-  if (!is_taken_back || !asked || !asked->is_revocable) return;
-  asked.reset();
-  if (!standing_requests.empty()) asked = standing_requests.front().second;
-}
-
-std::string RunState::place() const {
-  return asked_callback ? type_name(typeid(*asked_callback)) + "::" + asked_call : "coordinator";
-}
-
-bool RunState::stops_now() const {
-  return stop && (stop->interrupt || may_stop(options, progress));
-}
-
-bool RunState::has_reached_limit() const {
-  const int64_t max_epochs = options.max_epochs.value_or(1000);
-  return (max_epochs >= 0 && progress.epoch >= max_epochs) ||
-         (options.max_steps >= 0 && progress.global_step >= options.max_steps);
-}
-
-nlohmann::json RunState::monitor_states() {
-  auto states = nlohmann::json::object();
-  for (const auto& monitor : monitors) {
-    ask(*monitor, "state_dict", [&] {
-      const auto key = monitor->state_key();
-      if (key.empty()) return;
-      const bool is_held = held_monitors && held_monitors->contains(key);
-      states[key] = is_held ? held_monitors->at(key) : monitor->state_dict();
-    });
-  }
-  return states;
+// With a snapshot that is held, that one.
+Script::Part saved(const RunState& state, Requests& requests, bool validation_was_cut = false) {
+  if (requests.empty()) co_return;
+  Command command = SaveCommand{std::move(requests), validation_was_cut, state.held_monitors.has_value()};
+  const Answer answer = co_yield command;
 }
 
 // A run that ends within an epoch (a limit, a request, a monitor) has that epoch's end nevertheless, for those who
@@ -199,150 +178,140 @@ nlohmann::json RunState::monitor_states() {
 // the state before, in the middle of the epoch. It is taken (HoldCommand) before the first thing that a run which does
 // not end there would not do, and has of the monitors what they were then, but for those that ask for a file and must
 // know it.
-//
-// A command is a named variable before it is yielded: GCC 12 destroys temporaries of a co_yield twice.
+Script::Part held(RunState& state) {
+  state.held_monitors = state.monitor_states();
+  Command command = HoldCommand{};
+  const Answer answer = co_yield command;
+}
+
+Script::Part sanity_checked(RunState& state) {
+  Command command = evaluate(Stage::validate, true, state.options.num_sanity_val_steps);
+  const Answer answer = co_yield command;
+  ask_monitors(state, Moment::sanity_check_end, state.progress);
+}
+
+// Up to where the next decision is due.
+Script::Part trained(Training& training, Requests& requests) {
+  RunState& state = training.state;
+  const Progress before = state.progress;
+  Command command = next_segment(state, training.plan);
+  Answer answer = co_yield command;
+  take(state, answer);
+  const auto& batches = state.facts.train_batches;
+  training.epoch_over = answer.epoch_over || (batches && state.progress.batch_idx >= *batches);
+  requests = ask_monitors(state, Moment::train_batch_end, state.progress, &before);
+}
+
+Script::Part validated(Training& training) {
+  RunState& state = training.state;
+  const int64_t total_batches = state.progress.total_batches;
+  Command command = evaluate(Stage::validate, false, -1);
+  Answer answer = co_yield command;
+  take(state, answer);
+  const Moment ended = answer.saw_batches ? Moment::validation_end : Moment::empty_validation_end;
+  Requests requests;
+  co_await agreed(state, requests);
+  // An interrupted validation has seen a part of its data: nothing is decided on that.
+  training.validation_was_cut = is_interrupted(state);
+  if (!training.validation_was_cut) {
+    state.validated_batches = total_batches;
+    requests = ask_monitors(state, ended, state.progress);
+  }
+  co_await agreed(state, requests);
+  if (!is_interrupted(state)) co_await saved(state, requests);
+}
+
+// Batches up to a decision, what the monitors want then, and the validation where one is due.
+Script::Part segment_run(Training& training) {
+  RunState& state = training.state;
+  const int64_t begin = state.progress.batch_idx;
+  Requests requests;
+  if (!training.validates_first) co_await trained(training, requests);
+  const Progress at = state.progress;
+  co_await agreed(state, requests);
+  if (std::exchange(state.checkpoint_asked, false)) {
+    add_request(state, requests, "requested-step=" + std::to_string(at.global_step) + ".safetensors");
+  }
+  co_await saved(state, requests);
+  // As in Lightning a run that is about to stop validates first, so that what it stops with is known.
+  const bool is_planned = training.plan.is_due(training.epoch, at.batch_idx, at.total_batches, training.epoch_over);
+  const bool is_due = is_planned || (state.stops_now() && state.facts.has_evaluation);
+  if (ends_within_epoch(state, training.epoch_over) && !is_interrupted(state) && !is_planned) co_await held(state);
+  const bool is_new = at.batch_idx > begin || training.epoch_over || std::exchange(training.validates_first, false);
+  if (is_due && is_new && !is_interrupted(state) && state.validated_batches != at.total_batches) {
+    co_await validated(training);
+  }
+}
+
+// The end of the epoch, or of the run within it.
+Script::Part epoch_closed(Training& training) {
+  RunState& state = training.state;
+  const bool is_cut = !training.epoch_over;
+  if (is_cut && !state.held_monitors) co_await held(state);
+  const Progress finished = state.progress;  // before the count goes on to the next epoch
+  Command command = CloseEpochCommand{hook_order::train_epoch_end, is_cut};
+  Answer answer = co_yield command;
+  take(state, answer);
+  Requests requests = ask_monitors(state, Moment::train_epoch_end, finished);
+  co_await agreed(state, requests);
+  co_await saved(state, requests);
+}
+
+// An interrupted epoch whose last validation is owed stays open: who goes on finds its end again, and validates.
+bool stays_open(const Training& training) {
+  const RunState& state = training.state;
+  const Progress& at = state.progress;
+  const bool owes = training.plan.is_due(training.epoch, at.batch_idx, at.total_batches, training.epoch_over) &&
+                    state.validated_batches != at.total_batches;
+  return is_interrupted(state) && (!training.epoch_over || owes);
+}
+
+Script::Part epochs_run(Training& training) {
+  RunState& state = training.state;
+  while (!state.has_reached_limit() && !state.stops_now()) {
+    training.epoch = state.progress.epoch;
+    training.epoch_over = false;
+    Command command = OpenEpochCommand{training.epoch, state.progress.batch_idx, hook_order::train_epoch_start};
+    Answer answer = co_yield command;
+    take(state, answer);
+    while (!training.epoch_over) {
+      co_await segment_run(training);
+      if (state.stops_now() || state.has_reached_limit()) break;
+      state.held_monitors.reset();  // what asked for the end has thought better of it
+    }
+    if (stays_open(training)) break;
+    co_await epoch_closed(training);
+    if (!training.epoch_over) break;
+  }
+}
+
+Script::Part training_ended(Training& training) {
+  RunState& state = training.state;
+  Requests requests =
+      ask_monitors(state, is_interrupted(state) ? Moment::exception : Moment::train_end, state.progress);
+  if (is_interrupted(state) && requests.empty()) add_request(state, requests, "last.safetensors");
+  co_await agreed(state, requests);
+  co_await saved(state, requests, training.validation_was_cut);
+  co_await hooks_run(state, hook_order::train_end);
+}
+
+}  // namespace
+
 Script fit_script(RunState& state) {
   Command command = PrepareCommand{};
   Answer answer = co_yield command;
   take(state, answer);
   start_monitors(state);
 
-  // A run that was killed when all its steps were made and nothing else still has its end before it: no epoch, but the
-  // hooks and what the monitors want.
-  const bool trains =
-      state.facts.has_optimizer && state.facts.has_training && (!state.has_reached_limit() || state.checkpoint);
-  const ValidationPlan plan(state.options, state.facts.train_batches, state.facts.has_evaluation);
-  bool validates_first = trains && owes_validation(state, plan);
-  bool validation_was_cut = false;
-  if (trains && wants_sanity_check(state)) {
-    command = evaluate(Stage::validate, true, state.options.num_sanity_val_steps);
-    answer = co_yield command;
-    ask_monitors(state, Moment::sanity_check_end, state.progress);
+  Training training{state, ValidationPlan(state.options, state.facts.train_batches, state.facts.has_evaluation)};
+  if (trains(state)) {
+    training.validates_first = owes_validation(state, training.plan);
+    if (wants_sanity_check(state)) co_await sanity_checked(state);
+    co_await hooks_run(state, hook_order::train_start);
+    co_await epochs_run(training);
+    co_await training_ended(training);
   }
-  if (trains) {
-    command = HooksCommand{hook_order::train_start};
-    answer = co_yield command;
-    take(state, answer);
-  }
-
-  while (trains && !state.has_reached_limit() && !state.stops_now()) {
-    const int64_t epoch = state.progress.epoch;
-    command = OpenEpochCommand{epoch, state.progress.batch_idx, hook_order::train_epoch_start};
-    answer = co_yield command;
-    take(state, answer);
-
-    bool epoch_over = false;
-    while (!epoch_over) {
-      const Progress before = state.progress;
-      std::vector<SaveRequest> requests;
-      if (!validates_first) {
-        command = next_segment(state, plan);
-        answer = co_yield command;
-        take(state, answer);
-        epoch_over =
-            answer.epoch_over || (state.facts.train_batches && state.progress.batch_idx >= *state.facts.train_batches);
-        requests = ask_monitors(state, Moment::train_batch_end, state.progress, &before);
-      }
-      const Progress at = state.progress;
-      if (state.has_other_processes) {
-        command = agree(state, requests);
-        answer = co_yield command;
-        adopt(state, answer, requests);
-      }
-      if (std::exchange(state.checkpoint_asked, false)) {
-        add_request(state, requests, "requested-step=" + std::to_string(at.global_step) + ".safetensors");
-      }
-      if (!requests.empty()) {
-        command = SaveCommand{std::move(requests)};
-        answer = co_yield command;
-      }
-      // As in Lightning a run that is about to stop validates first, so that what it stops with is known.
-      const bool is_planned = plan.is_due(epoch, at.batch_idx, at.total_batches, epoch_over);
-      const bool is_due = is_planned || (state.stops_now() && state.facts.has_evaluation);
-      if (ends_within_epoch(state, epoch_over) && !is_interrupted(state) && !is_planned) {
-        state.held_monitors = state.monitor_states();
-        command = HoldCommand{};
-        answer = co_yield command;
-      }
-      const bool is_new = at.batch_idx > before.batch_idx || epoch_over || std::exchange(validates_first, false);
-      if (is_due && is_new && !is_interrupted(state) && state.validated_batches != at.total_batches) {
-        command = evaluate(Stage::validate, false, -1);
-        answer = co_yield command;
-        take(state, answer);
-        const Moment ended = answer.saw_batches ? Moment::validation_end : Moment::empty_validation_end;
-        requests.clear();
-        if (state.has_other_processes) {
-          command = agree(state, requests);
-          answer = co_yield command;
-          adopt(state, answer, requests);
-        }
-        // An interrupted validation has seen a part of its data: nothing is decided on that.
-        validation_was_cut = is_interrupted(state);
-        if (!validation_was_cut) {
-          state.validated_batches = at.total_batches;
-          requests = ask_monitors(state, ended, state.progress);
-        }
-        if (state.has_other_processes) {
-          command = agree(state, requests);
-          answer = co_yield command;
-          adopt(state, answer, requests);
-        }
-        if (!is_interrupted(state) && !requests.empty()) {
-          command = SaveCommand{std::move(requests), false, state.held_monitors.has_value()};
-          answer = co_yield command;
-        }
-      }
-      if (state.stops_now() || state.has_reached_limit()) break;
-      state.held_monitors.reset();  // what asked for the end has thought better of it
-    }
-    // An interrupted epoch whose last validation is owed stays open: who goes on finds its end again, and validates.
-    const bool owes = plan.is_due(epoch, state.progress.batch_idx, state.progress.total_batches, epoch_over) &&
-                      state.validated_batches != state.progress.total_batches;
-    if (is_interrupted(state) && (!epoch_over || owes)) break;
-
-    const bool is_cut = !epoch_over;
-    if (is_cut && !state.held_monitors) {
-      state.held_monitors = state.monitor_states();
-      command = HoldCommand{};
-      answer = co_yield command;
-    }
-    const Progress finished = state.progress;  // before the count goes on to the next epoch
-    command = CloseEpochCommand{hook_order::train_epoch_end, is_cut};
-    answer = co_yield command;
-    take(state, answer);
-    std::vector<SaveRequest> requests = ask_monitors(state, Moment::train_epoch_end, finished);
-    if (state.has_other_processes) {
-      command = agree(state, requests);
-      answer = co_yield command;
-      adopt(state, answer, requests);
-    }
-    if (!requests.empty()) {
-      command = SaveCommand{std::move(requests), false, is_cut};
-      answer = co_yield command;
-    }
-    if (is_cut) break;
-  }
-
-  if (trains) {
-    std::vector<SaveRequest> requests =
-        ask_monitors(state, is_interrupted(state) ? Moment::exception : Moment::train_end, state.progress);
-    if (is_interrupted(state) && requests.empty()) add_request(state, requests, "last.safetensors");
-    if (state.has_other_processes) {
-      command = agree(state, requests);
-      answer = co_yield command;
-      adopt(state, answer, requests);
-    }
-    if (!requests.empty()) {
-      command = SaveCommand{std::move(requests), validation_was_cut, state.held_monitors.has_value()};
-      answer = co_yield command;
-    }
-    command = HooksCommand{hook_order::train_end};
-    answer = co_yield command;
-    take(state, answer);
-  }
-  command = HooksCommand{hook_order::fit_end};
-  answer = co_yield command;
-  take(state, answer);
+  co_await hooks_run(state, hook_order::fit_end);
   command = HooksCommand{hook_order::teardown};
   answer = co_yield command;
 }

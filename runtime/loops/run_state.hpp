@@ -4,8 +4,13 @@
 #include "troupe/modules/monitor.hpp"
 #include "troupe/modules/options/trainer_options.hpp"
 #include "troupe/modules/progress.hpp"
-#include "troupe/runtime/replica/replica.hpp"
+#include "troupe/modules/stage.hpp"
+#include "troupe/runtime/checkpoint/checkpoint.hpp"
+#include "troupe/runtime/loops/facts.hpp"
 
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -89,8 +94,16 @@ struct RunState {
   /// Where a failure of the script is: "EarlyStopping::decide", or "coordinator".
   std::string place() const;
   int64_t place_epoch() const { return asked_callback ? asked_epoch : progress.epoch; }
-  /// What a checkpoint that is written now has of the monitors, by state_key; those without a key have no state.
+
+  // What of it is in a checkpoint: `loop` and the monitors' part of `callbacks` in the metadata.
+
+  nlohmann::json loop_to_json() const;
+  /// Reads `loop` out of a checkpoint's metadata. Throws CheckpointError if it is missing or damaged.
+  void load_loop(const nlohmann::json& metadata);
+  /// Of the monitors, by state_key; those without a key have no state.
   nlohmann::json monitor_states();
+  /// Each monitor gets its own of `states`, by state_key.
+  void load_monitor_states(const nlohmann::json& states);
 };
 
 }  // namespace troupe

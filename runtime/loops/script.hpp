@@ -4,7 +4,12 @@
 //     for (auto command = script.start(); command; command = script.resume(answer)) answer = carry_out(*command);
 //
 // A script knows no actors and no threads: the coordinator carries its commands out by messages to the workers, a test
-// by a function. It holds the order of a whole stage, and thereby all decisions of a run, in a page of code.
+// by a function. It holds the order of a whole stage, and thereby all decisions of a run.
+//
+// What a script does in several places, or what is a subject of its own, is a part, which yields commands too:
+//
+//     Script::Part agreed(RunState& state);
+//     co_await agreed(state);
 #pragma once
 
 #include "troupe/modules/hooks.hpp"
@@ -81,13 +86,17 @@ struct Answer {
 };
 
 class Script {
- public:
-  struct promise_type {
-    std::optional<Command> command;
-    Answer answer;
+  // What a script and its parts share.
+  struct Exchange {
+    std::optional<Command> command;                // on its way out
+    Answer answer;                                 // on its way in
+    std::vector<std::coroutine_handle<>> running;  // the script, the part that it awaits, and so on: the last goes on
+  };
+
+  struct Promise {
+    Exchange* exchange = nullptr;
     std::exception_ptr error;
 
-    Script get_return_object() { return Script(std::coroutine_handle<promise_type>::from_promise(*this)); }
     std::suspend_always initial_suspend() noexcept { return {}; }
     std::suspend_always final_suspend() noexcept { return {}; }
     void return_void() {}
@@ -95,45 +104,99 @@ class Script {
 
     /// `Answer answer = co_yield command;`
     auto yield_value(Command next) {
-      command = std::move(next);
+      exchange->command = std::move(next);
       struct Awaiter {
-        promise_type& promise;
+        Exchange& exchange;
         bool await_ready() const noexcept { return false; }
         void await_suspend(std::coroutine_handle<>) const noexcept {}
-        Answer await_resume() const { return std::move(promise.answer); }
+        Answer await_resume() const { return std::move(exchange.answer); }
       };
-      return Awaiter{*this};
+      return Awaiter{*exchange};
     }
   };
 
+  // Owns a coroutine.
+  template <class PromiseOfIt>
+  class Owner {
+   public:
+    Owner() = default;
+    explicit Owner(std::coroutine_handle<PromiseOfIt> handle) : handle_(handle) {}
+    Owner(Owner&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    Owner& operator=(Owner&& other) noexcept {
+      std::swap(handle_, other.handle_);
+      return *this;
+    }
+    ~Owner() {
+      if (handle_) handle_.destroy();
+    }
+    std::coroutine_handle<PromiseOfIt> operator*() const { return handle_; }
+
+   private:
+    std::coroutine_handle<PromiseOfIt> handle_;
+  };
+
+ public:
+  /// A part of a script or of another part: it runs when it is awaited, once, and throws there.
+  class Part {
+   public:
+    struct promise_type : Promise {
+      Part get_return_object() { return Part(std::coroutine_handle<promise_type>::from_promise(*this)); }
+    };
+
+    bool await_ready() const noexcept { return false; }
+    template <class Awaiting>
+    void await_suspend(std::coroutine_handle<Awaiting> awaiting) const {
+      auto& promise = (*coroutine_).promise();
+      promise.exchange = awaiting.promise().exchange;
+      promise.exchange->running.push_back(*coroutine_);
+    }
+    void await_resume() const {
+      if (const auto& error = (*coroutine_).promise().error) std::rethrow_exception(error);
+    }
+
+   private:
+    explicit Part(std::coroutine_handle<promise_type> handle) : coroutine_(handle) {}
+
+    Owner<promise_type> coroutine_;
+  };
+
+  struct promise_type : Promise {
+    Exchange own_exchange;
+
+    promise_type() { exchange = &own_exchange; }
+    Script get_return_object() { return Script(std::coroutine_handle<promise_type>::from_promise(*this)); }
+  };
+
   Script() = default;
-  explicit Script(std::coroutine_handle<promise_type> handle) : handle_(handle) {}
-  Script(Script&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
-  Script& operator=(Script&& other) noexcept {
-    std::swap(handle_, other.handle_);
-    return *this;
-  }
-  ~Script() {
-    if (handle_) handle_.destroy();
-  }
 
   /// The first command, or nothing when the script has none. Throws what the script throws.
-  std::optional<Command> start() { return next(); }
+  std::optional<Command> start() {
+    (*coroutine_).promise().exchange->running = {*coroutine_};
+    return next();
+  }
   /// Hands over the answer to the last command and returns the next one, or nothing at the end.
   std::optional<Command> resume(Answer answer) {
-    handle_.promise().answer = std::move(answer);
+    (*coroutine_).promise().exchange->answer = std::move(answer);
     return next();
   }
 
  private:
+  explicit Script(std::coroutine_handle<promise_type> handle) : coroutine_(handle) {}
+
+  // Who awaits a part, and a part that has ended, come back here: so none is resumed, or destroyed, out of another.
   std::optional<Command> next() {
-    handle_.promise().command.reset();
-    handle_.resume();
-    if (handle_.promise().error) std::rethrow_exception(handle_.promise().error);
-    return std::move(handle_.promise().command);
+    Exchange& exchange = *(*coroutine_).promise().exchange;
+    exchange.command.reset();
+    while (!exchange.command && !exchange.running.empty()) {
+      const auto running = exchange.running.back();
+      running.resume();
+      if (running.done()) exchange.running.pop_back();
+    }
+    if (const auto& error = (*coroutine_).promise().error) std::rethrow_exception(error);
+    return std::move(exchange.command);
   }
 
-  std::coroutine_handle<promise_type> handle_;
+  Owner<promise_type> coroutine_;
 };
 
 }  // namespace troupe

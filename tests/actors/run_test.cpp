@@ -1,10 +1,13 @@
 // The members of the cast around the worker: logger, checkpointer, their end.
 #include "tests/support/lines.hpp"
+#include "tests/support/run_by_hand.hpp"
+#include "troupe/modules/hook_order.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <future>
 #include <thread>
@@ -13,6 +16,7 @@
 namespace troupe {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // Keeps what it gets.
@@ -215,6 +219,159 @@ TEST_F(Coordinator, ThatIsToldToEndEndsTheRunInOrderP7) {
   EXPECT_EQ(result.module, module_);
   EXPECT_EQ(module_->teardowns, 1);
   system_.await_all_actors_done();
+}
+
+TEST_F(RunByHand, AMemberThatHangsIsNoticedAndLeftBehindP10) {
+  start();
+  ASSERT_TRUE(train(1));
+  const auto worker = actor("worker");
+  pulse_->works = true;  // and never goes on
+  for (int second = 0; second <= 10; ++second) {
+    hand_.all({worker});
+    EXPECT_FALSE(has_result());
+    hand_.pass(std::chrono::seconds(1));
+  }
+  hand_.all({worker});
+  EXPECT_FALSE(has_result()) << "others may come to their end first";
+  hand_.pass(std::chrono::seconds(2));
+  hand_.all({worker});
+  ASSERT_TRUE(has_result());
+  const auto end = run_.result.get();
+  ASSERT_TRUE(end.failure);
+  EXPECT_EQ(end.failure->message, "worker 0 has made no progress for 10 s (trainer.watchdog_timeout)");
+  EXPECT_TRUE(end.left_behind);
+  EXPECT_EQ(end.module, nullptr);
+  EXPECT_EQ(module_->teardowns, 0);
+}
+
+TEST_F(RunByHand, AMemberThatGoesOnIsNotTakenForOneThatHangs) {
+  start();
+  ASSERT_TRUE(train(1));
+  const auto worker = actor("worker");
+  pulse_->works = true;
+  for (int second = 0; second <= 30; ++second) {
+    hand_.all({worker});
+    pulse_->beat();
+    hand_.pass(std::chrono::seconds(1));
+  }
+  hand_.all({worker});
+  run_.stop("enough", false);
+  EXPECT_FALSE(result().failure);
+}
+
+TEST_F(RunByHand, AStopOvertakesBatchesThatWait) {
+  start();
+  ASSERT_TRUE(train(1));
+  const auto worker = actor("worker");
+  hand_.all({worker});  // its loader has sent what it may
+  const auto steps = module_->steps();
+  run_.stop("now", true);
+  hand_.all({worker});  // the coordinator has passed it on
+  const auto end = result();
+  EXPECT_EQ(module_->steps(), steps);
+  EXPECT_FALSE(end.failure);
+  EXPECT_TRUE(end.was_interrupted);
+  EXPECT_EQ(end.stop_reason, "now");
+}
+
+class TwoFailuresByHand : public RunByHand {
+ protected:
+  // The worker and the logger fail, `second` behind the other, before the coordinator hears of either.
+  cast::RunResult fail_with_second(const char* second) {
+    start();
+    module_->breaks_step = sink_->breaks_write = true;
+    const auto worker = actor("worker"), logger = actor("logger");
+    EXPECT_TRUE(hand_.until([&] { return module_->epoch_starts > 0; }, {logger}));
+    hand_.all({worker, logger});  // what they fail at waits for them now
+    EXPECT_EQ(module_->steps(), 0u);
+    hand_.all({run_.coordinator, actor(second)});
+    hand_.all({run_.coordinator});
+    EXPECT_EQ(module_->steps(), 1u);
+    EXPECT_EQ(module_->teardowns, 0);
+    auto end = result();
+    EXPECT_EQ(end.module, module_);
+    EXPECT_EQ(module_->teardowns, 1);
+    return end;
+  }
+};
+
+TEST_F(TwoFailuresByHand, TheWorkersWinsIfItComesFirstP6) {
+  const auto end = fail_with_second("logger");
+  ASSERT_TRUE(end.failure);
+  EXPECT_EQ(end.failure->hook, "training_step");
+  EXPECT_THAT(end.failure->message, HasSubstr("the step broke"));
+}
+
+TEST_F(TwoFailuresByHand, TheLoggersWinsIfItComesFirstP6) {
+  const auto end = fail_with_second("worker");
+  ASSERT_TRUE(end.failure);
+  EXPECT_EQ(end.failure->hook, "logger disk");
+  EXPECT_THAT(end.failure->message, HasSubstr("the disk is full"));
+}
+
+TEST_F(RunByHand, AFailureWhileTheRunEndsIsTheRunsP7) {
+  start();
+  ASSERT_TRUE(train(1));
+  sink_->breaks_flush = true;
+  run_.stop("enough", false);
+  const auto end = result();
+  EXPECT_EQ(end.stop_reason, "enough");
+  ASSERT_TRUE(end.failure);
+  EXPECT_EQ(end.failure->hook, "logger disk");
+  EXPECT_EQ(end.module, module_);
+  EXPECT_EQ(module_->teardowns, 1);
+}
+
+TEST_F(RunByHand, AWriterThatGoesDownEndsTheRunInOrderP10) {
+  start();
+  ASSERT_TRUE(train(1));
+  caf::anon_send_exit(actor("checkpointer"), caf::exit_reason::kill);
+  const auto end = result();
+  ASSERT_TRUE(end.failure);
+  EXPECT_EQ(end.failure->hook, "checkpointer");
+  EXPECT_NE(end.failure->message, "");
+  EXPECT_EQ(end.module, module_);
+  EXPECT_EQ(module_->teardowns, 1);
+}
+
+TEST_F(RunByHand, AWorkerThatGoesDownIsNotWaitedForP10) {
+  start();
+  ASSERT_TRUE(train(1));
+  caf::anon_send_exit(actor("worker"), caf::exit_reason::kill);
+  const auto end = result();
+  ASSERT_TRUE(end.failure);
+  EXPECT_EQ(end.failure->hook, "worker 0");
+  EXPECT_EQ(end.module, nullptr);
+  EXPECT_FALSE(end.left_behind);
+}
+
+TEST_F(WorkerByHand, ThatHasFailedCarriesOutNothingMoreAndGivesItsModuleBack) {
+  module_->breaks_start = true;
+  EXPECT_FALSE(perform(HooksCommand{hook_order::train_start}));
+  const auto failed = hear<cast::Failed>();
+  ASSERT_TRUE(failed);
+  EXPECT_EQ(failed->failure.hook, "on_train_start");
+  EXPECT_THAT(failed->failure.message, HasSubstr("the start broke"));
+  EXPECT_FALSE(perform(HooksCommand{hook_order::fit_end}));
+  EXPECT_EQ(module_->fit_ends, 0);
+  say(cast::EndWorker{failed->failure});
+  const auto ended = hear<cast::WorkerEnded>();
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->module, module_);
+  EXPECT_EQ(module_->teardowns, 1);
+}
+
+TEST_F(WorkerByHand, DropsABatchOfAnEpochThatIsClosed) {
+  const cast::BatchReady late{1, 0, false, Batch{torch::ones({4, 1}), torch::ones({4, 1})}};
+  EXPECT_TRUE(perform(OpenEpochCommand{0, 0, hook_order::train_epoch_start}));
+  EXPECT_TRUE(perform(CloseEpochCommand{hook_order::train_epoch_end, true}));
+  say(late);
+  EXPECT_TRUE(perform(OpenEpochCommand{0, 0, hook_order::train_epoch_start}));
+  say(late);
+  EXPECT_TRUE(perform(TrainCommand{.until_batch = 1}));
+  EXPECT_THAT(module_->sizes, ElementsAre(16));
+  say(cast::EndWorker{});
+  EXPECT_TRUE(hear<cast::WorkerEnded>());
 }
 
 TEST(Sinks, GetHistogramsImagesAndTextFromHooks) {

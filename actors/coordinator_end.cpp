@@ -1,0 +1,112 @@
+// The end of a run (P7): workers, then writers and ushers, then the console, each when those before have come to their
+// end or are gone.
+#include "troupe/actors/coordinator_state.hpp"
+
+#include <utility>
+
+namespace troupe::cast {
+
+namespace {
+
+// Batches were dealt out to the workers one by one.
+EpochOutputs joined_predictions(const std::vector<WorkerEnded>& workers) {
+  EpochOutputs joined;
+  const auto loaders = workers.front().predictions.by_loader().size();
+  for (std::size_t loader = 0; loader < loaders; ++loader) {
+    bool found = true;
+    for (std::size_t i = 0; found; ++i) {
+      found = false;
+      for (const auto& each : workers) {
+        const auto& lists = each.predictions.by_loader();
+        if (loader >= lists.size() || i >= lists[loader].size()) continue;
+        joined.add(loader, lists[loader][i]);
+        found = true;
+      }
+    }
+  }
+  return joined;
+}
+
+}  // namespace
+
+void CoordinatorState::end_workers() {
+  if (ending_) return;
+  ending_ = Role::worker;
+  tell_workers_urgently(EndWorker{result_.failure});
+  go_on_ending();
+}
+
+void CoordinatorState::take_worker(WorkerEnded& ended) {
+  for (const auto& problem : ended.problems) note("warning: at the end of the run, " + problem);
+  ended_[static_cast<std::size_t>(ended.worker)] = std::move(ended);
+  sender_has_ended();
+}
+
+void CoordinatorState::sender_has_ended() {
+  if (Member* member = members_.find(sender_of(self_))) member->has_ended = true;
+  go_on_ending();
+}
+
+void CoordinatorState::go_on_ending() {
+  if (ending_ == Role::worker && members_.have_ended(Role::worker)) {
+    close_books();
+    ending_ = Role::writer;
+    drain_writers();
+  }
+  if (ending_ == Role::writer && members_.have_ended(Role::writer) && members_.have_ended(Role::usher)) {
+    for (const auto& [name, count] : result_.dropped) {
+      if (count > 0)
+        note("the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
+    }
+    ending_ = Role::console;
+    members_.for_each(Role::console, [&](const Member& console) { tell(self_, console.actor, Drain{}); });
+  }
+  if (ending_ == Role::console && members_.have_ended(Role::console)) finish();
+}
+
+// The writers first: what they report may still be a failure of the run.
+void CoordinatorState::drain_writers() {
+  const Member* first = members_.find(logger_.to);
+  tell(self_, first && !first->has_ended ? logger_.to : checkpointer_, Drain{});  // the logger passes it on
+  members_.for_each(Role::usher, [&](const Member& usher) { tell(self_, usher.actor, Drain{}); });
+}
+
+// The results, which the workers have handed over.
+void CoordinatorState::close_books() {
+  if (ended_.empty()) return;
+  result_.module = std::move(ended_.front().module);
+  result_.curves = std::move(ended_.front().curves);
+  result_.predictions = ended_.size() > 1 ? joined_predictions(ended_) : std::move(ended_.front().predictions);
+  result_.queue = std::move(ended_.front().queue);
+  if (state().stop) {
+    result_.stop_reason = state().stop->reason;
+    result_.was_interrupted = state().stop->interrupt;
+    result_.signal = state().stop->signal;
+    note("stopped: " + state().stop->reason);
+  }
+  publish(RunEnded{state().progress, state().metrics, result_.stop_reason, result_.failure.has_value()});
+  if (state().skipped_saves > 0) {
+    note(std::to_string(state().skipped_saves) +
+         " checkpoints were left out while others were written (trainer.checkpoint_backpressure = skip)");
+  }
+}
+
+void CoordinatorState::finish() {
+  ending_ = Role::watchdog;
+  if (writes()) {
+    for (const auto& monitor : state().monitors) {
+      const std::string problem =
+          text_thrown_by([&] { state().ask(*monitor, "run_ended", [&] { monitor->run_ended(); }); });
+      if (!problem.empty()) fail_here(state().place(), problem);
+    }
+  }
+  result_.progress = state().progress;
+  result_.metrics = std::move(state().metrics);
+  result_.evaluation = std::move(state().evaluation);
+  result_.skipped_saves = state().skipped_saves;
+  if (watchdog_) tell(self_, watchdog_, Drain{});
+  std::exchange(promise_, nullptr)->set_value(std::move(result_));
+  self_->quit();
+}
+
+}  // namespace troupe::cast

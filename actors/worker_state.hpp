@@ -1,0 +1,108 @@
+// What a worker is made of: worker.cpp begins and ends it and carries out commands, worker_batches.cpp takes batches.
+#pragma once
+
+#include "troupe/actors/evaluation_feed.hpp"
+#include "troupe/actors/joint_epoch.hpp"
+#include "troupe/actors/messages.hpp"
+#include "troupe/actors/progress_reporter.hpp"
+#include "troupe/actors/train_feed.hpp"
+#include "troupe/actors/worker.hpp"
+#include "troupe/runtime/distributed/stragglers.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace troupe::cast {
+
+class WorkerState : public ReplicaOutputs {
+ public:
+  static constexpr const char* name = "worker";
+
+  explicit WorkerState(caf::event_based_actor* self) : self_(self) {}
+
+  caf::behavior start(WorkerSetup setup);
+
+ private:
+  enum class Doing { nothing, training, evaluating, ended };
+
+  // What the replica hands over. Rank zero speaks for all.
+  bool is_rank_zero() const { return replica_->global_rank() == 0; }
+  void record(Record record) override;
+  void print(std::string line) override;
+  void note(std::string line) override;
+  void stop_requested(const std::string& reason) override;
+
+  // Commands.
+  template <class Action>
+  void guarded(Action action);
+  void carry_out(PrepareCommand& command, Perform& message);
+  void carry_out(HooksCommand& command, Perform& message);
+  void carry_out(OpenEpochCommand& command, Perform& message);
+  void carry_out(TrainCommand& command, Perform& message);
+  void carry_out(CloseEpochCommand& command, Perform& message);
+  void carry_out(EvaluateCommand& command, Perform& message);
+  void carry_out(HoldCommand& command, Perform& message);
+  void carry_out(SaveCommand& command, Perform& message);
+  void carry_out(AgreeCommand& command, Perform& message);
+  void open_feeds();
+  std::vector<Feed> make_feeds(const DataLoaders& loaders, Stage stage);
+  Feed make_feed(const DataLoader& given, Stage stage, std::size_t index);
+  Place data_place() const;
+  Done answer() const;
+  void stop_segment(const StopSegment& stop);
+
+  // Batches.
+  CopyAhead* copier() { return copies_ahead_ ? &*copy_ahead_ : nullptr; }
+  Feed* expecting(int64_t ticket);
+  void take_batch(BatchReady& batch);
+  void take_end_of_data(const EndOfData& end);
+  void work();
+  bool can_go_on() const;
+  void train_once();
+  void train_jointly();
+  template <class Train>
+  AfterBatch train_with(Train train);
+  bool is_at_end_of_segment() const;
+  void end_segment(bool epoch_over);
+  void evaluate_once();
+  void end_evaluation();
+
+  // Failures, and the end.
+  void fail(Failure failure);
+  void fail(const std::string& message, const std::string& part = "");
+  void fail_in_loader(Failure failure);
+  void watched_end(const caf::actor_addr& who, const std::string& why);
+  void loader_ended(const caf::actor_addr& who, const std::string& why);
+  void end(const EndWorker& message);
+  void fill_queue(ResultQueue& queue);
+
+  caf::event_based_actor* self_;
+  WorkerSetup setup_;
+  std::shared_ptr<Pulse> pulse_;
+  std::unique_ptr<Replica> replica_;
+  ProgressReporter reporter_;
+  TrainFeed train_feed_;
+  EvaluationFeed evaluation_feed_;
+  std::vector<std::pair<ActorRef, std::string>> loaders_;  // behind the feeds, with what failures call them
+  DataFacts facts_;
+  int64_t next_ticket_ = 1;
+
+  Doing doing_ = Doing::nothing;
+  TrainCommand segment_;
+  EvaluateCommand evaluation_;
+  StopFlags asked_;                  // of this worker
+  StopFlags agreed_;                 // what it follows: the same, or what all workers of the run know
+  std::optional<JointEpoch> joint_;  // if there are others
+  std::optional<Stragglers> stragglers_;
+  std::optional<Checkpoint> held_;  // a snapshot for later
+  bool go_on_sent_ = false;
+  bool warned_of_empty_validation_ = false;
+  std::optional<CopyAhead> copy_ahead_;
+  bool copies_ahead_ = false;
+};
+
+}  // namespace troupe::cast

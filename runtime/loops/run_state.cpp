@@ -1,0 +1,89 @@
+#include "troupe/runtime/loops/run_state.hpp"
+
+#include "troupe/base/state_reader.hpp"
+#include "troupe/base/type_name.hpp"
+#include "troupe/runtime/checkpoint/callback_states.hpp"
+#include "troupe/runtime/checkpoint/keys.hpp"
+
+#include <algorithm>
+#include <typeinfo>
+
+namespace troupe {
+
+namespace {
+
+constexpr const char* validated_batches_key = "validated_batches";
+
+}  // namespace
+
+bool may_stop(const TrainerOptions& options, const Progress& progress) {
+  return progress.epoch >= options.min_epochs.value_or(0) && progress.global_step >= options.min_steps.value_or(0);
+}
+
+void RunState::ask_to_stop(const StopRequest& request, const Monitor* monitor) {
+  auto& asked = has_other_processes ? asked_stop : stop;
+  StopRequest taken = request;
+  taken.is_revocable = monitor != nullptr;
+  const auto is_same = [&](const auto& standing) { return standing.first == monitor; };
+  if (!taken.interrupt && std::ranges::none_of(standing_requests, is_same)) {
+    standing_requests.emplace_back(monitor, taken);
+  }
+  if (!asked || (taken.interrupt && !asked->interrupt)) asked = std::move(taken);
+}
+
+void RunState::take_back_stop(const Monitor& monitor) {
+  const bool is_taken_back =
+      std::erase_if(standing_requests, [&](const auto& each) { return each.first == &monitor; }) > 0;
+  auto& asked = has_other_processes ? asked_stop : stop;
+  if (!is_taken_back || !asked || !asked->is_revocable) return;
+  asked.reset();
+  if (!standing_requests.empty()) asked = standing_requests.front().second;
+}
+
+bool RunState::stops_now() const {
+  return stop && (stop->interrupt || may_stop(options, progress));
+}
+
+bool RunState::has_reached_limit() const {
+  const int64_t max_epochs = options.max_epochs.value_or(1000);
+  return (max_epochs >= 0 && progress.epoch >= max_epochs) ||
+         (options.max_steps >= 0 && progress.global_step >= options.max_steps);
+}
+
+std::string RunState::place() const {
+  return asked_callback ? type_name(typeid(*asked_callback)) + "::" + asked_call : "coordinator";
+}
+
+nlohmann::json RunState::loop_to_json() const {
+  return {{validated_batches_key, validated_batches}};
+}
+
+void RunState::load_loop(const nlohmann::json& metadata) {
+  const StateReader checkpoint(metadata, "the checkpoint");
+  validated_batches = checkpoint.object(metadata_key::loop).count(validated_batches_key, -1);
+}
+
+nlohmann::json RunState::monitor_states() {
+  auto states = nlohmann::json::object();
+  for (const auto& monitor : monitors) {
+    ask(*monitor, "state_dict", [&] {
+      const auto key = monitor->state_key();
+      if (key.empty()) return;
+      const bool is_held = held_monitors && held_monitors->contains(key);
+      states[key] = is_held ? held_monitors->at(key) : monitor->state_dict();
+    });
+  }
+  return states;
+}
+
+void RunState::load_monitor_states(const nlohmann::json& states) {
+  const auto running = state_keys({monitors.begin(), monitors.end()});
+  for (const auto& monitor : monitors) {
+    ask(*monitor, "load_state_dict", [&] {
+      const auto saved = saved_key(states, monitor->state_key(), running);
+      if (!saved.empty()) monitor->load_state_dict(states[saved]);
+    });
+  }
+}
+
+}  // namespace troupe
