@@ -2,8 +2,8 @@
 // (https://lightning.ai/docs/pytorch/2.6/common/trainer.html); a difference is written at the option.
 #pragma once
 
-#include "troupe/modules/options/amount.hpp"
 #include "troupe/modules/callback.hpp"
+#include "troupe/modules/options/amount.hpp"
 #include "troupe/modules/options/options.hpp"
 #include "troupe/modules/record.hpp"
 
@@ -45,8 +45,6 @@ struct TrainerOptions {
   std::string uneven_data = "stop";
   /// ddp: allow parameters that a loss does not depend on; costs a walk through the graph in each step.
   bool find_unused_parameters = false;
-  /// ddp: the graph is the same in every step, whatever it leaves out.
-  bool static_graph = false;
   /// ddp: size of a bucket of gradients, in MiB, and of the first one.
   double bucket_cap_mb = 25;
   double first_bucket_mb = 1;
@@ -192,8 +190,7 @@ TROUPE_OPTIONS(
     (use_distributed_sampler, "give each rank its part of the data"),
     (uneven_data, "ranks with different numbers of batches: stop, cycle or join"),
     (find_unused_parameters, "ddp: allow parameters that a loss does not depend on"),
-    (static_graph, "ddp: the graph is the same in every step"), (bucket_cap_mb, "ddp: MiB of a bucket of gradients"),
-    (first_bucket_mb, "ddp: MiB of the first bucket"),
+    (bucket_cap_mb, "ddp: MiB of a bucket of gradients"), (first_bucket_mb, "ddp: MiB of the first bucket"),
     (gradient_compression, "ddp: send gradients as they are (none), or as fp16 or bf16"),
     (broadcast_buffers, "ddp: take buffers from rank zero before a step"),
     (sync_batchnorm, "ddp, zero: batch norm over the batches of all ranks"),

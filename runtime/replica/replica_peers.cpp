@@ -112,7 +112,6 @@ void Replica::refresh_reducers() {
   reducing.first_bucket_bytes = static_cast<int64_t>(options.first_bucket_mb * (1 << 20));
   reducing.bucket_bytes = static_cast<int64_t>(options.bucket_cap_mb * (1 << 20));
   reducing.find_unused_parameters = options.find_unused_parameters || (is_manual && optimizers_.size() > 1);
-  reducing.find_unused_parameters |= options.static_graph;  // found anew in each step
   reducing.compression = options.gradient_compression;
   const auto all = distinct_parameters(*module_);
   reducers_.resize(is_manual ? 1 : optimizers_.size());
