@@ -1,8 +1,11 @@
 // One copy of the model with everything that a step needs: module, callbacks, optimizers, metrics, random state.
 //
 // A replica knows no actors. Whoever owns it (a worker) calls it from one thread: the hooks of a boundary one by one,
-// batches one by one, in the order of modules/hook_order.hpp. Batch hooks run here, from a program that is compiled
-// out of that table once: a hook that neither the module nor a callback has is not in it.
+// batches one by one, in the order of modules/hook_order.hpp. Batch hooks run here, from programs that are compiled out
+// of that table once: a hook that neither the module nor a callback has is not in them.
+//
+// It is a facade: each thing that is owned has a class of its own, which a test can make without the others' work. What
+// they share is ReplicaCore; what one of them needs of another one is in its constructor.
 //
 // What user code throws passes through; `position()` then says where it happened.
 #pragma once

@@ -16,7 +16,7 @@ namespace {
 
 constexpr const char* buffer_prefix = "buffer.";
 
-std::string prefix_of(std::size_t rank) {
+std::string prefix_of_rank(std::size_t rank) {
   return "rank_" + std::to_string(rank) + ".";
 }
 
@@ -24,7 +24,7 @@ std::string prefix_of(std::size_t rank) {
 Checkpoint part_of(const Checkpoint& checkpoint, std::size_t rank) {
   if (rank == 0) return checkpoint;
   Checkpoint part;
-  const auto prefix = prefix_of(rank);
+  const auto prefix = prefix_of_rank(rank);
   for (const auto& [name, tensor] : checkpoint.tensors) {
     if (name.starts_with(prefix)) part.tensors.emplace_back(name.substr(prefix.size()), tensor);
   }
@@ -66,7 +66,7 @@ void RunRecord::append_rank_states(Checkpoint& checkpoint, bool validation_was_c
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     Checkpoint state = unpacked_checkpoint(all[rank]);
     for (auto& [name, tensor] : state.tensors)
-      checkpoint.tensors.emplace_back(prefix_of(rank) + name, std::move(tensor));
+      checkpoint.tensors.emplace_back(prefix_of_rank(rank) + name, std::move(tensor));
     checkpoint.metadata["ranks"][std::to_string(rank)] = std::move(state.metadata);
   }
 }
@@ -103,7 +103,7 @@ void RunRecord::restore_own_rank(const Checkpoint& own) {
   }
 }
 
-// Where there were other ranks, rank zero takes the metrics of all of them.
+// If there were other ranks, rank zero takes the metrics of all of them.
 void RunRecord::restore_of_all_ranks() {
   const auto& checkpoint = *core_.setup.checkpoint;
   std::vector<Checkpoint> states;

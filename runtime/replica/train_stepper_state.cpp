@@ -43,8 +43,8 @@ bool TrainStepper::hold_parts(const Checkpoint& state) {
   return found->get<bool>();
 }
 
-// With manual optimization nobody says when that
-// is, so what a backward pass left for an optimizer that has not stepped since is kept.
+// With manual optimization nobody says when a window ends, so what a backward pass left for an optimizer that has not
+// stepped since is kept.
 void TrainStepper::append_windows(Checkpoint& checkpoint) const {
   auto windows = nlohmann::json::array();
   std::unordered_set<const void*> wanted;
