@@ -437,7 +437,8 @@ class Logging : public Module {
 TEST(DeviceShards, ABatchInTwoShardsIsLoggedAsOneAndTheModuleHasItsRunAgain) {
   Rig rig;
   const LogOptions options = {.on_step = false, .on_epoch = true};
-  Logging module(options);
+  const auto made = std::make_shared<Logging>(options);
+  Logging& module = *made;
   module.attach(&rig);
   DeviceShards::Setup setup;
   setup.devices = {torch::kCPU};
