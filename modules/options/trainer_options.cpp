@@ -86,10 +86,6 @@ void validate_distribution(const TrainerOptions& options) {
     refuse_option("detect_unused_parameters", "true",
                   "with strategy = zero every parameter gets a gradient; look for unused ones with strategy = ddp");
   }
-  if (options.static_graph && options.find_unused_parameters) {
-    refuse_option("static_graph", "true",
-                  "it finds unused parameters in the first step: leave find_unused_parameters out");
-  }
 }
 
 template <class Pointers>

@@ -37,8 +37,6 @@ struct TrainerOptions {
   UnevenData uneven_data = UnevenData::stop;
   /// Costs a walk through the graph in each step.
   bool find_unused_parameters = false;
-  /// ddp: the graph is the same in every step, whatever it leaves out.
-  bool static_graph = false;
   double bucket_cap_mb = 25;
   double first_bucket_mb = 1;
   GradientCompression gradient_compression = GradientCompression::none;
@@ -146,7 +144,7 @@ TROUPE_OPTIONS(
      "ranks with different numbers of batches: end with the shortest, begin shorter ones anew, or go on with "
      "those that have batches"),
     (find_unused_parameters, "ddp: allow parameters that a loss does not depend on"),
-    (static_graph, "ddp: the graph is the same in every step"), (bucket_cap_mb, "ddp: MiB of a bucket of gradients"),
+    (bucket_cap_mb, "ddp: MiB of a bucket of gradients"),
     (first_bucket_mb, "ddp: MiB of the first bucket"),
     (gradient_compression, "ddp: what gradients are sent as; none: as they are"),
     (broadcast_buffers, "ddp: take buffers from rank zero before a step"),

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 #include <utility>
@@ -75,6 +76,24 @@ class Working {
 
  private:
   Pulse& pulse_;
+};
+
+/// The time of something that is no hook, under its name. What throws keeps the name: the failure is to say it.
+class During {
+ public:
+  /// `name` is a literal.
+  During(Pulse& pulse, const char* name) : pulse_(pulse), exceptions_(std::uncaught_exceptions()) {
+    pulse_.name = name;
+  }
+  ~During() {
+    if (std::uncaught_exceptions() == exceptions_) pulse_.name = "";
+  }
+  During(const During&) = delete;
+  During& operator=(const During&) = delete;
+
+ private:
+  Pulse& pulse_;
+  const int exceptions_;
 };
 
 /// The time that a thread waits for another member of the cast; on a thread without a pulse it does nothing.

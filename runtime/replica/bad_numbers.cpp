@@ -1,6 +1,6 @@
-// Losses and gradients that are not finite, or far from what they were, before an optimizer makes a step of them.
+#include "troupe/runtime/replica/bad_numbers.hpp"
+
 #include "troupe/modules/optim/drop_gradients.hpp"
-#include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>
 
@@ -37,56 +37,13 @@ std::string remark_on(double loss, const std::deque<double>& before, double thre
          " standard deviations above the mean of the last " + std::to_string(before.size()) + ", " + fixed(mean);
 }
 
-}  // namespace
-
-bool Replica::watches_losses() const {
-  return setup_.options.nonfinite != NonFinite::proceed || setup_.options.loss_spike_zscore > 0;
-}
-
-void Replica::judge_loss(const TrainStep& step) {
-  Sequence& sequence = sequences_[step.optimizer];
-  const double loss = step.loss.item().toDouble();
-  const auto remark = remark_on(loss, sequence.losses, setup_.options.loss_spike_zscore);
-  if (remark.empty()) {
-    sequence.losses.push_back(loss);
-    if (sequence.losses.size() > loss_window) sequence.losses.pop_front();
-    return;
-  }
-  if (setup_.options.nonfinite == NonFinite::stop) throw std::runtime_error(remark + " (trainer.nonfinite = stop)");
-  if (setup_.options.nonfinite == NonFinite::skip) {
-    if (sequence.bad.empty()) sequence.bad = remark;
-  } else if (std::isfinite(loss)) {
-    note("warning: " + remark + " (epoch " + std::to_string(progress_.epoch) + ", batch " +
-         std::to_string(step.batch_idx) + ")");
-  }
-}
-
-nlohmann::json Replica::recent_losses() const {
-  auto all = nlohmann::json::array();
-  for (const auto& sequence : sequences_) all.push_back(sequence.losses);
-  return all;
-}
-
-void Replica::restore_recent_losses(const nlohmann::json& saved) {
-  const auto is_list = [](const nlohmann::json& losses) {
-    return losses.is_array() && losses.size() <= loss_window &&
-           std::ranges::all_of(losses, [](const auto& loss) { return loss.is_number(); });
-  };
-  if (!saved.is_array() || !std::ranges::all_of(saved, is_list)) {
-    throw UsageError("the checkpoint's recent_losses is damaged: it is not a list of losses for each optimizer");
-  }
-  for (std::size_t i = 0; i < std::min(saved.size(), sequences_.size()); ++i) {
-    sequences_[i].losses = saved[i].get<std::deque<double>>();
-  }
-}
-
 // The first parameter whose gradient is not finite, as a sentence.
-std::string Replica::bad_gradient(std::size_t index) const {
-  const auto gradients = gradients_of(optimizers_[index]);
+std::string bad_gradient(const ReplicaCore& core, std::size_t index) {
+  const auto gradients = gradients_of(core.optimizers[index]);
   if (gradients.empty()) return "";
   const torch::NoGradGuard no_gradients;
   if (std::isfinite(torch::stack(at::_foreach_norm(gradients, 1)).sum().item().toDouble())) return "";
-  for (const auto& item : module_->named_parameters()) {
+  for (const auto& item : core.module->named_parameters()) {
     const auto gradient = gradient_values(item.value());
     if (gradient.defined() && !torch::isfinite(gradient).all().item<bool>()) {
       return "the gradient of " + item.key() + " is not finite";
@@ -95,33 +52,72 @@ std::string Replica::bad_gradient(std::size_t index) const {
   return "a gradient of optimizer " + std::to_string(index) + " is not finite";
 }
 
-// Whether the step has to be left out; the same on all ranks. The scaler of float16 has a say of its own about
-// gradients.
-bool Replica::has_bad_numbers(std::size_t index) {
-  const auto& options = setup_.options;
+}  // namespace
+
+bool watches_losses(const TrainerOptions& options) {
+  return options.nonfinite != NonFinite::proceed || options.loss_spike_zscore > 0;
+}
+
+void judge_loss(const ReplicaCore& core, OptimizerTrack& track, const torch::Tensor& tensor, int64_t batch_idx) {
+  const double loss = tensor.item().toDouble();
+  const auto remark = remark_on(loss, track.losses, core.options().loss_spike_zscore);
+  if (remark.empty()) {
+    track.losses.push_back(loss);
+    if (track.losses.size() > loss_window) track.losses.pop_front();
+    return;
+  }
+  if (core.options().nonfinite == NonFinite::stop) throw std::runtime_error(remark + " (trainer.nonfinite = stop)");
+  if (core.options().nonfinite == NonFinite::skip) {
+    if (track.bad.empty()) track.bad = remark;
+  } else if (std::isfinite(loss)) {
+    core.outputs.note("warning: " + remark + " (epoch " + std::to_string(core.progress.epoch) + ", batch " +
+                      std::to_string(batch_idx) + ")");
+  }
+}
+
+nlohmann::json recent_losses(const std::vector<OptimizerTrack>& tracks) {
+  auto all = nlohmann::json::array();
+  for (const auto& track : tracks) all.push_back(track.losses);
+  return all;
+}
+
+void restore_recent_losses(std::vector<OptimizerTrack>& tracks, const nlohmann::json& saved) {
+  const auto is_list = [](const nlohmann::json& losses) {
+    return losses.is_array() && losses.size() <= loss_window &&
+           std::ranges::all_of(losses, [](const auto& loss) { return loss.is_number(); });
+  };
+  if (!saved.is_array() || !std::ranges::all_of(saved, is_list)) {
+    throw UsageError("the checkpoint's recent_losses is damaged: it is not a list of losses for each optimizer");
+  }
+  for (std::size_t i = 0; i < std::min(saved.size(), tracks.size()); ++i) {
+    tracks[i].losses = saved[i].get<std::deque<double>>();
+  }
+}
+
+bool has_bad_numbers(const ReplicaCore& core, OptimizerTrack& track, std::size_t optimizer, bool looks_at_gradients) {
+  const auto& options = core.options();
   if (options.nonfinite == NonFinite::proceed) return false;
-  Sequence& sequence = sequences_[std::min(index, sequences_.size() - 1)];
-  std::string bad = std::exchange(sequence.bad, "");
-  if (bad.empty() && !scaler_) bad = bad_gradient(index);
+  std::string bad = std::exchange(track.bad, "");
+  if (bad.empty() && looks_at_gradients) bad = bad_gradient(core, optimizer);
   if (options.nonfinite == NonFinite::stop) {
     if (bad.empty()) return false;
     throw std::runtime_error(bad + " (trainer.nonfinite = stop)");
   }
-  if (setup_.peers) {
-    for (const auto& said : setup_.peers->all_gather_bytes(bad)) {
+  if (core.setup.peers) {
+    for (const auto& said : core.peers()->all_gather_bytes(bad)) {
       if (bad.empty()) bad = said;
     }
   }
   if (bad.empty()) {
-    sequence.skipped_in_row = 0;
+    track.skipped_in_row = 0;
     return false;
   }
-  if (++sequence.skipped_in_row > options.max_skipped_steps) {
+  if (++track.skipped_in_row > options.max_skipped_steps) {
     throw std::runtime_error(bad + ", and " + std::to_string(options.max_skipped_steps) +
                              " steps before it were left out (trainer.nonfinite = skip, trainer.max_skipped_steps)");
   }
-  note("warning: a step is left out: " + bad + " (epoch " + std::to_string(progress_.epoch) + ", batch " +
-       std::to_string(progress_.batch_idx) + ")");
+  core.outputs.note("warning: a step is left out: " + bad + " (epoch " + std::to_string(core.progress.epoch) +
+                    ", batch " + std::to_string(core.progress.batch_idx) + ")");
   return true;
 }
 

@@ -1,16 +1,12 @@
-// Hooks between batches: each with its callbacks' counterparts first, then the module's own where it is overridden.
+#include "troupe/runtime/replica/boundary_hooks.hpp"
+
 #include "troupe/base/exception_text.hpp"
-#include "troupe/runtime/replica/replica.hpp"
 
 #include <torch/torch.h>
 
 namespace troupe {
 
 namespace {
-
-bool ends_an_epoch(Hook hook) {
-  return hook == Hook::on_train_epoch_end || hook == Hook::on_validation_epoch_end || hook == Hook::on_test_epoch_end;
-}
 
 // Runs `action`; what it throws joins what others threw.
 template <class Action>
@@ -19,59 +15,31 @@ void add_problem(std::string& problems, const std::string& hook, Action action) 
   if (!text.empty()) problems += (problems.empty() ? "" : "; ") + hook + ": " + text;
 }
 
-bool is_before_evaluation(Hook hook) {
-  return hook == Hook::on_validation_epoch_start || hook == Hook::on_test_epoch_start ||
-         hook == Hook::on_predict_epoch_start;
-}
-
 }  // namespace
 
-void Replica::run(Hook hook) {
-  collect_part_metrics();
-  // Hooks at the end of an epoch see its reduced metrics.
-  if (ends_an_epoch(hook)) flush_epoch();
-  set_origin(hook, /*step_allowed=*/false, /*on_step=*/false, /*batch_size=*/1);
-  if (hook == Hook::teardown) return tear_down();
-  // The sanity check is a validation between two hooks that callbacks alone have.
-  if (hook == Hook::on_validation_model_eval && sanity_checking_) {
-    current_name_ = "on_sanity_check_start";
-    for (const auto& callback : callbacks_) callback->on_sanity_check_start(*this, *module_);
-    current_name_ = "";
-  }
-  if (setup_.datamodule) run_data_hook(hook);
-  if (!callbacks_.empty()) run_callback_hook(hook);
-  run_module_hook(hook);
-  // All ranks evaluate one model, also where each has gathered running means of its own since the last window.
-  if (is_before_evaluation(hook) && setup_.peers) broadcast_buffers();
-  if (hook == Hook::on_validation_model_train && sanity_checking_) {
-    current_name_ = "on_sanity_check_end";
-    for (const auto& callback : callbacks_) callback->on_sanity_check_end(*this, *module_);
-    current_name_ = "";
-  }
-}
-
-void Replica::run_data_hook(Hook hook) {
-  DataModule& data = *setup_.datamodule.get();
+void run_data_hook(const ReplicaCore& core, Hook hook) {
+  if (!core.setup.datamodule) return;
+  DataModule& data = *core.setup.datamodule.get();
   switch (hook) {
     case Hook::prepare_data:
-      if (prepares_data()) data.prepare_data();
+      if (core.prepares_data()) data.prepare_data();
       break;
     case Hook::setup:
-      if (is_first_of_process()) data.setup(setup_.stage);
-      if (setup_.peers) setup_.peers->wait_for_all();  // workers of one process share it
+      if (core.is_first_of_process()) data.setup(core.setup.stage);
+      if (core.setup.peers) core.peers()->wait_for_all();  // workers of one process share it
       break;
     default: break;
   }
 }
 
-void Replica::run_callback_hook(Hook hook) {
+void run_callback_hook(const ReplicaCore& core, Hook hook) {
   switch (hook) {
     case Hook::setup:
-      for (const auto& callback : callbacks_) callback->setup(*this, *module_, setup_.stage);
+      for (const auto& callback : core.callbacks) callback->setup(core.run, *core.module, core.setup.stage);
       break;
-#define TROUPE_RUN_CALLBACKS(name)                                           \
-  case Hook::name:                                                           \
-    for (const auto& callback : callbacks_) callback->name(*this, *module_); \
+#define TROUPE_RUN_CALLBACKS(name)                                                      \
+  case Hook::name:                                                                      \
+    for (const auto& callback : core.callbacks) callback->name(core.run, *core.module); \
     break;
 #define TROUPE_RUN_CALLBACKS_BETWEEN_BATCHES(name, arguments, owners) \
   TROUPE_TAKES(none, arguments)(TROUPE_OF_MODULE_##owners(TROUPE_RUN_CALLBACKS(name)))
@@ -82,19 +50,17 @@ void Replica::run_callback_hook(Hook hook) {
   }
 }
 
-void Replica::run_module_hook(Hook hook) {
-  Module& module = *module_;
-  const bool own = is_used(hook);
+void run_module_hook(const ReplicaCore& core, Hook hook) {
+  Module& module = *core.module;
+  const bool own = core.is_used(hook);
   switch (hook) {
     case Hook::prepare_data:
-      if (own && prepares_data()) module.prepare_data();
-      if (setup_.peers) setup_.peers->wait_for_all();
+      if (own && core.prepares_data()) module.prepare_data();
+      if (core.setup.peers) core.peers()->wait_for_all();
       break;
     case Hook::setup:
-      if (own) module.setup(setup_.stage);
+      if (own) module.setup(core.setup.stage);
       break;
-    case Hook::configure_callbacks: configure_callbacks(); break;
-    case Hook::configure_optimizers: configure_optimizers(); break;
     // The library's own part of these is in their defaults, and in what release() puts back where they are not reached.
     case Hook::on_validation_model_eval:
       module.note_modes();
@@ -116,15 +82,6 @@ void Replica::run_module_hook(Hook hook) {
       module.note_modes();
       module.on_predict_model_eval();
       break;
-    case Hook::training_epoch_end:
-      if (own) module.training_epoch_end(train_outputs_);
-      break;
-    case Hook::validation_epoch_end:
-      if (own) module.validation_epoch_end(eval_outputs_);
-      break;
-    case Hook::test_epoch_end:
-      if (own) module.test_epoch_end(eval_outputs_);
-      break;
 #define TROUPE_RUN_OWN(name) \
   case Hook::name:           \
     if (own) module.name();  \
@@ -138,38 +95,34 @@ void Replica::run_module_hook(Hook hook) {
   }
 }
 
-// Each is called once, also when one throws and the others are left to tear_down_quietly.
-void Replica::tear_down() {
-  while (torn_down_ < callbacks_.size() + 2) {
+void Teardown::run() {
+  while (torn_down_ < core_.callbacks.size() + 2) {
     const std::size_t next = torn_down_++;
     if (next == 0) {
-      if (setup_.datamodule && is_first_of_process()) setup_.datamodule->teardown(setup_.stage);
-    } else if (next <= callbacks_.size()) {
-      callbacks_[next - 1]->teardown(*this, *module_, setup_.stage);
-    } else if (is_used(Hook::teardown)) {
-      module_->teardown(setup_.stage);
+      if (core_.setup.datamodule && core_.is_first_of_process()) core_.setup.datamodule->teardown(core_.setup.stage);
+    } else if (next <= core_.callbacks.size()) {
+      core_.callbacks[next - 1]->teardown(core_.run, *core_.module, core_.setup.stage);
+    } else if (core_.is_used(Hook::teardown)) {
+      core_.module->teardown(core_.setup.stage);
     }
   }
-  teardown_done_ = true;
+  is_done_ = true;
 }
 
-std::string Replica::report_quietly(const Failure& failure) {
-  if (!module_) return "";
+std::string Teardown::run_quietly() {
   std::string problems;
-  for (const auto& callback : callbacks_) {
-    add_problem(problems, "on_exception", [&] { callback->on_exception(*this, *module_, failure); });
-  }
-  if (setup_.datamodule && is_first_of_process()) {
-    add_problem(problems, "on_exception", [&] { setup_.datamodule->on_exception(failure); });
-  }
+  while (!is_done_) add_problem(problems, "teardown", [&] { run(); });
   return problems;
 }
 
-std::string Replica::tear_down_quietly() {
+std::string report_quietly(const ReplicaCore& core, const Failure& failure) {
+  if (!core.module) return "";
   std::string problems;
-  while (module_ && !teardown_done_) {
-    set_origin(Hook::teardown, /*step_allowed=*/false, /*on_step=*/false, /*batch_size=*/1);
-    add_problem(problems, "teardown", [&] { tear_down(); });
+  for (const auto& callback : core.callbacks) {
+    add_problem(problems, "on_exception", [&] { callback->on_exception(core.run, *core.module, failure); });
+  }
+  if (core.setup.datamodule && core.is_first_of_process()) {
+    add_problem(problems, "on_exception", [&] { core.setup.datamodule->on_exception(failure); });
   }
   return problems;
 }

@@ -1,7 +1,7 @@
-// What a replica says about a training that cannot be, or is not what it seems.
+#include "troupe/runtime/replica/training_problems.hpp"
+
 #include "troupe/base/text.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
-#include "troupe/runtime/replica/replica.hpp"
 
 #include <c10/util/StringUtil.h>
 #include <torch/torch.h>
@@ -19,13 +19,6 @@ std::string shown_names(std::vector<std::string> names) {
   return brief_list(std::move(names));
 }
 
-std::string shapes_of(const StepOutput& output) {
-  const auto text = joined_as(output.items(), [](const auto& item) {
-    return shown(item.first) + " " + (item.second.defined() ? c10::str(item.second.sizes()) : "undefined");
-  });
-  return text.empty() ? "none" : text;
-}
-
 // The topmost layers below `module` that are in eval mode, by their names.
 void add_layers_in_eval_mode(const torch::nn::Module& module, const std::string& prefix,
                              std::vector<std::string>& names) {
@@ -38,16 +31,12 @@ void add_layers_in_eval_mode(const torch::nn::Module& module, const std::string&
   }
 }
 
-std::string shapes_of(const Batch& batch) {
-  return joined_as(batch.tensors(), [](const torch::Tensor& tensor) { return c10::str(tensor.sizes()); });
-}
-
 }  // namespace
 
 // A loss that no parameter leads to: PyTorch's own words for it name neither the module nor what to do.
-void Replica::refuse_untrainable(const char* what, const torch::Tensor& loss) const {
+void refuse_untrainable(const Module& module, const char* what, const torch::Tensor& loss) {
   if (loss.requires_grad()) return;
-  const auto parameters = module_->parameters();
+  const auto parameters = module.parameters();
   const auto is_trained = [](const torch::Tensor& parameter) { return parameter.requires_grad(); };
   if (!parameters.empty() && std::ranges::none_of(parameters, is_trained)) {
     throw UsageError("the module is frozen: none of its " + std::to_string(parameters.size()) +
@@ -58,39 +47,24 @@ void Replica::refuse_untrainable(const char* what, const torch::Tensor& loss) co
 }
 
 // Right for a frozen batch norm, and easy to forget where a part was evaluated by hand.
-void Replica::name_layers_in_eval_mode() {
+void note_layers_in_eval_mode(const ReplicaCore& core) {
   std::vector<std::string> names;
-  add_layers_in_eval_mode(*module_, "", names);
+  add_layers_in_eval_mode(*core.module, "", names);
   if (names.empty()) return;
-  note("in eval mode when fit begins, and left so: " + shown_names(names) + "; call train() on the module to change that");
-}
-
-// Means and windows of accumulation weigh batches by their sizes. Where two readings of a size would weigh them
-// differently, the user is to know which one is taken.
-int64_t Replica::size_of(const Batch& batch) {
-  const int64_t size = batch.size(), rows = batch.first_size();
-  if (warned_of_sizes_ || batch.is_size_said() || batch.made_of() == 0 || rows < 0) return size;
-  const double rows_per_sample = static_cast<double>(rows) / static_cast<double>(batch.made_of());
-  if (rows_per_sample_ < 0) rows_per_sample_ = rows_per_sample;
-  if (rows_per_sample_ == rows_per_sample) return size;
-  warned_of_sizes_ = true;
-  note("warning: the size of batches is not clear: the first tensor of this one has " + std::to_string(rows) +
-       " rows, its loader made it of " + std::to_string(batch.made_of()) +
-       " samples, and for another batch the quotient was another; it counts as " + std::to_string(size) +
-       " (Batch::size) in means and in windows of accumulation; Batch::set_size in the collate function says another");
-  return size;
+  core.outputs.note("in eval mode when fit begins, and left so: " + shown_names(names) +
+                    "; call train() on the module to change that");
 }
 
 // LibTorch's optimizers take a parameter twice, and step it twice. It comes of LibTorch's parameters(), which list one
 // that layers share once for each.
-void Replica::refuse_repeated_parameters() const {
-  for (std::size_t i = 0; i < optimizers_.size(); ++i) {
+void refuse_repeated_parameters(const ReplicaCore& core) {
+  for (std::size_t i = 0; i < core.optimizers.size(); ++i) {
     std::unordered_set<const void*> seen;
-    for (const auto& group : optimizers_[i].param_groups()) {
+    for (const auto& group : core.optimizers[i].param_groups()) {
       for (const auto& parameter : group.params()) {
         if (seen.insert(parameter.unsafeGetTensorImpl()).second) continue;
         std::string name = "a parameter";
-        for (const auto& each : distinct_parameters(*module_)) {
+        for (const auto& each : distinct_parameters(*core.module)) {
           if (each.tensor.is_same(parameter)) name = "the parameter " + shown_names(each.names);
         }
         throw UsageError("optimizer " + std::to_string(i) + " has " + name +
@@ -101,18 +75,17 @@ void Replica::refuse_repeated_parameters() const {
   }
 }
 
-// Called when the gradients of an optimizer's first step are there.
-void Replica::name_unused_parameters(std::size_t optimizer) {
-  if (optimizer >= checked_for_unused_.size() || checked_for_unused_[optimizer]) return;
-  checked_for_unused_[optimizer] = true;
+void note_unused_parameters(const ReplicaCore& core, std::size_t optimizer, std::vector<OptimizerTrack>& tracks) {
+  if (!core.options().detect_unused_parameters || tracks[optimizer].was_checked_for_unused) return;
+  tracks[optimizer].was_checked_for_unused = true;
   std::unordered_map<const void*, std::size_t> owners;
-  for (std::size_t i = 0; i < optimizers_.size(); ++i) {
-    for (const auto& group : optimizers_[i].param_groups()) {
+  for (std::size_t i = 0; i < core.optimizers.size(); ++i) {
+    for (const auto& group : core.optimizers[i].param_groups()) {
       for (const auto& parameter : group.params()) owners.emplace(parameter.unsafeGetTensorImpl(), i);
     }
   }
   std::vector<std::string> unused, unowned;
-  for (const auto& each : distinct_parameters(*module_)) {
+  for (const auto& each : distinct_parameters(*core.module)) {
     if (!each.tensor.requires_grad()) continue;  // frozen on purpose
     const auto owner = owners.find(each.tensor.unsafeGetTensorImpl());
     if (owner == owners.end()) {
@@ -122,40 +95,50 @@ void Replica::name_unused_parameters(std::size_t optimizer) {
     }
   }
   if (!unused.empty()) {
-    outputs_.note("warning: parameters without a gradient at the first step of optimizer " + std::to_string(optimizer) +
-                  ": " + shown_names(unused) + "; the loss does not depend on them");
+    core.outputs.note("warning: parameters without a gradient at the first step of optimizer " +
+                      std::to_string(optimizer) + ": " + shown_names(unused) + "; the loss does not depend on them");
   }
-  const bool is_first = std::ranges::count(checked_for_unused_, true) == 1;
+  const bool is_first = std::ranges::count(tracks, true, &OptimizerTrack::was_checked_for_unused) == 1;
   if (is_first && !unowned.empty()) {
-    outputs_.note("warning: parameters that no optimizer has: " + shown_names(unowned) +
-                  "; give them to one in configure_optimizers, or freeze them");
+    core.outputs.note("warning: parameters that no optimizer has: " + shown_names(unowned) +
+                      "; give them to one in configure_optimizers, or freeze them");
   }
 }
 
-// In a part of a sequence the hiddens are the likeliest mistake, and what LibTorch says does not name them.
-StepOutput Replica::call_training_step(const TrainStep& step) {
-  const auto index = static_cast<int64_t>(step.optimizer);
-  if (!step.in_parts) return module_->training_step(*step.batch, step.batch_idx, index);
-  const StepOutput& hiddens = sequences_[step.optimizer].hiddens;
-  const auto where = [&] {
-    return "; this is part " + std::to_string(step.part + 1) + " of " + std::to_string(step.part_count) +
-           " of the batch, with tensors " + shapes_of(*step.batch) + " and hiddens " + shapes_of(hiddens);
-  };
-  StepOutput output;
-  try {
-    output = module_->training_step(*step.batch, step.batch_idx, index, hiddens);
-  } catch (const c10::Error& error) {
-    throw UsageError(error.what_without_backtrace() + where());
-  } catch (const std::out_of_range& error) {  // a hidden that is not there
-    throw UsageError(error.what() + where());
+void refuse_foreign_parameters(const ReplicaCore& core, const GradientSync& sync, std::size_t optimizer,
+                               std::size_t& checked) {
+  const auto& groups = core.optimizers[optimizer].param_groups();
+  std::size_t count = 0;
+  for (const auto& group : groups) count += group.params().size();
+  if (count == checked) return;
+  const ShardedOptimizer* sharded = sync.sharded(optimizer);
+  std::unordered_set<const void*> own;
+  for (const auto& parameter : core.module->parameters()) own.insert(parameter.unsafeGetTensorImpl());
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    for (std::size_t i = 0; i < groups[g].params().size(); ++i) {
+      const auto& parameter = groups[g].params()[i];
+      const bool is_part = sharded && sharded->holds(parameter);
+      if (is_part || own.contains(parameter.unsafeGetTensorImpl())) continue;
+      throw UsageError("optimizer " + std::to_string(optimizer) + ": parameter " + std::to_string(i) + " of group " +
+                       std::to_string(g) + ", of shape " + c10::str(parameter.sizes()) +
+                       ", is not one of the module's, so that no checkpoint would have it and no device would get it:"
+                       " register it with register_parameter, or its layer with register_module");
+    }
   }
-  const auto is_hidden = [](const auto& item) { return item.first.starts_with("hidden"); };
-  if (output.empty() || std::ranges::any_of(output.items(), is_hidden)) return output;
-  throw UsageError(
-      "truncated_bptt_steps = " + std::to_string(module_->truncated_bptt_steps) +
-      ", but training_step returned nothing for the next part of the batch: return {{\"loss\", loss}, {\"hidden\", "
-      "hidden}}; it returned " +
-      shapes_of(output));
+  checked = count;
+}
+
+void refuse_options_of_automatic_optimization(const TrainerOptions& options) {
+  if (options.gradient_clip_val.value_or(0) != 0) {
+    throw UsageError(
+        "trainer.gradient_clip_val does nothing with automatic_optimization = false: call clip_gradients in"
+        " training_step");
+  }
+  if (options.accumulate_grad_batches > 1) {
+    throw UsageError(
+        "trainer.accumulate_grad_batches does nothing with automatic_optimization = false: step the optimizer in every"
+        " n-th training_step");
+  }
 }
 
 }  // namespace troupe

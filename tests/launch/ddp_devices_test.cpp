@@ -98,14 +98,14 @@ TEST(Devices, HaveTheSameWeightsBitForBit) {
   }
 }
 
-TEST(Devices, SmallBucketsAndAStaticGraphChangeNothing) {
+TEST(Devices, SmallBucketsAndALookForUnusedParametersChangeNothing) {
   const TempDir dir;
   const auto alone = trained(1, 48, 12, exact(dir));
   auto options = exact(dir);
   options.first_bucket_mb = 1e-5;
   options.bucket_cap_mb = 1e-4;
   EXPECT_LE(largest_difference(trained(2, 48, 12, options), alone), 1e-12);
-  options.static_graph = true;
+  options.find_unused_parameters = true;
   EXPECT_LE(largest_difference(trained(2, 48, 12, options), alone), 1e-12);
 }
 

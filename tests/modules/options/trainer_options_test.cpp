@@ -66,7 +66,6 @@ TEST(TrainerOptions, BucketsAndTimeoutsAreMoreThanNothing) {
   EXPECT_THAT(refusal({.loss_spike_zscore = -1}), HasSubstr("trainer.loss_spike_zscore = -1.0"));
   EXPECT_THAT(refusal({.collective_timeout = 0}), HasSubstr("trainer.collective_timeout = 0.0"));
   EXPECT_THAT(refusal({.collective_timeout = 1e12}), HasSubstr("a year"));
-  EXPECT_THAT(refusal({.find_unused_parameters = true, .static_graph = true}), HasSubstr("trainer.static_graph"));
 }
 
 TEST(TrainerOptions, NumbersOutOfRangeNameTheNearestValidOne) {

@@ -1,4 +1,4 @@
-#include "troupe/runtime/replica/part_report.hpp"
+#include "troupe/runtime/replica/shard_report.hpp"
 
 #include "troupe/modules/module.hpp"
 
@@ -10,7 +10,7 @@ namespace troupe {
 
 namespace {
 
-// A running combination of the values of parts: of numbers, or of scalars that may lie on a device.
+// A running combination of the values of shards: of numbers, or of scalars that may lie on a device.
 template <class Number>
 Number combined(Reduce how, const Number& total, const Number& value, double weight) {
   if constexpr (std::is_same_v<Number, double>) {
@@ -35,35 +35,35 @@ Number combined(Reduce how, const Number& total, const Number& value, double wei
 
 }  // namespace
 
-void PartReport::add(std::string_view name, Value value, const LogOptions& options) {
+void ShardReport::add(std::string_view name, Value value, const LogOptions& options) {
   const auto repeat = std::ranges::count(logged_, name, &Logged::name);
   logged_.push_back({std::string(name), static_cast<std::size_t>(repeat), std::move(value), options});
 }
 
-void PartReport::log(std::string_view name, const torch::Tensor& value, const LogOptions& options) {
+void ShardReport::log(std::string_view name, const torch::Tensor& value, const LogOptions& options) {
   const bool is_scalar = value.defined() && value.numel() == 1;
   if (is_scalar && value.is_cpu()) return add(name, value.item().toDouble(), options);
   add(name, is_scalar ? value.detach().reshape({}).to(torch::kFloat64) : value, options);
 }
 
-void PartReport::log(std::string_view name, double value, const LogOptions& options) {
+void ShardReport::log(std::string_view name, double value, const LogOptions& options) {
   add(name, value, options);
 }
 
-void PartReport::log_metric(std::string_view name, std::size_t metric, const LogOptions& options) {
+void ShardReport::log_metric(std::string_view name, std::size_t metric, const LogOptions& options) {
   add(name, metric, options);
 }
 
-void PartReport::tell(RunContext& run, const Module& module, std::span<const PartReport> parts,
-                      std::span<const int64_t> sizes) {
+void ShardReport::tell(RunContext& run, const Module& module, std::span<const ShardReport> shards,
+                       std::span<const int64_t> sizes) {
   struct Combined {
     const Logged* first;
     Value total;
     double weight;
   };
   std::vector<Combined> all;
-  for (std::size_t p = 0; p < parts.size(); ++p) {
-    for (const auto& logged : parts[p].logged_) {
+  for (std::size_t p = 0; p < shards.size(); ++p) {
+    for (const auto& logged : shards[p].logged_) {
       const auto is_it = [&](const Combined& c) {
         return c.first->name == logged.name && c.first->repeat == logged.repeat &&
                c.total.index() == logged.value.index();
@@ -107,8 +107,8 @@ void PartReport::tell(RunContext& run, const Module& module, std::span<const Par
       run.log(each.first->name, is_mean ? tensor.div(each.weight) : tensor, options);
     }
   }
-  for (const auto& part : parts) {
-    for (const auto& what : part.said_) what(run);
+  for (const auto& shard : shards) {
+    for (const auto& what : shard.said_) what(run);
   }
 }
 

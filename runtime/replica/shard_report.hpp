@@ -1,4 +1,4 @@
-// What the parts of a batch have to tell the run.
+// What the shards of a batch have to tell the run.
 #pragma once
 
 #include "troupe/modules/log_options.hpp"
@@ -18,8 +18,8 @@ namespace troupe {
 
 class Module;
 
-/// Of one part, in the order in which it was said; filled by the thread that computes it.
-class PartReport {
+/// Of one shard, in the order in which it was said; filled by the thread that computes it.
+class ShardReport {
  public:
   void log(std::string_view name, const torch::Tensor& value, const LogOptions& options);
   void log(std::string_view name, double value, const LogOptions& options);
@@ -28,16 +28,16 @@ class PartReport {
   /// Anything else.
   void say(std::function<void(RunContext&)> what) { said_.push_back(std::move(what)); }
 
-  /// Tells `run`, whose module is `module`, what all parts said, of `sizes` samples each: logged values as one that the
-  /// whole batch had given (a mean is weighted by samples), everything else part by part.
-  static void tell(RunContext& run, const Module& module, std::span<const PartReport> parts,
+  /// Tells `run`, whose module is `module`, what all shards said, of `sizes` samples each: logged values as one that
+  /// the whole batch had given (a mean is weighted by samples), everything else shard by shard.
+  static void tell(RunContext& run, const Module& module, std::span<const ShardReport> shards,
                    std::span<const int64_t> sizes);
 
  private:
   using Value = std::variant<double, torch::Tensor, std::size_t>;
   struct Logged {
     std::string name;
-    std::size_t repeat;  // how often the part had logged that name before
+    std::size_t repeat;  // how often the shard had logged that name before
     Value value;
     LogOptions options;
   };

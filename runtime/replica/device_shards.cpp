@@ -1,8 +1,8 @@
-#include "troupe/runtime/replica/batch_parts.hpp"
+#include "troupe/runtime/replica/device_shards.hpp"
 
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/data/random.hpp"
-#include "troupe/runtime/replica/part_context.hpp"
+#include "troupe/runtime/precision/autocast.hpp"
 
 #include <c10/core/DeviceGuard.h>
 #include <torch/torch.h>
@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <utility>
 
@@ -41,10 +42,23 @@ void check_alike(const std::vector<torch::Tensor>& a, const std::vector<torch::T
                    ": its options and setup() must lead to the same model each time");
 }
 
+// The time that the module speaks to a shard's context.
+class Attached {
+ public:
+  Attached(Module& module, ShardContext& shard, RunContext& run) : module_(module), run_(run) { module.attach(&shard); }
+  ~Attached() { module_.attach(&run_); }
+  Attached(const Attached&) = delete;
+  Attached& operator=(const Attached&) = delete;
+
+ private:
+  Module& module_;
+  RunContext& run_;
+};
+
 }  // namespace
 
 std::vector<Batch> split_batch(const Batch& batch, std::size_t count) {
-  std::vector<Batch> parts;
+  std::vector<Batch> shards;
   if (!batch.parts().empty()) {  // of several loaders
     std::vector<std::vector<Batch>> cut;
     std::size_t least = count;
@@ -53,34 +67,34 @@ std::vector<Batch> split_batch(const Batch& batch, std::size_t count) {
       least = std::min(least, cut.back().size());
     }
     for (std::size_t i = 0; i < least; ++i) {
-      Batch part = batch;
-      for (std::size_t loader = 0; loader < cut.size(); ++loader) part.parts()[loader] = cut[loader][i];
-      parts.push_back(std::move(part));
+      Batch shard = batch;
+      for (std::size_t loader = 0; loader < cut.size(); ++loader) shard.parts()[loader] = cut[loader][i];
+      shards.push_back(std::move(shard));
     }
     const auto is_even = [&](const auto& list) { return list.size() == least; };
     if (!std::ranges::all_of(cut, is_even)) return {batch};  // too short for all devices
-    return parts;
+    return shards;
   }
   const int64_t samples = samples_of(batch);
   if (samples <= 1 || batch.size() == 0) return {batch};
   const int64_t each = (samples + static_cast<int64_t>(count) - 1) / static_cast<int64_t>(count);
   for (int64_t begin = 0; begin < samples; begin += each) {
-    Batch part = batch;
-    for (auto& tensor : part.tensors()) {
+    Batch shard = batch;
+    for (auto& tensor : shard.tensors()) {
       if (tensor.dim() > 0) tensor = tensor.slice(0, begin, std::min(begin + each, samples));
     }
-    part.set_size(std::min(begin + each, samples) - begin);
-    parts.push_back(std::move(part));
+    shard.set_size(std::min(begin + each, samples) - begin);
+    shards.push_back(std::move(shard));
   }
-  return parts;
+  return shards;
 }
 
-StepOutput joined_outputs(const std::vector<StepOutput>& parts, const std::vector<int64_t>& sizes) {
-  if (parts.size() == 1) return parts.front();
-  const auto& first = parts.front().items();
-  for (const auto& part : parts) {
+StepOutput joined_outputs(const std::vector<StepOutput>& outputs, const std::vector<int64_t>& sizes) {
+  if (outputs.size() == 1) return outputs.front();
+  const auto& first = outputs.front().items();
+  for (const auto& output : outputs) {
     const auto same_key = [](const auto& a, const auto& b) { return a.first == b.first; };
-    if (!std::ranges::equal(part.items(), first, same_key)) {
+    if (!std::ranges::equal(output.items(), first, same_key)) {
       throw UsageError(
           "the parts of a batch returned different keys: return the same from each, or join them in *_step_end");
     }
@@ -90,8 +104,8 @@ StepOutput joined_outputs(const std::vector<StepOutput>& parts, const std::vecto
   StepOutput::Items items;
   for (std::size_t i = 0; i < first.size(); ++i) {
     std::vector<torch::Tensor> tensors;
-    for (std::size_t p = 0; p < parts.size(); ++p) {
-      const auto& tensor = parts[p].items()[i].second;
+    for (std::size_t p = 0; p < outputs.size(); ++p) {
+      const auto& tensor = outputs[p].items()[i].second;
       const bool is_scalar = first[i].second.dim() == 0;
       tensors.push_back(is_scalar ? tensor * (static_cast<double>(sizes[p]) / samples) : tensor);
     }
@@ -102,9 +116,9 @@ StepOutput joined_outputs(const std::vector<StepOutput>& parts, const std::vecto
 
 // --- A copy and its thread ---
 
-class BatchParts::Copy {
+class DeviceShards::Copy {
  public:
-  Copy(RunContext& run, torch::Device device) : device_(device), context_(run, device) {
+  Copy(RunContext& run, torch::Device device) : device_(device), context_(run, device, /*is_of_run=*/false) {
     thread_ = std::thread([this] { serve(); });
   }
   ~Copy() {
@@ -118,7 +132,7 @@ class BatchParts::Copy {
   }
 
   torch::Device device() const { return device_; }
-  PartContext& context() { return context_; }
+  ShardContext& context() { return context_; }
 
   void start(std::function<void()> task) {
     {
@@ -163,7 +177,7 @@ class BatchParts::Copy {
   }
 
   const torch::Device device_;
-  PartContext context_;
+  ShardContext context_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::function<void()> task_;
@@ -173,8 +187,9 @@ class BatchParts::Copy {
   std::thread thread_;
 };
 
-BatchParts::BatchParts(RunContext& run, Module& module, Setup setup)
-    : run_(run), module_(module), setup_(std::move(setup)) {
+DeviceShards::DeviceShards(RunContext& run, Module& module, Setup setup)
+    : run_(run), module_(module), setup_(std::move(setup)), own_(run, run.device(), /*is_of_run=*/true) {
+  own_.set_module(&module);
   const auto parameters = module.parameters();
   const auto buffers = module.buffers();
   for (const auto& device : setup_.devices) {
@@ -201,9 +216,25 @@ BatchParts::BatchParts(RunContext& run, Module& module, Setup setup)
   }
 }
 
-BatchParts::~BatchParts() = default;
+DeviceShards::~DeviceShards() = default;
 
-std::vector<StepOutput> BatchParts::run(const std::vector<Batch>& parts, const Step& step, uint64_t step_number) {
+DeviceShards::Outputs DeviceShards::run(const Batch& batch, const Step& step, uint64_t step_number) {
+  Outputs result;
+  const auto shards = split_batch(batch, 1 + copies_.size());
+  for (const auto& shard : shards) result.sizes.push_back(shard.size());
+  const auto in_precision = [&](Module& module, const Batch& shard) {
+    const Autocast autocast(run_.precision(), module.device());
+    return step(module, shard);
+  };
+  result.outputs = compute(shards, in_precision, step_number);
+  std::vector<ShardReport> reports{own_.take_report()};
+  for (auto& copy : copies_) reports.push_back(copy->context().take_report());
+  ShardReport::tell(run_, module_, std::span(reports).first(shards.size()), result.sizes);
+  return result;
+}
+
+std::vector<StepOutput> DeviceShards::compute(const std::vector<Batch>& shards, const Step& step,
+                                              uint64_t step_number) {
   failed_.reset();
   const auto parameters = module_.parameters();
   const auto buffers = module_.buffers();
@@ -211,7 +242,7 @@ std::vector<StepOutput> BatchParts::run(const std::vector<Batch>& parts, const S
   const bool with_gradients = torch::GradMode::is_enabled();
   const bool should_stop = run_.should_stop();
   const torch::Device home = run_.device();
-  for (std::size_t p = 1; p < parts.size(); ++p) {
+  for (std::size_t p = 1; p < shards.size(); ++p) {
     Copy& copy = *copies_[p - 1];
     copy.start([&, p] {
       {
@@ -231,18 +262,20 @@ std::vector<StepOutput> BatchParts::run(const std::vector<Batch>& parts, const S
       if (copy.device().is_cuda()) torch::cuda::manual_seed(seed);
       const torch::AutoGradMode mode(with_gradients);
       copy.context().begin(should_stop);
-      copy.output = step(*copy.module, parts[p].to(copy.device(), /*non_blocking=*/true));
+      copy.output = step(*copy.module, shards[p].to(copy.device(), /*non_blocking=*/true));
     });
   }
-  // The first part's thread is this one; the others refer to what is here, so they are waited for in any case.
+  // The first shard's thread is this one; the others refer to what is here, so they are waited for in any case.
   std::exception_ptr error;
-  std::vector<StepOutput> outputs(parts.size());
+  std::vector<StepOutput> outputs(shards.size());
   try {
-    outputs[0] = step(module_, parts[0]);
+    const Attached attached(module_, own_, run_);
+    own_.begin(should_stop);
+    outputs[0] = step(module_, shards[0]);
   } catch (...) {
     error = std::current_exception();
   }
-  for (std::size_t p = 1; p < parts.size(); ++p) {
+  for (std::size_t p = 1; p < shards.size(); ++p) {
     Copy& copy = *copies_[p - 1];
     const auto problem = copy.wait();
     if (problem && !error) {
@@ -260,13 +293,7 @@ std::vector<StepOutput> BatchParts::run(const std::vector<Batch>& parts, const S
   return outputs;
 }
 
-std::vector<PartReport> BatchParts::take_reports() {
-  std::vector<PartReport> reports;
-  for (auto& copy : copies_) reports.push_back(copy->context().take_report());
-  return reports;
-}
-
-void BatchParts::collect_gradients() {
+void DeviceShards::collect_gradients() {
   const torch::NoGradGuard no_gradients;
   const auto parameters = module_.parameters();
   for (auto& copy : copies_) {
@@ -284,7 +311,7 @@ void BatchParts::collect_gradients() {
   }
 }
 
-void BatchParts::collect_metrics() {
+void DeviceShards::collect_metrics() {
   for (auto& copy : copies_) {
     for (std::size_t i = 0; i < module_.metrics().size(); ++i) {
       Metric& theirs = *copy->module->metrics().at(i).second;

@@ -1,27 +1,29 @@
-// The run as the copy of a module sees it that computes a part of a batch.
+// The run as the module, or a copy of it, sees it while it computes a shard of a batch.
 #pragma once
 
 #include "troupe/base/failure.hpp"
 #include "troupe/modules/module.hpp"
-#include "troupe/runtime/replica/part_report.hpp"
+#include "troupe/runtime/replica/shard_report.hpp"
 
 #include <algorithm>
 #include <utility>
 
 namespace troupe {
 
-/// Answers what the run knows, and keeps what the copy says until the batch is over. What makes no sense in a part is
-/// refused. Used by the copy's thread while a part is computed, when nothing of the run changes.
-class PartContext final : public RunContext {
+/// Answers what the run knows, and keeps what the shard logs until the batch is over. What makes no sense in a shard is
+/// refused. Used by the shard's thread while it is computed, when nothing of the run changes. On the run's own thread
+/// (`is_of_run`: the first shard) all but what is logged goes to the run at once; else it waits as well.
+class ShardContext final : public RunContext {
  public:
-  PartContext(RunContext& run, torch::Device device) : run_(run), device_(device) {}
+  ShardContext(RunContext& run, torch::Device device, bool is_of_run)
+      : run_(run), device_(device), is_of_run_(is_of_run) {}
 
   void set_module(const Module* module) { module_ = module; }
   void begin(bool should_stop) {
     report_ = {};
     should_stop_ = should_stop;
   }
-  PartReport take_report() { return std::exchange(report_, {}); }
+  ShardReport take_report() { return std::exchange(report_, {}); }
 
   const TrainerOptions& options() const override { return run_.options(); }
   const std::filesystem::path& run_dir() const override { return run_.run_dir(); }
@@ -83,7 +85,10 @@ class PartContext final : public RunContext {
   }
 
  private:
-  void say(std::function<void(RunContext&)> what) { report_.say(std::move(what)); }
+  void say(std::function<void(RunContext&)> what) {
+    if (is_of_run_) return what(run_);
+    report_.say(std::move(what));
+  }
   [[noreturn]] static void refuse(const char* what) {
     throw UsageError(std::string(what) +
                      " makes no sense in a part of a batch (strategy dp or ddp2): call it in training_step_end or in a "
@@ -92,8 +97,9 @@ class PartContext final : public RunContext {
 
   RunContext& run_;
   const torch::Device device_;
+  const bool is_of_run_;
   const Module* module_ = nullptr;
-  PartReport report_;
+  ShardReport report_;
   bool should_stop_ = false;
 };
 

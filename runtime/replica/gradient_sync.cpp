@@ -1,0 +1,131 @@
+#include "troupe/runtime/replica/gradient_sync.hpp"
+
+#include "troupe/modules/support/module_tensors.hpp"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <iterator>
+#include <unordered_set>
+
+namespace troupe {
+
+void GradientSync::refresh() {
+  if (!core_.peers() || core_.optimizers.empty()) return;
+  core_.divides_optimizers() ? refresh_shards() : refresh_reducers();
+}
+
+void GradientSync::clear() {
+  sharded_.clear();
+  reducers_.clear();
+}
+
+// Parameters that an optimizer has got since are divided too.
+void GradientSync::refresh_shards() {
+  const auto& options = core_.options();
+  ShardingOptions sharding;
+  sharding.first_bucket_bytes = static_cast<int64_t>(options.first_bucket_mb * (1 << 20));
+  sharding.bucket_bytes = static_cast<int64_t>(options.bucket_cap_mb * (1 << 20));
+  sharding.compression = options.gradient_compression;
+  for (auto& sharded : sharded_) sharded->refresh();
+  while (sharded_.size() < core_.optimizers.size()) {
+    const auto index = sharded_.size();
+    sharded_.push_back(
+        std::make_unique<ShardedOptimizer>(index, core_.optimizers[index], *core_.setup.peers, sharding));
+  }
+}
+
+// One for each optimizer, of its parameters: what the others' gradients are while it trains is of no interest. With
+// manual optimization nobody knows which one a loss is for, so there is one for all, which looks. What is trained may
+// change between epochs.
+void GradientSync::refresh_reducers() {
+  Peers* peers = core_.peers();
+  const auto& options = core_.options();
+  const bool is_manual = !core_.module->automatic_optimization;
+  ReducerOptions reducing;
+  reducing.first_bucket_bytes = static_cast<int64_t>(options.first_bucket_mb * (1 << 20));
+  reducing.bucket_bytes = static_cast<int64_t>(options.bucket_cap_mb * (1 << 20));
+  reducing.find_unused_parameters = options.find_unused_parameters || (is_manual && core_.optimizers.size() > 1);
+  reducing.compression = options.gradient_compression;
+  const auto all = distinct_parameters(*core_.module);
+  reducers_.resize(is_manual ? 1 : core_.optimizers.size());
+  const auto is_same = [](const torch::Tensor& tensor, const auto& named) { return tensor.is_same(named.second); };
+  const auto refresh = [&](std::unique_ptr<GradientReducer>& reducer, const auto& wanted) {
+    GradientReducer::Parameters parameters;
+    for (const auto& each : all) {
+      if (each.tensor.requires_grad() && wanted(each.tensor.unsafeGetTensorImpl())) {
+        parameters.emplace_back(each.name(), each.tensor);
+      }
+    }
+    if (reducer && std::ranges::equal(reducer->parameters(), parameters, is_same)) return;
+    reducer = nullptr;  // its hooks on the parameters go first
+    if (!parameters.empty()) reducer = std::make_unique<GradientReducer>(parameters, *peers, reducing);
+  };
+  if (is_manual) return refresh(reducers_.front(), [](const void*) { return true; });
+  for (std::size_t i = 0; i < core_.optimizers.size(); ++i) {
+    std::unordered_set<const void*> own;
+    for (const auto& group : core_.optimizers[i].param_groups()) {
+      for (const auto& parameter : group.params()) own.insert(parameter.unsafeGetTensorImpl());
+    }
+    refresh(reducers_[i], [&](const void* impl) { return own.contains(impl); });
+  }
+}
+
+GradientAverager* GradientSync::averager(std::size_t optimizer) const {
+  if (!core_.peers()) return nullptr;
+  if (optimizer < sharded_.size()) return sharded_[optimizer].get();
+  return optimizer < reducers_.size() ? reducers_[optimizer].get() : nullptr;
+}
+
+void GradientSync::begin(const torch::Tensor& loss) const {
+  for (GradientAverager* averager : averagers()) {
+    averager->begin();
+    averager->prepare(loss);
+  }
+}
+
+void GradientSync::finish() const {
+  for (GradientAverager* averager : averagers()) averager->finish();
+}
+
+std::vector<GradientAverager*> GradientSync::averagers() const {
+  std::vector<GradientAverager*> all;
+  for (const auto& sharded : sharded_) all.push_back(sharded.get());
+  for (const auto& reducer : reducers_) {
+    if (reducer) all.push_back(reducer.get());
+  }
+  return all;
+}
+
+std::vector<torch::Tensor> GradientSync::parameters_of(std::size_t optimizer) const {
+  if (optimizer < sharded_.size()) return sharded_[optimizer]->parameters();
+  std::vector<torch::Tensor> all;
+  for (const auto& group : core_.optimizers[optimizer].param_groups()) {
+    all.insert(all.end(), group.params().begin(), group.params().end());
+  }
+  return all;
+}
+
+void GradientSync::gather_parameters(std::size_t optimizer) const {
+  if (optimizer < sharded_.size()) sharded_[optimizer]->gather_parameters();
+}
+
+torch::Tensor GradientSync::whole_norm(const torch::optim::Optimizer& optimizer, torch::Tensor norm) const {
+  for (std::size_t i = 0; i < sharded_.size(); ++i) {
+    if (&core_.optimizers[i] == &optimizer) return sharded_[i]->whole_norm(norm);
+  }
+  return norm;
+}
+
+ShardedOptimizer* GradientSync::holder_of(const torch::Tensor& parameter) const {
+  const auto holder = std::ranges::find_if(sharded_, [&](const auto& each) { return each->holds(parameter); });
+  return holder == sharded_.end() ? nullptr : holder->get();
+}
+
+std::vector<std::pair<torch::Tensor, torch::Tensor>> GradientSync::waiting_parts() const {
+  std::vector<std::pair<torch::Tensor, torch::Tensor>> all;
+  for (const auto& sharded : sharded_) std::ranges::move(sharded->waiting_parts(), std::back_inserter(all));
+  return all;
+}
+
+}  // namespace troupe

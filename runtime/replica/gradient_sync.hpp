@@ -1,0 +1,62 @@
+// What an optimizer's gradients and parameters have to do with the other ranks.
+#pragma once
+
+#include "troupe/runtime/distributed/gradient_reducer.hpp"
+#include "troupe/runtime/distributed/sharded_optimizer.hpp"
+#include "troupe/runtime/replica/replica_core.hpp"
+
+#include <torch/types.h>
+
+#include <cstddef>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace troupe {
+
+/// Reducers average gradients (ddp), or sharded optimizers do and hold a part of each optimizer's state (zero); in a
+/// run of one worker there are neither, and everything here is this rank's own. Used by the worker's thread.
+class GradientSync {
+ public:
+  explicit GradientSync(ReplicaCore& core) : core_(core) {}
+  GradientSync(const GradientSync&) = delete;
+  GradientSync& operator=(const GradientSync&) = delete;
+
+  /// What is trained may have changed, or an optimizer has got further parameters. Collective.
+  void refresh();
+  /// Lets go of the optimizers.
+  void clear();
+
+  /// Averages what a pass computes for an optimizer; null if nobody is there to average with.
+  GradientAverager* averager(std::size_t optimizer) const;
+  /// A pass of which nobody knows which optimizer it is for (manual optimization): before the backward pass of `loss`,
+  /// and after it.
+  void begin(const torch::Tensor& loss) const;
+  void finish() const;
+
+  /// The parameters of an optimizer as the module has them.
+  std::vector<torch::Tensor> parameters_of(std::size_t optimizer) const;
+  /// After a step, if ranks divide the optimizer: the parameters that others have stepped.
+  void gather_parameters(std::size_t optimizer) const;
+  /// The 2-norm of all gradients from that of this rank's parts.
+  torch::Tensor whole_norm(const torch::optim::Optimizer& optimizer, torch::Tensor norm) const;
+  /// The part of an optimizer that this rank has; null if it has all.
+  ShardedOptimizer* sharded(std::size_t optimizer) const {
+    return optimizer < sharded_.size() ? sharded_[optimizer].get() : nullptr;
+  }
+  /// The one that holds a part of `parameter`, or null.
+  ShardedOptimizer* holder_of(const torch::Tensor& parameter) const;
+  /// Of all optimizers: whole parameters, and this rank's parts of averages that have not been stepped with.
+  std::vector<std::pair<torch::Tensor, torch::Tensor>> waiting_parts() const;
+
+ private:
+  void refresh_shards();
+  void refresh_reducers();
+  std::vector<GradientAverager*> averagers() const;
+
+  ReplicaCore& core_;
+  std::vector<std::unique_ptr<GradientReducer>> reducers_;  // of each optimizer; one with manual optimization
+  std::vector<std::unique_ptr<ShardedOptimizer>> sharded_;  // of each optimizer, with strategy = zero in place of those
+};
+
+}  // namespace troupe

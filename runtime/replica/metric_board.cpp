@@ -1,0 +1,133 @@
+#include "troupe/runtime/replica/metric_board.hpp"
+
+#include "troupe/runtime/distributed/epoch_exchange.hpp"
+
+#include <algorithm>
+
+namespace troupe {
+
+void reset_metrics(const Module& module) {
+  for (const auto& [name, metric] : module.metrics()) metric->reset();
+}
+
+void move_metrics(const Module& module, torch::Device device) {
+  for (const auto& [name, metric] : module.metrics()) metric->to(device);
+}
+
+void MetricBoard::set_origin(Hook hook, bool step_allowed, bool on_step, int64_t batch_size,
+                             std::optional<int64_t> dataloader_idx) {
+  core_.pulse.hook = hook;
+  active_log().set_origin({to_string(hook), on_step, !on_step, step_allowed, batch_size, dataloader_idx});
+}
+
+void MetricBoard::log(std::string_view name, Metric& metric, const LogOptions& options) {
+  const auto& registered = core_.module->metrics();
+  const auto found = std::ranges::find(registered, &metric, [](const auto& item) { return item.second.get(); });
+  const auto refuse = [&](const std::string& why) { throw UsageError("log(\"" + std::string(name) + "\"): " + why); };
+  if (found == registered.end()) {
+    refuse("the " + metric.class_name() + " is not one of the module's: register_metric it in the constructor");
+  }
+  if ((evaluates_ ? train_log_ : eval_log_).holds(metric)) {
+    refuse("the metric \"" + found->first +
+           "\" is logged in training and in evaluation, where it would mix both: register one for each");
+  }
+  if (core_.shards && options.on_step.value_or(active_log().logs_steps())) {
+    refuse(
+        "on_step logs the value of the batch at hand, of which each device has seen a part: log it with on_step ="
+        " false and on_epoch = true");
+  }
+  active_log().log(name, metric, options);
+}
+
+void MetricBoard::keep(const std::vector<LoggedValue>& values, ScalarsRecord* record) {
+  if (discards_) return;
+  for (const auto& value : values) {
+    callback_metrics_[value.name] = value.value;
+    if (value.base != value.name) callback_metrics_[value.base] = value.value;
+    if (listener_) listener_(value);
+    if (value.prog_bar) progress_bar_metrics_[value.name] = value.value;
+    if (value.logger) logged_metrics_[value.name] = value.value;
+    if (value.logger && value.fresh && record) record->values.emplace_back(value.name, value.value);
+  }
+}
+
+void MetricBoard::end_of_batch(bool stepped) {
+  const Progress& progress = core_.progress;
+  const int64_t every = core_.options().log_every_n_steps;
+  const bool is_due = stepped && every > 0 && progress.log_step % every == 0;
+  if (!is_due && !wants_step_metrics_) return;
+  wants_step_metrics_ = false;
+  ScalarsRecord record{record_step(), progress.epoch, {}};
+  auto values = train_log_.take_step();
+  if (is_due && core_.peers()) average_steps(*core_.peers(), values);
+  keep(values, is_due ? &record : nullptr);
+  if (record.values.empty()) return;
+  curves_.place(record);
+  core_.outputs.record(std::move(record));
+}
+
+void MetricBoard::settle_step_metrics() {
+  if (train_log_.has_step_values()) keep(train_log_.take_step(), nullptr);
+}
+
+// Epoch values join the record that is written at the end of the epoch's hooks; hooks in between see them as metrics.
+std::vector<LoggedValue> MetricBoard::flush_epoch() {
+  LogStore& log = active_log();
+  if (core_.peers()) {
+    const During during(core_.pulse, "reducing metrics over ranks");
+    log.set_epoch_reductions(exchanged(*core_.peers(), log.epoch_reductions(), saw_batches_), core_.module->metrics());
+    saw_batches_ = false;
+  }
+  if (!log.has_epoch_values()) return {};
+  std::vector<LoggedValue> values;
+  {
+    const During during(core_.pulse, "a logged metric's compute");
+    values = log.take_epoch();
+  }
+  for (const auto& warning : log.take_warnings()) core_.outputs.note("warning: " + warning);
+  keep(values, &epoch_record_);
+  return values;
+}
+
+void MetricBoard::write_epoch_record() {
+  if (!epoch_record_.values.empty()) {
+    epoch_record_.step = record_step();
+    epoch_record_.epoch = core_.progress.epoch;
+    curves_.place(epoch_record_);
+    core_.outputs.record(std::move(epoch_record_));
+  }
+  epoch_record_ = {};
+}
+
+// The latest batch's that stepped. An evaluation by itself stands behind the fit before it.
+int64_t MetricBoard::record_step() const {
+  const int64_t log_step = core_.progress.log_step;
+  if (core_.setup.stage != Stage::fit) return log_step;
+  return log_step > 0 ? log_step - 1 : 0;
+}
+
+void MetricBoard::begin_evaluation(bool discards) {
+  settle_step_metrics();
+  evaluates_ = true;
+  discards_ = discards;
+  saw_training_batches_ = std::exchange(saw_batches_, false);
+  updates_before_evaluation_.clear();
+  for (const auto& [name, metric] : core_.module->metrics())
+    updates_before_evaluation_.push_back(metric->update_count());
+}
+
+void MetricBoard::end_of_eval_batch(Stage stage) {
+  const int64_t at = curves_.next_batch(stage);
+  if (!eval_log_.has_step_values()) return;
+  ScalarsRecord record{at, /*epoch=*/-1, {}};
+  keep(eval_log_.take_step(), &record);
+  if (!record.values.empty()) core_.outputs.record(std::move(record));
+}
+
+void MetricBoard::end_evaluation() {
+  eval_log_.reset_metrics();
+  evaluates_ = discards_ = false;
+  saw_batches_ = saw_training_batches_;
+}
+
+}  // namespace troupe

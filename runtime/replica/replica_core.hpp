@@ -1,0 +1,63 @@
+// What the parts of a replica share.
+#pragma once
+
+#include "troupe/modules/callback.hpp"
+#include "troupe/modules/optim/optimizers.hpp"
+#include "troupe/modules/options/precision.hpp"
+#include "troupe/modules/progress.hpp"
+#include "troupe/modules/run_context.hpp"
+#include "troupe/runtime/replica/replica_setup.hpp"
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace troupe {
+
+class DeviceShards;
+
+/// The module with its run, as the parts of a replica (train stepper, evaluation, metrics, schedules, gradients) see
+/// it. The replica fills it in while it prepares the run; from then on a part changes only what is said here, and has
+/// all else that it owns for itself. A test makes one without a Trainer. Used by the worker's thread.
+struct ReplicaCore {
+  /// `run` is what hooks are given; it is not called here.
+  ReplicaCore(ReplicaSetup setup, ReplicaOutputs& outputs, RunContext& run);
+  ~ReplicaCore();
+  ReplicaCore(const ReplicaCore&) = delete;
+  ReplicaCore& operator=(const ReplicaCore&) = delete;
+
+  ReplicaSetup setup;
+  ReplicaOutputs& outputs;
+  RunContext& run;
+  Pulse& pulse;  ///< where the thread is; each part says it
+
+  std::shared_ptr<Module> module;
+  std::vector<std::shared_ptr<Callback>> callbacks;
+  std::vector<Callback*> batch_callbacks;  ///< those with hooks of batches
+  Optimizers optimizers;
+  Precision precision = Precision::float32;
+  bool converts_batches = false;         ///< to the type of the parameters, which is not float32
+  std::unique_ptr<DeviceShards> shards;  ///< with strategies dp and ddp2 on several devices
+  Progress progress;                     ///< the train stepper counts batches and steps, the replica epochs
+
+  const TrainerOptions& options() const { return setup.options; }
+  Peers* peers() const { return setup.peers.get(); }
+  Place place() const { return setup.place(); }
+  bool is_first_of_process() const { return place().in_process == 0; }
+  bool prepares_data() const {
+    return (setup.options.prepare_data_per_node ? place().local_rank : place().global_rank) == 0;
+  }
+  /// Whether ranks hold parts of the optimizers' states.
+  bool divides_optimizers() const { return setup.peers && setup.options.strategy == Strategy::zero; }
+  bool is_used(Hook hook) const { return setup.overridden.has(hook); }
+  /// The same of a hook that the data module may have.
+  bool is_used_transfer(Hook hook) const { return is_used(hook) || setup.datamodule.overrides(hook); }
+  /// Held around calls of the data module.
+  std::unique_lock<std::mutex> lock_data() const {
+    return setup.data_mutex ? std::unique_lock(*setup.data_mutex) : std::unique_lock<std::mutex>();
+  }
+  /// Metrics are whole before anybody looks at them: adds what the copies on other devices have gathered.
+  void collect_shard_metrics();
+};
+
+}  // namespace troupe

@@ -1,0 +1,112 @@
+// The part of a run's state that each rank has for itself: random numbers, what it has logged in this epoch, gradients
+// of a window that is not over.
+#include "troupe/base/state_reader.hpp"
+#include "troupe/runtime/checkpoint/packed_tensor.hpp"
+#include "troupe/runtime/replica/random_states.hpp"
+#include "troupe/runtime/replica/run_record.hpp"
+
+#include <torch/torch.h>
+
+#include <string>
+#include <utility>
+
+namespace troupe {
+
+namespace {
+
+constexpr const char* buffer_prefix = "buffer.";
+
+std::string prefix_of_rank(std::size_t rank) {
+  return "rank_" + std::to_string(rank) + ".";
+}
+
+// What the checkpoint has of a rank, under the names that rank zero's has.
+Checkpoint part_of(const Checkpoint& checkpoint, std::size_t rank) {
+  if (rank == 0) return checkpoint;
+  Checkpoint part;
+  const auto prefix = prefix_of_rank(rank);
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    if (name.starts_with(prefix)) part.tensors.emplace_back(name.substr(prefix.size()), tensor);
+  }
+  const auto ranks = checkpoint.metadata.value("ranks", nlohmann::json::object());
+  if (!ranks.is_object()) throw CheckpointError("the checkpoint's ranks are damaged: they are no object");
+  const auto found = ranks.find(std::to_string(rank));
+  if (found == ranks.end()) return part;
+  if (!found->is_object()) throw CheckpointError("the checkpoint's ranks are damaged: one is no object");
+  part.metadata = *found;
+  return part;
+}
+
+}  // namespace
+
+Checkpoint RunRecord::rank_state(bool validation_was_cut) {
+  Checkpoint state;
+  const auto& before = parts_.evaluation.random_states_before();
+  const bool begins_anew = (parts_.evaluation.is_running() || validation_was_cut) && !before.empty();
+  state.tensors = begins_anew ? before : random_states(core_.setup.device);
+  core_.collect_shard_metrics();
+  parts_.board.append_metrics(state);
+  parts_.stepper.append_windows(state);
+  if (core_.options().loss_spike_zscore > 0) state.metadata["recent_losses"] = parts_.stepper.recent_losses();
+  return state;
+}
+
+// Those of the others; rank zero's is there.
+void RunRecord::append_rank_states(Checkpoint& checkpoint, bool validation_was_cut) {
+  Checkpoint own;
+  if (core_.place().global_rank > 0) {
+    own = rank_state(validation_was_cut);
+    // Rank zero's replace them at the next window, but a validation may come before.
+    for (const auto& item : core_.module->named_buffers()) {
+      own.tensors.emplace_back(buffer_prefix + item.key(), item.value());
+    }
+  }
+  const auto all = core_.peers()->all_gather_bytes(packed_checkpoint(own));
+  if (core_.place().global_rank > 0) return;
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    Checkpoint state = unpacked_checkpoint(all[rank]);
+    for (auto& [name, tensor] : state.tensors)
+      checkpoint.tensors.emplace_back(prefix_of_rank(rank) + name, std::move(tensor));
+    checkpoint.metadata["ranks"][std::to_string(rank)] = std::move(state.metadata);
+  }
+}
+
+void RunRecord::restore_rank_state() {
+  const auto& checkpoint = *core_.setup.checkpoint;
+  const auto saved_ranks = StateReader(checkpoint.metadata, "the checkpoint").count("world_size", /*least=*/1);
+  const auto own_rank = static_cast<std::size_t>(core_.place().global_rank);
+  const Checkpoint own = part_of(checkpoint, own_rank);
+  restore_random_states(own, core_.setup.device);
+  const int64_t ranks = core_.place().world_size;
+  const bool has_same_ranks = saved_ranks == ranks;
+  if (has_same_ranks && (core_.divides_optimizers() || !TrainStepper::hold_parts(own))) return restore_own_rank(own);
+  restore_of_all_ranks();
+  if (own_rank > 0 || has_same_ranks) return;
+  core_.outputs.note("the checkpoint is of " + std::to_string(saved_ranks) + " ranks, and the run has " +
+                     std::to_string(ranks) +
+                     ": it goes on with the same samples, and other rounding and random numbers");
+}
+
+void RunRecord::restore_own_rank(const Checkpoint& own) {
+  parts_.stepper.restore_recent_losses(own.metadata.value("recent_losses", nlohmann::json::array()));
+  parts_.board.restore_metrics(own);
+  parts_.stepper.restore_windows(own);
+  if (core_.place().global_rank == 0) return;
+  for (auto& item : core_.module->named_buffers()) {
+    const torch::NoGradGuard no_gradients;
+    const auto* saved = own.find(buffer_prefix + item.key());
+    if (saved && saved->sizes() == item.value().sizes()) item.value().copy_(*saved);
+  }
+}
+
+// If there were other ranks, rank zero takes the metrics of all of them.
+void RunRecord::restore_of_all_ranks() {
+  const auto& checkpoint = *core_.setup.checkpoint;
+  std::vector<Checkpoint> states;
+  const auto ranks = checkpoint.metadata.value("ranks", nlohmann::json::object()).size();
+  for (std::size_t rank = 0; rank <= ranks; ++rank) states.push_back(part_of(checkpoint, rank));
+  parts_.stepper.restore_windows_of_all(states);
+  if (core_.place().global_rank == 0) parts_.board.restore_metrics_of_all(states);
+}
+
+}  // namespace troupe

@@ -1,0 +1,170 @@
+// The steps of optimizers, automatic and manual.
+#include "troupe/modules/optim/drop_gradients.hpp"
+#include "troupe/runtime/precision/autocast.hpp"
+#include "troupe/runtime/replica/bad_numbers.hpp"
+#include "troupe/runtime/replica/train_stepper.hpp"
+#include "troupe/runtime/replica/training_problems.hpp"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace troupe {
+
+void TrainStepper::set_accumulate_grad_batches(int64_t batches) {
+  if (batches < 1) {
+    throw UsageError("accumulate_grad_batches = " + std::to_string(batches) + " is not valid; use at least 1");
+  }
+  core_.setup.options.accumulate_grad_batches = batches;
+}
+
+// Gradients as the hooks before the step, clipping and the step are to see them.
+void TrainStepper::finish_gradients(std::size_t index) {
+  OptimizerTrack& track = tracks_[index];
+  if (track.samples > 0 && track.samples != track.nominal) {
+    const auto gradients = gradients_of(core_.optimizers[index]);
+    const torch::NoGradGuard no_gradients;
+    if (!gradients.empty()) at::_foreach_mul_(gradients, track.nominal / track.samples);
+  }
+  track.samples = track.nominal = 0;
+  track.is_carried = false;
+  refuse_foreign_parameters(core_, sync_, index, track.checked_parameters);
+  note_unused_parameters(core_, index, tracks_);
+  track.skips = leaves_out(index);
+}
+
+// The one decision on a step that cannot be made: it has no hooks, does not count and moves no scheduler.
+bool TrainStepper::leaves_out(std::size_t index) {
+  OptimizerTrack& track = tracks_[std::min(index, tracks_.size() - 1)];
+  return has_bad_numbers(core_, track, index, /*looks_at_gradients=*/!scaling_.is_on()) || scaling_.overflows(index);
+}
+
+void TrainStepper::call_before_step(std::size_t index) {
+  auto& optimizer = core_.optimizers[index];
+  const auto number = static_cast<int64_t>(index);
+  for (Callback* callback : core_.batch_callbacks) {
+    callback->on_before_optimizer_step(core_.run, *core_.module, optimizer, number);
+  }
+  if (core_.is_used(Hook::on_before_optimizer_step)) core_.module->on_before_optimizer_step(optimizer, number);
+}
+
+void TrainStepper::count_step(std::size_t index) {
+  batch_stepped_ = true;
+  core_.progress.global_step += 1;
+  if (core_.module->automatic_optimization) schedules_.after_step(index);
+}
+
+// --- Automatic optimization ---
+
+void TrainStepper::step_if_due(TrainStep& step, OptimizerTrack& track) {
+  for (const Hook hook : step_) {
+    board_.set_origin(hook, /*step_allowed=*/true, /*on_step=*/true, step.batch_size);
+    if (!step.closes_window || !track.has_gradients) continue;
+    if (hook == Hook::on_before_optimizer_step) {
+      finish_gradients(step.optimizer);
+      if (!track.skips) call_before_step(step.optimizer);
+      continue;
+    }
+    if (!has_before_step_) finish_gradients(step.optimizer);
+    if (std::exchange(track.skips, false)) {
+      track.has_gradients = false;
+    } else {
+      step_automatically(step, track);
+    }
+  }
+}
+
+void TrainStepper::step_automatically(TrainStep& step, OptimizerTrack& track) {
+  Module& module = *core_.module;
+  const auto& options = core_.options();
+  clip(step.optimizer);
+  int64_t calls = 0;
+  const OptimizerClosure closure = [&]() -> torch::Tensor {
+    if (calls++ == 0) return step.loss.defined() ? step.loss.detach() : torch::Tensor();
+    if (options.accumulate_grad_batches > 1) {
+      throw UsageError(
+          "an optimizer that evaluates the loss several times a step cannot have accumulate_grad_batches = " +
+          std::to_string(options.accumulate_grad_batches) +
+          ": the window's earlier batches are gone; use 1 and larger batches");
+    }
+    torch::AutoGradMode with_gradients(true);
+    pass_.repeat(step, track);
+    clip(step.optimizer);
+    return step.loss.defined() ? step.loss.detach() : torch::zeros({});
+  };
+  module.optimizer_step(core_.progress.epoch, step.batch_idx, core_.optimizers[step.optimizer],
+                        static_cast<int64_t>(step.optimizer), closure);
+  sync_.gather_parameters(step.optimizer);
+  track.has_gradients = false;
+  if (!core_.is_used(Hook::optimizer_step) || calls > 0) count_step(step.optimizer);
+}
+
+void TrainStepper::clip(std::size_t index) {
+  const auto& options = core_.options();
+  const During during(core_.pulse, "configure_gradient_clipping");
+  core_.module->configure_gradient_clipping(core_.optimizers[index], static_cast<int64_t>(index),
+                                            options.gradient_clip_val, options.gradient_clip_algorithm);
+}
+
+// --- Manual optimization ---
+
+void TrainStepper::refuse_unless_manual(const char* what) const {
+  if (!core_.module->automatic_optimization) return;
+  throw UsageError(std::string(what) +
+                   " belongs to manual optimization: set automatic_optimization = false in the constructor");
+}
+
+void TrainStepper::manual_backward(const torch::Tensor& loss) {
+  refuse_unless_manual("manual_backward");
+  refuse_untrainable(*core_.module, "the loss that manual_backward got", loss);
+  Module& module = *core_.module;
+  for (auto& track : tracks_) track.is_unstepped = true;
+  for (Callback* callback : core_.batch_callbacks) callback->on_before_backward(core_.run, module, loss);
+  if (core_.is_used(Hook::on_before_backward)) module.on_before_backward(loss);
+  {
+    const AutocastOff full_precision(core_.setup.device);
+    scaling_.begin_manual_pass();
+    try {
+      const auto scaled = scaling_.scaled(loss);
+      sync_.begin(scaled);
+      if (core_.is_used(Hook::backward) && !core_.optimizers.empty()) {
+        module.backward(scaled, core_.optimizers[0], 0);
+      } else {
+        scaled.backward();
+      }
+      sync_.finish();
+    } catch (...) {
+      scaling_.end_manual_pass();  // training_step may catch it, where memory was too small, and go on
+      throw;
+    }
+    scaling_.end_manual_pass();
+  }
+  for (Callback* callback : core_.batch_callbacks) callback->on_after_backward(core_.run, module);
+  if (core_.is_used(Hook::on_after_backward)) module.on_after_backward();
+}
+
+void TrainStepper::step_optimizer(std::size_t index, const OptimizerClosure& closure) {
+  refuse_unless_manual("OptimizerHandle::step");
+  auto& optimizer = core_.optimizers[index];
+  if (scaling_.is_on() && closure) throw UsageError("precision 16-mixed cannot step an optimizer with a closure");
+  const AutocastOff full_precision(core_.setup.device);
+  refuse_foreign_parameters(core_, sync_, index, tracks_[index].checked_parameters);
+  note_unused_parameters(core_, index, tracks_);
+  tracks_[index].is_unstepped = false;
+  if (leaves_out(index)) return;
+  call_before_step(index);
+  if (closure) {
+    optimizer.step([&] {
+      const torch::AutoGradMode with_gradients(true);
+      return closure();
+    });
+  } else {
+    optimizer.step();
+  }
+  sync_.gather_parameters(index);
+  count_step(index);
+}
+
+}  // namespace troupe
