@@ -1,9 +1,9 @@
 #include "troupe/launch/checkpoint_choice.hpp"
 
 #include "troupe/base/text.hpp"
+#include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
-#include "troupe/base/unix_seconds.hpp"
 
 #include <c10/util/StringUtil.h>
 

@@ -1,9 +1,9 @@
 #include "troupe/launch/command_line.hpp"
 
-#include "troupe/launch/config_file.hpp"
-#include "troupe/launch/help.hpp"
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/launch/config_file.hpp"
+#include "troupe/launch/help.hpp"
 
 #include <algorithm>
 

@@ -1,5 +1,7 @@
 #include "troupe/launch/processes.hpp"
 
+#include "troupe/base/failure_json.hpp"
+#include "troupe/base/host_name.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/failure_channel.hpp"
 #include "troupe/runtime/collectives/gather.hpp"
@@ -13,8 +15,6 @@
 #include "troupe/runtime/collectives/store_backend.hpp"
 #include "troupe/runtime/collectives/store_failure_channel.hpp"
 #include "troupe/runtime/process/cpu_budget.hpp"
-#include "troupe/base/failure_json.hpp"
-#include "troupe/base/host_name.hpp"
 
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>

@@ -33,8 +33,8 @@ class Processes {
   int64_t local_rank() const;
   int64_t local_size() const;
   const std::string& host() const;
-  /// Collective: how many processors this process has to itself (runtime/process/cpu_budget.hpp), not only whole ones. Those of
-  /// one host are taken to be in one container.
+  /// Collective: how many processors this process has to itself (runtime/process/cpu_budget.hpp), not only whole ones.
+  /// Those of one host are taken to be in one container.
   double cpu_share();
 
   /// Collective: what each process says, by rank.

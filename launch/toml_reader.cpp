@@ -1,8 +1,8 @@
 #include "troupe/launch/toml_reader.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
 
 #include <algorithm>
 #include <charconv>

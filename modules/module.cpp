@@ -6,7 +6,8 @@
 #include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/modules/support/tensor_bytes.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <iostream>
 #include <unordered_set>

@@ -1,9 +1,9 @@
 #include "troupe/modules/callbacks/learning_rate_monitor.hpp"
 
-#include "troupe/modules/lr_schedulers/schedule.hpp"
-#include "troupe/modules/module.hpp"
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/modules/lr_schedulers/schedule.hpp"
+#include "troupe/modules/module.hpp"
 #include "troupe/modules/optim/optimizer_name.hpp"
 
 #include <map>

@@ -1,7 +1,7 @@
 #include "troupe/modules/callbacks/on_exception_checkpoint.hpp"
 
-#include "troupe/modules/module.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/modules/module.hpp"
 
 namespace troupe {
 

@@ -6,7 +6,8 @@
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <ranges>
 #include <utility>

@@ -6,7 +6,8 @@
 
 #include <ATen/ExpandUtils.h>
 #include <c10/util/StringUtil.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <limits>

@@ -1,6 +1,7 @@
 #include "troupe/modules/metrics/auroc.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 namespace troupe::metrics {
 

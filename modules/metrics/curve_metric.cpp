@@ -4,7 +4,8 @@
 #include "troupe/base/number_text.hpp"
 
 #include <c10/util/StringUtil.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <limits>
 #include <utility>

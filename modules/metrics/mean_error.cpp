@@ -3,7 +3,8 @@
 #include "troupe/base/failure.hpp"
 
 #include <c10/util/StringUtil.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 namespace troupe::metrics {
 

@@ -81,8 +81,9 @@ class Metric {
   Metric(Metric&&) = default;
   Metric& operator=(Metric&&) = default;
 
-  /// The value over everything since the last reset. Scalars are without dimensions; values that are not counts are float64.
-  /// Throws UsageError if there was no update, and for errors that update() leaves to be found here (see verify).
+  /// The value over everything since the last reset. Scalars are without dimensions; values that are not counts are
+  /// float64. Throws UsageError if there was no update, and for errors that update() leaves to be found here (see
+  /// verify).
   torch::Tensor compute() const;
   /// Forgets everything.
   void reset();

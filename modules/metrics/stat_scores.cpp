@@ -1,7 +1,8 @@
 #include "troupe/modules/metrics/stat_scores.hpp"
 
 #include <c10/util/StringUtil.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <utility>
 

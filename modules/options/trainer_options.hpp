@@ -144,8 +144,7 @@ TROUPE_OPTIONS(
      "ranks with different numbers of batches: end with the shortest, begin shorter ones anew, or go on with "
      "those that have batches"),
     (find_unused_parameters, "ddp: allow parameters that a loss does not depend on"),
-    (bucket_cap_mb, "ddp: MiB of a bucket of gradients"),
-    (first_bucket_mb, "ddp: MiB of the first bucket"),
+    (bucket_cap_mb, "ddp: MiB of a bucket of gradients"), (first_bucket_mb, "ddp: MiB of the first bucket"),
     (gradient_compression, "ddp: what gradients are sent as; none: as they are"),
     (broadcast_buffers, "ddp: take buffers from rank zero before a step"),
     (sync_batchnorm, "ddp, zero: batch norm over the batches of all ranks"),

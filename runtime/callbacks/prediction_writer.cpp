@@ -1,8 +1,8 @@
 #include "troupe/runtime/callbacks/prediction_writer.hpp"
 
-#include "troupe/modules/module.hpp"
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/modules/module.hpp"
 
 #include <algorithm>
 

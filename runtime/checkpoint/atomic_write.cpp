@@ -1,7 +1,7 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 
-#include "troupe/runtime/checkpoint/file_lock.hpp"
 #include "troupe/base/host_name.hpp"
+#include "troupe/runtime/checkpoint/file_lock.hpp"
 
 #include <algorithm>
 #include <atomic>

@@ -86,8 +86,8 @@ std::shared_ptr<DataModule> load(const std::filesystem::path& path, const LoadOp
 }  // namespace load_detail
 
 /// Builds an M as it was trained and gives it the weights. M is built from its `Options` where it has that member type
-/// (a described struct, modules/options/options.hpp), from the JSON that save_hyperparameters got where a constructor takes
-/// it, else by its default constructor.
+/// (a described struct, modules/options/options.hpp), from the JSON that save_hyperparameters got where a constructor
+/// takes it, else by its default constructor.
 ///
 /// Throws as the overload above, and UsageError for hyper-parameters that M does not know (naming the nearest) or that
 /// the checkpoint lacks.

@@ -4,7 +4,8 @@
 #include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <array>

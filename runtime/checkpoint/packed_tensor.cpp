@@ -1,6 +1,7 @@
 #include "troupe/runtime/checkpoint/packed_tensor.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <cstring>
 #include <utility>

@@ -1,6 +1,7 @@
 #include "troupe/runtime/checkpoint/snapshot_memory.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <atomic>
 #include <utility>

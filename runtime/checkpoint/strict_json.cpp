@@ -1,8 +1,8 @@
 #include "troupe/runtime/checkpoint/strict_json.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
 
 #include <cmath>
 #include <unordered_set>

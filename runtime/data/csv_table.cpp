@@ -2,8 +2,8 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
 
 #include <algorithm>

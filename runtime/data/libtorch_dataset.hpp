@@ -1,8 +1,8 @@
 // Datasets written for LibTorch, taken as they are.
 #pragma once
 
-#include "troupe/modules/data/dataset.hpp"
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/data/dataset.hpp"
 
 #include <torch/data/datasets/base.h>
 #include <torch/data/example.h>

@@ -4,7 +4,8 @@
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/packed_tensor.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>

@@ -4,7 +4,8 @@
 #include "troupe/runtime/collectives/gather.hpp"
 #include "troupe/runtime/collectives/process_group.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 
 namespace troupe {

@@ -2,7 +2,8 @@
 #include "troupe/runtime/checkpoint/optimizer_state.hpp"
 #include "troupe/runtime/distributed/sharded_optimizer.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>

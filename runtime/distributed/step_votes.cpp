@@ -1,6 +1,7 @@
 #include "troupe/runtime/distributed/step_votes.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <string>
 #include <utility>

@@ -5,7 +5,8 @@
 #include <ATen/ops/batch_norm_native.h>
 #include <ATen/ops/instance_norm_native.h>
 #include <torch/library.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <string>
 #include <utility>

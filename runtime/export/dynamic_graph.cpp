@@ -3,7 +3,8 @@
 #include "troupe/base/failure.hpp"
 
 #include <torch/csrc/jit/ir/constants.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cstring>

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "troupe/modules/module.hpp"
-#include "troupe/runtime/summary/example_input.hpp"
 #include "troupe/runtime/export/traced_model.hpp"
+#include "troupe/runtime/summary/example_input.hpp"
 
 #include <string>
 

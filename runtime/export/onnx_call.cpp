@@ -3,7 +3,8 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/export/dynamic_graph.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 

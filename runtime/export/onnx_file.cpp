@@ -3,7 +3,8 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 #include <protozero/pbf_writer.hpp>
 
 #include <span>

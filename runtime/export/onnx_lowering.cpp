@@ -8,7 +8,8 @@
 #include "troupe/runtime/export/onnx_call.hpp"
 
 #include <torch/csrc/jit/ir/constants.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <set>

@@ -4,7 +4,8 @@
 #include "troupe/runtime/export/traced_model.hpp"
 
 #include <torch/csrc/jit/serialization/export.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <cstddef>
 #include <exception>

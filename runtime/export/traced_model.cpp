@@ -1,16 +1,17 @@
 #include "troupe/runtime/export/traced_model.hpp"
 
+#include "troupe/base/exception_text.hpp"
 #include "troupe/base/failure.hpp"
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
-#include "troupe/runtime/summary/eval_scope.hpp"
-#include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/export/dynamic_graph.hpp"
 #include "troupe/runtime/export/script_module.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
+#include "troupe/runtime/summary/eval_scope.hpp"
 
 #include <torch/csrc/jit/frontend/tracer.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cctype>

@@ -2,7 +2,8 @@
 
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <array>
 #include <exception>

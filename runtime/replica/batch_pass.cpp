@@ -9,7 +9,8 @@
 #include "troupe/runtime/replica/training_problems.hpp"
 
 #include <c10/util/StringUtil.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <sstream>

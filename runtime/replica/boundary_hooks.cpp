@@ -2,7 +2,8 @@
 
 #include "troupe/base/exception_text.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 namespace troupe {
 

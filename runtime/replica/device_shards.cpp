@@ -5,7 +5,9 @@
 #include "troupe/runtime/precision/autocast.hpp"
 
 #include <c10/core/DeviceGuard.h>
-#include <torch/torch.h>
+#include <torch/cuda.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <condition_variable>

@@ -6,7 +6,8 @@
 #include "troupe/runtime/replica/batch_transfer.hpp"
 #include "troupe/runtime/replica/device_shards.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 namespace troupe {
 
@@ -99,15 +100,15 @@ void Evaluation::batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx) {
   for (const Hook hook : program_) {
     board_.set_origin(hook, /*step_allowed=*/true, /*on_step=*/false, batch_size, suffix);
     switch (hook) {
-#define TROUPE_EVAL_BATCH_START(name)                                           \
-  case Hook::name:                                                              \
-    for (Callback * callback : core_.batch_callbacks)                           \
-      callback->name(core_.run, module, batch, batch_idx, dataloader_idx);      \
-    if (core_.is_used(hook)) module.name(batch, batch_idx, dataloader_idx);     \
+#define TROUPE_EVAL_BATCH_START(name)                                       \
+  case Hook::name:                                                          \
+    for (Callback * callback : core_.batch_callbacks)                       \
+      callback->name(core_.run, module, batch, batch_idx, dataloader_idx);  \
+    if (core_.is_used(hook)) module.name(batch, batch_idx, dataloader_idx); \
     break;
-#define TROUPE_EVAL_BATCH_END(name)                                               \
-  case Hook::name:                                                                \
-    for (Callback * callback : core_.batch_callbacks)                             \
+#define TROUPE_EVAL_BATCH_END(name)                                                 \
+  case Hook::name:                                                                  \
+    for (Callback * callback : core_.batch_callbacks)                               \
       callback->name(core_.run, module, output, batch, batch_idx, dataloader_idx);  \
     if (core_.is_used(hook)) module.name(output, batch, batch_idx, dataloader_idx); \
     break;

@@ -2,7 +2,8 @@
 
 #include "troupe/modules/support/module_tensors.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <iterator>

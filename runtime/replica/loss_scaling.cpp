@@ -1,6 +1,7 @@
 #include "troupe/runtime/replica/loss_scaling.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <iterator>

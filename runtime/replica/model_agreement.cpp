@@ -3,7 +3,9 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/data/random.hpp"
 
-#include <torch/torch.h>
+#include <torch/cuda.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <sstream>

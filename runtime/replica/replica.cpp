@@ -5,7 +5,8 @@
 #include "troupe/runtime/replica/device_shards.hpp"
 #include "troupe/runtime/replica/model_agreement.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 namespace troupe {
 

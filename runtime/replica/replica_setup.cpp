@@ -11,7 +11,9 @@
 #include "troupe/runtime/replica/replica.hpp"
 #include "troupe/runtime/replica/training_problems.hpp"
 
-#include <torch/torch.h>
+#include <torch/cuda.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <typeinfo>

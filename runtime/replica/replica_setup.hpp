@@ -6,6 +6,7 @@
 #include "troupe/modules/record.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
+#include "troupe/runtime/loops/facts.hpp"
 #include "troupe/runtime/process/pulse.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
 
@@ -61,24 +62,6 @@ struct ReplicaSetup {
   std::shared_ptr<Pulse> pulse = nullptr;
 
   Place place() const { return peers ? peers->place() : Place{}; }
-};
-
-/// What is known of the data once the loaders are there.
-struct DataFacts {
-  std::optional<int64_t> train_batches;  ///< an epoch, with limits; nothing for a stream without one
-  bool has_training = false;
-  std::vector<std::optional<int64_t>> eval_batches;  ///< of each evaluation loader, with limits
-  bool has_evaluation = false;
-  bool has_optimizer = false;
-  std::vector<std::string> warnings;
-};
-
-/// What a snapshot is to hold besides the replica's own state.
-struct SnapshotRequest {
-  bool weights_only = false;        ///< leave out what only a resumed run needs
-  nlohmann::json monitor_states;    ///< what the monitors, which live elsewhere, want stored, by state_key
-  nlohmann::json loop;              ///< where the stage's script stands
-  bool validation_was_cut = false;  ///< the run goes on with that validation: random states are those of its beginning
 };
 
 }  // namespace troupe

@@ -10,7 +10,9 @@
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/replica/data_position.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <iterator>

@@ -5,7 +5,8 @@
 #include "troupe/runtime/replica/random_states.hpp"
 #include "troupe/runtime/replica/run_record.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <string>
 #include <utility>

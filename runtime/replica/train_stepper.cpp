@@ -5,7 +5,9 @@
 #include "troupe/runtime/replica/model_agreement.hpp"
 #include "troupe/runtime/replica/training_problems.hpp"
 
-#include <torch/torch.h>
+#include <torch/optim/lbfgs.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <numeric>

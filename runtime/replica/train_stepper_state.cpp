@@ -3,7 +3,8 @@
 #include "troupe/runtime/replica/bad_numbers.hpp"
 #include "troupe/runtime/replica/train_stepper.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

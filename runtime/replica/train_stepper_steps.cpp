@@ -5,7 +5,8 @@
 #include "troupe/runtime/replica/train_stepper.hpp"
 #include "troupe/runtime/replica/training_problems.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <string>

@@ -4,7 +4,8 @@
 #include "troupe/modules/support/module_tensors.hpp"
 
 #include <c10/util/StringUtil.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <unordered_map>

@@ -2,7 +2,8 @@
 
 #include "troupe/base/failure.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <span>

@@ -1,9 +1,9 @@
 #include "troupe/runtime/sinks/tensorboard_event.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/sinks/histogram.hpp"
 #include "troupe/runtime/sinks/png.hpp"
-#include "troupe/base/text.hpp"
 
 #include <protozero/pbf_writer.hpp>
 

@@ -1,9 +1,9 @@
 // Records as an event file that TensorBoard shows: `tensorboard --logdir <folder>`.
 #pragma once
 
+#include "troupe/base/unix_seconds.hpp"
 #include "troupe/modules/record.hpp"
 #include "troupe/runtime/sinks/append_file.hpp"
-#include "troupe/base/unix_seconds.hpp"
 
 #include <filesystem>
 #include <functional>

@@ -6,7 +6,8 @@
 #include "troupe/runtime/summary/module_type_name.hpp"
 #include "troupe/runtime/summary/shape_recorder.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <array>

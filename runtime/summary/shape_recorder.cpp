@@ -1,6 +1,7 @@
 #include "troupe/runtime/summary/shape_recorder.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <memory>

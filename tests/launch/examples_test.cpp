@@ -1,6 +1,6 @@
 // The examples as programs, on their real data, cut short.
-#include "tests/support/program.hpp"
 #include "tests/support/file_content.hpp"
+#include "tests/support/program.hpp"
 #include "tests/support/temp_dir.hpp"
 
 #include <gmock/gmock.h>

@@ -9,7 +9,9 @@ namespace {
 std::unique_ptr<MpiWorld> world;
 }
 
-MpiWorld& mpi_world() { return *world; }
+MpiWorld& mpi_world() {
+  return *world;
+}
 
 }  // namespace troupe
 

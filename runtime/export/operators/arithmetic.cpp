@@ -1,7 +1,8 @@
 // Element by element: arithmetic, functions of one number, comparisons, logic, types.
 #include "troupe/runtime/export/onnx_call.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <cmath>
 

@@ -1,7 +1,8 @@
 // Scaled dot-product attention (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
 #include "troupe/runtime/export/onnx_call.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <cmath>
 #include <limits>

@@ -1,7 +1,8 @@
 // Tensors out of nothing but sizes and numbers.
 #include "troupe/runtime/export/onnx_call.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 namespace troupe {
 

@@ -1,7 +1,8 @@
 // Parts of tensors, by place or by condition.
 #include "troupe/runtime/export/onnx_call.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <limits>
 #include <numeric>

@@ -1,7 +1,8 @@
 // Batch, instance, layer, group and RMS normalization.
 #include "troupe/runtime/export/onnx_call.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 namespace troupe {
 

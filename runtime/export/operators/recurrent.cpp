@@ -1,7 +1,8 @@
 // LSTM, GRU and plain recurrent layers: an ONNX operator for each layer.
 #include "troupe/runtime/export/onnx_call.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 namespace troupe {
 

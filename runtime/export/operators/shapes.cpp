@@ -1,7 +1,8 @@
 // The same elements in another shape or order: views, permutations, joins, splits, padding.
 #include "troupe/runtime/export/onnx_call.hpp"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <limits>

@@ -54,7 +54,8 @@ TEST(Amount, RefusesWhatLightningRefuses) {
 TEST(Amount, NumbersOutOfRangeAreNotValid) {
   for (const Amount& amount : {Amount(-1), Amount(-0.5), Amount(1.5), Amount(std::nan(""))}) {
     EXPECT_FALSE(amount.valid()) << amount.to_text();
-    EXPECT_THAT(refusal_of(amount, 4), testing::HasSubstr("is not a count of at least 0 or a fraction from 0.0 to 1.0"));
+    EXPECT_THAT(refusal_of(amount, 4),
+                testing::HasSubstr("is not a count of at least 0 or a fraction from 0.0 to 1.0"));
   }
 }
 

@@ -1,8 +1,8 @@
 #include "troupe/runtime/collectives/mpi_backend.hpp"
 
-#include "tests/support/mpi_main.hpp"
 #include "tests/runtime/collectives/operations.hpp"
 #include "tests/runtime/collectives/ranks.hpp"
+#include "tests/support/mpi_main.hpp"
 #include "troupe/base/failure.hpp"
 
 #include <gmock/gmock.h>

@@ -1,7 +1,7 @@
 #include "troupe/runtime/data/csv_table.hpp"
 
-#include "tests/support/refusal.hpp"
 #include "tests/support/file_content.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
 
 #include <gmock/gmock.h>

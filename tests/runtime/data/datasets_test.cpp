@@ -1,5 +1,5 @@
-#include "troupe/modules/data/data_loader.hpp"
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/data/data_loader.hpp"
 #include "troupe/runtime/data/libtorch_dataset.hpp"
 #include "troupe/runtime/data/subset.hpp"
 #include "troupe/runtime/data/tensor_dataset.hpp"

@@ -88,8 +88,7 @@ TEST(EpochPlan, DividedBatchesAreThoseOfOneRankAlone) {
     const auto alone = plan(10, options, {.limit = limit});
     std::vector<std::vector<int64_t>> together(static_cast<std::size_t>(alone.batches()));
     for (int64_t shard = 0; shard < 3; ++shard) {
-      const auto part =
-          plan(10, options, {.limit = limit, .shard = shard, .shards = 3, .division = Division::batches});
+      const auto part = plan(10, options, {.limit = limit, .shard = shard, .shards = 3, .division = Division::batches});
       for (int64_t i = 0; i < part.batches(); ++i) together.at(static_cast<std::size_t>(shard + 3 * i)) = part.batch(i);
     }
     for (int64_t i = 0; i < alone.batches(); ++i) EXPECT_EQ(together[static_cast<std::size_t>(i)], alone.batch(i));

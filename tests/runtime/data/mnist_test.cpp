@@ -1,7 +1,7 @@
 #include "troupe/runtime/data/mnist.hpp"
 
-#include "tests/support/refusal.hpp"
 #include "tests/support/file_content.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/data/gz_file.hpp"

@@ -1,7 +1,7 @@
 #include "troupe/runtime/data/text_dataset.hpp"
 
-#include "tests/support/refusal.hpp"
 #include "tests/support/file_content.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/modules/data/data_loader.hpp"
 

@@ -1,8 +1,8 @@
 // What export says where it cannot: inputs, paths, operators, values that depend on sizes.
-#include "tests/support/refusal.hpp"
 #include "tests/runtime/export/export_cases.hpp"
 #include "tests/runtime/export/model_cases.hpp"
 #include "tests/support/file_content.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/runtime/checkpoint/file_system.hpp"
 
