@@ -5,6 +5,7 @@
 #include "troupe/actors/members.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/actors/progress.hpp"
+#include "troupe/actors/usher.hpp"
 #include "troupe/actors/watchdog.hpp"
 #include "troupe/runtime/loops/fit_script.hpp"
 
@@ -58,7 +59,7 @@ struct CoordinatorState {
     logger.in_flight = std::make_shared<InFlight>(logger_limit);
     logger.to = spawn_logger(system, me, checkpointer, std::move(setup->sinks), logger.in_flight, logger_pulse);
     join(Role::writer, logger.to, "logger");
-    const RunHandle handle(me, logger);
+    const RunHandle handle = make_run_handle(me, logger);
     for (const auto& actor : setup->actors) {
       listeners.push_back(spawn_callback_actor(system, me, handle, actor));
       join(Role::usher, listeners.back().to, "the usher of the actor " + actor.name);

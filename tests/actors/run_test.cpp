@@ -1,5 +1,6 @@
 // The members of the cast around the worker: logger, checkpointer, their end.
 #include "tests/launch/lines.hpp"
+#include "troupe/actors/coordinator.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
