@@ -79,7 +79,7 @@ reaches passes "$part" '#include "troupe/runtime/public.hpp"'
 reaches passes "$part" '// #include "troupe/actors/x.hpp"'
 reaches passes "$part" '#include "troupe/launch/part.hpp"'
 for bad in '#include "troupe/actors/x.hpp"' '#include <troupe/runtime/replica/replica.hpp>' '#include <caf/actor.hpp>' \
-           '  # include "actors/x.hpp"'; do
+           '  # include <troupe/actors/x.hpp>'; do
   reaches fails "$bad"
   reaches fails "$part" "$bad"
 done
