@@ -4,6 +4,7 @@
 #include "troupe/actors/coordinator_state.hpp"
 #include "troupe/actors/logger.hpp"
 #include "troupe/actors/progress.hpp"
+#include "troupe/actors/usher.hpp"
 #include "troupe/actors/watchdog.hpp"
 #include "troupe/runtime/loops/fit_script.hpp"
 
@@ -74,7 +75,7 @@ void CoordinatorState::begin_run() {
   logger_.in_flight = std::make_shared<InFlight>(logger_limit);
   logger_.to = spawn_logger(system, me, checkpointer_, std::move(setup_->sinks), logger_.in_flight, logger_pulse_);
   join(Role::writer, logger_.to, "logger");
-  const RunHandle handle(me, logger_);
+  const RunHandle handle = make_run_handle(me, logger_);
   for (const auto& actor : setup_->actors) {
     listeners_.push_back(spawn_callback_actor(system, me, handle, actor));
     join(Role::usher, listeners_.back().to, "the usher of the actor " + actor.name);

@@ -14,8 +14,10 @@
 // what is being written is finished, and the result carries that failure. Who has ended is not waited for.
 #pragma once
 
-#include "troupe/actors/callback_actor.hpp"
+#include "troupe/actors/caf.hpp"
+#include "troupe/actors/run_result.hpp"
 #include "troupe/actors/worker.hpp"
+#include "troupe/modules/callback_actor.hpp"
 #include "troupe/runtime/loops/run_state.hpp"
 
 #include <functional>
@@ -42,25 +44,6 @@ struct RunSetup {
   std::vector<std::shared_ptr<Sink>> sinks;
   std::vector<CallbackActor> actors;
   bool weights_only_checkpoints = false;
-};
-
-/// What a run leaves behind.
-struct RunResult {
-  std::optional<Failure> failure;
-  std::shared_ptr<Module> module;  ///< also after a failure, when it was made
-  Progress progress;
-  std::optional<CurveAxis> curves;  ///< of the run's folder after this stage; nothing where the stage never began
-  MetricMap metrics;
-  std::vector<MetricMap> evaluation;
-  EpochOutputs predictions;
-  ResultQueue queue;
-  std::string stop_reason;  ///< empty for a natural end
-  bool was_interrupted = false;
-  int signal = 0;                               ///< that interrupted it, or 0
-  int64_t skipped_saves = 0, failed_saves = 0;  ///< checkpoints that were left out, and that could not be written
-  bool left_behind = false;                     ///< a member of the cast hangs, and has the module or a file still
-  bool lost_coordinator = false;                ///< the others end without it, maybe after this result
-  std::vector<std::pair<std::string, int64_t>> dropped;  ///< events that callback actors missed, by name
 };
 
 /// A run in progress.

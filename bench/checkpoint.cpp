@@ -83,12 +83,10 @@ troupe::bench::Row measure(const Case& c, const std::filesystem::path& folder) {
   options.callbacks = {std::make_shared<troupe::ModelCheckpoint>(
       troupe::ModelCheckpointOptions{.save_top_k = 1, .every_n_train_steps = every})};
   troupe::Trainer trainer(options);
-  trainer.add_actor("saved", [](caf::event_based_actor*, troupe::RunHandle) -> caf::behavior {
-    return {[](const troupe::CheckpointSaved&) {
-      ++saved;
-      saved.notify_all();
-    }};
-  });
+  trainer.add_actor("saved", troupe::on_events([](const troupe::CheckpointSaved&, troupe::RunHandle&) {
+                      ++saved;
+                      saved.notify_all();
+                    }));
   const auto data = std::make_shared<troupe::TensorDataset>(torch::ones({every * saves + 1, c.width}));
   const auto model = trainer.fit(std::make_shared<Stack>(c), troupe::DataLoader(data, {.batch_size = 1}));
   const double usual = troupe::bench::median(model->plain);

@@ -1,13 +1,36 @@
-# cmake --install: headers as include/troupe/<layer>/..., the library, and the CMake package that find_package(troupe)
-# loads. Nothing installed names a folder of this machine: the package finds LibTorch and the others anew where it is
-# used, and can be moved.
+# cmake --install: the public headers as include/troupe/<layer>/..., the library, and the CMake package that
+# find_package(troupe) loads. Nothing installed names a folder of this machine: the package finds LibTorch and the others
+# anew where it is used, and can be moved.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(_package "${CMAKE_INSTALL_LIBDIR}/cmake/troupe")
 
-foreach(_layer IN LISTS TROUPE_LAYERS)
-  install(DIRECTORY "${PROJECT_SOURCE_DIR}/${_layer}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/troupe"
-    FILES_MATCHING PATTERN "*.hpp" PATTERN launch/troupe.hpp EXCLUDE)
+# troupe_reached_headers(OUT HEADER...): these headers and what they reach, as paths in the source folder. A change of
+# one of them configures anew.
+function(troupe_reached_headers out)
+  set(_reached ${ARGN})
+  set(_waiting ${_reached})
+  while(_waiting)
+    list(POP_FRONT _waiting _header)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${_header}")
+    file(STRINGS "${PROJECT_SOURCE_DIR}/${_header}" _lines REGEX "^[ \t]*#[ \t]*include[ \t]*[\"<]troupe/")
+    foreach(_line IN LISTS _lines)
+      string(REGEX REPLACE ".*[\"<]troupe/([^\">]+)[\">].*" "\\1" _included "${_line}")
+      if(NOT _included IN_LIST _reached)
+        list(APPEND _reached "${_included}")
+        list(APPEND _waiting "${_included}")
+      endif()
+    endforeach()
+  endwhile()
+  set(${out} ${_reached} PARENT_SCOPE)
+endfunction()
+
+# The API, and callback actors written against CAF. All other headers are private.
+troupe_reached_headers(_headers launch/troupe.hpp actors/caf_callback_actor.hpp)
+list(REMOVE_ITEM _headers launch/troupe.hpp)
+foreach(_header IN LISTS _headers)
+  cmake_path(GET _header PARENT_PATH _folder)
+  install(FILES "${_header}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/troupe/${_folder}")
 endforeach()
 install(FILES launch/troupe.hpp DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/troupe")
 

@@ -2,15 +2,16 @@
 
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
-#include "troupe/launch/toml_reader.hpp"
+#include "troupe/launch/parse_config.hpp"
 
+#include <cstdint>
 #include <fstream>
-#include <map>
+#include <limits>
+#include <type_traits>
 
 namespace troupe {
 namespace {
 
-constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 constexpr std::size_t largest_file = std::size_t{1} << 20;
 
 std::string read_file(const std::filesystem::path& path) {
@@ -25,14 +26,6 @@ std::string read_file(const std::filesystem::path& path) {
   return text;
 }
 
-// As other editors save it: with the mark of its byte order, or with zeros around its first character.
-void refuse_other_encodings(std::string_view text, const std::string& source) {
-  const auto starts = text.substr(0, 4);
-  const bool is_marked = starts.starts_with("\xFF\xFE") || starts.starts_with("\xFE\xFF");
-  if (!is_marked && starts.find('\0') == starts.npos) return;
-  throw UsageError(source + ": the file is UTF-16 or UTF-32, a config file is UTF-8: save it as that");
-}
-
 bool holds_optional(const OptionRef& option) {
   return std::visit(
       [](const auto& value) {
@@ -43,10 +36,34 @@ bool holds_optional(const OptionRef& option) {
       option.value);
 }
 
+bool holds_unsigned(const OptionRef& option) {
+  return std::visit(
+      []<class V>(const V*) {
+        return std::is_same_v<V, uint64_t> || std::is_same_v<V, std::optional<uint64_t>> ||
+               std::is_same_v<V, std::vector<uint64_t>>;
+      },
+      option.value);
+}
+
+// TOML's whole numbers end here; larger ones are texts.
+constexpr auto largest_in_toml = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+
+// Makes numbers of the texts that stand for what TOML's numbers cannot hold.
+nlohmann::json with_large_numbers(nlohmann::json value) {
+  if (value.is_array()) {
+    for (auto& item : value) item = with_large_numbers(std::move(item));
+  } else if (value.is_string()) {
+    const auto number = number_from_text<uint64_t>(value.get_ref<const std::string&>());
+    if (number && *number > largest_in_toml) return *number;
+  }
+  return value;
+}
+
 void apply(const ConfigItem& item, const std::vector<OptionGroup>& groups) {
   const auto [group, option] = find_grouped_option(groups, item.name, "", {"ckpt_path"});
   const bool unset = item.value == "none" && holds_optional(option);
-  set_from_json(option, unset ? nlohmann::json(nullptr) : item.value, group);
+  auto value = unset ? nlohmann::json(nullptr) : item.value;
+  set_from_json(option, holds_unsigned(option) ? with_large_numbers(std::move(value)) : value, group);
 }
 
 std::string ckpt_path_of(const ConfigItem& item) {
@@ -79,35 +96,12 @@ std::string toml_value(const nlohmann::json& value) {
   if (value.is_null()) return quoted("none");
   if (value.is_string()) return quoted(value.get<std::string>());
   if (value.is_number_float()) return double_to_text(value.get<double>());
+  if (value.is_number_unsigned() && value.get<uint64_t>() > largest_in_toml) return quoted(value.dump());
   if (!value.is_array()) return value.dump();
   return "[" + joined_as(value, toml_value) + "]";
 }
 
 }  // namespace
-
-std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source) {
-  refuse_other_encodings(text, source);
-  if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
-  TomlReader reader(text, source);
-  std::vector<ConfigItem> items;
-  std::map<std::string, int, std::less<>> lines;
-  std::string table;
-  while (reader.next_statement()) {
-    const int line = reader.line();
-    if (reader.take('[')) {
-      table = reader.read_key() + ".";
-      if (!reader.take(']')) reader.fail("] is missing after the name of a table");
-    } else {
-      std::string name = table + reader.read_key();
-      if (!reader.take('=')) reader.fail("= is missing after " + shown(name));
-      const auto [first, is_new] = lines.emplace(name, line);
-      if (!is_new) reader.fail(shown(name) + " was already set in line " + std::to_string(first->second));
-      items.push_back({std::move(name), reader.read_value(), line});
-    }
-    reader.end_line();
-  }
-  return items;
-}
 
 std::optional<std::string> apply_config_file(const std::filesystem::path& path,
                                              const std::vector<OptionGroup>& groups) {

@@ -46,7 +46,7 @@ void carry_out(const Invocation& invocation, Trainer& trainer, const PredictionS
       trainer.run_source(Stage::fit, source, arguments);
       break;
     case Stage::validate:
-    case Stage::test: print_metrics(trainer.run_source(invocation.stage, source, arguments).evaluation); break;
+    case Stage::test: print_metrics(trainer.run_source(invocation.stage, source, arguments)); break;
     case Stage::predict:
       arguments.return_predictions = false;
       trainer.run_source(Stage::predict, source, arguments);

@@ -1,10 +1,11 @@
-#include "troupe/launch/trainer.hpp"
+#include "troupe/launch/trainer_runner.hpp"
 
 #include "troupe/base/exception_text.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/launch/checkpoint_choice.hpp"
 #include "troupe/launch/config_file.hpp"
+#include "troupe/launch/end_of_ranks.hpp"
 #include "troupe/launch/processes.hpp"
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/signals.hpp"
@@ -36,14 +37,6 @@ namespace troupe {
 
 namespace {
 
-caf::actor_system_config caf_config() {
-  caf::actor_system_config config;
-  // Idle threads of "stealing", the default, poll; the workers want the cores.
-  cast::set_scheduler(config, "sharing");
-  config.set("scheduler.max-threads", std::size_t{2});
-  return config;
-}
-
 uint64_t draw_seed() {
   std::random_device device;
   return (uint64_t{device()} << 32 | device()) >> 1;
@@ -66,48 +59,6 @@ nlohmann::json model_options(const ModuleSource& source, const std::vector<Optio
 // How long a rank whose run is over waits for others at least, which may have a checkpoint to write; in seconds.
 constexpr double shortest_patience_with_ranks = 1800;
 
-// The first failure that another process tells of.
-class Told {
- public:
-  void tell(const Failure& failure) {
-    std::lock_guard lock(mutex_);
-    if (!first_) first_ = failure;
-  }
-  std::optional<Failure> first() const {
-    std::lock_guard lock(mutex_);
-    return first_;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::optional<Failure> first_;
-};
-
-// Waits until all processes have come to the end of the run as this one has. What has failed on one of them, which does
-// not come then; else nothing.
-std::optional<Failure> failure_of_others(const std::vector<std::shared_ptr<Peers>>& peers, double timeout, Told& told) {
-  const std::chrono::milliseconds limit(static_cast<int64_t>(timeout * 1000));
-  auto& processes = Processes::get();
-  processes.on_failure([&](const Failure& failure) {
-    told.tell(failure);
-    for (const auto& each : peers) each->abort(failure.describe());
-  });
-  Failure failure;
-  failure.rank = peers.front()->place().global_rank;
-  failure.host = processes.host();
-  failure.hook = "waiting for the end of all ranks";
-  failure.message = text_thrown_by([&] {
-    if (told.first()) return;
-    std::vector<c10::intrusive_ptr<c10d::Work>> works;
-    for (const auto& each : peers) works.push_back(each->begin_wait_for_all(limit));
-    for (const auto& work : works) work->wait();
-  });
-  processes.on_failure(nullptr);
-  if (told.first() || failure.message.empty()) return told.first();
-  processes.tell_failure(failure);
-  return failure;
-}
-
 std::vector<const ModelCheckpoint*> model_checkpoints(const std::vector<std::shared_ptr<Callback>>& callbacks) {
   std::vector<const ModelCheckpoint*> found;
   for (const auto& callback : callbacks) {
@@ -118,45 +69,7 @@ std::vector<const ModelCheckpoint*> model_checkpoints(const std::vector<std::sha
 
 }  // namespace
 
-// The actors' threads, and the run that is in progress.
-struct Trainer::System {
-  caf::actor_system_config config = caf_config();
-  std::unique_ptr<caf::actor_system> actors = std::make_unique<caf::actor_system>(config);
-  std::mutex mutex;
-  const cast::Run* run = nullptr;
-
-  // What CAF keeps for the main thread is destroyed before a Trainer that is static, and CAF uses it to end: so it
-  // keeps nothing there, and ends on another thread.
-  System() { cast::forget_system(); }
-  ~System() {
-    std::thread([this] { actors.reset(); }).join();
-  }
-  System(const System&) = delete;
-  System& operator=(const System&) = delete;
-
-  void stop(const std::string& reason, bool interrupt, int signal = 0) {
-    std::lock_guard lock(mutex);
-    if (run) run->stop(reason, interrupt, signal);
-  }
-  void set(const cast::Run* current) {
-    std::lock_guard lock(mutex);
-    run = current;
-  }
-  // Whether all actors have come to their end, which those that make a batch do after it.
-  bool has_ended_within(double seconds) {
-    using Clock = std::chrono::steady_clock;
-    constexpr std::chrono::microseconds longest_look{20'000};
-    const auto begin = Clock::now();
-    for (std::chrono::microseconds look{50}; actors->registry().running() > 0;
-         look = std::min(2 * look, longest_look)) {
-      if (Clock::now() - begin > std::chrono::duration<double>(seconds)) return false;
-      std::this_thread::sleep_for(look);
-    }
-    return true;
-  }
-};
-
-Trainer::Trainer(TrainerOptions options) : given_(std::move(options)) {
+Trainer::Runner::Runner(TrainerOptions options) : given_(std::move(options)) {
   troupe::validate(given_);
   if (!given_.seed) given_.seed = draw_seed();
   auto& processes = Processes::get();
@@ -172,10 +85,10 @@ Trainer::Trainer(TrainerOptions options) : given_(std::move(options)) {
   if (options_.enable_model_summary && std::ranges::none_of(options_.callbacks, is_summary)) {
     options_.callbacks.push_back(std::make_shared<ModelSummary>());
   }
-  system_ = std::make_unique<System>();
+  system_ = std::make_unique<ActorSystem>();
 }
 
-Trainer::~Trainer() {
+Trainer::Runner::~Runner() {
   if (system_->has_ended_within(patience())) return;
   std::cerr << "troupe: warning: a loader is in its dataset still, " + double_to_text(patience()) +
                    " s after the run (trainer.watchdog_timeout): it is left behind\n";
@@ -183,11 +96,11 @@ Trainer::~Trainer() {
 }
 
 // How long actors may take to end when the run is over, in seconds.
-double Trainer::patience() const {
+double Trainer::Runner::patience() const {
   return options_.watchdog_timeout > 0 ? options_.watchdog_timeout : std::numeric_limits<double>::infinity();
 }
 
-void Trainer::add_actor(std::string name, ActorBehavior behavior, ActorOptions options) {
+void Trainer::Runner::add_actor(std::string name, ActorBehavior behavior, ActorOptions options) {
   if (options.capacity < 1) {
     throw UsageError("the actor " + name + " has capacity = " + std::to_string(options.capacity) + "; use at least 1");
   }
@@ -197,29 +110,29 @@ void Trainer::add_actor(std::string name, ActorBehavior behavior, ActorOptions o
   actors_.push_back({std::move(name), std::move(behavior), options});
 }
 
-void Trainer::request_stop(std::string reason) {
+void Trainer::Runner::request_stop(std::string reason) {
   system_->stop(reason, false);
 }
 
-std::filesystem::path Trainer::best_model_path() const {
+std::filesystem::path Trainer::Runner::best_model_path() const {
   return Processes::get().is_alone() ? own_best_model_path() : best_;
 }
 
-std::filesystem::path Trainer::own_best_model_path() const {
+std::filesystem::path Trainer::Runner::own_best_model_path() const {
   for (const auto* checkpoint : model_checkpoints(options_.callbacks)) {
     if (!checkpoint->best_model_path().empty()) return checkpoint->best_model_path();
   }
   return {};
 }
 
-void Trainer::make_run_dir(Stage stage, const ModuleSource& source) {
+void Trainer::Runner::make_run_dir(Stage stage, const ModuleSource& source) {
   const bool saves = stage == Stage::fit && options_.enable_checkpointing;
   const bool writes = options_.fast_dev_run == 0 && (options_.logger || saves);
   if (!writes || !run_dir_.empty()) return;
   run_dir_ = Processes::get().from_rank_zero([&] { return new_run_dir(source).string(); });
 }
 
-std::filesystem::path Trainer::new_run_dir(const ModuleSource& source) {
+std::filesystem::path Trainer::Runner::new_run_dir(const ModuleSource& source) {
   const auto run_dir = create_run_dir(options_.default_root_dir, run_name(source));
   std::vector<OptionGroup> groups{option_group("trainer", given_)};
   groups.insert(groups.end(), source.groups.begin(), source.groups.end());
@@ -230,11 +143,11 @@ std::filesystem::path Trainer::new_run_dir(const ModuleSource& source) {
   return run_dir;
 }
 
-std::string Trainer::run_name(const ModuleSource& source) const {
+std::string Trainer::Runner::run_name(const ModuleSource& source) const {
   return options_.name.empty() ? snake_case_class_name(source.class_name) : options_.name;
 }
 
-nlohmann::json Trainer::run_identity(const ModuleSource& source) const {
+nlohmann::json Trainer::Runner::run_identity(const ModuleSource& source) const {
   const auto as_text = [](const std::string& bytes) { return is_utf8(bytes) ? bytes : shown(bytes); };
   return {{"name", as_text(run_name(source))},
           {"model", model_options(source, extra_groups_)},
@@ -242,7 +155,7 @@ nlohmann::json Trainer::run_identity(const ModuleSource& source) const {
 }
 
 // Rank zero says which file "last", "best" and "auto" are; all read it. Empty: there is none.
-Checkpoint Trainer::read_found(const std::string& wanted, const ModuleSource& source, std::string& path) const {
+Checkpoint Trainer::Runner::read_found(const std::string& wanted, const ModuleSource& source, std::string& path) const {
   std::optional<Checkpoint> checkpoint;
   path = Processes::get().from_rank_zero([&]() -> std::string {
     CheckpointChoice choice(run_name(source), run_identity(source), source, wanted == "auto" ? launch_id() : "");
@@ -257,7 +170,7 @@ Checkpoint Trainer::read_found(const std::string& wanted, const ModuleSource& so
   return read_checkpoint(path);
 }
 
-void Trainer::refuse_missing(const std::string& wanted, const ModuleSource& source) const {
+void Trainer::Runner::refuse_missing(const std::string& wanted, const ModuleSource& source) const {
   const auto name = run_name(source);
   std::string text = "ckpt_path = \"" + wanted + "\": there is no checkpoint of " + shown(name) + " below " +
                      std::filesystem::absolute(options_.default_root_dir).string();
@@ -269,8 +182,8 @@ void Trainer::refuse_missing(const std::string& wanted, const ModuleSource& sour
 }
 
 // Before anything is built.
-void Trainer::add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSource& source,
-                             const RunArguments& arguments) const {
+void Trainer::Runner::add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSource& source,
+                                     const RunArguments& arguments) const {
   const auto wanted = arguments.ckpt_path.value_or("");
   if (wanted.empty()) return;
   Checkpoint checkpoint;
@@ -289,7 +202,7 @@ void Trainer::add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSou
   if (stage == Stage::fit) setup.state.checkpoint = setup.replica.checkpoint;
 }
 
-cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments) {
+cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments) {
   cast::RunSetup setup;
   setup.devices = choose_devices(options_.accelerator, options_.devices, Processes::get().local_rank());
   add_checkpoint(setup, stage, source, arguments);
@@ -326,7 +239,7 @@ cast::RunSetup Trainer::make_setup(Stage stage, const ModuleSource& source, cons
 }
 
 // The devices of this process, and how their workers reach all others.
-void Trainer::add_workers(cast::RunSetup& setup, const ModuleSource& source) {
+void Trainer::Runner::add_workers(cast::RunSetup& setup, const ModuleSource& source) {
   auto& processes = Processes::get();
   setup.replica.device = setup.devices.front();
   setup.make_more = source.make_more;
@@ -359,7 +272,7 @@ void Trainer::add_workers(cast::RunSetup& setup, const ModuleSource& source) {
 
 // What this process may use goes to its workers in equal parts. LibTorch's default, which OMP_NUM_THREADS can set,
 // counts neither other processes nor other workers nor a quota.
-void Trainer::divide_processors(cast::RunSetup& setup) const {
+void Trainer::Runner::divide_processors(cast::RunSetup& setup) const {
   auto& processes = Processes::get();
   const double share = processes.cpu_share();
   const bool on_cpu = setup.devices.front().is_cpu();
@@ -374,7 +287,8 @@ void Trainer::divide_processors(cast::RunSetup& setup) const {
   setup.replica.options.num_threads = std::clamp<int64_t>(threads, 1, at::get_num_threads());
 }
 
-void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments) {
+void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval,
+                          RunArguments arguments) {
   if (!per_thread_generators()) {
     throw UsageError(
         "LibTorch does not draw from this program's random generators: link Troupe into the program itself, "
@@ -402,7 +316,7 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   });
   const auto peers = setup.peers;
   Told told;
-  cast::Run run = cast::start_run(*system_->actors, std::move(setup));
+  cast::Run run = cast::start_run(system_->actors(), std::move(setup));
   system_->set(&run);
   processes.on_failure([&](const Failure& failure) {
     told.tell(failure);
@@ -431,7 +345,7 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
   if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;
   if (result_.left_behind) {
     leave_threads_behind();
-    system_ = std::make_unique<System>();
+    system_ = std::make_unique<ActorSystem>();
   }
   if (result_.failure) throw RunError(*result_.failure);
   if (stage == Stage::fit && !processes.is_alone()) {
@@ -445,7 +359,7 @@ void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoade
 
 // A thread that hangs cannot be ended, and what it may still touch must stay: its actors, and at the end of the process
 // everything that is destroyed there.
-void Trainer::leave_threads_behind() {
+void Trainer::Runner::leave_threads_behind() {
   (void)system_.release();
   static std::once_flag once;
   std::call_once(once, [] {
@@ -459,13 +373,13 @@ void Trainer::leave_threads_behind() {
   });
 }
 
-const cast::RunResult& Trainer::evaluate(Stage stage, ModuleSource source, DataLoaders loaders,
-                                         RunArguments arguments) {
+const cast::RunResult& Trainer::Runner::evaluate(Stage stage, ModuleSource source, DataLoaders loaders,
+                                                 RunArguments arguments) {
   run(stage, std::move(source), {}, std::move(loaders), std::move(arguments));
   return result_;
 }
 
-const cast::RunResult& Trainer::evaluate_fitted(Stage stage, DataLoaders loaders, RunArguments arguments) {
+const cast::RunResult& Trainer::Runner::evaluate_fitted(Stage stage, DataLoaders loaders, RunArguments arguments) {
   if (!module_) {
     throw UsageError(std::string(to_string(stage)) + " was given no module and nothing was trained before: pass one");
   }
@@ -475,16 +389,101 @@ const cast::RunResult& Trainer::evaluate_fitted(Stage stage, DataLoaders loaders
   return evaluate(stage, std::move(source), std::move(loaders), std::move(arguments));
 }
 
+Trainer::Trainer(TrainerOptions options) : runner_(std::make_unique<Runner>(std::move(options))) {}
+
+Trainer::~Trainer() = default;
+
 std::vector<MetricMap> Trainer::validate(DataLoaders loaders, RunArguments arguments) {
-  return evaluate_fitted(Stage::validate, std::move(loaders), std::move(arguments)).evaluation;
+  return runner_->evaluate_fitted(Stage::validate, std::move(loaders), std::move(arguments)).evaluation;
 }
 
 std::vector<MetricMap> Trainer::test(DataLoaders loaders, RunArguments arguments) {
-  return evaluate_fitted(Stage::test, std::move(loaders), std::move(arguments)).evaluation;
+  return runner_->evaluate_fitted(Stage::test, std::move(loaders), std::move(arguments)).evaluation;
 }
 
 EpochOutputs Trainer::predict(DataLoaders loaders, RunArguments arguments) {
-  return evaluate_fitted(Stage::predict, std::move(loaders), std::move(arguments)).predictions;
+  return runner_->evaluate_fitted(Stage::predict, std::move(loaders), std::move(arguments)).predictions;
+}
+
+std::vector<MetricMap> Trainer::evaluate(Stage stage, ModuleSource source, DataLoaders loaders,
+                                         RunArguments arguments) {
+  return runner_->evaluate(stage, std::move(source), std::move(loaders), std::move(arguments)).evaluation;
+}
+
+std::vector<MetricMap> Trainer::run_source(Stage stage, ModuleSource source, RunArguments arguments) {
+  return evaluate(stage, std::move(source), {}, std::move(arguments));
+}
+
+void Trainer::run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments) {
+  runner_->run(stage, std::move(source), std::move(train), std::move(eval), std::move(arguments));
+}
+
+void Trainer::add_actor(std::string name, ActorBehavior behavior, ActorOptions options) {
+  runner_->add_actor(std::move(name), std::move(behavior), options);
+}
+
+void Trainer::add_options(OptionGroup group) {
+  runner_->add_options(std::move(group));
+}
+
+void Trainer::request_stop(std::string reason) {
+  runner_->request_stop(std::move(reason));
+}
+
+std::filesystem::path Trainer::best_model_path() const {
+  return runner_->best_model_path();
+}
+
+const TrainerOptions& Trainer::options() const {
+  return runner_->options();
+}
+
+const MetricMap& Trainer::callback_metrics() const {
+  return runner_->result().metrics;
+}
+
+int64_t Trainer::global_step() const {
+  return runner_->result().progress.global_step;
+}
+
+int64_t Trainer::current_epoch() const {
+  return runner_->result().progress.epoch;
+}
+
+const std::string& Trainer::stop_reason() const {
+  return runner_->result().stop_reason;
+}
+
+bool Trainer::was_interrupted() const {
+  return runner_->result().was_interrupted;
+}
+
+int Trainer::interrupting_signal() const {
+  return runner_->result().signal;
+}
+
+int64_t Trainer::skipped_checkpoints() const {
+  return runner_->result().skipped_saves;
+}
+
+int64_t Trainer::failed_checkpoints() const {
+  return runner_->result().failed_saves;
+}
+
+const EpochOutputs& Trainer::predictions() const {
+  return runner_->result().predictions;
+}
+
+const std::shared_ptr<Module>& Trainer::module() const {
+  return runner_->module();
+}
+
+const std::vector<std::pair<std::string, int64_t>>& Trainer::dropped_events() const {
+  return runner_->result().dropped;
+}
+
+const std::filesystem::path& Trainer::run_dir() const {
+  return runner_->run_dir();
 }
 
 }  // namespace troupe

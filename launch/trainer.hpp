@@ -15,19 +15,22 @@
 // first one. Under mpirun all processes make the same calls; rank zero writes the files.
 #pragma once
 
-#include "troupe/actors/callback_actor.hpp"
-#include "troupe/actors/coordinator.hpp"
-#include "troupe/base/type_name.hpp"
 #include "troupe/launch/option_group.hpp"
+#include "troupe/modules/callback_actor.hpp"
+#include "troupe/modules/data_module.hpp"
 #include "troupe/modules/module.hpp"
+#include "troupe/modules/module_hooks.hpp"
 #include "troupe/modules/options/trainer_options.hpp"
-#include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 
+#include <concepts>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <typeinfo>
+#include <utility>
 #include <vector>
 
 namespace troupe {
@@ -95,53 +98,53 @@ class Trainer {
   template <ModulePointer P>
   std::vector<MetricMap> validate(P module, DataLoaders loaders = {}, RunArguments arguments = {}) {
     using M = typename P::element_type;
-    return evaluate(Stage::validate, source<M>(std::move(module)), std::move(loaders), std::move(arguments)).evaluation;
+    return evaluate(Stage::validate, source<M>(std::move(module)), std::move(loaders), std::move(arguments));
   }
   template <ModulePointer P>
   std::vector<MetricMap> test(P module, DataLoaders loaders = {}, RunArguments arguments = {}) {
     using M = typename P::element_type;
-    return evaluate(Stage::test, source<M>(std::move(module)), std::move(loaders), std::move(arguments)).evaluation;
+    return evaluate(Stage::test, source<M>(std::move(module)), std::move(loaders), std::move(arguments));
   }
   template <ModulePointer P>
   EpochOutputs predict(P module, DataLoaders loaders = {}, RunArguments arguments = {}) {
     using M = typename P::element_type;
-    return evaluate(Stage::predict, source<M>(std::move(module)), std::move(loaders), std::move(arguments)).predictions;
+    run(Stage::predict, source<M>(std::move(module)), {}, std::move(loaders), std::move(arguments));
+    return predictions();
   }
 
-  /// A stage of a module without a static type, with the loaders of the module or the data module.
-  const cast::RunResult& run_source(Stage stage, ModuleSource source, RunArguments arguments) {
-    return evaluate(stage, std::move(source), {}, std::move(arguments));
-  }
+  /// A stage of a module without a static type, with the loaders of the module or the data module. Returns the metrics
+  /// of each loader that it evaluated.
+  std::vector<MetricMap> run_source(Stage stage, ModuleSource source, RunArguments arguments);
 
-  /// An actor of the user's for all stages from now on; see actors/callback_actor.hpp. Throws UsageError for a name
+  /// An actor of the user's for all stages from now on; see modules/callback_actor.hpp. Throws UsageError for a name
   /// that is taken and for a capacity below 1.
   void add_actor(std::string name, ActorBehavior behavior, ActorOptions options = {});
   /// Options to write into the run's config.toml besides the Trainer's and the module's. The object behind them must
   /// outlive the Trainer.
-  void add_options(OptionGroup group) { extra_groups_.push_back(std::move(group)); }
+  void add_options(OptionGroup group);
 
   /// Ends the running stage at the next batch boundary; from any thread. Does nothing when no stage runs.
   void request_stop(std::string reason);
 
-  const TrainerOptions& options() const { return options_; }
+  const TrainerOptions& options() const;
   /// Of the latest stage.
-  const MetricMap& callback_metrics() const { return result_.metrics; }
+  const MetricMap& callback_metrics() const;
   /// As the latest fit counted them, also after an evaluation that follows it.
-  int64_t global_step() const { return result_.progress.global_step; }
-  int64_t current_epoch() const { return result_.progress.epoch; }
-  const std::string& stop_reason() const { return result_.stop_reason; }
-  bool was_interrupted() const { return result_.was_interrupted; }
+  int64_t global_step() const;
+  int64_t current_epoch() const;
+  const std::string& stop_reason() const;
+  bool was_interrupted() const;
   /// The signal that did it, on this or another rank (launch/signals.hpp); 0: none did.
-  int interrupting_signal() const { return result_.signal; }
+  int interrupting_signal() const;
   /// Checkpoints of the latest stage that checkpoint_backpressure = skip left out, and those that could not be
   /// written.
-  int64_t skipped_checkpoints() const { return result_.skipped_saves; }
-  int64_t failed_checkpoints() const { return result_.failed_saves; }
-  const std::shared_ptr<Module>& module() const { return module_; }
+  int64_t skipped_checkpoints() const;
+  int64_t failed_checkpoints() const;
+  const std::shared_ptr<Module>& module() const;
   /// Events that callback actors missed, by the actor's name.
-  const std::vector<std::pair<std::string, int64_t>>& dropped_events() const { return result_.dropped; }
+  const std::vector<std::pair<std::string, int64_t>>& dropped_events() const;
   /// <default_root_dir>/<name>/version_N; empty before the first stage and where nothing is written.
-  const std::filesystem::path& run_dir() const { return run_dir_; }
+  const std::filesystem::path& run_dir() const;
   /// The best checkpoint of the last fit; empty when there is none.
   std::filesystem::path best_model_path() const;
 
@@ -168,41 +171,14 @@ class Trainer {
   template <class M>
   std::shared_ptr<M> fit_source(ModuleSource source, DataLoaders train, DataLoaders val, RunArguments arguments) {
     run(Stage::fit, std::move(source), std::move(train), std::move(val), std::move(arguments));
-    return std::static_pointer_cast<M>(module_);
+    return std::static_pointer_cast<M>(module());
   }
-  const cast::RunResult& evaluate(Stage stage, ModuleSource source, DataLoaders loaders, RunArguments arguments);
-  const cast::RunResult& evaluate_fitted(Stage stage, DataLoaders loaders, RunArguments arguments);
+  std::vector<MetricMap> evaluate(Stage stage, ModuleSource source, DataLoaders loaders, RunArguments arguments);
   void run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments);
+  const EpochOutputs& predictions() const;
 
-  cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
-  void add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSource& source,
-                      const RunArguments& arguments) const;
-  Checkpoint read_found(const std::string& wanted, const ModuleSource& source, std::string& path) const;
-  [[noreturn]] void refuse_missing(const std::string& wanted, const ModuleSource& source) const;
-  std::string run_name(const ModuleSource& source) const;
-  nlohmann::json run_identity(const ModuleSource& source) const;
-  void add_workers(cast::RunSetup& setup, const ModuleSource& source);
-  void divide_processors(cast::RunSetup& setup) const;
-  void leave_threads_behind();
-  double patience() const;
-  void make_run_dir(Stage stage, const ModuleSource& source);
-  std::filesystem::path new_run_dir(const ModuleSource& source);
-  std::filesystem::path own_best_model_path() const;
-
-  struct System;
-
-  // Each is true for what it says. A run gets copies of options_ (launch/trainer.cpp, make_setup).
-  TrainerOptions given_;    // as given, with a seed: what is run again from config.toml
-  TrainerOptions options_;  // resolved, and what hooks and callers see
-  std::vector<OptionGroup> extra_groups_;
-  std::vector<CallbackActor> actors_;
-  std::filesystem::path run_dir_;
-  CurveAxis curves_;            // of the run's folder
-  std::filesystem::path best_;  // as rank zero has it, after a fit of several processes
-  std::unique_ptr<System> system_;
-  cast::RunResult result_;
-  ModuleSource fitted_;
-  std::shared_ptr<Module> module_;
+  class Runner;
+  std::unique_ptr<Runner> runner_;
 };
 
 }  // namespace troupe

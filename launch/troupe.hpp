@@ -1,7 +1,6 @@
 // The whole public API: #include <troupe/troupe.hpp>.
 #pragma once
 
-#include "troupe/actors/callback_actor.hpp"
 #include "troupe/base/failure.hpp"
 #include "troupe/launch/command_line.hpp"
 #include "troupe/launch/config_file.hpp"
@@ -10,6 +9,7 @@
 #include "troupe/launch/trainer.hpp"
 #include "troupe/modules/batch.hpp"
 #include "troupe/modules/callback.hpp"
+#include "troupe/modules/callback_actor.hpp"
 #include "troupe/modules/callbacks/backbone_finetuning.hpp"
 #include "troupe/modules/callbacks/device_stats_monitor.hpp"
 #include "troupe/modules/callbacks/early_stopping.hpp"
@@ -24,6 +24,7 @@
 #include "troupe/modules/data/data_loader.hpp"
 #include "troupe/modules/data/dataset.hpp"
 #include "troupe/modules/data_module.hpp"
+#include "troupe/modules/events.hpp"
 #include "troupe/modules/export_options.hpp"
 #include "troupe/modules/hooks.hpp"
 #include "troupe/modules/layers/activation_checkpoint.hpp"

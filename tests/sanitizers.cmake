@@ -11,7 +11,7 @@ function(troupe_add_part name)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}" "${TROUPE_INCLUDE}")
   target_compile_definitions(${name} PRIVATE "TROUPE_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
   target_link_libraries(${name} PRIVATE troupe::torch CAF::core spdlog::spdlog nlohmann_json::nlohmann_json
-    Threads::Threads ZLIB::ZLIB protozero::protozero xxHash::xxhash)
+    Threads::Threads ZLIB::ZLIB PNG::PNG protozero::protozero xxHash::xxhash tomlplusplus::headers)
   target_precompile_headers(${name} PRIVATE "${PROJECT_SOURCE_DIR}/cmake/precompiled.hpp")
   set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 20)
   set_source_files_properties(${_part_MAIN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
@@ -32,7 +32,7 @@ set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp mo
   modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/metric.cpp modules/optim/*.cpp
   runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
-  launch/config_file.cpp launch/option_group.cpp launch/toml_reader.cpp)
+  launch/config_file.cpp launch/option_group.cpp launch/parse_config.cpp)
 set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp base/*.cpp
   modules/hooks.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
   runtime/checkpoint/checksum.cpp runtime/checkpoint/file_lock.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/safetensors*.cpp

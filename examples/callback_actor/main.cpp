@@ -9,18 +9,19 @@
 namespace {
 
 // Its thread is its own: whatever it does, the training does not wait for it.
-caf::behavior watcher(caf::event_based_actor*, troupe::RunHandle run) {
-  return {
-      [run](const troupe::ValidationEnded& event) {
+troupe::ActorBehavior watcher() {
+  return troupe::on_events(
+      [](const troupe::ValidationEnded& event, troupe::RunHandle& run) {
         const double accuracy = event.metrics.at("val_acc");
         std::cout << "epoch " << event.progress.epoch << ": val_acc " << accuracy << std::endl;
         if (accuracy >= 0.95) run.request_stop("val_acc reached 95 %");
       },
-      [](const troupe::CheckpointSaved& event) { std::cout << "saved " << event.path.filename() << std::endl; },
-      [](const troupe::RunEnded& event) {
-        std::cout << "ended after " << event.progress.global_step << " steps: " << event.reason << std::endl;
+      [](const troupe::CheckpointSaved& event, troupe::RunHandle&) {
+        std::cout << "saved " << event.path.filename() << std::endl;
       },
-  };
+      [](const troupe::RunEnded& event, troupe::RunHandle&) {
+        std::cout << "ended after " << event.progress.global_step << " steps: " << event.reason << std::endl;
+      });
 }
 
 }  // namespace
@@ -28,6 +29,6 @@ caf::behavior watcher(caf::event_based_actor*, troupe::RunHandle run) {
 int main(int argc, char** argv) {
   return troupe::main<Digits, DigitsData>(
       argc, argv, {.trainer = {.name = "callback_actor", .max_epochs = 20}, .prepare = [](troupe::Trainer& trainer) {
-                     trainer.add_actor("watcher", watcher, {.capacity = 16});
+                     trainer.add_actor("watcher", watcher(), {.capacity = 16});
                    }});
 }

@@ -5,35 +5,64 @@
 #include <c10/util/StringUtil.h>
 #include <torch/types.h>
 #include <torch/utils.h>
-#include <zlib.h>
 
+#include <png.h>
+
+#include <cstdint>
 #include <limits>
-#include <string_view>
+#include <new>
+#include <stdexcept>
 
 namespace troupe {
 namespace {
 
-void append_big_endian(std::string& out, uint32_t value) {
-  for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(value >> shift & 0xFF);
+[[noreturn]] void refuse_encoding(png_structp, png_const_charp what) {
+  throw std::runtime_error("libpng could not encode an image: " + std::string(what));
 }
 
-void append_chunk(std::string& out, std::string_view type, std::string_view data) {
-  append_big_endian(out, static_cast<uint32_t>(data.size()));
-  std::string body = std::string(type) + std::string(data);
-  out += body;
-  append_big_endian(out, static_cast<uint32_t>(
-                             crc32(0, reinterpret_cast<const Bytef*>(body.data()), static_cast<uInt>(body.size()))));
+void append_to_png(png_structp png, png_bytep bytes, png_size_t size) {
+  static_cast<std::string*>(png_get_io_ptr(png))->append(reinterpret_cast<const char*>(bytes), size);
 }
 
-std::string compress(const std::string& data) {
-  uLongf size = compressBound(data.size());
-  std::string out(size, '\0');
-  int status = compress2(reinterpret_cast<Bytef*>(out.data()), &size, reinterpret_cast<const Bytef*>(data.data()),
-                         data.size(), Z_DEFAULT_COMPRESSION);
-  if (status != Z_OK) throw std::runtime_error("zlib could not compress an image: error " + std::to_string(status));
-  out.resize(size);
-  return out;
+int png_color_type(int64_t channels) {
+  if (channels == 1) return PNG_COLOR_TYPE_GRAY;
+  return channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_RGB_ALPHA;
 }
+
+// What libpng allocates for one image.
+class PngWriter {
+ public:
+  PngWriter() : png_(png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, refuse_encoding, ignore_warning)) {
+    if (png_) info_ = png_create_info_struct(png_);
+    if (!info_) png_destroy_write_struct(&png_, nullptr);
+    if (!info_) throw std::bad_alloc();
+  }
+  ~PngWriter() { png_destroy_write_struct(&png_, &info_); }
+  PngWriter(const PngWriter&) = delete;
+  PngWriter& operator=(const PngWriter&) = delete;
+
+  /// `pixels` are [H, W, C] of uint8, contiguous.
+  std::string write(const torch::Tensor& pixels) {
+    std::string out;
+    png_set_write_fn(png_, &out, append_to_png, nullptr);
+    // Its default of a million lines is for who reads strangers' files.
+    png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
+    const auto height = pixels.size(0), row_bytes = pixels.size(1) * pixels.size(2);
+    png_set_IHDR(png_, info_, static_cast<png_uint_32>(pixels.size(1)), static_cast<png_uint_32>(height), 8,
+                 png_color_type(pixels.size(2)), PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+                 PNG_FILTER_TYPE_DEFAULT);
+    png_write_info(png_, info_);
+    for (int64_t y = 0; y < height; ++y) png_write_row(png_, pixels.data_ptr<uint8_t>() + y * row_bytes);
+    png_write_end(png_, nullptr);
+    return out;
+  }
+
+ private:
+  static void ignore_warning(png_structp, png_const_charp) {}
+
+  png_structp png_ = nullptr;
+  png_infop info_ = nullptr;
+};
 
 void check(const torch::Tensor& image) {
   if (!image.defined()) throw UsageError("an image must be a tensor [C, H, W], got an undefined one");
@@ -45,7 +74,7 @@ void check(const torch::Tensor& image) {
   if (image.scalar_type() != torch::kUInt8 && !image.is_floating_point()) {
     throw UsageError(c10::str("an image must be uint8 in 0..255 or floating in 0..1, got ", image.scalar_type()));
   }
-  // One IDAT chunk holds the image; its length is a 31-bit number.
+  // Sizes in a PNG are 31-bit numbers.
   if (image.numel() > std::numeric_limits<int32_t>::max() / 2) {
     throw UsageError(c10::str("an image of ", image.sizes(), " is too large for a PNG; make it smaller first"));
   }
@@ -61,26 +90,7 @@ torch::Tensor to_bytes(const torch::Tensor& image) {
 
 std::string encode_png(const torch::Tensor& image) {
   check(image);
-  auto pixels = to_bytes(image);
-  auto height = pixels.size(0), row_bytes = pixels.size(1) * pixels.size(2);
-  std::string rows;
-  for (int64_t y = 0; y < height; ++y) {
-    rows += '\0';  // filter type "none"
-    rows.append(reinterpret_cast<const char*>(pixels.data_ptr<uint8_t>()) + y * row_bytes,
-                static_cast<std::size_t>(row_bytes));
-  }
-  std::string header;
-  append_big_endian(header, static_cast<uint32_t>(pixels.size(1)));
-  append_big_endian(header, static_cast<uint32_t>(height));
-  int64_t channels = pixels.size(2);
-  header += '\x08';  // bits a channel
-  header += static_cast<char>(channels == 1 ? 0 : channels == 3 ? 2 : 6);
-  header += std::string(3, '\0');  // deflate, adaptive filtering, not interlaced
-  std::string out = "\x89PNG\r\n\x1a\n";
-  append_chunk(out, "IHDR", header);
-  append_chunk(out, "IDAT", compress(rows));
-  append_chunk(out, "IEND", "");
-  return out;
+  return PngWriter().write(to_bytes(image));
 }
 
 }  // namespace troupe

@@ -1,11 +1,13 @@
 // Actors of the user's own beside a run.
-#include "troupe/actors/callback_actor.hpp"
+#include "troupe/modules/callback_actor.hpp"
 
 #include "tests/support/lines.hpp"
+#include "troupe/actors/caf_callback_actor.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 #include <mutex>
 
@@ -30,21 +32,20 @@ TEST(CallbackActor, SeesTheEventsThatItsBehaviorNames) {
   Trainer trainer(options);
   trainer.add_actor(
       "watcher",
-      [seen](caf::event_based_actor*, const RunHandle&) -> caf::behavior {
-        return {
-            [seen](const RunStarted& event) { seen->add("start " + std::string(to_string(event.stage))); },
-            [seen](const TrainBatchEnded& event) {
-              EXPECT_TRUE(event.metrics.contains("train_loss_step"));
-              seen->add("batch " + std::to_string(event.progress.global_step));
-            },
-            [seen](const ValidationEnded& event) {
-              EXPECT_TRUE(event.metrics.contains("val_loss"));
-              seen->add("validation");
-            },
-            [seen](const TrainEpochEnded& event) { seen->add("epoch " + std::to_string(event.progress.epoch)); },
-            [seen](const RunEnded& event) { seen->add(event.failed ? "failed" : "end"); },
-        };
-      },
+      on_events(
+          [seen](const RunStarted& event, RunHandle&) { seen->add("start " + std::string(to_string(event.stage))); },
+          [seen](const TrainBatchEnded& event, RunHandle&) {
+            EXPECT_TRUE(event.metrics.contains("train_loss_step"));
+            seen->add("batch " + std::to_string(event.progress.global_step));
+          },
+          [seen](const ValidationEnded& event, RunHandle&) {
+            EXPECT_TRUE(event.metrics.contains("val_loss"));
+            seen->add("validation");
+          },
+          [seen](const TrainEpochEnded& event, RunHandle&) {
+            seen->add("epoch " + std::to_string(event.progress.epoch));
+          },
+          [seen](const RunEnded& event, RunHandle&) { seen->add(event.failed ? "failed" : "end"); }),
       {.capacity = 1000, .patience = 60});
   trainer.fit<Line>({}, points(32), points());
   EXPECT_THAT(seen->events, testing::ElementsAre("start fit", "batch 1", "batch 2", "validation", "epoch 0", "end"));
@@ -56,11 +57,9 @@ TEST(CallbackActor, AsksForAStopThatTheCoordinatorAnswers) {
   auto options = quiet(dir);
   options.max_epochs = -1;
   Trainer trainer(options);
-  trainer.add_actor("stopper", [](caf::event_based_actor*, RunHandle run) -> caf::behavior {
-    return {[run](const TrainBatchEnded& event) {
-      if (event.progress.global_step >= 5) run.request_stop("five steps are enough");
-    }};
-  });
+  trainer.add_actor("stopper", on_events([](const TrainBatchEnded& event, RunHandle& run) {
+                      if (event.progress.global_step >= 5) run.request_stop("five steps are enough");
+                    }));
   trainer.fit<Line>({}, points());
   EXPECT_EQ(trainer.stop_reason(), "five steps are enough");
   EXPECT_GE(trainer.global_step(), 5);
@@ -71,14 +70,14 @@ TEST(CallbackActor, AsksForACheckpoint) {
   auto options = quiet(dir);
   options.max_epochs = -1;
   Trainer trainer(options);
-  trainer.add_actor("saver", [](caf::event_based_actor*, RunHandle run) -> caf::behavior {
-    return {[run](const TrainBatchEnded& event) {
-              if (event.progress.global_step == 3) run.request_checkpoint();
-            },
-            [run](const CheckpointSaved& event) {
-              if (event.path.filename().string().starts_with("requested")) run.request_stop("saved");
-            }};
-  });
+  trainer.add_actor("saver", on_events(
+                                 [](const TrainBatchEnded& event, RunHandle& run) {
+                                   if (event.progress.global_step == 3) run.request_checkpoint();
+                                 },
+                                 [](const CheckpointSaved& event, RunHandle& run) {
+                                   if (event.path.filename().string().starts_with("requested"))
+                                     run.request_stop("saved");
+                                 }));
   trainer.fit<Line>({}, points());
   EXPECT_EQ(trainer.stop_reason(), "saved");
 }
@@ -91,10 +90,7 @@ TEST(CallbackActor, OneThatBlocksSlowsNobodyAndItsLossesAreCountedP5) {
   options.max_epochs = 50;
   {
     Trainer trainer(options);
-    trainer.add_actor("sleeper",
-                      [released](caf::event_based_actor*, const RunHandle&) -> caf::behavior {
-                        return {[released](const TrainBatchEnded&) { released.wait(); }};
-                      },
+    trainer.add_actor("sleeper", on_events([released](const TrainBatchEnded&, RunHandle&) { released.wait(); }),
                       {.capacity = 8, .patience = 0.05});
     trainer.fit<Line>({}, points());
     EXPECT_EQ(trainer.global_step(), 200);  // to its end, while the actor was blocked
@@ -122,12 +118,11 @@ TEST(CallbackActor, KeepLatestKeepsTheNewestOfEachKind) {
   const auto released = release.get_future().share();
   const auto steps = std::make_shared<std::vector<int64_t>>();
   Trainer trainer(quiet(dir));
-  trainer.add_actor("slow",
-                    [released, steps](caf::event_based_actor*, const RunHandle&) -> caf::behavior {
-                      return {[released](const RunStarted&) { released.wait(); },
-                              [steps](const TrainBatchEnded& event) { steps->push_back(event.progress.global_step); }};
-                    },
-                    {.capacity = 4, .when_full = WhenFull::keep_latest, .patience = 60});
+  trainer.add_actor(
+      "slow",
+      on_events([released](const RunStarted&, RunHandle&) { released.wait(); },
+                [steps](const TrainBatchEnded& event, RunHandle&) { steps->push_back(event.progress.global_step); }),
+      {.capacity = 4, .when_full = WhenFull::keep_latest, .patience = 60});
   trainer.fit(std::make_shared<Releases>(release), points());
   EXPECT_GT(trainer.dropped_events().at(0).second, 0);
   ASSERT_FALSE(steps->empty());
@@ -137,18 +132,49 @@ TEST(CallbackActor, KeepLatestKeepsTheNewestOfEachKind) {
 TEST(CallbackActor, ThatThrowsDoesNotHarmTheRun) {
   const TempDir dir;
   Trainer trainer(quiet(dir));
-  trainer.add_actor("thrower", [](caf::event_based_actor*, const RunHandle&) -> caf::behavior {
-    return {[](const TrainBatchEnded&) { throw std::runtime_error("oops"); }};
-  });
+  trainer.add_actor("thrower", on_events([](const TrainBatchEnded&, RunHandle&) { throw std::runtime_error("oops"); }));
   ::testing::internal::CaptureStderr();
   trainer.fit<Line>({}, points());
   EXPECT_EQ(trainer.global_step(), 8);
   EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("the actor thrower threw, and has ended: oops"));
 }
 
+TEST(CallbackActor, BeginsEachStageWithACopyOfItsBehavior) {
+  const TempDir dir;
+  const auto counts = std::make_shared<std::vector<int>>();
+  Trainer trainer(quiet(dir));
+  trainer.add_actor("counter",
+                    [counts, events = 0](const Event& event, RunHandle&) mutable {
+                      ++events;
+                      if (std::holds_alternative<RunEnded>(event)) counts->push_back(events);
+                    },
+                    {.capacity = 1000, .patience = 60});
+  trainer.fit<Line>({}, points(), points());
+  trainer.validate(points());
+  ASSERT_EQ(counts->size(), 2);
+  EXPECT_GT(counts->front(), 8);
+  EXPECT_EQ(counts->back(), 2);  // the first event and the last one
+}
+
+TEST(CallbackActor, MayBeAnActorOfCaf) {
+  const TempDir dir;
+  const auto seen = std::make_shared<std::atomic<int64_t>>(0);
+  Trainer trainer(quiet(dir));
+  trainer.add_actor("caf", CafBehavior{[seen](caf::event_based_actor*, RunHandle run) -> caf::behavior {
+                      return {[=](const TrainBatchEnded& event) {
+                        *seen = event.progress.global_step;
+                        if (*seen == 3) run.request_stop("three steps are enough");
+                      }};
+                    }},
+                    {.patience = 60});
+  trainer.fit<Line>({}, points());
+  EXPECT_EQ(trainer.stop_reason(), "three steps are enough");
+  EXPECT_GE(*seen, 3);
+}
+
 TEST(CallbackActor, NeedsANameOfItsOwnAndRoom) {
   Trainer trainer({.enable_checkpointing = false});
-  const ActorBehavior idle = [](caf::event_based_actor*, const RunHandle&) -> caf::behavior { return {[](int) {}}; };
+  const ActorBehavior idle = [](const Event&, RunHandle&) {};
   trainer.add_actor("one", idle);
   EXPECT_THAT(error_of([&] { trainer.add_actor("one", idle); }), HasSubstr("called one already"));
   EXPECT_THAT(error_of([&] { trainer.add_actor("two", idle, {.capacity = 0}); }), HasSubstr("capacity = 0"));

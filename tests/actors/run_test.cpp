@@ -1,6 +1,7 @@
 // The members of the cast around the worker: logger, checkpointer, their end.
 #include "tests/support/lines.hpp"
 #include "tests/support/run_by_hand.hpp"
+#include "troupe/actors/coordinator.hpp"
 #include "troupe/modules/hook_order.hpp"
 
 #include <gmock/gmock.h>

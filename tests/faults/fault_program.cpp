@@ -168,9 +168,9 @@ int main(int argc, char** argv) {
   options.loggers = {std::make_shared<troupe::Numbers>()};
   troupe::MainOptions main_options{.trainer = options};
   main_options.prepare = [](troupe::Trainer& trainer) {
-    trainer.add_actor("watcher", [](caf::event_based_actor*, troupe::RunHandle) -> caf::behavior {
-      return {[](const troupe::TrainBatchEnded&) { troupe::strike("actor"); }};
-    });
+    trainer.add_actor("watcher", troupe::on_events([](const troupe::TrainBatchEnded&, troupe::RunHandle&) {
+                        troupe::strike("actor");
+                      }));
   };
   return troupe::main<troupe::Faulty>(argc, argv, main_options);
 }

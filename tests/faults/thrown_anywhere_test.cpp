@@ -1,5 +1,6 @@
 // User code that throws, wherever the library calls it: the run ends with what was thrown and where, and nothing hangs.
 #include "tests/support/ddp.hpp"
+#include "troupe/actors/caf_callback_actor.hpp"
 #include "troupe/base/exception_text.hpp"
 
 #include <gmock/gmock.h>
@@ -768,11 +769,11 @@ TEST(Thrown, ByAnActorOfTheUsersEndsItAloneWithAWarning) {
       in_time(place, [&] {
         const TempDir dir;
         Trainer trainer(options_below(dir));
-        trainer.add_actor("watcher", [](caf::event_based_actor*, const RunHandle&) -> caf::behavior {
-          pass("actor's start");
-          return {[](const RunStarted&) { pass("actor's first event"); },
-                  [](const RunEnded&) { pass("actor's last event"); }};
-        });
+        trainer.add_actor("watcher", CafBehavior{[](caf::event_based_actor*, const RunHandle&) -> caf::behavior {
+                            pass("actor's start");
+                            return {[](const RunStarted&) { pass("actor's first event"); },
+                                    [](const RunEnded&) { pass("actor's last event"); }};
+                          }});
         bombs = {place};
         testing::internal::CaptureStderr();
         EXPECT_NO_THROW(trainer.fit(std::make_shared<Everything>()));
@@ -793,9 +794,9 @@ TEST(Thrown, AMemberOfTheCastThatIsKilledEndsTheRunWithItsNameP10) {
       auto options = options_below(dir);
       options.max_epochs = -1;
       Trainer trainer(options);
-      trainer.add_actor("killer", [=](caf::event_based_actor* self, const RunHandle&) -> caf::behavior {
-        return {[=](const TrainBatchEnded&) { self->send_exit(self->current_sender(), reason); }};
-      });
+      trainer.add_actor("killer", CafBehavior{[=](caf::event_based_actor* self, const RunHandle&) -> caf::behavior {
+                          return {[=](const TrainBatchEnded&) { self->send_exit(self->current_sender(), reason); }};
+                        }});
       const auto module = std::make_shared<Everything>();
       EXPECT_THAT(error_of([&] { trainer.fit(module); }), HasSubstr("(in the usher of the actor killer, stage fit"));
       EXPECT_EQ(module->teardowns, 1);

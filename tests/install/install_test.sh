@@ -11,9 +11,13 @@ cmake --install "$TROUPE_BUILD_DIR" --prefix "$folder/elsewhere" >/dev/null
 mv "$folder/elsewhere" "$prefix"
 
 [ -e "$prefix/include/troupe/troupe.hpp" ] || fail "the umbrella header is not installed"
-for layer in modules runtime actors launch; do
+for layer in base modules runtime launch; do
   [ -n "$(find "$prefix/include/troupe/$layer" -name '*.hpp' -print -quit)" ] || fail "no header of $layer/ is installed"
 done
+for private in actors/coordinator.hpp actors/worker.hpp runtime/replica launch/parse_config.hpp; do
+  [ ! -e "$prefix/include/troupe/$private" ] || fail "$private is installed, and is private"
+done
+! grep -rn 'include *[<"]caf/' "$prefix/include/troupe" --exclude-dir=actors || fail "a header of the API includes CAF"
 for place in "$TROUPE_SOURCE_DIR" "$TROUPE_BUILD_DIR" "$folder" "$TROUPE_TORCH_ROOT"; do
   ! grep -rF "$place" "$prefix" --include='*.cmake' || fail "the installation names $place"
 done

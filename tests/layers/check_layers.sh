@@ -45,4 +45,22 @@ for layer in runtime launch; do
   forbid $layer "$mpi" 'mpi.h in a header' "${headers[@]}"
 done
 forbid runtime "$mpi" 'mpi.h outside of collectives/' --exclude-dir=collectives "${extensions[@]}"
+
+# What a user's program sees: the headers that troupe.hpp reaches. They know the cast as little as the replica, so that a
+# change there, or another version of CAF, breaks no user.
+reached=$'launch/troupe.hpp'
+waiting=$reached
+while [ -n "$waiting" ]; do
+  found=""
+  for header in $waiting; do
+    [ -e "$header" ] || { echo "error: there is no header $header, which troupe.hpp reaches" >&2; bad=1; continue; }
+    if wrong=$(grep -nE "$start(caf/|[^\">]*/caf\.hpp|(troupe/)?(actors|runtime/replica)/)" "$header"); then
+      sed "s|^|error: troupe.hpp reaches $header, which must not include CAF, the cast or the replica: |" <<<"$wrong" >&2
+      bad=1
+    fi
+    found+=$(sed -nE 's|^[[:space:]]*#[[:space:]]*include[[:space:]]*["<]troupe/([^">]+)[">].*|\1|p' "$header")$'\n'
+  done
+  waiting=$(sort -u <<<"$found" | sed '/^$/d' | grep -vxF "$reached" || true)
+  reached+=$'\n'$waiting
+done
 exit $bad

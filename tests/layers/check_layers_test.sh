@@ -10,6 +10,8 @@ failures=0
 verdict() {
   rm -rf "$folder/tree"
   mkdir -p "$folder"/tree/{base,modules,runtime,actors,launch}/{deep,collectives}
+  echo '#include "troupe/modules/api.hpp"' >"$folder/tree/launch/troupe.hpp"
+  echo '#pragma once' >"$folder/tree/modules/api.hpp"
   printf '%s\n' "$2" >"$folder/tree/$1/${4:-deep}/sample.${3:-hpp}"
   if "$check" "$folder/tree" >"$folder/said" 2>&1; then echo passes; else echo fails; fi
 }
@@ -64,4 +66,26 @@ expect passes runtime '#include "troupe/modules/batch.hpp"'
 expect passes actors '#include <caf/actor.hpp>'
 expect passes actors '#include "troupe/modules/hook_order.hpp"'
 expect passes launch '#include "troupe/actors/caf.hpp"'
+
+# What troupe.hpp reaches: directly, or through another header.
+reaches() {  # reaches VERDICT LINE-OF-TROUPE.HPP [LINE-OF-launch/part.hpp]
+  verdict launch "${3:-#pragma once}" hpp >/dev/null
+  mv "$folder/tree/launch/deep/sample.hpp" "$folder/tree/launch/part.hpp"
+  mkdir -p "$folder/tree/runtime/replica"
+  touch "$folder"/tree/{actors/x,runtime/replica/replica,runtime/public}.hpp
+  echo "$2" >"$folder/tree/launch/troupe.hpp"
+  local said=fails
+  if "$check" "$folder/tree" >"$folder/said" 2>&1; then said=passes; fi
+  [ "$said" = "$1" ] || { echo "error: expected that troupe.hpp with '$2' and '${3:-}' $1: $(cat "$folder/said")" >&2; failures=1; }
+}
+part='#include "troupe/launch/part.hpp"'
+reaches passes "$part" '#include "troupe/runtime/public.hpp"'
+reaches passes "$part" '// #include "troupe/actors/x.hpp"'
+reaches passes "$part" '#include "troupe/launch/part.hpp"'
+for bad in '#include "troupe/actors/x.hpp"' '#include <troupe/runtime/replica/replica.hpp>' '#include <caf/actor.hpp>' \
+           '  # include <troupe/actors/x.hpp>'; do
+  reaches fails "$bad"
+  reaches fails "$part" "$bad"
+done
+reaches fails '#include "troupe/launch/gone.hpp"'
 exit $failures

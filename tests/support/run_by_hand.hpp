@@ -1,8 +1,8 @@
 // A run without an end, whose messages a test delivers by hand: that of a whole cast, and that of a worker alone.
 #pragma once
 
-#include "tests/launch/lines.hpp"
 #include "tests/support/hand_delivery.hpp"
+#include "tests/support/lines.hpp"
 #include "troupe/actors/coordinator.hpp"
 #include "troupe/actors/loader_messages.hpp"
 #include "troupe/actors/messages.hpp"

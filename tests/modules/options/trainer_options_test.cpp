@@ -1,6 +1,6 @@
 #include "troupe/modules/options/trainer_options.hpp"
 
-#include "tests/refusal.hpp"
+#include "tests/support/refusal.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

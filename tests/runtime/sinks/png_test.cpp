@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <png.h>
 #include <torch/torch.h>
 
 namespace troupe {
@@ -18,6 +19,32 @@ std::string message_of(const torch::Tensor& image) {
     return error.what();
   }
   return "nothing was thrown";
+}
+
+// The pixels [H, W, C] of a file, as libpng's own reader has them.
+torch::Tensor decoded(const std::string& file, png_uint_32 format) {
+  png_image image{};
+  image.version = PNG_IMAGE_VERSION;
+  if (png_image_begin_read_from_memory(&image, file.data(), file.size()) == 0) throw std::runtime_error(image.message);
+  EXPECT_EQ(image.format, format);
+  const auto pixels = torch::zeros({image.height, image.width, PNG_IMAGE_SAMPLE_CHANNELS(format)}, torch::kUInt8);
+  const auto read = png_image_finish_read(&image, nullptr, pixels.data_ptr(), 0, nullptr);
+  if (read == 0) throw std::runtime_error(image.message);
+  return pixels;
+}
+
+TEST(Png, IsReadBackPixelByPixel) {
+  torch::manual_seed(3);
+  const std::pair<int64_t, png_uint_32> kinds[] = {{1, PNG_FORMAT_GRAY}, {3, PNG_FORMAT_RGB}, {4, PNG_FORMAT_RGBA}};
+  for (const auto& [channels, format] : kinds) {
+    const auto image = torch::randint(0, 256, {channels, 7, 300}, torch::kUInt8);
+    EXPECT_TRUE(decoded(encode_png(image), format).permute({2, 0, 1}).equal(image)) << channels;
+  }
+}
+
+TEST(Png, TakesMoreThanAMillionRows) {
+  const auto image = torch::zeros({1, 1000001, 1}, torch::kUInt8);
+  EXPECT_EQ(encode_png(image).substr(16, 8), std::string("\0\0\0\x01\0\x0F\x42\x41", 8));
 }
 
 TEST(Png, BeginsWithTheSignatureAndTheSize) {

@@ -1,30 +1,40 @@
-#include "troupe/actors/callback_actor.hpp"
+#include "troupe/actors/usher.hpp"
 
+#include "troupe/actors/caf_callback_actor.hpp"
 #include "troupe/actors/messages.hpp"
 
 #include <caf/response_promise.hpp>
 
 #include <algorithm>
 #include <deque>
+#include <memory>
+#include <type_traits>
+#include <utility>
+#include <variant>
 
 namespace troupe {
-
-void RunHandle::request_stop(std::string reason) const {
-  if (coordinator_) cast::tell_anonymously(coordinator_, cast::StopRun{{std::move(reason), false}});
-}
-
-void RunHandle::request_checkpoint() const {
-  if (coordinator_) cast::tell_anonymously(coordinator_, cast::CheckpointRun{});
-}
-
-void RunHandle::log(const std::string& name, double value, int64_t step) const {
-  if (!logger_.to || !logger_.in_flight->add()) return;
-  cast::tell_anonymously(logger_.to, cast::WriteRecord{ScalarsRecord{step, -1, {{name, value}}}});
-}
 
 namespace cast {
 
 namespace {
+
+class CastControl : public RunHandle::Control {
+ public:
+  CastControl(ActorRef coordinator, Outlet logger) : coordinator_(std::move(coordinator)), logger_(std::move(logger)) {}
+
+  void request_stop(std::string reason) const override {
+    tell_anonymously(coordinator_, StopRun{{std::move(reason), false}});
+  }
+  void request_checkpoint() const override { tell_anonymously(coordinator_, CheckpointRun{}); }
+  void log(const std::string& name, double value, int64_t step) const override {
+    if (!logger_.in_flight->add()) return;
+    tell_anonymously(logger_.to, WriteRecord{ScalarsRecord{step, -1, {{name, value}}}});
+  }
+
+ private:
+  ActorRef coordinator_;
+  Outlet logger_;
+};
 
 // Events that may be on their way to an usher. It only queues them, so it is behind for moments at most.
 constexpr int64_t usher_limit = 1024;
@@ -129,12 +139,29 @@ caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
   };
 }
 
+// A handler for each kind of event, which the behavior gets as a variant again.
+template <class... Events>
+caf::behavior handlers_of(std::type_identity<std::variant<Events...>>, const ActorBehavior& behavior,
+                          const RunHandle& run) {
+  struct Called {
+    ActorBehavior behavior;
+    RunHandle run;
+  };
+  const auto called = std::make_shared<Called>(behavior, run);
+  return {[called](Events& event) { called->behavior(Event(std::move(event)), called->run); }...};
+}
+
 caf::behavior user_actor(caf::event_based_actor* self, const ActorBehavior& behavior, const RunHandle& run) {
   self->set_default_handler(caf::drop);  // events that the behavior does not name
-  return behavior(self, run);
+  if (const auto* of_caf = behavior.target<CafBehavior>()) return of_caf->start(self, run);
+  return handlers_of(std::type_identity<Event>(), behavior, run);
 }
 
 }  // namespace
+
+RunHandle make_run_handle(ActorRef coordinator, Outlet logger) {
+  return RunHandle(std::make_shared<CastControl>(std::move(coordinator), std::move(logger)));
+}
 
 Outlet spawn_callback_actor(caf::actor_system& system, ActorRef coordinator, const RunHandle& run,
                             const CallbackActor& actor) {

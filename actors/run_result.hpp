@@ -1,0 +1,39 @@
+// What a run leaves behind, for who waits for it outside of the cast.
+#pragma once
+
+#include "troupe/base/failure.hpp"
+#include "troupe/modules/module.hpp"
+#include "troupe/modules/progress.hpp"
+#include "troupe/modules/result_queue.hpp"
+#include "troupe/modules/step_output.hpp"
+#include "troupe/runtime/replica/curve_axis.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace troupe::cast {
+
+/// What a run leaves behind.
+struct RunResult {
+  std::optional<Failure> failure;
+  std::shared_ptr<Module> module;  ///< also after a failure, when it was made
+  Progress progress;
+  std::optional<CurveAxis> curves;  ///< of the run's folder after this stage; nothing where the stage never began
+  MetricMap metrics;
+  std::vector<MetricMap> evaluation;
+  EpochOutputs predictions;
+  ResultQueue queue;
+  std::string stop_reason;  ///< empty for a natural end
+  bool was_interrupted = false;
+  int signal = 0;                               ///< that interrupted it, or 0
+  int64_t skipped_saves = 0, failed_saves = 0;  ///< checkpoints that were left out, and that could not be written
+  bool left_behind = false;                     ///< a member of the cast hangs, and has the module or a file still
+  bool lost_coordinator = false;                ///< the others end without it, maybe after this result
+  std::vector<std::pair<std::string, int64_t>> dropped;  ///< events that callback actors missed, by name
+};
+
+}  // namespace troupe::cast

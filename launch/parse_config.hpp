@@ -1,0 +1,24 @@
+// The text of a config file as a list of names and values. The grammar is TOML 1.0 as toml++ reads it.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace troupe {
+
+/// One `key = value` of a file.
+struct ConfigItem {
+  std::string name;  ///< with its table: "trainer.max_epochs"; a part with other characters is in quotes: "a.\"b c\""
+  nlohmann::json value;
+  int line = 0;
+};
+
+/// Reads the text of a file called `source`; the items are in the order in which the file has them. Throws UsageError
+/// "run.toml:3:8: ..." (line and column) for what is not TOML and for values that no option has: dates, times, and
+/// tables in arrays.
+std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source);
+
+}  // namespace troupe

@@ -1,0 +1,66 @@
+// What a Trainer does, behind its header: that one knows neither the cast nor the replica.
+#pragma once
+
+#include "troupe/actors/coordinator.hpp"
+#include "troupe/launch/actor_system.hpp"
+#include "troupe/launch/trainer.hpp"
+#include "troupe/runtime/checkpoint/checkpoint.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace troupe {
+
+/// Functions and results are the Trainer's of the same name.
+class Trainer::Runner {
+ public:
+  explicit Runner(TrainerOptions options);
+  ~Runner();
+  Runner(const Runner&) = delete;
+  Runner& operator=(const Runner&) = delete;
+
+  void run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments);
+  const cast::RunResult& evaluate(Stage stage, ModuleSource source, DataLoaders loaders, RunArguments arguments);
+  /// With the module of the last fit.
+  const cast::RunResult& evaluate_fitted(Stage stage, DataLoaders loaders, RunArguments arguments);
+
+  void add_actor(std::string name, ActorBehavior behavior, ActorOptions options);
+  void add_options(OptionGroup group) { extra_groups_.push_back(std::move(group)); }
+  void request_stop(std::string reason);
+
+  const TrainerOptions& options() const { return options_; }
+  /// Of the latest stage.
+  const cast::RunResult& result() const { return result_; }
+  const std::shared_ptr<Module>& module() const { return module_; }
+  const std::filesystem::path& run_dir() const { return run_dir_; }
+  std::filesystem::path best_model_path() const;
+
+ private:
+  cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
+  void add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSource& source,
+                      const RunArguments& arguments) const;
+  Checkpoint read_found(const std::string& wanted, const ModuleSource& source, std::string& path) const;
+  [[noreturn]] void refuse_missing(const std::string& wanted, const ModuleSource& source) const;
+  std::string run_name(const ModuleSource& source) const;
+  nlohmann::json run_identity(const ModuleSource& source) const;
+  void add_workers(cast::RunSetup& setup, const ModuleSource& source);
+  void divide_processors(cast::RunSetup& setup) const;
+  void leave_threads_behind();
+  double patience() const;
+  void make_run_dir(Stage stage, const ModuleSource& source);
+  std::filesystem::path new_run_dir(const ModuleSource& source);
+  std::filesystem::path own_best_model_path() const;
+
+  TrainerOptions given_;    // as given: what is run again from config.toml
+  TrainerOptions options_;  // resolved
+  std::vector<OptionGroup> extra_groups_;
+  std::vector<CallbackActor> actors_;
+  std::filesystem::path run_dir_;
+  CurveAxis curves_;            // of the run's folder
+  std::filesystem::path best_;  // as rank zero has it, after a fit of several processes
+  std::unique_ptr<ActorSystem> system_;
+  cast::RunResult result_;
+  ModuleSource fitted_;
+  std::shared_ptr<Module> module_;
+};
+
+}  // namespace troupe
