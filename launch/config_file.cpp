@@ -37,12 +37,9 @@ bool holds_optional(const OptionRef& option) {
 }
 
 bool holds_unsigned(const OptionRef& option) {
-  return std::visit(
-      []<class V>(const V*) {
-        return std::is_same_v<V, uint64_t> || std::is_same_v<V, std::optional<uint64_t>> ||
-               std::is_same_v<V, std::vector<uint64_t>>;
-      },
-      option.value);
+  return std::holds_alternative<uint64_t*>(option.value) ||
+         std::holds_alternative<std::optional<uint64_t>*>(option.value) ||
+         std::holds_alternative<std::vector<uint64_t>*>(option.value);
 }
 
 // TOML's whole numbers end here; larger ones are texts.

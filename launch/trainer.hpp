@@ -5,7 +5,7 @@
 //     trainer.test(test_loader);                                                   // the best weights of that fit
 //
 // A call blocks until the stage is over, and throws RunError (user code or the run failed: where and why) or UsageError
-// (options or arguments that cannot be). After a failure `module()` still has the model. Ctrl-C ends at the next batch
+// (invalid options or arguments). After a failure `module()` still has the model. Ctrl-C ends at the next batch
 // boundary: fit returns with the model kept and a checkpoint written, and was_interrupted() is true; a second Ctrl-C
 // ends the process.
 //
@@ -15,6 +15,7 @@
 // first one. Under mpirun all processes make the same calls; rank zero writes the files.
 #pragma once
 
+#include "troupe/base/type_name.hpp"
 #include "troupe/launch/option_group.hpp"
 #include "troupe/modules/callback_actor.hpp"
 #include "troupe/modules/data_module.hpp"

@@ -1,5 +1,6 @@
 #include "troupe/runtime/distributed/gradient_reducer.hpp"
 
+#include <torch/autograd.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 #include <torch/csrc/distributed/c10d/logger.hpp>

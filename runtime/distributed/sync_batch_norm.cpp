@@ -4,6 +4,7 @@
 
 #include <ATen/ops/batch_norm_native.h>
 #include <ATen/ops/instance_norm_native.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 #include <torch/types.h>
 #include <torch/utils.h>
