@@ -64,7 +64,7 @@ void tell_anonymously(const ActorRef& to, Message&& message) {
 /// The time that `tell_later` goes by.
 template <class Self>
 std::chrono::steady_clock::time_point time_of(Self* self) {
-  return self->now();
+  return self->clock().now();
 }
 
 /// Sends to self after `delay`.

@@ -83,7 +83,7 @@ void TrainStepper::restore_windows(const Checkpoint& state) {
     OptimizerTrack& track = tracks_[i];
     const bool is_open = window.flag("is_open");
     track.has_gradients = is_open && core_.module->automatic_optimization;
-    track.is_unstepped = is_open;
+    track.is_unstepped = is_open && !core_.module->automatic_optimization;
     track.samples = window.number("samples");
     track.nominal = window.number("nominal");
     track.bad = window.text("bad");

@@ -240,6 +240,9 @@ TEST(TrainStepper, AnOpenWindowGoesOnFromACheckpoint) {
   second.core.progress = first.core.progress;
   second.batch({5});
   EXPECT_NEAR(second.weight(), 1 - 0.5 * 2, 1e-6);
+  Checkpoint later;
+  second.stepper.append_windows(later);
+  EXPECT_FALSE(later.metadata.contains("windows")) << "the step has closed it: " << later.metadata.dump();
 }
 
 // --- MetricBoard ---
@@ -393,7 +396,7 @@ TEST(GradientSync, AloneThereIsNobodyToAverageWith) {
 }
 
 TEST(GradientSync, AGradientBecomesTheMeanOfTheRanks) {
-  on_two_ranks({.strategy = "ddp"}, [](Rig& rig) {
+  on_two_ranks({.strategy = Strategy::ddp}, [](Rig& rig) {
     rig.train_with();
     GradientAverager* averager = rig.sync.averager(0);
     ASSERT_NE(averager, nullptr);
@@ -407,7 +410,7 @@ TEST(GradientSync, AGradientBecomesTheMeanOfTheRanks) {
 }
 
 TEST(GradientSync, RanksThatDivideAnOptimizerHaveTheSameWeightAfterItsStep) {
-  on_two_ranks({.strategy = "zero"}, [](Rig& rig) {
+  on_two_ranks({.strategy = Strategy::zero}, [](Rig& rig) {
     rig.train_with();
     ASSERT_NE(rig.sync.sharded(0), nullptr);
     EXPECT_EQ(rig.sync.holder_of(rig.module->weight), rig.sync.sharded(0));
