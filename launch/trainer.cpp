@@ -67,6 +67,15 @@ std::vector<const ModelCheckpoint*> model_checkpoints(const std::vector<std::sha
   return found;
 }
 
+std::string whereabouts_of(const std::vector<std::shared_ptr<Pulse>>& pulses) {
+  std::string says;
+  for (const auto& pulse : pulses) {
+    const auto where = pulse->whereabouts();
+    if (!where.empty()) says += (says.empty() ? "" : "; ") + where;
+  }
+  return says;
+}
+
 }  // namespace
 
 Trainer::Runner::Runner(TrainerOptions options) : given_(std::move(options)) {
@@ -306,14 +315,7 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
   const auto max_time = stage == Stage::fit ? max_time_of(options_).value_or(without_end) : without_end;
   if (max_time == std::chrono::seconds(0)) setup.state.stop = StopRequest{"max_time is 0", false};
   auto& processes = Processes::get();
-  processes.on_roll_call([pulses = setup.pulses] {
-    std::string says;
-    for (const auto& pulse : pulses) {
-      const auto where = pulse->whereabouts();
-      if (!where.empty()) says += (says.empty() ? "" : "; ") + where;
-    }
-    return says;
-  });
+  processes.on_roll_call([pulses = setup.pulses] { return whereabouts_of(pulses); });
   const auto peers = setup.peers;
   Told told;
   cast::Run run = cast::start_run(system_->actors(), std::move(setup));
@@ -340,6 +342,12 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
   }
   processes.on_roll_call(nullptr);
   system_->set(nullptr);
+  take_result(stage);
+}
+
+// What the run has left in result_.
+void Trainer::Runner::take_result(Stage stage) {
+  auto& processes = Processes::get();
   if (result_.curves) curves_ = *result_.curves;
   module_ = std::move(result_.module);
   if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;

@@ -44,6 +44,7 @@ class Trainer::Runner {
   nlohmann::json run_identity(const ModuleSource& source) const;
   void add_workers(cast::RunSetup& setup, const ModuleSource& source);
   void divide_processors(cast::RunSetup& setup) const;
+  void take_result(Stage stage);
   void leave_threads_behind();
   double patience() const;
   void make_run_dir(Stage stage, const ModuleSource& source);

@@ -96,19 +96,25 @@ std::optional<json> to_json_value(const T& value) {
   }
 }
 
-/// Nothing where the JSON value is of another type or out of range.
+template <class T>
+std::optional<T> whole_from_json(const json& value) {
+  if (value.is_number_unsigned()) {
+    const auto number = value.get<uint64_t>();
+    if (std::in_range<T>(number)) return static_cast<T>(number);
+  } else if (value.is_number_integer()) {
+    const auto number = value.get<int64_t>();
+    if (std::in_range<T>(number)) return static_cast<T>(number);
+  }
+  return std::nullopt;
+}
+
+/// Nothing if the JSON value is of another type or out of range.
 template <class T>
 std::optional<T> from_json_value(const json& value) {
   if constexpr (std::is_same_v<T, bool>) {
     if (value.is_boolean()) return value.get<bool>();
   } else if constexpr (is_whole<T>) {
-    if (value.is_number_unsigned()) {
-      const auto number = value.get<uint64_t>();
-      if (std::in_range<T>(number)) return static_cast<T>(number);
-    } else if (value.is_number_integer()) {
-      const auto number = value.get<int64_t>();
-      if (std::in_range<T>(number)) return static_cast<T>(number);
-    }
+    return whole_from_json<T>(value);
   } else if constexpr (std::is_same_v<T, double>) {
     if (value.is_number() && std::isfinite(value.get<double>())) return value.get<double>();
   } else if constexpr (std::is_same_v<T, std::string>) {
@@ -119,7 +125,7 @@ std::optional<T> from_json_value(const json& value) {
     static_assert(std::is_same_v<T, Amount>);
     std::optional<Amount> amount;
     if (value.is_number_float()) amount = Amount(value.get<double>());
-    if (const auto count = from_json_value<int64_t>(value)) amount = Amount(*count);
+    if (const auto count = whole_from_json<int64_t>(value)) amount = Amount(*count);
     if (amount && amount->valid()) return amount;
   }
   return std::nullopt;

@@ -8,8 +8,10 @@
 
 #include <torch/optim/optimizer.h>
 #include <torch/types.h>
+#include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -91,6 +93,7 @@ class ShardedOptimizer final : public GradientAverager {
     std::shared_ptr<torch::autograd::Node> accumulator = nullptr;  // whose hook says that a gradient is there
     uintptr_t hook = 0;
   };
+  using PartStates = std::map<std::string, std::map<std::string, torch::Tensor>>;  // by parameter, then by name
   struct Bucket {
     std::vector<std::size_t> parameters;
     torch::Tensor weights, gradients;  // all parts
@@ -106,6 +109,10 @@ class ShardedOptimizer final : public GradientAverager {
   void launch_complete();
   void launch(Bucket& bucket);
   Named names_of_shards(const Named& named_parameters) const;
+  nlohmann::json states_of_all(const PartStates& mine);
+  torch::Tensor whole_state(const Bucket& bucket, const PartStates& mine, const std::vector<std::string>& names,
+                            const std::string& state, torch::ScalarType type);
+  void append_groups(Checkpoint& checkpoint, const Checkpoint& own, const std::vector<std::string>& names) const;
 
   const std::size_t index_;
   torch::optim::Optimizer& optimizer_;

@@ -15,16 +15,14 @@ namespace troupe {
 namespace {
 
 using Json = nlohmann::json;
-using PartStates = std::map<std::string, std::map<std::string, torch::Tensor>>;  // by parameter, then by name
 
 // A number of its own for each parameter, such as the count of steps.
 bool is_counter(const torch::Tensor& state) {
   return state.dim() == 0;
 }
 
-// "net.weight.exp_avg" as "net.weight" and "exp_avg": the longest name of a parameter that fits is the one. Without
-// one:
-// "" and all of it.
+// "net.weight.exp_avg" as "net.weight" and "exp_avg", by the longest name of a parameter that fits. If none does: ""
+// and all of it.
 std::pair<std::string, std::string> split(std::string_view key, const ShardedOptimizer::Named& named) {
   std::string_view best;
   for (const auto& [name, parameter] : named) {
@@ -51,6 +49,39 @@ ShardedOptimizer::Named ShardedOptimizer::names_of_shards(const Named& named_par
   return named;
 }
 
+// Which states there are, and those of one number: known to whoever has a part of the parameter.
+Json ShardedOptimizer::states_of_all(const PartStates& mine) {
+  Json told = Json::object();
+  for (const auto& [parameter, states] : mine) {
+    for (const auto& [name, tensor] : states) {
+      told[parameter][name] = {{"type", static_cast<int>(tensor.scalar_type())}};
+      if (is_counter(tensor)) told[parameter][name]["value"] = tensor.item<double>();
+    }
+  }
+  Json all = Json::object();
+  for (const auto& said : peers_.all_gather_bytes(told.dump())) all.update(Json::parse(said), /*merge_objects=*/true);
+  return all;
+}
+
+// One state of all parameters of a bucket, put together out of the ranks' parts.
+torch::Tensor ShardedOptimizer::whole_state(const Bucket& bucket, const PartStates& mine,
+                                            const std::vector<std::string>& names, const std::string& state,
+                                            torch::ScalarType type) {
+  const auto options = bucket.weights.options().dtype(type);
+  auto part = torch::zeros({bucket.shard_gradients.numel()}, options);
+  auto whole = torch::empty({bucket.weights.numel()}, options);
+  const int64_t first = part.numel() * peers_.place().global_rank;
+  for (const std::size_t i : bucket.parameters) {
+    const auto& parameter = parameters_[i];
+    const auto found = mine.find(names[i]);
+    if (found == mine.end() || !found->second.contains(state)) continue;
+    part.narrow(0, parameter.offset + parameter.begin - first, parameter.end - parameter.begin)
+        .copy_(found->second.at(state));
+  }
+  peers_.begin_all_gather(whole, part)->wait();
+  return whole;
+}
+
 void ShardedOptimizer::append_state(Checkpoint& checkpoint, const Named& named_parameters) {
   const torch::NoGradGuard no_gradients;
   const std::string prefix = "optimizer." + std::to_string(index_) + ".";
@@ -63,49 +94,27 @@ void ShardedOptimizer::append_state(Checkpoint& checkpoint, const Named& named_p
     const auto [parameter, state] = split(std::string_view(key).substr(prefix.size()), named_parameters);
     mine[parameter].emplace(state, tensor);
   }
-
-  // Which states there are, and those of one number: known to whoever has a part of the parameter.
-  Json told = Json::object();
-  for (const auto& [parameter, states] : mine) {
-    for (const auto& [name, tensor] : states) {
-      told[parameter][name] = {{"type", static_cast<int>(tensor.scalar_type())}};
-      if (is_counter(tensor)) told[parameter][name]["value"] = tensor.item<double>();
-    }
-  }
-  Json all = Json::object();
-  for (const auto& said : peers_.all_gather_bytes(told.dump())) all.update(Json::parse(said), /*merge_objects=*/true);
+  const Json all = states_of_all(mine);
 
   const bool is_first = peers_.place().global_rank == 0;
   const auto add = [&](const std::string& parameter, const std::string& name, torch::Tensor tensor) {
     if (is_first) checkpoint.tensors.emplace_back(prefix + parameter + "." + name, std::move(tensor));
   };
   for (const auto& bucket : buckets_) {
-    std::set<std::pair<std::string, int>> kinds;  // names of states of this bucket's parameters, with their types
+    std::set<std::pair<std::string, torch::ScalarType>> kinds;  // states of this bucket's parameters, with their types
     for (const std::size_t i : bucket.parameters) {
       const Json states = all.value(names[i], Json::object());
       for (const auto& [state, about] : states.items()) {
-        const auto type = about.at("type").get<int>();
+        const auto type = static_cast<torch::ScalarType>(about.at("type").get<int>());
         if (about.contains("value")) {
-          add(names[i], state,
-              torch::scalar_tensor(about["value"].get<double>(), static_cast<torch::ScalarType>(type)));
+          add(names[i], state, torch::scalar_tensor(about["value"].get<double>(), type));
         } else {
           kinds.emplace(state, type);
         }
       }
     }
     for (const auto& [state, type] : kinds) {
-      const auto options = bucket.weights.options().dtype(static_cast<torch::ScalarType>(type));
-      auto part = torch::zeros({bucket.shard_gradients.numel()}, options);
-      auto whole = torch::empty({bucket.weights.numel()}, options);
-      const int64_t first = part.numel() * peers_.place().global_rank;
-      for (const std::size_t i : bucket.parameters) {
-        const auto& parameter = parameters_[i];
-        const auto found = mine.find(names[i]);
-        if (found == mine.end() || !found->second.contains(state)) continue;
-        part.narrow(0, parameter.offset + parameter.begin - first, parameter.end - parameter.begin)
-            .copy_(found->second.at(state));
-      }
-      peers_.begin_all_gather(whole, part)->wait();
+      const auto whole = whole_state(bucket, mine, names, state, type);
       for (const std::size_t i : bucket.parameters) {
         const auto& parameter = parameters_[i];
         if (!all.contains(names[i]) || !all[names[i]].contains(state)) continue;
@@ -114,8 +123,12 @@ void ShardedOptimizer::append_state(Checkpoint& checkpoint, const Named& named_p
       }
     }
   }
-  if (!is_first) return;
-  // The groups as configure_optimizers made them.
+  if (is_first) append_groups(checkpoint, own, names);
+}
+
+// The groups as configure_optimizers made them.
+void ShardedOptimizer::append_groups(Checkpoint& checkpoint, const Checkpoint& own,
+                                     const std::vector<std::string>& names) const {
   auto entry = own.metadata.at("optimizers").at(index_);
   for (std::size_t group = 0; group < groups_.size(); ++group) {
     auto own_names = Json::array();

@@ -147,6 +147,15 @@ class Tracing {
     return outputs;
   }
 
+  [[noreturn]] void refuse_sizes(const DynamicAxis& axis, int64_t example, const std::string& problem) const {
+    const auto& name = axis.trial.name;
+    refuse("forward takes no other sizes of the dynamic axis '" + name + "' than the example's " +
+           std::to_string(example) + (problem.empty() ? "" : "; " + problem) +
+           (axis.places.front().second == 0 && name == "batch"
+                ? "; set dynamic_batch = false to export it with this size"
+                : "; give an example with another size, or leave the axis out of dynamic_axes"));
+  }
+
   /// Finds sizes besides the example's that forward takes. A size of 1 is never tried: it may broadcast, or be squeezed
   /// away.
   void choose_sizes(DynamicAxis& axis) {
@@ -167,14 +176,7 @@ class Tracing {
       }
     };
     const auto n = trial.base;
-    const auto refuse_axis = [&] {
-      refuse("forward takes no other sizes of the dynamic axis '" + trial.name + "' than the example's " +
-             std::to_string(example) + (problem.empty() ? "" : "; " + problem) +
-             (axis.places.front().second == 0 && trial.name == "batch"
-                  ? "; set dynamic_batch = false to export it with this size"
-                  : "; give an example with another size, or leave the axis out of dynamic_axes"));
-    };
-    if (n != example && !works(n)) refuse_axis();
+    if (n != example && !works(n)) refuse_sizes(axis, example, problem);
     for (const auto size : {n + 1, n + 2, n - 1, n - 2}) {
       if (trial.neighbours.size() < 2 && works(size)) trial.neighbours.push_back(size);
     }
@@ -185,7 +187,7 @@ class Tracing {
       trial.far = trial.neighbours.back();
       trial.neighbours.pop_back();
     }
-    if (trial.far == 0) refuse_axis();
+    if (trial.far == 0) refuse_sizes(axis, example, problem);
   }
 
   /// The names of the inputs as names of Python's.

@@ -84,6 +84,43 @@ std::vector<EpochReduction> merged(const std::vector<std::vector<EpochReduction>
   return all;
 }
 
+void LogStore::refuse_log(std::string_view name, const std::string& why) const {
+  throw UsageError("log(\"" + std::string(name) + "\") in " + std::string(origin_.hook) + ": " + why);
+}
+
+// What is logged for the first time.
+void LogStore::add_entry(std::string_view name, const std::string& suffix, const LogOptions& options, Metric* metric) {
+  Entry fresh;
+  fresh.name = std::string(name) + suffix;
+  fresh.options = options;
+  if (!suffix.empty()) fresh.dataloader_idx = origin_.dataloader_idx;
+  fresh.on_step = options.on_step.value_or(origin_.on_step);
+  fresh.on_epoch = options.on_epoch.value_or(origin_.on_epoch);
+  fresh.metric = metric;
+  if (name.empty()) refuse_log(name, "a metric needs a name");
+  if (fresh.on_step && !origin_.step_allowed) {
+    refuse_log(name, "there is no step here; use on_epoch, without on_step");
+  }
+  if (!fresh.on_step && !fresh.on_epoch) {
+    refuse_log(name, "neither on_step nor on_epoch is set, so the value would go nowhere");
+  }
+  entries_.push_back(std::move(fresh));
+}
+
+// What was logged before has to be logged in the same way.
+void LogStore::compare_entry(std::string_view name, const Entry& known, const LogOptions& options,
+                             const Metric* metric) const {
+  if (known.metric != metric) {
+    refuse_log(name, "its first call had another " + std::string(known.metric && metric ? "metric" : "kind of value") +
+                         "; log it under another name");
+  }
+  const bool is_same = known.on_step == options.on_step.value_or(origin_.on_step) &&
+                       known.on_epoch == options.on_epoch.value_or(origin_.on_epoch) &&
+                       known.options.reduce_fx == options.reduce_fx && known.options.prog_bar == options.prog_bar &&
+                       known.options.logger == options.logger;
+  if (!is_same) refuse_log(name, "its options differ from those of its first call; log it under another name");
+}
+
 LogStore::Entry& LogStore::entry(std::string_view name, const LogOptions& options, Metric* metric) {
   const bool suffixed = origin_.dataloader_idx && options.add_dataloader_idx;
   const std::string suffix = suffixed ? "/dataloader_idx_" + std::to_string(*origin_.dataloader_idx) : "";
@@ -95,39 +132,22 @@ LogStore::Entry& LogStore::entry(std::string_view name, const LogOptions& option
   if (entries_.empty() || !is_it(entries_[at])) {
     at = static_cast<std::size_t>(std::find_if(entries_.begin(), entries_.end(), is_it) - entries_.begin());
   }
-  const bool on_step = options.on_step.value_or(origin_.on_step);
-  const bool on_epoch = options.on_epoch.value_or(origin_.on_epoch);
-  const auto refuse = [&](const std::string& why) {
-    throw UsageError("log(\"" + std::string(name) + "\") in " + std::string(origin_.hook) + ": " + why);
-  };
-  if (on_epoch && !metric && options.reduce_fx == Reduce::mean && !options.batch_size && origin_.batch_size == 0) {
-    refuse(
-        "the batch counts as 0 samples (Batch::size), so the value would weigh nothing in the epoch's mean; do not log"
-        " it, or give its LogOptions::batch_size");
+  const bool is_mean_of_epoch =
+      options.on_epoch.value_or(origin_.on_epoch) && !metric && options.reduce_fx == Reduce::mean;
+  if (is_mean_of_epoch && !options.batch_size && origin_.batch_size == 0) {
+    refuse_log(name,
+               "the batch counts as 0 samples (Batch::size), so the value would weigh nothing in the epoch's mean; do"
+               " not log it, or give its LogOptions::batch_size");
   }
   if (at == entries_.size()) {
-    if (name.empty()) refuse("a metric needs a name");
-    if (on_step && !origin_.step_allowed) refuse("there is no step here; use on_epoch, without on_step");
-    if (!on_step && !on_epoch) refuse("neither on_step nor on_epoch is set, so the value would go nowhere");
-    entries_.emplace_back();
-    entries_.back().name = std::string(name) + suffix;
-    entries_.back().options = options;
-    if (suffixed) entries_.back().dataloader_idx = origin_.dataloader_idx;
-    entries_.back().on_step = on_step;
-    entries_.back().on_epoch = on_epoch;
-    entries_.back().metric = metric;
-  } else if (entries_[at].metric != metric) {
-    refuse("its first call had another " + std::string(entries_[at].metric && metric ? "metric" : "kind of value") +
-           "; log it under another name");
-  } else if (const Entry& known = entries_[at];
-             known.on_step != on_step || known.on_epoch != on_epoch || known.options.reduce_fx != options.reduce_fx ||
-             known.options.prog_bar != options.prog_bar || known.options.logger != options.logger) {
-    refuse("its options differ from those of its first call; log it under another name");
+    add_entry(name, suffix, options, metric);
+  } else {
+    compare_entry(name, entries_[at], options, metric);
   }
   Entry& found = entries_[at];
   found.options.batch_size = options.batch_size;
   if (options.batch_size && *options.batch_size < 1) {
-    refuse("batch_size = " + std::to_string(*options.batch_size) + " is not 1 or more");
+    refuse_log(name, "batch_size = " + std::to_string(*options.batch_size) + " is not 1 or more");
   }
   cursor_ = at + 1;
   return found;

@@ -124,6 +124,9 @@ class LogStore {
   };
 
   Entry& entry(std::string_view name, const LogOptions& options, Metric* metric = nullptr);
+  void add_entry(std::string_view name, const std::string& suffix, const LogOptions& options, Metric* metric);
+  void compare_entry(std::string_view name, const Entry& known, const LogOptions& options, const Metric* metric) const;
+  [[noreturn]] void refuse_log(std::string_view name, const std::string& why) const;
   void set_step(Entry& entry, const torch::Tensor& value);
   void compute(Entry& entry);
   std::vector<torch::Tensor> device_totals() const;

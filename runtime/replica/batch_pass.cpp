@@ -68,11 +68,7 @@ void BatchPass::run(TrainStep& step, OptimizerTrack& track) {
     switch (hook) {
       case Hook::training_step: forward(step, track); break;
       case Hook::on_before_zero_grad:
-        if (!opens_window(step, track)) break;
-        for (Callback* callback : core_.batch_callbacks) {
-          callback->on_before_zero_grad(core_.run, module, optimizer_of(step));
-        }
-        if (core_.is_used(hook)) module.on_before_zero_grad(optimizer_of(step));
+        if (opens_window(step, track)) before_zero_grad(step);
         break;
       case Hook::optimizer_zero_grad:
         if (!opens_window(step, track)) break;
@@ -80,9 +76,7 @@ void BatchPass::run(TrainStep& step, OptimizerTrack& track) {
         track.has_gradients = false;
         break;
       case Hook::on_before_backward:
-        if (!step.loss.defined()) break;
-        for (Callback* callback : core_.batch_callbacks) callback->on_before_backward(core_.run, module, step.loss);
-        if (core_.is_used(hook)) module.on_before_backward(step.loss);
+        if (step.loss.defined()) before_backward(step);
         break;
       case Hook::backward:
         if (contributes_nothing(step)) contribute_nothing(step, track);
@@ -91,13 +85,31 @@ void BatchPass::run(TrainStep& step, OptimizerTrack& track) {
         if (track.nominal > 0 && (step.loss.defined() || core_.peers())) track.samples += step.all;
         break;
       case Hook::on_after_backward:
-        if (!step.loss.defined()) break;
-        for (Callback* callback : core_.batch_callbacks) callback->on_after_backward(core_.run, module);
-        if (core_.is_used(hook)) module.on_after_backward();
+        if (step.loss.defined()) after_backward();
         break;
       default: break;
     }
   }
+}
+
+void BatchPass::before_zero_grad(const TrainStep& step) {
+  Module& module = *core_.module;
+  for (Callback* callback : core_.batch_callbacks) {
+    callback->on_before_zero_grad(core_.run, module, optimizer_of(step));
+  }
+  if (core_.is_used(Hook::on_before_zero_grad)) module.on_before_zero_grad(optimizer_of(step));
+}
+
+void BatchPass::before_backward(const TrainStep& step) {
+  Module& module = *core_.module;
+  for (Callback* callback : core_.batch_callbacks) callback->on_before_backward(core_.run, module, step.loss);
+  if (core_.is_used(Hook::on_before_backward)) module.on_before_backward(step.loss);
+}
+
+void BatchPass::after_backward() {
+  Module& module = *core_.module;
+  for (Callback* callback : core_.batch_callbacks) callback->on_after_backward(core_.run, module);
+  if (core_.is_used(Hook::on_after_backward)) module.on_after_backward();
 }
 
 void BatchPass::repeat(TrainStep& step, OptimizerTrack& track) {

@@ -38,6 +38,9 @@ class BatchPass {
   StepOutput call_training_step(const TrainStep& step, const StepOutput& hiddens);
   StepOutput training_step_on_shards(const TrainStep& step);
   void backward(TrainStep& step, const OptimizerTrack& track);
+  void before_zero_grad(const TrainStep& step);
+  void before_backward(const TrainStep& step);
+  void after_backward();
   bool contributes_nothing(const TrainStep& step) const;
   void contribute_nothing(TrainStep& step, const OptimizerTrack& track);
   GradientAverager* averager_of(const TrainStep& step) const;

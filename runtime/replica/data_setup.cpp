@@ -72,12 +72,22 @@ void agree_on_length(const ReplicaCore& core, DataFacts& facts) {
   facts.train_batches = is_known ? agreed : std::nullopt;
 }
 
+const Amount& evaluation_limit(const TrainerOptions& options, Stage stage) {
+  switch (stage) {
+    case Stage::test: return options.limit_test_batches;
+    case Stage::predict: return options.limit_predict_batches;
+    default: return options.limit_val_batches;
+  }
+}
+
+std::string evaluation_limit_name(Stage stage) {
+  const char* kind = stage == Stage::test ? "test" : stage == Stage::predict ? "predict" : "val";
+  return "trainer.limit_" + std::string(kind) + "_batches";
+}
+
 void add_evaluation_facts(ReplicaCore& core, DataFacts& facts) {
   const Stage stage = core.setup.stage;
-  const auto& options = core.options();
-  const Amount& limit = stage == Stage::test      ? options.limit_test_batches
-                        : stage == Stage::predict ? options.limit_predict_batches
-                                                  : options.limit_val_batches;
+  const Amount& limit = evaluation_limit(core.options(), stage);
   const bool has_loaders = !core.setup.eval_loaders.empty();
   const bool has_step =
       stage == Stage::predict || core.is_used(stage == Stage::test ? Hook::test_step : Hook::validation_step);
@@ -97,17 +107,12 @@ void add_evaluation_facts(ReplicaCore& core, DataFacts& facts) {
   } else if (!has_step) {
     throw UsageError(std::string(stage == Stage::test ? "test_step" : "validation_step") + " is not overridden");
   }
-  const std::string option = "trainer.limit_" +
-                             std::string(stage == Stage::test      ? "test"
-                                         : stage == Stage::predict ? "predict"
-                                                                   : "val") +
-                             "_batches";
   for (const auto& loader : core.setup.eval_loaders) {
     const auto count = loader.batch_count();
     if (count == 0)
       refuse_empty(stage == Stage::fit || stage == Stage::validate ? "validation" : std::string(to_string(stage)),
                    loader);
-    facts.eval_batches.push_back(limit.of(count, option));
+    facts.eval_batches.push_back(limit.of(count, evaluation_limit_name(stage)));
   }
   facts.has_evaluation = !limit.is_none();
 }

@@ -42,7 +42,11 @@ class ShardReport {
     LogOptions options;
   };
 
+  struct Combined;
+
   void add(std::string_view name, Value value, const LogOptions& options);
+  static void combine(std::vector<Combined>& all, const Logged& logged, double weight);
+  static void tell_combined(RunContext& run, const Module& module, const Combined& each);
 
   std::vector<Logged> logged_;
   std::vector<std::function<void(RunContext&)>> said_;

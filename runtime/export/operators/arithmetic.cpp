@@ -122,6 +122,9 @@ void add_functions(OnnxOperators& operators) {
       call.returns(rounds && !is_floating(dtype) ? x.name : call.b.add(op_type, {call.b.cast(x, dtype)}));
     };
   }
+}
+
+void add_logarithms(OnnxOperators& operators) {
   // log and exp to other bases are the natural ones with a factor.
   const auto with_factor = [&](const char* name, const char* op_type, double before, double after) {
     operators[name] = [op_type, before, after](OnnxCall& call) {
@@ -145,6 +148,9 @@ void add_functions(OnnxOperators& operators) {
     const auto exponential = call.b.add("Exp", {call.b.cast(call.tensor("self"), dtype)});
     call.returns(call.b.add("Sub", {exponential, call.b.scalar(1, dtype)}));
   };
+}
+
+void add_roots_and_roundings(OnnxOperators& operators) {
   operators["rsqrt"] = [](OnnxCall& call) {
     const auto root = call.b.add("Sqrt", {call.b.cast(call.tensor("self"), call.output_type())});
     call.returns(call.b.add("Reciprocal", {root}));
@@ -239,6 +245,8 @@ void add_onnx_arithmetic(OnnxOperators& operators) {
     };
   }
   add_functions(operators);
+  add_logarithms(operators);
+  add_roots_and_roundings(operators);
   add_comparisons(operators);
 }
 
