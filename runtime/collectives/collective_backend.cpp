@@ -77,7 +77,7 @@ std::function<void()> copy_of_parts(at::Tensor from, std::vector<at::Tensor> to)
 }
 
 // The tensors as one flat tensor of their memory, where they lie one behind the other in one storage; else undefined.
-at::Tensor joined(const std::vector<at::Tensor>& tensors, int64_t elements) {
+at::Tensor concatenated(const std::vector<at::Tensor>& tensors, int64_t elements) {
   const auto& first = tensors.front();
   int64_t offset = first.storage_offset();
   for (const auto& tensor : tensors) {
@@ -187,7 +187,7 @@ c10::intrusive_ptr<c10d::Work> CollectiveBackend::allgather(std::vector<std::vec
   }
   call.input = input.detach().contiguous();
   call.results = outputs.front();
-  call.output = joined(outputs.front(), elements);
+  call.output = concatenated(outputs.front(), elements);
   if (!call.output.defined()) {
     call.output = at::empty({elements}, input.options());
     call.finish = copy_of_parts(call.output, outputs.front());

@@ -239,7 +239,7 @@ TEST_F(RunByHand, AMemberThatHangsIsNoticedAndLeftBehindP10) {
   ASSERT_TRUE(has_result());
   const auto end = run_.result.get();
   ASSERT_TRUE(end.failure);
-  EXPECT_EQ(end.failure->message, "worker 0 has made no progress for 10 s (trainer.watchdog_timeout)");
+  EXPECT_EQ(end.failure->message, "worker 0 has made no progress for 10.0 s (trainer.watchdog_timeout)");
   EXPECT_TRUE(end.left_behind);
   EXPECT_EQ(end.module, nullptr);
   EXPECT_EQ(module_->teardowns, 0);
