@@ -126,7 +126,7 @@ ActorRef ref_to(Self* self) {
   return caf::actor_cast<ActorRef>(self);
 }
 
-/// Why an actor has ended: what it threw, or CAF's word for the reason; empty where it ended by itself.
+/// Why an actor has ended: what it threw, or CAF's word for the reason; empty if it ended by itself.
 inline std::string why_it_ended(const caf::error& reason) {
   if (!reason) return "";
   const auto& context = reason.context();

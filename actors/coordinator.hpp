@@ -33,7 +33,7 @@ namespace troupe::cast {
 struct RunSetup {
   RunState state;        ///< stage, options, run folder, checkpoint
   ReplicaSetup replica;  ///< of the first worker
-  /// Of each worker of this process its view of the others; empty where there is one worker in all.
+  /// Of each worker of this process its view of the others; empty if there is one worker in all.
   std::vector<std::shared_ptr<Peers>> peers;
   std::vector<torch::Device> devices;                       ///< of each worker of this process
   std::vector<std::shared_ptr<Pulse>> pulses = {};          ///< of each worker, for who looks from outside of the cast

@@ -15,13 +15,13 @@
 
 namespace troupe::cast {
 
-class EvaluationFeed {
+class EvaluationFeed : public Feeds {
  public:
   EvaluationFeed() = default;
-  /// A feed for each loader; `lengths` are their batches, of all ranks together, where they are known. `place`: which
+  /// A feed for each loader; `lengths` are their batches, of all ranks together, if they are known. `place`: which
   /// share of them is this worker's.
   EvaluationFeed(std::vector<Feed> feeds, std::vector<std::optional<int64_t>> lengths, const Place& place)
-      : feeds_(std::move(feeds)), lengths_(std::move(lengths)), place_(place) {}
+      : Feeds(std::move(feeds)), lengths_(std::move(lengths)), place_(place) {}
 
   /// Asks the first loader for its batches, takes a number for each opening from `tickets`. `limit`: batches of each
   /// loader at most, of all ranks together; -1: no such limit.
@@ -43,20 +43,6 @@ class EvaluationFeed {
   template <class Self>
   void close_loader(Self* self) {
     feeds_[loader_].close(self);
-  }
-  template <class Self>
-  void close(Self* self) {
-    for (auto& feed : feeds_) feed.close(self);
-  }
-  template <class Self>
-  void quit(Self* self) {
-    for (auto& feed : feeds_) feed.quit(self);
-  }
-
-  /// The feed that an answer with this ticket is for, or null.
-  Feed* expecting(int64_t ticket) {
-    const auto found = std::ranges::find_if(feeds_, [&](const Feed& feed) { return feed.expects(ticket); });
-    return found == feeds_.end() ? nullptr : &*found;
   }
 
   // Of the loader at hand.
@@ -93,7 +79,6 @@ class EvaluationFeed {
     began_ = std::chrono::steady_clock::now();
   }
 
-  std::vector<Feed> feeds_;
   std::vector<std::optional<int64_t>> lengths_;
   Place place_;
   int64_t epoch_ = 0;

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <utility>
+#include <vector>
 
 namespace troupe::cast {
 
@@ -54,7 +55,7 @@ class Feed {
   void finish() { is_over_ = true; }
 
   bool has_batch() const { return !queue_.empty(); }
-  /// Of the next batch, where there is one.
+  /// Of the next batch, if there is one.
   int64_t next_size() const { return queue_.front().copied.batch.size(); }
   bool next_is_last() const { return queue_.front().last; }
   /// Nothing more will come and nothing is left.
@@ -104,6 +105,30 @@ class Feed {
   bool is_over_ = false;
   bool is_widened_ = false;
   std::deque<Waiting> queue_;
+};
+
+/// The feeds of several loaders.
+class Feeds {
+ public:
+  Feeds() = default;
+  explicit Feeds(std::vector<Feed> feeds) : feeds_(std::move(feeds)) {}
+
+  template <class Self>
+  void close(Self* self) {
+    for (auto& feed : feeds_) feed.close(self);
+  }
+  template <class Self>
+  void quit(Self* self) {
+    for (auto& feed : feeds_) feed.quit(self);
+  }
+  /// The feed that an answer with this ticket is for, or null.
+  Feed* expecting(int64_t ticket) {
+    const auto found = std::ranges::find_if(feeds_, [&](const Feed& feed) { return feed.expects(ticket); });
+    return found == feeds_.end() ? nullptr : &*found;
+  }
+
+ protected:
+  std::vector<Feed> feeds_;
 };
 
 }  // namespace troupe::cast

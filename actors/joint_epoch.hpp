@@ -23,7 +23,7 @@ class JointEpoch {
  public:
   JointEpoch(Peers& peers, UnevenData policy) : votes_(peers, policy), policy_(policy) {}
 
-  /// `length`: batches of the epoch where all ranks know it. `own_length`: of this rank's own data where it is known.
+  /// `length`: batches of the epoch where all ranks know it. `own_length`: of this rank's own data if it is known.
   template <class Self>
   void open(Self* self, TrainFeed& feed, int64_t& tickets, int64_t epoch, int64_t position,
             std::optional<int64_t> length, std::optional<int64_t> own_length) {

@@ -71,7 +71,7 @@ struct WorkerEnded {
   std::shared_ptr<Module> module;  ///< null when it was never made
   EpochOutputs predictions;
   ResultQueue queue;
-  std::optional<CurveAxis> curves;    ///< nothing where the replica was never made
+  std::optional<CurveAxis> curves;    ///< nothing if the replica was never made
   std::vector<std::string> problems;  ///< of its end; warnings
 };
 /// Worker to itself: more batches wait. Between two of them urgent messages get their turn.

@@ -26,7 +26,7 @@ class ProgressReporter {
   bool is_due();
   /// The time of training counts from here.
   void begin_training() { training_began_ = Clock::now(); }
-  /// `total_batches`: of the epoch, where it is known. `is_final` ends the line, as below.
+  /// `total_batches`: of the epoch, if it is known. `is_final` ends the line, as below.
   void show_training(Replica& replica, std::optional<int64_t> total_batches, bool is_final);
   void show_evaluation(Replica& replica, const EvaluateCommand& command, const EvaluationFeed& feed, bool is_final);
 

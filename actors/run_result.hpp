@@ -22,7 +22,7 @@ struct RunResult {
   std::optional<Failure> failure;
   std::shared_ptr<Module> module;  ///< also after a failure, when it was made
   Progress progress;
-  std::optional<CurveAxis> curves;  ///< of the run's folder after this stage; nothing where the stage never began
+  std::optional<CurveAxis> curves;  ///< of the run's folder after this stage; nothing if the stage never began
   MetricMap metrics;
   std::vector<MetricMap> evaluation;
   EpochOutputs predictions;

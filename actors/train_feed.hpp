@@ -12,14 +12,14 @@
 
 namespace troupe::cast {
 
-class TrainFeed {
+class TrainFeed : public Feeds {
  public:
   TrainFeed() = default;
   /// A feed for each loader; `names` are those of the parts of a batch, or empty.
   TrainFeed(std::vector<Feed> feeds, std::vector<std::string> names, CombinedEpoch plan)
-      : feeds_(std::move(feeds)), names_(std::move(names)), plan_(std::move(plan)) {}
+      : Feeds(std::move(feeds)), names_(std::move(names)), plan_(std::move(plan)) {}
 
-  /// What of its epoch is behind, where there is one loader.
+  /// What of its epoch is behind, if there is one loader.
   void set_origin(const EpochOrigin& origin) { origin_ = origin; }
   /// Asks for the batches of an epoch from `position` on; takes numbers for its openings from `tickets`.
   template <class Self>
@@ -35,21 +35,6 @@ class TrainFeed {
     is_over_ = active_.empty();
   }
 
-  template <class Self>
-  void close(Self* self) {
-    for (auto& feed : feeds_) feed.close(self);
-  }
-  template <class Self>
-  void quit(Self* self) {
-    for (auto& feed : feeds_) feed.quit(self);
-  }
-
-  /// The feed that an answer with this ticket is for, or null.
-  Feed* expecting(int64_t ticket) {
-    const auto found = std::ranges::find_if(feeds_, [&](const Feed& feed) { return feed.expects(ticket); });
-    return found == feeds_.end() ? nullptr : &*found;
-  }
-
   bool has_batch() const {
     return !is_over_ && std::ranges::all_of(active_, [&](std::size_t i) { return feeds_[i].has_batch(); });
   }
@@ -58,7 +43,7 @@ class TrainFeed {
     return is_over_ || std::ranges::any_of(active_, [&](std::size_t i) { return feeds_[i].is_exhausted(); });
   }
 
-  /// Samples of the next batch, where there is one: as Batch::size has it.
+  /// Samples of the next batch, if there is one: as Batch::size has it.
   int64_t next_size() const { return feeds_[active_.front()].next_size(); }
   /// Whether no batch follows it.
   bool next_is_last() const {
@@ -113,7 +98,6 @@ class TrainFeed {
     std::ranges::sort(active_);
   }
 
-  std::vector<Feed> feeds_;
   std::vector<std::string> names_;
   CombinedEpoch plan_;
   EpochOrigin origin_;

@@ -15,7 +15,7 @@ constexpr const char* stage_rule = "the stage comes first: fit, validate, test o
 /// One option of the command line as it was given.
 struct Argument {
   std::string name;                  ///< without --
-  std::optional<std::string> value;  ///< nothing where none follows
+  std::optional<std::string> value;  ///< nothing if none follows
 };
 
 bool is_option(const std::string& word) {

@@ -58,7 +58,7 @@ std::shared_ptr<T> make(const typename OptionsOf<T>::type& options) {
 
 }  // namespace main_detail
 
-/// For a module `M` and a data module `D`, each made from its `Options` where it has that member type (a described
+/// For a module `M` and a data module `D`, each made from its `Options` if it has that member type (a described
 /// struct, modules/options/options.hpp), else by its default constructor. Without D the module has the loaders.
 template <std::derived_from<Module> M, class D = void>
 int main(int argc, char** argv, MainOptions options = {}) {

@@ -154,7 +154,7 @@ Processes::Processes() : state_(std::make_unique<State>()) {
   state_->launched = launch_environment();
   if (state_->launched.launcher == Launcher::none) return;
   // A pipe leads to the launcher: without this a line would come out when some thousand bytes are together, and not at
-  // all where the process is killed.
+  // all if the process is killed.
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
   const auto make_roll_call = [this] {
     state_->roll_call = std::make_unique<RollCall>(rank(), size(), [state = state_.get()](const std::string& message) {

@@ -18,7 +18,7 @@ namespace troupe {
 /// Calls are collective where the comment says so: all processes make them in the same order.
 class Processes {
  public:
-  /// Throws UsageError where the environment is contradictory, CollectiveError where MPI cannot start or torchrun's
+  /// Throws UsageError if the environment is contradictory, CollectiveError where MPI cannot start or torchrun's
   /// store does not answer.
   static Processes& get();
   ~Processes();
@@ -42,8 +42,8 @@ class Processes {
   /// Collective: the answer of rank zero's `ask`, which the others do not call. What it throws is thrown everywhere.
   std::string from_rank_zero(const std::function<std::string()>& ask);
 
-  /// Collective: how each of this process's workers sees the others, `devices` workers a process; empty where there is
-  /// one worker in all. Throws UsageError where the processes have different numbers of devices.
+  /// Collective: how each of this process's workers sees the others, `devices` workers a process; empty if there is
+  /// one worker in all. Throws UsageError if the processes have different numbers of devices.
   std::vector<std::shared_ptr<Peers>> make_peers(const std::vector<torch::Device>& devices,
                                                  const TrainerOptions& options);
 

@@ -8,7 +8,7 @@
 namespace troupe {
 
 /// Creates <root>/<name>/version_N with the first N that is free, also against other processes that do the same.
-/// Throws UsageError with path and reason where it cannot be written.
+/// Throws UsageError with path and reason if it cannot be written.
 std::filesystem::path create_run_dir(const std::filesystem::path& root, const std::string& name);
 
 /// The names of the runs below `root`, in order: those of folders that hold a version_N.

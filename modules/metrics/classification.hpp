@@ -50,7 +50,7 @@ class ClassificationMetric : public TargetMetric {
   /// ones after they were noted.
   struct ClassLabels {
     torch::Tensor preds, target;
-    torch::Tensor counted;  ///< bool, false where the target is ignored
+    torch::Tensor counted;  ///< bool, false if the target is ignored
   };
   /// preds are labels of target's shape (N, ...), or scores (N, C, ...). With `top_k` above 1 a prediction is the
   /// target where that is among the k highest scores, else the class with the highest one.
@@ -81,7 +81,7 @@ class ClassificationMetric : public TargetMetric {
   /// Notes, or throws for, labels of the target beyond 0..highest that are not ignore_index.
   void check_target(const torch::Tensor& target, int64_t highest);
   void check_shapes(const torch::Tensor& preds, const torch::Tensor& target) const;
-  /// bool, false where the target is ignored.
+  /// bool, false if the target is ignored.
   torch::Tensor counted(const torch::Tensor& target) const;
 
   void verify() const override;

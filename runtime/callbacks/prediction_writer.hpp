@@ -10,7 +10,7 @@
 namespace troupe {
 
 struct PredictionWriterOptions {
-  /// Folder of the files; it is made where it does not exist. Required.
+  /// Folder of the files; it is made if it does not exist. Required.
   std::filesystem::path output_dir = {};
   /// "batch": one file per batch, "batch_<loader>_<batch>.safetensors"; "epoch": one file per loader,
   /// "predictions_<loader>.safetensors", when all is predicted; "batch_and_epoch": both.

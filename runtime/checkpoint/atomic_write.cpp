@@ -36,7 +36,7 @@ int64_t modified(int descriptor) {
   return ::fstat(descriptor, &status) == 0 ? static_cast<int64_t>(status.st_mtime) : INT64_MAX;
 }
 
-// What the file system in `folder` would write down for a file of this moment; nothing where none can be made. The
+// What the file system in `folder` would write down for a file of this moment; nothing if none can be made. The
 // system's clock is another one on a network's file system, and may be wrong.
 std::optional<int64_t> file_time_now(const std::filesystem::path& folder) try {
   std::filesystem::path path;

@@ -10,7 +10,7 @@
 
 namespace troupe {
 
-/// Gives `write` a temporary file in the folder of `path` (which is created where it is missing) and makes it `path`:
+/// Gives `write` a temporary file in the folder of `path` (which is created if it is missing) and makes it `path`:
 /// fsync, rename, fsync of the folder. At any moment, a power failure included, `path` is what it was before or the
 /// whole new file. After an exception, of `write` too, no temporary file is left.
 ///

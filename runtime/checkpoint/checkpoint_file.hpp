@@ -20,7 +20,7 @@ inline constexpr std::string_view checkpoint_extension = ".safetensors";
 double saved_at_after(double former);
 
 /// Writes `checkpoint` to `path` and returns when the disk has it: a temporary file in the same folder (which is
-/// created where it is missing), fsync, rename, fsync of the folder. At any moment, a power failure included, `path` is
+/// created if it is missing), fsync, rename, fsync of the folder. At any moment, a power failure included, `path` is
 /// what it was before or the whole new file. After an exception no temporary file is left. `saved_at` (seconds since
 /// 1970) is added to the metadata unless it is there.
 ///

@@ -33,8 +33,8 @@ struct CheckpointFilter {
 
 // Searched are the *.safetensors in `root` itself and in every folder called "checkpoints" below it, at most 8 levels
 // deep. Links to folders are followed, each folder is searched once, and hidden ones are left out. Any thread may call.
-// Both functions return nothing where there is no such file, or none that the filter lets through, and throw
-// CheckpointError, with the folder and what was passed over, where there are some and none will do.
+// Both functions return nothing if there is no such file, or none that the filter lets through, and throw
+// CheckpointError, with the folder and what was passed over, if there are some and none will do.
 
 /// The newest valid checkpoint: the greatest `saved_at` of its metadata, then `global_step`, then time of modification.
 /// They are read from the newest on until one holds. A run that goes on from a checkpoint gives its own a later

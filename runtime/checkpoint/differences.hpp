@@ -20,7 +20,7 @@ struct Differences {
   /// "missing in the checkpoint: a, b; left over in it: c; d is ... here". Long lists are cut, names made fit to show.
   std::string describe() const;
 
-  /// Adds to `unlike` and answers false where a saved tensor cannot become the live one: another shape, or a type that
+  /// Adds to `unlike` and answers false if a saved tensor cannot become the live one: another shape, or a type that
   /// would lose the value's meaning (floating types are converted into each other, as PyTorch does).
   bool fits(std::string_view name, const torch::Tensor& saved, const torch::Tensor& live);
 };

@@ -23,7 +23,7 @@ enum class Writer { holds_it, is_gone, cannot_be_told };
 /// Takes the lock where nobody has it; it is given back when `descriptor` is closed.
 Writer writer_of(int descriptor);
 
-/// This machine since it was started, in hexadecimal digits: what shares a kernel has the same. Empty where the system
+/// This machine since it was started, in hexadecimal digits: what shares a kernel has the same. Empty if the system
 /// does not say.
 const std::string& machine_id();
 

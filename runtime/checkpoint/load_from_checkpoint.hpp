@@ -46,7 +46,7 @@ void load_from_checkpoint(const std::filesystem::path& path, Module& module, con
 
 namespace load_detail {
 
-/// How to build a T from hyper-parameters, and the names of those that it has where they are known.
+/// How to build a T from hyper-parameters, and the names of those that it has if they are known.
 template <class Base>
 struct Recipe {
   const std::vector<std::string>* known = nullptr;
@@ -85,7 +85,7 @@ std::shared_ptr<DataModule> load(const std::filesystem::path& path, const LoadOp
 
 }  // namespace load_detail
 
-/// Builds an M as it was trained and gives it the weights. M is built from its `Options` where it has that member type
+/// Builds an M as it was trained and gives it the weights. M is built from its `Options` if it has that member type
 /// (a described struct, modules/options/options.hpp), from the JSON that save_hyperparameters got where a constructor
 /// takes it, else by its default constructor.
 ///

@@ -33,7 +33,7 @@ struct IncompatibleKeys {
   std::vector<std::string> unexpected_keys;  ///< the checkpoint has them, the model has not
 };
 
-/// "missing in the checkpoint: a, b; left over in the checkpoint: c"; empty where there are none.
+/// "missing in the checkpoint: a, b; left over in the checkpoint: c"; empty if there are none.
 std::string describe(const IncompatibleKeys& keys);
 
 /// Copies the values into the module's own tensors, which keep their device, their type and their address (an optimizer

@@ -27,7 +27,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view text);
 /// UTF-8.
 std::string safetensors_header_text(const SafetensorsHeader& header);
 
-/// Bytes that `shape` takes. Throws HeaderError where the product overflows, zeros left aside.
+/// Bytes that `shape` takes. Throws HeaderError if the product overflows, zeros left aside.
 uint64_t bytes_of_shape(const std::vector<int64_t>& shape, torch::ScalarType dtype);
 
 }  // namespace troupe

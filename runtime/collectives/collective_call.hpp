@@ -32,7 +32,7 @@ struct CollectiveCall {
   int root = 0;
   /// What Work::result() returns: the caller's tensors.
   std::vector<at::Tensor> results{};
-  /// Copies `output` to `results` where they are not the same memory; may be empty. Called once, on any thread.
+  /// Copies `output` to `results` if they are not the same memory; may be empty. Called once, on any thread.
   std::function<void()> finish{};
 
   /// Bytes of the larger of the two tensors; 0 for a barrier.

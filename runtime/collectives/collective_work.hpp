@@ -38,7 +38,7 @@ class CollectiveWork : public c10d::Work {
 
   uint64_t getSequencenumber() const override { return sequence_; }
 
-  /// False where the work had its outcome already.
+  /// False if the work had its outcome already.
   bool succeed() { return conclude(nullptr); }
   bool fail(std::exception_ptr error) { return conclude(std::move(error)); }
 

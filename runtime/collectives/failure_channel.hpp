@@ -25,7 +25,7 @@ class FailureChannel {
   FailureChannel& operator=(const FailureChannel&) = delete;
 
   /// Sends `message` to all other processes; returns whether all of it was handed over within `limit`. Any thread may
-  /// call, several times too. Throws CollectiveError where MPI reports an error.
+  /// call, several times too. Throws CollectiveError if MPI reports an error.
   bool announce(const std::string& message, std::chrono::milliseconds limit = std::chrono::seconds(2));
 
  private:

@@ -25,7 +25,7 @@ struct LaunchEnvironment {
   int store_port = 0;
 };
 
-/// The value of an environment variable, none where it is not set.
+/// The value of an environment variable, none if it is not set.
 using Environment = std::function<std::optional<std::string>(const char* name)>;
 
 /// The process's own environment.
@@ -49,7 +49,7 @@ std::optional<std::string> environment_variable(const char* name);
 /// Throws UsageError for values that are no numbers, a rank that is not below the size, and variables that are missing.
 LaunchEnvironment launch_environment(const Environment& environment = environment_variable);
 
-/// Throws UsageError where the launcher started more processes than MPI finds, `found`: it is another MPI's than the
+/// Throws UsageError if the launcher started more processes than MPI finds, `found`: it is another MPI's than the
 /// one that the program was linked to, and each process would train alone.
 void check_size_of_mpi(const LaunchEnvironment& launched, int found);
 

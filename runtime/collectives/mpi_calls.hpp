@@ -14,7 +14,7 @@ void call_mpi(const CollectiveCall& call, int communicator);
 /// looks again some ten thousand times a second. Throws CollectiveError.
 void meet_over_mpi(int communicator, std::chrono::microseconds keeps_core);
 
-/// Compares the descriptions of the ranks' calls; throws CollectiveError on all ranks where they differ.
+/// Compares the descriptions of the ranks' calls; throws CollectiveError on all ranks if they differ.
 void check_calls_over_mpi(const CollectiveCall& call, int communicator);
 
 }  // namespace troupe

@@ -13,7 +13,7 @@ namespace troupe {
 /// (launch_environment.hpp says how it was): Open MPI would start helper processes for it.
 class MpiWorld {
  public:
-  /// Waits for all processes. Throws UsageError where the process has made one before, CollectiveError where MPI cannot
+  /// Waits for all processes. Throws UsageError if the process has made one before, CollectiveError where MPI cannot
   /// start or does not grant what the threads need.
   MpiWorld();
   /// As shut_down() with a patience of 2 s, so that all is over soon after a timeout.

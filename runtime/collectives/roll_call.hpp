@@ -25,7 +25,7 @@ class RollCall {
   /// What this process answers; nothing: an empty answer.
   void set_presence(std::function<std::string()> says);
 
-  /// A message that came over the channel: is answered, or kept for who asked. False where it is of another kind.
+  /// A message that came over the channel: is answered, or kept for who asked. False if it is of another kind.
   bool hear(const std::string& message);
 
   /// The processes' answers by rank, this one's among them; unset for those that do not answer within `patience`.

@@ -21,7 +21,7 @@ class ThreadedBackend : public CollectiveBackend {
   c10::intrusive_ptr<CollectiveWork> start(CollectiveCall call, std::chrono::milliseconds timeout) override;
 
  protected:
-  /// Carries out one operation, and returns when it is done; throws where it fails. Called on the transport's thread.
+  /// Carries out one operation, and returns when it is done; throws if it fails. Called on the transport's thread.
   /// It owns all that it uses until it is destroyed, which may be after the backend.
   using Transport = std::function<void(const CollectiveCall&)>;
 

@@ -17,8 +17,8 @@ using Cancelled = std::function<bool()>;
 
 /// Fetches the samples of a map-style dataset and joins them. Belongs to one thread; several makers of one loader may
 /// work at once and give what a single one would give (protocol rule P9): the thread's random generator is seeded from
-/// (seed, epoch, index) before each `get`, and once a batch, from its position, before `get_batch` and before a collate
-/// function of the user's.
+/// (seed, epoch, index) before each `get`, and once per batch, from its position, before `get_batch` and before a
+/// collate function of the user's.
 class BatchMaker {
  public:
   /// Asks the dataset for a replica of its own, which may throw.

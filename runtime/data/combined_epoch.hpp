@@ -29,7 +29,7 @@ class CombinedEpoch {
   /// Throws UsageError for a loader without a length where the mode needs one.
   CombinedEpoch(CombineMode mode, std::vector<std::optional<int64_t>> lengths, int64_t limit = -1);
 
-  /// Batches of the epoch; nothing where a stream decides.
+  /// Batches of the epoch; nothing if a stream decides.
   std::optional<int64_t> length() const { return length_; }
   /// Whether a batch has a part for each loader.
   bool has_parts() const { return lengths_.size() > 1 && mode_ != CombineMode::sequential; }

@@ -123,7 +123,7 @@ class TableReader {
     std::ranges::sort(missing_);
   }
 
-  /// Nothing where a later row shows that the first one's last delimiter begins a column.
+  /// Nothing if a later row shows that the first one's last delimiter begins a column.
   std::optional<CsvTable> read() {
     std::vector<std::string> fields;
     bool has_row = reader_.next(fields);

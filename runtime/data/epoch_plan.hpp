@@ -47,7 +47,7 @@ class EpochPlan {
   std::vector<int64_t> batch(int64_t index) const;
 
  private:
-  std::vector<int64_t> order_;  // empty where the dataset's own order is served
+  std::vector<int64_t> order_;  // empty if the dataset's own order is served
   int64_t samples_ = 0;         // to cut into batches: of this shard, or of all where batches are divided
   int64_t batch_size_ = 1;
   int64_t batches_ = 0;

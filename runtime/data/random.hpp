@@ -13,7 +13,7 @@
 namespace troupe {
 
 /// Whether LibTorch draws from generators of this library's, one a thread; tried with one draw, which is taken back.
-/// False where the program was linked such that LibTorch keeps its own (the library inside of a plug-in, for example):
+/// False if the program was linked such that LibTorch keeps its own (the library inside of a plug-in, for example):
 /// with several workers or fetchers, two runs may then differ. The Trainer calls it at start-up.
 bool per_thread_generators();
 

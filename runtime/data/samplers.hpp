@@ -46,7 +46,7 @@ class WeightedRandomSampler : public Sampler {
   /// Throws UsageError for num_samples < 1, no weights, a negative or non-finite weight, weights that are all zero, and
   /// without replacement for fewer weights above zero than num_samples.
   WeightedRandomSampler(std::vector<double> weights, int64_t num_samples, bool replacement = true);
-  /// Throws UsageError where the dataset's size is not the number of weights.
+  /// Throws UsageError if the dataset's size is not the number of weights.
   std::vector<int64_t> indices(int64_t size, uint64_t seed, int64_t epoch) const override;
   int64_t count(int64_t) const override { return num_samples_; }
 

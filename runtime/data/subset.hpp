@@ -32,7 +32,7 @@ class Subset : public Dataset {
 };
 
 /// Splits a dataset at random into parts of `lengths` samples, which together are all of it; a pure function of `seed`.
-/// Throws UsageError where the lengths do not add up to the dataset's size (both are named).
+/// Throws UsageError if the lengths do not add up to the dataset's size (both are named).
 std::vector<std::shared_ptr<Subset>> random_split(const std::shared_ptr<Dataset>& dataset,
                                                   const std::vector<int64_t>& lengths, uint64_t seed);
 

@@ -88,7 +88,7 @@ class ShardedOptimizer final : public GradientAverager {
     std::size_t bucket;
     int64_t offset;            // in the bucket
     int64_t begin, end;        // this worker's part of it, counted in its elements; may be empty
-    torch::Tensor shard = {};  // that part; undefined where it is empty
+    torch::Tensor shard = {};  // that part; undefined if it is empty
     torch::Tensor kept = {};   // its gradient before the pass in progress
     std::shared_ptr<torch::autograd::Node> accumulator = nullptr;  // whose hook says that a gradient is there
     uintptr_t hook = 0;

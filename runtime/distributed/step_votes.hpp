@@ -11,7 +11,7 @@ namespace troupe {
 
 /// What one worker knows of its next batch.
 struct Ballot {
-  int64_t samples = 0;  ///< in the batch; 0 where there is none
+  int64_t samples = 0;  ///< in the batch; 0 if there is none
   bool has_batch = false;
   bool is_last = false;    ///< its own data ends with it, or has ended before
   bool stop = false;       ///< somebody asked this worker for an orderly end,

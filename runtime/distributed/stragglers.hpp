@@ -25,7 +25,7 @@ class Stragglers {
   void pause();
   /// A step is over. True on rank zero when it is time to compare, once.
   bool count_step();
-  /// Collective; a new measurement begins. On rank zero a sentence about the slowest rank, where there is one to name
+  /// Collective; a new measurement begins. On rank zero a sentence about the slowest rank, if there is one to name
   /// that was not named in the last minute.
   std::string compare();
 

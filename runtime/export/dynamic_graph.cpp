@@ -157,7 +157,7 @@ class Merger {
     throw UsageError(text.str());
   }
 
-  /// The sizes of one value in all traces; nothing where it is no tensor, or its sizes are unknown.
+  /// The sizes of one value in all traces; nothing if it is no tensor, or its sizes are unknown.
   std::optional<std::vector<std::vector<int64_t>>> traced_sizes(const std::vector<const Value*>& in_traces) const {
     std::vector<std::vector<int64_t>> all;
     for (const auto* value : in_traces) {
@@ -223,7 +223,7 @@ class Merger {
     return out;
   }
 
-  /// The tensors that a trace returns, out of the tuple that holds them where there are several.
+  /// The tensors that a trace returns, out of the tuple that holds them if there are several.
   static std::vector<const Value*> returned(const Graph& graph) {
     const auto* output = graph.outputs().at(0);
     if (output->node()->kind() != prim::TupleConstruct) return {output};

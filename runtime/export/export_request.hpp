@@ -9,8 +9,8 @@
 
 namespace troupe {
 
-/// A request to trace `module` with `examples`, or its example_input_array where there are none, on the module's
-/// device. Throws UsageError where there is no example, or where forward, of one tensor, would get several.
+/// A request to trace `module` with `examples`, or its example_input_array if there are none, on the module's
+/// device. Throws UsageError if there is no example, or where forward, of one tensor, would get several.
 template <typename Options>
 TraceRequest export_request(const std::string& caller, Module& module, torch::TensorList examples,
                             const Options& options) {

@@ -40,7 +40,7 @@ class Aliases {
   std::unordered_map<const Value*, std::vector<const Value*>> members_;
 };
 
-/// The argument that the outputs may share memory with; null where they do not.
+/// The argument that the outputs may share memory with; null if they do not.
 const Value* source_of(const Node& node) {
   // Without training, dropout gives its input; its schema does not say so.
   static const std::vector<std::string> identities{"aten::dropout", "aten::feature_dropout", "aten::alpha_dropout",

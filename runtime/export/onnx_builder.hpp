@@ -36,7 +36,7 @@ class OnnxBuilder {
 
   int64_t opset_version() const { return opset_version_; }
   OnnxGraph& graph() { return graph_; }
-  /// `wish`, or where it is taken that with a number behind it.
+  /// `wish`, or if it is taken that with a number behind it.
   std::string unique_name(const std::string& wish);
 
   /// Adds a node with one output and returns the output's name.
@@ -54,7 +54,7 @@ class OnnxBuilder {
   std::string scalar(const torch::Scalar& value, torch::ScalarType dtype);
   std::string scalar(const OnnxInt& value, torch::ScalarType dtype);
 
-  /// The tensor as `to`; itself where it has that type.
+  /// The tensor as `to`; itself if it has that type.
   std::string cast(const std::string& name, torch::ScalarType from, torch::ScalarType to);
   std::string cast(const OnnxTensor& tensor, torch::ScalarType to) { return cast(tensor.name, tensor.dtype, to); }
   /// One of the Reduce operators; no axes: over all of them.

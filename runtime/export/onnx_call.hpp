@@ -60,7 +60,7 @@ class OnnxCall {
   std::string text(const char* argument) const;
   /// An axis counted from the front.
   int64_t axis(const char* argument, int64_t rank) const;
-  /// Axes counted from the front, in order; all where none were given, unless an empty list means none.
+  /// Axes counted from the front, in order; all if none were given, unless an empty list means none.
   std::vector<int64_t> axes(const char* argument, int64_t rank) const;
 
   bool is_tensor(const char* argument) const;

@@ -36,7 +36,7 @@ struct OnnxGraph {
   std::vector<std::pair<std::string, torch::Tensor>> initializers;
 };
 
-/// The number that ONNX gives a type in TensorProto.DataType; 0 where it has none.
+/// The number that ONNX gives a type in TensorProto.DataType; 0 if it has none.
 int onnx_type(torch::ScalarType dtype);
 
 }  // namespace troupe

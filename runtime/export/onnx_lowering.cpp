@@ -211,7 +211,7 @@ class Lowering {
     return std::nullopt;
   }
 
-  /// Computes a node that depends on weights alone; false where it does not.
+  /// Computes a node that depends on weights alone; false if it does not.
   bool fold(const Node& node) {
     if (!node.maybeSchema() || works_in_place(node)) return false;
     torch::jit::Stack stack;

@@ -17,7 +17,7 @@ struct AxisTrial {
   std::string name;
   int64_t base = 0;
   int64_t far = 0;                  ///< a multiple or a half of base where forward takes one
-  std::vector<int64_t> neighbours;  ///< near base; empty where forward takes none, say because sizes must be even
+  std::vector<int64_t> neighbours;  ///< near base; empty if forward takes none, say because sizes must be even
 };
 
 /// The sizes of all axes in each trace: first every axis at base or far (bit k of the index: axis k is at far), then
@@ -35,7 +35,7 @@ struct SizeFormula {
   std::string text(const std::vector<AxisTrial>& axes) const;
 };
 
-/// The formula that gives `values`, one for each trial; nothing where there is none. A division is only believed where
+/// The formula that gives `values`, one for each trial; nothing if there is none. A division is only believed where
 /// the trials show every remainder that it can have, or forward takes only one of them.
 std::optional<SizeFormula> fit_sizes(const std::vector<AxisTrial>& axes, const std::vector<int64_t>& values);
 

@@ -23,7 +23,7 @@ struct LogOrigin {
   bool on_epoch = true;                                  ///< default of LogOptions::on_epoch
   bool step_allowed = false;                             ///< false in epoch hooks, where there is no step to log
   int64_t batch_size = 1;                                ///< default of LogOptions::batch_size
-  std::optional<int64_t> dataloader_idx = std::nullopt;  ///< set where there are several loaders
+  std::optional<int64_t> dataloader_idx = std::nullopt;  ///< set if there are several loaders
 };
 
 /// A metric with its final name and value.
@@ -63,7 +63,7 @@ std::vector<EpochReduction> merged(const std::vector<std::vector<EpochReduction>
 class LogStore {
  public:
   void set_origin(const LogOrigin& origin) { origin_ = origin; }
-  /// Whether values are logged on_step where that is unset.
+  /// Whether values are logged on_step if that is unset.
   bool logs_steps() const { return origin_.on_step; }
 
   /// Records a scalar. Throws UsageError for a value that is not a scalar (its shape is named), for on_step where there

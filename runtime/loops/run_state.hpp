@@ -48,7 +48,7 @@ struct RunState {
   Progress progress;
   MetricMap metrics;
   std::optional<StopRequest> stop;        ///< that the run follows
-  std::optional<StopRequest> asked_stop;  ///< asked of this process, where there are others
+  std::optional<StopRequest> asked_stop;  ///< asked of this process, if there are others
   bool checkpoint_asked = false;          ///< somebody wants a checkpoint at the next boundary
   std::vector<MetricMap> evaluation;
   int64_t validated_batches = -1;  ///< Progress::total_batches at the latest validation that came to its end

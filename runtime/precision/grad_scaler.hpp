@@ -62,7 +62,7 @@ class GradScaler {
   /// scale, growth_factor, backoff_factor, growth_interval, _growth_tracker: as PyTorch's state_dict has them; and
   /// skipped_steps.
   nlohmann::json state_dict();
-  /// Gets back what state_dict returned; it comes from a file. Throws UsageError where it is wrong; nothing has changed
+  /// Gets back what state_dict returned; it comes from a file. Throws UsageError if it is wrong; nothing has changed
   /// then.
   void load_state_dict(const nlohmann::json& state);
 

@@ -11,7 +11,7 @@ namespace troupe {
 /// mpirun's binding, a cpuset or SLURM left to it. Never empty.
 std::vector<int> allowed_cpus();
 
-/// How many processors' time the control groups of this process grant it, such as 1.5; none where nothing limits it. A
+/// How many processors' time the control groups of this process grant it, such as 1.5; none if nothing limits it. A
 /// container has such a quota (`docker run --cpus`, Kubernetes' `limits.cpu`) while it sees, and may run on, every
 /// processor of the host: whoever uses more is stopped for the rest of each 100 ms. The smallest quota of the nested
 /// groups counts. Reads cpu.max (version 2) and cpu.cfs_quota_us (version 1), at the places that /proc/self/mountinfo

@@ -55,7 +55,7 @@ struct Pulse {
   void beat() { beats = beats + 1; }
   /// Where in user code, or which part of the cast.
   std::string place() const;
-  /// For others that wait for it: "worker 1 is in training_step, stage fit, epoch 3, batch 17". Empty where it waits
+  /// For others that wait for it: "worker 1 is in training_step, stage fit, epoch 3, batch 17". Empty if it waits
   /// for others itself, in a collective operation.
   std::string whereabouts() const;
 };

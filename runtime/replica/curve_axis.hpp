@@ -25,7 +25,7 @@ class CurveAxis {
  public:
   /// A fit begins at `at`, that of its checkpoint or zero.
   void begin_fit(const Progress& at);
-  /// A fit has ended at `at`, well or not. Does nothing where none has begun.
+  /// A fit has ended at `at`, well or not. Does nothing if none has begun.
   void end_fit(const Progress& at);
   /// Where the last fit has ended, as it counted itself.
   const Progress& fitted() const { return fitted_; }

@@ -56,7 +56,7 @@ struct ReplicaSetup {
   /// The further devices among which a batch is divided (strategies dp and ddp2), and the module for each.
   std::vector<torch::Device> part_devices = {};
   std::function<std::shared_ptr<Module>()> make_part = nullptr;
-  /// Taken around calls of the data module, which the workers of a process share; null where there is one worker.
+  /// Taken around calls of the data module, which the workers of a process share; null if there is one worker.
   std::shared_ptr<std::mutex> data_mutex = nullptr;
   /// Where the replica says what it does; null: it has one of its own.
   std::shared_ptr<Pulse> pulse = nullptr;

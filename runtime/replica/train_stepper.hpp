@@ -24,7 +24,7 @@ namespace troupe {
 enum class AfterBatch { go_on, skip_rest_of_epoch };
 
 /// Runs a batch through the table hook_order::train_batch, cut where several optimizers and the chunks of a sequence
-/// repeat it: what comes before training_step once a batch, then for each chunk and each optimizer a pass and, if it
+/// repeat it: what comes before training_step once per batch, then for each chunk and each optimizer a pass and, if it
 /// closes a window of accumulation, a step. Manual optimization makes its steps within training_step, through
 /// manual_backward and step_optimizer. Used by the worker's thread; what user code throws passes through.
 class TrainStepper {
@@ -106,7 +106,7 @@ class TrainStepper {
   BatchPass pass_;
   OptimizerToggle toggle_;
 
-  HookProgram before_;                     // once a batch
+  HookProgram before_;                     // once per batch
   HookProgram step_;                       // after a pass
   bool has_before_step_ = false;           // on_before_optimizer_step
   bool has_end_ = false;                   // on_train_batch_end

@@ -24,7 +24,7 @@ namespace troupe {
 /// Used from one thread. Failed writes throw std::runtime_error with the path and the reason.
 class CsvSink : public Sink {
  public:
-  /// Creates `folder` where it is missing. Throws UsageError with path and reason when it can not be written, or when
+  /// Creates `folder` if it is missing. Throws UsageError with path and reason when it can not be written, or when
   /// metrics.csv exists and is something else than a table of metrics.
   explicit CsvSink(const std::filesystem::path& folder);
 

@@ -26,7 +26,7 @@ class TensorBoardSink : public Sink {
  public:
   using Clock = std::function<double()>;
 
-  /// Creates `folder` where it is missing. Throws UsageError with path and reason when it can not be written. `clock`
+  /// Creates `folder` if it is missing. Throws UsageError with path and reason when it can not be written. `clock`
   /// gives the time of the records in seconds since 1970.
   explicit TensorBoardSink(const std::filesystem::path& folder, Clock clock = unix_seconds);
 

@@ -6,7 +6,7 @@
 namespace troupe {
 
 /// The module's example_input_array as its forward can take it: on the device of its parameters and, floating-point
-/// numbers, in their type, which a run in 64-true, 16-true or bf16-true has changed. Undefined where there is none.
+/// numbers, in their type, which a run in 64-true, 16-true or bf16-true has changed. Undefined if there is none.
 inline torch::Tensor example_input(const Module& module) {
   const auto& example = module.example_input_array;
   if (!example.defined()) return example;

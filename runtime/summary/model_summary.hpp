@@ -18,7 +18,7 @@ struct LayerRow {
   std::string type;         ///< "Linear": without namespaces and LibTorch's "Impl"
   int64_t parameters = 0;   ///< elements of the parameters in it; a tied one counts once
   bool training = true;     ///< its mode when the summary was made
-  std::optional<Shape> in;  ///< of the first tensor that it takes; nothing where that could not be seen
+  std::optional<Shape> in;  ///< of the first tensor that it takes; nothing if that could not be seen
   std::optional<Shape> out;
 };
 

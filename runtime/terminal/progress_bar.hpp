@@ -19,7 +19,7 @@ double steady_seconds();
 
 struct ProgressBarOptions {
   double redraw_seconds = 0.1;  ///< least time between two drawings on a terminal
-  double line_seconds = 5;      ///< least time between two lines of a stage where there is no terminal
+  double line_seconds = 5;      ///< least time between two lines of a stage if there is no terminal
   /// Keep the line of each finished training epoch on the terminal; otherwise the next epoch takes its place, as in
   /// Lightning.
   bool leave = false;

@@ -40,7 +40,7 @@ void narrow(OnnxCall& call) {
 }
 
 /// x[..., index_d, index_d+1, ...]: the indexed axes become the first ones, GatherND takes them, and what it gives goes
-/// back to where the indexed axes were, or stays in front where they were not neighbours (as in NumPy).
+/// back to where the indexed axes were, or stays in front if they were not neighbours (as in NumPy).
 void index_several(OnnxCall& call, const OnnxTensor& x, const std::vector<int64_t>& axes,
                    const std::vector<OnnxTensor>& indices) {
   auto order = axes;

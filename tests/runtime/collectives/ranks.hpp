@@ -19,7 +19,7 @@ inline void on_every_rank(const std::shared_ptr<MemoryWorld>& world,
   }
 }
 
-/// The message of the exception that `call` throws; empty where it throws none.
+/// The message of the exception that `call` throws; empty if it throws none.
 inline std::string error_of(const std::function<void()>& call) {
   try {
     call();
