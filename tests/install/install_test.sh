@@ -22,13 +22,17 @@ for place in "$TROUPE_SOURCE_DIR" "$TROUPE_BUILD_DIR" "$folder" "$TROUPE_TORCH_R
   ! grep -rF "$place" "$prefix" --include='*.cmake' || fail "the installation names $place"
 done
 
+# The README's first block of C++.
+awk '/^```cpp$/ { inside = 1; next } /^```$/ && inside { exit } inside' "$TROUPE_SOURCE_DIR/README.md" >"$folder/readme.cpp"
+grep -q 'class Digits' "$folder/readme.cpp" || fail "the README's first block of C++ is not its module"
+
 # With the compiler and the LibTorch of the build, but without its flags. Relative paths let ccache know the program again.
 export CCACHE_BASEDIR=$folder CCACHE_NOHASHDIR=1
 launcher=()
 [ -z "$(command -v ccache)" ] || launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 cmake -S "$TROUPE_SOURCE_DIR/tests/install/outside" -B "$folder/b uild" -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DCMAKE_CXX_COMPILER="$TROUPE_CXX" -DCMAKE_CXX_FLAGS="$TROUPE_CXX_FLAGS" "${launcher[@]}" \
-  -DCMAKE_PREFIX_PATH="$prefix" -DTorch_DIR="$TROUPE_TORCH_ROOT/share/cmake/Torch"
+  -DREADME_MODULE="$folder/readme.cpp" -DCMAKE_PREFIX_PATH="$prefix" -DTorch_DIR="$TROUPE_TORCH_ROOT/share/cmake/Torch"
 cmake --build "$folder/b uild"
 said=$("$folder/b uild/outside" fit --model.lr 0.5 --trainer.max_epochs 20 --trainer.default_root_dir "$folder/runs")
 [ "$said" = "slope 3" ] || fail "the outside program printed '$said'"
