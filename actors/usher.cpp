@@ -66,7 +66,7 @@ void make_room(UsherState& state, const Event& event) {
 }
 
 void end(Usher* self) {
-  UsherState& state = self->state;
+  UsherState& state = state_of(self);
   state.dropped += static_cast<int64_t>(state.queue.size()) + state.in_flight->refused();
   state.queue.clear();
   state.in_flight->close();
@@ -77,13 +77,13 @@ void end(Usher* self) {
 void hand_over(Usher* self);
 
 void on_handled(Usher* self) {
-  self->state.is_busy = false;
+  state_of(self).is_busy = false;
   hand_over(self);
 }
 
 // One event at a time: the next one when the actor has answered for this one.
 void hand_over(Usher* self) {
-  UsherState& state = self->state;
+  UsherState& state = state_of(self);
   if (state.is_busy) return;
   if (state.queue.empty()) {
     if (!state.is_draining) return;
@@ -103,7 +103,7 @@ void hand_over(Usher* self) {
 
 // What the actor throws ends it, which only watches, and not the run; but somebody has to know.
 void on_actor_ended(Usher* self, const std::string& why) {
-  UsherState& state = self->state;
+  UsherState& state = state_of(self);
   state.is_alone = true;
   state.queue.clear();
   const bool was_told_to = why == why_it_ended(caf::exit_reason::user_shutdown);
@@ -112,17 +112,17 @@ void on_actor_ended(Usher* self, const std::string& why) {
 }
 
 caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
-  self->state = std::move(*setup);
+  state_of(self) = std::move(*setup);
   on_watched_end(self, [self](const caf::actor_addr& who, const std::string& why) {
-    if (who == self->state.actor.address()) return on_actor_ended(self, why);
+    if (who == state_of(self).actor.address()) return on_actor_ended(self, why);
     self->quit();  // the run is gone
   });
-  on_end_of(ref_to(self), [actor = self->state.actor](const std::string&) { end_anonymously(actor); });
-  watch(self, self->state.actor);
-  watch(self, self->state.coordinator);
+  on_end_of(ref_to(self), [actor = state_of(self).actor](const std::string&) { end_anonymously(actor); });
+  watch(self, state_of(self).actor);
+  watch(self, state_of(self).coordinator);
   return {
       [self](Publish& message) {
-        UsherState& state = self->state;
+        UsherState& state = state_of(self);
         state.in_flight->remove();
         if (state.is_alone) return;
         make_room(state, message.event);
@@ -130,8 +130,8 @@ caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
         hand_over(self);
       },
       [self](Drain) {
-        self->state.is_draining = true;
-        const auto patience = std::chrono::milliseconds(static_cast<int64_t>(self->state.options.patience * 1000));
+        state_of(self).is_draining = true;
+        const auto patience = std::chrono::milliseconds(static_cast<int64_t>(state_of(self).options.patience * 1000));
         tell_later(self, patience, Tick{});
         hand_over(self);
       },

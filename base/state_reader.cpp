@@ -107,9 +107,9 @@ void StateReader::refuse(const std::string& why) const {
 }
 
 void StateReader::refuse(const char* key, const char* wanted) const {
-  const auto value =
-      has(key) ? shown(at(key).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)) : "missing";
-  refuse(path_ + key + " is not " + wanted + ": " + (has(key) ? value : "it is missing"));
+  const auto value = has(key) ? shown(at(key).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))
+                              : std::string("it is missing");
+  refuse(path_ + key + " is not " + wanted + ": " + value);
 }
 
 }  // namespace troupe

@@ -69,14 +69,13 @@ std::string escaped(unsigned char byte) {
 
 std::string shown(std::string_view text) {
   std::string out;
-  while (!text.empty()) {
-    if (out.size() >= longest_shown) return out + "...";
-    const auto byte = static_cast<unsigned char>(text[0]);
-    const Character character = decode(text);
-    const bool plain = character.valid && byte >= 0x20 && byte != 0x7F;
-    out += plain ? std::string(text.substr(0, character.length)) : escaped(byte);
-    text.remove_prefix(character.length);
-  }
+  for_each_character(text, [&](const Character& character, std::string_view bytes) {
+    const bool is_cut = out.size() >= longest_shown;
+    const auto byte = static_cast<unsigned char>(bytes[0]);
+    const bool is_plain = character.valid && byte >= 0x20 && byte != 0x7F;
+    out += is_cut ? "..." : is_plain ? std::string(bytes) : escaped(byte);
+    return !is_cut;
+  });
   return out;
 }
 

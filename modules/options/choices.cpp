@@ -38,13 +38,11 @@ int64_t value_in(std::span<const Choice> choices, std::string_view text, std::st
 }
 
 std::string listed_names(std::span<const Choice> choices, std::string_view separator) {
-  std::string out;
+  std::vector<std::string> names;
   for (const auto& choice : choices) {
-    if (choice.use != ChoiceUse::listed) continue;
-    if (!out.empty()) out += separator;
-    out += choice.name;
+    if (choice.use == ChoiceUse::listed) names.emplace_back(choice.name);
   }
-  return out;
+  return joined(names, separator);
 }
 
 }  // namespace troupe

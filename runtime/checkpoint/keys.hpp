@@ -10,6 +10,7 @@ inline constexpr const char* datamodule = "datamodule";
 inline constexpr const char* datamodule_hparams = "datamodule_hparams";
 inline constexpr const char* hparams = "hparams";
 inline constexpr const char* loop = "loop";  ///< the script's: RunState::loop_to_json, load_loop
+inline constexpr const char* validated_batches = "validated_batches";  ///< in loop
 inline constexpr const char* optimizers = "optimizers";
 inline constexpr const char* progress = "progress";
 inline constexpr const char* global_step = "global_step";  ///< in progress

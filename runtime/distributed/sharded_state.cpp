@@ -1,4 +1,5 @@
 // The state of a divided optimizer as that of a whole one, and back.
+#include "troupe/runtime/checkpoint/keys.hpp"
 #include "troupe/runtime/checkpoint/optimizer_state.hpp"
 #include "troupe/runtime/distributed/sharded_optimizer.hpp"
 
@@ -129,13 +130,13 @@ void ShardedOptimizer::append_state(Checkpoint& checkpoint, const Named& named_p
 // The groups as configure_optimizers made them.
 void ShardedOptimizer::append_groups(Checkpoint& checkpoint, const Checkpoint& own,
                                      const std::vector<std::string>& names) const {
-  auto entry = own.metadata.at("optimizers").at(index_);
+  auto entry = own.metadata.at(metadata_key::optimizers).at(index_);
   for (std::size_t group = 0; group < groups_.size(); ++group) {
     auto own_names = Json::array();
     for (const std::size_t i : groups_[group]) own_names.push_back(names[i]);
     entry["groups"][group]["params"] = std::move(own_names);
   }
-  auto& list = checkpoint.metadata["optimizers"];
+  auto& list = checkpoint.metadata[metadata_key::optimizers];
   if (!list.is_array()) list = Json::array();
   while (list.size() <= index_) list.push_back(nullptr);
   list[index_] = std::move(entry);
@@ -163,7 +164,7 @@ void ShardedOptimizer::load_state(const Checkpoint& checkpoint, const Named& nam
     }
     own.tensors.emplace_back(key, std::move(part));
   }
-  auto& list = own.metadata["optimizers"];
+  auto& list = own.metadata[metadata_key::optimizers];
   if (list.is_array() && index_ < list.size() && list[index_].is_object() && list[index_].contains("groups")) {
     for (auto& group : list[index_]["groups"]) {
       if (!group.is_object() || !group.contains("params") || !group["params"].is_array()) continue;

@@ -10,12 +10,6 @@
 
 namespace troupe {
 
-namespace {
-
-constexpr const char* validated_batches_key = "validated_batches";
-
-}  // namespace
-
 bool may_stop(const TrainerOptions& options, const Progress& progress) {
   return progress.epoch >= options.min_epochs.value_or(0) && progress.global_step >= options.min_steps.value_or(0);
 }
@@ -55,12 +49,12 @@ std::string RunState::place() const {
 }
 
 nlohmann::json RunState::loop_to_json() const {
-  return {{validated_batches_key, validated_batches}};
+  return {{metadata_key::validated_batches, validated_batches}};
 }
 
 void RunState::load_loop(const nlohmann::json& metadata) {
   const StateReader checkpoint(metadata, "the checkpoint");
-  validated_batches = checkpoint.object(metadata_key::loop).count(validated_batches_key, -1);
+  validated_batches = checkpoint.object(metadata_key::loop).count(metadata_key::validated_batches, -1);
 }
 
 nlohmann::json RunState::monitor_states() {

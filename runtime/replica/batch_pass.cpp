@@ -40,18 +40,14 @@ torch::Tensor checked_loss(const StepOutput& output) {
 }
 
 std::string shapes_of(const StepOutput& output) {
-  std::string text;
-  for (const auto& [name, tensor] : output.items()) {
-    text +=
-        (text.empty() ? "" : ", ") + shown(name) + " " + (tensor.defined() ? c10::str(tensor.sizes()) : "undefined");
-  }
+  const auto text = joined_as(output.items(), [](const auto& item) {
+    return shown(item.first) + " " + (item.second.defined() ? c10::str(item.second.sizes()) : "undefined");
+  });
   return text.empty() ? "none" : text;
 }
 
 std::string shapes_of(const Batch& batch) {
-  std::string text;
-  for (const auto& tensor : batch.tensors()) text += (text.empty() ? "" : ", ") + c10::str(tensor.sizes());
-  return text;
+  return joined_as(batch.tensors(), [](const torch::Tensor& tensor) { return c10::str(tensor.sizes()); });
 }
 
 bool begins_window(const TrainStep& step, const OptimizerTrack& track) {
@@ -76,7 +72,7 @@ void BatchPass::run(TrainStep& step, OptimizerTrack& track) {
         track.has_gradients = false;
         break;
       case Hook::on_before_backward:
-        if (step.loss.defined()) before_backward(step);
+        if (step.loss.defined()) before_backward(step.loss);
         break;
       case Hook::backward:
         if (contributes_nothing(step)) contribute_nothing(step, track);
@@ -100,10 +96,10 @@ void BatchPass::before_zero_grad(const TrainStep& step) {
   if (core_.is_used(Hook::on_before_zero_grad)) module.on_before_zero_grad(optimizer_of(step));
 }
 
-void BatchPass::before_backward(const TrainStep& step) {
+void BatchPass::before_backward(const torch::Tensor& loss) {
   Module& module = *core_.module;
-  for (Callback* callback : core_.batch_callbacks) callback->on_before_backward(core_.run, module, step.loss);
-  if (core_.is_used(Hook::on_before_backward)) module.on_before_backward(step.loss);
+  for (Callback* callback : core_.batch_callbacks) callback->on_before_backward(core_.run, module, loss);
+  if (core_.is_used(Hook::on_before_backward)) module.on_before_backward(loss);
 }
 
 void BatchPass::after_backward() {

@@ -32,6 +32,10 @@ class BatchPass {
   /// times a step. Throws UsageError if training_step returns nothing then.
   void repeat(TrainStep& step, OptimizerTrack& track);
 
+  /// The hooks around a backward pass, of callbacks and module; manual_backward has them too.
+  void before_backward(const torch::Tensor& loss);
+  void after_backward();
+
  private:
   void forward(TrainStep& step, OptimizerTrack& track);
   StepOutput compute_output(const TrainStep& step, const OptimizerTrack& track);
@@ -39,8 +43,6 @@ class BatchPass {
   StepOutput training_step_on_shards(const TrainStep& step);
   void backward(TrainStep& step, const OptimizerTrack& track);
   void before_zero_grad(const TrainStep& step);
-  void before_backward(const TrainStep& step);
-  void after_backward();
   bool contributes_nothing(const TrainStep& step) const;
   void contribute_nothing(TrainStep& step, const OptimizerTrack& track);
   GradientAverager* averager_of(const TrainStep& step) const;

@@ -65,9 +65,7 @@ void GradientSync::refresh_reducers() {
   if (is_manual) return refresh(reducers_.front(), [](const void*) { return true; });
   for (std::size_t i = 0; i < core_.optimizers.size(); ++i) {
     std::unordered_set<const void*> own;
-    for (const auto& group : core_.optimizers[i].param_groups()) {
-      for (const auto& parameter : group.params()) own.insert(parameter.unsafeGetTensorImpl());
-    }
+    for (const auto& parameter : parameters_of(i)) own.insert(parameter.unsafeGetTensorImpl());
     refresh(reducers_[i], [&](const void* impl) { return own.contains(impl); });
   }
 }

@@ -48,7 +48,7 @@ nlohmann::json MetricBoard::latest() const {
 void MetricBoard::load_latest(const nlohmann::json& state) {
   for (const auto& [name, map] : {std::pair("callback", &callback_metrics_), std::pair("logged", &logged_metrics_),
                                   std::pair("progress_bar", &progress_bar_metrics_)}) {
-    if (state.is_object() && state.contains(name)) *map = latest_from_json(state[name]);
+    *map = latest_from_json(state.value(name, nlohmann::json()));
   }
 }
 

@@ -142,7 +142,7 @@ std::vector<MetricMap> Replica::end_evaluation() {
 }
 
 std::string Replica::report_quietly(const Failure& failure) {
-  return core_.module ? troupe::report_quietly(core_, failure) : "";
+  return troupe::report_quietly(core_, failure);
 }
 
 std::string Replica::tear_down_quietly() {

@@ -5,6 +5,7 @@
 #include "troupe/modules/monitor.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/checkpoint/keys.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/optimizer_state.hpp"
 #include "troupe/runtime/checkpoint/progress_json.hpp"
@@ -86,15 +87,15 @@ Checkpoint RunRecord::own_state(const SnapshotRequest& request) {
   {
     const During during(core_.pulse, "state_dict");
     append_model_state(checkpoint, *core_.module);
-    metadata["hparams"] = core_.module->hparams();
-    metadata["progress"] = to_json(parts_.stepper.saved_progress());
-    metadata["saved_at"] = saved_at_ = saved_at_after(saved_at_);
-    if (!core_.setup.run_identity.is_null()) metadata["run"] = core_.setup.run_identity;
+    metadata[metadata_key::hparams] = core_.module->hparams();
+    metadata[metadata_key::progress] = to_json(parts_.stepper.saved_progress());
+    metadata[metadata_key::saved_at] = saved_at_ = saved_at_after(saved_at_);
+    if (!core_.setup.run_identity.is_null()) metadata[metadata_key::run] = core_.setup.run_identity;
     metadata["versions"] = {{"libtorch", TORCH_VERSION}};
     append_callbacks(checkpoint, request.monitor_states);
     if (!request.weights_only) append_training_state(checkpoint, request);
     if (core_.setup.datamodule && !core_.setup.datamodule->hparams().is_null()) {
-      metadata["datamodule_hparams"] = core_.setup.datamodule->hparams();
+      metadata[metadata_key::datamodule_hparams] = core_.setup.datamodule->hparams();
     }
   }
   {
@@ -126,7 +127,7 @@ void RunRecord::append_callbacks(Checkpoint& checkpoint, const nlohmann::json& m
       checkpoint.tensors.emplace_back(callback_prefix(key) + name, std::move(tensor));
     }
   }
-  checkpoint.metadata["callbacks"] = std::move(callbacks);
+  checkpoint.metadata[metadata_key::callbacks] = std::move(callbacks);
 }
 
 // What only a resumed run needs.
@@ -144,7 +145,8 @@ void RunRecord::append_training_state(Checkpoint& checkpoint, const SnapshotRequ
   if (auto& scaling = parts_.stepper.scaling(); scaling.is_on()) metadata["grad_scaler"] = scaling.state_dict();
   metadata["latest_metrics"] = parts_.board.latest();
   metadata["seed"] = *core_.options().seed;
-  metadata["loop"] = request.loop.is_object() ? request.loop : nlohmann::json{{"validated_batches", -1}};
+  metadata[metadata_key::loop] =
+      request.loop.is_object() ? request.loop : nlohmann::json{{metadata_key::validated_batches, -1}};
   // A validation that was not finished begins anew.
   const bool begins_anew = parts_.evaluation.is_running() || request.validation_was_cut;
   metadata["validation_batches"] =
@@ -153,7 +155,7 @@ void RunRecord::append_training_state(Checkpoint& checkpoint, const SnapshotRequ
   metadata["data_position"] = data_position(core_, parts_.epoch_origin);
   if (core_.setup.datamodule) {
     const auto lock = core_.lock_data();
-    metadata["datamodule"] = core_.setup.datamodule->state_dict();
+    metadata[metadata_key::datamodule] = core_.setup.datamodule->state_dict();
   }
   Checkpoint own = rank_state(request.validation_was_cut);
   std::ranges::move(own.tensors, std::back_inserter(checkpoint.tensors));
@@ -165,13 +167,13 @@ void RunRecord::append_training_state(Checkpoint& checkpoint, const SnapshotRequ
 void RunRecord::restore_progress() {
   if (core_.setup.weights_only) return;
   const auto& metadata = core_.setup.checkpoint->metadata;
-  if (!metadata.contains("progress")) {
+  if (!metadata.contains(metadata_key::progress)) {
     throw UsageError(
         "the checkpoint holds weights only, a run cannot go on from it; load_from_checkpoint makes a module of it that"
         " a new run can start with");
   }
-  core_.progress = progress_from_json(metadata.at("progress"));
-  const auto saved_at = metadata.find("saved_at");
+  core_.progress = progress_from_json(metadata.at(metadata_key::progress));
+  const auto saved_at = metadata.find(metadata_key::saved_at);
   if (saved_at != metadata.end() && saved_at->is_number()) saved_at_ = saved_at->get<double>();
 }
 
@@ -215,7 +217,7 @@ void RunRecord::restore_optimizers() {
   const During during(core_.pulse, "load_optimizer_state");
   const auto& checkpoint = *core_.setup.checkpoint;
   const auto& optimizers = core_.optimizers;
-  const auto saved = checkpoint.metadata.value("optimizers", nlohmann::json::array());
+  const auto saved = checkpoint.metadata.value(metadata_key::optimizers, nlohmann::json::array());
   if (saved.size() > optimizers.size()) {
     throw UsageError("the checkpoint has the state of " + std::to_string(saved.size()) +
                      " optimizers, configure_optimizers returned " + std::to_string(optimizers.size()));
@@ -244,15 +246,15 @@ void RunRecord::restore_counters() {
   const auto latest = metadata.value("latest_metrics", nlohmann::json());
   if (!latest.is_object()) reader.refuse("latest_metrics is not an object");
   parts_.board.load_latest(latest);
-  if (core_.setup.datamodule && metadata.contains("datamodule") && core_.is_first_of_process()) {
-    core_.setup.datamodule->load_state_dict(metadata["datamodule"]);
+  if (core_.setup.datamodule && metadata.contains(metadata_key::datamodule) && core_.is_first_of_process()) {
+    core_.setup.datamodule->load_state_dict(metadata[metadata_key::datamodule]);
   }
 }
 
 void RunRecord::restore_callbacks() {
   const During during(core_.pulse, "load_state_dict");
   const auto& checkpoint = *core_.setup.checkpoint;
-  const auto states = checkpoint.metadata.value("callbacks", nlohmann::json::object());
+  const auto states = checkpoint.metadata.value(metadata_key::callbacks, nlohmann::json::object());
   auto left = states.is_object() ? states : nlohmann::json::object();
   const auto running = state_keys(core_.callbacks);
   for (const auto& callback : core_.callbacks) {

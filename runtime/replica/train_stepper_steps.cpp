@@ -38,8 +38,8 @@ void TrainStepper::finish_gradients(std::size_t index) {
 
 // The one decision on a step that cannot be made: it has no hooks, does not count and moves no scheduler.
 bool TrainStepper::leaves_out(std::size_t index) {
-  OptimizerTrack& track = tracks_[std::min(index, tracks_.size() - 1)];
-  return has_bad_numbers(core_, track, index, /*looks_at_gradients=*/!scaling_.is_on()) || scaling_.overflows(index);
+  return has_bad_numbers(core_, tracks_[index], index, /*looks_at_gradients=*/!scaling_.is_on()) ||
+         scaling_.overflows(index);
 }
 
 void TrainStepper::call_before_step(std::size_t index) {
@@ -120,10 +120,8 @@ void TrainStepper::refuse_unless_manual(const char* what) const {
 void TrainStepper::manual_backward(const torch::Tensor& loss) {
   refuse_unless_manual("manual_backward");
   refuse_untrainable(*core_.module, "the loss that manual_backward got", loss);
-  Module& module = *core_.module;
   for (auto& track : tracks_) track.is_unstepped = true;
-  for (Callback* callback : core_.batch_callbacks) callback->on_before_backward(core_.run, module, loss);
-  if (core_.is_used(Hook::on_before_backward)) module.on_before_backward(loss);
+  pass_.before_backward(loss);
   {
     const AutocastOff full_precision(core_.setup.device);
     scaling_.begin_manual_pass();
@@ -131,7 +129,7 @@ void TrainStepper::manual_backward(const torch::Tensor& loss) {
       const auto scaled = scaling_.scaled(loss);
       sync_.begin(scaled);
       if (core_.is_used(Hook::backward) && !core_.optimizers.empty()) {
-        module.backward(scaled, core_.optimizers[0], 0);
+        core_.module->backward(scaled, core_.optimizers[0], 0);
       } else {
         scaled.backward();
       }
@@ -142,8 +140,7 @@ void TrainStepper::manual_backward(const torch::Tensor& loss) {
     }
     scaling_.end_manual_pass();
   }
-  for (Callback* callback : core_.batch_callbacks) callback->on_after_backward(core_.run, module);
-  if (core_.is_used(Hook::on_after_backward)) module.on_after_backward();
+  pass_.after_backward();
 }
 
 void TrainStepper::step_optimizer(std::size_t index, const OptimizerClosure& closure) {
