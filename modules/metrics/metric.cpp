@@ -2,11 +2,13 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/type_name.hpp"
+#include "troupe/modules/support/step_recorder.hpp"
 
 #include <c10/util/StringUtil.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <typeinfo>
 #include <utility>
 
@@ -190,7 +192,20 @@ void Metric::follow(torch::Device device) {
   to(device);
 }
 
+// A replay writes into the memory of its tensors again, and lists are not copied.
+torch::Tensor Metric::kept(const torch::Tensor& rows) const {
+  const bool has_list = std::ranges::any_of(slots_, [](const Slot& slot) { return slot.combine == Combine::cat; });
+  return has_list ? rows.clone() : rows;
+}
+
+void Metric::refuse_to_be_captured() const {
+  if (StepRecorder* recorder = StepRecorder::current()) {
+    recorder->refuse("it updates " + class_name() + ", which a replay does not: a metric of preds and target (TargetMetric) it does");
+  }
+}
+
 void Metric::gather(torch::Device device, const std::function<void()>& add) {
+  refuse_to_be_captured();
   const torch::NoGradGuard no_gradients;
   follow(device);
   add();
@@ -199,6 +214,7 @@ void Metric::gather(torch::Device device, const std::function<void()>& add) {
 }
 
 torch::Tensor Metric::gather_batch(torch::Device device, const std::function<void()>& add) {
+  refuse_to_be_captured();
   const torch::NoGradGuard no_gradients;
   follow(device);
   auto earlier = set_aside();
@@ -254,11 +270,25 @@ void TargetMetric::check_devices(const torch::Tensor& preds, const torch::Tensor
 
 void TargetMetric::update(const torch::Tensor& preds, const torch::Tensor& target) {
   check_devices(preds, target);
+  if (StepRecorder* recorder = StepRecorder::current()) {
+    const auto again = [this](const std::vector<torch::Tensor>& inputs) {
+      update(kept(inputs[0]), kept(inputs[1]));
+      return std::vector<torch::Tensor>();
+    };
+    (void)recorder->call("update of " + class_name(), {preds, target}, again);
+    return;
+  }
   gather(preds.device(), [&] { add(preds, target); });
 }
 
 torch::Tensor TargetMetric::operator()(const torch::Tensor& preds, const torch::Tensor& target) {
   check_devices(preds, target);
+  if (StepRecorder* recorder = StepRecorder::current()) {
+    const auto again = [this](const std::vector<torch::Tensor>& inputs) {
+      return std::vector<torch::Tensor>{(*this)(kept(inputs[0]), kept(inputs[1]))};
+    };
+    return recorder->call("call of " + class_name(), {preds, target}, again).front();
+  }
   return gather_batch(preds.device(), [&] { add(preds, target); });
 }
 

@@ -143,6 +143,8 @@ class Metric {
   /// For operator() of a derived class: the same, and returns the value of that update alone, which batch_value() then
   /// is. What `add` throws leaves everything as it was.
   torch::Tensor gather_batch(torch::Device device, const std::function<void()>& add);
+  /// Rows that an update of a replayed step is given (trainer.capture_step), as a metric may keep them.
+  torch::Tensor kept(const torch::Tensor& rows) const;
 
  private:
   struct Slot {
@@ -157,6 +159,7 @@ class Metric {
   void clear();
   std::vector<Slot> set_aside();
   void combine_with(std::vector<Slot>& earlier);
+  void refuse_to_be_captured() const;
 
   std::string name_;
   std::vector<Slot> slots_;

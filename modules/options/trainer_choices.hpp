@@ -65,6 +65,15 @@ enum class GradientClipAlgorithm {
 };
 TROUPE_CHOICES(GradientClipAlgorithm, {norm, "norm"}, {value, "value"})
 
+/// Whether training steps are recorded once and replayed (docs/captured-step.md).
+enum class CaptureStep {
+  off,
+  automatic,  ///< those that can be; of others the reason is said, once
+  require,    ///< a step that cannot be captured is an error with its reason
+  check,      ///< as automatic, and some are computed both ways: the first operator that differs ends the run
+};
+TROUPE_CHOICES(CaptureStep, {off, "off"}, {automatic, "auto"}, {require, "require"}, {check, "check"})
+
 /// What becomes of a step whose loss or gradients are not finite, before the optimizer makes it.
 enum class NonFinite {
   proceed,  ///< it is made

@@ -108,6 +108,8 @@ void validate(const TrainerOptions& options) {
   }
   validate_distribution(options);
   at_least(1, "max_skipped_steps", options.max_skipped_steps);
+  at_least(1, "capture_step_programs", options.capture_step_programs);
+  at_least(1, "capture_step_check_every", options.capture_step_check_every);
   if (options.loss_spike_zscore < 0) {
     refuse_option("loss_spike_zscore", double_to_text(options.loss_spike_zscore), "use at least 0.0 (off)");
   }

@@ -85,6 +85,15 @@ struct TrainerOptions {
 
   Precision precision = Precision::float32;
 
+  /// The code of training_step does not run in a replay: it has to do the same with each batch (docs/captured-step.md).
+  /// Lightning has no such option; torch.compile comes nearest.
+  CaptureStep capture_step = CaptureStep::off;
+  /// Batches of other shapes, and the optimizers and the places in a window of accumulation, have programs of their
+  /// own; those that are too many are computed the plain way.
+  int64_t capture_step_programs = 4;
+  int64_t capture_step_check_every = 100;
+  std::filesystem::path capture_step_dump = "";
+
   int64_t accumulate_grad_batches = 1;
   GradWeighting accumulate_grad_weighting = GradWeighting::samples;
   /// Lightning accepts negative values as no clipping.
@@ -171,6 +180,12 @@ TROUPE_OPTIONS(
     (multiple_trainloader_mode,
      "several train loaders: a batch of each, to the end of the longest or of the shortest, or one after the other"),
     (precision, "the numbers to compute in"),
+    (capture_step,
+     "record training steps and replay them without autograd's cost, with the same bits: where it can be done, always, "
+     "or with a check"),
+    (capture_step_programs, "shapes of batches that are captured at most"),
+    (capture_step_check_every, "capture_step = check: compute every n-th step both ways"),
+    (capture_step_dump, "write the captured steps to this file, an operator per line; empty: nowhere"),
     (accumulate_grad_batches, "batches whose gradients are added up before an optimizer step"),
     (accumulate_grad_weighting,
      "what each batch of a step counts: its samples (short ones count less), or the same as all batches"),

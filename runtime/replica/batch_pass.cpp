@@ -123,43 +123,70 @@ void BatchPass::repeat(TrainStep& step, OptimizerTrack& track) {
 
 // --- Forward ---
 
+void BatchPass::configure(HookProgram hooks, bool keeps_outputs) {
+  hooks_ = std::move(hooks);
+  capture_.configure(keeps_outputs, /*keeps_loss=*/std::ranges::count(hooks_, Hook::on_before_backward) > 0);
+}
+
 void BatchPass::forward(TrainStep& step, OptimizerTrack& track) {
   step.loss.reset();
   if (GradientAverager* averager = averager_of(step)) averager->begin();
   step.output = {};
-  if (step.batch) step.output = compute_output(step, track);
+  const auto way = begin_capture(step, track);
+  if (way == StepCapture::Way::replay) return replay_forward(step, track);
+  const bool is_recorded = way == StepCapture::Way::record;
+  if (step.batch) {
+    step.output = compute_output(step, is_recorded ? capture_.batch() : *step.batch,
+                                 is_recorded ? capture_.hiddens() : track.hiddens);
+  }
   if (!core_.module->automatic_optimization) return;
   if (step.output.empty()) {
+    capture_.end_forward(step.output, step.loss);
     if (core_.peers()) (void)weight_in_window(step, track);  // the others count this batch
     return;
   }
   step.loss = checked_loss(step.output);
   refuse_untrainable(*core_.module, "the loss that training_step returned", step.loss);
   if (watches_losses(core_.options())) judge_loss(core_, track, step.loss, step.batch_idx);
-  if (const double weight = weight_in_window(step, track); weight != 1) step.loss = step.loss * weight;
+  if (const double weight = weight_in_window(step, track); weight != 1) step.loss = capture_.weighted(step.loss, weight);
+  capture_.end_forward(step.output, step.loss);
 }
 
-StepOutput BatchPass::compute_output(const TrainStep& step, const OptimizerTrack& track) {
+// The checks of a loss's shape and graph were made of the recorded ones.
+void BatchPass::replay_forward(TrainStep& step, OptimizerTrack& track) {
+  capture_.replay_forward(step, weight_in_window(step, track));
+  if (watches_losses(core_.options())) judge_loss(core_, track, capture_.unweighted_loss(), step.batch_idx);
+}
+
+StepCapture::Way BatchPass::begin_capture(const TrainStep& step, const OptimizerTrack& track) {
+  const bool by_samples = core_.options().accumulate_grad_weighting == GradWeighting::samples;
+  if (!capture_.is_on() || !step.batch || (by_samples && step.own == 0)) return StepCapture::Way::plain;
+  const bool opens = begins_window(step, track) || !track.has_gradients;
+  return capture_.begin({step, track.hiddens, opens, weight_of(step, track)});
+}
+
+StepOutput BatchPass::compute_output(const TrainStep& step, const Batch& batch, const StepOutput& hiddens) {
   const Autocast autocast(core_.precision, core_.setup.device);
   if (core_.shards) return training_step_on_shards(step);
   const SyncBatchNorm synced(core_.options().sync_batchnorm ? core_.peers() : nullptr);
-  StepOutput output = call_training_step(step, track.hiddens);
+  const capture::Recorded recorded(capture_.recorder());
+  StepOutput output = call_training_step(step, batch, hiddens);
   if (!core_.is_used(Hook::training_step_end)) return output;
   const During during(core_.pulse, "training_step_end");
   return core_.module->training_step_end({std::move(output)});
 }
 
 // In a chunk of a sequence the hiddens are the likeliest mistake, and what LibTorch says does not name them.
-StepOutput BatchPass::call_training_step(const TrainStep& step, const StepOutput& hiddens) {
+StepOutput BatchPass::call_training_step(const TrainStep& step, const Batch& batch, const StepOutput& hiddens) {
   const auto index = static_cast<int64_t>(step.optimizer);
-  if (!step.in_chunks) return core_.module->training_step(*step.batch, step.batch_idx, index);
+  if (!step.in_chunks) return core_.module->training_step(batch, step.batch_idx, index);
   const auto where = [&] {
     return "; this is part " + std::to_string(step.chunk + 1) + " of " + std::to_string(step.chunk_count) +
-           " of the batch, with tensors " + shapes_of(*step.batch) + " and hiddens " + shapes_of(hiddens);
+           " of the batch, with tensors " + shapes_of(batch) + " and hiddens " + shapes_of(hiddens);
   };
   StepOutput output;
   try {
-    output = core_.module->training_step(*step.batch, step.batch_idx, index, hiddens);
+    output = core_.module->training_step(batch, step.batch_idx, index, hiddens);
   } catch (const c10::Error& error) {
     throw UsageError(error.what_without_backtrace() + where());
   } catch (const std::out_of_range& error) {  // a hidden that is not there
@@ -195,30 +222,53 @@ bool BatchPass::opens_window(const TrainStep& step, const OptimizerTrack& track)
 // first ones; what is wrong with that where the window turns out short is put right by finish_gradients, equally on all
 // ranks.
 double BatchPass::weight_in_window(const TrainStep& step, OptimizerTrack& track) const {
+  const auto& options = core_.options();
+  if (options.accumulate_grad_weighting == GradWeighting::samples) {
+    if (step.own == 0 && step.loss.defined()) {
+      throw UsageError(
+          "the batch counts as 0 samples (Batch::size), so that its loss would weigh nothing: return {} from"
+          " training_step to skip it, say another number with Batch::set_size in the collate function, or use"
+          " accumulate_grad_weighting = batches");
+    }
+    if (options.accumulate_grad_batches > 1 && begins_count(step, track)) {
+      track.nominal = nominal_of(step, track);
+      track.samples = 0;
+    }
+  }
+  return weight_of(step, track);
+}
+
+bool BatchPass::begins_count(const TrainStep& step, const OptimizerTrack& track) const {
+  return begins_window(step, track) || track.nominal == 0 || (!core_.setup.peers && !track.has_gradients);
+}
+
+double BatchPass::nominal_of(const TrainStep& step, const OptimizerTrack& track) const {
+  return begins_count(step, track) ? step.all * static_cast<double>(core_.options().accumulate_grad_batches) : track.nominal;
+}
+
+double BatchPass::weight_of(const TrainStep& step, const OptimizerTrack& track) const {
   const auto window = static_cast<double>(core_.options().accumulate_grad_batches);
   if (core_.options().accumulate_grad_weighting == GradWeighting::batches) return 1 / window;
-  if (step.own == 0 && step.loss.defined()) {
-    throw UsageError(
-        "the batch counts as 0 samples (Batch::size), so that its loss would weigh nothing: return {} from"
-        " training_step to skip it, say another number with Batch::set_size in the collate function, or use"
-        " accumulate_grad_weighting = batches");
-  }
-  if (window == 1) return step.own / step.all;
-  if (begins_window(step, track) || track.nominal == 0 || (!core_.setup.peers && !track.has_gradients)) {
-    track.nominal = step.all * window;
-    track.samples = 0;
-  }
-  return step.own / track.nominal;
+  return window == 1 ? step.own / step.all : step.own / nominal_of(step, track);
 }
 
 // --- Backward ---
 
 void BatchPass::backward(TrainStep& step, const OptimizerTrack& track) {
   scaling_.begin_pass(step.optimizer, track.has_gradients);
-  const auto scaled = scaling_.scaled(step.loss);
   GradientAverager* averager = averager_of(step);
-  if (averager && !core_.shards) averager->prepare(scaled);
-  core_.module->backward(scaled, optimizer_of(step), static_cast<int64_t>(step.optimizer));
+  if (capture_.way() == StepCapture::Way::replay) {
+    capture_.replay_backward();
+  } else {
+    capture_.begin_backward();
+    {
+      const capture::Recorded recorded(capture_.recorder());
+      const auto scaled = scaling_.scaled(step.loss);
+      if (averager && !core_.shards) averager->prepare(scaled);
+      core_.module->backward(scaled, optimizer_of(step), static_cast<int64_t>(step.optimizer));
+    }
+    capture_.end_backward();
+  }
   if (core_.shards) {
     // What is averaged is the gradient of all shards.
     core_.shards->collect_gradients();

@@ -1,5 +1,7 @@
 #include "troupe/runtime/replica/metric_board.hpp"
 
+#include "troupe/base/text.hpp"
+#include "troupe/modules/support/step_recorder.hpp"
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
 
 #include <algorithm>
@@ -20,7 +22,32 @@ void MetricBoard::set_origin(Hook hook, bool step_allowed, bool on_step, int64_t
   active_log().set_origin({to_string(hook), on_step, !on_step, step_allowed, batch_size, dataloader_idx});
 }
 
+void MetricBoard::log(std::string_view name, const torch::Tensor& value, const LogOptions& options) {
+  StepRecorder* recorder = StepRecorder::current();
+  if (!recorder) return active_log().log(name, value, options);
+  const auto again = [this, name = std::string(name), options](const std::vector<torch::Tensor>& inputs) {
+    log(name, inputs[0], options);
+    return std::vector<torch::Tensor>();
+  };
+  (void)recorder->call("log(" + shown(name) + ")", {value}, again);
+}
+
+void MetricBoard::log(std::string_view name, double value, const LogOptions& options) {
+  if (StepRecorder* recorder = StepRecorder::current()) {
+    recorder->refuse("log(" + shown(name) + ") is given a number of the host, which a replay has no new one of: give it a tensor");
+  }
+  active_log().log(name, value, options);
+}
+
 void MetricBoard::log(std::string_view name, Metric& metric, const LogOptions& options) {
+  if (StepRecorder* recorder = StepRecorder::current()) {
+    const auto again = [this, name = std::string(name), options, &metric](const std::vector<torch::Tensor>&) {
+      log(name, metric, options);
+      return std::vector<torch::Tensor>();
+    };
+    (void)recorder->call("log(" + shown(name) + ", metric)", {}, again);
+    return;
+  }
   const auto& registered = core_.module->metrics();
   const auto found = std::ranges::find(registered, &metric, [](const auto& item) { return item.second.get(); });
   const auto refuse = [&](const std::string& why) { throw UsageError("log(\"" + std::string(name) + "\"): " + why); };

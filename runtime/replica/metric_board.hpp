@@ -43,10 +43,8 @@ class MetricBoard {
   void set_origin(Hook hook, bool step_allowed, bool on_step, int64_t batch_size,
                   std::optional<int64_t> dataloader_idx = std::nullopt);
   /// Throw UsageError as LogStore's do.
-  void log(std::string_view name, const torch::Tensor& value, const LogOptions& options) {
-    active_log().log(name, value, options);
-  }
-  void log(std::string_view name, double value, const LogOptions& options) { active_log().log(name, value, options); }
+  void log(std::string_view name, const torch::Tensor& value, const LogOptions& options);
+  void log(std::string_view name, double value, const LogOptions& options);
   /// A metric that the module has registered. Also throws for one that is logged in training and in evaluation, and for
   /// on_step if a batch is divided among devices.
   void log(std::string_view name, Metric& metric, const LogOptions& options);

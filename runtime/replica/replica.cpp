@@ -169,12 +169,14 @@ MetricMap Replica::shown_metrics() {
 }
 
 void Replica::emit(Record record) {
+  refuse_capture("it hands something to the sinks (logger()), which a replay does not");
   if (evaluation_.is_sanity_check()) return;
   board_.curves().place(record);
   core_.outputs.record(std::move(record));
 }
 
 void Replica::request_stop(std::string reason) {
+  refuse_capture("it asks the run to stop, which a replay does not");
   if (should_stop_) return;
   should_stop_ = true;
   core_.outputs.stop_requested(reason);

@@ -12,6 +12,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/modules/run_context.hpp"
+#include "troupe/modules/support/step_recorder.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
 #include "troupe/runtime/data/combined_epoch.hpp"
 #include "troupe/runtime/data/epoch_origin.hpp"
@@ -117,7 +118,10 @@ class Replica final : public RunContext {
   const std::filesystem::path& run_dir() const override { return core_.setup.run_dir; }
   Stage stage() const override { return core_.setup.stage; }
   bool sanity_checking() const override { return evaluation_.is_sanity_check(); }
-  const Progress& progress() const override { return core_.progress; }
+  const Progress& progress() const override {
+    refuse_capture("it asks how far the run is (current_epoch, global_step), which a replay does not");
+    return core_.progress;
+  }
   torch::Device device() const override { return core_.setup.device; }
   int64_t global_rank() const override { return core_.setup.place().global_rank; }
   int64_t local_rank() const override { return core_.setup.place().local_rank; }
@@ -133,11 +137,15 @@ class Replica final : public RunContext {
   }
   Precision precision() const override { return core_.precision; }
   void set_accumulate_grad_batches(int64_t batches) override { stepper_.set_accumulate_grad_batches(batches); }
-  void save_checkpoint(const std::filesystem::path& path) override { record_.save(path); }
+  void save_checkpoint(const std::filesystem::path& path) override {
+    refuse_capture("it saves a checkpoint, which a replay does not");
+    record_.save(path);
+  }
   torch::Tensor whole_gradient_norm(const torch::optim::Optimizer& optimizer, torch::Tensor norm) override {
     return sync_.whole_norm(optimizer, std::move(norm));
   }
   torch::Tensor all_gather(const torch::Tensor& tensor) override {
+    refuse_capture("it calls all_gather, which a replay does not");
     return core_.setup.peers ? core_.peers()->all_gather(tensor) : tensor;
   }
   DataModule* datamodule() override { return core_.setup.datamodule.get(); }
@@ -154,13 +162,22 @@ class Replica final : public RunContext {
   void write_prediction(std::string_view name, const torch::Tensor& value, const std::string& filename) override {
     evaluation_.write_prediction(name, value, filename);
   }
-  const MetricMap& callback_metrics() const override { return board_.callback_metrics(); }
+  const MetricMap& callback_metrics() const override {
+    refuse_capture("it asks for metrics as numbers, which a replay does not");
+    return board_.callback_metrics();
+  }
   const MetricMap& logged_metrics() const override { return board_.logged_metrics(); }
   const MetricMap& progress_bar_metrics() const override { return board_.progress_bar_metrics(); }
   void request_stop(std::string reason) override;
   bool should_stop() const override { return should_stop_; }
-  void print(std::string line) override { core_.outputs.print(std::move(line)); }
-  void note(std::string line) override { core_.outputs.note(std::move(line)); }
+  void print(std::string line) override {
+    refuse_capture("it prints, which a replay does not");
+    core_.outputs.print(std::move(line));
+  }
+  void note(std::string line) override {
+    refuse_capture("it says something, which a replay does not");
+    core_.outputs.note(std::move(line));
+  }
 
  private:
   void set_up_process();

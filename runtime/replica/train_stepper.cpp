@@ -83,14 +83,16 @@ void TrainStepper::compile() {
   const auto end = std::ranges::find(all, Hook::on_train_batch_end);
   const bool is_manual = !core_.module->automatic_optimization;  // training_step does the rest itself
   before_.assign(all.begin(), pass);
-  pass_.configure(HookProgram(pass, is_manual ? pass + 1 : step));
   step_.assign(is_manual ? end : step, end);
   has_before_step_ = std::ranges::count(all, Hook::on_before_optimizer_step) > 0;
   has_end_ = end != all.end();
+  pass_.configure(HookProgram(pass, is_manual ? pass + 1 : step),
+                  /*keeps_outputs=*/has_end_ || core_.is_used(Hook::training_epoch_end));
 }
 
 void TrainStepper::refresh() {
   sync_.refresh();
+  pass_.refresh();
   scaling_.refresh();  // which are those that a shard has taken is known only now
 }
 

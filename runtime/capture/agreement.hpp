@@ -1,0 +1,17 @@
+// Whether two steps did the same.
+#pragma once
+
+#include "troupe/runtime/capture/recording.hpp"
+
+#include <string>
+
+namespace troupe::capture {
+
+/// Why a replay of one would not be the other: the first operator, shape, type, stride or number that differs, with
+/// both values; empty: they agree. What both were given has to have come in the same order. A tensor that somebody else
+/// keeps is the same if it is the same memory, and one that is made anew in each step if it has the same content.
+std::string difference(const Recording& first, const Recording& second);
+/// Of two that agree: notes in the second which tensors somebody keeps from one step to the next.
+void mark_kept(const Recording& first, Recording& second);
+
+}  // namespace troupe::capture

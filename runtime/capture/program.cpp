@@ -1,0 +1,120 @@
+#include "troupe/runtime/capture/program.hpp"
+
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/types.h>
+
+#include <chrono>
+#include <cstdio>
+
+namespace troupe::capture {
+
+namespace {
+
+constexpr c10::DispatchKeySet cpu_keys(c10::DispatchKey::CPU);
+
+// The memory of `result` becomes that of `place`, whose tensors all see it then.
+void adopt(const torch::Tensor& place, torch::Tensor result) {
+  const bool is_alike = result.sizes() == place.sizes() && result.strides() == place.strides() &&
+                        result.storage_offset() == place.storage_offset() && result.storage().use_count() == 1 &&
+                        result.storage().nbytes() >= place.storage().nbytes();
+  if (!is_alike) {
+    place.copy_(result);
+    return;
+  }
+  place.storage().set_data_ptr_noswap(result.storage().set_data_ptr(c10::DataPtr(nullptr, c10::kCPU)));
+}
+
+}  // namespace
+
+Program::~Program() = default;
+
+void Program::run(std::size_t stretch) {
+  outside_ = c10::impl::tls_local_dispatch_key_set();
+  const torch::NoGradGuard no_gradients;
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  for (std::size_t i = stretch == 0 ? 0 : ends_[stretch - 1]; i < ends_[stretch]; ++i) {
+    Instruction& instruction = instructions_[i];
+    if (!is_timed_) [[likely]] {
+      execute(instruction);
+    } else {
+      const auto start = std::chrono::steady_clock::now();
+      execute(instruction);
+      instruction.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      ++instruction.times;
+    }
+  }
+}
+
+void Program::execute(Instruction& instruction) {
+  if (!instruction.op) {
+    call(instruction);
+  } else {
+    stack_.assign(instruction.arguments.begin(), instruction.arguments.end());
+    instruction.op->redispatchBoxed(cpu_keys, &stack_);
+    if (!instruction.targets.empty()) take_results(instruction);
+    stack_.clear();
+  }
+  for (c10::StorageImpl* memory : instruction.released) {
+    memory->set_data_ptr_noswap(c10::DataPtr(nullptr, c10::kCPU));
+  }
+}
+
+void Program::call(Instruction& instruction) {
+  const c10::impl::ForceDispatchKeyGuard as_outside(outside_);
+  const auto results = instruction.again(instruction.inputs);
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    if (instruction.targets[i].tensor.defined()) instruction.targets[i].tensor.copy_(results[i]);
+  }
+}
+
+void Program::take_results(Instruction& instruction) {
+  std::size_t number = 0;
+  const auto take = [&](torch::Tensor result) {
+    const Target& target = instruction.targets[number++];
+    if (!target.tensor.defined()) return;
+    if (target.is_adopted) {
+      adopt(target.tensor, std::move(result));
+    } else {
+      target.tensor.copy_(result);
+    }
+  };
+  for (auto& value : stack_) {
+    if (value.isTensor()) {
+      take(std::move(value).toTensor());
+    } else if (value.isTensorList()) {
+      auto list = value.toTensorVector();
+      value = c10::IValue();
+      for (auto& each : list) take(std::move(each));
+    }
+  }
+}
+
+bool Program::is_current() const {
+  for (const auto& [storage, own] : found_) {
+    if (static_cast<std::size_t>(storage.use_count()) <= own) return false;
+  }
+  return true;
+}
+
+std::string Program::to_text() const {
+  std::string text;
+  std::size_t stretch = 0;
+  for (std::size_t i = 0; i < instructions_.size(); ++i) {
+    while (stretch < ends_.size() && ends_[stretch] == i) {
+      text += "--\n";
+      ++stretch;
+    }
+    const Instruction& each = instructions_[i];
+    if (each.times > 0) {
+      char time[32];
+      std::snprintf(time, sizeof time, "%10.2f us  ", 1e6 * each.seconds / static_cast<double>(each.times));
+      text += time;
+    }
+    text += each.text + "\n";
+  }
+  return text;
+}
+
+}  // namespace troupe::capture

@@ -1,0 +1,102 @@
+// A step that was recorded, as something that can be done again.
+#pragma once
+
+#include "troupe/runtime/capture/recording.hpp"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/ivalue.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/types.h>
+
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace troupe::capture {
+
+/// What is done with a recording to make a program of it.
+struct ProgramRequest {
+  /// What is read after a replay, or between two of its stretches: kept until the next replay.
+  std::vector<View> results;
+  /// Where memory lies that somebody else has set aside (gradients): by its number in the recording.
+  std::unordered_map<std::size_t, torch::Tensor> places;
+};
+
+struct ProgramSummary {
+  std::size_t operators = 0;  ///< that a replay does
+  std::size_t recorded = 0;   ///< that the step did
+  std::size_t views = 0;      ///< of them looked at memory only, or allocated it,
+  std::size_t constants = 0;  ///< computed what is always the same,
+  std::size_t unused = 0;     ///< or what nobody reads
+  std::size_t bytes = 0;      ///< of memory that the program holds for itself
+};
+
+/// Does the operators of a recording again, in memory that is laid out once: no graph, no allocation (but within
+/// operators that have no other way), no views. Bits are those of the recorded operators, which LibTorch's own kernels
+/// compute. Used by one thread at a time.
+class Program {
+ public:
+  /// Runs what is computed once. Throws std::runtime_error if the recording has no such program.
+  Program(const Recording& recording, const ProgramRequest& request);
+  ~Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  /// The stretch before mark `index`, after the one before; the last one ends the step.
+  void run(std::size_t stretch);
+  /// Whether tensors that the program reads and has not computed are still somebody's.
+  bool is_current() const;
+
+  /// Of ProgramRequest::results, in order.
+  const std::vector<torch::Tensor>& results() const { return results_; }
+  const ProgramSummary& summary() const { return summary_; }
+  /// The program as text, an operator a line, with the time that each took in the replays that were timed.
+  std::string to_text() const;
+  /// Times each operator from now on.
+  void set_timed(bool is_timed) { is_timed_ = is_timed; }
+  /// Called after each operator with its number in the recording: for those who compare.
+  void set_watch(std::function<void(std::size_t action, const std::vector<torch::Tensor>& results)> watch) {
+    watch_ = std::move(watch);
+  }
+
+ private:
+  struct Target {
+    torch::Tensor tensor;    // undefined: the result is not kept
+    bool is_adopted = false; // the operator's own memory becomes the tensor's
+  };
+  struct Instruction {
+    std::size_t action = 0;
+    std::optional<c10::OperatorHandle> op;
+    std::string name;
+    StepRecorder::Again again;
+    torch::jit::Stack arguments;
+    std::vector<torch::Tensor> inputs;       // of a call
+    std::vector<Target> targets;             // one for each result; none if the operator writes where it should
+    std::vector<c10::StorageImpl*> released; // memory of its own that nobody reads afterwards
+    std::string text;
+    std::size_t times = 0;
+    double seconds = 0;
+  };
+  class Builder;
+  friend class Builder;
+
+  void execute(Instruction& instruction);
+  void call(Instruction& instruction);
+  void take_results(Instruction& instruction);
+
+  std::vector<Instruction> instructions_;
+  std::vector<std::size_t> ends_;  // of the stretches
+  std::vector<torch::Tensor> results_;
+  std::vector<std::pair<c10::Storage, std::size_t>> found_;  // with how often the program itself holds each
+  torch::Tensor arena_;
+  torch::jit::Stack stack_;
+  c10::impl::LocalDispatchKeySet outside_{c10::impl::PODLocalDispatchKeySet{}};  // of the thread, around a replay
+  ProgramSummary summary_;
+  bool is_timed_ = false;
+  std::function<void(std::size_t, const std::vector<torch::Tensor>&)> watch_;
+};
+
+}  // namespace troupe::capture

@@ -1,0 +1,394 @@
+#include "troupe/runtime/replica/step_capture.hpp"
+
+#include "troupe/base/failure.hpp"
+#include "troupe/modules/module.hpp"
+#include "troupe/modules/support/module_tensors.hpp"
+#include "troupe/runtime/capture/agreement.hpp"
+
+#include <c10/util/StringUtil.h>
+#include <torch/types.h>
+#include <torch/utils.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+namespace troupe {
+
+namespace {
+
+// A number is mixed into a sum of numbers (splitmix64's steps, Steele et al. 2014).
+uint64_t mixed(uint64_t sum, uint64_t number) {
+  sum = (sum ^ number) + 0x9e3779b97f4a7c15U;
+  sum = (sum ^ (sum >> 30)) * 0xbf58476d1ce4e5b9U;
+  sum = (sum ^ (sum >> 27)) * 0x94d049bb133111ebU;
+  return sum ^ (sum >> 31);
+}
+
+void collect_tensors(const Batch& batch, std::vector<const torch::Tensor*>& tensors) {
+  for (const auto& tensor : batch.tensors()) tensors.push_back(&tensor);
+  for (const auto& part : batch.parts()) collect_tensors(part, tensors);
+}
+
+bool has_extra(const Batch& batch) {
+  return batch.extra.has_value() || std::ranges::any_of(batch.parts(), has_extra);
+}
+
+// The same batch in memory of its own.
+void move_to_own_memory(torch::Tensor& tensor, std::vector<torch::Tensor>& inputs) {
+  if (!tensor.defined()) return;
+  auto own = at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options());
+  inputs.push_back(own);
+  tensor = std::move(own);
+}
+
+void move_to_own_memory(Batch& batch, std::vector<torch::Tensor>& inputs) {
+  for (auto& tensor : batch.tensors()) move_to_own_memory(tensor, inputs);
+  for (auto& part : batch.parts()) move_to_own_memory(part, inputs);
+}
+
+bool is_laid_out_like(const torch::Tensor& home, const capture::View& view, std::size_t bytes) {
+  return home.defined() && view.type == home.scalar_type() && view.offset == 0 && home.sizes() == view.sizes &&
+         home.strides() == view.strides && bytes == home.nbytes();
+}
+
+}  // namespace
+
+// --- Before the first batch ---
+
+std::string StepCapture::reason_against_run() const {
+  const auto& options = core_.options();
+  if (!core_.setup.device.is_cpu()) return "the device is " + core_.setup.device.str() + ", and steps are captured on the CPU";
+  if (!core_.module->automatic_optimization) return "manual optimization makes its steps within training_step";
+  if (core_.shards) return "the strategy divides batches among devices (dp)";
+  if (core_.peers()) return "several devices or ranks train together";
+  if (options.detect_anomaly) return "detect_anomaly looks at autograd's graph, which replays do not have";
+  return "";
+}
+
+void StepCapture::configure(bool keeps_outputs, bool keeps_loss) {
+  keeps_outputs_ = keeps_outputs;
+  keeps_loss_ = keeps_loss;
+  is_on_ = core_.options().capture_step != CaptureStep::off;
+  if (!is_on_) return;
+  if (const auto reason = reason_against_run(); !reason.empty()) {
+    is_on_ = false;
+    refuse(nullptr, reason);
+  }
+}
+
+void StepCapture::refresh() {
+  if (!is_on_) return;
+  std::vector<torch::Tensor> parameters;
+  for (const auto& each : distinct_parameters(*core_.module)) parameters.push_back(each.tensor);
+  const bool is_same = std::ranges::equal(parameters, parameters_, [](const auto& a, const auto& b) { return a.is_same(b); });
+  modules_.clear();
+  for (const auto& module : core_.module->modules(/*include_self=*/false)) modules_.push_back(module.get());
+  if (is_same) return;
+  parameters_ = std::move(parameters);
+  entries_.clear();
+  current_ = nullptr;
+  homes_.clear();
+  for (const auto& optimizer : core_.optimizers) {
+    for (const auto& group : optimizer->param_groups()) homes_.add(group.params());
+  }
+  homes_.add(parameters_);
+}
+
+void StepCapture::refuse(Entry* entry, const std::string& reason) {
+  if (entry) {
+    entry->refusal = reason;
+    entry->first.reset();
+  }
+  const std::string text = "training_step is not captured: " + reason;
+  if (core_.options().capture_step == CaptureStep::require) throw UsageError(text + " (trainer.capture_step = require)");
+  if (said_.insert(reason).second) core_.outputs.note(text + " (trainer.capture_step)");
+}
+
+// --- Which way ---
+
+void StepCapture::collect(const Batch& batch, const StepOutput& hiddens, std::vector<const torch::Tensor*>& tensors) const {
+  tensors.clear();
+  collect_tensors(batch, tensors);
+  for (const auto& [name, tensor] : hiddens.items()) tensors.push_back(&tensor);
+}
+
+// What a program depends on and the batch does not show: modes, what is trained, and where parameters lie.
+uint64_t StepCapture::state_of_module() const {
+  uint64_t sum = core_.module->is_training() ? 1 : 0;
+  for (const auto* module : modules_) sum = mixed(sum, module->is_training() ? 1 : 2);
+  for (const auto& parameter : parameters_) {
+    sum = mixed(sum, reinterpret_cast<uintptr_t>(parameter.storage().unsafeGetStorageImpl()));
+    sum = mixed(sum, parameter.requires_grad() ? 1 : 2);
+  }
+  return sum;
+}
+
+bool StepCapture::is_for(const Entry& entry, const Pass& pass, const std::vector<const torch::Tensor*>& tensors) const {
+  if (entry.optimizer != pass.step.optimizer || entry.opens_window != pass.opens_window ||
+      entry.has_weight != (pass.weight != 1) || entry.shapes.size() != tensors.size() ||
+      entry.hiddens.items().size() != pass.hiddens.items().size()) {
+    return false;
+  }
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const Shape& shape = entry.shapes[i];
+    if (shape.type != tensors[i]->scalar_type() || tensors[i]->sizes() != shape.sizes || tensors[i]->strides() != shape.strides) {
+      return false;
+    }
+  }
+  return true;
+}
+
+std::string StepCapture::reason_against(const Pass& pass, const std::vector<const torch::Tensor*>& tensors) const {
+  if (has_extra(*pass.step.batch)) return "the batch has something in Batch::extra, which replays cannot see";
+  for (const auto* tensor : tensors) {
+    if (!tensor->defined()) return "the batch has an undefined tensor";
+    if (!tensor->device().is_cpu()) return "a tensor of the batch is on " + tensor->device().str();
+    if (tensor->layout() != torch::kStrided || !tensor->is_non_overlapping_and_dense()) {
+      return "a tensor of the batch is not dense";
+    }
+  }
+  return "";
+}
+
+StepCapture::Way StepCapture::begin(const Pass& pass) {
+  way_ = Way::plain;
+  if (!is_on_) return way_;
+  recorder_.reset();
+  collect(*pass.step.batch, pass.hiddens, tensors_);
+  const auto reason = reason_against(pass, tensors_);
+  if (!reason.empty()) {
+    refuse(nullptr, reason);
+    return way_;
+  }
+  const uint64_t state = state_of_module();
+  const auto found = std::ranges::find_if(
+      entries_, [&](const auto& entry) { return entry->state == state && is_for(*entry, pass, tensors_); });
+  if (found != entries_.end()) {
+    current_ = found->get();
+    if (current_->program && !current_->program->is_current()) current_->program.reset();  // a tensor was replaced
+  } else {
+    std::erase_if(entries_, [&](const auto& entry) { return entry->state != state && is_for(*entry, pass, tensors_); });
+    const auto of_this_kind = std::ranges::count_if(entries_, [&](const auto& entry) {
+      return entry->optimizer == pass.step.optimizer && entry->opens_window == pass.opens_window;
+    });
+    if (of_this_kind >= core_.options().capture_step_programs) {
+      refuse(nullptr, "batches have more than " + std::to_string(core_.options().capture_step_programs) +
+                          " shapes (trainer.capture_step_programs)");
+      return way_;
+    }
+    current_ = &make_entry(pass, tensors_);
+    current_->state = state;
+  }
+  if (!current_->refusal.empty()) return way_;
+  fill(tensors_);
+  way_ = current_->program ? Way::replay : Way::record;
+  if (way_ == Way::record) begin_recording(pass);
+  return way_;
+}
+
+StepCapture::Entry& StepCapture::make_entry(const Pass& pass, const std::vector<const torch::Tensor*>& tensors) {
+  auto entry = std::make_unique<Entry>();
+  entry->optimizer = pass.step.optimizer;
+  entry->opens_window = pass.opens_window;
+  entry->has_weight = pass.weight != 1;
+  for (const auto* tensor : tensors) {
+    entry->shapes.push_back({tensor->scalar_type(), tensor->sizes().vec(), tensor->strides().vec()});
+  }
+  entry->batch = *pass.step.batch;
+  move_to_own_memory(entry->batch, entry->inputs);
+  StepOutput::Items hiddens = pass.hiddens.items();
+  for (auto& [name, tensor] : hiddens) move_to_own_memory(tensor, entry->inputs);
+  entry->hiddens = StepOutput(std::move(hiddens));
+  entries_.push_back(std::move(entry));
+  return *entries_.back();
+}
+
+// Both are dense and have the same strides.
+void StepCapture::fill(const std::vector<const torch::Tensor*>& tensors) {
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    std::memcpy(current_->inputs[i].mutable_data_ptr(), tensors[i]->const_data_ptr(), tensors[i]->nbytes());
+  }
+}
+
+// --- Recording ---
+
+void StepCapture::begin_recording(const Pass& pass) {
+  if (!weight_.defined()) {
+    weight_ = torch::empty({}, torch::kFloat64);
+    weight_.unsafeGetTensorImpl()->set_wrapped_number(true);
+  }
+  *weight_.mutable_data_ptr<double>() = pass.weight;
+  recorder_.emplace();
+  for (std::size_t i = 0; i < current_->inputs.size(); ++i) {
+    recorder_->give("batch[" + std::to_string(i) + "]", current_->inputs[i]);
+  }
+  recorder_->give("weight", weight_);
+  for (const auto& each : distinct_parameters(*core_.module)) recorder_->give(each.name(), each.tensor);
+  for (const auto& each : distinct_buffers(*core_.module)) recorder_->give(each.name(), each.tensor);
+  output_views_.clear();
+  loss_view_.reset();
+}
+
+torch::Tensor StepCapture::weighted(const torch::Tensor& loss, double weight) {
+  if (way_ != Way::record) return loss * weight;
+  const capture::Recorded recorded(&*recorder_);
+  return loss * weight_;
+}
+
+void StepCapture::end_forward(const StepOutput& output, const torch::Tensor& loss) {
+  if (way_ != Way::record) return;
+  if (output.empty()) {
+    way_ = Way::plain;
+    refuse(current_, "training_step returned nothing for a batch");
+    return;
+  }
+  current_->output_names.clear();
+  for (const auto& [name, tensor] : output.items()) {
+    auto view = tensor.defined() ? recorder_->view_of(tensor) : std::nullopt;
+    if (!view) recorder_->refuse("training_step returned " + name + ", which is no tensor in memory");
+    output_views_.push_back(view.value_or(capture::View()));
+    current_->output_names.push_back(name);
+  }
+  loss_view_ = recorder_->view_of(loss);
+  recorder_->mark();
+}
+
+void StepCapture::begin_backward() {
+  if (way_ != Way::record) return;
+  had_gradient_.clear();
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const auto& gradient = parameters_[i].grad();
+    had_gradient_.push_back(gradient.defined());
+    if (!gradient.defined()) continue;
+    if (gradient.layout() != torch::kStrided) {
+      recorder_->refuse("a gradient is sparse");
+    } else {
+      recorder_->give("gradient " + std::to_string(i), gradient, /*moves=*/true);
+    }
+  }
+}
+
+void StepCapture::end_backward() {
+  if (way_ != Way::record) return;
+  way_ = Way::plain;
+  std::vector<std::optional<capture::View>> views;
+  for (const auto& parameter : parameters_) {
+    const auto& gradient = parameter.grad();
+    views.push_back(gradient.defined() ? recorder_->view_of(gradient) : std::nullopt);
+  }
+  auto recording = recorder_->take();
+  recorder_.reset();
+  if (!recording.refusal.empty()) return refuse(current_, recording.refusal);
+  if (!current_->first) {
+    current_->first = std::move(recording);
+    return;
+  }
+  if (const auto what = capture::difference(*current_->first, recording); !what.empty()) {
+    return refuse(current_, "two steps differ: " + what);
+  }
+  capture::mark_kept(*current_->first, recording);
+  current_->first.reset();
+  gradient_views_ = std::move(views);
+  try {
+    make_program(std::move(recording));
+  } catch (const std::exception& error) {
+    current_->program.reset();
+    refuse(current_, error.what());
+  }
+}
+
+// Gradients of their own memory lie where the optimizer has them side by side; others where the program has them.
+void StepCapture::make_program(capture::Recording recording) {
+  capture::ProgramRequest request;
+  request.results = output_views_;
+  request.results.push_back(*loss_view_);
+  std::vector<std::size_t> users(recording.memories.size(), 0);
+  for (const auto& view : gradient_views_) {
+    if (view) ++users[view->memory];
+  }
+  current_->gradients.clear();
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const auto& view = gradient_views_[i];
+    if (!view) continue;
+    const auto& memory = recording.memories[view->memory];
+    const bool is_unchanged = memory.kind == capture::Memory::Kind::given && !memory.is_written;
+    if (is_unchanged && had_gradient_[i]) continue;  // another optimizer's
+    const auto home = homes_.of(parameters_[i]);
+    const bool is_own = users[view->memory] == 1 && is_laid_out_like(home, *view, memory.bytes) &&
+                        memory.kind != capture::Memory::Kind::found;
+    if (had_gradient_[i] && (!is_own || memory.kind != capture::Memory::Kind::given)) {
+      throw std::runtime_error("the gradients of a window's first batch are not added to in place");
+    }
+    if (is_own) request.places[view->memory] = home;
+    request.results.push_back(*view);
+    current_->gradients.push_back({parameters_[i], torch::Tensor(), had_gradient_[i]});
+  }
+  current_->program = std::make_unique<capture::Program>(recording, request);
+  const auto& results = current_->program->results();
+  StepOutput::Items items;
+  for (std::size_t i = 0; i < current_->output_names.size(); ++i) {
+    items.emplace_back(current_->output_names[i], results[i]);
+    if (items.back().first == "loss") current_->unweighted = results[i];
+  }
+  current_->output = StepOutput(std::move(items));
+  std::size_t next = current_->output_names.size();
+  current_->loss = results[next++];
+  for (auto& kept : current_->gradients) kept.gradient = results[next++];
+  say_captured(*current_);
+}
+
+void StepCapture::say_captured(const Entry& entry) {
+  const auto& summary = entry.program->summary();
+  char text[160];
+  std::snprintf(text, sizeof text, "captured training_step: %zu operators, was %zu; %.1f MB", summary.operators,
+                summary.recorded, static_cast<double>(summary.bytes) / 1e6);
+  if (said_.insert(text).second) core_.outputs.note(text);
+}
+
+// --- Replay ---
+
+void StepCapture::replay_forward(TrainStep& step, double weight) {
+  *weight_.mutable_data_ptr<double>() = weight;
+  current_->program->run(0);
+  ++current_->replays;
+  step.output = current_->output;
+  if (keeps_outputs_) {
+    StepOutput::Items items = step.output.items();
+    for (auto& [name, tensor] : items) tensor = tensor.clone();
+    step.output = StepOutput(std::move(items));
+  }
+  step.loss = keeps_loss_ ? current_->loss.clone() : current_->loss;
+}
+
+void StepCapture::replay_backward() {
+  for (auto& kept : current_->gradients) {
+    auto& gradient = kept.parameter.mutable_grad();
+    if (gradient.defined() != kept.was_there) {
+      throw UsageError(
+          "gradients were zeroed in another way than when the step was captured (optimizer_zero_grad): set "
+          "trainer.capture_step = off, or always to none or always to zero");
+    }
+    if (kept.was_there && !gradient.is_same(kept.gradient)) kept.gradient.copy_(gradient);
+  }
+  current_->program->run(1);
+  for (auto& kept : current_->gradients) {
+    auto& gradient = kept.parameter.mutable_grad();
+    if (!gradient.is_same(kept.gradient)) gradient = kept.gradient;
+  }
+  way_ = Way::plain;
+}
+
+std::string StepCapture::to_text() const {
+  std::string text;
+  for (const auto& entry : entries_) {
+    if (!entry->program) continue;
+    text += "# training_step, optimizer " + std::to_string(entry->optimizer) +
+            (entry->opens_window ? ", first batch of a window" : ", later batch of a window") + ", batches of";
+    for (const auto& shape : entry->shapes) text += c10::str(" ", shape.type, " ", torch::IntArrayRef(shape.sizes));
+    text += "\n" + entry->program->to_text() + "\n";
+  }
+  return text;
+}
+
+}  // namespace troupe

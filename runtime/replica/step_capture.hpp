@@ -1,0 +1,144 @@
+// Training steps that are recorded, and replayed from then on (trainer.capture_step).
+#pragma once
+
+#include "troupe/modules/batch.hpp"
+#include "troupe/modules/step_output.hpp"
+#include "troupe/runtime/capture/program.hpp"
+#include "troupe/runtime/capture/recording.hpp"
+#include "troupe/runtime/replica/gradient_homes.hpp"
+#include "troupe/runtime/replica/replica_core.hpp"
+#include "troupe/runtime/replica/train_step.hpp"
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+/// Decides for each pass whether it is computed the plain way, recorded or replayed, and keeps the programs. A pass is
+/// forward and backward of one optimizer, from training_step to the gradients; hooks, clipping and the optimizer's step
+/// stand around it as always. There is a program for each shape of batches, optimizer and place in a window of
+/// accumulation (gradients are there already, or not). Two passes of a kind are recorded, as ordinary ones; if they did
+/// the same, the third and all further ones are replays.
+///
+/// Used by the worker's thread.
+class StepCapture {
+ public:
+  enum class Way { plain, record, replay };
+  /// What a pass is besides its batch.
+  struct Pass {
+    const TrainStep& step;
+    const StepOutput& hiddens;
+    bool opens_window = true;
+    double weight = 1;  ///< of its loss
+  };
+
+  explicit StepCapture(ReplicaCore& core) : core_(core) {}
+  StepCapture(const StepCapture&) = delete;
+  StepCapture& operator=(const StepCapture&) = delete;
+
+  /// When module, callbacks and optimizers are known. `keeps_outputs`: somebody looks at what a step returned after the
+  /// next one. Throws UsageError if steps have to be captured and cannot be.
+  void configure(bool keeps_outputs, bool keeps_loss);
+  bool is_on() const { return is_on_; }
+  /// What is trained may have changed.
+  void refresh();
+
+  /// What becomes of this pass. Throws UsageError if it has to be captured and cannot be.
+  Way begin(const Pass& pass);
+  Way way() const { return way_; }
+
+  // --- A pass that is recorded ---
+
+  /// Null if nothing is recorded.
+  capture::Recorder* recorder() { return way_ == Way::record ? &*recorder_ : nullptr; }
+  /// The batch and the hiddens to record with, in memory that replays read.
+  const Batch& batch() const { return current_->batch; }
+  const StepOutput& hiddens() const { return current_->hiddens; }
+  /// The loss as it enters the window; the weight is a number that replays can change.
+  torch::Tensor weighted(const torch::Tensor& loss, double weight);
+  void end_forward(const StepOutput& output, const torch::Tensor& loss);
+  void begin_backward();
+  void end_backward();
+
+  // --- A pass that is replayed ---
+
+  /// Fills in output and loss of the step; `unweighted` is what training_step returned.
+  void replay_forward(TrainStep& step, double weight);
+  const torch::Tensor& unweighted_loss() const { return current_->unweighted; }
+  void replay_backward();
+
+  /// The programs as text, for a person.
+  std::string to_text() const;
+
+ private:
+  struct Shape {
+    torch::ScalarType type;
+    std::vector<int64_t> sizes, strides;
+  };
+  struct Kept {
+    torch::Tensor parameter;
+    torch::Tensor gradient;  // what it is after a replay
+    bool was_there = false;  // before the backward pass
+  };
+  struct Entry {
+    // What it is for.
+    std::size_t optimizer = 0;
+    bool opens_window = true;
+    bool has_weight = false;
+    uint64_t state = 0;
+    std::vector<Shape> shapes;
+    // Memory that replays read.
+    Batch batch;
+    StepOutput hiddens;
+    std::vector<torch::Tensor> inputs;  // of both
+    // How far it is.
+    std::optional<capture::Recording> first;
+    std::unique_ptr<capture::Program> program;
+    std::string refusal;
+    // Of the program.
+    std::vector<std::string> output_names;
+    torch::Tensor unweighted, loss;
+    StepOutput output;
+    std::vector<Kept> gradients;
+    std::size_t replays = 0;
+  };
+
+  bool is_for(const Entry& entry, const Pass& pass, const std::vector<const torch::Tensor*>& tensors) const;
+  Entry& make_entry(const Pass& pass, const std::vector<const torch::Tensor*>& tensors);
+  void collect(const Batch& batch, const StepOutput& hiddens, std::vector<const torch::Tensor*>& tensors) const;
+  std::string reason_against(const Pass& pass, const std::vector<const torch::Tensor*>& tensors) const;
+  std::string reason_against_run() const;
+  uint64_t state_of_module() const;
+  void begin_recording(const Pass& pass);
+  void make_program(capture::Recording recording);
+  void fill(const std::vector<const torch::Tensor*>& tensors);
+  void refuse(Entry* entry, const std::string& reason);
+  void say_captured(const Entry& entry);
+
+  ReplicaCore& core_;
+  bool is_on_ = false;
+  bool keeps_outputs_ = false, keeps_loss_ = false;
+  Way way_ = Way::plain;
+  Entry* current_ = nullptr;
+  std::vector<std::unique_ptr<Entry>> entries_;
+  std::optional<capture::Recorder> recorder_;
+  GradientHomes homes_;
+  torch::Tensor weight_;  // a number without dimensions, as LibTorch makes one of a double
+  std::vector<torch::Tensor> parameters_;
+  std::vector<const torch::nn::Module*> modules_;
+  // Of the pass that is recorded.
+  std::vector<capture::View> output_views_;
+  std::optional<capture::View> loss_view_;
+  std::vector<bool> had_gradient_;
+  std::vector<std::optional<capture::View>> gradient_views_;
+  std::vector<const torch::Tensor*> tensors_;  // kept for its memory
+  std::set<std::string> said_;
+};
+
+}  // namespace troupe
