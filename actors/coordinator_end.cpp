@@ -78,6 +78,7 @@ void CoordinatorState::close_books() {
   result_.curves = std::move(ended_.front().curves);
   result_.predictions = ended_.size() > 1 ? joined_predictions(ended_) : std::move(ended_.front().predictions);
   result_.queue = std::move(ended_.front().queue);
+  result_.captured = std::move(ended_.front().captured);
   if (state().stop) {
     result_.stop_reason = state().stop->reason;
     result_.was_interrupted = state().stop->interrupt;

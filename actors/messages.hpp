@@ -5,6 +5,7 @@
 #pragma once
 
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/captured_steps.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/monitor.hpp"
 #include "troupe/modules/record.hpp"
@@ -71,6 +72,7 @@ struct WorkerEnded {
   std::shared_ptr<Module> module;  ///< null when it was never made
   EpochOutputs predictions;
   ResultQueue queue;
+  CapturedSteps captured;
   std::optional<CurveAxis> curves;    ///< nothing if the replica was never made
   std::vector<std::string> problems;  ///< of its end; warnings
 };

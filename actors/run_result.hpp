@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/captured_steps.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/progress.hpp"
 #include "troupe/modules/result_queue.hpp"
@@ -27,6 +28,7 @@ struct RunResult {
   std::vector<MetricMap> evaluation;
   EpochOutputs predictions;
   ResultQueue queue;
+  CapturedSteps captured;   ///< of the first worker
   std::string stop_reason;  ///< empty for a natural end
   bool was_interrupted = false;
   int signal = 0;                               ///< that interrupted it, or 0

@@ -289,6 +289,7 @@ void WorkerState::end(const EndWorker& message) {
     if (message.failure) ended.problems.push_back(replica_->report_quietly(*message.failure));
     ended.problems.push_back(replica_->tear_down_quietly());
     ended.curves = replica_->curves();
+    ended.captured = replica_->captured();
     ended.predictions = replica_->take_predictions();
     if (!message.failure) fill_queue(ended.queue);
     ended.module = replica_->release();

@@ -478,6 +478,10 @@ int64_t Trainer::failed_checkpoints() const {
   return runner_->result().failed_saves;
 }
 
+const CapturedSteps& Trainer::captured() const {
+  return runner_->result().captured;
+}
+
 const EpochOutputs& Trainer::predictions() const {
   return runner_->result().predictions;
 }

@@ -18,6 +18,7 @@
 #include "troupe/base/type_name.hpp"
 #include "troupe/launch/option_group.hpp"
 #include "troupe/modules/callback_actor.hpp"
+#include "troupe/modules/captured_steps.hpp"
 #include "troupe/modules/data_module.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/module_hooks.hpp"
@@ -142,6 +143,8 @@ class Trainer {
   int64_t skipped_checkpoints() const;
   int64_t failed_checkpoints() const;
   const std::shared_ptr<Module>& module() const;
+  /// Of the latest fit with TrainerOptions::capture_step, on the first worker of this process.
+  const CapturedSteps& captured() const;
   /// Events that callback actors missed, by the actor's name.
   const std::vector<std::pair<std::string, int64_t>>& dropped_events() const;
   /// <default_root_dir>/<name>/version_N; empty before the first stage and where nothing is written.

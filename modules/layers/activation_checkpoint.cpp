@@ -1,6 +1,7 @@
 #include "troupe/modules/layers/activation_checkpoint.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/support/step_recorder.hpp"
 
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
@@ -58,23 +59,40 @@ class HookScope {
 
 class RandomStates {
  public:
-  explicit RandomStates(const std::vector<torch::Device>& devices) {
-    for (const auto& device : devices) {
-      at::Generator generator = at::globalContext().defaultGenerator(device);
-      const std::lock_guard lock(generator.mutex());
-      states_.emplace_back(device, generator.get_state());
-    }
+  explicit RandomStates(const std::vector<torch::Device>& devices) : states_(std::make_shared<States>()) {
+    do_now_and_in_replays("random state kept", [states = states_, devices] {
+      states->clear();
+      for (const auto& device : devices) {
+        at::Generator generator = at::globalContext().defaultGenerator(device);
+        const std::lock_guard lock(generator.mutex());
+        states->emplace_back(device, generator.get_state());
+      }
+    });
   }
   void apply() const {
-    for (const auto& [device, state] : states_) {
-      at::Generator generator = at::globalContext().defaultGenerator(device);
-      const std::lock_guard lock(generator.mutex());
-      generator.set_state(state);
-    }
+    do_now_and_in_replays("random state put back", [states = states_] {
+      for (const auto& [device, state] : *states) {
+        at::Generator generator = at::globalContext().defaultGenerator(device);
+        const std::lock_guard lock(generator.mutex());
+        generator.set_state(state);
+      }
+    });
   }
 
  private:
-  std::vector<std::pair<torch::Device, torch::Tensor>> states_;
+  using States = std::vector<std::pair<torch::Device, torch::Tensor>>;
+
+  template <class Action>
+  static void do_now_and_in_replays(const char* name, Action action) {
+    StepRecorder* recorder = StepRecorder::current();
+    if (!recorder) return action();
+    (void)recorder->call(name, {}, [action = std::move(action)](const std::vector<torch::Tensor>&) {
+      action();
+      return std::vector<torch::Tensor>();
+    });
+  }
+
+  std::shared_ptr<States> states_;  // a replay's next call reads what its last one has kept
 };
 
 class AutocastState {

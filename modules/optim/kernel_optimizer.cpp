@@ -73,8 +73,15 @@ torch::Tensor step_state(const torch::Tensor& parameter) {
   return torch::zeros({}, parameter.options().dtype(torch::kFloat32).requires_grad(false));
 }
 
+// In host memory by hand: LibTorch's addition takes 1.6 us for each, as long as the kernel takes for a small layer.
 void count_steps(Parameters& steps) {
-  for (auto& step : steps) step.add_(1);
+  for (auto& step : steps) {
+    if (step.is_cpu() && step.scalar_type() == torch::kFloat32 && step.numel() == 1) {
+      *step.mutable_data_ptr<float>() += 1;
+    } else {
+      step.add_(1);
+    }
+  }
 }
 
 }  // namespace troupe::optim

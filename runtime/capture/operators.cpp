@@ -117,6 +117,9 @@ bool draws(const OperatorHandle& op) {
 
 std::optional<OperatorHandle> out_twin(const OperatorHandle& op) {
   const auto& schema = op.schema();
+  // Losses with a reduction make their result as large as their inputs first, and warn of memory that is not.
+  const bool is_reduced = std::ranges::any_of(schema.arguments(), [](const auto& each) { return each.name() == "reduction"; });
+  if (is_reduced && schema.name().find("nll_loss") == std::string::npos) return std::nullopt;
   for (const auto& name : overloads_of(schema.name())) {
     const auto twin = c10::Dispatcher::singleton().findSchema(name);
     if (!twin || twin->hasTag(at::Tag::generated) || !takes_results_of(twin->schema(), schema)) continue;

@@ -14,6 +14,12 @@ namespace {
 
 constexpr c10::DispatchKeySet cpu_keys(c10::DispatchKey::CPU);
 
+// What the thread had before comes back.
+struct KeptModes {
+  ThreadModes modes = ThreadModes::now();
+  ~KeptModes() { modes.apply(); }
+};
+
 // The memory of `result` becomes that of `place`, whose tensors all see it then.
 void adopt(const torch::Tensor& place, torch::Tensor result) {
   const bool is_alike = result.sizes() == place.sizes() && result.strides() == place.strides() &&
@@ -32,10 +38,15 @@ Program::~Program() = default;
 
 void Program::run(std::size_t stretch) {
   outside_ = c10::impl::tls_local_dispatch_key_set();
-  const torch::NoGradGuard no_gradients;
+  const KeptModes kept;
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  ThreadModes modes = kept.modes;
   for (std::size_t i = stretch == 0 ? 0 : ends_[stretch - 1]; i < ends_[stretch]; ++i) {
     Instruction& instruction = instructions_[i];
+    if (instruction.modes != modes) {
+      modes = instruction.modes;
+      modes.apply();
+    }
     if (!is_timed_) [[likely]] {
       execute(instruction);
     } else {

@@ -71,6 +71,7 @@ class Program {
     std::size_t action = 0;
     std::optional<c10::OperatorHandle> op;
     std::string name;
+    ThreadModes modes;
     StepRecorder::Again again;
     torch::jit::Stack arguments;
     std::vector<torch::Tensor> inputs;       // of a call

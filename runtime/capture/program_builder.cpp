@@ -223,12 +223,28 @@ class Program::Builder {
         lifetimes.push_back({memory.bytes, place.first, place.last});
       }
     }
+    program_.summary_.bytes += most_adopted();
+    for (const auto& [index, tensor] : request_.places) program_.summary_.bytes += tensor.nbytes();
     const MemoryPlan plan = plan_memory(lifetimes);
     program_.arena_ = torch::empty({static_cast<int64_t>(plan.bytes)}, torch::kUInt8);
     program_.summary_.bytes += plan.bytes;
     for (std::size_t i = 0; i < planned.size(); ++i) {
       places_[planned[i]].storage = part_of(program_.arena_, plan.offsets[i], lifetimes[i].bytes);
     }
+  }
+
+  // The most that operators' own memory takes at one time.
+  std::size_t most_adopted() const {
+    std::vector<std::ptrdiff_t> change(recording_.actions.size() + 2, 0);
+    for (std::size_t m = 0; m < places_.size(); ++m) {
+      const Place& place = places_[m];
+      if (!place.is_adopted || place.is_constant || place.first == never) continue;
+      change[place.first] += static_cast<std::ptrdiff_t>(recording_.memories[m].bytes);
+      change[place.last + 1] -= static_cast<std::ptrdiff_t>(recording_.memories[m].bytes);
+    }
+    std::ptrdiff_t now = 0, most = 0;
+    for (const auto each : change) most = std::max(most, now += each);
+    return static_cast<std::size_t>(most);
   }
 
   torch::Tensor tensor_of(const View& view) {
@@ -263,6 +279,7 @@ class Program::Builder {
     instruction.op = twins_[index] ? twins_[index] : action.op;
     instruction.name = action.name;
     instruction.again = action.again;
+    instruction.modes = action.modes;
     if (ways_[index] == Way::calls) {
       for (const auto& argument : action.arguments) instruction.inputs.push_back(value_of(argument).toTensor());
     } else {
@@ -296,7 +313,7 @@ class Program::Builder {
     std::vector<std::size_t> ending;
     const auto look = [&](const View& view) {
       const Place& at = place(view);
-      if (at.is_adopted && at.last == index && std::ranges::find(ending, view.memory) == ending.end()) {
+      if (at.is_adopted && !at.is_constant && at.last == index && std::ranges::find(ending, view.memory) == ending.end()) {
         ending.push_back(view.memory);
         instruction.released.push_back(at.storage.unsafeGetStorageImpl());
       }

@@ -3,12 +3,14 @@
 #include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/capture/operators.hpp"
 
+#include <ATen/autocast_mode.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/StringUtil.h>
 #include <torch/library.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace troupe::capture {
@@ -60,6 +62,18 @@ std::string to_text(const View& view) {
   return c10::str(view.type, " ", torch::IntArrayRef(view.sizes));
 }
 
+ThreadModes ThreadModes::now() {
+  const bool has_autocast =
+      at::autocast::is_autocast_enabled(at::kCPU) && !c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutocastCPU);
+  return {torch::GradMode::is_enabled(), has_autocast, at::autocast::get_autocast_dtype(at::kCPU)};
+}
+
+void ThreadModes::apply() const {
+  torch::GradMode::set_enabled(has_gradients);
+  at::autocast::set_autocast_enabled(at::kCPU, has_autocast);
+  at::autocast::set_autocast_dtype(at::kCPU, autocast_type);
+}
+
 Recorder::~Recorder() {
   if (is_resumed_) pause();
 }
@@ -100,6 +114,7 @@ void Recorder::before(const c10::OperatorHandle& op, const torch::jit::Stack& st
   pending_.op = op;
   pending_.name = name_of(op);
   pending_.is_random = draws(op);
+  pending_.modes = ThreadModes::now();
   const bool overwriting = overwrites(op);
   const std::size_t first = stack.size() - schema.arguments().size();
   const auto take = [&](const torch::Tensor& tensor, bool is_written) -> std::optional<View> {
@@ -150,9 +165,17 @@ void Recorder::after(const c10::OperatorHandle& op, const torch::jit::Stack& sta
       pending_.results.emplace_back(result_of(tensor, !is_allocation));
     });
   }
+  if (makes_memory) count_bytes();
   pending_.is_view = !changes && !pending_.is_random && (!makes_memory || is_allocation);
   recording_.actions.push_back(std::move(pending_));
   pending_ = {};
+}
+
+void Recorder::count_bytes() {
+  std::erase_if(alive_, [&](std::size_t i) { return recording_.memories[i].identity.expired(); });
+  std::size_t bytes = 0;
+  for (const std::size_t i : alive_) bytes += recording_.memories[i].bytes;
+  recording_.peak_bytes = std::max(recording_.peak_bytes, bytes);
 }
 
 void Recorder::mark_written(const c10::OperatorHandle& op) {
@@ -228,6 +251,7 @@ View Recorder::result_of(const torch::Tensor& tensor, bool is_written) {
   if (is_new) {
     recording_.memories.push_back(memory_of(Memory::Kind::computed, storage));
     recording_.memories.back().is_written = is_written;
+    alive_.push_back(entry->second);
   }
   return view_at(entry->second, tensor);
 }
@@ -237,6 +261,7 @@ View Recorder::result_of(const torch::Tensor& tensor, bool is_written) {
 std::vector<torch::Tensor> Recorder::call(std::string name, const std::vector<torch::Tensor>& inputs, Again again) {
   Action action;
   action.name = std::move(name);
+  action.modes = ThreadModes::now();
   for (const auto& input : inputs) {
     auto view = input.defined() ? read(input) : std::nullopt;
     action.arguments.emplace_back(view ? Argument(std::move(*view)) : Argument(c10::IValue(torch::Tensor())));

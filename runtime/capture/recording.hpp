@@ -57,6 +57,17 @@ struct ViewList {
 
 using Argument = std::variant<c10::IValue, View, ViewList>;
 
+/// What operators depend on that is the thread's: some kernels keep more if gradients are on.
+struct ThreadModes {
+  bool has_gradients = false;
+  bool has_autocast = false;
+  torch::ScalarType autocast_type = torch::kFloat32;
+
+  bool operator==(const ThreadModes&) const = default;
+  static ThreadModes now();
+  void apply() const;
+};
+
 /// One operator, or one call of StepRecorder::call().
 struct Action {
   std::optional<c10::OperatorHandle> op;
@@ -64,6 +75,7 @@ struct Action {
   StepRecorder::Again again;
   std::vector<Argument> arguments;
   std::vector<std::optional<View>> results;  ///< nullopt: undefined; lists are flattened
+  ThreadModes modes;
   bool is_view = false;                      ///< nothing is computed: a replay needs none of it
   bool is_random = false;                    ///< draws from a generator
 };
@@ -73,6 +85,7 @@ struct Recording {
   std::vector<Action> actions;
   std::string refusal;  ///< why the step cannot be captured; empty: it can
   std::vector<std::size_t> marks;  ///< numbers of actions at the marks
+  std::size_t peak_bytes = 0;      ///< the most that was allocated at one time
 };
 
 /// Text for messages: "float32 [8, 16]".
@@ -114,9 +127,11 @@ class Recorder final : public StepRecorder {
   View result_of(const torch::Tensor& tensor, bool is_written);
   View view_at(std::size_t memory, const torch::Tensor& tensor) const;
   void mark_written(const c10::OperatorHandle& op);
+  void count_bytes();
 
   Recording recording_;
   std::unordered_map<const void*, std::size_t> known_;  // by storage
+  std::vector<std::size_t> alive_;  // computed memory that has not been freed, as far as is known
   Action pending_;
   bool is_resumed_ = false;
   StepRecorder* outer_ = nullptr;

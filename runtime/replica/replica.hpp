@@ -99,6 +99,7 @@ class Replica final : public RunContext {
   const std::vector<std::shared_ptr<Callback>>& callbacks() const { return core_.callbacks; }
   /// Gives the module back, in the state that it has, and ends the replica's use.
   std::shared_ptr<Module> release();
+  const CapturedSteps& captured() const { return stepper_.capture().report(); }
   /// The outputs of predict_step, a list for each loader.
   EpochOutputs take_predictions() { return evaluation_.take_predictions(); }
   /// Whether module or data module have a say in how batches come to the device.

@@ -1,10 +1,13 @@
 #include "troupe/runtime/replica/step_capture.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/runtime/capture/agreement.hpp"
+#include "troupe/runtime/checkpoint/atomic_write.hpp"
 
+#include <ATen/MemoryOverlap.h>
 #include <c10/util/StringUtil.h>
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -12,6 +15,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <span>
 
 namespace troupe {
 
@@ -45,6 +49,13 @@ void move_to_own_memory(torch::Tensor& tensor, std::vector<torch::Tensor>& input
 void move_to_own_memory(Batch& batch, std::vector<torch::Tensor>& inputs) {
   for (auto& tensor : batch.tensors()) move_to_own_memory(tensor, inputs);
   for (auto& part : batch.parts()) move_to_own_memory(part, inputs);
+}
+
+std::string bytes_text(std::size_t bytes) {
+  char text[32];
+  const auto number = static_cast<double>(bytes);
+  std::snprintf(text, sizeof text, bytes < 1'000'000 ? "%.1f kB" : "%.1f MB", number / (bytes < 1'000'000 ? 1e3 : 1e6));
+  return text;
 }
 
 bool is_laid_out_like(const torch::Tensor& home, const capture::View& view, std::size_t bytes) {
@@ -102,7 +113,9 @@ void StepCapture::refuse(Entry* entry, const std::string& reason) {
   }
   const std::string text = "training_step is not captured: " + reason;
   if (core_.options().capture_step == CaptureStep::require) throw UsageError(text + " (trainer.capture_step = require)");
-  if (said_.insert(reason).second) core_.outputs.note(text + " (trainer.capture_step)");
+  if (std::ranges::find(report_.refusals, reason) != report_.refusals.end()) return;
+  report_.refusals.push_back(reason);
+  core_.outputs.note(text + " (trainer.capture_step)");
 }
 
 // --- Which way ---
@@ -144,9 +157,8 @@ std::string StepCapture::reason_against(const Pass& pass, const std::vector<cons
   for (const auto* tensor : tensors) {
     if (!tensor->defined()) return "the batch has an undefined tensor";
     if (!tensor->device().is_cpu()) return "a tensor of the batch is on " + tensor->device().str();
-    if (tensor->layout() != torch::kStrided || !tensor->is_non_overlapping_and_dense()) {
-      return "a tensor of the batch is not dense";
-    }
+    if (tensor->layout() != torch::kStrided) return "a tensor of the batch is sparse";
+    if (at::has_internal_overlap(*tensor) == at::MemOverlap::Yes) return "a tensor of the batch is expanded: its elements share memory";
   }
   return "";
 }
@@ -204,10 +216,15 @@ StepCapture::Entry& StepCapture::make_entry(const Pass& pass, const std::vector<
   return *entries_.back();
 }
 
-// Both are dense and have the same strides.
+// Both have the same strides.
 void StepCapture::fill(const std::vector<const torch::Tensor*>& tensors) {
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    std::memcpy(current_->inputs[i].mutable_data_ptr(), tensors[i]->const_data_ptr(), tensors[i]->nbytes());
+    if (tensors[i]->is_non_overlapping_and_dense()) {
+      std::memcpy(current_->inputs[i].mutable_data_ptr(), tensors[i]->const_data_ptr(), tensors[i]->nbytes());
+    } else {
+      const torch::NoGradGuard no_gradients;
+      current_->inputs[i].copy_(*tensors[i]);
+    }
   }
 }
 
@@ -259,8 +276,8 @@ void StepCapture::begin_backward() {
   had_gradient_.clear();
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const auto& gradient = parameters_[i].grad();
-    had_gradient_.push_back(gradient.defined());
-    if (!gradient.defined()) continue;
+    had_gradient_.push_back(gradient.defined() && parameters_[i].requires_grad());
+    if (!had_gradient_.back()) continue;
     if (gradient.layout() != torch::kStrided) {
       recorder_->refuse("a gradient is sparse");
     } else {
@@ -275,13 +292,15 @@ void StepCapture::end_backward() {
   std::vector<std::optional<capture::View>> views;
   for (const auto& parameter : parameters_) {
     const auto& gradient = parameter.grad();
-    views.push_back(gradient.defined() ? recorder_->view_of(gradient) : std::nullopt);
+    views.push_back(gradient.defined() && parameter.requires_grad() ? recorder_->view_of(gradient) : std::nullopt);
   }
   auto recording = recorder_->take();
   recorder_.reset();
   if (!recording.refusal.empty()) return refuse(current_, recording.refusal);
-  if (!current_->first) {
+  // Parameters that are nobody's gather gradients from the second step on.
+  if (!current_->first || current_->first_had_gradient != had_gradient_) {
     current_->first = std::move(recording);
+    current_->first_had_gradient = had_gradient_;
     return;
   }
   if (const auto what = capture::difference(*current_->first, recording); !what.empty()) {
@@ -335,15 +354,27 @@ void StepCapture::make_program(capture::Recording recording) {
   std::size_t next = current_->output_names.size();
   current_->loss = results[next++];
   for (auto& kept : current_->gradients) kept.gradient = results[next++];
-  say_captured(*current_);
+  say_captured(*current_, recording.peak_bytes);
 }
 
-void StepCapture::say_captured(const Entry& entry) {
+void StepCapture::say_captured(Entry& entry, std::size_t plain_bytes) {
   const auto& summary = entry.program->summary();
-  char text[160];
-  std::snprintf(text, sizeof text, "captured training_step: %zu operators, was %zu; %.1f MB", summary.operators,
-                summary.recorded, static_cast<double>(summary.bytes) / 1e6);
-  if (said_.insert(text).second) core_.outputs.note(text);
+  CapturedProgram made;
+  made.inputs = joined_as(entry.shapes, [](const Shape& shape) { return c10::str(shape.type, " ", torch::IntArrayRef(shape.sizes)); });
+  made.optimizer = entry.optimizer;
+  made.opens_window = entry.opens_window;
+  made.operators = summary.operators;
+  made.recorded = summary.recorded;
+  made.views = summary.views;
+  made.constants = summary.constants;
+  made.unused = summary.unused;
+  made.bytes = summary.bytes;
+  made.plain_bytes = plain_bytes;
+  entry.in_report = report_.programs.size();
+  entry.program->set_timed(!core_.options().capture_step_dump.empty());
+  report_.programs.push_back(std::move(made));
+  core_.outputs.note("captured training_step: " + std::to_string(summary.operators) + " operators, was " +
+                     std::to_string(summary.recorded) + "; " + bytes_text(summary.bytes) + ", was " + bytes_text(plain_bytes));
 }
 
 // --- Replay ---
@@ -351,7 +382,7 @@ void StepCapture::say_captured(const Entry& entry) {
 void StepCapture::replay_forward(TrainStep& step, double weight) {
   *weight_.mutable_data_ptr<double>() = weight;
   current_->program->run(0);
-  ++current_->replays;
+  ++report_.programs[current_->in_report].replays;
   step.output = current_->output;
   if (keeps_outputs_) {
     StepOutput::Items items = step.output.items();
@@ -383,12 +414,19 @@ std::string StepCapture::to_text() const {
   std::string text;
   for (const auto& entry : entries_) {
     if (!entry->program) continue;
+    const auto& report = report_.programs[entry->in_report];
     text += "# training_step, optimizer " + std::to_string(entry->optimizer) +
-            (entry->opens_window ? ", first batch of a window" : ", later batch of a window") + ", batches of";
-    for (const auto& shape : entry->shapes) text += c10::str(" ", shape.type, " ", torch::IntArrayRef(shape.sizes));
-    text += "\n" + entry->program->to_text() + "\n";
+            (entry->opens_window ? ", first batch of a window" : ", later batch of a window") + ", " + report.inputs +
+            ", " + std::to_string(report.replays) + " replays\n" + entry->program->to_text() + "\n";
   }
   return text;
+}
+
+void StepCapture::write_dump() const {
+  const auto& path = core_.options().capture_step_dump;
+  if (path.empty() || core_.place().global_rank != 0) return;
+  const std::string text = to_text();
+  write_atomically(path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(text))); });
 }
 
 }  // namespace troupe

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/batch.hpp"
+#include "troupe/modules/captured_steps.hpp"
 #include "troupe/modules/step_output.hpp"
 #include "troupe/runtime/capture/program.hpp"
 #include "troupe/runtime/capture/recording.hpp"
@@ -14,7 +15,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -73,8 +73,10 @@ class StepCapture {
   const torch::Tensor& unweighted_loss() const { return current_->unweighted; }
   void replay_backward();
 
-  /// The programs as text, for a person.
-  std::string to_text() const;
+  /// What has been captured so far.
+  const CapturedSteps& report() const { return report_; }
+  /// The programs as text, in the file of capture_step_dump, if there is one.
+  void write_dump() const;
 
  private:
   struct Shape {
@@ -99,6 +101,7 @@ class StepCapture {
     std::vector<torch::Tensor> inputs;  // of both
     // How far it is.
     std::optional<capture::Recording> first;
+    std::vector<bool> first_had_gradient;
     std::unique_ptr<capture::Program> program;
     std::string refusal;
     // Of the program.
@@ -106,7 +109,7 @@ class StepCapture {
     torch::Tensor unweighted, loss;
     StepOutput output;
     std::vector<Kept> gradients;
-    std::size_t replays = 0;
+    std::size_t in_report = 0;
   };
 
   bool is_for(const Entry& entry, const Pass& pass, const std::vector<const torch::Tensor*>& tensors) const;
@@ -119,7 +122,8 @@ class StepCapture {
   void make_program(capture::Recording recording);
   void fill(const std::vector<const torch::Tensor*>& tensors);
   void refuse(Entry* entry, const std::string& reason);
-  void say_captured(const Entry& entry);
+  void say_captured(Entry& entry, std::size_t plain_bytes);
+  std::string to_text() const;
 
   ReplicaCore& core_;
   bool is_on_ = false;
@@ -138,7 +142,7 @@ class StepCapture {
   std::vector<bool> had_gradient_;
   std::vector<std::optional<capture::View>> gradient_views_;
   std::vector<const torch::Tensor*> tensors_;  // kept for its memory
-  std::set<std::string> said_;
+  CapturedSteps report_;
 };
 
 }  // namespace troupe

@@ -48,7 +48,7 @@ class TrainStepper {
   /// What is trained may have changed. Collective.
   void refresh();
   void begin_epoch(bool is_in_its_middle);
-  void end_epoch() { outputs_.clear(); }
+  void end_epoch();
 
   /// See Replica.
   AfterBatch train_batch(Batch batch, int64_t batch_idx, bool is_last, std::optional<int64_t> samples_of_all);
@@ -60,6 +60,7 @@ class TrainStepper {
   void step_optimizer(std::size_t index, const OptimizerClosure& closure);
   void set_accumulate_grad_batches(int64_t batches);
 
+  const StepCapture& capture() const { return pass_.capture(); }
   /// Of the epoch so far, a list for each optimizer.
   const EpochOutputs& outputs() const { return outputs_; }
   /// The core's progress for a checkpoint: one that a hook at a batch's end asks for has that batch behind it.

@@ -34,12 +34,253 @@ struct Mlp : Module {
   torch::nn::Linear first{nullptr}, second{nullptr};
 };
 
+template <class M, class... Arguments>
+auto made(Arguments... arguments) {
+  return [=] { return std::make_shared<M>(arguments...); };
+}
+
 TEST_F(CapturedStep, IsThatOfAPerceptron) {
-  expect_captured([] { return std::make_shared<Mlp>(); }, images(70, 8, {20}), options());
+  expect_captured(made<Mlp>(), images(70, 8, {20}), options());
 }
 
 TEST_F(CapturedStep, DrawsWhatThePlainStepDraws) {
-  expect_captured([] { return std::make_shared<Mlp>(0.3); }, images(70, 8, {20}), options());
+  expect_captured(made<Mlp>(0.3), images(70, 8, {20}), options());
+}
+
+TEST_F(CapturedStep, AddsUpGradients) {
+  auto windows = options();
+  windows.accumulate_grad_batches = 3;
+  windows.gradient_clip_val = 0.05;
+  expect_captured(made<Mlp>(0.3), images(70, 8, {20}), windows);
+  windows.accumulate_grad_weighting = GradWeighting::batches;
+  windows.gradient_clip_algorithm = GradientClipAlgorithm::value;
+  expect_captured(made<Mlp>(), images(70, 8, {20}), windows);
+}
+
+TEST_F(CapturedStep, HasThePrecisionOfTheRun) {
+  for (const auto precision : {Precision::bfloat16_mixed, Precision::float16_mixed, Precision::bfloat16_true, Precision::float64}) {
+    auto other = options();
+    other.precision = precision;
+    other.gradient_clip_val = 0.1;
+    expect_captured(made<Mlp>(0.3), images(70, 8, {20}), other);
+    other.accumulate_grad_batches = 2;
+    expect_captured(made<Mlp>(0.3), images(70, 8, {20}), other);
+  }
+}
+
+// Convolutions, running statistics, pooling.
+struct Cnn : Mlp {
+  Cnn() {
+    convolution = register_module("convolution", torch::nn::Conv2d(torch::nn::Conv2dOptions(1, 4, 3).padding(1)));
+    norm = register_module("norm", torch::nn::BatchNorm2d(4));
+    last = register_module("last", torch::nn::Linear(4 * 4 * 4, 10));
+  }
+  torch::Tensor forward(torch::Tensor x) override {
+    return last(torch::max_pool2d(torch::relu(norm(convolution(x))), 2).flatten(1));
+  }
+  Optimizers configure_optimizers() override {
+    return optim::sgd(parameters(), {.lr = 0.01, .momentum = 0.9, .weight_decay = 0.01});
+  }
+
+  torch::nn::Conv2d convolution{nullptr};
+  torch::nn::BatchNorm2d norm{nullptr};
+  torch::nn::Linear last{nullptr};
+};
+
+TEST_F(CapturedStep, IsThatOfAConvolutionalNet) {
+  expect_captured(made<Cnn>(), images(70, 8, {1, 8, 8}), options());
+}
+
+// Attention, layer norm, embeddings, tied weights, positions that are made anew in each step.
+struct Transformer : Module {
+  Transformer() {
+    tokens = register_module("tokens", torch::nn::Embedding(11, 16));
+    places = register_module("places", torch::nn::Embedding(6, 16));
+    norm = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({16})));
+    attention = register_module("attention", torch::nn::Linear(16, 48));
+    head = register_module("head", torch::nn::Linear(torch::nn::LinearOptions(16, 11).bias(false)));
+    head->weight = tokens->weight;
+  }
+  StepOutput training_step(const Batch& batch, int64_t) override {
+    const auto x = batch[0].slice(1, 0, 6), y = batch[0].slice(1, 1, 7);
+    auto h = tokens(x) + places(torch::arange(6));
+    const auto qkv = attention(norm(h)).view({-1, 6, 3, 2, 8}).permute({2, 0, 3, 1, 4});
+    const auto mixed = torch::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, 0, /*is_causal=*/true);
+    h = h + torch::gelu(mixed.transpose(1, 2).reshape({-1, 6, 16}));
+    const auto loss = F::cross_entropy(head(h).view({-1, 11}), y.reshape({-1}));
+    log("loss", loss, {.on_epoch = true});
+    return {{"loss", loss}, {"h", h}};
+  }
+  Optimizers configure_optimizers() override { return optim::adamw(parameters(), {.lr = 0.01}); }
+
+  torch::nn::Embedding tokens{nullptr}, places{nullptr};
+  torch::nn::LayerNorm norm{nullptr};
+  torch::nn::Linear attention{nullptr}, head{nullptr};
+};
+
+DataLoader sequences(int64_t samples, int64_t batch_size) {
+  torch::manual_seed(1);
+  return {std::make_shared<TensorDataset>(torch::randint(11, {samples, 7})), {.batch_size = batch_size, .shuffle = true}};
+}
+
+TEST_F(CapturedStep, IsThatOfATransformer) {
+  auto mixed = options();
+  expect_captured(made<Transformer>(), sequences(64, 8), mixed);
+  mixed.precision = Precision::bfloat16_mixed;
+  expect_captured(made<Transformer>(), sequences(64, 8), mixed);
+}
+
+// A recurrent net over parts of sequences.
+template <class Net>
+struct Recurrent : Module {
+  Recurrent() {
+    net = register_module("net", Net(5, 7));
+    last = register_module("last", torch::nn::Linear(7, 1));
+    truncated_bptt_steps = 4;
+  }
+  StepOutput training_step(const Batch& part, int64_t, const StepOutput& hiddens) override {
+    const auto x = part[0].transpose(0, 1);
+    torch::Tensor out, hidden, cell;
+    if constexpr (std::is_same_v<Net, torch::nn::LSTM>) {
+      std::optional<std::tuple<torch::Tensor, torch::Tensor>> before;
+      if (!hiddens.empty()) before.emplace(hiddens["hidden"], hiddens["hidden_cell"]);
+      std::tuple<torch::Tensor, torch::Tensor> after;
+      std::tie(out, after) = net(x, before);
+      std::tie(hidden, cell) = after;
+    } else {
+      std::tie(out, hidden) = net(x, hiddens.empty() ? torch::Tensor() : hiddens["hidden"]);
+      cell = hidden;
+    }
+    const auto loss = torch::mse_loss(last(out).squeeze(2), x.sum(2));
+    log("loss", loss, {.on_epoch = true});
+    return {{"loss", loss}, {"hidden", hidden}, {"hidden_cell", cell}};
+  }
+  Optimizers configure_optimizers() override { return optim::rmsprop(parameters(), {.lr = 0.01}); }
+
+  Net net{nullptr};
+  torch::nn::Linear last{nullptr};
+};
+
+TEST_F(CapturedStep, IsThatOfRecurrentNets) {
+  torch::manual_seed(1);
+  const DataLoader loader{std::make_shared<TensorDataset>(torch::randn({32, 12, 5})), {.batch_size = 8}};
+  expect_captured(made<Recurrent<torch::nn::LSTM>>(), loader, options());
+  expect_captured(made<Recurrent<torch::nn::GRU>>(), loader, options());
+  expect_captured(made<Recurrent<torch::nn::RNN>>(), loader, options());
+}
+
+// Two optimizers with losses of their own.
+struct Gan : Module {
+  Gan() {
+    generator = register_module("generator", torch::nn::Linear(4, 20));
+    discriminator = register_module("discriminator", torch::nn::Linear(20, 1));
+  }
+  StepOutput training_step(const Batch& batch, int64_t, int64_t optimizer_idx) override {
+    const auto fake = torch::tanh(generator(torch::randn({batch[0].size(0), 4})));
+    const auto judge = [&](const torch::Tensor& x, double is_real) {
+      const auto score = discriminator(x);
+      return F::binary_cross_entropy_with_logits(score, torch::full_like(score, is_real));
+    };
+    if (optimizer_idx == 0) return judge(fake, 1);
+    return judge(batch[0], 1) + judge(fake.detach(), 0);
+  }
+  Optimizers configure_optimizers() override {
+    return {optim::adam(generator->parameters(), {.lr = 0.01}), optim::adam(discriminator->parameters(), {.lr = 0.02})};
+  }
+
+  torch::nn::Linear generator{nullptr}, discriminator{nullptr};
+};
+
+TEST_F(CapturedStep, IsThatOfEachOptimizer) {
+  expect_captured(made<Gan>(), images(70, 8, {20}), options());
+  auto windows = options();
+  windows.accumulate_grad_batches = 2;
+  expect_captured(made<Gan>(), images(70, 8, {20}), windows);
+}
+
+// Computed again in the backward pass, with the draws of the first time.
+struct Checkpointed : Mlp {
+  Checkpointed() : Mlp(0.5) {}
+  torch::Tensor forward(torch::Tensor x) override {
+    return second(activation_checkpoint([this](torch::Tensor in) { return torch::dropout(torch::relu(first(in)), 0.5, true); }, x));
+  }
+};
+
+TEST_F(CapturedStep, ComputesCheckpointedLayersAgain) {
+  expect_captured(made<Checkpointed>(), images(70, 8, {20}), options());
+}
+
+// Metrics that count and metrics that keep what they are given.
+struct Measured : Mlp {
+  StepOutput training_step(const Batch& batch, int64_t) override {
+    auto [x, y] = batch.get<2>();
+    const auto scores = forward(x);
+    const auto loss = F::cross_entropy(scores, y);
+    accuracy.update(scores, y);
+    log("accuracy", accuracy, {.on_step = false, .on_epoch = true});
+    log("right", each(scores, y));
+    curve.update(scores.softmax(1), y);
+    log("curve", curve, {.on_step = false, .on_epoch = true});
+    return loss;
+  }
+  MetricHolder<metrics::Accuracy> accuracy =
+      register_metric("accuracy", metrics::Accuracy({.task = "multiclass", .num_classes = 10}));
+  MetricHolder<metrics::Accuracy> each =
+      register_metric("each", metrics::Accuracy({.task = "multiclass", .num_classes = 10}));
+  MetricHolder<metrics::AUROC> curve =
+      register_metric("curve", metrics::AUROC({.task = "multiclass", .num_classes = 10}));
+};
+
+TEST_F(CapturedStep, UpdatesMetrics) {
+  expect_captured(made<Measured>(), images(70, 8, {20}), options());
+}
+
+// Hooks that keep what they see, a rate that changes in each step, steps that are left out.
+struct Watched : Mlp {
+  Optimizers configure_optimizers() override {
+    auto optimizer = optim::adam(parameters(), {.lr = 0.01});
+    return {optimizer, {.scheduler = lr_schedulers::one_cycle(optimizer, {.max_lr = {0.1}, .total_steps = 120}),
+                        .interval = LRSchedulerConfig::Interval::step}};
+  }
+  void on_before_backward(const torch::Tensor& loss) override { losses.push_back(loss.detach()); }
+  void on_after_backward() override { norms.push_back(first->weight.grad().norm()); }
+  void on_train_batch_end(const StepOutput& output, const Batch&, int64_t) override { outputs.push_back(output["loss"]); }
+  void training_epoch_end(const EpochOutputs& all) override {
+    torch::Tensor sum = torch::zeros({});
+    for (const auto& each : all) sum = sum + each["loss"];
+    log("sum", sum);
+    log("kept", (torch::stack(losses) * torch::stack(outputs) * torch::stack(norms)).sum());
+  }
+  std::vector<torch::Tensor> losses, norms, outputs;
+};
+
+TEST_F(CapturedStep, HasItsHooksAroundIt) {
+  expect_captured(made<Watched>(), images(70, 8, {20}), options());
+  auto skipping = options();
+  skipping.nonfinite = NonFinite::skip;
+  skipping.loss_spike_zscore = 1;
+  skipping.max_skipped_steps = 100;
+  expect_captured(made<Watched>(), images(400, 8, {20}), skipping);
+}
+
+// Trained with every optimizer.
+struct WithOptimizer : Mlp {
+  explicit WithOptimizer(int which_in) : Mlp(0), which(which_in) {}
+  Optimizers configure_optimizers() override {
+    switch (which) {
+      case 0: return optim::sgd(parameters(), {.lr = 0.1, .momentum = 0.9, .nesterov = true});
+      case 1: return optim::adamw(parameters(), {.lr = 0.01, .amsgrad = true});
+      case 2: return optim::rmsprop(parameters(), {.lr = 0.01, .momentum = 0.5, .centered = true});
+      case 3: return optim::adagrad(parameters(), {.lr = 0.01});
+      case 4: return torch::optim::Adam(parameters(), 0.01);
+      default: return optim::lbfgs(parameters(), {.lr = 0.5, .max_iter = 3});
+    }
+  }
+  int which;
+};
+
+TEST_F(CapturedStep, LeadsToTheStepsOfEveryOptimizer) {
+  for (int which = 0; which < 6; ++which) expect_captured(made<WithOptimizer>(which), images(70, 8, {20}), options());
 }
 
 }  // namespace
