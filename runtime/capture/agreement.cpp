@@ -105,7 +105,7 @@ std::string difference_of_memory(const Recording& first, const Recording& second
   const Memory& a = first.memories[i];
   const Memory& b = second.memories[i];
   if (a.kind != b.kind || a.bytes != b.bytes) return user_of(first, i) + ", lies in other memory in the next step";
-  if (a.kind == Memory::Kind::computed || (a.moves && b.moves)) return "";
+  if (a.kind == Memory::Kind::computed) return "";
   if (is_same_memory(a, b)) return "";
   if (a.kind == Memory::Kind::given) return a.name + " lies elsewhere in the next step";
   if (a.is_written || b.is_written) {

@@ -47,6 +47,7 @@ class Program {
 
   /// The stretch before mark `index`, after the one before; the last one ends the step.
   void run(std::size_t stretch);
+  std::size_t stretches() const { return ends_.size(); }
   /// Whether tensors that the program reads and has not computed are still somebody's.
   bool is_current() const;
 

@@ -30,7 +30,7 @@ TORCH_LIBRARY_IMPL(_, Fake, library) {
 }
 
 Memory memory_of(Memory::Kind kind, const c10::Storage& storage) {
-  return {kind, "", false, storage.nbytes(), {}, storage.getWeakStorageImpl(), false, false, std::nullopt};
+  return {kind, "", storage.nbytes(), {}, storage.getWeakStorageImpl(), false, false, std::nullopt};
 }
 
 void keep_content(Memory& memory, const c10::Storage& storage) {
@@ -192,13 +192,12 @@ void Recorder::mark_written(const c10::OperatorHandle& op) {
 
 // --- Memory ---
 
-std::size_t Recorder::give(std::string name, const torch::Tensor& tensor, bool moves) {
+std::size_t Recorder::give(std::string name, const torch::Tensor& tensor) {
   const auto& storage = tensor.storage();
   const auto [entry, is_new] = known_.emplace(storage.unsafeGetStorageImpl(), recording_.memories.size());
   if (is_new) {
     recording_.memories.push_back(memory_of(Memory::Kind::given, storage));
     recording_.memories.back().name = std::move(name);
-    recording_.memories.back().moves = moves;
     recording_.memories.back().storage = storage;
   }
   return entry->second;

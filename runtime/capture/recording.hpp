@@ -27,7 +27,6 @@ struct Memory {
   };
   Kind kind = Kind::computed;
   std::string name;      ///< of what is given
-  bool moves = false;    ///< given, and may lie elsewhere each time: whoever replays says where
   std::size_t bytes = 0;
   c10::Storage storage;                                 ///< unless it is computed: then a step frees it as always
   c10::weak_intrusive_ptr<c10::StorageImpl> identity;   ///< so that no other memory is taken for it
@@ -102,7 +101,7 @@ class Recorder final : public StepRecorder {
   Recorder& operator=(const Recorder&) = delete;
 
   /// Memory with a name, before it is used. Those of two recordings that are to agree come in the same order.
-  std::size_t give(std::string name, const torch::Tensor& tensor, bool moves = false);
+  std::size_t give(std::string name, const torch::Tensor& tensor);
   /// The tensor as the recording knows it; nullopt, with a refusal, if it cannot be told.
   std::optional<View> view_of(const torch::Tensor& tensor);
 

@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/type_name.hpp"
+#include "troupe/modules/support/step_recorder.hpp"
 #include "troupe/runtime/checkpoint/optimizer_access.hpp"
 
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
@@ -164,6 +165,7 @@ void ShardedOptimizer::prepare(const torch::Tensor&) {
 
 // What autograd or user code has put somewhere else goes where the bucket wants it.
 void ShardedOptimizer::arrive(std::size_t i) {
+  if (StepRecorder::current()) return;  // a step that is recorded is this worker's alone; it is announced afterwards
   auto& parameter = parameters_[i];
   auto& bucket = buckets_[parameter.bucket];
   auto& gradient = parameter.whole.mutable_grad();

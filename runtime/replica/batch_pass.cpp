@@ -2,6 +2,7 @@
 
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/distributed/gradient_announcement.hpp"
 #include "troupe/runtime/distributed/sync_batch_norm.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 #include "troupe/runtime/replica/bad_numbers.hpp"
@@ -257,17 +258,12 @@ double BatchPass::weight_of(const TrainStep& step, const OptimizerTrack& track) 
 void BatchPass::backward(TrainStep& step, const OptimizerTrack& track) {
   scaling_.begin_pass(step.optimizer, track.has_gradients);
   GradientAverager* averager = averager_of(step);
-  if (capture_.way() == StepCapture::Way::replay) {
-    capture_.replay_backward();
+  if (capture_.way() != StepCapture::Way::plain) {
+    capture_.way() == StepCapture::Way::replay ? replay_backward(averager) : record_backward(step, averager);
   } else {
-    capture_.begin_backward();
-    {
-      const capture::Recorded recorded(capture_.recorder());
-      const auto scaled = scaling_.scaled(step.loss);
-      if (averager && !core_.shards) averager->prepare(scaled);
-      core_.module->backward(scaled, optimizer_of(step), static_cast<int64_t>(step.optimizer));
-    }
-    capture_.end_backward();
+    const auto scaled = scaling_.scaled(step.loss);
+    if (averager && !core_.shards) averager->prepare(scaled);
+    core_.module->backward(scaled, optimizer_of(step), static_cast<int64_t>(step.optimizer));
   }
   if (core_.shards) {
     // What is averaged is the gradient of all shards.
@@ -277,6 +273,25 @@ void BatchPass::backward(TrainStep& step, const OptimizerTrack& track) {
     averager->finish();
   }
   scaling_.end_pass(step.optimizer, /*stays=*/averager == nullptr);
+}
+
+void BatchPass::replay_backward(GradientAverager* averager) {
+  if (!averager) return capture_.replay_backward(/*announces=*/false);
+  averager->prepare({});
+  run_as_backward([&] { capture_.replay_backward(/*announces=*/true); });
+}
+
+// Recorded without those who average, who then hear of the gradients in the order in which they came.
+void BatchPass::record_backward(const TrainStep& step, GradientAverager* averager) {
+  capture_.begin_backward();
+  {
+    const capture::Recorded recorded(capture_.recorder());
+    core_.module->backward(scaling_.scaled(step.loss), optimizer_of(step), static_cast<int64_t>(step.optimizer));
+  }
+  capture_.end_backward();
+  if (!averager) return;
+  averager->prepare({});
+  run_as_backward([&] { capture_.announce_recorded(); });
 }
 
 bool BatchPass::contributes_nothing(const TrainStep& step) const {

@@ -49,6 +49,8 @@ class BatchPass {
   StepOutput call_training_step(const TrainStep& step, const Batch& batch, const StepOutput& hiddens);
   StepOutput training_step_on_shards(const TrainStep& step);
   void backward(TrainStep& step, const OptimizerTrack& track);
+  void replay_backward(GradientAverager* averager);
+  void record_backward(const TrainStep& step, GradientAverager* averager);
   void before_zero_grad(const TrainStep& step);
   bool contributes_nothing(const TrainStep& step) const;
   void contribute_nothing(TrainStep& step, const OptimizerTrack& track);

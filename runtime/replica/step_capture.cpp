@@ -6,6 +6,7 @@
 #include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/runtime/capture/agreement.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
+#include "troupe/runtime/distributed/gradient_announcement.hpp"
 
 #include <ATen/MemoryOverlap.h>
 #include <c10/util/StringUtil.h>
@@ -72,7 +73,10 @@ std::string StepCapture::reason_against_run() const {
   if (!core_.setup.device.is_cpu()) return "the device is " + core_.setup.device.str() + ", and steps are captured on the CPU";
   if (!core_.module->automatic_optimization) return "manual optimization makes its steps within training_step";
   if (core_.shards) return "the strategy divides batches among devices (dp)";
-  if (core_.peers()) return "several devices or ranks train together";
+  if (core_.peers() && options.sync_batchnorm) return "sync_batchnorm talks with other ranks within the step";
+  if (core_.peers() && options.find_unused_parameters) {
+    return "find_unused_parameters looks at autograd's graph, which replays do not have";
+  }
   if (options.detect_anomaly) return "detect_anomaly looks at autograd's graph, which replays do not have";
   return "";
 }
@@ -99,11 +103,7 @@ void StepCapture::refresh() {
   parameters_ = std::move(parameters);
   entries_.clear();
   current_ = nullptr;
-  homes_.clear();
-  for (const auto& optimizer : core_.optimizers) {
-    for (const auto& group : optimizer->param_groups()) homes_.add(group.params());
-  }
-  homes_.add(parameters_);
+  homes_.assign(parameters_.size(), {});
 }
 
 void StepCapture::refuse(Entry* entry, const std::string& reason) {
@@ -271,19 +271,36 @@ void StepCapture::end_forward(const StepOutput& output, const torch::Tensor& los
   recorder_->mark();
 }
 
+// Gradients that are there move to where replays add to them.
 void StepCapture::begin_backward() {
-  if (way_ != Way::record) return;
-  had_gradient_.clear();
+  const torch::NoGradGuard no_gradients;
+  had_gradient_.assign(parameters_.size(), false);
+  originals_.assign(parameters_.size(), {});
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    const auto& gradient = parameters_[i].grad();
-    had_gradient_.push_back(gradient.defined() && parameters_[i].requires_grad());
-    if (!had_gradient_.back()) continue;
-    if (gradient.layout() != torch::kStrided) {
-      recorder_->refuse("a gradient is sparse");
-    } else {
-      recorder_->give("gradient " + std::to_string(i), gradient, /*moves=*/true);
+    auto& gradient = parameters_[i].mutable_grad();
+    if (!gradient.defined() || !parameters_[i].requires_grad()) continue;
+    had_gradient_[i] = true;
+    const auto home = home_of(i);
+    if (!home.defined() || gradient.layout() != torch::kStrided || gradient.scalar_type() != home.scalar_type()) {
+      recorder_->refuse("a gradient is not laid out as its parameter is (sparse, or of another type)");
+      continue;
     }
+    if (!gradient.is_same(home)) {
+      originals_[i] = gradient;
+      home.copy_(gradient);
+      gradient = home;
+    }
+    recorder_->give("gradient " + std::to_string(i), home);
   }
+}
+
+// Undefined if the parameter has gaps.
+torch::Tensor StepCapture::home_of(std::size_t parameter) {
+  const auto& like = parameters_[parameter];
+  if (!homes_[parameter].defined() && like.is_non_overlapping_and_dense()) {
+    homes_[parameter] = at::empty_strided(like.sizes(), like.strides(), like.options().requires_grad(false));
+  }
+  return homes_[parameter];
 }
 
 void StepCapture::end_backward() {
@@ -296,6 +313,8 @@ void StepCapture::end_backward() {
   }
   auto recording = recorder_->take();
   recorder_.reset();
+  gradient_views_ = std::move(views);
+  order_gradients(recording);
   if (!recording.refusal.empty()) return refuse(current_, recording.refusal);
   // Parameters that are nobody's gather gradients from the second step on.
   if (!current_->first || current_->first_had_gradient != had_gradient_) {
@@ -308,7 +327,6 @@ void StepCapture::end_backward() {
   }
   capture::mark_kept(*current_->first, recording);
   current_->first.reset();
-  gradient_views_ = std::move(views);
   try {
     make_program(std::move(recording));
   } catch (const std::exception& error) {
@@ -317,7 +335,39 @@ void StepCapture::end_backward() {
   }
 }
 
-// Gradients of their own memory lie where the optimizer has them side by side; others where the program has them.
+// By the last operator that has to do with each, which is that of autograd's node that adds to it.
+void StepCapture::order_gradients(const capture::Recording& recording) {
+  std::vector<std::size_t> last(recording.memories.size(), 0);
+  for (std::size_t i = 0; i < recording.actions.size(); ++i) {
+    for (const auto& result : recording.actions[i].results) {
+      if (result) last[result->memory] = i;
+    }
+  }
+  gradient_order_.clear();
+  for (std::size_t i = 0; i < gradient_views_.size(); ++i) {
+    if (gradient_views_[i]) gradient_order_.emplace_back(last[gradient_views_[i]->memory], i);
+  }
+  std::ranges::sort(gradient_order_);
+}
+
+void StepCapture::announce_recorded() {
+  for (const auto& [action, i] : gradient_order_) {
+    put_into_bucket(parameters_[i], originals_[i]);
+    announce_gradient(parameters_[i]);
+  }
+  originals_.clear();
+}
+
+// Where its gradient was before, if it was somewhere.
+void StepCapture::put_into_bucket(const torch::Tensor& parameter, const torch::Tensor& original) {
+  if (!original.defined()) return;
+  const torch::NoGradGuard no_gradients;
+  auto& gradient = parameter.mutable_grad();
+  original.copy_(gradient);
+  gradient = original;
+}
+
+// Gradients that have memory of their own lie where those of other programs lie; others where this one has them.
 void StepCapture::make_program(capture::Recording recording) {
   capture::ProgramRequest request;
   request.results = output_views_;
@@ -327,13 +377,12 @@ void StepCapture::make_program(capture::Recording recording) {
     if (view) ++users[view->memory];
   }
   current_->gradients.clear();
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+  for (const auto& [action, i] : gradient_order_) {
     const auto& view = gradient_views_[i];
-    if (!view) continue;
     const auto& memory = recording.memories[view->memory];
     const bool is_unchanged = memory.kind == capture::Memory::Kind::given && !memory.is_written;
-    if (is_unchanged && had_gradient_[i]) continue;  // another optimizer's
-    const auto home = homes_.of(parameters_[i]);
+    if (is_unchanged && had_gradient_[i]) continue;  // another loss's
+    const auto home = home_of(i);
     const bool is_own = users[view->memory] == 1 && is_laid_out_like(home, *view, memory.bytes) &&
                         memory.kind != capture::Memory::Kind::found;
     if (had_gradient_[i] && (!is_own || memory.kind != capture::Memory::Kind::given)) {
@@ -341,7 +390,9 @@ void StepCapture::make_program(capture::Recording recording) {
     }
     if (is_own) request.places[view->memory] = home;
     request.results.push_back(*view);
-    current_->gradients.push_back({parameters_[i], torch::Tensor(), had_gradient_[i]});
+    const std::size_t end = std::max(action + 1, recording.marks.front());
+    if (core_.peers() && recording.marks.back() != end) recording.marks.push_back(end);
+    current_->gradients.push_back({parameters_[i], torch::Tensor(), had_gradient_[i], recording.marks.size() - 1});
   }
   current_->program = std::make_unique<capture::Program>(recording, request);
   const auto& results = current_->program->results();
@@ -392,7 +443,8 @@ void StepCapture::replay_forward(TrainStep& step, double weight) {
   step.loss = keeps_loss_ ? current_->loss.clone() : current_->loss;
 }
 
-void StepCapture::replay_backward() {
+void StepCapture::replay_backward(bool announces) {
+  auto& program = *current_->program;
   for (auto& kept : current_->gradients) {
     auto& gradient = kept.parameter.mutable_grad();
     if (gradient.defined() != kept.was_there) {
@@ -402,11 +454,17 @@ void StepCapture::replay_backward() {
     }
     if (kept.was_there && !gradient.is_same(kept.gradient)) kept.gradient.copy_(gradient);
   }
-  current_->program->run(1);
+  std::size_t next = 1;
   for (auto& kept : current_->gradients) {
+    for (; next <= kept.stretch; ++next) program.run(next);
     auto& gradient = kept.parameter.mutable_grad();
+    const torch::Tensor original = kept.was_there && !gradient.is_same(kept.gradient) ? gradient : torch::Tensor();
     if (!gradient.is_same(kept.gradient)) gradient = kept.gradient;
+    if (!announces) continue;
+    put_into_bucket(kept.parameter, original);
+    announce_gradient(kept.parameter);
   }
+  for (; next < program.stretches(); ++next) program.run(next);
   way_ = Way::plain;
 }
 

@@ -6,7 +6,6 @@
 #include "troupe/modules/step_output.hpp"
 #include "troupe/runtime/capture/program.hpp"
 #include "troupe/runtime/capture/recording.hpp"
-#include "troupe/runtime/replica/gradient_homes.hpp"
 #include "troupe/runtime/replica/replica_core.hpp"
 #include "troupe/runtime/replica/train_step.hpp"
 
@@ -65,13 +64,17 @@ class StepCapture {
   void end_forward(const StepOutput& output, const torch::Tensor& loss);
   void begin_backward();
   void end_backward();
+  /// Says of each gradient that was recorded that it is final, in the order of the backward pass, to those who average.
+  /// Within run_as_backward().
+  void announce_recorded();
 
   // --- A pass that is replayed ---
 
   /// Fills in output and loss of the step; `unweighted` is what training_step returned.
   void replay_forward(TrainStep& step, double weight);
   const torch::Tensor& unweighted_loss() const { return current_->unweighted; }
-  void replay_backward();
+  /// `announces`: says of each gradient when it is final, to those who average; then within run_as_backward().
+  void replay_backward(bool announces);
 
   /// What has been captured so far.
   const CapturedSteps& report() const { return report_; }
@@ -87,6 +90,7 @@ class StepCapture {
     torch::Tensor parameter;
     torch::Tensor gradient;  // what it is after a replay
     bool was_there = false;  // before the backward pass
+    std::size_t stretch = 0;  // of the program, after which it is final
   };
   struct Entry {
     // What it is for.
@@ -120,6 +124,9 @@ class StepCapture {
   uint64_t state_of_module() const;
   void begin_recording(const Pass& pass);
   void make_program(capture::Recording recording);
+  torch::Tensor home_of(std::size_t parameter);
+  static void put_into_bucket(const torch::Tensor& parameter, const torch::Tensor& original);
+  void order_gradients(const capture::Recording& recording);
   void fill(const std::vector<const torch::Tensor*>& tensors);
   void refuse(Entry* entry, const std::string& reason);
   void say_captured(Entry& entry, std::size_t plain_bytes);
@@ -132,7 +139,7 @@ class StepCapture {
   Entry* current_ = nullptr;
   std::vector<std::unique_ptr<Entry>> entries_;
   std::optional<capture::Recorder> recorder_;
-  GradientHomes homes_;
+  std::vector<torch::Tensor> homes_;  // of each parameter: where its gradient lies after a replay
   torch::Tensor weight_;  // a number without dimensions, as LibTorch makes one of a double
   std::vector<torch::Tensor> parameters_;
   std::vector<const torch::nn::Module*> modules_;
@@ -140,7 +147,9 @@ class StepCapture {
   std::vector<capture::View> output_views_;
   std::optional<capture::View> loss_view_;
   std::vector<bool> had_gradient_;
+  std::vector<torch::Tensor> originals_;  // gradients that were elsewhere
   std::vector<std::optional<capture::View>> gradient_views_;
+  std::vector<std::pair<std::size_t, std::size_t>> gradient_order_;  // last operator, parameter
   std::vector<const torch::Tensor*> tensors_;  // kept for its memory
   CapturedSteps report_;
 };

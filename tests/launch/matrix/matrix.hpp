@@ -4,6 +4,8 @@
 
 #include "tests/launch/matrix/model.hpp"
 
+#include <gmock/gmock.h>
+
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -15,6 +17,7 @@ struct Ended {
   torch::Tensor weights;
   MetricMap metrics;
   int64_t global_step = 0;
+  CapturedSteps captured;
 };
 
 inline PartsOptions parts_options(const Combination& c) {
@@ -58,7 +61,7 @@ inline DataLoader loader(const Combination& c, int64_t ranks) {
 inline Ended fit(const Combination& c, TrainerOptions options, int64_t ranks, std::optional<std::string> from = {}) {
   Trainer trainer(std::move(options));
   const auto parts = trainer.fit<Parts>(parts_options(c), loader(c, ranks), loader(c, ranks), {.ckpt_path = from});
-  return {parts->weights(), trainer.callback_metrics(), trainer.global_step()};
+  return {parts->weights(), trainer.callback_metrics(), trainer.global_step(), trainer.captured()};
 }
 
 /// Steps of optimizers after which max_steps ends a run, or a checkpoint is taken: in the middle of epoch 1.
@@ -107,6 +110,20 @@ inline void check(const Combination& c, const std::filesystem::path& root, int64
   EXPECT_EQ((resumed.weights - weights).abs().max().item<double>(), 0);
   EXPECT_EQ(resumed.metrics, trainer.callback_metrics());
   EXPECT_EQ(resumed.global_step, trainer.global_step());
+
+  // The same with steps that are captured: from the beginning, and from a checkpoint that knows nothing of it.
+  const auto expect_captured = [&](const std::string& folder, const std::optional<std::string>& checkpoint) {
+    auto capturing = trainer_options(c, root / folder);
+    capturing.capture_step = CaptureStep::automatic;
+    const auto captured = fit(c, capturing, ranks, checkpoint);
+    EXPECT_EQ((captured.weights - weights).abs().max().item<double>(), 0) << folder;
+    EXPECT_EQ(captured.metrics, trainer.callback_metrics()) << folder;
+    if (c.is_manual()) return;
+    if (!checkpoint) EXPECT_GT(captured.captured.replays(), 0);  // few steps may be left to one that is resumed
+    EXPECT_THAT(captured.captured.refusals, ::testing::IsEmpty()) << folder;
+  };
+  expect_captured("captured", std::nullopt);
+  expect_captured("captured_resumed", from);
 }
 
 }  // namespace troupe::matrix
