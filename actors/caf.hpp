@@ -2,7 +2,8 @@
 // for:
 // - the lists of messages at the end of messages.hpp, loader_messages.hpp, events.hpp and usher.hpp;
 // - usher.cpp, where an usher asks a user's actor and waits for its answer, which nobody else does;
-// - `caf::behavior` and `caf::event_based_actor`, which a user's actor may be written with, too (caf_callback_actor.hpp).
+// - `caf::behavior` and `caf::event_based_actor`, which a user's actor may be written with, too
+// (caf_callback_actor.hpp).
 #pragma once
 
 #include "troupe/base/exception_text.hpp"

@@ -200,7 +200,8 @@ torch::Tensor Metric::kept(const torch::Tensor& rows) const {
 
 void Metric::refuse_to_be_captured() const {
   if (StepRecorder* recorder = StepRecorder::current()) {
-    recorder->refuse("it updates " + class_name() + ", which a replay does not: a metric of preds and target (TargetMetric) it does");
+    recorder->refuse("it updates " + class_name() +
+                     ", which a replay does not: a metric of preds and target (TargetMetric) it does");
   }
 }
 

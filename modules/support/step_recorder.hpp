@@ -21,8 +21,10 @@ class StepRecorder {
   static StepRecorder* current();
 
   /// Does `again` now, with `inputs`, and notes it as one thing that a replay does at this place. Operators within it
-  /// are not seen. Returns what it returned.
-  virtual std::vector<torch::Tensor> call(std::string name, const std::vector<torch::Tensor>& inputs, Again again) = 0;
+  /// are not seen. Returns what it returned. `is_inner`: it changes nothing that is seen outside of the step, so that
+  /// who compares a step with its replay may do it once more.
+  virtual std::vector<torch::Tensor> call(std::string name, const std::vector<torch::Tensor>& inputs, Again again,
+                                          bool is_inner = false) = 0;
   /// The step cannot be captured: `reason` says why, as a sentence without a stop.
   virtual void refuse(std::string reason) = 0;
 

@@ -67,7 +67,8 @@ std::string name_of_argument(const Action& action, std::size_t index) {
 
 std::string difference(const Action& a, const Action& b, std::size_t number) {
   const std::string at = "operator " + std::to_string(number) + ", " + a.name;
-  if (a.name != b.name) return "operator " + std::to_string(number) + " is " + a.name + " in one step and " + b.name + " in the next";
+  if (a.name != b.name)
+    return "operator " + std::to_string(number) + " is " + a.name + " in one step and " + b.name + " in the next";
   if (a.arguments.size() != b.arguments.size() || a.results.size() != b.results.size()) {
     return at + ": has other arguments in the next step";
   }

@@ -41,10 +41,9 @@ bool takes_results_of(const c10::FunctionSchema& twin, const c10::FunctionSchema
     return a.name() == b.name() && *a.type() == *b.type();
   };
   if (!std::equal(theirs.begin(), theirs.end(), ours.begin(), is_same)) return false;
-  return std::all_of(ours.begin() + static_cast<std::ptrdiff_t>(theirs.size()), ours.end(),
-                     [](const c10::Argument& each) {
-                       return is_output(each) && each.type()->kind() == c10::TypeKind::TensorType;
-                     });
+  return std::all_of(
+      ours.begin() + static_cast<std::ptrdiff_t>(theirs.size()), ours.end(),
+      [](const c10::Argument& each) { return is_output(each) && each.type()->kind() == c10::TypeKind::TensorType; });
 }
 
 template <std::size_t N>
@@ -76,8 +75,9 @@ std::string reason_against(const OperatorHandle& op) {
   }
   for (const auto& result : schema.returns()) {
     const auto kind = result.type()->kind();
-    const bool is_list = kind == c10::TypeKind::ListType &&
-                         result.type()->expectRef<c10::ListType>().getElementType()->kind() == c10::TypeKind::TensorType;
+    const bool is_list =
+        kind == c10::TypeKind::ListType &&
+        result.type()->expectRef<c10::ListType>().getElementType()->kind() == c10::TypeKind::TensorType;
     if (kind != c10::TypeKind::TensorType && !is_list) {
       return name + " gives the host " + result.type()->str() + ", not a tensor";
     }
@@ -90,6 +90,11 @@ bool writes(const OperatorHandle& op, std::size_t index) {
   return alias && alias->isWrite();
 }
 
+bool views(const OperatorHandle& op, std::size_t index) {
+  const auto* alias = op.schema().arguments()[index].alias_info();
+  return alias && !alias->isWrite();
+}
+
 bool writes_any(const OperatorHandle& op) {
   for (std::size_t i = 0; i < op.schema().arguments().size(); ++i) {
     if (writes(op, i)) return true;
@@ -99,7 +104,7 @@ bool writes_any(const OperatorHandle& op) {
 
 bool overwrites(const OperatorHandle& op) {
   constexpr std::array<std::string_view, 11> names = {
-      "aten::fill_",   "aten::zero_",   "aten::copy_",        "aten::bernoulli_", "aten::normal_", "aten::uniform_",
+      "aten::fill_",   "aten::zero_",   "aten::copy_",        "aten::bernoulli_", "aten::normal_",    "aten::uniform_",
       "aten::random_", "aten::cauchy_", "aten::exponential_", "aten::geometric_", "aten::log_normal_"};
   const auto& arguments = op.schema().arguments();
   return is_one_of(op, names) || std::ranges::any_of(arguments, is_output);
@@ -118,7 +123,8 @@ bool draws(const OperatorHandle& op) {
 std::optional<OperatorHandle> out_twin(const OperatorHandle& op) {
   const auto& schema = op.schema();
   // Losses with a reduction make their result as large as their inputs first, and warn of memory that is not.
-  const bool is_reduced = std::ranges::any_of(schema.arguments(), [](const auto& each) { return each.name() == "reduction"; });
+  const bool is_reduced =
+      std::ranges::any_of(schema.arguments(), [](const auto& each) { return each.name() == "reduction"; });
   if (is_reduced && schema.name().find("nll_loss") == std::string::npos) return std::nullopt;
   for (const auto& name : overloads_of(schema.name())) {
     const auto twin = c10::Dispatcher::singleton().findSchema(name);

@@ -16,6 +16,8 @@ std::string reason_against(const c10::OperatorHandle& op);
 /// Whether it writes argument number `index`.
 bool writes(const c10::OperatorHandle& op, std::size_t index);
 bool writes_any(const c10::OperatorHandle& op);
+/// Whether its result may be a view of argument number `index`, which it then does not read.
+bool views(const c10::OperatorHandle& op, std::size_t index);
 /// Whether it writes all of the arguments that it writes, and reads nothing of them: fill_, copy_, normal_.
 bool overwrites(const c10::OperatorHandle& op);
 /// Whether it allocates only: empty and its like.

@@ -65,6 +65,8 @@ void Program::execute(Instruction& instruction) {
     stack_.assign(instruction.arguments.begin(), instruction.arguments.end());
     instruction.op->redispatchBoxed(cpu_keys, &stack_);
     if (!instruction.targets.empty()) take_results(instruction);
+    if (watch_) [[unlikely]]
+      tell_watch(instruction);
     stack_.clear();
   }
   for (c10::StorageImpl* memory : instruction.released) {
@@ -73,11 +75,33 @@ void Program::execute(Instruction& instruction) {
 }
 
 void Program::call(Instruction& instruction) {
+  if (watch_ && !instruction.is_inner) return;
   const c10::impl::ForceDispatchKeyGuard as_outside(outside_);
   const auto results = instruction.again(instruction.inputs);
   for (std::size_t i = 0; i < results.size(); ++i) {
     if (instruction.targets[i].tensor.defined()) instruction.targets[i].tensor.copy_(results[i]);
   }
+}
+
+void Program::run_watched(std::size_t stretch, const Watch& watch) {
+  watch_ = &watch;
+  try {
+    run(stretch);
+  } catch (...) {
+    watch_ = nullptr;
+    throw;
+  }
+  watch_ = nullptr;
+}
+
+// Results lie where they were put, or where the operator has written them.
+void Program::tell_watch(const Instruction& instruction) {
+  std::vector<torch::Tensor> results;
+  for (const auto& target : instruction.targets) results.push_back(target.tensor);
+  for (std::size_t i = 0; instruction.targets.empty() && i < stack_.size(); ++i) {
+    if (stack_[i].isTensor()) results.push_back(stack_[i].toTensor());
+  }
+  (*watch_)(instruction.action, instruction.name, results);
 }
 
 void Program::take_results(Instruction& instruction) {

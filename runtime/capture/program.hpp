@@ -58,15 +58,18 @@ class Program {
   std::string to_text() const;
   /// Times each operator from now on.
   void set_timed(bool is_timed) { is_timed_ = is_timed; }
-  /// Called after each operator with its number in the recording: for those who compare.
-  void set_watch(std::function<void(std::size_t action, const std::vector<torch::Tensor>& results)> watch) {
-    watch_ = std::move(watch);
-  }
+  /// The same for those who compare: `watch` hears of each operator, by its number in the recording. Calls that are
+  /// seen outside are left out.
+  void run_watched(std::size_t stretch, const Watch& watch);
+  /// Whether operators need what such a call returns, so that the program cannot be run without it.
+  bool needs_calls() const { return needs_calls_; }
+  /// The memory that is not the program's own and that it writes, as bytes.
+  const std::vector<torch::Tensor>& written() const { return written_; }
 
  private:
   struct Target {
-    torch::Tensor tensor;    // undefined: the result is not kept
-    bool is_adopted = false; // the operator's own memory becomes the tensor's
+    torch::Tensor tensor;     // undefined: the result is not kept
+    bool is_adopted = false;  // the operator's own memory becomes the tensor's
   };
   struct Instruction {
     std::size_t action = 0;
@@ -74,10 +77,11 @@ class Program {
     std::string name;
     ThreadModes modes;
     StepRecorder::Again again;
+    bool is_inner = false;
     torch::jit::Stack arguments;
-    std::vector<torch::Tensor> inputs;       // of a call
-    std::vector<Target> targets;             // one for each result; none if the operator writes where it should
-    std::vector<c10::StorageImpl*> released; // memory of its own that nobody reads afterwards
+    std::vector<torch::Tensor> inputs;        // of a call
+    std::vector<Target> targets;              // one for each result; none if the operator writes where it should
+    std::vector<c10::StorageImpl*> released;  // memory of its own that nobody reads afterwards
     std::string text;
     std::size_t times = 0;
     double seconds = 0;
@@ -88,6 +92,7 @@ class Program {
   void execute(Instruction& instruction);
   void call(Instruction& instruction);
   void take_results(Instruction& instruction);
+  void tell_watch(const Instruction& instruction);
 
   std::vector<Instruction> instructions_;
   std::vector<std::size_t> ends_;  // of the stretches
@@ -98,7 +103,9 @@ class Program {
   c10::impl::LocalDispatchKeySet outside_{c10::impl::PODLocalDispatchKeySet{}};  // of the thread, around a replay
   ProgramSummary summary_;
   bool is_timed_ = false;
-  std::function<void(std::size_t, const std::vector<torch::Tensor>&)> watch_;
+  const Watch* watch_ = nullptr;
+  bool needs_calls_ = false;
+  std::vector<torch::Tensor> written_;
 };
 
 }  // namespace troupe::capture

@@ -31,8 +31,9 @@ torch::Tensor tensor_on(c10::Storage storage, const View& view) {
 // Memory within `arena`, which it keeps alive.
 c10::Storage part_of(const torch::Tensor& arena, std::size_t offset, std::size_t bytes) {
   auto* keeper = new torch::Tensor(arena);
-  c10::DataPtr data(static_cast<char*>(arena.data_ptr()) + offset, keeper,
-                    [](void* held) { delete static_cast<torch::Tensor*>(held); }, c10::kCPU);
+  c10::DataPtr data(
+      static_cast<char*>(arena.data_ptr()) + offset, keeper,
+      [](void* held) { delete static_cast<torch::Tensor*>(held); }, c10::kCPU);
   return c10::Storage(c10::Storage::use_byte_size_t(), bytes, std::move(data), /*allocator=*/nullptr,
                       /*resizable=*/false);
 }
@@ -60,6 +61,7 @@ class Program::Builder {
     }
     program_.ends_.push_back(program_.instructions_.size());
     for (const auto& view : request_.results) program_.results_.push_back(tensor_of(view));
+    list_written();
     count_found();
     summarize();
   }
@@ -172,7 +174,8 @@ class Program::Builder {
                  })) {
         ways_[i] = Way::adopts;
         for (const auto& result : action.results) {
-          if (result && is_computed(*result) && place(*result).writers == 1 && !request_.places.contains(result->memory)) {
+          if (result && is_computed(*result) && place(*result).writers == 1 &&
+              !request_.places.contains(result->memory)) {
             place(*result).is_adopted = true;
           }
         }
@@ -215,8 +218,8 @@ class Program::Builder {
       } else if (place.first == never) {
         continue;
       } else if (place.is_adopted || place.is_constant) {
-        place.storage = c10::Storage(c10::Storage::use_byte_size_t(), memory.bytes,
-                                     c10::DataPtr(nullptr, c10::kCPU), nullptr, /*resizable=*/false);
+        place.storage = c10::Storage(c10::Storage::use_byte_size_t(), memory.bytes, c10::DataPtr(nullptr, c10::kCPU),
+                                     nullptr, /*resizable=*/false);
         program_.summary_.bytes += place.is_constant ? memory.bytes : 0;
       } else {
         planned.push_back(m);
@@ -279,6 +282,7 @@ class Program::Builder {
     instruction.op = twins_[index] ? twins_[index] : action.op;
     instruction.name = action.name;
     instruction.again = action.again;
+    instruction.is_inner = action.is_inner;
     instruction.modes = action.modes;
     if (ways_[index] == Way::calls) {
       for (const auto& argument : action.arguments) instruction.inputs.push_back(value_of(argument).toTensor());
@@ -313,7 +317,8 @@ class Program::Builder {
     std::vector<std::size_t> ending;
     const auto look = [&](const View& view) {
       const Place& at = place(view);
-      if (at.is_adopted && !at.is_constant && at.last == index && std::ranges::find(ending, view.memory) == ending.end()) {
+      if (at.is_adopted && !at.is_constant && at.last == index &&
+          std::ranges::find(ending, view.memory) == ending.end()) {
         ending.push_back(view.memory);
         instruction.released.push_back(at.storage.unsafeGetStorageImpl());
       }
@@ -356,6 +361,24 @@ class Program::Builder {
     return text + ways[static_cast<std::size_t>(ways_[index])];
   }
 
+  void list_written() {
+    std::vector<bool> is_written(places_.size(), false);
+    for (std::size_t i = 0; i < recording_.actions.size(); ++i) {
+      if (!is_needed_[i]) continue;
+      const Action& action = recording_.actions[i];
+      program_.needs_calls_ |= !action.op && !action.is_inner && !action.results.empty();
+      for_written(action, [&](const View& view) { is_written[view.memory] = true; });
+      if (action.name.find("batch_norm") == std::string::npos) continue;
+      for_arguments(action, [&](const View& view, std::size_t) { is_written[view.memory] = true; });
+    }
+    for (std::size_t m = 0; m < places_.size(); ++m) {
+      const bool is_own = recording_.memories[m].kind == Memory::Kind::computed && !request_.places.contains(m);
+      if (is_own || !is_written[m] || !places_[m].storage) continue;
+      const auto bytes = static_cast<int64_t>(places_[m].storage.nbytes());
+      program_.written_.push_back(tensor_on(places_[m].storage, {m, torch::kUInt8, 0, {bytes}, {1}, false}));
+    }
+  }
+
   // How often each tensor that is somebody else's is held by the program: if nobody else holds it, it is out of use.
   void count_found() {
     tensors_.clear();
@@ -381,12 +404,14 @@ class Program::Builder {
           for (const auto& each : value.toTensorVector()) look(each);
         }
         if (value.isOptionalTensorList()) {
-          for (const std::optional<torch::Tensor> each : value.toOptionalTensorList()) look(each.value_or(torch::Tensor()));
+          for (const std::optional<torch::Tensor> each : value.toOptionalTensorList())
+            look(each.value_or(torch::Tensor()));
         }
       }
       for (const auto& input : instruction.inputs) look(input);
     }
     for (const auto& result : program_.results_) look(result);
+    for (const auto& written : program_.written_) look(written);
     return seen.size();
   }
 

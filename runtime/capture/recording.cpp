@@ -63,8 +63,8 @@ std::string to_text(const View& view) {
 }
 
 ThreadModes ThreadModes::now() {
-  const bool has_autocast =
-      at::autocast::is_autocast_enabled(at::kCPU) && !c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutocastCPU);
+  const bool has_autocast = at::autocast::is_autocast_enabled(at::kCPU) &&
+                            !c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutocastCPU);
   return {torch::GradMode::is_enabled(), has_autocast, at::autocast::get_autocast_dtype(at::kCPU)};
 }
 
@@ -117,18 +117,19 @@ void Recorder::before(const c10::OperatorHandle& op, const torch::jit::Stack& st
   pending_.modes = ThreadModes::now();
   const bool overwriting = overwrites(op);
   const std::size_t first = stack.size() - schema.arguments().size();
-  const auto take = [&](const torch::Tensor& tensor, bool is_written) -> std::optional<View> {
+  const auto take = [&](const torch::Tensor& tensor, bool is_read) -> std::optional<View> {
     if (!tensor.defined()) return std::nullopt;
-    if (schema.name() == "aten::index" && (tensor.scalar_type() == torch::kBool || tensor.scalar_type() == torch::kByte)) {
+    if (schema.name() == "aten::index" &&
+        (tensor.scalar_type() == torch::kBool || tensor.scalar_type() == torch::kByte)) {
       refuse("the shape of " + pending_.name + "'s result depends on values (a mask)");
     }
-    return is_written && overwriting ? view_of(tensor) : read(tensor);
+    return is_read ? read(tensor) : view_of(tensor);
   };
   for (std::size_t i = 0; i < schema.arguments().size(); ++i) {
     const c10::IValue& value = stack[first + i];
-    const bool is_written = writes(op, i);
+    const bool is_read = !views(op, i) && !(writes(op, i) && overwriting);
     if (value.isTensor()) {
-      auto view = take(value.toTensor(), is_written);
+      auto view = take(value.toTensor(), is_read);
       if (view) {
         pending_.arguments.emplace_back(std::move(*view));
       } else {
@@ -137,7 +138,7 @@ void Recorder::before(const c10::OperatorHandle& op, const torch::jit::Stack& st
     } else if (is_tensor_list(value)) {
       ViewList list;
       list.are_optional = value.isOptionalTensorList();
-      for_tensors(value, [&](const torch::Tensor& tensor) { list.views.push_back(take(tensor, is_written)); });
+      for_tensors(value, [&](const torch::Tensor& tensor) { list.views.push_back(take(tensor, is_read)); });
       pending_.arguments.emplace_back(std::move(list));
     } else if (value.isStorage()) {
       return refuse(pending_.name + " takes memory by itself");
@@ -159,7 +160,8 @@ void Recorder::after(const c10::OperatorHandle& op, const torch::jit::Stack& sta
         pending_.results.emplace_back(std::nullopt);
         return;
       }
-      if (!tensor.has_storage() || tensor.layout() != torch::kStrided) return refuse(pending_.name + "'s result is not dense");
+      if (!tensor.has_storage() || tensor.layout() != torch::kStrided)
+        return refuse(pending_.name + "'s result is not dense");
       const bool is_new = !known_.contains(tensor.storage().unsafeGetStorageImpl());
       makes_memory |= is_new;
       pending_.results.emplace_back(result_of(tensor, !is_allocation));
@@ -167,8 +169,15 @@ void Recorder::after(const c10::OperatorHandle& op, const torch::jit::Stack& sta
   }
   if (makes_memory) count_bytes();
   pending_.is_view = !changes && !pending_.is_random && (!makes_memory || is_allocation);
+  const bool is_watched = watch_ && !pending_.is_view;
   recording_.actions.push_back(std::move(pending_));
   pending_ = {};
+  if (!is_watched) return;
+  std::vector<torch::Tensor> results;
+  for (std::size_t i = stack.size() - schema.returns().size(); i < stack.size(); ++i) {
+    for_tensors(stack[i], [&](const torch::Tensor& tensor) { results.push_back(tensor); });
+  }
+  watch_(recording_.actions.size() - 1, recording_.actions.back().name, results);
 }
 
 void Recorder::count_bytes() {
@@ -181,7 +190,8 @@ void Recorder::count_bytes() {
 void Recorder::mark_written(const c10::OperatorHandle& op) {
   for (std::size_t i = 0; i < pending_.arguments.size(); ++i) {
     if (!writes(op, i)) continue;
-    if (const auto* view = std::get_if<View>(&pending_.arguments[i])) recording_.memories[view->memory].is_written = true;
+    if (const auto* view = std::get_if<View>(&pending_.arguments[i]))
+      recording_.memories[view->memory].is_written = true;
     if (const auto* list = std::get_if<ViewList>(&pending_.arguments[i])) {
       for (const auto& view : list->views) {
         if (view) recording_.memories[view->memory].is_written = true;
@@ -257,8 +267,10 @@ View Recorder::result_of(const torch::Tensor& tensor, bool is_written) {
 
 // --- Calls ---
 
-std::vector<torch::Tensor> Recorder::call(std::string name, const std::vector<torch::Tensor>& inputs, Again again) {
+std::vector<torch::Tensor> Recorder::call(std::string name, const std::vector<torch::Tensor>& inputs, Again again,
+                                          bool is_inner) {
   Action action;
+  action.is_inner = is_inner;
   action.name = std::move(name);
   action.modes = ThreadModes::now();
   for (const auto& input : inputs) {

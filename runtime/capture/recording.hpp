@@ -9,7 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -26,12 +26,12 @@ struct Memory {
     computed,  ///< an operator of the step made it
   };
   Kind kind = Kind::computed;
-  std::string name;      ///< of what is given
+  std::string name;  ///< of what is given
   std::size_t bytes = 0;
-  c10::Storage storage;                                 ///< unless it is computed: then a step frees it as always
-  c10::weak_intrusive_ptr<c10::StorageImpl> identity;   ///< so that no other memory is taken for it
-  bool is_written = false;                              ///< by an operator; else it was only allocated, or is read only
-  bool is_kept = false;  ///< found: by somebody, from one step to the next; else it is made anew in each
+  c10::Storage storage;                                ///< unless it is computed: then a step frees it as always
+  c10::weak_intrusive_ptr<c10::StorageImpl> identity;  ///< so that no other memory is taken for it
+  bool is_written = false;                             ///< by an operator; else it was only allocated, or is read only
+  bool is_kept = false;                ///< found: by somebody, from one step to the next; else it is made anew in each
   std::optional<std::string> content;  ///< found: its bytes when it was first read, unless it is large
 };
 
@@ -72,20 +72,25 @@ struct Action {
   std::optional<c10::OperatorHandle> op;
   std::string name;  ///< "aten::addmm", or of a call
   StepRecorder::Again again;
+  bool is_inner = false;  ///< a call that may be done once more
   std::vector<Argument> arguments;
   std::vector<std::optional<View>> results;  ///< nullopt: undefined; lists are flattened
   ThreadModes modes;
-  bool is_view = false;                      ///< nothing is computed: a replay needs none of it
-  bool is_random = false;                    ///< draws from a generator
+  bool is_view = false;    ///< nothing is computed: a replay needs none of it
+  bool is_random = false;  ///< draws from a generator
 };
 
 struct Recording {
   std::vector<Memory> memories;
   std::vector<Action> actions;
-  std::string refusal;  ///< why the step cannot be captured; empty: it can
+  std::string refusal;             ///< why the step cannot be captured; empty: it can
   std::vector<std::size_t> marks;  ///< numbers of actions at the marks
   std::size_t peak_bytes = 0;      ///< the most that was allocated at one time
 };
+
+/// Hears of each action when it is done, by its number; what is no view has results.
+using Watch =
+    std::function<void(std::size_t number, const std::string& name, const std::vector<torch::Tensor>& results)>;
 
 /// Text for messages: "float32 [8, 16]".
 std::string to_text(const View& view);
@@ -105,6 +110,7 @@ class Recorder final : public StepRecorder {
   /// The tensor as the recording knows it; nullopt, with a refusal, if it cannot be told.
   std::optional<View> view_of(const torch::Tensor& tensor);
 
+  void set_watch(Watch watch) { watch_ = std::move(watch); }
   void resume();
   void pause();
   bool is_resumed() const { return is_resumed_; }
@@ -113,7 +119,8 @@ class Recorder final : public StepRecorder {
   const Recording& recording() const { return recording_; }
   Recording take() { return std::move(recording_); }
 
-  std::vector<torch::Tensor> call(std::string name, const std::vector<torch::Tensor>& inputs, Again again) override;
+  std::vector<torch::Tensor> call(std::string name, const std::vector<torch::Tensor>& inputs, Again again,
+                                  bool is_inner) override;
   void refuse(std::string reason) override;
 
   /// The dispatcher's.
@@ -130,8 +137,9 @@ class Recorder final : public StepRecorder {
 
   Recording recording_;
   std::unordered_map<const void*, std::size_t> known_;  // by storage
-  std::vector<std::size_t> alive_;  // computed memory that has not been freed, as far as is known
+  std::vector<std::size_t> alive_;                      // computed memory that has not been freed, as far as is known
   Action pending_;
+  Watch watch_;
   bool is_resumed_ = false;
   StepRecorder* outer_ = nullptr;
 };

@@ -126,7 +126,8 @@ void BatchPass::repeat(TrainStep& step, OptimizerTrack& track) {
 
 void BatchPass::configure(HookProgram hooks, bool keeps_outputs) {
   hooks_ = std::move(hooks);
-  capture_.configure(keeps_outputs, /*keeps_loss=*/std::ranges::count(hooks_, Hook::on_before_backward) > 0);
+  capture_.configure("training_step", keeps_outputs,
+                     /*keeps_loss=*/std::ranges::count(hooks_, Hook::on_before_backward) > 0);
 }
 
 void BatchPass::forward(TrainStep& step, OptimizerTrack& track) {
@@ -149,7 +150,8 @@ void BatchPass::forward(TrainStep& step, OptimizerTrack& track) {
   step.loss = checked_loss(step.output);
   refuse_untrainable(*core_.module, "the loss that training_step returned", step.loss);
   if (watches_losses(core_.options())) judge_loss(core_, track, step.loss, step.batch_idx);
-  if (const double weight = weight_in_window(step, track); weight != 1) step.loss = capture_.weighted(step.loss, weight);
+  if (const double weight = weight_in_window(step, track); weight != 1)
+    step.loss = capture_.weighted(step.loss, weight);
   capture_.end_forward(step.output, step.loss);
 }
 
@@ -244,7 +246,8 @@ bool BatchPass::begins_count(const TrainStep& step, const OptimizerTrack& track)
 }
 
 double BatchPass::nominal_of(const TrainStep& step, const OptimizerTrack& track) const {
-  return begins_count(step, track) ? step.all * static_cast<double>(core_.options().accumulate_grad_batches) : track.nominal;
+  return begins_count(step, track) ? step.all * static_cast<double>(core_.options().accumulate_grad_batches)
+                                   : track.nominal;
 }
 
 double BatchPass::weight_of(const TrainStep& step, const OptimizerTrack& track) const {

@@ -18,7 +18,7 @@ namespace troupe {
 class BatchPass {
  public:
   BatchPass(ReplicaCore& core, MetricBoard& board, GradientSync& sync, LossScaling& scaling)
-      : core_(core), board_(board), sync_(sync), scaling_(scaling), capture_(core) {}
+      : core_(core), board_(board), sync_(sync), scaling_(scaling), capture_(core, StepCapture::Kind::training) {}
   BatchPass(const BatchPass&) = delete;
   BatchPass& operator=(const BatchPass&) = delete;
 

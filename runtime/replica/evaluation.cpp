@@ -9,6 +9,8 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <algorithm>
+
 namespace troupe {
 
 namespace {
@@ -43,6 +45,19 @@ void Evaluation::begin(Stage stage, bool is_sanity_check) {
   outputs_.clear();
   program_ = compile_program(core_, batch_table(stage));
   results_.assign(core_.setup.eval_loaders.size(), {});
+  configure_capture();
+}
+
+void Evaluation::configure_capture() {
+  if (core_.options().capture_step == CaptureStep::off) return;
+  const bool has_batch_end = std::ranges::any_of(program_, [](Hook hook) {
+    return hook == Hook::on_validation_batch_end || hook == Hook::on_test_batch_end ||
+           hook == Hook::on_predict_batch_end;
+  });
+  const bool has_epoch_end = core_.is_used(stage_ == Stage::test ? Hook::test_epoch_end : Hook::validation_epoch_end);
+  const Hook hook = step_hook(stage_);
+  capture_.configure(to_string(hook), has_batch_end || has_epoch_end || stage_ == Stage::predict, /*keeps_loss=*/false);
+  capture_.refresh();
 }
 
 void Evaluation::cut() {
@@ -147,24 +162,47 @@ StepOutput Evaluation::call_step(Module& module, const Batch& batch, int64_t bat
 
 StepOutput Evaluation::compute_output(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx) {
   const Autocast autocast(core_.precision, core_.setup.device);
-  const Hook hook = stage_ == Stage::test ? Hook::test_step_end : Hook::validation_step_end;
-  const bool has_end = stage_ != Stage::predict && core_.is_used(hook);
-  DeviceShards::Outputs shards;
-  if (core_.shards) {
-    const auto step = [&](Module& module, const Batch& shard) {
-      return call_step(module, shard, batch_idx, dataloader_idx);
-    };
-    shards = core_.shards->run(
-        batch, step, mix(static_cast<uint64_t>(core_.progress.total_batches), static_cast<uint64_t>(batch_idx + 1)));
-    if (!has_end) return joined_outputs(shards.outputs, shards.sizes);
-  } else {
-    auto output = call_step(*core_.module, batch, batch_idx, dataloader_idx);
-    if (!has_end) return output;
-    shards.outputs.push_back(std::move(output));
+  if (core_.shards) return compute_on_shards(batch, batch_idx, dataloader_idx);
+  if (!capture_.is_on()) return compute_whole(batch, batch_idx, dataloader_idx);
+  const auto way = capture_.begin_evaluation(batch, dataloader_idx);
+  if (way == StepCapture::Way::replay) return capture_.replay_evaluation();
+  StepOutput output;
+  {
+    const capture::Recorded recorded(capture_.recorder());
+    output = compute_whole(way == StepCapture::Way::record ? capture_.batch() : batch, batch_idx, dataloader_idx);
   }
+  capture_.end_evaluation(output);
+  return output;
+}
+
+Hook Evaluation::end_hook() const {
+  return stage_ == Stage::test ? Hook::test_step_end : Hook::validation_step_end;
+}
+
+bool Evaluation::has_end_hook() const {
+  return stage_ != Stage::predict && core_.is_used(end_hook());
+}
+
+StepOutput Evaluation::compute_whole(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx) {
+  auto output = call_step(*core_.module, batch, batch_idx, dataloader_idx);
+  if (!has_end_hook()) return output;
+  return call_end({std::move(output)});
+}
+
+StepOutput Evaluation::compute_on_shards(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx) {
+  const auto step = [&](Module& module, const Batch& shard) {
+    return call_step(module, shard, batch_idx, dataloader_idx);
+  };
+  auto shards = core_.shards->run(
+      batch, step, mix(static_cast<uint64_t>(core_.progress.total_batches), static_cast<uint64_t>(batch_idx + 1)));
+  return has_end_hook() ? call_end(shards.outputs) : joined_outputs(shards.outputs, shards.sizes);
+}
+
+StepOutput Evaluation::call_end(const std::vector<StepOutput>& outputs) {
+  const Hook hook = end_hook();
   const During during(core_.pulse, to_string(hook).data());  // a literal
-  return hook == Hook::test_step_end ? core_.module->test_step_end(shards.outputs)
-                                     : core_.module->validation_step_end(shards.outputs);
+  return hook == Hook::test_step_end ? core_.module->test_step_end(outputs)
+                                     : core_.module->validation_step_end(outputs);
 }
 
 void Evaluation::keep_output(StepOutput output, int64_t dataloader_idx) {

@@ -8,6 +8,7 @@
 #include "troupe/runtime/replica/metric_board.hpp"
 #include "troupe/runtime/replica/random_states.hpp"
 #include "troupe/runtime/replica/replica_core.hpp"
+#include "troupe/runtime/replica/step_capture.hpp"
 #include "troupe/runtime/sinks/prediction_file.hpp"
 
 #include <cstdint>
@@ -22,7 +23,8 @@ namespace troupe {
 /// passes through.
 class Evaluation {
  public:
-  Evaluation(ReplicaCore& core, MetricBoard& board, BatchSizes& sizes) : core_(core), board_(board), sizes_(sizes) {}
+  Evaluation(ReplicaCore& core, MetricBoard& board, BatchSizes& sizes)
+      : core_(core), board_(board), sizes_(sizes), capture_(core, StepCapture::Kind::evaluation) {}
   Evaluation(const Evaluation&) = delete;
   Evaluation& operator=(const Evaluation&) = delete;
 
@@ -47,6 +49,9 @@ class Evaluation {
   /// The outputs of predict_step, a list for each loader.
   EpochOutputs take_predictions() { return std::move(predictions_); }
 
+  /// Steps that are replayed.
+  const StepCapture& capture() const { return capture_; }
+
   /// Where the latest one began, for a run that makes it up: random states (of a fit; else none) and batches so far.
   const NamedTensors& random_states_before() const { return random_states_before_; }
   int64_t batches_before() const { return batches_before_; }
@@ -54,11 +59,18 @@ class Evaluation {
  private:
   StepOutput call_step(Module& module, const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
   StepOutput compute_output(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
+  StepOutput compute_whole(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
+  StepOutput compute_on_shards(const Batch& batch, int64_t batch_idx, int64_t dataloader_idx);
+  StepOutput call_end(const std::vector<StepOutput>& outputs);
+  Hook end_hook() const;
+  bool has_end_hook() const;
+  void configure_capture();
   void keep_output(StepOutput output, int64_t dataloader_idx);
 
   ReplicaCore& core_;
   MetricBoard& board_;
   BatchSizes& sizes_;
+  StepCapture capture_;
   Stage stage_ = Stage::validate;
   HookProgram program_;
   EpochOutputs outputs_, predictions_;

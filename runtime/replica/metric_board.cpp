@@ -34,7 +34,8 @@ void MetricBoard::log(std::string_view name, const torch::Tensor& value, const L
 
 void MetricBoard::log(std::string_view name, double value, const LogOptions& options) {
   if (StepRecorder* recorder = StepRecorder::current()) {
-    recorder->refuse("log(" + shown(name) + ") is given a number of the host, which a replay has no new one of: give it a tensor");
+    recorder->refuse("log(" + shown(name) +
+                     ") is given a number of the host, which a replay has no new one of: give it a tensor");
   }
   active_log().log(name, value, options);
 }

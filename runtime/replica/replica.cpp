@@ -1,12 +1,15 @@
 #include "troupe/runtime/replica/replica.hpp"
 
 #include "troupe/base/exception_text.hpp"
+#include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/replica/batch_transfer.hpp"
 #include "troupe/runtime/replica/device_shards.hpp"
 #include "troupe/runtime/replica/model_agreement.hpp"
 
 #include <torch/types.h>
 #include <torch/utils.h>
+
+#include <span>
 
 namespace troupe {
 
@@ -127,6 +130,7 @@ void Replica::end_train_epoch(bool is_cut) {
   board_.write_epoch_record();
   board_.end_train_epoch();
   stepper_.end_epoch();
+  write_captured();
   if (is_cut) return;
   schedules_.after_epoch(/*with_metric=*/false);  // where the epoch's last batch was skipped
   schedules_.after_epoch(/*with_metric=*/true);
@@ -138,6 +142,7 @@ std::vector<MetricMap> Replica::end_evaluation() {
   flush_epoch();
   board_.write_epoch_record();
   if (evaluation_.counts()) schedules_.note_validation(evaluation_.had_batches());
+  write_captured();
   return evaluation_.end();
 }
 
@@ -166,6 +171,21 @@ CurveAxis Replica::curves() const {
 MetricMap Replica::shown_metrics() {
   const During during(core_.pulse, "get_progress_bar_dict");
   return core_.module->get_progress_bar_dict(board_.progress_bar_metrics());
+}
+
+CapturedSteps Replica::captured() const {
+  CapturedSteps all = stepper_.capture().report();
+  const CapturedSteps& evaluation = evaluation_.capture().report();
+  all.programs.insert(all.programs.end(), evaluation.programs.begin(), evaluation.programs.end());
+  all.refusals.insert(all.refusals.end(), evaluation.refusals.begin(), evaluation.refusals.end());
+  return all;
+}
+
+void Replica::write_captured() const {
+  const auto& path = core_.options().capture_step_dump;
+  if (path.empty() || core_.place().global_rank != 0) return;
+  const std::string text = stepper_.capture().to_text() + evaluation_.capture().to_text();
+  write_atomically(path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(text))); });
 }
 
 void Replica::emit(Record record) {

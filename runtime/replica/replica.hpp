@@ -99,7 +99,7 @@ class Replica final : public RunContext {
   const std::vector<std::shared_ptr<Callback>>& callbacks() const { return core_.callbacks; }
   /// Gives the module back, in the state that it has, and ends the replica's use.
   std::shared_ptr<Module> release();
-  const CapturedSteps& captured() const { return stepper_.capture().report(); }
+  CapturedSteps captured() const;
   /// The outputs of predict_step, a list for each loader.
   EpochOutputs take_predictions() { return evaluation_.take_predictions(); }
   /// Whether module or data module have a say in how batches come to the device.
@@ -161,6 +161,7 @@ class Replica final : public RunContext {
   }
   void emit(Record record) override;
   void write_prediction(std::string_view name, const torch::Tensor& value, const std::string& filename) override {
+    refuse_capture("it writes a prediction, which a replay does not");
     evaluation_.write_prediction(name, value, filename);
   }
   const MetricMap& callback_metrics() const override {
@@ -189,6 +190,7 @@ class Replica final : public RunContext {
   void make_shards();
   void run_own_hook(Hook hook);
   void flush_epoch();
+  void write_captured() const;
 
   ReplicaCore core_;
   std::optional<ProcessSettings> process_settings_;

@@ -5,9 +5,9 @@
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/runtime/capture/agreement.hpp"
-#include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/distributed/gradient_announcement.hpp"
 
+#include <ATen/Context.h>
 #include <ATen/MemoryOverlap.h>
 #include <c10/util/StringUtil.h>
 #include <torch/types.h>
@@ -16,7 +16,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <span>
+#include <stdexcept>
 
 namespace troupe {
 
@@ -70,18 +70,23 @@ bool is_laid_out_like(const torch::Tensor& home, const capture::View& view, std:
 
 std::string StepCapture::reason_against_run() const {
   const auto& options = core_.options();
-  if (!core_.setup.device.is_cpu()) return "the device is " + core_.setup.device.str() + ", and steps are captured on the CPU";
-  if (!core_.module->automatic_optimization) return "manual optimization makes its steps within training_step";
+  if (!core_.setup.device.is_cpu())
+    return "the device is " + core_.setup.device.str() + ", and steps are captured on the CPU";
+  const bool is_training = kind_ == Kind::training;
+  if (is_training && !core_.module->automatic_optimization)
+    return "manual optimization makes its steps within training_step";
   if (core_.shards) return "the strategy divides batches among devices (dp)";
   if (core_.peers() && options.sync_batchnorm) return "sync_batchnorm talks with other ranks within the step";
-  if (core_.peers() && options.find_unused_parameters) {
+  if (is_training && core_.peers() && options.find_unused_parameters) {
     return "find_unused_parameters looks at autograd's graph, which replays do not have";
   }
-  if (options.detect_anomaly) return "detect_anomaly looks at autograd's graph, which replays do not have";
+  if (is_training && options.detect_anomaly)
+    return "detect_anomaly looks at autograd's graph, which replays do not have";
   return "";
 }
 
-void StepCapture::configure(bool keeps_outputs, bool keeps_loss) {
+void StepCapture::configure(std::string_view step, bool keeps_outputs, bool keeps_loss) {
+  step_ = step;
   keeps_outputs_ = keeps_outputs;
   keeps_loss_ = keeps_loss;
   is_on_ = core_.options().capture_step != CaptureStep::off;
@@ -96,7 +101,8 @@ void StepCapture::refresh() {
   if (!is_on_) return;
   std::vector<torch::Tensor> parameters;
   for (const auto& each : distinct_parameters(*core_.module)) parameters.push_back(each.tensor);
-  const bool is_same = std::ranges::equal(parameters, parameters_, [](const auto& a, const auto& b) { return a.is_same(b); });
+  const bool is_same =
+      std::ranges::equal(parameters, parameters_, [](const auto& a, const auto& b) { return a.is_same(b); });
   modules_.clear();
   for (const auto& module : core_.module->modules(/*include_self=*/false)) modules_.push_back(module.get());
   if (is_same) return;
@@ -111,16 +117,19 @@ void StepCapture::refuse(Entry* entry, const std::string& reason) {
     entry->refusal = reason;
     entry->first.reset();
   }
-  const std::string text = "training_step is not captured: " + reason;
-  if (core_.options().capture_step == CaptureStep::require) throw UsageError(text + " (trainer.capture_step = require)");
-  if (std::ranges::find(report_.refusals, reason) != report_.refusals.end()) return;
-  report_.refusals.push_back(reason);
+  const std::string text = step_ + " is not captured: " + reason;
+  if (core_.options().capture_step == CaptureStep::require && kind_ == Kind::training) {
+    throw UsageError(text + " (trainer.capture_step = require)");
+  }
+  if (std::ranges::find(report_.refusals, text) != report_.refusals.end()) return;
+  report_.refusals.push_back(text);
   core_.outputs.note(text + " (trainer.capture_step)");
 }
 
 // --- Which way ---
 
-void StepCapture::collect(const Batch& batch, const StepOutput& hiddens, std::vector<const torch::Tensor*>& tensors) const {
+void StepCapture::collect(const Batch& batch, const StepOutput& hiddens,
+                          std::vector<const torch::Tensor*>& tensors) const {
   tensors.clear();
   collect_tensors(batch, tensors);
   for (const auto& [name, tensor] : hiddens.items()) tensors.push_back(&tensor);
@@ -145,7 +154,8 @@ bool StepCapture::is_for(const Entry& entry, const Pass& pass, const std::vector
   }
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const Shape& shape = entry.shapes[i];
-    if (shape.type != tensors[i]->scalar_type() || tensors[i]->sizes() != shape.sizes || tensors[i]->strides() != shape.strides) {
+    if (shape.type != tensors[i]->scalar_type() || tensors[i]->sizes() != shape.sizes ||
+        tensors[i]->strides() != shape.strides) {
       return false;
     }
   }
@@ -158,7 +168,8 @@ std::string StepCapture::reason_against(const Pass& pass, const std::vector<cons
     if (!tensor->defined()) return "the batch has an undefined tensor";
     if (!tensor->device().is_cpu()) return "a tensor of the batch is on " + tensor->device().str();
     if (tensor->layout() != torch::kStrided) return "a tensor of the batch is sparse";
-    if (at::has_internal_overlap(*tensor) == at::MemOverlap::Yes) return "a tensor of the batch is expanded: its elements share memory";
+    if (at::has_internal_overlap(*tensor) == at::MemOverlap::Yes)
+      return "a tensor of the batch is expanded: its elements share memory";
   }
   return "";
 }
@@ -178,7 +189,11 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
       entries_, [&](const auto& entry) { return entry->state == state && is_for(*entry, pass, tensors_); });
   if (found != entries_.end()) {
     current_ = found->get();
-    if (current_->program && !current_->program->is_current()) current_->program.reset();  // a tensor was replaced
+    if (current_->program && !current_->program->is_current()) {  // the module has another tensor in the place of one
+      current_->program.reset();
+      current_->recording.reset();
+      current_->passes = 0;
+    }
   } else {
     std::erase_if(entries_, [&](const auto& entry) { return entry->state != state && is_for(*entry, pass, tensors_); });
     const auto of_this_kind = std::ranges::count_if(entries_, [&](const auto& entry) {
@@ -194,9 +209,23 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
   }
   if (!current_->refusal.empty()) return way_;
   fill(tensors_);
-  way_ = current_->program ? Way::replay : Way::record;
+  is_checked_ = current_->recording && current_->passes++ % core_.options().capture_step_check_every == 0;
+  way_ = current_->program && !is_checked_ ? Way::replay : Way::record;
   if (way_ == Way::record) begin_recording(pass);
+  if (is_checked_) {
+    recorder_->set_watch(
+        [this](std::size_t number, const std::string& name, const auto& results) { compare(number, name, results); });
+    ahead_.clear();
+    compute_ahead(0, 1);
+  }
   return way_;
+}
+
+StepCapture::Way StepCapture::begin_evaluation(const Batch& batch, int64_t loader) {
+  TrainStep step;
+  step.batch = &batch;
+  step.optimizer = static_cast<std::size_t>(loader);
+  return begin({step, {}, /*opens_window=*/true, /*weight=*/1});
 }
 
 StepCapture::Entry& StepCapture::make_entry(const Pass& pass, const std::vector<const torch::Tensor*>& tensors) {
@@ -257,18 +286,31 @@ void StepCapture::end_forward(const StepOutput& output, const torch::Tensor& los
   if (way_ != Way::record) return;
   if (output.empty()) {
     way_ = Way::plain;
-    refuse(current_, "training_step returned nothing for a batch");
+    refuse(current_, "it returned nothing for a batch");
     return;
   }
+  keep_output(output);
+  loss_view_ = recorder_->view_of(loss);
+  recorder_->mark();
+}
+
+void StepCapture::end_evaluation(const StepOutput& output) {
+  if (way_ != Way::record) return;
+  keep_output(output);
+  recorder_->mark();
+  had_gradient_.clear();
+  gradient_views_.clear();
+  end_recording();
+}
+
+void StepCapture::keep_output(const StepOutput& output) {
   current_->output_names.clear();
   for (const auto& [name, tensor] : output.items()) {
     auto view = tensor.defined() ? recorder_->view_of(tensor) : std::nullopt;
-    if (!view) recorder_->refuse("training_step returned " + name + ", which is no tensor in memory");
+    if (!view) recorder_->refuse("it returned " + name + ", which is no tensor in memory");
     output_views_.push_back(view.value_or(capture::View()));
     current_->output_names.push_back(name);
   }
-  loss_view_ = recorder_->view_of(loss);
-  recorder_->mark();
 }
 
 // Gradients that are there move to where replays add to them.
@@ -292,6 +334,7 @@ void StepCapture::begin_backward() {
     }
     recorder_->give("gradient " + std::to_string(i), home);
   }
+  if (is_checked_) compute_ahead(1, current_->program->stretches());
 }
 
 // Undefined if the parameter has gaps.
@@ -305,16 +348,22 @@ torch::Tensor StepCapture::home_of(std::size_t parameter) {
 
 void StepCapture::end_backward() {
   if (way_ != Way::record) return;
-  way_ = Way::plain;
-  std::vector<std::optional<capture::View>> views;
+  gradient_views_.clear();
   for (const auto& parameter : parameters_) {
     const auto& gradient = parameter.grad();
-    views.push_back(gradient.defined() && parameter.requires_grad() ? recorder_->view_of(gradient) : std::nullopt);
+    gradient_views_.push_back(gradient.defined() && parameter.requires_grad() ? recorder_->view_of(gradient)
+                                                                              : std::nullopt);
   }
+  end_recording();
+}
+
+// The first one waits for a second one that agrees.
+void StepCapture::end_recording() {
+  way_ = Way::plain;
   auto recording = recorder_->take();
   recorder_.reset();
-  gradient_views_ = std::move(views);
   order_gradients(recording);
+  if (is_checked_) return end_check(recording);
   if (!recording.refusal.empty()) return refuse(current_, recording.refusal);
   // Parameters that are nobody's gather gradients from the second step on.
   if (!current_->first || current_->first_had_gradient != had_gradient_) {
@@ -328,11 +377,64 @@ void StepCapture::end_backward() {
   capture::mark_kept(*current_->first, recording);
   current_->first.reset();
   try {
-    make_program(std::move(recording));
+    const auto marks = recording.marks;
+    make_program(recording);
+    recording.marks = marks;
+    const bool is_checkable = core_.options().capture_step == CaptureStep::check && !current_->program->needs_calls();
+    if (is_checkable) {
+      for (auto& memory : recording.memories) memory.storage = {};  // whether somebody holds them is what counts
+      current_->recording = std::move(recording);
+    }
   } catch (const std::exception& error) {
     current_->program.reset();
     refuse(current_, error.what());
   }
+}
+
+// --- Check ---
+
+// Stretches of the program, and everything as it was before.
+void StepCapture::compute_ahead(std::size_t first, std::size_t last) {
+  auto& program = *current_->program;
+  at::Generator generator = at::globalContext().defaultGenerator(torch::kCPU);
+  std::vector<torch::Tensor> before;
+  for (const auto& bytes : program.written()) before.push_back(bytes.clone());
+  const auto state = generator.get_state();
+  const capture::Watch keep = [&](std::size_t number, const std::string&, const std::vector<torch::Tensor>& results) {
+    auto& kept = ahead_[number];
+    for (const auto& result : results) kept.push_back(result.defined() ? result.clone() : result);
+  };
+  for (std::size_t stretch = first; stretch < last; ++stretch) program.run_watched(stretch, keep);
+  generator.set_state(state);
+  for (std::size_t i = 0; i < before.size(); ++i) program.written()[i].copy_(before[i]);
+}
+
+void StepCapture::compare(std::size_t number, const std::string& name,
+                          const std::vector<torch::Tensor>& results) const {
+  const auto found = ahead_.find(number);
+  if (found == ahead_.end()) return;  // a replay does without
+  for (std::size_t i = 0; i < std::min(results.size(), found->second.size()); ++i) {
+    const auto &plain = results[i], &replayed = found->second[i];
+    // What oneDNN keeps for its own backward pass has gaps, in which anything may be.
+    const bool is_scratch =
+        plain.defined() && plain.scalar_type() == torch::kByte && name.find("mkldnn") != std::string::npos;
+    if (!plain.defined() || !replayed.defined() || is_scratch) continue;
+    const auto a = plain.detach().contiguous(), b = replayed.contiguous();
+    const bool is_same = a.sizes() == b.sizes() && a.scalar_type() == b.scalar_type() &&
+                         std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0;
+    if (is_same) continue;
+    throw std::runtime_error(
+        c10::str("capture_step = check: ", step_, " computes other bits in a replay than the plain way: operator ",
+                 number, ", ", name, ", its result ", i, ", ", a.scalar_type(), " ", a.sizes(), ", differs by ",
+                 (a.to(torch::kDouble) - b.to(torch::kDouble)).abs().max().item<double>(), " at most"));
+  }
+}
+
+void StepCapture::end_check(const capture::Recording& recording) {
+  const auto what =
+      recording.refusal.empty() ? capture::difference(*current_->recording, recording) : recording.refusal;
+  if (what.empty()) return;
+  throw std::runtime_error("capture_step = check: " + step_ + " does not do what it did when it was captured: " + what);
 }
 
 // By the last operator that has to do with each, which is that of autograd's node that adds to it.
@@ -368,10 +470,10 @@ void StepCapture::put_into_bucket(const torch::Tensor& parameter, const torch::T
 }
 
 // Gradients that have memory of their own lie where those of other programs lie; others where this one has them.
-void StepCapture::make_program(capture::Recording recording) {
+void StepCapture::make_program(capture::Recording& recording) {
   capture::ProgramRequest request;
   request.results = output_views_;
-  request.results.push_back(*loss_view_);
+  if (loss_view_) request.results.push_back(*loss_view_);
   std::vector<std::size_t> users(recording.memories.size(), 0);
   for (const auto& view : gradient_views_) {
     if (view) ++users[view->memory];
@@ -403,7 +505,7 @@ void StepCapture::make_program(capture::Recording recording) {
   }
   current_->output = StepOutput(std::move(items));
   std::size_t next = current_->output_names.size();
-  current_->loss = results[next++];
+  if (loss_view_) current_->loss = results[next++];
   for (auto& kept : current_->gradients) kept.gradient = results[next++];
   say_captured(*current_, recording.peak_bytes);
 }
@@ -411,7 +513,9 @@ void StepCapture::make_program(capture::Recording recording) {
 void StepCapture::say_captured(Entry& entry, std::size_t plain_bytes) {
   const auto& summary = entry.program->summary();
   CapturedProgram made;
-  made.inputs = joined_as(entry.shapes, [](const Shape& shape) { return c10::str(shape.type, " ", torch::IntArrayRef(shape.sizes)); });
+  made.inputs = joined_as(
+      entry.shapes, [](const Shape& shape) { return c10::str(shape.type, " ", torch::IntArrayRef(shape.sizes)); });
+  made.step = step_;
   made.optimizer = entry.optimizer;
   made.opens_window = entry.opens_window;
   made.operators = summary.operators;
@@ -424,8 +528,9 @@ void StepCapture::say_captured(Entry& entry, std::size_t plain_bytes) {
   entry.in_report = report_.programs.size();
   entry.program->set_timed(!core_.options().capture_step_dump.empty());
   report_.programs.push_back(std::move(made));
-  core_.outputs.note("captured training_step: " + std::to_string(summary.operators) + " operators, was " +
-                     std::to_string(summary.recorded) + "; " + bytes_text(summary.bytes) + ", was " + bytes_text(plain_bytes));
+  core_.outputs.note("captured " + step_ + ": " + std::to_string(summary.operators) + " operators, was " +
+                     std::to_string(summary.recorded) + "; " + bytes_text(summary.bytes) + ", was " +
+                     bytes_text(plain_bytes));
 }
 
 // --- Replay ---
@@ -434,13 +539,22 @@ void StepCapture::replay_forward(TrainStep& step, double weight) {
   *weight_.mutable_data_ptr<double>() = weight;
   current_->program->run(0);
   ++report_.programs[current_->in_report].replays;
-  step.output = current_->output;
-  if (keeps_outputs_) {
-    StepOutput::Items items = step.output.items();
-    for (auto& [name, tensor] : items) tensor = tensor.clone();
-    step.output = StepOutput(std::move(items));
-  }
+  step.output = kept_output();
   step.loss = keeps_loss_ ? current_->loss.clone() : current_->loss;
+}
+
+StepOutput StepCapture::replay_evaluation() {
+  current_->program->run(0);
+  ++report_.programs[current_->in_report].replays;
+  way_ = Way::plain;
+  return kept_output();
+}
+
+StepOutput StepCapture::kept_output() const {
+  if (!keeps_outputs_) return current_->output;
+  StepOutput::Items items = current_->output.items();
+  for (auto& [name, tensor] : items) tensor = tensor.clone();
+  return StepOutput(std::move(items));
 }
 
 void StepCapture::replay_backward(bool announces) {
@@ -473,18 +587,15 @@ std::string StepCapture::to_text() const {
   for (const auto& entry : entries_) {
     if (!entry->program) continue;
     const auto& report = report_.programs[entry->in_report];
-    text += "# training_step, optimizer " + std::to_string(entry->optimizer) +
-            (entry->opens_window ? ", first batch of a window" : ", later batch of a window") + ", " + report.inputs +
-            ", " + std::to_string(report.replays) + " replays\n" + entry->program->to_text() + "\n";
+    text += "# " + step_ + (kind_ == Kind::training ? ", optimizer " : ", data loader ") +
+            std::to_string(entry->optimizer) +
+            (kind_ != Kind::training ? ""
+             : entry->opens_window   ? ", first batch of a window"
+                                     : ", later batch of a window") +
+            ", " + report.inputs + ", " + std::to_string(report.replays) + " replays\n" + entry->program->to_text() +
+            "\n";
   }
   return text;
-}
-
-void StepCapture::write_dump() const {
-  const auto& path = core_.options().capture_step_dump;
-  if (path.empty() || core_.place().global_rank != 0) return;
-  const std::string text = to_text();
-  write_atomically(path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(text))); });
 }
 
 }  // namespace troupe

@@ -15,6 +15,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace troupe {
@@ -37,13 +40,15 @@ class StepCapture {
     double weight = 1;  ///< of its loss
   };
 
-  explicit StepCapture(ReplicaCore& core) : core_(core) {}
+  enum class Kind { training, evaluation };
+
+  StepCapture(ReplicaCore& core, Kind kind) : core_(core), kind_(kind) {}
   StepCapture(const StepCapture&) = delete;
   StepCapture& operator=(const StepCapture&) = delete;
 
-  /// When module, callbacks and optimizers are known. `keeps_outputs`: somebody looks at what a step returned after the
-  /// next one. Throws UsageError if steps have to be captured and cannot be.
-  void configure(bool keeps_outputs, bool keeps_loss);
+  /// When module, callbacks and optimizers are known. `step`: the name of the hook. `keeps_outputs`: somebody looks at
+  /// what a step returned after the next one. Throws UsageError if training steps have to be captured and cannot be.
+  void configure(std::string_view step, bool keeps_outputs, bool keeps_loss);
   bool is_on() const { return is_on_; }
   /// What is trained may have changed.
   void refresh();
@@ -51,6 +56,9 @@ class StepCapture {
   /// What becomes of this pass. Throws UsageError if it has to be captured and cannot be.
   Way begin(const Pass& pass);
   Way way() const { return way_; }
+
+  /// The same for a batch of an evaluation, from data loader `loader`, which ends with end_evaluation().
+  Way begin_evaluation(const Batch& batch, int64_t loader);
 
   // --- A pass that is recorded ---
 
@@ -62,6 +70,7 @@ class StepCapture {
   /// The loss as it enters the window; the weight is a number that replays can change.
   torch::Tensor weighted(const torch::Tensor& loss, double weight);
   void end_forward(const StepOutput& output, const torch::Tensor& loss);
+  void end_evaluation(const StepOutput& output);
   void begin_backward();
   void end_backward();
   /// Says of each gradient that was recorded that it is final, in the order of the backward pass, to those who average.
@@ -72,14 +81,15 @@ class StepCapture {
 
   /// Fills in output and loss of the step; `unweighted` is what training_step returned.
   void replay_forward(TrainStep& step, double weight);
+  StepOutput replay_evaluation();
   const torch::Tensor& unweighted_loss() const { return current_->unweighted; }
   /// `announces`: says of each gradient when it is final, to those who average; then within run_as_backward().
   void replay_backward(bool announces);
 
   /// What has been captured so far.
   const CapturedSteps& report() const { return report_; }
-  /// The programs as text, in the file of capture_step_dump, if there is one.
-  void write_dump() const;
+  /// The programs as text, an operator per line.
+  std::string to_text() const;
 
  private:
   struct Shape {
@@ -88,8 +98,8 @@ class StepCapture {
   };
   struct Kept {
     torch::Tensor parameter;
-    torch::Tensor gradient;  // what it is after a replay
-    bool was_there = false;  // before the backward pass
+    torch::Tensor gradient;   // what it is after a replay
+    bool was_there = false;   // before the backward pass
     std::size_t stretch = 0;  // of the program, after which it is final
   };
   struct Entry {
@@ -107,6 +117,8 @@ class StepCapture {
     std::optional<capture::Recording> first;
     std::vector<bool> first_had_gradient;
     std::unique_ptr<capture::Program> program;
+    std::optional<capture::Recording> recording;  // of the program, if it is to be checked
+    int64_t passes = 0;                           // since it was made
     std::string refusal;
     // Of the program.
     std::vector<std::string> output_names;
@@ -123,16 +135,23 @@ class StepCapture {
   std::string reason_against_run() const;
   uint64_t state_of_module() const;
   void begin_recording(const Pass& pass);
-  void make_program(capture::Recording recording);
+  void end_recording();
+  void compute_ahead(std::size_t first, std::size_t last);
+  void compare(std::size_t number, const std::string& name, const std::vector<torch::Tensor>& results) const;
+  void end_check(const capture::Recording& recording);
+  void keep_output(const StepOutput& output);
+  StepOutput kept_output() const;
+  void make_program(capture::Recording& recording);
   torch::Tensor home_of(std::size_t parameter);
   static void put_into_bucket(const torch::Tensor& parameter, const torch::Tensor& original);
   void order_gradients(const capture::Recording& recording);
   void fill(const std::vector<const torch::Tensor*>& tensors);
   void refuse(Entry* entry, const std::string& reason);
   void say_captured(Entry& entry, std::size_t plain_bytes);
-  std::string to_text() const;
 
   ReplicaCore& core_;
+  const Kind kind_;
+  std::string step_;
   bool is_on_ = false;
   bool keeps_outputs_ = false, keeps_loss_ = false;
   Way way_ = Way::plain;
@@ -140,9 +159,12 @@ class StepCapture {
   std::vector<std::unique_ptr<Entry>> entries_;
   std::optional<capture::Recorder> recorder_;
   std::vector<torch::Tensor> homes_;  // of each parameter: where its gradient lies after a replay
-  torch::Tensor weight_;  // a number without dimensions, as LibTorch makes one of a double
+  torch::Tensor weight_;              // a number without dimensions, as LibTorch makes one of a double
   std::vector<torch::Tensor> parameters_;
   std::vector<const torch::nn::Module*> modules_;
+  // Of the pass that is checked: the results of the program, by the number of the operator.
+  bool is_checked_ = false;
+  std::unordered_map<std::size_t, std::vector<torch::Tensor>> ahead_;
   // Of the pass that is recorded.
   std::vector<capture::View> output_views_;
   std::optional<capture::View> loss_view_;
@@ -150,7 +172,7 @@ class StepCapture {
   std::vector<torch::Tensor> originals_;  // gradients that were elsewhere
   std::vector<std::optional<capture::View>> gradient_views_;
   std::vector<std::pair<std::size_t, std::size_t>> gradient_order_;  // last operator, parameter
-  std::vector<const torch::Tensor*> tensors_;  // kept for its memory
+  std::vector<const torch::Tensor*> tensors_;                        // kept for its memory
   CapturedSteps report_;
 };
 

@@ -102,11 +102,6 @@ void TrainStepper::begin_epoch(bool is_in_its_middle) {
   for (auto& track : tracks_) track.begin_epoch();
 }
 
-void TrainStepper::end_epoch() {
-  outputs_.clear();
-  capture().write_dump();
-}
-
 // --- A batch ---
 
 AfterBatch TrainStepper::train_batch(Batch batch, int64_t batch_idx, bool is_last,

@@ -48,7 +48,7 @@ class TrainStepper {
   /// What is trained may have changed. Collective.
   void refresh();
   void begin_epoch(bool is_in_its_middle);
-  void end_epoch();
+  void end_epoch() { outputs_.clear(); }
 
   /// See Replica.
   AfterBatch train_batch(Batch batch, int64_t batch_idx, bool is_last, std::optional<int64_t> samples_of_all);

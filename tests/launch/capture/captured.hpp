@@ -30,7 +30,8 @@ inline void expect_same(const Left& a, const Left& b) {
     const auto x = a.tensors[i].second.contiguous(), y = b.tensors[i].second.contiguous();
     ASSERT_EQ(x.sizes(), y.sizes()) << a.tensors[i].first;
     EXPECT_EQ(std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()), 0)
-        << a.tensors[i].first << " differs by " << (x.to(torch::kDouble) - y.to(torch::kDouble)).abs().max().item<double>();
+        << a.tensors[i].first << " differs by "
+        << (x.to(torch::kDouble) - y.to(torch::kDouble)).abs().max().item<double>();
   }
   ASSERT_EQ(a.metrics.size(), b.metrics.size());
   for (std::size_t i = 0; i < a.metrics.size(); ++i) {
@@ -94,7 +95,9 @@ class CapturedStep : public ::testing::Test {
     options.loggers = {metrics};
     options.callbacks.push_back(states);
     torch::manual_seed(3);
-    const auto module = Trainer(options).fit(make(), loader);
+    Trainer trainer(options);
+    const auto module = trainer.fit(make(), loader, has_validation ? DataLoaders(loader) : DataLoaders());
+    captured = trainer.captured();
     Left left;
     for (const auto& item : module->named_parameters()) left.tensors.emplace_back(item.key(), item.value().detach());
     for (const auto& item : module->named_buffers()) left.tensors.emplace_back(item.key(), item.value());
@@ -105,11 +108,16 @@ class CapturedStep : public ::testing::Test {
   /// Captured steps are those of a plain run.
   void expect_captured(const Make& make, const DataLoader& loader, const TrainerOptions& options) const {
     const Left plain = run(make, loader, options, CaptureStep::off);
-    const Left captured = run(make, loader, options, CaptureStep::require);
-    expect_same(plain, captured);
+    expect_same(plain, run(make, loader, options, CaptureStep::require));
+    EXPECT_GT(captured.replays(), 0);
+    auto checked = options;
+    checked.capture_step_check_every = 2;
+    expect_same(plain, run(make, loader, checked, CaptureStep::check));
   }
 
   TempDir dir_;
+  bool has_validation = false;
+  mutable CapturedSteps captured;  ///< of the latest run
 };
 
 }  // namespace troupe

@@ -58,7 +58,8 @@ TEST_F(CapturedStep, AddsUpGradients) {
 }
 
 TEST_F(CapturedStep, HasThePrecisionOfTheRun) {
-  for (const auto precision : {Precision::bfloat16_mixed, Precision::float16_mixed, Precision::bfloat16_true, Precision::float64}) {
+  for (const auto precision :
+       {Precision::bfloat16_mixed, Precision::float16_mixed, Precision::bfloat16_true, Precision::float64}) {
     auto other = options();
     other.precision = precision;
     other.gradient_clip_val = 0.1;
@@ -120,7 +121,8 @@ struct Transformer : Module {
 
 DataLoader sequences(int64_t samples, int64_t batch_size) {
   torch::manual_seed(1);
-  return {std::make_shared<TensorDataset>(torch::randint(11, {samples, 7})), {.batch_size = batch_size, .shuffle = true}};
+  return {std::make_shared<TensorDataset>(torch::randint(11, {samples, 7})),
+          {.batch_size = batch_size, .shuffle = true}};
 }
 
 TEST_F(CapturedStep, IsThatOfATransformer) {
@@ -202,7 +204,8 @@ TEST_F(CapturedStep, IsThatOfEachOptimizer) {
 struct Checkpointed : Mlp {
   Checkpointed() : Mlp(0.5) {}
   torch::Tensor forward(torch::Tensor x) override {
-    return second(activation_checkpoint([this](torch::Tensor in) { return torch::dropout(torch::relu(first(in)), 0.5, true); }, x));
+    return second(activation_checkpoint(
+        [this](torch::Tensor in) { return torch::dropout(torch::relu(first(in)), 0.5, true); }, x));
   }
 };
 
@@ -239,12 +242,15 @@ TEST_F(CapturedStep, UpdatesMetrics) {
 struct Watched : Mlp {
   Optimizers configure_optimizers() override {
     auto optimizer = optim::adam(parameters(), {.lr = 0.01});
-    return {optimizer, {.scheduler = lr_schedulers::one_cycle(optimizer, {.max_lr = {0.1}, .total_steps = 120}),
-                        .interval = LRSchedulerConfig::Interval::step}};
+    return {optimizer,
+            {.scheduler = lr_schedulers::one_cycle(optimizer, {.max_lr = {0.1}, .total_steps = 120}),
+             .interval = LRSchedulerConfig::Interval::step}};
   }
   void on_before_backward(const torch::Tensor& loss) override { losses.push_back(loss.detach()); }
   void on_after_backward() override { norms.push_back(first->weight.grad().norm()); }
-  void on_train_batch_end(const StepOutput& output, const Batch&, int64_t) override { outputs.push_back(output["loss"]); }
+  void on_train_batch_end(const StepOutput& output, const Batch&, int64_t) override {
+    outputs.push_back(output["loss"]);
+  }
   void training_epoch_end(const EpochOutputs& all) override {
     torch::Tensor sum = torch::zeros({});
     for (const auto& each : all) sum = sum + each["loss"];
@@ -281,6 +287,31 @@ struct WithOptimizer : Mlp {
 
 TEST_F(CapturedStep, LeadsToTheStepsOfEveryOptimizer) {
   for (int which = 0; which < 6; ++which) expect_captured(made<WithOptimizer>(which), images(70, 8, {20}), options());
+}
+
+// Validation, too, in another mode than training.
+struct Validated : Cnn {
+  StepOutput validation_step(const Batch& batch, int64_t) override {
+    auto [x, y] = batch.get<2>();
+    const auto scores = forward(x);
+    log("val_loss", F::cross_entropy(scores, y));
+    accuracy.update(scores, y);
+    log("val_accuracy", accuracy);
+    return {{"scores", scores}};
+  }
+  void validation_epoch_end(const EpochOutputs& outputs) override {
+    torch::Tensor sum = torch::zeros({});
+    for (const auto& each : outputs) sum = sum + each["scores"].sum();
+    log("sum", sum);
+  }
+  MetricHolder<metrics::Accuracy> accuracy =
+      register_metric("accuracy", metrics::Accuracy({.task = "multiclass", .num_classes = 10}));
+};
+
+TEST_F(CapturedStep, OfAnEvaluationIsCapturedToo) {
+  has_validation = true;
+  expect_captured(made<Validated>(), images(70, 8, {1, 8, 8}), options());
+  EXPECT_GT(captured.replays("validation_step"), 0);
 }
 
 }  // namespace

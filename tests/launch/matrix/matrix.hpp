@@ -111,6 +111,7 @@ inline void check(const Combination& c, const std::filesystem::path& root, int64
   EXPECT_EQ(resumed.metrics, trainer.callback_metrics());
   EXPECT_EQ(resumed.global_step, trainer.global_step());
 
+  using ::testing::Contains, ::testing::Not, ::testing::StartsWith;
   // The same with steps that are captured: from the beginning, and from a checkpoint that knows nothing of it.
   const auto expect_captured = [&](const std::string& folder, const std::optional<std::string>& checkpoint) {
     auto capturing = trainer_options(c, root / folder);
@@ -120,7 +121,7 @@ inline void check(const Combination& c, const std::filesystem::path& root, int64
     EXPECT_EQ(captured.metrics, trainer.callback_metrics()) << folder;
     if (c.is_manual()) return;
     if (!checkpoint) EXPECT_GT(captured.captured.replays(), 0);  // few steps may be left to one that is resumed
-    EXPECT_THAT(captured.captured.refusals, ::testing::IsEmpty()) << folder;
+    EXPECT_THAT(captured.captured.refusals, Not(Contains(StartsWith("training_step")))) << folder;
   };
   expect_captured("captured", std::nullopt);
   expect_captured("captured_resumed", from);

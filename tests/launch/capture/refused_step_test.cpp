@@ -1,0 +1,167 @@
+// Steps that cannot be captured, and why; steps that change their mind.
+#include "tests/launch/capture/captured.hpp"
+#include "tests/support/refusal.hpp"
+
+#include <gmock/gmock.h>
+
+namespace troupe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+/// A line whose step does something besides.
+struct Doing : Module {
+  using Extra = std::function<torch::Tensor(Doing&, const torch::Tensor& loss, int64_t batch_idx)>;
+  explicit Doing(Extra extra) : extra(std::move(extra)) { layer = register_module("layer", torch::nn::Linear(1, 1)); }
+  StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
+    return extra(*this, torch::mse_loss(layer(batch[0]), batch[1]), batch_idx);
+  }
+  Optimizers configure_optimizers() override { return optim::sgd(parameters(), {.lr = 0.1}); }
+
+  Extra extra;
+  torch::nn::Linear layer{nullptr};
+  torch::Tensor kept = torch::ones({});
+};
+
+class RefusedStep : public CapturedStep {
+ protected:
+  /// Why the step is not captured; it trains as a plain one all the same, or says so where it has to be captured.
+  std::string reason_against(const Doing::Extra& extra) {
+    const auto make = [&] { return std::make_shared<Doing>(extra); };
+    const Left plain = run(make, points(), options(), CaptureStep::off);
+    expect_same(plain, run(make, points(), options(), CaptureStep::automatic));
+    EXPECT_EQ(captured.refusals.size(), 1u);
+    const std::string reason = captured.refusals.empty() ? "" : captured.refusals.front();
+    EXPECT_THAT(error_of([&] { run(make, points(), options(), CaptureStep::require); }), HasSubstr(reason));
+    return reason;
+  }
+};
+
+TEST_F(RefusedStep, ReadsANumber) {
+  EXPECT_THAT(
+      reason_against([](Doing&, auto& loss, int64_t) { return loss.template item<double>() > 1e9 ? loss * 2 : loss; }),
+      HasSubstr("reads a number back to the host (item()"));
+}
+
+TEST_F(RefusedStep, HasAShapeThatDependsOnValues) {
+  EXPECT_THAT(reason_against([](Doing&, auto& loss, int64_t) { return loss + torch::nonzero(loss > 0).sum() * 0; }),
+              HasSubstr("the shape of aten::nonzero's result depends on values"));
+  EXPECT_THAT(reason_against([](Doing& m, auto& loss, int64_t) {
+                return loss + m.layer->weight.index({m.layer->weight > 0}).sum();
+              }),
+              HasSubstr("depends on values"));
+}
+
+TEST_F(RefusedStep, DoesWhatAReplayDoesNot) {
+  EXPECT_THAT(reason_against([](Doing& m, auto& loss, int64_t) {
+                m.log("one", 1.0);
+                return loss;
+              }),
+              HasSubstr("log(one) is given a number"));
+  EXPECT_THAT(reason_against([](Doing& m, auto& loss, int64_t) {
+                m.print("hello");
+                return loss;
+              }),
+              HasSubstr("it prints"));
+  EXPECT_THAT(reason_against([](Doing& m, auto& loss, int64_t) { return m.global_step() < 0 ? loss * 2 : loss; }),
+              HasSubstr("how far the run is"));
+}
+
+TEST_F(RefusedStep, DoesSomethingElseInItsSecondBatch) {
+  EXPECT_THAT(reason_against([](Doing&, auto& loss, int64_t i) { return i == 0 ? loss : loss * 2; }),
+              AllOf(HasSubstr("two steps differ"), HasSubstr("operator")));
+  EXPECT_THAT(reason_against([](Doing&, auto& loss, int64_t i) { return loss * (i + 2.5); }),
+              AllOf(HasSubstr("aten::mul.Scalar"), HasSubstr("other is 2.5 in one step and 3.5 in the next")));
+  EXPECT_THAT(
+      reason_against([](Doing&, auto& loss, int64_t i) { return loss * torch::tensor(1.f + static_cast<float>(i)); }),
+      AllOf(HasSubstr("aten::scalar_tensor"), HasSubstr("is 1. in one step and 2. in the next")));
+  EXPECT_THAT(reason_against([](Doing& m, auto& loss, int64_t) {
+                m.kept = m.kept * 1.5;
+                return loss * m.kept;
+              }),
+              HasSubstr("aten::mul"));
+}
+
+struct ByHand : Doing {
+  ByHand() : Doing(by_hand) { automatic_optimization = false; }
+  static torch::Tensor by_hand(Doing& module, const torch::Tensor& loss, int64_t) {
+    module.optimizer().zero_grad();
+    module.manual_backward(loss);
+    module.optimizer().step();
+    return loss;
+  }
+};
+
+TEST_F(RefusedStep, OptimizesByHand) {
+  const auto make = [] { return std::make_shared<ByHand>(); };
+  const Left plain = run(make, points(), options(), CaptureStep::off);
+  expect_same(plain, run(make, points(), options(), CaptureStep::automatic));
+  EXPECT_THAT(captured.refusals, Contains(HasSubstr("manual optimization")));
+}
+
+TEST_F(CapturedStep, TakesTensorsThatAreMadeOfTheSameNumbersEachTime) {
+  expect_captured(
+      [] {
+        return std::make_shared<Doing>(
+            [](Doing& m, auto& loss, int64_t) { return loss * torch::tensor({2.5f}).sum() * m.kept; });
+      },
+      points(), options());
+}
+
+// A tensor that the module gives another value in place is read anew in each replay, and one that it replaces too.
+struct Annealed : Doing {
+  Annealed() : Doing([](Doing& m, auto& loss, int64_t) { return loss * m.kept; }) {}
+  void on_train_epoch_start() override {
+    if (current_epoch() == 1) kept.mul_(0.5);
+    if (current_epoch() == 2) kept = torch::full({}, 3.0);
+  }
+};
+
+TEST_F(CapturedStep, ReadsWhatTheModuleKeeps) {
+  auto longer = options();
+  longer.max_epochs = 5;
+  expect_captured([] { return std::make_shared<Annealed>(); }, points(), longer);
+}
+
+// A layer that is frozen from some epoch on, and a mode that a hook sets.
+struct Changing : Doing {
+  Changing() : Doing([](Doing& m, auto& loss, int64_t) { return m.is_training() ? loss : loss * 2; }) {}
+  void on_train_epoch_start() override {
+    layer->bias.set_requires_grad(current_epoch() != 1);
+    train(current_epoch() != 2);
+  }
+};
+
+TEST_F(CapturedStep, IsRecordedAnewWhenTheModuleChanges) {
+  auto longer = options();
+  longer.max_epochs = 4;
+  expect_captured([] { return std::make_shared<Changing>(); }, points(), longer);
+}
+
+TEST_F(RefusedStep, ChangesItsMindLater) {
+  const auto make = [] {
+    return std::make_shared<Doing>([](Doing&, auto& loss, int64_t i) { return i < 3 ? loss * 2 : loss * 3; });
+  };
+  auto checked = options();
+  checked.capture_step_check_every = 1;
+  EXPECT_THAT(error_of([&] { run(make, points(), checked, CaptureStep::check); }),
+              AllOf(HasSubstr("capture_step = check"), HasSubstr("aten::mul.Scalar")));
+}
+
+TEST_F(RefusedStep, HasMoreShapesThanAreCaptured) {
+  torch::manual_seed(1);
+  auto few = options();
+  few.capture_step_programs = 1;
+  const auto make = [] { return std::make_shared<Doing>([](Doing&, auto& loss, int64_t) { return loss; }); };
+  const Left plain = run(make, points(24), options(), CaptureStep::off);
+  expect_same(plain, run(make, points(24), few, CaptureStep::automatic));
+  EXPECT_THAT(captured.refusals, Contains(HasSubstr("batches have more than 1 shapes")));
+  EXPECT_EQ(captured.programs.size(), 1u);
+  EXPECT_GT(captured.replays(), 0);
+}
+
+}  // namespace
+}  // namespace troupe
