@@ -143,7 +143,7 @@ class Trainer {
   int64_t skipped_checkpoints() const;
   int64_t failed_checkpoints() const;
   const std::shared_ptr<Module>& module() const;
-  /// Of the latest fit with TrainerOptions::capture_step, on the first worker of this process.
+  /// Of the latest stage, with TrainerOptions::capture_step, on the first worker of this process.
   const CapturedSteps& captured() const;
   /// Events that callback actors missed, by the actor's name.
   const std::vector<std::pair<std::string, int64_t>>& dropped_events() const;

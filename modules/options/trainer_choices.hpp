@@ -69,7 +69,7 @@ TROUPE_CHOICES(GradientClipAlgorithm, {norm, "norm"}, {value, "value"})
 enum class CaptureStep {
   off,
   automatic,  ///< those that can be; of others the reason is said, once
-  require,    ///< a step that cannot be captured is an error with its reason
+  require,    ///< a training step that cannot be captured is an error with its reason
   check,      ///< as automatic, and some are computed both ways: the first operator that differs ends the run
 };
 TROUPE_CHOICES(CaptureStep, {off, "off"}, {automatic, "auto"}, {require, "require"}, {check, "check"})

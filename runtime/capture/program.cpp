@@ -61,6 +61,10 @@ void Program::run(std::size_t stretch) {
 void Program::execute(Instruction& instruction) {
   if (!instruction.op) {
     call(instruction);
+  } else if (instruction.kernel) {
+    instruction.kernel();
+    if (watch_) [[unlikely]]
+      (*watch_)(instruction.action, instruction.name, instruction.outputs);
   } else {
     stack_.assign(instruction.arguments.begin(), instruction.arguments.end());
     instruction.op->redispatchBoxed(cpu_keys, &stack_);

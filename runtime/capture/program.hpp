@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/runtime/capture/recording.hpp"
+#include "troupe/runtime/capture/substitutes.hpp"
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
@@ -78,6 +79,8 @@ class Program {
     ThreadModes modes;
     StepRecorder::Again again;
     bool is_inner = false;
+    Kernel kernel;                       // in place of the operator
+    std::vector<torch::Tensor> outputs;  // of the kernel
     torch::jit::Stack arguments;
     std::vector<torch::Tensor> inputs;        // of a call
     std::vector<Target> targets;              // one for each result; none if the operator writes where it should

@@ -67,7 +67,7 @@ class Program::Builder {
   }
 
  private:
-  enum class Way { out, in_place, adopts, calls };
+  enum class Way { out, in_place, adopts, calls, substitute };
   static constexpr std::size_t never = std::numeric_limits<std::size_t>::max();
 
   struct Place {
@@ -122,7 +122,7 @@ class Program::Builder {
       for_arguments(action, [&](const View& view, std::size_t) {
         const Memory& read = memory(view);
         const bool is_made_of_numbers = read.kind == Memory::Kind::found && !read.is_kept;
-        is_constant &= place(view).is_constant || is_made_of_numbers;
+        is_constant &= place(view).is_constant || is_made_of_numbers || ignores_values(action);
       });
       for (const auto& result : action.results) {
         is_constant &= result && is_computed(*result) && place(*result).writers == 1 &&
@@ -151,7 +151,9 @@ class Program::Builder {
         continue;
       }
       is_needed_[i] = true;
-      for_arguments(action, [&](const View& view, std::size_t) { place(view).is_needed = true; });
+      for_arguments(action, [&](const View& view, std::size_t) {
+        place(view).is_needed |= !is_constant_[i] || place(view).is_constant;
+      });
     }
   }
 
@@ -166,6 +168,10 @@ class Program::Builder {
         continue;
       }
       const bool makes_all = std::ranges::all_of(action.results, [&](const auto& r) { return r && is_computed(*r); });
+      if (!is_constant_[i] && makes_all && has_substitute(action)) {
+        ways_[i] = Way::substitute;
+        continue;
+      }
       if (!writes_any(*action.op) && makes_all && !is_constant_[i]) twins_[i] = out_twin(*action.op);
       if (twins_[i]) {
         ways_[i] = Way::out;
@@ -289,7 +295,10 @@ class Program::Builder {
     } else {
       for (const auto& argument : action.arguments) instruction.arguments.push_back(value_of(argument));
     }
-    if (ways_[index] == Way::out) {
+    if (ways_[index] == Way::substitute) {
+      for (const auto& result : action.results) instruction.outputs.push_back(tensor_of(*result));
+      instruction.kernel = substitute(action, instruction.arguments, instruction.outputs);
+    } else if (ways_[index] == Way::out) {
       for (const auto& result : action.results) instruction.arguments.emplace_back(tensor_of(*result));
     } else if (ways_[index] != Way::in_place) {
       for (const auto& result : action.results) {
@@ -357,7 +366,7 @@ class Program::Builder {
       }
     }
     text += ")";
-    constexpr const char* ways[] = {"", "", "  # its own memory", "  # called"};
+    constexpr const char* ways[] = {"", "", "  # its own memory", "  # called", "  # a kernel of Troupe's"};
     return text + ways[static_cast<std::size_t>(ways_[index])];
   }
 

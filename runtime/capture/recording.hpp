@@ -92,7 +92,7 @@ struct Recording {
 using Watch =
     std::function<void(std::size_t number, const std::string& name, const std::vector<torch::Tensor>& results)>;
 
-/// Text for messages: "float32 [8, 16]".
+/// Text for messages: "Float [8, 16]".
 std::string to_text(const View& view);
 
 /// Records what its thread does while it is resumed, forward and backward, below autograd: each operator that LibTorch

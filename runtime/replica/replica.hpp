@@ -168,10 +168,19 @@ class Replica final : public RunContext {
     refuse_capture("it asks for metrics as numbers, which a replay does not");
     return board_.callback_metrics();
   }
-  const MetricMap& logged_metrics() const override { return board_.logged_metrics(); }
-  const MetricMap& progress_bar_metrics() const override { return board_.progress_bar_metrics(); }
+  const MetricMap& logged_metrics() const override {
+    refuse_capture("it asks for metrics as numbers, which a replay does not");
+    return board_.logged_metrics();
+  }
+  const MetricMap& progress_bar_metrics() const override {
+    refuse_capture("it asks for metrics as numbers, which a replay does not");
+    return board_.progress_bar_metrics();
+  }
   void request_stop(std::string reason) override;
-  bool should_stop() const override { return should_stop_; }
+  bool should_stop() const override {
+    refuse_capture("it asks whether the run stops, which a replay does not");
+    return should_stop_;
+  }
   void print(std::string line) override {
     refuse_capture("it prints, which a replay does not");
     core_.outputs.print(std::move(line));

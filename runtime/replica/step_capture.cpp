@@ -103,6 +103,8 @@ void StepCapture::refresh() {
   for (const auto& each : distinct_parameters(*core_.module)) parameters.push_back(each.tensor);
   const bool is_same =
       std::ranges::equal(parameters, parameters_, [](const auto& a, const auto& b) { return a.is_same(b); });
+  buffers_.clear();
+  for (const auto& each : distinct_buffers(*core_.module)) buffers_.push_back(each.tensor);
   modules_.clear();
   for (const auto& module : core_.module->modules(/*include_self=*/false)) modules_.push_back(module.get());
   if (is_same) return;
@@ -142,6 +144,9 @@ uint64_t StepCapture::state_of_module() const {
   for (const auto& parameter : parameters_) {
     sum = mixed(sum, reinterpret_cast<uintptr_t>(parameter.storage().unsafeGetStorageImpl()));
     sum = mixed(sum, parameter.requires_grad() ? 1 : 2);
+  }
+  for (const auto& buffer : buffers_) {
+    sum = mixed(sum, reinterpret_cast<uintptr_t>(buffer.storage().unsafeGetStorageImpl()));
   }
   return sum;
 }
@@ -200,8 +205,8 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
       return entry->optimizer == pass.step.optimizer && entry->opens_window == pass.opens_window;
     });
     if (of_this_kind >= core_.options().capture_step_programs) {
-      refuse(nullptr, "batches have more than " + std::to_string(core_.options().capture_step_programs) +
-                          " shapes (trainer.capture_step_programs)");
+      refuse(nullptr, "there are more than " + std::to_string(core_.options().capture_step_programs) +
+                          " shapes of batches (trainer.capture_step_programs)");
       return way_;
     }
     current_ = &make_entry(pass, tensors_);
@@ -380,8 +385,9 @@ void StepCapture::end_recording() {
     const auto marks = recording.marks;
     make_program(recording);
     recording.marks = marks;
-    const bool is_checkable = core_.options().capture_step == CaptureStep::check && !current_->program->needs_calls();
-    if (is_checkable) {
+    if (core_.options().capture_step == CaptureStep::check && current_->program->needs_calls()) {
+      core_.outputs.note(step_ + " is captured and not checked: it computes with what a metric's call returned");
+    } else if (core_.options().capture_step == CaptureStep::check) {
       for (auto& memory : recording.memories) memory.storage = {};  // whether somebody holds them is what counts
       current_->recording = std::move(recording);
     }

@@ -160,7 +160,7 @@ class StepCapture {
   std::optional<capture::Recorder> recorder_;
   std::vector<torch::Tensor> homes_;  // of each parameter: where its gradient lies after a replay
   torch::Tensor weight_;              // a number without dimensions, as LibTorch makes one of a double
-  std::vector<torch::Tensor> parameters_;
+  std::vector<torch::Tensor> parameters_, buffers_;
   std::vector<const torch::nn::Module*> modules_;
   // Of the pass that is checked: the results of the program, by the number of the operator.
   bool is_checked_ = false;

@@ -158,7 +158,7 @@ TEST_F(RefusedStep, HasMoreShapesThanAreCaptured) {
   const auto make = [] { return std::make_shared<Doing>([](Doing&, auto& loss, int64_t) { return loss; }); };
   const Left plain = run(make, points(24), options(), CaptureStep::off);
   expect_same(plain, run(make, points(24), few, CaptureStep::automatic));
-  EXPECT_THAT(captured.refusals, Contains(HasSubstr("batches have more than 1 shapes")));
+  EXPECT_THAT(captured.refusals, Contains(HasSubstr("more than 1 shapes of batches")));
   EXPECT_EQ(captured.programs.size(), 1u);
   EXPECT_GT(captured.replays(), 0);
 }
