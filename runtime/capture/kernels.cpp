@@ -18,6 +18,7 @@ namespace troupe::capture {
 
 namespace {
 
+constexpr int64_t most_columns = 64;  // that are added up at a time
 constexpr int mt_size = at::MERSENNE_STATE_N, mt_shift = at::MERSENNE_STATE_M;
 
 // One window at a time, whatever its shape.
@@ -105,6 +106,10 @@ TROUPE_FAST_LOOP void compare_pairs(const uint32_t* __restrict numbers, uint64_t
   }
 }
 
+TROUPE_FAST_LOOP void add_to(float* __restrict sums, const float* __restrict more, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) sums[i] += more[i];
+}
+
 TROUPE_FAST_LOOP void relu_loop(const float* __restrict in, float* __restrict out, int64_t count) {
   for (int64_t i = 0; i < count; ++i) out[i] = in[i] < 0 ? 0.0f : in[i];
 }
@@ -161,6 +166,50 @@ void bernoulli(at::mt19937_data_pod& engine, double p, float* out, int64_t count
     count -= pairs;
     used += 2 * pairs;
     if (used < wanted) high = numbers[static_cast<std::size_t>(used)];
+  }
+}
+
+// Rows at a distance of `stride`, fewer than 64 columns of them. Each level holds sums of blocks of the level below; a
+// block is at least 16 rows.
+void cascade_sum(const float* in, int64_t rows, int64_t stride, int64_t columns, float* out) {
+  constexpr int levels = 4;
+  int bits = 0;
+  while ((int64_t{1} << bits) < rows) ++bits;
+  const int power = std::max(4, bits / levels);
+  const int64_t step = int64_t{1} << power;
+  float sums[levels][most_columns] = {};
+  int64_t row = 0;
+  while (row + step <= rows) {
+    for (const int64_t end = row + step; row < end; ++row) add_to(sums[0], in + row * stride, columns);
+    for (int level = 1; level < levels; ++level) {
+      add_to(sums[level], sums[level - 1], columns);
+      std::fill_n(sums[level - 1], columns, 0.0f);
+      if ((row & ((step - 1) << (level * power))) != 0) break;
+    }
+  }
+  for (; row < rows; ++row) add_to(sums[0], in + row * stride, columns);
+  for (int level = 1; level < levels; ++level) add_to(sums[0], sums[level], columns);
+  std::copy_n(sums[0], columns, out);
+}
+
+// Four sums of every fourth row each, then theirs.
+void interleaved_sum(const float* in, int64_t rows, int64_t stride, int64_t columns, float* out) {
+  float parts[4][most_columns];
+  const int64_t quarter = rows / 4;
+  for (int i = 0; i < 4; ++i) cascade_sum(in + i * stride, quarter, 4 * stride, columns, parts[i]);
+  for (int64_t row = 4 * quarter; row < rows; ++row) add_to(parts[0], in + row * stride, columns);
+  for (int i = 1; i < 4; ++i) add_to(parts[0], parts[i], columns);
+  std::copy_n(parts[0], columns, out);
+}
+
+// LibTorch adds up four vectors of columns at a time row by row (four columns if there is no whole vector), and the
+// columns that are left by fours of rows.
+void sum_rows(const float* in, int64_t rows, int64_t columns, int64_t vector, float* out) {
+  int64_t at = 0;
+  if (columns < vector) vector = 1;
+  for (; at + 4 * vector <= columns; at += 4 * vector) cascade_sum(in + at, rows, columns, 4 * vector, out + at);
+  for (; at < columns; at += vector) {
+    interleaved_sum(in + at, rows, columns, std::min(vector, columns - at), out + at);
   }
 }
 

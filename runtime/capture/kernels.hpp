@@ -22,6 +22,11 @@ void max_pool(const MaxPool& pool, const float* in, float* out, int64_t* indices
 /// LibTorch's bernoulli_ draws them one by one, in a fifth of its time. The engine moves on by 2 `count` numbers.
 void bernoulli(at::mt19937_data_pod& engine, double p, float* out, int64_t count);
 
+/// Sums of the columns of [rows, columns] in plain memory, added up in the order of LibTorch's sum over the first
+/// dimension by one thread: cascade sums of blocks of rows, against the growth of rounding errors. `vector`: numbers
+/// that LibTorch's kernel for this processor treats at once, 16 at most.
+void sum_rows(const float* in, int64_t rows, int64_t columns, int64_t vector, float* out);
+
 /// The greater of each element and 0; NaN stays, and so does -0.
 void relu(const float* in, float* out, int64_t count);
 

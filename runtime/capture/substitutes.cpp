@@ -4,8 +4,12 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
 #include <ATen/ops/add.h>
+#include <ATen/ops/addmm_cpu_dispatch.h>
 #include <ATen/ops/div.h>
+#include <ATen/ops/mm_cpu_dispatch.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/sub.h>
 #include <ATen/ops/sum.h>
@@ -93,9 +97,25 @@ Kernel make_max_pool(Arguments arguments, Results results) {
 
 // --- Draws ---
 
-// With the thread's default generator, from whose engine LibTorch draws one number per element.
+// Without gaps, in whatever order of dimensions.
+bool is_dense(const View& view) {
+  std::vector<std::pair<int64_t, int64_t>> steps;  // stride and size
+  for (std::size_t i = 0; i < view.sizes.size(); ++i) {
+    if (view.sizes[i] != 1) steps.emplace_back(view.strides[i], view.sizes[i]);
+  }
+  std::ranges::sort(steps);
+  int64_t expected = 1;
+  for (const auto& [stride, size] : steps) {
+    if (stride != expected) return false;
+    expected *= size;
+  }
+  return true;
+}
+
+// With the default generator, from whose engine LibTorch draws in the order of memory.
 bool fits_bernoulli(const Action& action) {
-  return is_plain_float(view_at(action, 0)) && value_at(action, 2).isNone();
+  const View* self = view_at(action, 0);
+  return self && self->type == torch::kFloat32 && is_dense(*self) && value_at(action, 2).isNone();
 }
 
 Kernel make_bernoulli(Arguments arguments, Results) {
@@ -210,7 +230,80 @@ Kernel make_embedding(Arguments arguments, Results results) {
   };
 }
 
-constexpr std::array<Substitute, 11> substitutes = {{
+// Of LibTorch's sum, which has no variant for AVX-512; 0: not known.
+int64_t vector_size() {
+  const auto capability = at::get_cpu_capability();
+  return capability == "AVX512" || capability == "AVX2" ? 8 : 0;
+}
+
+// Over the first dimensions of plain memory.
+bool fits_sum_of_rows(const Action& action) {
+  const View* self = view_at(action, 0);
+  if (!is_plain_float(self) || !has_results(action, 1) || !value_at(action, 1).isIntList() ||
+      !value_at(action, 3).isNone()) {
+    return false;
+  }
+  auto dims = value_at(action, 1).toIntVector();
+  std::ranges::sort(dims);
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    if (dims[i] != static_cast<int64_t>(i)) return false;
+  }
+  if (dims.empty() || dims.size() >= self->sizes.size()) return false;
+  int64_t columns = 1;
+  for (std::size_t i = dims.size(); i < self->sizes.size(); ++i) columns *= self->sizes[i];
+  // One column is summed up along memory, and several threads divide many columns: other orders.
+  int64_t rows = 1;
+  for (std::size_t i = 0; i < dims.size(); ++i) rows *= self->sizes[i];
+  const bool is_of_one_thread = at::get_num_threads() == 1 || rows * columns < at::internal::GRAIN_SIZE;
+  return columns > 1 && rows > 1 && is_of_one_thread && vector_size() > 0 && is_plain_float(&*action.results[0]);
+}
+
+Kernel make_sum_of_rows(Arguments arguments, Results results) {
+  const auto self = arguments[0].toTensor();
+  const int64_t columns = results[0].numel();
+  return [self, columns, out = results[0]] {
+    sum_rows(self.const_data_ptr<float>(), columns == 0 ? 0 : self.numel() / columns, columns, vector_size(),
+             out.mutable_data_ptr<float>());
+  };
+}
+
+// --- Products ---
+
+// The bias by hand, then LibTorch's product added to it, which is what LibTorch does with a loop for any strides.
+bool fits_addmm(const Action& action) {
+  const View* bias = view_at(action, 0);
+  const auto is_one = [](const c10::IValue& value) { return value.isScalar() && value.toScalar().toDouble() == 1; };
+  return is_plain_float(bias) && bias->sizes.size() == 1 && has_results(action, 1) &&
+         is_plain_float(&*action.results[0]) && action.results[0]->sizes[1] == bias->sizes[0] &&
+         view_at(action, 1)->type == torch::kFloat32 && is_one(value_at(action, 3)) && is_one(value_at(action, 4));
+}
+
+Kernel make_addmm(Arguments arguments, Results results) {
+  return [bias = arguments[0].toTensor(), a = arguments[1].toTensor(), b = arguments[2].toTensor(),
+          out = results[0]]() mutable {
+    auto* to = out.mutable_data_ptr<float>();
+    const auto* from = bias.const_data_ptr<float>();
+    const int64_t rows = out.size(0), columns = out.size(1);
+    for (int64_t i = 0; i < rows; ++i) std::copy_n(from, columns, to + i * columns);
+    at::cpu::addmm_out(out, out, a, b, 1, 1);
+  };
+}
+
+bool fits_mm(const Action& action) {
+  return has_results(action, 1) && view_at(action, 0) && view_at(action, 1) &&
+         action.results[0]->type == torch::kFloat32;
+}
+
+Kernel make_mm(Arguments arguments, Results results) {
+  return [a = arguments[0].toTensor(), b = arguments[1].toTensor(), out = results[0]]() mutable {
+    at::cpu::mm_out(out, a, b);
+  };
+}
+
+constexpr std::array<Substitute, 14> substitutes = {{
+    {"aten::addmm", fits_addmm, make_addmm},
+    {"aten::mm", fits_mm, make_mm},
+    {"aten::sum.dim_IntList", fits_sum_of_rows, make_sum_of_rows},
     {"aten::max_pool2d_with_indices", fits_max_pool, make_max_pool},
     {"aten::bernoulli_.float", fits_bernoulli, make_bernoulli},
     {"aten::relu", fits_relu, make_relu},

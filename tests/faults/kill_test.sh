@@ -8,11 +8,12 @@
 #   signal     SIGTERM, one process, which writes a checkpoint wherever it is: in windows and in validations
 #   devices    SIGKILL, two devices in one process
 #   ranks      SIGKILL of one of two ranks under mpirun
+#   captured   SIGKILL, one process; every other part of the run captures its steps (trainer.capture_step)
 set -euo pipefail
 kills=${1:-}
 [ $# -eq 0 ] || shift
 ways=("$@")
-[ ${#ways[@]} -gt 0 ] || ways=(one signal devices ranks)
+[ ${#ways[@]} -gt 0 ] || ways=(one signal devices ranks captured)
 program=$TROUPE_BUILD_DIR/tests/kill_program
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -22,6 +23,7 @@ start() {  # start WAY ROOT [FETCHERS]: its numbers on stdout
   local command=("$program" fit --ckpt_path auto --trainer.default_root_dir "$2" --model.fetchers "${3:-2}")
   case $1 in
     devices) command+=(--trainer.devices 2) ;;
+    captured) [ "$((${3:-1} % 2))" -ne 0 ] || command+=(--trainer.capture_step auto) ;;  # else it is held against
     ranks) command=("$TROUPE_SOURCE_DIR/tests/mpirun.sh" 2 "${command[@]}") ;;
   esac
   "${command[@]}" 2>>"$folder/err" | sed -E 's/^\[[0-9]+,[0-9]+\]<stdout>://'
@@ -86,6 +88,7 @@ try() {  # try WAY KILLS
   done
   start "$way" "$folder/${way}_$runs" >"$folder/found" || { cat "$folder/err" >&2; exit 1; }
   compare "$folder/${way}_$runs"
+  [ "$way" != captured ] || grep -q "captured training_step" "$folder/err" || { echo "error: no step was captured" >&2; exit 1; }
   echo "$way: $killed of $killed kills, over $runs runs, and all ended with the bits of the one that nobody killed"
 }
 

@@ -47,6 +47,19 @@ double metric(const std::string& output, const std::string& name) {
   return 0;
 }
 
+TEST(Examples, HaveStepsThatCanBeCapturedWithTheSameBits) {
+  for (const char* program : {"autoencoder", "char_rnn", "digits", "gan", "gpt", "regression", "transfer"}) {
+    const TempDir dir;
+    const auto finished = run(program,
+                              "fit --trainer.fast_dev_run 8 --trainer.seed 1 --trainer.capture_step check"
+                              " --trainer.capture_step_check_every 1",
+                              dir, "2>&1 >/dev/null");
+    EXPECT_EQ(finished.status, 0) << program << "\n" << finished.output;
+    EXPECT_THAT(finished.output, testing::HasSubstr("captured training_step")) << program;
+    EXPECT_THAT(finished.output, testing::Not(testing::HasSubstr("training_step is not captured"))) << program;
+  }
+}
+
 TEST(Examples, TheAutoencoderLearnsToReconstruct) {
   const TempDir dir;
   output_of("autoencoder", "fit --trainer.max_epochs 3 --trainer.seed 1", dir);

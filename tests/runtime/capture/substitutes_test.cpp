@@ -105,6 +105,13 @@ TEST_F(Substitutes, DrawWhatLibTorchDraws) {
   }
 }
 
+TEST_F(Substitutes, DrawInTheOrderOfMemory) {
+  const auto draw = [](const torch::Tensor& x) {
+    return Tensors{torch::empty_like(x.permute({2, 0, 1})).bernoulli_(0.3)};
+  };
+  expect_replayed(draw, {5, 6, 7}, "bernoulli_");
+}
+
 TEST_F(Substitutes, DrawOnFromAnOddPlaceOfTheEngine) {
   const auto draw = [](const torch::Tensor& x) {
     const auto before = torch::rand({1});  // one number of the engine
@@ -121,6 +128,31 @@ TEST_F(Substitutes, TreatElementsLikeLibTorch) {
     expect_replayed([](const torch::Tensor& x) { return Tensors{x + 0.3}; }, shape, "add.Scalar");
     expect_replayed([](const torch::Tensor& x) { return Tensors{x - 2}; }, shape, "sub.Scalar");
     expect_replayed([](const torch::Tensor& x) { return Tensors{x.isnan() * 2 + 1.5}; }, shape, "mul.Scalar");
+  }
+}
+
+TEST_F(Substitutes, AddUpRowsInLibTorchsOrder) {
+  const auto finite = [](const torch::Tensor& x) { return x.nan_to_num(0, 1, 1); };
+  for (const int64_t rows : {2, 3, 4, 5, 8, 15, 16, 17, 64, 100, 300}) {
+    for (const int64_t columns : {2, 3, 5, 7, 8, 10, 14, 21, 28, 31, 32, 40, 128, 150}) {
+      expect_replayed([&](const torch::Tensor& x) { return Tensors{finite(x).sum({0}, true)}; }, {rows, columns},
+                      "sum.dim");
+    }
+  }
+  expect_replayed(
+      [&](const torch::Tensor& x) {
+        return Tensors{finite(x).sum(at::IntArrayRef({0, 1}))};
+      },
+      {8, 32, 48}, "sum.dim");
+}
+
+TEST_F(Substitutes, MultiplyLikeLibTorch) {
+  const auto w = torch::randn({12, 20}), bias = torch::randn({12});
+  const auto layer = [&](const torch::Tensor& x) { return Tensors{torch::addmm(bias, x, w.t())}; };
+  const auto products = [&](const torch::Tensor& x) { return Tensors{x.mm(w.t()), x.t().mm(x), x.mm(x.t())}; };
+  for (const int64_t rows : {1, 3, 8, 64}) {
+    expect_replayed(layer, {rows, 20}, "addmm");
+    expect_replayed(products, {rows, 20}, "aten::mm");
   }
 }
 
