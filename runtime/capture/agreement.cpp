@@ -145,7 +145,9 @@ std::string difference(const Recording& first, const Recording& second) {
 
 void mark_kept(const Recording& first, Recording& second) {
   for (std::size_t i = 0; i < second.memories.size(); ++i) {
-    second.memories[i].is_kept = is_same_memory(first.memories[i], second.memories[i]);
+    // What somebody holds after the step is no number of the step, though it was another tensor before.
+    second.memories[i].is_kept =
+        is_same_memory(first.memories[i], second.memories[i]) || !second.memories[i].identity.expired();
   }
 }
 

@@ -85,7 +85,11 @@ std::string reason_against(const OperatorHandle& op) {
   return "";
 }
 
+// The running statistics of batch norm are written without the schema's saying so.
 bool writes(const OperatorHandle& op, std::size_t index) {
+  if (op.schema().name() == "aten::native_batch_norm") {
+    return op.schema().arguments()[index].name().starts_with("running_");
+  }
   const auto* alias = op.schema().arguments()[index].alias_info();
   return alias && alias->isWrite();
 }

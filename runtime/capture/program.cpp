@@ -131,8 +131,9 @@ void Program::take_results(Instruction& instruction) {
 }
 
 bool Program::is_current() const {
-  for (const auto& [storage, own] : found_) {
-    if (static_cast<std::size_t>(storage.use_count()) <= own) return false;
+  for (const auto& each : found_) {
+    const auto storage = each.storage.lock();
+    if (!storage || storage->data() != each.data) return false;
   }
   return true;
 }

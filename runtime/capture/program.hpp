@@ -100,7 +100,11 @@ class Program {
   std::vector<Instruction> instructions_;
   std::vector<std::size_t> ends_;  // of the stretches
   std::vector<torch::Tensor> results_;
-  std::vector<std::pair<c10::Storage, std::size_t>> found_;  // with how often the program itself holds each
+  struct Found {
+    c10::weak_intrusive_ptr<c10::StorageImpl> storage;
+    const void* data = nullptr;
+  };
+  std::vector<Found> found_;  // what others keep; the program looks at it through storages of its own
   torch::Tensor arena_;
   torch::jit::Stack stack_;
   c10::impl::LocalDispatchKeySet outside_{c10::impl::PODLocalDispatchKeySet{}};  // of the thread, around a replay

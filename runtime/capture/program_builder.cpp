@@ -62,7 +62,6 @@ class Program::Builder {
     program_.ends_.push_back(program_.instructions_.size());
     for (const auto& view : request_.results) program_.results_.push_back(tensor_of(view));
     list_written();
-    count_found();
     summarize();
   }
 
@@ -142,10 +141,8 @@ class Program::Builder {
     for (std::size_t i = recording_.actions.size(); i-- > 0;) {
       const Action& action = recording_.actions[i];
       if (action.is_view) continue;
-      bool is_needed = !action.op || action.is_random;
+      bool is_needed = !action.op || action.is_random || action.results.empty();
       for_written(action, [&](const View& view) { is_needed |= place(view).is_needed || !is_computed(view); });
-      // Statistics of batch norm are written without the schema's saying so.
-      is_needed |= action.name.find("batch_norm") != std::string::npos;
       if (!is_needed) {
         ++program_.summary_.unused;
         continue;
@@ -219,8 +216,10 @@ class Program::Builder {
       const Memory& memory = recording_.memories[m];
       if (const auto given = request_.places.find(m); given != request_.places.end()) {
         place.storage = given->second.storage();
-      } else if (memory.kind != Memory::Kind::computed) {
+      } else if (memory.kind == Memory::Kind::given) {
         place.storage = memory.storage;
+      } else if (memory.kind == Memory::Kind::found) {
+        if (place.first != never) place.storage = found(memory);
       } else if (place.first == never) {
         continue;
       } else if (place.is_adopted || place.is_constant) {
@@ -240,6 +239,22 @@ class Program::Builder {
     for (std::size_t i = 0; i < planned.size(); ++i) {
       places_[planned[i]].storage = part_of(program_.arena_, plan.offsets[i], lifetimes[i].bytes);
     }
+  }
+
+  // The same bytes by a storage of the program's own, so that it does not keep what the module gives up; or a copy of
+  // what a step makes anew each time.
+  c10::Storage found(const Memory& memory) {
+    if (!memory.is_kept) {
+      const auto copy = torch::empty({static_cast<int64_t>(memory.bytes)}, torch::kUInt8);
+      std::copy_n(memory.content->data(), memory.bytes, static_cast<char*>(copy.mutable_data_ptr()));
+      program_.summary_.bytes += memory.bytes;
+      return copy.storage();
+    }
+    const auto storage = memory.identity.lock();
+    if (!storage) throw std::runtime_error("a tensor that it reads is replaced by the module after each step");
+    program_.found_.push_back({memory.identity, storage->data()});
+    return c10::Storage(c10::Storage::use_byte_size_t(), memory.bytes, c10::DataPtr(storage->mutable_data(), c10::kCPU),
+                        nullptr, /*resizable=*/false);
   }
 
   // The most that operators' own memory takes at one time.
@@ -377,8 +392,6 @@ class Program::Builder {
       const Action& action = recording_.actions[i];
       program_.needs_calls_ |= !action.op && !action.is_inner && !action.results.empty();
       for_written(action, [&](const View& view) { is_written[view.memory] = true; });
-      if (action.name.find("batch_norm") == std::string::npos) continue;
-      for_arguments(action, [&](const View& view, std::size_t) { is_written[view.memory] = true; });
     }
     for (std::size_t m = 0; m < places_.size(); ++m) {
       const bool is_own = recording_.memories[m].kind == Memory::Kind::computed && !request_.places.contains(m);
@@ -386,42 +399,6 @@ class Program::Builder {
       const auto bytes = static_cast<int64_t>(places_[m].storage.nbytes());
       program_.written_.push_back(tensor_on(places_[m].storage, {m, torch::kUInt8, 0, {bytes}, {1}, false}));
     }
-  }
-
-  // How often each tensor that is somebody else's is held by the program: if nobody else holds it, it is out of use.
-  void count_found() {
-    tensors_.clear();
-    for (std::size_t m = 0; m < places_.size(); ++m) {
-      const Memory& memory = recording_.memories[m];
-      if (memory.kind != Memory::Kind::found || places_[m].first == never) continue;
-      if (memory.is_kept) program_.found_.emplace_back(memory.storage, holders_of(m) + 1);
-    }
-  }
-
-  std::size_t holders_of(std::size_t m) const {
-    std::vector<const void*> seen;
-    const auto* wanted = recording_.memories[m].storage.unsafeGetStorageImpl();
-    const auto look = [&](const torch::Tensor& tensor) {
-      if (!tensor.defined() || tensor.storage().unsafeGetStorageImpl() != wanted) return;
-      const void* impl = tensor.unsafeGetTensorImpl();
-      if (std::ranges::find(seen, impl) == seen.end()) seen.push_back(impl);
-    };
-    for (const auto& instruction : program_.instructions_) {
-      for (const auto& value : instruction.arguments) {
-        if (value.isTensor()) look(value.toTensor());
-        if (value.isTensorList()) {
-          for (const auto& each : value.toTensorVector()) look(each);
-        }
-        if (value.isOptionalTensorList()) {
-          for (const std::optional<torch::Tensor> each : value.toOptionalTensorList())
-            look(each.value_or(torch::Tensor()));
-        }
-      }
-      for (const auto& input : instruction.inputs) look(input);
-    }
-    for (const auto& result : program_.results_) look(result);
-    for (const auto& written : program_.written_) look(written);
-    return seen.size();
   }
 
   void summarize() {

@@ -3,6 +3,7 @@
 #include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/capture/operators.hpp"
 
+#include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
@@ -34,7 +35,6 @@ Memory memory_of(Memory::Kind kind, const c10::Storage& storage) {
 }
 
 void keep_content(Memory& memory, const c10::Storage& storage) {
-  memory.storage = storage;
   if (memory.bytes > most_content) return;
   memory.content.emplace(static_cast<const char*>(storage.data()), memory.bytes);
 }
@@ -54,6 +54,10 @@ void for_tensors(const c10::IValue& value, const Each& each) {
       each(tensor.value_or(torch::Tensor()));
     }
   }
+}
+
+uint64_t seed_of_generator() {
+  return at::globalContext().defaultGenerator(at::kCPU).current_seed();
 }
 
 }  // namespace
@@ -80,6 +84,7 @@ Recorder::~Recorder() {
 
 void Recorder::resume() {
   is_resumed_ = true;
+  seed_ = seed_of_generator();
   listening = this;
   outer_ = set_current(this);
   c10::impl::tls_set_dispatch_key_included(key, true);
@@ -90,6 +95,7 @@ void Recorder::pause() {
   set_current(outer_);
   listening = nullptr;
   is_resumed_ = false;
+  if (seed_of_generator() != seed_) refuse("it seeds the random generator, which a replay does not");
 }
 
 void Recorder::refuse(std::string reason) {
@@ -168,7 +174,8 @@ void Recorder::after(const c10::OperatorHandle& op, const torch::jit::Stack& sta
     });
   }
   if (makes_memory) count_bytes();
-  pending_.is_view = !changes && !pending_.is_random && (!makes_memory || is_allocation);
+  const bool has_results = !pending_.results.empty();  // without any it is a check
+  pending_.is_view = !changes && !pending_.is_random && has_results && (!makes_memory || is_allocation);
   const bool is_watched = watch_ && !pending_.is_view;
   recording_.actions.push_back(std::move(pending_));
   pending_ = {};
@@ -257,6 +264,9 @@ std::optional<View> Recorder::read(const torch::Tensor& tensor) {
 View Recorder::result_of(const torch::Tensor& tensor, bool is_written) {
   const auto& storage = tensor.storage();
   const auto [entry, is_new] = known_.emplace(storage.unsafeGetStorageImpl(), recording_.memories.size());
+  if (!is_new && storage.nbytes() != recording_.memories[entry->second].bytes) {
+    refuse(pending_.name + " makes the memory of a tensor larger");
+  }
   if (is_new) {
     recording_.memories.push_back(memory_of(Memory::Kind::computed, storage));
     recording_.memories.back().is_written = is_written;

@@ -28,7 +28,7 @@ struct Memory {
   Kind kind = Kind::computed;
   std::string name;  ///< of what is given
   std::size_t bytes = 0;
-  c10::Storage storage;                                ///< unless it is computed: then a step frees it as always
+  c10::Storage storage;                                ///< of what is given; all else is freed as always
   c10::weak_intrusive_ptr<c10::StorageImpl> identity;  ///< so that no other memory is taken for it
   bool is_written = false;                             ///< by an operator; else it was only allocated, or is read only
   bool is_kept = false;                ///< found: by somebody, from one step to the next; else it is made anew in each
@@ -141,6 +141,7 @@ class Recorder final : public StepRecorder {
   Action pending_;
   Watch watch_;
   bool is_resumed_ = false;
+  uint64_t seed_ = 0;  // of the generator, when it was resumed
   StepRecorder* outer_ = nullptr;
 };
 

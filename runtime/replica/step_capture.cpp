@@ -19,6 +19,8 @@ namespace troupe {
 
 namespace {
 
+constexpr int64_t least_replays = 4;  // for which it is worth recording a step
+
 void collect_tensors(const Batch& batch, std::vector<const torch::Tensor*>& tensors) {
   for (const auto& tensor : batch.tensors()) tensors.push_back(&tensor);
   for (const auto& part : batch.parts()) collect_tensors(part, tensors);
@@ -175,6 +177,13 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
       current_->program.reset();
       current_->recording.reset();
       current_->passes = 0;
+      const bool was_of_use =
+          report_.programs[*current_->in_report].replays >= current_->replays_before + least_replays;
+      current_->replaced = was_of_use ? 0 : current_->replaced + 1;
+      if (current_->replaced == 3) {
+        refuse(current_,
+               "the module has another tensor in the place of one that it reads, again and again: write it in place");
+      }
     }
   } else {
     std::erase_if(entries_, [&](const auto& entry) { return entry->state != state && is_for(*entry, pass, tensors_); });
@@ -244,14 +253,14 @@ void StepCapture::fill(const std::vector<const torch::Tensor*>& tensors) {
 void StepCapture::replay_forward(TrainStep& step, double weight) {
   *weight_.mutable_data_ptr<double>() = weight;
   current_->program->run(0);
-  ++report_.programs[current_->in_report].replays;
+  ++report_.programs[*current_->in_report].replays;
   step.output = kept_output();
   step.loss = keeps_loss_ ? current_->loss.clone() : current_->loss;
 }
 
 StepOutput StepCapture::replay_evaluation() {
   current_->program->run(0);
-  ++report_.programs[current_->in_report].replays;
+  ++report_.programs[*current_->in_report].replays;
   way_ = Way::plain;
   return kept_output();
 }
@@ -292,7 +301,7 @@ std::string StepCapture::to_text() const {
   std::string text;
   for (const auto& entry : entries_) {
     if (!entry->program) continue;
-    const auto& report = report_.programs[entry->in_report];
+    const auto& report = report_.programs[*entry->in_report];
     text += "# " + step_ + (kind_ == Kind::training ? ", optimizer " : ", data loader ") +
             std::to_string(entry->optimizer) +
             (kind_ != Kind::training ? ""

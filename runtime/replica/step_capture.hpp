@@ -118,6 +118,7 @@ class StepCapture {
     std::vector<bool> first_had_gradient;
     std::unique_ptr<capture::Program> program;
     std::optional<capture::Recording> recording;  // of the program, if it is to be checked
+    int replaced = 0;                             // how often the module had another tensor in the place of one
     int64_t passes = 0;                           // since it was made
     std::string refusal;
     // Of the program.
@@ -125,7 +126,8 @@ class StepCapture {
     torch::Tensor unweighted, loss;
     StepOutput output;
     std::vector<Kept> gradients;
-    std::size_t in_report = 0;
+    std::optional<std::size_t> in_report;  // the latest program's place, and the replays of those before
+    int64_t replays_before = 0;
   };
 
   bool is_for(const Entry& entry, const Pass& pass, const std::vector<const torch::Tensor*>& tensors) const;

@@ -160,7 +160,6 @@ void StepCapture::end_recording() {
     if (core_.options().capture_step == CaptureStep::check && current_->program->needs_calls()) {
       core_.outputs.note(step_ + " is captured and not checked: it computes with what a metric's call returned");
     } else if (core_.options().capture_step == CaptureStep::check) {
-      for (auto& memory : recording.memories) memory.storage = {};  // whether somebody holds them is what counts
       current_->recording = std::move(recording);
     }
   } catch (const std::exception& error) {
@@ -303,8 +302,13 @@ void StepCapture::say_captured(Entry& entry, std::size_t plain_bytes) {
   made.unused = summary.unused;
   made.bytes = summary.bytes;
   made.plain_bytes = plain_bytes;
-  entry.in_report = report_.programs.size();
   entry.program->set_timed(!core_.options().capture_step_dump.empty());
+  if (entry.in_report) {  // recorded anew, since a tensor was replaced
+    made.replays = entry.replays_before = report_.programs[*entry.in_report].replays;
+    report_.programs[*entry.in_report] = std::move(made);
+    return;
+  }
+  entry.in_report = report_.programs.size();
   report_.programs.push_back(std::move(made));
   core_.outputs.note("captured " + step_ + ": " + std::to_string(summary.operators) + " operators, was " +
                      std::to_string(summary.recorded) + "; " + bytes_text(summary.bytes) + ", was " +

@@ -70,6 +70,24 @@ TEST_F(RefusedStep, DoesWhatAReplayDoesNot) {
               HasSubstr("how far the run is"));
 }
 
+TEST_F(RefusedStep, SeedsTheGenerator) {
+  EXPECT_THAT(reason_against([](Doing&, auto& loss, int64_t) {
+                torch::manual_seed(5);
+                return loss * torch::rand({});
+              }),
+              HasSubstr("it seeds the random generator"));
+}
+
+TEST_F(RefusedStep, MakesATensorLarger) {
+  EXPECT_THAT(reason_against([](Doing&, auto& loss, int64_t) {
+                const torch::NoGradGuard no_gradients;
+                auto sum = torch::empty({0});
+                torch::add_out(sum, loss.detach(), loss.detach());
+                return loss;
+              }),
+              HasSubstr("larger"));
+}
+
 TEST_F(RefusedStep, DoesSomethingElseInItsSecondBatch) {
   EXPECT_THAT(reason_against([](Doing&, auto& loss, int64_t i) { return i == 0 ? loss : loss * 2; }),
               AllOf(HasSubstr("two steps differ"), HasSubstr("operator")));
@@ -102,6 +120,17 @@ TEST_F(RefusedStep, OptimizesByHand) {
   EXPECT_THAT(captured.refusals, Contains(HasSubstr("manual optimization")));
 }
 
+// Running statistics that a step makes for itself, of an input with gaps.
+TEST_F(CapturedStep, HasItsOwnStatistics) {
+  const auto step = [](Doing&, const torch::Tensor& loss, int64_t) {
+    const auto x = loss * torch::arange(48.f).view({3, 4, 2, 2});
+    const auto mean = torch::zeros({2}), var = torch::ones({2});
+    const auto y = torch::batch_norm(x.slice(1, 0, 2), {}, {}, mean, var, true, 0.1, 1e-5, false);
+    return loss + y.abs().sum() * 1e-3 + (mean.sum() + var.sum()) * loss;
+  };
+  expect_captured([=] { return std::make_shared<Doing>(step); }, points(), options());
+}
+
 TEST_F(CapturedStep, TakesTensorsThatAreMadeOfTheSameNumbersEachTime) {
   expect_captured(
       [] {
@@ -124,6 +153,27 @@ TEST_F(CapturedStep, ReadsWhatTheModuleKeeps) {
   auto longer = options();
   longer.max_epochs = 5;
   expect_captured([] { return std::make_shared<Annealed>(); }, points(), longer);
+}
+
+// The same if several programs read it, and if the first two were equal.
+struct WarmedUp : Doing {
+  WarmedUp() : Doing([](Doing& m, auto& loss, int64_t) { return loss * m.kept; }) {}
+  EpochControl on_train_batch_start(const Batch&, int64_t) override {
+    kept = torch::full({}, ++count < 5 ? 1.0 : 0.5 + 0.1 * static_cast<double>(count / 8));
+    return EpochControl::proceed;
+  }
+  int64_t count = 0;
+};
+
+TEST_F(CapturedStep, ReadsWhatAHookReplaces) {
+  auto longer = options();
+  longer.max_epochs = 5;
+  const auto make = [] { return std::make_shared<WarmedUp>(); };
+  const Left plain = run(make, points(24), longer, CaptureStep::off);
+  expect_same(plain, run(make, points(24), longer, CaptureStep::automatic));
+  const auto annealed = [] { return std::make_shared<Annealed>(); };
+  longer.accumulate_grad_batches = 2;
+  expect_captured(annealed, points(24), longer);
 }
 
 // A layer that is frozen from some epoch on, and a mode that a hook sets.

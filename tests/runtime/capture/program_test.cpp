@@ -538,5 +538,16 @@ TEST(Program, SaysWhatItIs) {
   EXPECT_THAT(replayed.program().to_text(), HasSubstr(" us  "));
 }
 
+TEST(Program, IsOutOfDateThoughAnotherProgramReadsTheSameTensor) {
+  const auto x = matrix(), y = torch::zeros({2, 6});
+  auto kept = torch::ones({6});
+  Replayed first({x}, [&](const Mark&) -> Tensors { return {x * kept}; });
+  Replayed second({y}, [&](const Mark&) -> Tensors { return {y * kept}; });
+  EXPECT_TRUE(first.program().is_current());
+  kept = torch::full({6}, 2.f);
+  EXPECT_FALSE(first.program().is_current());
+  EXPECT_FALSE(second.program().is_current());
+}
+
 }  // namespace
 }  // namespace troupe::capture
