@@ -51,7 +51,9 @@ TEST(Examples, HaveStepsThatCanBeCapturedWithTheSameBits) {
   for (const char* program : {"autoencoder", "char_rnn", "digits", "gan", "gpt", "regression", "transfer"}) {
     const TempDir dir;
     const auto finished = run(program,
-                              "fit --trainer.fast_dev_run 8 --trainer.seed 1 --trainer.capture_step check"
+                              "fit --trainer.max_epochs 1 --trainer.limit_train_batches 8 --trainer.limit_val_batches "
+                              "4 --trainer.limit_test_batches 4"
+                              " --trainer.seed 1 --trainer.capture_step check"
                               " --trainer.capture_step_check_every 1",
                               dir, "2>&1 >/dev/null");
     EXPECT_EQ(finished.status, 0) << program << "\n" << finished.output;
