@@ -1,6 +1,7 @@
-# Parts of the library, compiled once more with sanitizers. In every build: what strangers' files go through, under the
-# address and undefined sanitizers, and what threads share outside of messages, under the thread sanitizer. In the preset
-# `fuzz`: the readers under libFuzzer. The whole suite has presets of its own (CONTRIBUTING.md).
+# Parts of the library, compiled once more with sanitizers. In every build: what strangers' files go through and the
+# replays of captured steps, under the address and undefined sanitizers, and what threads share outside of messages, under
+# the thread sanitizer. In the preset `fuzz`: the readers under libFuzzer. The whole suite has presets of its own
+# (CONTRIBUTING.md).
 
 # troupe_add_part(NAME MAIN file.cpp... SOURCES pattern...): a program of some of the library's sources.
 function(troupe_add_part name)
@@ -51,6 +52,12 @@ if(NOT TROUPE_SANITIZE)
   # LibTorch's own leaks, at the end of the process.
   set_property(TEST readers_under_address_sanitizer APPEND PROPERTY ENVIRONMENT
     "ASAN_OPTIONS=detect_leaks=0" "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1")
+  # Replays write into memory that is shared by what is in use at different times.
+  troupe_add_sanitized_test(replays_under_address_sanitizer address,undefined
+    MAIN launch/capture/random_networks_test.cpp runtime/capture/program_test.cpp runtime/capture/substitutes_test.cpp
+    SOURCES base/*.cpp modules/support/step_recorder.cpp runtime/capture/*.cpp)
+  set_property(TEST replays_under_address_sanitizer APPEND PROPERTY ENVIRONMENT
+    "ASAN_OPTIONS=detect_leaks=0" "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1" "OMP_NUM_THREADS=1")
   troupe_add_sanitized_test(threads_under_thread_sanitizer thread
     MAIN actors/shared_memory_test.cpp runtime/collectives/memory_world_test.cpp
       runtime/collectives/process_group_test.cpp runtime/collectives/roll_call_test.cpp
