@@ -199,7 +199,7 @@ class Replica final : public RunContext {
   void make_shards();
   void run_own_hook(Hook hook);
   void flush_epoch();
-  void write_captured() const;
+  void write_captured();
 
   ReplicaCore core_;
   std::optional<ProcessSettings> process_settings_;

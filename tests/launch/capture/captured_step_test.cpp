@@ -1,5 +1,8 @@
 // Steps that are captured, against the same steps that are not: equal to the bit.
 #include "tests/launch/capture/captured.hpp"
+#include "tests/support/file_content.hpp"
+
+#include <gmock/gmock.h>
 
 namespace troupe {
 namespace {
@@ -307,6 +310,55 @@ struct Validated : Cnn {
   MetricHolder<metrics::Accuracy> accuracy =
       register_metric("accuracy", metrics::Accuracy({.task = "multiclass", .num_classes = 10}));
 };
+
+TEST_F(CapturedStep, IsWrittenAsText) {
+  auto dumping = options();
+  dumping.capture_step_dump = dir_.path() / "steps/dump.txt";
+  run(made<Mlp>(), images(64, 8, {20}), dumping, CaptureStep::require);
+  const std::string text = content_of(dumping.capture_step_dump);
+  EXPECT_THAT(text, ::testing::HasSubstr(
+                        "# training_step, optimizer 0, first batch of a window, Float [8, 20], Long [8], 14 replays"));
+  EXPECT_THAT(text, ::testing::HasSubstr("us  %"));
+  EXPECT_THAT(text, ::testing::HasSubstr("aten::addmm(%"));
+  ASSERT_EQ(captured.programs.size(), 1u);
+  const auto& program = captured.programs.front();
+  EXPECT_EQ(program.operators + program.views + program.constants + program.unused, program.recorded);
+  EXPECT_EQ(program.replays, 14);
+  // What cannot be written costs no run.
+  dumping.capture_step_dump = "/proc/no/dump.txt";
+  expect_same(run(made<Mlp>(), images(64, 8, {20}), options(), CaptureStep::off),
+              run(made<Mlp>(), images(64, 8, {20}), dumping, CaptureStep::require));
+}
+
+// The other evaluations, by themselves.
+struct Tested : Validated {
+  StepOutput test_step(const Batch& batch, int64_t) override {
+    log("test_loss", F::cross_entropy(forward(batch[0]), batch[1]));
+    return {};
+  }
+  StepOutput predict_step(const Batch& batch, int64_t) override { return {{"scores", forward(batch[0])}}; }
+};
+
+TEST_F(CapturedStep, OfATestAndAPredictionIsCapturedToo) {
+  const auto loader = images(70, 8, {1, 8, 8});
+  torch::manual_seed(5);
+  const auto module = std::make_shared<Tested>();
+  std::vector<MetricMap> tests;
+  std::vector<torch::Tensor> predictions;
+  for (const auto capture : {CaptureStep::off, CaptureStep::automatic}) {
+    auto evaluating = options();
+    evaluating.capture_step = capture;
+    Trainer trainer(evaluating);
+    tests.push_back(trainer.test(module, loader).front());
+    EXPECT_EQ(trainer.captured().replays("test_step") > 0, capture == CaptureStep::automatic);
+    std::vector<torch::Tensor> scores;
+    for (const auto& each : trainer.predict(module, loader)) scores.push_back(each["scores"]);
+    EXPECT_EQ(trainer.captured().replays("predict_step") > 0, capture == CaptureStep::automatic);
+    predictions.push_back(torch::cat(scores));
+  }
+  EXPECT_EQ(tests[0], tests[1]);
+  EXPECT_TRUE(torch::equal(predictions[0].sum(0), predictions[1].sum(0)));
+}
 
 TEST_F(CapturedStep, OfAnEvaluationIsCapturedToo) {
   has_validation = true;
