@@ -42,7 +42,7 @@ std::string error_of_file(const fs::path& path) {
   return "nothing was thrown";
 }
 
-std::string error_of(const std::string& header, const std::string& data = "") {
+std::string error_of_reading(const std::string& header, const std::string& data = "") {
   TempDir dir;
   put(dir / "f.safetensors", header, data);
   const auto error = error_of_file(dir / "f.safetensors");
@@ -186,22 +186,22 @@ TEST(Safetensors, RefusesHeadersThatAreTooLongBeforeReadingThem) {
 }
 
 TEST(Safetensors, RefusesHeadersThatAreNotTheOneShape) {
-  EXPECT_THAT(error_of("not json"), HasSubstr("does not begin with '{'"));
-  EXPECT_THAT(error_of("{\"a\":"), HasSubstr("not JSON"));
-  EXPECT_THAT(error_of("{\"\xff\":{}}"), HasSubstr("not JSON"));
-  EXPECT_THAT(error_of("{} {}"), HasSubstr("not JSON"));
-  EXPECT_THAT(error_of(std::string("{}\0 {}", 6)), HasSubstr("not JSON (byte 2)"));
-  EXPECT_THAT(error_of("{\"a\":1}"), HasSubstr("'a' is the number 1 instead of an object"));
-  EXPECT_THAT(error_of("{\"a\":{}}"), HasSubstr("tensor 'a': has no 'dtype'"));
-  EXPECT_THAT(error_of("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\"}}"), HasSubstr("'dtype' twice"));
-  EXPECT_THAT(error_of("{\"a\":{\"size\":1}}"), HasSubstr("unknown key 'size'"));
-  EXPECT_THAT(error_of("{\"__metadata__\":{\"a\":1}}"), HasSubstr("__metadata__ has the number 1 at 'a'"));
-  EXPECT_THAT(error_of("{\"__metadata__\":{\"a\":\"\",\"a\":\"\"}}"), HasSubstr("twice"));
-  EXPECT_THAT(error_of("{" + entry("a", "F32", "[1]", "0,0") + "}"), HasSubstr("has a list at 'shape'"));
-  EXPECT_THAT(error_of("{" + entry("a", "F32", "1", "0") + "}"), HasSubstr("fewer than two"));
-  EXPECT_THAT(error_of("{" + entry("a", "F32", "1", "0,1,2") + "}"), HasSubstr("more than two"));
-  EXPECT_THAT(error_of("{" + entry("a", "F32", "-1", "0,4") + "}", "1234"), HasSubstr("the number -1"));
-  EXPECT_THAT(error_of("{" + entry("a", "F32", "1.0", "0,4") + "}", "1234"), HasSubstr("the number 1.0"));
+  EXPECT_THAT(error_of_reading("not json"), HasSubstr("does not begin with '{'"));
+  EXPECT_THAT(error_of_reading("{\"a\":"), HasSubstr("not JSON"));
+  EXPECT_THAT(error_of_reading("{\"\xff\":{}}"), HasSubstr("not JSON"));
+  EXPECT_THAT(error_of_reading("{} {}"), HasSubstr("not JSON"));
+  EXPECT_THAT(error_of_reading(std::string("{}\0 {}", 6)), HasSubstr("not JSON (byte 2)"));
+  EXPECT_THAT(error_of_reading("{\"a\":1}"), HasSubstr("'a' is the number 1 instead of an object"));
+  EXPECT_THAT(error_of_reading("{\"a\":{}}"), HasSubstr("tensor 'a': has no 'dtype'"));
+  EXPECT_THAT(error_of_reading("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\"}}"), HasSubstr("'dtype' twice"));
+  EXPECT_THAT(error_of_reading("{\"a\":{\"size\":1}}"), HasSubstr("unknown key 'size'"));
+  EXPECT_THAT(error_of_reading("{\"__metadata__\":{\"a\":1}}"), HasSubstr("__metadata__ has the number 1 at 'a'"));
+  EXPECT_THAT(error_of_reading("{\"__metadata__\":{\"a\":\"\",\"a\":\"\"}}"), HasSubstr("twice"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "F32", "[1]", "0,0") + "}"), HasSubstr("has a list at 'shape'"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "F32", "1", "0") + "}"), HasSubstr("fewer than two"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "F32", "1", "0,1,2") + "}"), HasSubstr("more than two"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "F32", "-1", "0,4") + "}", "1234"), HasSubstr("the number -1"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "F32", "1.0", "0,4") + "}", "1234"), HasSubstr("the number 1.0"));
 }
 
 TEST(Safetensors, ReadsTheTensorsBesideOneOfATypeThatItDoesNotKnow) {
@@ -216,8 +216,9 @@ TEST(Safetensors, ReadsTheTensorsBesideOneOfATypeThatItDoesNotKnow) {
                 AllOf(HasSubstr("tensor 'ids' has the dtype '" + std::string(unknown) + "'"), HasSubstr("F8_E4M3")));
   }
   // Where it lies is checked all the same.
-  EXPECT_THAT(error_of("{" + entry("a", "F4", "16", "0,9") + "}", "12345678"), HasSubstr("reach beyond the 8 bytes"));
-  EXPECT_THAT(error_of("{" + entry("a", "F4", "16", "1,8") + "}", "12345678"), HasSubstr("behind a hole"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "F4", "16", "0,9") + "}", "12345678"),
+              HasSubstr("reach beyond the 8 bytes"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "F4", "16", "1,8") + "}", "12345678"), HasSubstr("behind a hole"));
 }
 
 TEST(Safetensors, StoresNumbersWhoseConjugateOrNegativeIsOnlyNotedDown) {
@@ -234,14 +235,14 @@ TEST(Safetensors, StoresNumbersWhoseConjugateOrNegativeIsOnlyNotedDown) {
 
 TEST(Safetensors, RefusesDeepNestingWithoutFollowingIt) {
   const std::string deep(1'000'000, '[');
-  EXPECT_THAT(error_of("{\"a\":" + deep), HasSubstr("a list"));
+  EXPECT_THAT(error_of_reading("{\"a\":" + deep), HasSubstr("a list"));
   std::string objects = "{";
   for (int i = 0; i < 100'000; ++i) objects += "\"a\":{";
-  EXPECT_THAT(error_of(objects), HasSubstr("unknown key 'a'"));
+  EXPECT_THAT(error_of_reading(objects), HasSubstr("unknown key 'a'"));
 }
 
 TEST(Safetensors, RefusesTensorsWhosePlacesDoNotFit) {
-  const auto four = [](const std::string& entries) { return error_of("{" + entries + "}", "12345678"); };
+  const auto four = [](const std::string& entries) { return error_of_reading("{" + entries + "}", "12345678"); };
   EXPECT_THAT(four(entry("a", "F32", "2", "0,8") + "," + entry("a", "F32", "2", "0,8")), HasSubstr("twice"));
   EXPECT_THAT(four(entry("a", "F32", "3", "0,8")), HasSubstr("hold 8 bytes, its shape takes 12"));
   EXPECT_THAT(four(entry("a", "F32", "2", "8,0")), HasSubstr("run backwards"));
@@ -253,17 +254,17 @@ TEST(Safetensors, RefusesTensorsWhosePlacesDoNotFit) {
 
 TEST(Safetensors, RefusesShapesWhoseProductOverflows) {
   const std::string half = "4611686018427387904";
-  EXPECT_THAT(error_of("{" + entry("a", "U8", half + ",4", "0,0") + "}"), HasSubstr("too large"));
-  EXPECT_THAT(error_of("{" + entry("a", "F64", half, "0,0") + "}"), HasSubstr("too large"));
-  EXPECT_THAT(error_of("{" + entry("a", "U8", "0," + half + "," + half, "0,0") + "}"), HasSubstr("too large"));
-  EXPECT_THAT(error_of("{" + entry("a", "U8", "18446744073709551615", "0,0") + "}"), HasSubstr("too large"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "U8", half + ",4", "0,0") + "}"), HasSubstr("too large"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "F64", half, "0,0") + "}"), HasSubstr("too large"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "U8", "0," + half + "," + half, "0,0") + "}"), HasSubstr("too large"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "U8", "18446744073709551615", "0,0") + "}"), HasSubstr("too large"));
   std::string ones = "1";
   for (int i = 0; i < 64; ++i) ones += ",1";
-  EXPECT_THAT(error_of("{" + entry("a", "U8", ones, "0,1") + "}", "x"), HasSubstr("64 dimensions"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "U8", ones, "0,1") + "}", "x"), HasSubstr("64 dimensions"));
 }
 
 TEST(Safetensors, RefusesBooleansThatAreNone) {
-  EXPECT_THAT(error_of("{" + entry("a", "BOOL", "2", "0,2") + "}", "\x01\x02"), HasSubstr("neither 0 nor 1"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "BOOL", "2", "0,2") + "}", "\x01\x02"), HasSubstr("neither 0 nor 1"));
 }
 
 TEST(Safetensors, RefusesToStoreWhatTheFormatDoesNotHave) {
