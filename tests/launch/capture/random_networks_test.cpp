@@ -1,5 +1,6 @@
 // Training steps of random networks, recorded and replayed, against the same steps computed the plain way: losses,
 // gradients, running statistics and the generator's state are equal to the bit. A network that is not is printed.
+#include "tests/support/same_bits.hpp"
 #include "troupe/runtime/capture/agreement.hpp"
 #include "troupe/runtime/capture/program.hpp"
 #include "troupe/runtime/capture/recording.hpp"
@@ -12,7 +13,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <functional>
 #include <map>
@@ -31,14 +31,6 @@ using Tensors = std::vector<torch::Tensor>;
 
 constexpr int networks = 400;
 constexpr int64_t most_elements = 1500;
-
-bool has_same_bits(const torch::Tensor& a, const torch::Tensor& b) {
-  if (a.defined() != b.defined()) return false;
-  if (!a.defined()) return true;
-  if (a.sizes() != b.sizes() || a.scalar_type() != b.scalar_type()) return false;
-  const auto x = a.detach().contiguous(), y = b.detach().contiguous();
-  return x.nbytes() == 0 || std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
-}
 
 Tensors copies_of(const Tensors& tensors) {
   Tensors copies;

@@ -1,5 +1,6 @@
 // Computations that are recorded twice and replayed, held against computing them: equal to the bit.
 #include "troupe/runtime/capture/program.hpp"
+#include "tests/support/same_bits.hpp"
 
 #include "troupe/runtime/capture/agreement.hpp"
 
@@ -10,7 +11,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -29,12 +29,6 @@ using ::testing::SizeIs;
 
 using Tensors = std::vector<torch::Tensor>;
 using Mark = std::function<void()>;  ///< ends a stretch
-
-bool has_same_bits(const torch::Tensor& a, const torch::Tensor& b) {
-  if (a.sizes() != b.sizes() || a.scalar_type() != b.scalar_type()) return false;
-  const auto x = a.detach().contiguous(), y = b.detach().contiguous();
-  return x.nbytes() == 0 || std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
-}
 
 /// A call, where it is recorded and where it is not.
 Tensors called(const char* name, const Tensors& inputs, const StepRecorder::Again& again, bool is_inner = false) {
@@ -64,7 +58,7 @@ class Replayed {
   Replayed& operator=(const Replayed&) = delete;
 
   Program& program() { return *program_; }
-  const ProgramSummary& summary() const { return program_->summary(); }
+  const CapturedProgram& summary() const { return program_->summary(); }
   const Tensors& results() const { return program_->results(); }
 
   void replay() {

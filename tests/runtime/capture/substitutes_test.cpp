@@ -1,4 +1,5 @@
 // Kernels that replays have of their own, against LibTorch's: equal to the bit.
+#include "tests/support/same_bits.hpp"
 #include "troupe/runtime/capture/program.hpp"
 #include "troupe/runtime/capture/recording.hpp"
 
@@ -6,7 +7,6 @@
 #include <torch/torch.h>
 
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <string>
 #include <tuple>
@@ -28,12 +28,6 @@ torch::Tensor awkward_numbers(torch::IntArrayRef sizes) {
     if (pick < static_cast<int64_t>(special.size())) flat[i] = special[static_cast<std::size_t>(pick)];
   }
   return x;
-}
-
-bool have_same_bits(const torch::Tensor& a, const torch::Tensor& b) {
-  const auto x = a.contiguous(), y = b.contiguous();
-  return x.sizes() == y.sizes() && x.scalar_type() == y.scalar_type() &&
-         std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
 }
 
 // Replays with other inputs than those of the recording, and what they draw.
@@ -65,9 +59,9 @@ void expect_replayed(const ReplayedFunction& compute, torch::IntArrayRef sizes, 
     const auto after = generator.get_state();
     generator.set_state(state);
     program.run(0);
-    EXPECT_TRUE(have_same_bits(generator.get_state(), after)) << "another state of the generator: " << kernel;
+    EXPECT_TRUE(has_same_bits(generator.get_state(), after)) << "another state of the generator: " << kernel;
     for (std::size_t i = 0; i < expected.size(); ++i) {
-      EXPECT_TRUE(have_same_bits(program.results()[i], expected[i])) << kernel << " of " << sizes << ", result " << i;
+      EXPECT_TRUE(has_same_bits(program.results()[i], expected[i])) << kernel << " of " << sizes << ", result " << i;
     }
   }
 }

@@ -1,5 +1,6 @@
 // Held against the reference implementation through Python's safetensors package, both ways.
 #include "troupe/runtime/checkpoint/safetensors.hpp"
+#include "tests/support/same_bits.hpp"
 
 #include "tests/support/file_content.hpp"
 #include "tests/support/python_output.hpp"
@@ -85,13 +86,6 @@ const std::vector<std::pair<torch::ScalarType, std::string>>& dtypes() {
   return all;
 }
 
-// Bit for bit: not every type has a kernel that compares.
-bool same_bits(const torch::Tensor& a, const torch::Tensor& b) {
-  const auto bytes = [](const torch::Tensor& tensor) { return tensor.contiguous().flatten().view(torch::kUInt8); };
-  return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() &&
-         (a.numel() == 0 || torch::equal(bytes(a), bytes(b)));
-}
-
 TEST(Safetensors, ReadsBackWhatItWroteInTheOrderGiven) {
   TempDir dir;
   NamedTensors tensors;
@@ -107,7 +101,7 @@ TEST(Safetensors, ReadsBackWhatItWroteInTheOrderGiven) {
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     EXPECT_EQ(file.entries()[i].name, tensors[i].first);
     const auto read = file.read(file.entries()[i]);
-    EXPECT_TRUE(same_bits(read, tensors[i].second)) << tensors[i].first;
+    EXPECT_TRUE(has_same_bits(read, tensors[i].second)) << tensors[i].first;
   }
   EXPECT_EQ(file.metadata().at("key"), "v\u00e4lue \"x\"");
 }
@@ -156,7 +150,7 @@ TEST(Safetensors, ReadsFilesThatPythonWrote) {
   const SafetensorsFile file(dir / "f.safetensors");
   EXPECT_EQ(file.entries().size(), dtypes().size() + 2);
   for (const auto& [dtype, name] : dtypes()) {
-    EXPECT_TRUE(same_bits(named(file, name), torch::tensor({{0, 1, 1}, {1, 0, 1}}).to(dtype))) << name;
+    EXPECT_TRUE(has_same_bits(named(file, name), torch::tensor({{0, 1, 1}, {1, 0, 1}}).to(dtype))) << name;
   }
   EXPECT_TRUE(torch::equal(named(file, "scalar"), torch::tensor(2.5)));
   EXPECT_EQ(named(file, "empty").sizes(), (std::vector<int64_t>{0, 3}));
