@@ -191,6 +191,31 @@ TEST_F(CapturedStep, IsRecordedAnewWhenTheModuleChanges) {
   expect_captured([] { return std::make_shared<Changing>(); }, points(), longer);
 }
 
+// An index out of range in batch 6, which is replayed.
+struct Failing : Module {
+  Failing() { rows = register_module("rows", torch::nn::Embedding(10, 1)); }
+  StepOutput training_step(const Batch& batch, int64_t) override { return rows(batch[0]).pow(2).mean(); }
+  Optimizers configure_optimizers() override { return optim::sgd(parameters(), {.lr = 0.1}); }
+  void teardown(Stage) override { had_gradients = torch::GradMode::is_enabled(); }
+
+  torch::nn::Embedding rows{nullptr};
+  bool had_gradients = false;
+};
+
+TEST_F(CapturedStep, ThatFailsEndsTheRunLikeAPlainOne) {
+  auto indices = torch::arange(64).remainder(10);
+  indices[50] = 10;
+  const DataLoader loader{std::make_shared<TensorDataset>(indices), {.batch_size = 8}};
+  const auto module = std::make_shared<Failing>();
+  const auto error_by = [&](CaptureStep capture) {
+    return error_of([&] { run([&] { return module; }, loader, options(), capture); });
+  };
+  const std::string error = error_by(CaptureStep::require);
+  EXPECT_THAT(error, AllOf(HasSubstr("index out of range in self"), HasSubstr("training_step"), HasSubstr("batch 6")));
+  EXPECT_TRUE(module->had_gradients);
+  EXPECT_EQ(error, error_by(CaptureStep::off));
+}
+
 TEST_F(RefusedStep, ChangesItsMindLater) {
   const auto make = [] {
     return std::make_shared<Doing>([](Doing&, auto& loss, int64_t i) { return i < 3 ? loss * 2 : loss * 3; });
