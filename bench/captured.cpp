@@ -3,6 +3,7 @@
 // Both sides: the same training_step, batches made beforehand, AdamW on LibTorch's fused kernel, one compute thread, a
 // thread of their own. They run alternately, an epoch each; a sample is the mean time of a step of one epoch.
 // `captured --profile FILE` writes the programs with the time of each operator instead.
+#include "bench/made_batches.hpp"
 #include "bench/table.hpp"
 #include "examples/char_rnn/char_rnn.hpp"
 #include "examples/digits/digits.hpp"
@@ -24,22 +25,8 @@
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Batches = std::vector<troupe::Batch>;
-
-// Batches that are there already.
-class MadeBatches : public troupe::Dataset {
- public:
-  MadeBatches(Batches batches, int64_t size, int64_t steps)
-      : batches_(std::move(batches)), size_(size), steps_(steps) {}
-  int64_t size() const override { return size_ * steps_; }
-  troupe::Batch get(int64_t index) override { return batch(index / size_); }
-  std::optional<troupe::Batch> get_batch(at::IntArrayRef indices) override { return batch(indices[0] / size_); }
-  const troupe::Batch& batch(int64_t step) const { return batches_[static_cast<std::size_t>(step) % batches_.size()]; }
-
- private:
-  Batches batches_;
-  int64_t size_, steps_;
-};
+using troupe::bench::MadeBatches;
+using MakeBatch = std::function<troupe::Batch()>;
 
 // An example's model with the bench's optimizer.
 template <class M>
@@ -64,21 +51,20 @@ torch::Tensor loss_of(M& model, const troupe::Batch& batch, int64_t step) {
 struct Case {
   std::string name;
   double bar;  ///< of the bare step's time
-  int64_t batch_size, steps;
-  std::function<Batches()> batches;
+  int64_t steps;
+  MakeBatch make_batch;
   /// Microseconds per step.
   std::function<double(const Case&, const std::shared_ptr<MadeBatches>&, const troupe::TrainerOptions&)> captured;
   std::function<double(const Case&, const MadeBatches&)> bare;
 };
 
 template <class M, class O>
-Case case_of(std::string name, double bar, int64_t batch_size, int64_t steps, O options,
-             std::function<Batches()> batches) {
+Case case_of(std::string name, double bar, int64_t steps, O options, MakeBatch make_batch) {
   const auto captured = [options](const Case& c, const std::shared_ptr<MadeBatches>& data,
                                   const troupe::TrainerOptions& o) {
     troupe::Trainer trainer(o);
     const auto model =
-        trainer.fit(std::make_shared<Timed<M>>(options), troupe::DataLoader(data, {.batch_size = c.batch_size}));
+        trainer.fit(std::make_shared<Timed<M>>(options), troupe::DataLoader(data, {.batch_size = data->batch_size()}));
     return model->seconds / static_cast<double>(c.steps) * 1e6;
   };
   const auto bare = [options](const Case& c, const MadeBatches& data) {
@@ -98,36 +84,28 @@ Case case_of(std::string name, double bar, int64_t batch_size, int64_t steps, O 
     }).join();
     return seconds / static_cast<double>(c.steps) * 1e6;
   };
-  return {std::move(name), bar, batch_size, steps, std::move(batches), captured, bare};
+  return {std::move(name), bar, steps, std::move(make_batch), captured, bare};
 }
 
-Batches made(const std::function<troupe::Batch()>& batch) {
-  torch::manual_seed(1);
-  Batches all;
-  for (int i = 0; i < 16; ++i) all.push_back(batch());
-  return all;
+std::shared_ptr<MadeBatches> batches_of(const Case& c) {
+  return std::make_shared<MadeBatches>(c.make_batch, c.steps, /*count=*/16);
 }
 
 std::vector<Case> cases() {
   const auto text = [](int64_t size, int64_t length) {
     return [=] {
-      return made([=] {
-        const auto bytes = torch::randint(256, {size, length + 1});
-        return troupe::Batch{{"input", bytes.slice(1, 0, length).contiguous()},
-                             {"target", bytes.slice(1, 1).contiguous()}};
-      });
+      const auto bytes = torch::randint(256, {size, length + 1});
+      return troupe::Batch{{"input", bytes.slice(1, 0, length).contiguous()},
+                           {"target", bytes.slice(1, 1).contiguous()}};
     };
   };
+  const auto images = [] { return troupe::Batch{torch::randn({32, 1, 28, 28}), torch::randint(10, {32})}; };
   return {
-      case_of<Gpt>("GPT 2 x 32, 8 x 32 tokens", 1 / 1.3, 8, 400,
+      case_of<Gpt>("GPT 2 x 32, 8 x 32 tokens", 1 / 1.3, 400,
                    GptOptions{.layers = 2, .heads = 2, .width = 32, .context = 32, .dropout = 0}, text(8, 32)),
-      case_of<CharRnn>("LSTM of char_rnn, 32 x 64 bytes", 1 / 1.1, 32, 20, CharRnnOptions{.bptt = 64}, text(32, 64)),
-      case_of<Digits>(
-          "CNN of digits, batch 32", 1 / 1.3, 32, 60, DigitsOptions{},
-          [] { return made([] {
-                 return troupe::Batch{torch::randn({32, 1, 28, 28}), torch::randint(10, {32})};
-               }); }),
-      case_of<Gpt>("GPT 4 x 128, 16 x 128 tokens", 1, 16, 5, GptOptions{}, text(16, 128)),
+      case_of<CharRnn>("LSTM of char_rnn, 32 x 64 bytes", 1 / 1.1, 20, CharRnnOptions{.bptt = 64}, text(32, 64)),
+      case_of<Digits>("CNN of digits, batch 32", 1 / 1.3, 60, DigitsOptions{}, images),
+      case_of<Gpt>("GPT 4 x 128, 16 x 128 tokens", 1, 5, GptOptions{}, text(16, 128)),
   };
 }
 
@@ -140,7 +118,7 @@ troupe::TrainerOptions options_in(const std::filesystem::path& folder) {
 
 troupe::bench::Row measure(const Case& c, const std::filesystem::path& folder) {
   constexpr int rounds = 11;
-  const auto data = std::make_shared<MadeBatches>(c.batches(), c.batch_size, c.steps);
+  const auto data = batches_of(c);
   std::vector<double> our_times, peer_times;
   for (int round = -1; round < rounds; ++round) {
     const double peer = c.bare(c, *data);
@@ -164,7 +142,7 @@ int main(int argc, char** argv) {
     for (const auto& c : cases()) {
       auto options = options_in(folder);
       options.capture_step_dump = std::string(argv[2]) + "." + std::to_string(number++);
-      c.captured(c, std::make_shared<MadeBatches>(c.batches(), c.batch_size, c.steps), options);
+      c.captured(c, batches_of(c), options);
     }
     std::filesystem::remove_all(folder);
     return 0;

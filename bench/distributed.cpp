@@ -25,6 +25,7 @@
 // 1 - (t2 - t1) / r is the share by the textbook, and falls below 0 where those costs are larger than r.
 //
 // --quick takes few steps, to see whether all of it works; its numbers are worth nothing.
+#include "bench/made_batches.hpp"
 #include "bench/table.hpp"
 #include "examples/gpt/gpt.hpp"
 #include "troupe/runtime/collectives/memory_world.hpp"
@@ -117,30 +118,6 @@ class Timed : public M {
   Clock::time_point start_;
 };
 
-// Batches that are there already: serving one costs a copy of two handles.
-class MadeBatches : public troupe::Dataset {
- public:
-  MadeBatches(std::vector<troupe::Batch> batches, int64_t count)
-      : batches_(std::move(batches)), batch_size_(batches_.front().size()), count_(count) {}
-  int64_t size() const override { return batch_size_ * count_; }
-  int64_t batch_size() const { return batch_size_; }
-  troupe::Batch get(int64_t index) override {
-    return batches_[static_cast<std::size_t>(index / batch_size_) % batches_.size()];
-  }
-  std::optional<troupe::Batch> get_batch(at::IntArrayRef indices) override { return get(indices[0]); }
-
- private:
-  std::vector<troupe::Batch> batches_;
-  int64_t batch_size_, count_;
-};
-
-std::vector<troupe::Batch> made(const std::function<troupe::Batch()>& make) {
-  torch::manual_seed(1);
-  std::vector<troupe::Batch> batches(64);
-  std::ranges::generate(batches, make);
-  return batches;
-}
-
 troupe::Batch images() {
   return {torch::randn({64, 784}), torch::randint(10, {64})};
 }
@@ -166,7 +143,7 @@ std::vector<double> train(const typename M::Options& model_options, troupe::Trai
   options.seed = 1;
   options.num_threads = 1;
   options.enable_checkpointing = options.enable_progress_bar = options.enable_model_summary = false;
-  const auto data = std::make_shared<MadeBatches>(made(make), amounts.steps * ranks);
+  const auto data = std::make_shared<troupe::bench::MadeBatches>(make, amounts.steps * ranks);
   troupe::Trainer trainer(options);
   const auto model = trainer.fit<Timed<M>>(model_options, troupe::DataLoader(data, {.batch_size = data->batch_size()}));
   std::vector<double> seconds(model->seconds.begin() + 1, model->seconds.end());

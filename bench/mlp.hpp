@@ -3,6 +3,8 @@
 // the mean of a step over an epoch, in microseconds.
 #pragma once
 
+#include "bench/made_batches.hpp"
+
 #include <troupe/troupe.hpp>
 
 #include <torch/torch.h>
@@ -11,9 +13,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <thread>
-#include <vector>
 
 namespace troupe::bench {
 
@@ -32,24 +32,10 @@ struct MlpNet : torch::nn::Module {
   torch::nn::Linear first{nullptr}, second{nullptr};
 };
 
-// Batches that are there already: serving one costs a copy of two handles.
-class MadeBatches : public Dataset {
- public:
-  explicit MadeBatches(const MlpCase& c) : batch_size_(c.batch_size), steps_(c.steps) {
-    torch::manual_seed(1);
-    for (int i = 0; i < 64; ++i) {
-      batches_.push_back({torch::randn({batch_size_, 784}), torch::randint(10, {batch_size_})});
-    }
-  }
-  int64_t size() const override { return batch_size_ * steps_; }
-  Batch get(int64_t index) override { return batch(index / batch_size_); }
-  std::optional<Batch> get_batch(at::IntArrayRef indices) override { return batch(indices[0] / batch_size_); }
-  const Batch& batch(int64_t step) const { return batches_[static_cast<std::size_t>(step) % batches_.size()]; }
-
- private:
-  int64_t batch_size_, steps_;
-  std::vector<Batch> batches_;
-};
+inline std::shared_ptr<MadeBatches> mlp_batches(const MlpCase& c) {
+  const auto make = [&c] { return Batch{torch::randn({c.batch_size, 784}), torch::randint(10, {c.batch_size})}; };
+  return std::make_shared<MadeBatches>(make, c.steps);
+}
 
 class Mlp : public Module {
  public:

@@ -27,7 +27,7 @@ using Case = troupe::bench::MlpCase;
 // captured one may take.
 std::array<troupe::bench::Row, 2> measure(const Case& c, double captured, const std::filesystem::path& folder) {
   constexpr int rounds = 31;
-  const auto data = std::make_shared<troupe::bench::MadeBatches>(c);
+  const auto data = troupe::bench::mlp_batches(c);
   const auto adam = [](std::vector<torch::Tensor> parameters) { return troupe::optim::adam(std::move(parameters)); };
   std::vector<double> plain_times, captured_times, peer_times;
   for (int round = -1; round < rounds; ++round) {

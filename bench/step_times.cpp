@@ -65,7 +65,7 @@ bool read_number(std::string_view text, int64_t& number) {
 
 double measure(const MlpCase& c, std::string_view who) {
   torch::set_num_threads(1);
-  const auto data = std::make_shared<troupe::bench::MadeBatches>(c);
+  const auto data = troupe::bench::mlp_batches(c);
   if (who == "bare") {
     const auto make = [](std::vector<torch::Tensor> parameters) {
       return std::make_unique<Adam>(std::move(parameters));
