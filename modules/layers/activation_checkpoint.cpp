@@ -86,13 +86,8 @@ class RandomStates {
   static void do_now_and_in_replays(const char* name, Action action) {
     StepRecorder* recorder = StepRecorder::current();
     if (!recorder) return action();
-    (void)recorder->call(
-        name, {},
-        [action = std::move(action)](const std::vector<torch::Tensor>&) {
-          action();
-          return std::vector<torch::Tensor>();
-        },
-        /*is_inner=*/true);
+    recorder->call_without_result(
+        name, {}, [action = std::move(action)](const std::vector<torch::Tensor>&) { action(); }, /*is_inner=*/true);
   }
 
   std::shared_ptr<States> states_;  // a replay's next call reads what its last one has kept

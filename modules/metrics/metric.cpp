@@ -272,12 +272,8 @@ void TargetMetric::check_devices(const torch::Tensor& preds, const torch::Tensor
 void TargetMetric::update(const torch::Tensor& preds, const torch::Tensor& target) {
   check_devices(preds, target);
   if (StepRecorder* recorder = StepRecorder::current()) {
-    const auto again = [this](const std::vector<torch::Tensor>& inputs) {
-      update(kept(inputs[0]), kept(inputs[1]));
-      return std::vector<torch::Tensor>();
-    };
-    (void)recorder->call("update of " + class_name(), {preds, target}, again);
-    return;
+    const auto again = [this](const std::vector<torch::Tensor>& inputs) { update(kept(inputs[0]), kept(inputs[1])); };
+    return recorder->call_without_result("update of " + class_name(), {preds, target}, again);
   }
   gather(preds.device(), [&] { add(preds, target); });
 }

@@ -25,6 +25,9 @@ class StepRecorder {
   /// who compares a step with its replay may do it once more.
   virtual std::vector<torch::Tensor> call(std::string name, const std::vector<torch::Tensor>& inputs, Again again,
                                           bool is_inner = false) = 0;
+  /// The same for what returns nothing.
+  void call_without_result(std::string name, const std::vector<torch::Tensor>& inputs,
+                           std::function<void(const std::vector<torch::Tensor>& inputs)> again, bool is_inner = false);
   /// The step cannot be captured: `reason` says why, as a sentence without a stop.
   virtual void refuse(std::string reason) = 0;
 

@@ -1,6 +1,7 @@
 // A step that was recorded, as something that can be done again.
 #pragma once
 
+#include "troupe/modules/captured_steps.hpp"
 #include "troupe/runtime/capture/recording.hpp"
 #include "troupe/runtime/capture/substitutes.hpp"
 
@@ -26,15 +27,6 @@ struct ProgramRequest {
   std::unordered_map<std::size_t, torch::Tensor> places;
 };
 
-struct ProgramSummary {
-  std::size_t operators = 0;  ///< that a replay does
-  std::size_t recorded = 0;   ///< that the step did
-  std::size_t views = 0;      ///< of them looked at memory only, or allocated it,
-  std::size_t constants = 0;  ///< computed what is always the same,
-  std::size_t unused = 0;     ///< or what nobody reads
-  std::size_t bytes = 0;      ///< of memory that the program holds for itself
-};
-
 /// Does the operators of a recording again, in memory that is laid out once: no graph, no allocation (but within
 /// operators that have no other way), no views. Bits are those of the recorded operators, which LibTorch's own kernels
 /// compute. Used by one thread at a time.
@@ -54,7 +46,8 @@ class Program {
 
   /// Of ProgramRequest::results, in order.
   const std::vector<torch::Tensor>& results() const { return results_; }
-  const ProgramSummary& summary() const { return summary_; }
+  /// Its operators and bytes, and those of the step.
+  const CapturedProgram& summary() const { return summary_; }
   /// The program as text, an operator a line, with the time that each took in the replays that were timed.
   std::string to_text() const;
   /// Times each operator from now on.
@@ -108,7 +101,7 @@ class Program {
   torch::Tensor arena_;
   torch::jit::Stack stack_;
   c10::impl::LocalDispatchKeySet outside_{c10::impl::PODLocalDispatchKeySet{}};  // of the thread, around a replay
-  ProgramSummary summary_;
+  CapturedProgram summary_;
   bool is_timed_ = false;
   const Watch* watch_ = nullptr;
   bool needs_calls_ = false;

@@ -5,7 +5,6 @@
 
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
-#include <c10/core/CPUAllocator.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -81,12 +80,7 @@ class Program::Builder {
   template <class Each>
   void for_arguments(const Action& action, const Each& each) const {
     for (std::size_t i = 0; i < action.arguments.size(); ++i) {
-      if (const auto* view = std::get_if<View>(&action.arguments[i])) each(*view, i);
-      if (const auto* list = std::get_if<ViewList>(&action.arguments[i])) {
-        for (const auto& view : list->views) {
-          if (view) each(*view, i);
-        }
-      }
+      for_views(action.arguments[i], [&](const View& view) { each(view, i); });
     }
   }
   template <class Each>
@@ -405,6 +399,7 @@ class Program::Builder {
     auto& summary = program_.summary_;
     summary.recorded = recording_.actions.size();
     summary.operators = program_.instructions_.size();
+    summary.plain_bytes = recording_.peak_bytes;
     for (const auto& action : recording_.actions) summary.views += action.is_view ? 1 : 0;
   }
 

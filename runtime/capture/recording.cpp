@@ -1,11 +1,9 @@
 #include "troupe/runtime/capture/recording.hpp"
 
-#include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/capture/operators.hpp"
 
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
-#include <ATen/core/LegacyTypeDispatch.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/StringUtil.h>
 #include <torch/library.h>
@@ -197,13 +195,7 @@ void Recorder::count_bytes() {
 void Recorder::mark_written(const c10::OperatorHandle& op) {
   for (std::size_t i = 0; i < pending_.arguments.size(); ++i) {
     if (!writes(op, i)) continue;
-    if (const auto* view = std::get_if<View>(&pending_.arguments[i]))
-      recording_.memories[view->memory].is_written = true;
-    if (const auto* list = std::get_if<ViewList>(&pending_.arguments[i])) {
-      for (const auto& view : list->views) {
-        if (view) recording_.memories[view->memory].is_written = true;
-      }
-    }
+    for_views(pending_.arguments[i], [&](const View& view) { recording_.memories[view.memory].is_written = true; });
   }
 }
 

@@ -56,6 +56,17 @@ struct ViewList {
 
 using Argument = std::variant<c10::IValue, View, ViewList>;
 
+/// Calls `each` for the tensors of an argument, in order; undefined ones are left out.
+template <class Each>
+void for_views(const Argument& argument, const Each& each) {
+  if (const auto* view = std::get_if<View>(&argument)) each(*view);
+  if (const auto* list = std::get_if<ViewList>(&argument)) {
+    for (const auto& view : list->views) {
+      if (view) each(*view);
+    }
+  }
+}
+
 /// What operators depend on that is the thread's: some kernels keep more if gradients are on.
 struct ThreadModes {
   bool has_gradients = false;

@@ -55,6 +55,11 @@ bool begins_window(const TrainStep& step, const OptimizerTrack& track) {
   return step.is_first_of_window && !track.is_carried;
 }
 
+// Nothing is there that its gradients are added to.
+bool begins_gradients(const TrainStep& step, const OptimizerTrack& track) {
+  return begins_window(step, track) || !track.has_gradients;
+}
+
 }  // namespace
 
 void BatchPass::run(TrainStep& step, OptimizerTrack& track) {
@@ -164,8 +169,7 @@ void BatchPass::replay_forward(TrainStep& step, OptimizerTrack& track) {
 StepCapture::Way BatchPass::begin_capture(const TrainStep& step, const OptimizerTrack& track) {
   const bool by_samples = core_.options().accumulate_grad_weighting == GradWeighting::samples;
   if (!capture_.is_on() || !step.batch || (by_samples && step.own == 0)) return StepCapture::Way::plain;
-  const bool opens = begins_window(step, track) || !track.has_gradients;
-  return capture_.begin({step, track.hiddens, opens, weight_of(step, track)});
+  return capture_.begin({step, track.hiddens, begins_gradients(step, track), weight_of(step, track)});
 }
 
 StepOutput BatchPass::compute_output(const TrainStep& step, const Batch& batch, const StepOutput& hiddens) {
@@ -218,7 +222,7 @@ StepOutput BatchPass::training_step_on_shards(const TrainStep& step) {
 
 // The first batch of a window, and whatever comes first where no gradient is there to be added to.
 bool BatchPass::opens_window(const TrainStep& step, const OptimizerTrack& track) const {
-  return (step.loss.defined() || contributes_nothing(step)) && (begins_window(step, track) || !track.has_gradients);
+  return (step.loss.defined() || contributes_nothing(step)) && begins_gradients(step, track);
 }
 
 // With "samples" a batch counts by its size, against that of the batches of all ranks and the size of the window's

@@ -27,9 +27,8 @@ void MetricBoard::log(std::string_view name, const torch::Tensor& value, const L
   if (!recorder) return active_log().log(name, value, options);
   const auto again = [this, name = std::string(name), options](const std::vector<torch::Tensor>& inputs) {
     log(name, inputs[0], options);
-    return std::vector<torch::Tensor>();
   };
-  (void)recorder->call("log(" + shown(name) + ")", {value}, again);
+  recorder->call_without_result("log(" + shown(name) + ")", {value}, again);
 }
 
 void MetricBoard::log(std::string_view name, double value, const LogOptions& options) {
@@ -44,10 +43,8 @@ void MetricBoard::log(std::string_view name, Metric& metric, const LogOptions& o
   if (StepRecorder* recorder = StepRecorder::current()) {
     const auto again = [this, name = std::string(name), options, &metric](const std::vector<torch::Tensor>&) {
       log(name, metric, options);
-      return std::vector<torch::Tensor>();
     };
-    (void)recorder->call("log(" + shown(name) + ", metric)", {}, again);
-    return;
+    return recorder->call_without_result("log(" + shown(name) + ", metric)", {}, again);
   }
   const auto& registered = core_.module->metrics();
   const auto found = std::ranges::find(registered, &metric, [](const auto& item) { return item.second.get(); });

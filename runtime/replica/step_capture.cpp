@@ -109,13 +109,6 @@ void StepCapture::refuse(Entry* entry, const std::string& reason) {
 
 // --- Which way ---
 
-void StepCapture::collect(const Batch& batch, const StepOutput& hiddens,
-                          std::vector<const torch::Tensor*>& tensors) const {
-  tensors.clear();
-  collect_tensors(batch, tensors);
-  for (const auto& [name, tensor] : hiddens.items()) tensors.push_back(&tensor);
-}
-
 // What a program depends on and the batch does not show: modes, what is trained, and where parameters lie.
 uint64_t StepCapture::state_of_module() const {
   uint64_t sum = core_.module->is_training() ? 1 : 0;
@@ -162,7 +155,10 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
   way_ = Way::plain;
   if (!is_on_) return way_;
   recorder_.reset();
-  collect(*pass.step.batch, pass.hiddens, tensors_);
+  current_ = nullptr;
+  tensors_.clear();
+  collect_tensors(*pass.step.batch, tensors_);
+  for (const auto& [name, tensor] : pass.hiddens.items()) tensors_.push_back(&tensor);
   const auto reason = reason_against(pass, tensors_);
   if (!reason.empty()) {
     refuse(nullptr, reason);

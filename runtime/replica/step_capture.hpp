@@ -132,7 +132,6 @@ class StepCapture {
 
   bool is_for(const Entry& entry, const Pass& pass, const std::vector<const torch::Tensor*>& tensors) const;
   Entry& make_entry(const Pass& pass, const std::vector<const torch::Tensor*>& tensors);
-  void collect(const Batch& batch, const StepOutput& hiddens, std::vector<const torch::Tensor*>& tensors) const;
   std::string reason_against(const Pass& pass, const std::vector<const torch::Tensor*>& tensors) const;
   std::string reason_against_run() const;
   uint64_t state_of_module() const;
@@ -149,7 +148,7 @@ class StepCapture {
   void order_gradients(const capture::Recording& recording);
   void fill(const std::vector<const torch::Tensor*>& tensors);
   void refuse(Entry* entry, const std::string& reason);
-  void say_captured(Entry& entry, std::size_t plain_bytes);
+  void say_captured(Entry& entry);
 
   ReplicaCore& core_;
   const Kind kind_;

@@ -284,24 +284,17 @@ void StepCapture::make_program(capture::Recording& recording) {
   std::size_t next = current_->output_names.size();
   if (loss_view_) current_->loss = results[next++];
   for (auto& kept : current_->gradients) kept.gradient = results[next++];
-  say_captured(*current_, recording.peak_bytes);
+  say_captured(*current_);
 }
 
-void StepCapture::say_captured(Entry& entry, std::size_t plain_bytes) {
-  const auto& summary = entry.program->summary();
-  CapturedProgram made;
+void StepCapture::say_captured(Entry& entry) {
+  const CapturedProgram& summary = entry.program->summary();
+  CapturedProgram made = summary;
   made.inputs = joined_as(
       entry.shapes, [](const Shape& shape) { return c10::str(shape.type, " ", torch::IntArrayRef(shape.sizes)); });
   made.step = step_;
   made.optimizer = entry.optimizer;
   made.opens_window = entry.opens_window;
-  made.operators = summary.operators;
-  made.recorded = summary.recorded;
-  made.views = summary.views;
-  made.constants = summary.constants;
-  made.unused = summary.unused;
-  made.bytes = summary.bytes;
-  made.plain_bytes = plain_bytes;
   entry.program->set_timed(!core_.options().capture_step_dump.empty());
   if (entry.in_report) {  // recorded anew, since a tensor was replaced
     made.replays = entry.replays_before = report_.programs[*entry.in_report].replays;
@@ -312,7 +305,7 @@ void StepCapture::say_captured(Entry& entry, std::size_t plain_bytes) {
   report_.programs.push_back(std::move(made));
   core_.outputs.note("captured " + step_ + ": " + std::to_string(summary.operators) + " operators, was " +
                      std::to_string(summary.recorded) + "; " + bytes_text(summary.bytes) + ", was " +
-                     bytes_text(plain_bytes));
+                     bytes_text(summary.plain_bytes));
 }
 
 }  // namespace troupe
