@@ -13,6 +13,7 @@ safetensors=0.8.0
 onnx=1.22.0
 onnxruntime=1.31.1
 setuptools=80.9.0
-# What the tests compare metrics with, and what it needs beside what is here.
+# What the tests compare metrics and transforms with, and what these need beside what is here.
 torchmetrics=1.9.0
 lightning_utilities=0.15.3
+torchvision=0.26.0

@@ -81,7 +81,7 @@ said "libcaf-dev (the actors)"
 said "torch==$torch (LibTorch, 530 MB, and the part of CUDA that it loads on the CPU too)"
 ran "apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends g++ "
 ran "install --quiet --disable-pip-version-check --require-hashes --no-deps -r $TROUPE_SOURCE_DIR/launch/requirements/torch_cpu.txt"
-! grep -q 'sudo\|libgtest-dev\|requirements/\(dev\|metrics\|torch\).txt' "$log" || problem "expected neither sudo nor the development extras"
+! grep -q 'sudo\|libgtest-dev\|requirements/\(dev\|compared\|torch\).txt' "$log" || problem "expected neither sudo nor the development extras"
 
 succeeds --cpu
 ran_nothing
@@ -91,7 +91,7 @@ succeeds --cpu --dev
 said "libgtest-dev (tests)"
 said "tensorboard==$tensorboard"
 ran "--require-hashes --no-deps -r $TROUPE_SOURCE_DIR/launch/requirements/dev.txt"
-ran "--require-hashes --no-deps -r $TROUPE_SOURCE_DIR/launch/requirements/metrics.txt"
+ran "--require-hashes --no-deps -r $TROUPE_SOURCE_DIR/launch/requirements/compared.txt"
 
 rm -rf "$deps"
 touch "$folder/interrupt"
