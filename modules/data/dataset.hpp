@@ -32,6 +32,16 @@ class Dataset {
     (void)indices;
     return std::nullopt;
   }
+  /// Memory for a batch of `samples` that `get_into` fills row by row, or nothing (the default). A dataset that decodes
+  /// overrides both, so that a sample is written where the batch has it and is copied nowhere. Asked after `get_batch`.
+  virtual std::optional<Batch> batch_memory(int64_t samples) {
+    (void)samples;
+    return std::nullopt;
+  }
+  /// Writes the sample at `index` into row `row` of each tensor of a batch from `batch_memory`. Seeded as `get` is.
+  virtual void get_into(int64_t index, Batch& batch, int64_t row) {
+    (void)index, (void)batch, (void)row;
+  }
   /// A dataset for one fetcher to use alone, or nullptr (the default) when one object may serve all of them. Called on
   /// the loader's thread, once per fetcher, before the first epoch.
   virtual std::shared_ptr<Dataset> replicate() const { return nullptr; }

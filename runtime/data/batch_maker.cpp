@@ -59,6 +59,20 @@ BatchMaker::BatchMaker(const DataLoader& loader, uint64_t seed)
   if (auto replica = dataset_->replicate()) dataset_ = std::move(replica);
 }
 
+bool BatchMaker::for_samples(const std::vector<int64_t>& samples, int64_t epoch, const Cancelled& cancelled,
+                             const std::function<void(int64_t index)>& each) const {
+  for (const int64_t index : samples) {
+    if (cancelled && cancelled()) return false;
+    seed_thread(mix(seed_, epoch, index));
+    try {
+      each(index);
+    } catch (...) {
+      throw_for_sample(index);
+    }
+  }
+  return true;
+}
+
 std::optional<Batch> BatchMaker::make(int64_t epoch, int64_t position, const std::vector<int64_t>& samples,
                                       const Cancelled& cancelled) {
   const at::NoGradGuard no_grad;
@@ -74,18 +88,18 @@ std::optional<Batch> BatchMaker::make(int64_t epoch, int64_t position, const std
       whole->set_made_of(static_cast<int64_t>(samples.size()));
       return pin_ ? whole->pin_memory() : std::move(*whole);
     }
+    if (auto memory = dataset_->batch_memory(static_cast<int64_t>(samples.size()))) {
+      int64_t row = 0;
+      const auto fill = [&](int64_t index) { dataset_->get_into(index, *memory, row++); };
+      if (!for_samples(samples, epoch, cancelled, fill)) return std::nullopt;
+      memory->set_made_of(row);
+      return pin_ ? memory->pin_memory() : std::move(*memory);
+    }
   }
   std::vector<Batch> parts;
   parts.reserve(samples.size());
-  for (const int64_t index : samples) {
-    if (cancelled && cancelled()) return std::nullopt;
-    seed_thread(mix(seed_, epoch, index));
-    try {
-      parts.push_back(dataset_->get(index));
-    } catch (...) {
-      throw_for_sample(index);
-    }
-  }
+  const auto take = [&](int64_t index) { parts.push_back(dataset_->get(index)); };
+  if (!for_samples(samples, epoch, cancelled, take)) return std::nullopt;
   Batch batch = collated(options_, mix(seed_, epoch, position, kCollateSalt), std::move(parts), samples);
   return pin_ ? batch.pin_memory() : std::move(batch);
 }

@@ -29,6 +29,10 @@ class BatchMaker {
                             const Cancelled& cancelled = nullptr);
 
  private:
+  /// Calls `each` for every sample, seeded for it; false when cancelled before the last one.
+  bool for_samples(const std::vector<int64_t>& samples, int64_t epoch, const Cancelled& cancelled,
+                   const std::function<void(int64_t index)>& each) const;
+
   std::shared_ptr<Dataset> dataset_;
   DataLoaderOptions options_;
   uint64_t seed_;

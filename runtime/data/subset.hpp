@@ -19,6 +19,10 @@ class Subset : public Dataset {
   int64_t size() const override { return static_cast<int64_t>(indices_->size()); }
   Batch get(int64_t index) override { return dataset_->get(indices_->at(static_cast<std::size_t>(index))); }
   std::optional<Batch> get_batch(at::IntArrayRef indices) override;
+  std::optional<Batch> batch_memory(int64_t samples) override { return dataset_->batch_memory(samples); }
+  void get_into(int64_t index, Batch& batch, int64_t row) override {
+    dataset_->get_into(indices_->at(static_cast<std::size_t>(index)), batch, row);
+  }
   /// Of the other dataset's replica, sharing the indices.
   std::shared_ptr<Dataset> replicate() const override;
   const std::vector<int64_t>& indices() const { return *indices_; }
