@@ -160,6 +160,7 @@ class RandomHorizontalFlip : public Transform {
   torch::Tensor operator()(const torch::Tensor& image) const override;
   /// Whether the image is flipped.
   bool draw() const;
+  double p() const { return p_; }
 
  private:
   double p_;
@@ -171,6 +172,7 @@ class RandomVerticalFlip : public Transform {
   explicit RandomVerticalFlip(double p = 0.5);
   torch::Tensor operator()(const torch::Tensor& image) const override;
   bool draw() const;
+  double p() const { return p_; }
 
  private:
   double p_;
