@@ -24,8 +24,8 @@ struct ImageFolderOptions {
     skip,    ///< the next image in order that can be decoded stands in for it, with its own label
   };
 
-  /// Of uint8 [C, H, W], in a chain with or without ToFloat: see ImageFolder. Null: images as they are, whose sizes must
-  /// be equal within a batch.
+  /// Of uint8 [C, H, W], in a chain with or without ToFloat: see ImageFolder. Null: images as they are, whose sizes
+  /// must be equal within a batch.
   std::shared_ptr<const transforms::Transform> transform = nullptr;
   ImageMode mode = ImageMode::rgb;
   /// As in ImageOptions.
@@ -54,16 +54,17 @@ struct ImageFolderOptions {
 /// folders' paths, then of their names. Links are followed. Files and folders whose names begin with a dot are left out
 /// (torchvision takes them: a folder ".cache" is a class there).
 ///
-/// A sample is {"image": what the transform makes of uint8 [C, H, W], "label": int64 []}. If `transform` is a chain that
-/// FusedTransform knows, a batch's images are decoded straight into its memory, and of each only the part that its crop
-/// needs; else each is decoded as a whole and the transform is called. The random state is the index's own in any case.
+/// A sample is {"image": what the transform makes of uint8 [C, H, W], "label": int64 []}. If `transform` is a chain
+/// that FusedTransform knows, a batch's images are decoded straight into its memory, and of each only the part that its
+/// crop needs; else each is decoded as a whole and the transform is called. The random state is the index's own in any
+/// case.
 ///
 /// A skipped image: which one stands in for it depends on the files alone, so order and resuming do not change. It is
 /// looked for among the 100 that follow, around the end of the list; if all of them are broken, it is an error after
 /// all. broken_paths() lists what was met so far.
 ///
-/// Threads: `get` and `get_into` of one object are for one thread, since it keeps decoders; fetchers get replicas, which
-/// share the list of paths and of broken images. Everything else may be called from any thread.
+/// Threads: `get` and `get_into` of one object are for one thread, since it keeps decoders; fetchers get replicas,
+/// which share the list of paths and of broken images. Everything else may be called from any thread.
 class ImageFolder : public Dataset {
  public:
   /// Lists the folder. Throws UsageError if it cannot be read, has no sub-folders or, unless `allow_empty`, one without

@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <utility>
 
@@ -81,7 +82,8 @@ std::string other_files_text(int64_t count, const std::string& one) {
 ImageList::ImageList(const std::filesystem::path& root, bool allow_empty) : root_(root) {
   auto top = entries_of(root.string());
   if (top.folders.empty()) {
-    throw UsageError("the folder " + root.string() + " has no sub-folders; one for each class was expected, with images" +
+    throw UsageError("the folder " + root.string() +
+                     " has no sub-folders; one for each class was expected, with images" +
                      (top.images.empty() ? std::string() : ", not images such as '" + shown(top.images.front()) + "'"));
   }
   std::ranges::sort(top.folders);
@@ -106,7 +108,8 @@ void ImageList::add_class(const std::string& name, bool allow_empty) {
     to_read.pop_back();
     const std::string path = (root_ / folder).string();
     if (level > most_levels) {
-      throw UsageError("the folder " + path + " lies " + std::to_string(level) + " levels deep; does a link lead back?");
+      throw UsageError("the folder " + path + " lies " + std::to_string(level) +
+                       " levels deep; does a link lead back?");
     }
     auto entries = entries_of(path);
     for (const auto& inner : entries.folders) to_read.emplace_back(folder + "/" + inner, level + 1);

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,8 +13,8 @@ namespace troupe {
 /// the other in one string, and each folder's path is there once. Immutable: threads may share it.
 class ImageList {
  public:
-  /// Reads the folder: no file is opened, and none is asked for its kind if the folder's entries tell. Throws UsageError
-  /// for a folder that cannot be read, has no sub-folders, or has one without images unless `allow_empty`.
+  /// Reads the folder: no file is opened, and none is asked for its kind if the folder's entries tell. Throws
+  /// UsageError for a folder that cannot be read, has no sub-folders, or has one without images unless `allow_empty`.
   ImageList(const std::filesystem::path& root, bool allow_empty);
 
   int64_t size() const { return static_cast<int64_t>(name_ends_.size()) - 1; }

@@ -111,8 +111,8 @@ ImageReader::Part ImageReader::decode(const PixelRegion& region, int denominator
                            .left = left,
                            .height = (stored.top + stored.height + denominator - 1) / denominator - top,
                            .width = (stored.left + stored.width + denominator - 1) / denominator - left};
-  const Pixels pixels = is_png_ ? png_.decode(scaled, options_.mode, decoded_)
-                                : jpeg_.decode(scaled, denominator, channels(), decoded_);
+  const Pixels pixels =
+      is_png_ ? png_.decode(scaled, options_.mode, decoded_) : jpeg_.decode(scaled, denominator, channels(), decoded_);
   if (orientation_.is_upright()) return {pixels, top * denominator, left * denominator};
   Part part{upright(pixels), top * denominator, left * denominator};
   if (orientation_.transposed) std::swap(part.top, part.left);

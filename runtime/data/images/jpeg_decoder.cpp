@@ -15,13 +15,14 @@
 
 namespace troupe {
 
-namespace {
-
+// In no unnamed namespace, since a member of JpegDecoder holds it.
 struct JpegErrors {
   jpeg_error_mgr base;
   std::jmp_buf escape;
   std::array<char, JMSG_LENGTH_MAX> text;
 };
+
+namespace {
 
 [[noreturn]] void leave_libjpeg(j_common_ptr info) {
   auto* errors = reinterpret_cast<JpegErrors*>(info->err);
@@ -144,8 +145,8 @@ void JpegDecoder::open(std::span<const uint8_t> bytes, int64_t most_pixels, std:
 void JpegDecoder::check_size(int64_t most_pixels) const {
   const auto text = std::to_string(width()) + " x " + std::to_string(height());
   if (height() * width() > most_pixels) {
-    throw ImageError("cannot decode " + name_ + ": it has " + text + " pixels, more than most_pixels = " +
-                     std::to_string(most_pixels));
+    throw ImageError("cannot decode " + name_ + ": it has " + text +
+                     " pixels, more than most_pixels = " + std::to_string(most_pixels));
   }
   // A block of 8 x 8 takes a bit at least, and with odd sampling factors every component may be of a quarter of the
   // size. Arithmetic coding takes less, so small files of it are refused with large blank images.
@@ -184,8 +185,8 @@ Pixels JpegDecoder::decode(const PixelRegion& region, int denominator, int64_t c
   if (region.width < static_cast<int64_t>(info.output_width)) {
     const int64_t margin = std::max(1, 16 / denominator);
     first = static_cast<JDIMENSION>(std::max<int64_t>(0, region.left - margin));
-    columns = static_cast<JDIMENSION>(
-        std::min<int64_t>(info.output_width, region.left + region.width + margin) - first);
+    columns =
+        static_cast<JDIMENSION>(std::min<int64_t>(info.output_width, region.left + region.width + margin) - first);
     if (columns < info.output_width) guarded([&] { jpeg_crop_scanline(&info, &first, &columns); });
   }
   const auto stride = static_cast<std::size_t>(info.output_width) * static_cast<std::size_t>(info.output_components);

@@ -15,8 +15,8 @@ class PngDecoder {
  public:
   static bool is_png(std::span<const uint8_t> bytes);
 
-  /// Reads where the chunks of `bytes` lie, which must stay until after `decode`. Throws ImageError with `name` if it is
-  /// cut off, if its header is damaged or claims more than `most_pixels` or than the compressed data can hold.
+  /// Reads where the chunks of `bytes` lie, which must stay until after `decode`. Throws ImageError with `name` if it
+  /// is cut off, if its header is damaged or claims more than `most_pixels` or than the compressed data can hold.
   void open(std::span<const uint8_t> bytes, int64_t most_pixels, std::string name);
   int64_t height() const { return height_; }
   int64_t width() const { return width_; }
