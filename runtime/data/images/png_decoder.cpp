@@ -221,8 +221,8 @@ void PngDecoder::check_size(int64_t most_pixels) const {
     fail("it has " + text + ", more than most_pixels = " + std::to_string(most_pixels));
   }
   // DEFLATE makes at most 258 bytes of 2 bits, 1032 of a byte.
-  const int64_t row_bytes = width_ * samples_a_pixel(color_type_) * depth_ / 8;
-  if (row_bytes * height_ / 1032 > data_bytes_ + 16) {
+  const int64_t most_bytes = 1032 * (data_bytes_ + 16);
+  if (width_ * samples_a_pixel(color_type_) * depth_ / 8 > most_bytes / height_) {
     fail("its header says " + text + ", which its " + std::to_string(data_bytes_) +
          " bytes of compressed data cannot hold");
   }
