@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -38,7 +39,9 @@ TEST_F(TransformGeometry, ResizingTheShorterSideGivesTorchvisionsSizeAndPixels) 
   TorchvisionCases cases;
   for (const auto& image : images_of_many_kinds()) {
     cases.add("T.Resize(6)(image)", image, Resize(6)(image));
-    cases.add("T.Resize(6, max_size=8)(image)", image, Resize(6, {.max_size = 8})(image));
+    if (std::max(image.size(-1), image.size(-2)) < 8 * std::min(image.size(-1), image.size(-2))) {
+      cases.add("T.Resize(6, max_size=8)(image)", image, Resize(6, {.max_size = 8})(image));
+    }
     cases.add("T.Resize([4, 9])(image)", image, Resize({4, 9})(image));
   }
   cases.compare();

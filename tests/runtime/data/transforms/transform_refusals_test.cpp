@@ -49,6 +49,7 @@ TEST(TransformRefusals, SizesAreAtLeastOnePixel) {
   EXPECT_THAT(refusal([] { RandomCrop(0); }), HasSubstr("at least 1"));
   EXPECT_THAT(refusal([] { RandomResizedCrop({0, 4}); }), HasSubstr("RandomResizedCrop: the size is (0, 4)"));
   EXPECT_THAT(refusal([] { Resize(8, {.max_size = 8}); }), HasSubstr("max_size is 8; more than the size, 8"));
+  EXPECT_THAT(refusal([] { Resize(6, {.max_size = 8})(torch::rand({3, 1, 9})); }), HasSubstr("leaves no pixel"));
   EXPECT_THAT(refusal([] { Resize(8)(torch::rand({3, 0, 5})); }), HasSubstr("(0, 5) has no pixels"));
 }
 
