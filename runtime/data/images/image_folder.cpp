@@ -31,7 +31,8 @@ class ImageFolder::Decoder : public ImagePipeline {
   Decoder(const ImageFolderOptions& options, const BatchPool& pool)
       : ImagePipeline({.decode = {.mode = options.mode,
                                   .apply_exif_orientation = options.apply_exif_orientation,
-                                  .most_pixels = options.most_pixels},
+                                  .most_pixels = options.most_pixels,
+                                  .retry = options.retry},
                        .transform = options.transform,
                        .scaled_decode = options.scaled_decode},
                       pool) {}

@@ -93,9 +93,12 @@ torch::Tensor ImagePipeline::result() {
 
 int ImagePipeline::denominator(const transforms::DrawnImage& drawn) const {
   if (!options_.scaled_decode || !reader_.can_scale()) return 1;
+  // Pillow's thumbnail leaves twice the size for the resampling as well (reducing_gap = 2.0): without, levels are off
+  // by 2 to 3 in the mean, with it by less than 1.3.
+  constexpr int64_t gap = 2;
   for (const int by : {8, 4, 2}) {
-    if (drawn.box.height >= static_cast<double>(by * drawn.resized.height) &&
-        drawn.box.width >= static_cast<double>(by * drawn.resized.width)) {
+    if (drawn.box.height >= static_cast<double>(gap * by * drawn.resized.height) &&
+        drawn.box.width >= static_cast<double>(gap * by * drawn.resized.width)) {
       return by;
     }
   }

@@ -22,7 +22,7 @@ struct ImagePipelineOptions {
   ImageOptions decode = {};
   /// Applied to uint8 [C, H, W]; null: none.
   std::shared_ptr<const transforms::Transform> transform = nullptr;
-  /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where the transform then still shrinks both sides, or keeps them.
+  /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where that leaves at least twice the size that the crop becomes.
   bool scaled_decode = true;
 };
 

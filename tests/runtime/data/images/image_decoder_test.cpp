@@ -184,12 +184,12 @@ TEST(ImageDecoder, NamesFilesThatAreNoImages) {
   EXPECT_EQ(told("empty.jpg"), "cannot decode empty.jpg: it is empty");
   EXPECT_EQ(told("gif.jpg"),
             "cannot decode gif.jpg: it is neither a JPEG nor a PNG, but begins with 'GIF89a\\x01\\x02'");
-  EXPECT_EQ(told("folder.jpg"), "cannot read folder.jpg: it is no file");
-  EXPECT_EQ(told("missing.jpg"), "cannot read missing.jpg: No such file or directory");
+  EXPECT_EQ(told("folder.jpg"), "cannot read 'folder.jpg': Is a directory");
+  EXPECT_EQ(told("missing.jpg"), "cannot read 'missing.jpg': No such file or directory");
   ASSERT_EQ(::mkfifo((dir / "pipe.jpg").c_str(), 0600), 0);
-  EXPECT_EQ(told("pipe.jpg"), "cannot read pipe.jpg: it is no file");
+  EXPECT_EQ(told("pipe.jpg"), "cannot read 'pipe.jpg': Invalid argument");
   std::filesystem::resize_file(dir / "empty.jpg", int64_t{1} << 40);
-  EXPECT_EQ(told("empty.jpg"), "cannot read empty.jpg: it has 1099511627776 bytes, more than 1 GiB");
+  EXPECT_EQ(told("empty.jpg"), "cannot decode empty.jpg: it has 1099511627776 bytes, more than 1 GiB");
 }
 
 TEST(Exif, IsUprightIfTheTagIsDamaged) {
