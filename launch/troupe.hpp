@@ -85,6 +85,7 @@
 #include "troupe/runtime/data/transforms/transform.hpp"
 #include "troupe/runtime/data/transforms/values.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
+#include "troupe/runtime/sinks/png.hpp"
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 #include "troupe/runtime/summary/model_summary.hpp"
 #include "troupe/runtime/terminal/progress_bar.hpp"
