@@ -65,6 +65,7 @@
 #include "troupe/runtime/callbacks/model_summary.hpp"
 #include "troupe/runtime/callbacks/prediction_writer.hpp"
 #include "troupe/runtime/checkpoint/load_from_checkpoint.hpp"
+#include "troupe/runtime/data/arrays/npy.hpp"
 #include "troupe/runtime/data/csv_table.hpp"
 #include "troupe/runtime/data/files/file_reader.hpp"
 #include "troupe/runtime/data/files/retry.hpp"
