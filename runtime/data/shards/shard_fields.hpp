@@ -1,6 +1,9 @@
 // What the files of a sample become.
 #pragma once
 
+#include "troupe/runtime/data/images/image_decoder.hpp"
+#include "troupe/runtime/data/transforms/transform.hpp"
+
 #include <torch/types.h>
 
 #include <any>
@@ -42,8 +45,10 @@ struct TarField {
 };
 
 /// The decoder of `extension`, of which the part behind the last dot counts ("seg.png" is decoded as "png"): one of
-/// `own`, by the whole extension or that part, else the library's; empty if there is neither.
-FieldDecoder find_field_decoder(const std::string& extension, const std::map<std::string, FieldDecoder>& own);
+/// `own`, by the whole extension or that part, else the library's, which decodes images as `image` says and gives them to
+/// `transform`; empty if there is neither.
+FieldDecoder find_field_decoder(const std::string& extension, const std::map<std::string, FieldDecoder>& own,
+                                const ImageOptions& image, const std::optional<transforms::Compose>& transform);
 
 /// The extensions that the library decodes.
 std::vector<std::string> decoded_extensions();

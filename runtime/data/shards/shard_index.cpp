@@ -120,9 +120,12 @@ std::optional<std::pair<std::string, std::string>> key_and_extension(const std::
   const std::size_t base = slash == name.npos ? 0 : slash + 1;
   const auto dot = name.find('.', base);
   if (dot == name.npos || dot == base) return std::nullopt;
-  std::string extension = name.substr(dot + 1);
+  return std::pair(name.substr(0, dot), small_letters(name.substr(dot + 1)));
+}
+
+std::string small_letters(std::string extension) {
   for (char& c : extension) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return std::pair(name.substr(0, dot), std::move(extension));
+  return extension;
 }
 
 ShardIndex build_shard_index(const std::shared_ptr<const FileReader>& shard, uint64_t gzip_spacing) {

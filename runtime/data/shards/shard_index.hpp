@@ -22,6 +22,9 @@ namespace troupe {
 /// for names that are no part of a sample: without a dot, or hidden, such as the "._0001.jpg" of macOS's tar.
 std::optional<std::pair<std::string, std::string>> key_and_extension(const std::string& name);
 
+/// `extension` with small letters in place of A to Z.
+std::string small_letters(std::string extension);
+
 /// A file of a sample. Offsets are those of the uncompressed content.
 struct ShardFile {
   uint64_t offset = 0;

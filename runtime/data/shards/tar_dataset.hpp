@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -70,6 +71,7 @@ class TarDataset : public Dataset {
   /// `paths`: a shard, a folder of them, or a brace pattern; see find_shards.
   explicit TarDataset(const std::string& paths, TarOptions options = {});
   explicit TarDataset(const std::vector<std::string>& paths, TarOptions options = {});
+  TarDataset(std::initializer_list<std::string> paths, TarOptions options = {});
   ~TarDataset() override;
 
   int64_t size() const override;

@@ -74,14 +74,6 @@ std::string unwanted_kind(char type) {
 
 }  // namespace
 
-struct TarWalker::Header {
-  uint64_t at = 0;
-  std::string name;
-  std::string link;
-  uint64_t size = 0;
-  char type = '0';
-};
-
 /// The 512 bytes at `offset`, which never goes backwards beyond the window; null if the content ends there. They stand
 /// until the next call.
 const char* TarWalker::block(uint64_t offset) {
@@ -95,11 +87,7 @@ const char* TarWalker::block(uint64_t offset) {
   }
   const uint64_t have = window_start_ + window_filled_ - offset;
   if (have >= kTarBlock) return window_.data() + (offset - window_start_);
-  if (const auto size = bytes_.size(); size && *size < data_end_) {
-    bytes_.refuse(data_header_, "a file of " + std::to_string(data_end_ - data_header_) +
-                                    " bytes with its header is announced; the archive is cut off after " +
-                                    std::to_string(*size - std::min(*size, data_header_)) + " of them");
-  }
+  check_last_data();  // of compressed content the end is seen only now
   if (have > 0) bytes_.refuse(offset, "the archive is cut off: a block of 512 bytes was expected");
   return nullptr;
 }
@@ -133,14 +121,19 @@ std::optional<TarWalker::Header> TarWalker::header() {
 
 /// Moves next_ behind the header's data.
 void TarWalker::pass(const Header& header) {
-  const auto end = bytes_.size();
-  if (end && header.size > *end - std::min(*end, next_)) {
-    bytes_.refuse(header.at, "'" + shown(header.name) + "' claims " + std::to_string(header.size) +
-                                 " bytes; the archive has " + std::to_string(*end - std::min(*end, next_)) + " more");
-  }
-  data_header_ = header.at;
-  data_end_ = next_ + header.size;
+  last_ = header;
+  check_last_data();
   next_ += padded_to_blocks(header.size);
+}
+
+/// Whether the data of the last header lie in the content, as far as its end is known.
+void TarWalker::check_last_data() const {
+  const auto end = bytes_.size();
+  const uint64_t start = last_.at + kTarBlock;
+  const uint64_t left = end ? *end - std::min(*end, start) : last_.size;
+  if (last_.size <= left) return;
+  bytes_.refuse(last_.at, "'" + shown(last_.name) + "' claims " + std::to_string(last_.size) +
+                              " bytes; the archive has " + std::to_string(left) + " more");
 }
 
 /// The data of an extended header.

@@ -44,12 +44,19 @@ class TarWalker {
     bool is_sparse = false;
     std::optional<uint64_t> first;  // offset of the first of them
   };
-  struct Header;
+  struct Header {
+    uint64_t at = 0;
+    std::string name;
+    std::string link;
+    uint64_t size = 0;  // bytes of data behind it
+    char type = '0';
+  };
 
   const char* block(uint64_t offset);
   std::optional<Header> header();
   std::string body(const Header& header);
   void pass(const Header& header);
+  void check_last_data() const;
   void take_extended(const Header& header, Extended& own);
   void take_records(uint64_t at, std::string_view records, Extended& into) const;
   std::optional<TarMember> member(const Header& header, const Extended& own);
@@ -61,9 +68,8 @@ class TarWalker {
   std::vector<char> window_;
   uint64_t window_start_ = 0;
   std::size_t window_filled_ = 0;
-  uint64_t data_end_ = 0;     // of the last member's data
-  uint64_t data_header_ = 0;  // and the offset of its header
-  Extended global_;            // from pax headers of type g
+  Header last_;      // the last one that has data
+  Extended global_;  // from pax headers of type g
 };
 
 }  // namespace troupe
