@@ -20,6 +20,11 @@ struct PixelView {
   int64_t height = 0, width = 0, channels = 0, row_stride = 0;
 };
 
+/// Whole pixels: the first one, and the one after the last.
+struct PixelRange {
+  int64_t begin, end;
+};
+
 /// A rectangle in pixels of a source, with fractions.
 struct Box {
   double top = 0, left = 0, height = 0, width = 0;
@@ -36,6 +41,7 @@ struct DrawnImage {
   int64_t window_top = 0, window_left = 0;  ///< of the result in the resized box
   int64_t out_height = 0, out_width = 0;
   bool flip_horizontal = false, flip_vertical = false;
+  PixelRange shown_rows = {0, 0}, shown_columns = {0, 0};  ///< of the resized box, what the result consists of
 };
 
 /// A Compose as one pass. An object may serve several threads at once.
@@ -65,6 +71,8 @@ class FusedTransform {
 
  private:
   FusedTransform() = default;
+  void set_normalization(const std::vector<double>& mean, const std::vector<double>& std);
+  static Box needed_box(const DrawnImage& drawn);
 
   // At most one of these is set, but for a Resize with a crop.
   std::optional<RandomResizedCrop> random_resized_crop_;
