@@ -18,7 +18,10 @@ struct TarEntry {
   char type = '0';
   std::string link = "";
   std::string size_field = "";  ///< 12 bytes in place of the content's size
-  std::string magic = std::string("ustar\0" "00", 8);
+  std::string magic = std::string(
+      "ustar\0"
+      "00",
+      8);
 };
 
 /// The 512 bytes of `header` with the right checksum.

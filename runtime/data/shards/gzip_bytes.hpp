@@ -27,10 +27,11 @@ struct GzipPoint {
 using GzipPoints = std::vector<GzipPoint>;
 
 /// Content of a gzip file of one or several members. Reading on from where the last read ended costs nothing extra; a
-/// seek begins at the nearest point before. What follows the last member and is no gzip member is left out, as gzip does.
+/// seek begins at the nearest point before. What follows the last member and is no gzip member is left out, as gzip
+/// does.
 ///
-/// The checksums of gzip are verified for what is read from a member's beginning to its end, which the pass that collects
-/// the points does for the whole file. Memory: 200 KiB and the points. Belongs to one thread.
+/// The checksums of gzip are verified for what is read from a member's beginning to its end, which the pass that
+/// collects the points does for the whole file. Memory: 200 KiB and the points. Belongs to one thread.
 class GzipBytes : public ShardBytes {
  public:
   /// Reads with points that were collected before; null: none.

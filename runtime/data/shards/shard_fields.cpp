@@ -6,9 +6,8 @@
 #include "troupe/runtime/checkpoint/strict_json.hpp"
 #include "troupe/runtime/data/arrays/npy.hpp"
 
-#include <ATen/ops/scalar_tensor.h>
-
-#include <cstdint>
+#include <algorithm>
+#include <string_view>
 
 namespace troupe {
 
@@ -16,15 +15,6 @@ namespace {
 
 std::string_view field_text(std::span<const std::byte> content) {
   return {reinterpret_cast<const char*>(content.data()), content.size()};
-}
-
-FieldValue decode_class(std::span<const std::byte> content, const std::string& name) {
-  std::string_view text = field_text(content);
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.remove_suffix(1);
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  const auto number = number_from_text<int64_t>(text);
-  if (!number) throw UsageError(name + ": '" + shown(text) + "' is no whole number");
-  return torch::Tensor(at::scalar_tensor(*number, at::kLong));
 }
 
 FieldValue decode_text(std::span<const std::byte> content, const std::string& name) {
@@ -45,42 +35,48 @@ FieldValue decode_array(std::span<const std::byte> content, const std::string& n
   return read_npy(content, name);
 }
 
-FieldDecoder image_field_decoder(const ImageOptions& image, const std::optional<transforms::Compose>& transform) {
-  return [image, transform](std::span<const std::byte> content, const std::string& name) -> FieldValue {
-    const std::span bytes(reinterpret_cast<const uint8_t*>(content.data()), content.size());
-    auto pixels = decode_image(bytes, image, name);
-    return transform ? (*transform)(pixels) : pixels;
-  };
-}
-
-bool is_image_extension(std::string_view extension) {
-  return extension == "jpg" || extension == "jpeg" || extension == "png";
-}
-
-const std::map<std::string, FieldDecoder>& own_field_decoders() {
-  static const std::map<std::string, FieldDecoder> all = {
-      {"cls", decode_class}, {"cls2", decode_class}, {"id", decode_class},         {"index", decode_class},
-      {"inx", decode_class}, {"json", decode_json},  {"jsn", decode_json},         {"txt", decode_text},
-      {"text", decode_text}, {"npy", decode_array}, {"transcript", decode_text}};
+const std::map<std::string, FieldKind>& own_field_kinds() {
+  using Value = FieldKind::Value;
+  static const std::map<std::string, FieldKind> all = {{"jpg", {Value::image}},
+                                                       {"jpeg", {Value::image}},
+                                                       {"png", {Value::image}},
+                                                       {"cls", {Value::number}},
+                                                       {"cls2", {Value::number}},
+                                                       {"id", {Value::number}},
+                                                       {"index", {Value::number}},
+                                                       {"inx", {Value::number}},
+                                                       {"json", {Value::other, decode_json}},
+                                                       {"jsn", {Value::other, decode_json}},
+                                                       {"npy", {Value::other, decode_array}},
+                                                       {"txt", {Value::other, decode_text}},
+                                                       {"text", {Value::other, decode_text}},
+                                                       {"transcript", {Value::other, decode_text}}};
   return all;
 }
 
 }  // namespace
 
-FieldDecoder find_field_decoder(const std::string& extension, const std::map<std::string, FieldDecoder>& own,
-                                const ImageOptions& image, const std::optional<transforms::Compose>& transform) {
+FieldKind field_kind(const std::string& extension, const std::map<std::string, FieldDecoder>& own) {
   const auto last = extension.substr(extension.rfind('.') + 1);
   for (const auto& name : {extension, last}) {
-    if (const auto found = own.find(name); found != own.end()) return found->second;
+    if (const auto found = own.find(name); found != own.end()) return {FieldKind::Value::other, found->second};
   }
-  if (is_image_extension(last)) return image_field_decoder(image, transform);
-  const auto found = own_field_decoders().find(last);
-  return found != own_field_decoders().end() ? found->second : nullptr;
+  const auto found = own_field_kinds().find(last);
+  return found != own_field_kinds().end() ? found->second : FieldKind{};
+}
+
+int64_t class_number(std::span<const std::byte> content, const std::string& name) {
+  std::string_view text = field_text(content);
+  text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
+  text = text.substr(0, text.find_last_not_of(" \r\n") + 1);
+  const auto number = number_from_text<int64_t>(text);
+  if (!number) throw UsageError(name + ": '" + shown(text) + "' is no whole number");
+  return *number;
 }
 
 std::vector<std::string> decoded_extensions() {
-  std::vector<std::string> out = {"jpg", "jpeg", "png"};
-  for (const auto& [extension, decoder] : own_field_decoders()) out.push_back(extension);
+  std::vector<std::string> out;
+  for (const auto& [extension, kind] : own_field_kinds()) out.push_back(extension);
   return out;
 }
 

@@ -1,19 +1,15 @@
 // What the files of a sample become.
 #pragma once
 
-#include "troupe/runtime/data/images/image_decoder.hpp"
-#include "troupe/runtime/data/transforms/transform.hpp"
-
 #include <torch/types.h>
 
 #include <any>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -27,8 +23,8 @@ using FieldValue = std::variant<torch::Tensor, std::any>;
 /// from several fetchers at once; random numbers come from the thread's generator, as in Dataset::get.
 using FieldDecoder = std::function<FieldValue(std::span<const std::byte> content, const std::string& name)>;
 
-/// Values of a sample that are no tensors, by the names of their fields: what Batch::extra of a sample holds if there are
-/// any. A batch has a std::vector<std::any> of them.
+/// Values of a sample that are no tensors, by the names of their fields: what Batch::extra of a sample holds if there
+/// are any. A batch has a std::vector<std::any> of them.
 using FieldValues = std::map<std::string, std::any>;
 
 /// One of the values of a sample, as WebDataset's to_tuple takes it.
@@ -44,11 +40,24 @@ struct TarField {
   std::string name;
 };
 
-/// The decoder of `extension`, of which the part behind the last dot counts ("seg.png" is decoded as "png"): one of
-/// `own`, by the whole extension or that part, else the library's, which decodes images as `image` says and gives them to
-/// `transform`; empty if there is neither.
-FieldDecoder find_field_decoder(const std::string& extension, const std::map<std::string, FieldDecoder>& own,
-                                const ImageOptions& image, const std::optional<transforms::Compose>& transform);
+/// What is done with a file.
+struct FieldKind {
+  enum class Value {
+    unknown,  ///< there is no decoder
+    image,    ///< the dataset decodes it, with memory of its own
+    number,   ///< class_number
+    other,    ///< `decode`
+  };
+  Value value = Value::unknown;
+  FieldDecoder decode = nullptr;
+};
+
+/// What is done with a file of `extension`, of which the part behind the last dot counts ("seg.png" is decoded as
+/// "png"): one of `own`, by the whole extension or that part, else what the library does.
+FieldKind field_kind(const std::string& extension, const std::map<std::string, FieldDecoder>& own);
+
+/// The whole number that a file holds as text. Throws UsageError with `name` if it holds anything else.
+int64_t class_number(std::span<const std::byte> content, const std::string& name);
 
 /// The extensions that the library decodes.
 std::vector<std::string> decoded_extensions();

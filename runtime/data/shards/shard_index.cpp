@@ -104,8 +104,8 @@ class ShardIndexBuilder {
   ShardBytes& bytes_;
   TarWalker walker_;
   ShardIndex out_;
-  std::string key_;                  // of the sample at hand
-  std::vector<uint64_t> starts_;     // for each sample, the offset of its first header
+  std::string key_;                          // of the sample at hand
+  std::vector<uint64_t> starts_;             // for each sample, the offset of its first header
   std::vector<std::size_t> last_sample_of_;  // for each extension, the number of the last sample that has it, from 1
   std::unordered_map<std::string, uint32_t> numbers_;
   std::vector<std::pair<std::string, ShardFile>> places_;  // of all files

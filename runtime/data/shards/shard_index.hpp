@@ -32,7 +32,8 @@ struct ShardFile {
   uint32_t extension = 0;  ///< position in ShardIndex::extensions
 };
 
-/// The samples of one shard in the order of the archive. Their keys are different, and so are the extensions within one.
+/// The samples of one shard in the order of the archive. Their keys are different, and so are the extensions within
+/// one.
 struct ShardIndex {
   bool is_gzip = false;
   std::vector<std::string> extensions;
@@ -53,13 +54,13 @@ struct ShardIndex {
   }
 };
 
-/// Bytes of content between two points of a gzipped shard, at least. Their windows then take 1.6 % of the content in the
-/// index's file, and a sample is found by decompressing 1 MiB before it, on the average.
+/// Bytes of content between two points of a gzipped shard, at least. Their windows then take 1.6 % of the content in
+/// the index's file, and a sample is found by decompressing 1 MiB before it, on the average.
 constexpr uint64_t kGzipSpacing = uint64_t{1} << 21;
 
 /// Reads all headers of a shard, of a gzipped one all of it. Throws UsageError with the shard and an offset for what
-/// TarWalker refuses, for a sample whose files are not next to each other or that has a file twice, and for a hard link to
-/// what is no file before it.
+/// TarWalker refuses, for a sample whose files are not next to each other or that has a file twice, and for a hard link
+/// to what is no file before it.
 ShardIndex build_shard_index(const std::shared_ptr<const FileReader>& shard, uint64_t gzip_spacing = kGzipSpacing);
 
 /// What tells a shard from what it was when its index was written.
@@ -72,8 +73,8 @@ struct ShardStamp {
 /// An index as the content of a file, little-endian with a checksum at its end.
 std::string shard_index_to_bytes(const ShardIndex& index, const ShardStamp& stamp);
 /// Reads it back. Throws UsageError for what is no such content, is of another version or of another stamp, and for
-/// anything in it that cannot be: what a file claims is never used as a size of memory or as a position. (A file may still
-/// lie about the shard's content. Reading then gives the wrong bytes of that shard or an error.)
+/// anything in it that cannot be: what a file claims is never used as a size of memory or as a position. (A file may
+/// still lie about the shard's content. Reading then gives the wrong bytes of that shard or an error.)
 ShardIndex shard_index_from_bytes(std::string_view bytes, const ShardStamp& stamp);
 
 /// How the index of a shard is kept.
@@ -90,8 +91,8 @@ struct ShardIndexOptions {
 std::filesystem::path shard_index_path(const std::filesystem::path& shard, const ShardIndexOptions& options);
 
 /// A shard's index, from its file if that is there and fits; else it is built, and the file is written if that can be
-/// done. Processes that do so at once do not disturb each other: each writes a file of its own and renames it. The points
-/// of a gzipped shard are left out if the file has them: `load_gzip_points` reads them when the shard is opened.
+/// done. Processes that do so at once do not disturb each other: each writes a file of its own and renames it. The
+/// points of a gzipped shard are left out if the file has them: `load_gzip_points` reads them when the shard is opened.
 ShardIndex load_shard_index(const std::filesystem::path& shard, const ShardIndexOptions& options);
 /// Null if the file does not fit any more, or is gone: reading then begins at the shard's front.
 std::shared_ptr<const GzipPoints> load_gzip_points(const std::filesystem::path& shard,

@@ -34,7 +34,8 @@ std::optional<std::vector<std::string>> brace_range(std::string_view inner) {
   if (count > kMostBraceTexts || width > 20) refuse_braces(inner, "stands for more than a million texts");
   std::vector<std::string> out;
   for (uint64_t i = 0; i < count; ++i) {
-    const auto number = std::to_string(*first <= *last ? *first + static_cast<int64_t>(i) : *first - static_cast<int64_t>(i));
+    const auto number =
+        std::to_string(*first <= *last ? *first + static_cast<int64_t>(i) : *first - static_cast<int64_t>(i));
     out.push_back(std::string(width - std::min(width, number.size()), '0') + number);
   }
   return out;
@@ -124,7 +125,8 @@ std::vector<std::filesystem::path> find_shards(const std::vector<std::string>& p
   std::vector<std::filesystem::path> out;
   std::set<std::filesystem::path> seen;
   const auto add = [&](const std::filesystem::path& path) {
-    if (!seen.insert(path.lexically_normal()).second) throw UsageError("the shard " + path.string() + " is listed twice");
+    if (!seen.insert(path.lexically_normal()).second)
+      throw UsageError("the shard " + path.string() + " is listed twice");
     out.push_back(path);
   };
   for (const auto& each : paths) {

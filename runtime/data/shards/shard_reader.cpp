@@ -28,7 +28,8 @@ ShardBytes& ShardReader::open(std::size_t number) {
   }
   const auto& shard = table_->shard(number);
   const auto like = [&](const Open& each) { return each.is_gzip == shard.is_gzip; };
-  if (std::ranges::count_if(open_, like) >= static_cast<std::ptrdiff_t>(shard.is_gzip ? kOpenGzipShards : kOpenShards)) {
+  if (std::ranges::count_if(open_, like) >=
+      static_cast<std::ptrdiff_t>(shard.is_gzip ? kOpenGzipShards : kOpenShards)) {
     open_.erase(std::ranges::find_if(open_, like));
   }
   auto file = std::make_shared<const FileReader>(shard.path, options_.retry);

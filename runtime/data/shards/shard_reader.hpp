@@ -18,8 +18,8 @@ class ShardReader {
  public:
   ShardReader(std::shared_ptr<const ShardTable> table, ShardIndexOptions options);
 
-  /// The content of each field's file of a sample; they stay until the next call. Throws UsageError naming the shard and
-  /// an offset for what cannot be read.
+  /// The content of each field's file of a sample; they stay until the next call. Throws UsageError naming the shard
+  /// and an offset for what cannot be read.
   const std::vector<std::span<const std::byte>>& read(int64_t sample);
 
  private:

@@ -8,15 +8,15 @@
 
 namespace troupe {
 
-/// What WebDataset's `shardshuffle` and `.shuffle(buffer)` are for, as a pure function of seed and epoch: the shards come
-/// in a random order, one after the other, and that sequence of samples is cut into windows of `buffer` samples, which
-/// span neighbouring shards and are shuffled each (all orders of a window are equally likely). The first window of an
-/// epoch has a random size, so that windows do not begin at the same samples in each epoch. All samples come once. A
-/// sample comes less than `buffer` places from where it is in the sequence of shards, so that a shard is read in the time
-/// of its own samples and `buffer` more.
+/// What WebDataset's `shardshuffle` and `.shuffle(buffer)` are for, as a pure function of seed and epoch: the shards
+/// come in a random order, one after the other, and that sequence of samples is cut into windows of `buffer` samples,
+/// which span neighbouring shards and are shuffled each (all orders of a window are equally likely). The first window
+/// of an epoch has a random size, so that windows do not begin at the same samples in each epoch. All samples come
+/// once. A sample comes less than `buffer` places from where it is in the sequence of shards, so that a shard is read
+/// in the time of its own samples and `buffer` more.
 ///
-/// Unlike WebDataset's there is a new order in each epoch, it is the same for any number of ranks and fetchers, and nothing
-/// is held in memory but the order (8 bytes a sample).
+/// Unlike WebDataset's there is a new order in each epoch, it is the same for any number of ranks and fetchers, and
+/// nothing is held in memory but the order (8 bytes a sample).
 class ShardShuffleSampler : public Sampler {
  public:
   /// `shard_sizes`: samples of each shard, in order. Throws UsageError for a negative one and for buffer < 1; 1 leaves

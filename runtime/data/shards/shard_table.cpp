@@ -45,16 +45,15 @@ const ShardFile* first_of(std::span<const ShardFile> files, const std::vector<ui
 
 [[noreturn]] void refuse_incomplete(const std::filesystem::path& shard, const ShardIndex& index, std::size_t sample,
                                     const std::vector<std::string>& field) {
-  const auto has = joined_as(index.files_of(sample),
-                             [&](const ShardFile& file) { return shown(index.extensions[file.extension]); });
+  const auto has =
+      joined_as(index.files_of(sample), [&](const ShardFile& file) { return shown(index.extensions[file.extension]); });
   throw UsageError(shard.string() + ": the sample '" + shown(index.key(sample)) + "' has no file " +
                    shown(field_choices(field)) + ", it has " + has + "; skip_incomplete leaves such samples out");
 }
 
 }  // namespace
 
-ShardTable::ShardTable(const std::vector<std::filesystem::path>& paths, const ShardIndexOptions& options,
-                       Choice choice)
+ShardTable::ShardTable(const std::vector<std::filesystem::path>& paths, const ShardIndexOptions& options, Choice choice)
     : fields_(choice.fields.size()), shards_(1) {
   std::vector<std::optional<ShardIndex>> indices(paths.size());
   at::parallel_for(0, static_cast<int64_t>(paths.size()), 1, [&](int64_t begin, int64_t end) {

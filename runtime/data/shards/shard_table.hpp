@@ -12,8 +12,8 @@
 
 namespace troupe {
 
-/// Immutable once it is made: all fetchers of a dataset share one. Takes 16 bytes for each field of a sample, 4 bytes and
-/// the text of its key. The files that no field wants are in the index files alone.
+/// Immutable once it is made: all fetchers of a dataset share one. Takes 16 bytes for each field of a sample, 4 bytes
+/// and the text of its key. The files that no field wants are in the index files alone.
 class ShardTable {
  public:
   struct Choice {
@@ -36,14 +36,15 @@ class ShardTable {
     uint64_t first_key = 0;                    ///< where its keys begin
   };
 
-  /// Loads the shards' indices or builds them, in as many threads as LibTorch has for one operator. Throws UsageError as
-  /// build_shard_index does; for a sample without one of the fields (unless such are skipped), a key that two shards have
-  /// (unless keys need not be unique), a file of 4 GiB or more that a field takes, and if no sample is left.
+  /// Loads the shards' indices or builds them, in as many threads as LibTorch has for one operator. Throws UsageError
+  /// as build_shard_index does; for a sample without one of the fields (unless such are skipped), a key that two shards
+  /// have (unless keys need not be unique), a file of 4 GiB or more that a field takes, and if no sample is left.
   ShardTable(const std::vector<std::filesystem::path>& paths, const ShardIndexOptions& options, Choice choice);
 
   int64_t size() const { return shards_.back().first; }
   std::size_t shard_count() const { return shards_.size() - 1; }
   const Shard& shard(std::size_t number) const { return shards_[number]; }
+  int64_t samples_of(std::size_t shard) const { return shards_[shard + 1].first - shards_[shard].first; }
   std::size_t shard_of(int64_t sample) const;
   std::string_view key(int64_t sample) const;
   /// One for each field, in their order.

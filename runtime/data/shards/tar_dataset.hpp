@@ -3,7 +3,7 @@
 
 #include "troupe/modules/data/dataset.hpp"
 #include "troupe/runtime/data/files/retry.hpp"
-#include "troupe/runtime/data/images/image_decoder.hpp"
+#include "troupe/runtime/data/images/image_options.hpp"
 #include "troupe/runtime/data/shards/shard_fields.hpp"
 #include "troupe/runtime/data/shards/shard_shuffle_sampler.hpp"
 #include "troupe/runtime/data/transforms/transform.hpp"
@@ -19,18 +19,17 @@
 
 namespace troupe {
 
-class ShardReader;
-class ShardTable;
-
 struct TarOptions {
   /// What a sample consists of, in this order.
-  std::vector<TarField> fields = {"jpg;jpeg;png", "cls"};
+  std::vector<TarField> fields = {{"jpg;jpeg;png", "image"}, {"cls", "label"}};
   /// Decoders of your own, by extension; they win over the library's.
   std::map<std::string, FieldDecoder> decoders = {};
+  /// Of each image that the library decodes, uint8 [C, H, W]; null: images as they are.
+  std::shared_ptr<const transforms::Transform> transform = nullptr;
   /// How images are decoded.
   ImageOptions image = {};
-  /// Changes each image that the library decodes.
-  std::optional<transforms::Compose> transform = std::nullopt;
+  /// As in ImageFolderOptions: JPEGs are decoded at a part of their size where a crop shrinks them that much.
+  bool scaled_decode = true;
   /// Leave out samples that lack one of the fields; `skipped` counts them. Else they are refused.
   bool skip_incomplete = false;
   /// Refuse shards that have a sample of the same key. Shards that were numbered anew each share their keys: read those
@@ -50,19 +49,24 @@ struct TarOptions {
 ///     DataLoader loader(data, {.batch_size = 64, .num_workers = 8, .sampler = data->shuffled(10'000)});
 ///
 /// It is map-style: an index, built when a shard is first opened and kept in a file next to it, says where each sample
-/// is. So ranks and fetchers divide the samples and not the shards, each sample comes once, few shards are no problem and
-/// a resumed epoch begins at its place at once. `DataLoaderOptions::shuffle` works as with any dataset (each sample costs
-/// one read somewhere in the shards); `shuffled` keeps reading nearly sequential.
+/// is. So ranks and fetchers divide the samples and not the shards, each sample comes once, few shards are no problem
+/// and a resumed epoch begins at its place at once. `DataLoaderOptions::shuffle` works as with any dataset (each sample
+/// costs one read somewhere in the shards); `shuffled` keeps reading nearly sequential.
 ///
-/// Extensions jpg, jpeg and png become uint8 [C, H, W] (or what the transform makes of it); cls, cls2, id, index and inx
-/// int64 []; npy the array; json and jsn an nlohmann::json, txt, text and transcript a std::string of UTF-8, which are in
-/// the sample's `extra`: std::any_cast<FieldValues>(sample.extra)["json"]. Nothing is unpickled. Memory: 16 bytes for each
-/// field of a sample, 4 bytes and the text of its key, which all fetchers share; 16 bytes a sample more while it is made.
+/// Extensions jpg, jpeg and png become what the transform makes of uint8 [C, H, W]; cls, cls2, id, index and inx
+/// int64 []; npy the array; json and jsn an nlohmann::json, txt, text and transcript a std::string of UTF-8, which are
+/// in the sample's `extra`: std::any_cast<FieldValues>(sample.extra)["json"]. Nothing is unpickled. Where a sample is
+/// images and numbers alone and the transform is a chain that FusedTransform knows, images are decoded straight into
+/// the batch's memory, and of each only what its crop needs.
 ///
-/// Throws UsageError, naming the shard and an offset or sample: for archives that are damaged, cut off or hold what is no
-/// plain file (TarWalker lists it), samples whose files are not next to each other, that lack a field or have one twice,
-/// shards that overlap, content that cannot be decoded and extensions that nothing decodes. An index that is damaged or
-/// older than its shard is built anew; one that cannot be written is kept in memory.
+/// Memory: 16 bytes for each
+/// field of a sample, 4 bytes and the text of its key, which all fetchers share; 16 bytes a sample more while it is
+/// made.
+///
+/// Throws UsageError, naming the shard and an offset or sample: for archives that are damaged, cut off or hold what is
+/// no plain file (TarWalker lists it), samples whose files are not next to each other, that lack a field or have one
+/// twice, shards that overlap, content that cannot be decoded and extensions that nothing decodes. An index that is
+/// damaged or older than its shard is built anew; one that cannot be written is kept in memory.
 ///
 /// A gzipped shard costs decompressing 1 MiB on the average for a sample out of order. Pictures do not compress: pack
 /// them in plain tar files.
@@ -76,6 +80,8 @@ class TarDataset : public Dataset {
 
   int64_t size() const override;
   Batch get(int64_t index) override;
+  std::optional<Batch> batch_memory(int64_t samples) override;
+  void get_into(int64_t index, Batch& batch, int64_t row) override;
   /// Shares the index; the files that are open are its own. One object belongs to one thread.
   std::shared_ptr<Dataset> replicate() const override;
 
@@ -90,10 +96,12 @@ class TarDataset : public Dataset {
 
  private:
   struct Plan;
+  class Reader;
   explicit TarDataset(std::shared_ptr<const Plan> plan);
+  void check(int64_t index) const;
 
   std::shared_ptr<const Plan> plan_;
-  std::unique_ptr<ShardReader> reader_;
+  std::unique_ptr<Reader> reader_;
 };
 
 }  // namespace troupe

@@ -113,7 +113,8 @@ std::optional<TarWalker::Header> TarWalker::header() {
     out.name = std::string(prefix) + "/" + out.name;
   }
   const auto size = tar_number(raw + 124);
-  if (!size || *size >= kLargestSize) bytes_.refuse(next_, "the size of '" + shown(out.name) + "' is no number of bytes");
+  if (!size || *size >= kLargestSize)
+    bytes_.refuse(next_, "the size of '" + shown(out.name) + "' is no number of bytes");
   out.size = *size;
   next_ += kTarBlock;
   return out;
@@ -157,7 +158,8 @@ std::string TarWalker::body(const Header& header) {
 void TarWalker::take_records(uint64_t at, std::string_view rest, Extended& into) const {
   while (!rest.empty() && rest[0] != '\0') {
     const auto blank = rest.find(' ');
-    const auto length = blank == rest.npos || blank > 20 ? std::nullopt : number_from_text<uint64_t>(rest.substr(0, blank));
+    const auto length =
+        blank == rest.npos || blank > 20 ? std::nullopt : number_from_text<uint64_t>(rest.substr(0, blank));
     if (!length || *length > rest.size() || *length < blank + 3 || rest[*length - 1] != '\n') {
       bytes_.refuse(at, "a record of the pax header has no valid length");
     }
@@ -241,8 +243,8 @@ std::optional<TarMember> TarWalker::next() {
   }
 }
 
-/// At the first block of zeros. tar pads with zeros up to a multiple of its record, which few make larger than 1 MiB; what
-/// else is there would be left out without a word.
+/// At the first block of zeros. tar pads with zeros up to a multiple of its record, which few make larger than 1 MiB;
+/// what else is there would be left out without a word.
 void TarWalker::check_end() {
   constexpr uint64_t looked_at = uint64_t{1} << 20;
   const uint64_t start = next_;

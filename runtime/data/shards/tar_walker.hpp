@@ -22,13 +22,13 @@ struct TarMember {
 
 /// Walks over the headers of an archive and reads no data: old v7, ustar, GNU tar's long names and pax headers
 /// (https://www.gnu.org/software/tar/manual/html_node/Standard.html and
-/// https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html). An archive may end without its blocks of zeros,
-/// where a header would begin.
+/// https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html). An archive may end without its blocks of
+/// zeros, where a header would begin.
 ///
 /// `next` throws UsageError, naming the file and the offset of the header, for a wrong checksum, an archive that is cut
 /// off, data beyond its end, sizes that are no sizes, names that are absolute or climb ("..") or hold a NUL, symbolic
-/// links, devices, pipes, sparse files, volumes, unknown kinds of members, extended headers of more than 1 MiB, and for a
-/// second archive behind the first (made with cat). Folders are passed over. Never reads backwards.
+/// links, devices, pipes, sparse files, volumes, unknown kinds of members, extended headers of more than 1 MiB, and for
+/// a second archive behind the first (made with cat). Folders are passed over. Never reads backwards.
 class TarWalker {
  public:
   explicit TarWalker(ShardBytes& bytes) : bytes_(bytes) {}

@@ -33,7 +33,8 @@ std::vector<std::string> lines_of(const ShardIndex& index) {
   std::vector<std::string> out;
   for (std::size_t i = 0; i < index.samples(); ++i) {
     for (const auto& file : index.files_of(i)) {
-      out.push_back(std::string(index.key(i)) + " " + index.extensions[file.extension] + " " + std::to_string(file.size));
+      out.push_back(std::string(index.key(i)) + " " + index.extensions[file.extension] + " " +
+                    std::to_string(file.size));
     }
   }
   return out;
@@ -51,7 +52,8 @@ std::string many_samples(int64_t count, bool is_random = false) {
   std::string out;
   for (int64_t i = 0; i < count; ++i) {
     std::string content;
-    for (int j = 0; j < 1000; ++j) content += is_random ? std::string(1, static_cast<char>(random())) : std::to_string(i);
+    for (int j = 0; j < 1000; ++j)
+      content += is_random ? std::string(1, static_cast<char>(random())) : std::to_string(i);
     out += tar_entry({std::to_string(i) + ".txt", content});
   }
   return out + tar_end();
@@ -144,8 +146,9 @@ TEST(GzipBytes, RefusesDamageAndWhatIsCutOff) {
     return refusal([&] { build_shard_index(shard_file(dir / "a.tar.gz")); });
   };
   EXPECT_EQ(told(whole), "accepted");
-  EXPECT_THAT(told(whole.substr(0, whole.size() / 2)), HasSubstr("the compressed data cannot be read: it is cut off, at byte " +
-                                                                 std::to_string(whole.size() / 2)));
+  EXPECT_THAT(
+      told(whole.substr(0, whole.size() / 2)),
+      HasSubstr("the compressed data cannot be read: it is cut off, at byte " + std::to_string(whole.size() / 2)));
   EXPECT_THAT(told(whole.substr(0, whole.size() - 4)), HasSubstr("it is cut off"));
   auto damaged = whole;
   damaged[damaged.size() - 6] ^= 1;  // of its checksum
@@ -237,7 +240,9 @@ TEST(ShardIndexFile, IsNotTrusted) {
   EXPECT_THAT(told([](ShardIndex& i) { i.key_ends = {2, 1}; }), HasSubstr("run backwards"));
   EXPECT_THAT(told([](ShardIndex& i) { i.key_ends = {1, 3}; }), HasSubstr("other keys or files"));
   EXPECT_THAT(told([](ShardIndex& i) { i.file_ends = {1, 3}; }), HasSubstr("other keys or files"));
-  EXPECT_THAT(refusal([&] { shard_index_from_bytes(shard_index_to_bytes(index, stamp), {2048, 8}); }),
+  EXPECT_THAT(refusal([&] {
+                shard_index_from_bytes(shard_index_to_bytes(index, stamp), {2048, 8});
+              }),
               HasSubstr("the shard was changed"));
   index.is_gzip = true;
   const auto with_point = [&](GzipPoint point) {

@@ -67,7 +67,10 @@ TEST(ShardShuffleSampler, MovesASampleByLessThanItsBuffer) {
 TEST(ShardShuffleSampler, RefusesWhatCannotBe) {
   EXPECT_THAT(refusal([] { ShardShuffleSampler({1, 2}, 0); }), HasSubstr("buffer = 0 must be at least 1"));
   EXPECT_THAT(refusal([] { ShardShuffleSampler({1, -2}); }), HasSubstr("a shard has -2 samples"));
-  EXPECT_THAT(refusal([] { ShardShuffleSampler({1, 2}).indices(4, 0, 0); }), HasSubstr("3 samples in all for a dataset of 4"));
+  EXPECT_THAT(refusal([] {
+                ShardShuffleSampler({1, 2}).indices(4, 0, 0);
+              }),
+              HasSubstr("3 samples in all for a dataset of 4"));
   EXPECT_EQ(ShardShuffleSampler({3}, std::numeric_limits<int64_t>::max()).indices(3, 0, 0).size(), 3u);
 }
 
@@ -77,7 +80,8 @@ TEST(ExpandBraces, GivesTheTextsInOrder) {
   EXPECT_THAT(expand_braces("{a,b{1..2},}x"), ElementsAre("ax", "b1x", "b2x", "x"));
   EXPECT_THAT(expand_braces("{0..1}{a,b}"), ElementsAre("0a", "0b", "1a", "1b"));
   EXPECT_THAT(expand_braces("plain{}{x}"), ElementsAre("plain{}{x}"));
-  EXPECT_THAT(refusal([] { expand_braces("a{0..3"); }), HasSubstr("the pattern 'a{0..3' has a brace that is not closed"));
+  EXPECT_THAT(refusal([] { expand_braces("a{0..3"); }),
+              HasSubstr("the pattern 'a{0..3' has a brace that is not closed"));
   EXPECT_THAT(refusal([] { expand_braces("{0..999999999}"); }), HasSubstr("more than a million"));
   EXPECT_THAT(refusal([] { expand_braces("{0..9999}{0..9999}"); }), HasSubstr("more than a million"));
   EXPECT_THAT(refusal([] { expand_braces(std::string(100, '{') + std::string(100, '}')); }), HasSubstr("more than 16"));
@@ -85,7 +89,8 @@ TEST(ExpandBraces, GivesTheTextsInOrder) {
 
 TEST(FindShards, TakesPatternsFoldersAndFiles) {
   const TempDir dir;
-  for (const auto* name : {"b-0.tar", "b-1.tar", "a.tar.gz", "c.tgz", "x.index", ".d.tar", "odd{1.tar"}) put(dir / name, "");
+  for (const auto* name : {"b-0.tar", "b-1.tar", "a.tar.gz", "c.tgz", "x.index", ".d.tar", "odd{1.tar"})
+    put(dir / name, "");
   const auto names = [&](const std::vector<std::string>& paths) {
     std::vector<std::string> out;
     for (const auto& path : find_shards(paths)) out.push_back(path.filename());
@@ -95,7 +100,8 @@ TEST(FindShards, TakesPatternsFoldersAndFiles) {
   EXPECT_THAT(names({dir.path()}), ElementsAre("a.tar.gz", "b-0.tar", "b-1.tar", "c.tgz", "odd{1.tar"));
   EXPECT_THAT(names({in("b-{0..1}.tar"), in("a.tar.gz")}), ElementsAre("b-0.tar", "b-1.tar", "a.tar.gz"));
   EXPECT_THAT(names({in("odd{1.tar")}), ElementsAre("odd{1.tar"));
-  EXPECT_THAT(refusal([&] { names({in("b-{0..2}.tar")}); }), HasSubstr("there is no shard " + in("b-2.tar") + ", which the pattern"));
+  EXPECT_THAT(refusal([&] { names({in("b-{0..2}.tar")}); }),
+              HasSubstr("there is no shard " + in("b-2.tar") + ", which the pattern"));
   EXPECT_THAT(refusal([&] { names({in("b-0.tar"), dir.path()}); }), HasSubstr("b-0.tar is listed twice"));
   std::filesystem::create_directory(dir / "empty");
   EXPECT_THAT(refusal([&] { names({in("empty")}); }), HasSubstr("has no .tar, .tar.gz or .tgz file"));

@@ -39,8 +39,8 @@ const std::string& small_entry() {
 }
 
 TEST(TarWalker, FindsEachFileAndPassesOverFolders) {
-  const auto found = members_of(tar_entry({"dir/", "", '5'}) + small_entry() + tar_entry({"b.bin", std::string(513, 'x')}) +
-                                tar_entry({"c.txt", ""}) + tar_end());
+  const auto found = members_of(tar_entry({"dir/", "", '5'}) + small_entry() +
+                                tar_entry({"b.bin", std::string(513, 'x')}) + tar_entry({"c.txt", ""}) + tar_end());
   ASSERT_EQ(found.size(), 3u);
   EXPECT_EQ(found[0].name, "a.txt");
   EXPECT_EQ(found[0].offset, 1024u);
@@ -62,7 +62,8 @@ TEST(TarWalker, TakesNamesAndSizesFromTheHeadersBefore) {
             "long/b.txt 1536 5");
   EXPECT_EQ(one_member(tar_entry({"././@LongLink", std::string("long/c.txt\0", 11), 'L'}) + file), "long/c.txt 1536 5");
   EXPECT_EQ(one_member(tar_entry({"g", pax_record("comment=of git archive"), 'g'}) + file), "short 1536 5");
-  EXPECT_EQ(one_member(tar_entry({"x", pax_record("size=5"), 'x'}) + tar_header({"a", "", '0', "", "00000000000 "}) + "hello"),
+  EXPECT_EQ(one_member(tar_entry({"x", pax_record("size=5"), 'x'}) + tar_header({"a", "", '0', "", "00000000000 "}) +
+                       "hello"),
             "a 1536 5");
   std::string prefixed = tar_header({"d.txt", "hello"});
   prefixed.replace(345, 4, "some");
@@ -73,7 +74,8 @@ TEST(TarWalker, TakesNamesAndSizesFromTheHeadersBefore) {
   std::string base256(12, '\0');
   base256[0] = '\x80', base256[11] = 5;
   EXPECT_EQ(one_member(tar_header({"a", "", '0', "", base256}) + "hello"), "a 512 5");
-  EXPECT_EQ(one_member(tar_header({"a", "hello", '\0', "", "", std::string(8, '\0')}) + "hello"), "a 512 5") << "old v7";
+  EXPECT_EQ(one_member(tar_header({"a", "hello", '\0', "", "", std::string(8, '\0')}) + "hello"), "a 512 5")
+      << "old v7";
 }
 
 TEST(TarWalker, RefusesSizesThatAreNoneOrBeyondTheEnd) {
@@ -85,7 +87,8 @@ TEST(TarWalker, RefusesSizesThatAreNoneOrBeyondTheEnd) {
               HasSubstr("'a.txt' claims 1152921504606846976 bytes; the archive has 1536 more"));
   base256[1] = 1;
   EXPECT_THAT(tar_refusal(tar_entry({"a.txt", "", '0', "", base256})), HasSubstr("is no number of bytes"));
-  EXPECT_THAT(tar_refusal(tar_entry({"a.txt", "", '0', "", std::string(12, '\xff')})), HasSubstr("is no number of bytes"));
+  EXPECT_THAT(tar_refusal(tar_entry({"a.txt", "", '0', "", std::string(12, '\xff')})),
+              HasSubstr("is no number of bytes"));
   EXPECT_THAT(tar_refusal(tar_entry({"a.txt", "", '0', "", "0000000009x\0"})), HasSubstr("is no number of bytes"));
   EXPECT_THAT(tar_refusal(tar_entry({"x", pax_record("size=1152921504606846976"), 'x'}) + small_entry()),
               HasSubstr("claims 1152921504606846976 bytes"));
@@ -96,7 +99,8 @@ TEST(TarWalker, RefusesSizesThatAreNoneOrBeyondTheEnd) {
 TEST(TarWalker, RefusesDamageAndWhatIsCutOff) {
   EXPECT_THAT(tar_refusal("no archive"), HasSubstr("at offset 0 the archive is cut off"));
   EXPECT_THAT(tar_refusal(std::string(2000, 'x')), HasSubstr("at offset 0 there is no header of a tar archive"));
-  EXPECT_THAT(tar_refusal(small_entry() + small_entry().substr(0, 500)), HasSubstr("at offset 1024 the archive is cut off"));
+  EXPECT_THAT(tar_refusal(small_entry() + small_entry().substr(0, 500)),
+              HasSubstr("at offset 1024 the archive is cut off"));
   EXPECT_THAT(tar_refusal(small_entry().substr(0, 515)), HasSubstr("'a.txt' claims 5 bytes; the archive has 3 more"));
   std::string damaged = small_entry() + small_entry();
   damaged[1030] = '!';
