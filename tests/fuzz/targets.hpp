@@ -53,6 +53,9 @@ inline std::string corpus_name(const Target& target) {
   return name;
 }
 
+// Of one subject each, in files of their own (<subject>_targets.hpp).
+inline void add_image_targets(std::vector<Target>& all, const TempDir& dir);
+
 inline std::vector<Target> targets(const TempDir& dir) {
   std::vector<Target> all;
   const auto in_file = [&dir](const std::string& name, auto read) {
@@ -122,7 +125,10 @@ inline std::vector<Target> targets(const TempDir& dir) {
                    (void)apply_config_file(path, groups);
                  })});
   add_shard_targets(all, dir);
+  add_image_targets(all, dir);
   return all;
 }
 
 }  // namespace troupe::fuzz
+
+#include "tests/fuzz/image_targets.hpp"

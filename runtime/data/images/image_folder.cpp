@@ -21,25 +21,28 @@ struct ImageFolder::Shared {
 
   const ImageFolderOptions options;
   const ImageList list;
+  BatchPool pool;
   std::mutex mutex;
   std::set<int64_t> broken;
 };
 
 class ImageFolder::Decoder : public ImagePipeline {
  public:
-  explicit Decoder(const ImageFolderOptions& options)
+  Decoder(const ImageFolderOptions& options, const BatchPool& pool)
       : ImagePipeline({.decode = {.mode = options.mode,
                                   .apply_exif_orientation = options.apply_exif_orientation,
-                                  .most_pixels = options.most_pixels},
+                                  .most_pixels = options.most_pixels,
+                                  .retry = options.retry},
                        .transform = options.transform,
-                       .scaled_decode = options.scaled_decode}) {}
+                       .scaled_decode = options.scaled_decode},
+                      pool) {}
 };
 
 ImageFolder::ImageFolder(const std::filesystem::path& root, ImageFolderOptions options)
     : ImageFolder(std::make_shared<Shared>(root, std::move(options))) {}
 
 ImageFolder::ImageFolder(std::shared_ptr<Shared> shared)
-    : shared_(std::move(shared)), decoder_(std::make_unique<Decoder>(shared_->options)) {}
+    : shared_(std::move(shared)), decoder_(std::make_unique<Decoder>(shared_->options, shared_->pool)) {}
 
 ImageFolder::~ImageFolder() = default;
 

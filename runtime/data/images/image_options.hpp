@@ -2,12 +2,14 @@
 #pragma once
 
 #include "troupe/base/failure.hpp"
+#include "troupe/runtime/data/files/retry.hpp"
 
 #include <cstdint>
 
 namespace troupe {
 
-/// An image that cannot be decoded: damaged, cut off, too large, of another format, or a file that cannot be read.
+/// An image that cannot be decoded: damaged, cut off, too large or of another format. A file that cannot be opened or
+/// read is no such error.
 class ImageError : public UsageError {
  public:
   using UsageError::UsageError;
@@ -32,6 +34,8 @@ struct ImageOptions {
   /// Larger images are refused before memory is asked for. Pillow refuses at the same number, 2 * MAX_IMAGE_PIXELS
   /// (https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.open).
   int64_t most_pixels = 178'956'970;
+  /// For files that cannot be read for a moment.
+  RetryPolicy retry = {};
 };
 
 }  // namespace troupe

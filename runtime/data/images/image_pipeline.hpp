@@ -1,12 +1,14 @@
 // From the bytes of an image to the tensor that a model takes.
 #pragma once
 
+#include "troupe/runtime/data/batch_pool.hpp"
 #include "troupe/runtime/data/images/image_reader.hpp"
 #include "troupe/runtime/data/transforms/fused.hpp"
 #include "troupe/runtime/data/transforms/transform.hpp"
 
 #include <torch/types.h>
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -20,7 +22,7 @@ struct ImagePipelineOptions {
   ImageOptions decode = {};
   /// Applied to uint8 [C, H, W]; null: none.
   std::shared_ptr<const transforms::Transform> transform = nullptr;
-  /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where the transform then still shrinks both sides, or keeps them.
+  /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where that leaves at least twice the size that the crop becomes.
   bool scaled_decode = true;
 };
 
@@ -31,11 +33,12 @@ struct ImagePipelineOptions {
 /// get the decoded image.
 class ImagePipeline {
  public:
-  explicit ImagePipeline(ImagePipelineOptions options);
+  /// `pool` is for batch_memory; pipelines may share one.
+  explicit ImagePipeline(ImagePipelineOptions options, BatchPool pool = {});
 
   /// Memory for `samples` results, the first dimension, if write_* can fill it: the transform is fused and makes all of
   /// one size, and `decode.mode` fixes the channels. Uninitialised.
-  std::optional<torch::Tensor> batch_memory(int64_t samples) const;
+  std::optional<torch::Tensor> batch_memory(int64_t samples);
 
   /// Errors of all four: ImageError if the image cannot be decoded, what the transform throws.
   torch::Tensor read(const std::filesystem::path& path);
@@ -47,6 +50,8 @@ class ImagePipeline {
   const ImagePipelineOptions& options() const { return options_; }
 
  private:
+  /// Of one result of the fused transform: [C, H, W].
+  std::array<int64_t, 3> result_sizes() const;
   torch::Tensor result();
   void write(torch::Tensor& row);
   int denominator(const transforms::DrawnImage& drawn) const;
@@ -54,6 +59,7 @@ class ImagePipeline {
   ImagePipelineOptions options_;
   std::optional<transforms::FusedTransform> fused_;
   ImageReader reader_;
+  BatchPool pool_;
 };
 
 }  // namespace troupe

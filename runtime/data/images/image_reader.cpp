@@ -1,59 +1,14 @@
 #include "troupe/runtime/data/images/image_reader.hpp"
 
 #include "troupe/base/text.hpp"
+#include "troupe/runtime/data/files/file_reader.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <utility>
-
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 namespace troupe {
 
 namespace {
-
-class OpenImageFile {
- public:
-  // Without O_NONBLOCK a pipe of that name would be waited for.
-  explicit OpenImageFile(const std::filesystem::path& path)
-      : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-    if (descriptor_ < 0) fail(std::strerror(errno));
-  }
-  ~OpenImageFile() { ::close(descriptor_); }
-  OpenImageFile(const OpenImageFile&) = delete;
-  OpenImageFile& operator=(const OpenImageFile&) = delete;
-
-  std::span<const uint8_t> read(PixelBuffer& buffer) const {
-    struct stat status {};
-    if (::fstat(descriptor_, &status) != 0) fail(std::strerror(errno));
-    if (!S_ISREG(status.st_mode)) fail("it is no file");
-    // A file may claim any size too, as one with holes does.
-    constexpr int64_t most_bytes = int64_t{1} << 30;
-    if (status.st_size > most_bytes) fail("it has " + std::to_string(status.st_size) + " bytes, more than 1 GiB");
-    const auto size = static_cast<std::size_t>(status.st_size);
-    uint8_t* const bytes = buffer.of_size(std::max<std::size_t>(1, size));
-    std::size_t done = 0;
-    while (done < size) {
-      const ssize_t got = ::read(descriptor_, bytes + done, size - done);
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) fail(std::strerror(errno));
-      if (got == 0) break;
-      done += static_cast<std::size_t>(got);
-    }
-    return {bytes, done};
-  }
-
- private:
-  [[noreturn]] void fail(const std::string& why) const {
-    throw ImageError("cannot read " + path_.string() + ": " + why);
-  }
-
-  const std::filesystem::path& path_;
-  int descriptor_;
-};
 
 std::string first_bytes_text(std::span<const uint8_t> bytes) {
   if (bytes.empty()) return "it is empty";
@@ -70,7 +25,17 @@ ImageReader::ImageReader(const ImageOptions& options) : options_(options) {
 }
 
 void ImageReader::open(const std::filesystem::path& path) {
-  open(OpenImageFile(path).read(file_), path.string());
+  const FileReader file(path, options_.retry);
+  // A file may claim any size too, as one with holes does.
+  constexpr int64_t most_bytes = int64_t{1} << 30;
+  if (file.size() > most_bytes) {
+    throw ImageError("cannot decode " + path.string() + ": it has " + std::to_string(file.size()) +
+                     " bytes, more than 1 GiB");
+  }
+  const auto size = static_cast<std::size_t>(file.size());
+  uint8_t* const bytes = file_.of_size(std::max<std::size_t>(1, size));
+  file.read_at(0, bytes, size);
+  open({bytes, size}, path.string());
 }
 
 void ImageReader::open(std::span<const uint8_t> bytes, std::string name) {

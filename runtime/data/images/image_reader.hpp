@@ -21,7 +21,7 @@ class ImageReader {
   /// Throws UsageError for most_pixels below 1.
   explicit ImageReader(const ImageOptions& options);
 
-  /// Reads the header. Throws ImageError, as read_image does.
+  /// Reads the file and the header. Throws what read_image throws.
   void open(const std::filesystem::path& path);
   /// `bytes` must stay until after `decode`; errors call them `name`.
   void open(std::span<const uint8_t> bytes, std::string name);

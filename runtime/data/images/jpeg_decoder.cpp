@@ -62,6 +62,18 @@ void limit_jpeg_scans(j_common_ptr info) {
   std::longjmp(errors->escape, 1);
 }
 
+/// A part of an image is decoded without what comes below it, so the end is looked for before. Within compressed data a
+/// byte FF is followed by 00, by a marker of restart or by the end marker.
+bool has_end_marker(std::span<const uint8_t> scans) {
+  while (scans.size() >= 2) {
+    const auto* found = static_cast<const uint8_t*>(memrchr(scans.data() + 1, 0xD9, scans.size() - 1));
+    if (!found) return false;
+    if (found[-1] == 0xFF) return true;
+    scans = scans.first(static_cast<std::size_t>(found - scans.data()));
+  }
+  return false;
+}
+
 /// In place: raw CMYK, which files hold inverted whether or not they say so, to RGB.
 void cmyk_row_to_rgb(uint8_t* row, int64_t width) {
   for (int64_t x = 0; x < width; ++x) {
@@ -132,10 +144,7 @@ void JpegDecoder::open(std::span<const uint8_t> bytes, int64_t most_pixels, std:
   state_->source.bytes_in_buffer = bytes.size();
   state_->errors.base.msg_code = 0;
   guarded([this] { jpeg_read_header(&state_->info, TRUE); });
-  // A part of an image is decoded without what comes below it, so the end is looked for here. Within compressed data a
-  // byte FF is followed by 00, by a marker of restart or by the end marker.
-  const uint8_t end_marker[] = {0xFF, 0xD9};
-  if (!memmem(state_->source.next_input_byte, state_->source.bytes_in_buffer, end_marker, sizeof end_marker)) {
+  if (!has_end_marker({state_->source.next_input_byte, state_->source.bytes_in_buffer})) {
     throw ImageError("cannot decode " + name_ + ": the JPEG is cut off after " + std::to_string(bytes_.size()) +
                      " bytes");
   }

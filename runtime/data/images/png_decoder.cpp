@@ -13,11 +13,15 @@
 
 #include <png.h>
 
+#include <zlib.h>
+
 namespace troupe {
 
 namespace {
 
 constexpr std::array<uint8_t, 8> kPngSignature = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
+
+constexpr std::size_t kMostPaletteBytes = 768;
 
 uint32_t big_endian_32(const uint8_t* at) {
   return uint32_t{at[0]} << 24 | uint32_t{at[1]} << 16 | uint32_t{at[2]} << 8 | at[3];
@@ -44,13 +48,44 @@ bool is_png_depth(int64_t color_type, int64_t depth) {
   }
 }
 
-/// Pillow's convert("L"), in place; `step` bytes from pixel to pixel.
-void png_row_to_luma(uint8_t* row, int64_t width, int64_t step) {
-  for (int64_t x = 0; x < width; ++x) {
-    const uint8_t* rgb = row + step * x;
-    row[x] = static_cast<uint8_t>((rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U) >> 16);
-  }
+/// Pillow's convert("L").
+uint8_t png_luma(const uint8_t* rgb) {
+  return static_cast<uint8_t>((rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U) >> 16);
 }
+
+void png_row_to_luma(uint8_t* row, int64_t width) {
+  for (int64_t x = 0; x < width; ++x) row[x] = png_luma(row + 3 * x);
+}
+
+/// From the samples of a PNG, 8 bits each, to RGB or grey without alpha.
+class PngColors {
+ public:
+  PngColors(int64_t color_type, int64_t channels, std::span<const uint8_t> palette)
+      : step_(samples_a_pixel(color_type)),
+        colored_((color_type & PNG_COLOR_MASK_COLOR) != 0),
+        by_index_(color_type == PNG_COLOR_TYPE_PALETTE),
+        channels_(channels) {
+    std::ranges::copy(palette, palette_.begin());
+  }
+
+  void convert(const uint8_t* from, int64_t width, uint8_t* to) const {
+    for (int64_t x = 0; x < width; ++x, from += step_, to += channels_) {
+      const uint8_t* color = by_index_ ? palette_.data() + 3 * std::size_t{*from} : from;
+      if (channels_ == 1) {
+        *to = colored_ ? png_luma(color) : *color;
+      } else {
+        for (int c = 0; c < 3; ++c) to[c] = color[colored_ ? c : 0];
+      }
+    }
+  }
+
+ private:
+  int64_t step_;
+  bool colored_;  // palettes are
+  bool by_index_;
+  int64_t channels_;
+  std::array<uint8_t, kMostPaletteBytes> palette_{};  // what it lacks is black, as libpng has it
+};
 
 /// What libpng allocates for one image. An error jumps (longjmp) out of libpng to where `guarded` was called, over
 /// frames that have no destructors.
@@ -113,10 +148,17 @@ void PngDecoder::open(std::span<const uint8_t> bytes, int64_t most_pixels, std::
   bytes_ = bytes;
   name_ = std::move(name);
   data_bytes_ = 0;
+  data_.clear();
+  palette_ = {};
   has_transparent_color_ = false;
   orientation_ = 1;
   walk_chunks();
   check_size(most_pixels);
+  const bool fits = palette_.size() % 3 == 0 && palette_.size() <= kMostPaletteBytes;
+  if (!fits || (color_type_ == PNG_COLOR_TYPE_PALETTE && palette_.empty())) {
+    fail("the PNG's palette has " + std::to_string(palette_.size()) +
+         " bytes; 3 for each of 1 to 256 colors were expected");
+  }
 }
 
 void PngDecoder::take_header(std::span<const uint8_t> data) {
@@ -149,13 +191,28 @@ void PngDecoder::walk_chunks() {
     }
     const auto data = bytes_.subspan(at + 8, length);
     if (first != (type == "IHDR")) fail("the PNG does not begin with one header");
-    if (first) take_header(data);
+    if (type != "IHDR" && type != "PLTE" && type != "IDAT" && type != "tRNS" && type != "eXIf" && type != "IEND") {
+      at += frame + length;
+      continue;
+    }
+    if (crc32_z(0, bytes_.data() + at + 4, length + 4) != big_endian_32(bytes_.data() + at + 8 + length)) {
+      fail("the PNG's chunk '" + shown(type) + "' at offset " + std::to_string(at) +
+           " is damaged: its checksum differs");
+    }
+    take_chunk(type, data);
     if (type == "IEND") return;
-    if (type == "IDAT") data_bytes_ += static_cast<int64_t>(length);
-    if (type == "tRNS") has_transparent_color_ = true;
-    if (type == "eXIf") orientation_ = exif_orientation(data);
     at += frame + length;
   }
+}
+
+void PngDecoder::take_chunk(std::string_view type, std::span<const uint8_t> data) {
+  if (type == "IHDR") take_header(data);
+  if (type == "PLTE") palette_ = data;
+  if (type == "tRNS") has_transparent_color_ = true;
+  if (type == "eXIf") orientation_ = exif_orientation(data);
+  if (type != "IDAT" || data.empty()) return;
+  data_.push_back(data);
+  data_bytes_ += static_cast<int64_t>(data.size());
 }
 
 void PngDecoder::check_size(int64_t most_pixels) const {
@@ -164,8 +221,8 @@ void PngDecoder::check_size(int64_t most_pixels) const {
     fail("it has " + text + ", more than most_pixels = " + std::to_string(most_pixels));
   }
   // DEFLATE makes at most 258 bytes of 2 bits, 1032 of a byte.
-  const int64_t row_bytes = width_ * samples_a_pixel(color_type_) * depth_ / 8;
-  if (row_bytes * height_ / 1032 > data_bytes_ + 16) {
+  const int64_t most_bytes = 1032 * (data_bytes_ + 16);
+  if (width_ * samples_a_pixel(color_type_) * depth_ / 8 > most_bytes / height_) {
     fail("its header says " + text + ", which its " + std::to_string(data_bytes_) +
          " bytes of compressed data cannot hold");
   }
@@ -180,6 +237,31 @@ int64_t PngDecoder::own_channels() const {
 }
 
 Pixels PngDecoder::decode(const PixelRegion& region, ImageMode mode, PixelBuffer& buffer) {
+  if (depth_ != 8 || interlaced_ || mode == ImageMode::unchanged) return decode_by_libpng(region, mode, buffer);
+  return decode_rows(region, mode == ImageMode::grey ? 1 : 3, buffer);
+}
+
+Pixels PngDecoder::decode_rows(const PixelRegion& region, int64_t channels, PixelBuffer& buffer) {
+  const int64_t step = samples_a_pixel(color_type_), end = region.top + region.height;
+  const auto wrong = rows_.read(data_, end, static_cast<std::size_t>(width_ * step), static_cast<std::size_t>(step));
+  if (!wrong.empty()) fail(wrong);
+  Pixels out{.data = rows_.row(region.top) + region.left * step,
+             .height = region.height,
+             .width = region.width,
+             .channels = channels,
+             .row_stride = static_cast<int64_t>(rows_.stride())};
+  if (step == channels && color_type_ != PNG_COLOR_TYPE_PALETTE) return out;
+  const PngColors colors(color_type_, channels, palette_);
+  out.row_stride = region.width * channels;
+  uint8_t* to = buffer.of_size(static_cast<std::size_t>(out.row_stride * region.height));
+  out.data = to;
+  for (int64_t y = region.top; y < end; ++y, to += out.row_stride) {
+    colors.convert(rows_.row(y) + region.left * step, region.width, to);
+  }
+  return out;
+}
+
+Pixels PngDecoder::decode_by_libpng(const PixelRegion& region, ImageMode mode, PixelBuffer& buffer) {
   PngRead read(bytes_);
   const auto png = read.png();
   const auto info = read.info();
@@ -189,7 +271,8 @@ Pixels PngDecoder::decode(const PixelRegion& region, ImageMode mode, PixelBuffer
   check(read.guarded([&] {
     // Nothing but the pixels: neither time nor memory for compressed texts and colour profiles.
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
-    png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // the size was checked
+    png_set_crc_action(png, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);  // they were compared
+    png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);     // the size was checked
     png_read_info(png, info);
     png_set_strip_16(png);
     if (color_type_ == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png);
@@ -218,7 +301,7 @@ Pixels PngDecoder::decode(const PixelRegion& region, ImageMode mode, PixelBuffer
     }
   }));
   if (mode == ImageMode::grey && channels == 3) {
-    for (int64_t y = 0; y < rows_kept; ++y) png_row_to_luma(rows + stride * static_cast<std::size_t>(y), width_, 3);
+    for (int64_t y = 0; y < rows_kept; ++y) png_row_to_luma(rows + stride * static_cast<std::size_t>(y), width_);
     channels = 1;
   }
   return {.data = rows + stride * static_cast<std::size_t>(region.top - top) + region.left * channels,

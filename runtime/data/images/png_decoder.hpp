@@ -1,12 +1,15 @@
-// PNG through libpng.
+// PNG: the usual kinds by zlib alone, all others through libpng.
 #pragma once
 
 #include "troupe/runtime/data/images/image_options.hpp"
 #include "troupe/runtime/data/images/pixel_buffer.hpp"
+#include "troupe/runtime/data/images/png_rows.hpp"
 
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace troupe {
 
@@ -32,6 +35,9 @@ class PngDecoder {
   [[noreturn]] void fail(const std::string& why) const;
   void take_header(std::span<const uint8_t> data);
   void walk_chunks();
+  void take_chunk(std::string_view type, std::span<const uint8_t> data);
+  Pixels decode_rows(const PixelRegion& region, int64_t channels, PixelBuffer& buffer);
+  Pixels decode_by_libpng(const PixelRegion& region, ImageMode mode, PixelBuffer& buffer);
   void check_size(int64_t most_pixels) const;
   bool has_alpha() const;
 
@@ -45,6 +51,9 @@ class PngDecoder {
   bool interlaced_ = false;
   bool has_transparent_color_ = false;  // chunk tRNS
   int orientation_ = 1;
+  std::vector<std::span<const uint8_t>> data_;  // of the chunks IDAT, without empty ones
+  std::span<const uint8_t> palette_;
+  PngRows rows_;
 };
 
 }  // namespace troupe

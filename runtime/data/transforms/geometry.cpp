@@ -33,6 +33,11 @@ Size Resize::output_size(int64_t height, int64_t width) const {
     short_side = static_cast<int64_t>(static_cast<double>(*max_size_ * short_side) / static_cast<double>(long_side));
     long_side = *max_size_;
   }
+  if (short_side < 1) {
+    throw UsageError("Resize: max_size " + std::to_string(*max_size_) +
+                     " leaves no pixel of the shorter side of an image of " + size_text(height, width) +
+                     "; a larger one was expected");
+  }
   return width <= height ? Size(long_side, short_side) : Size(short_side, long_side);
 }
 

@@ -2,6 +2,7 @@
 
 #include "tests/support/file_content.hpp"
 #include "tests/support/jpeg_bytes.hpp"
+#include "tests/support/png_bytes.hpp"
 #include "tests/support/python_output.hpp"
 #include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -39,18 +40,7 @@ std::string file_of_png(int64_t height, int64_t width, int seed = 0) {
 
 // A PNG's header with another size, and a checksum that fits.
 std::string png_of_claimed_size(std::string png, uint32_t width, uint32_t height) {
-  const auto put_number = [&png](std::size_t at, uint32_t value) {
-    for (int i = 0; i < 4; ++i) png[at + static_cast<std::size_t>(i)] = static_cast<char>(value >> (24 - 8 * i));
-  };
-  put_number(16, width);
-  put_number(20, height);
-  uint32_t checksum = ~0U;
-  for (std::size_t i = 12; i < 29; ++i) {
-    checksum ^= static_cast<uint8_t>(png[i]);
-    for (int bit = 0; bit < 8; ++bit) checksum = checksum & 1 ? checksum >> 1 ^ 0xEDB88320U : checksum >> 1;
-  }
-  put_number(29, ~checksum);
-  return png;
+  return with_checksums(png.replace(16, 8, big_endian(width) + big_endian(height)));
 }
 
 // A JPEG's header with another size.
@@ -150,7 +140,17 @@ TEST(ImageDecoder, RefusesFilesThatAreCutOff) {
 TEST(ImageDecoder, RefusesDamagedData) {
   auto png = file_of_png(20, 30);
   png[png.size() / 2] = static_cast<char>(png[png.size() / 2] ^ 1);
-  EXPECT_THAT(decode_refusal(png), HasSubstr("cannot decode x.img: libpng says '"));
+  EXPECT_EQ(decode_refusal(png),
+            "cannot decode x.img: the PNG's chunk 'IDAT' at offset 33 is damaged: its checksum differs");
+  EXPECT_EQ(decode_refusal(png_bytes(2, 1, std::string(6, '\0'))),
+            "cannot decode x.img: its data ends after 6 of 7 bytes");
+  EXPECT_EQ(decode_refusal(png_bytes(2, 1, "\5" + std::string(6, '\0'))),
+            "cannot decode x.img: row 0 has filter 5, and filters are 0 to 4");
+  EXPECT_EQ(decode_refusal(png_bytes(2, 1, std::string(3, '\0'), {.color_type = 3})),
+            "cannot decode x.img: the PNG's palette has 0 bytes; 3 for each of 1 to 256 colors were expected");
+  EXPECT_THAT(decode_refusal(png_bytes(2, 1, std::string(6, '\0'), {.interlaced = true})),
+              HasSubstr("cannot decode x.img: libpng says '"));
+  EXPECT_THAT(decode_refusal(png_bytes(2, 1, std::string(7, '\0'), {.depth = 7})), HasSubstr("bit depth 7"));
   auto jpeg = jpeg_bytes(smooth_picture(20, 30));
   jpeg[jpeg.find("\xFF\xC4") + 5] = '\x7F';  // a table of codes with too many
   EXPECT_THAT(decode_refusal(jpeg), HasSubstr("cannot decode x.img: libjpeg says '"));
@@ -184,12 +184,12 @@ TEST(ImageDecoder, NamesFilesThatAreNoImages) {
   EXPECT_EQ(told("empty.jpg"), "cannot decode empty.jpg: it is empty");
   EXPECT_EQ(told("gif.jpg"),
             "cannot decode gif.jpg: it is neither a JPEG nor a PNG, but begins with 'GIF89a\\x01\\x02'");
-  EXPECT_EQ(told("folder.jpg"), "cannot read folder.jpg: it is no file");
-  EXPECT_EQ(told("missing.jpg"), "cannot read missing.jpg: No such file or directory");
+  EXPECT_EQ(told("folder.jpg"), "cannot read 'folder.jpg': Is a directory");
+  EXPECT_EQ(told("missing.jpg"), "cannot read 'missing.jpg': No such file or directory");
   ASSERT_EQ(::mkfifo((dir / "pipe.jpg").c_str(), 0600), 0);
-  EXPECT_EQ(told("pipe.jpg"), "cannot read pipe.jpg: it is no file");
+  EXPECT_EQ(told("pipe.jpg"), "cannot read 'pipe.jpg': Invalid argument");
   std::filesystem::resize_file(dir / "empty.jpg", int64_t{1} << 40);
-  EXPECT_EQ(told("empty.jpg"), "cannot read empty.jpg: it has 1099511627776 bytes, more than 1 GiB");
+  EXPECT_EQ(told("empty.jpg"), "cannot decode empty.jpg: it has 1099511627776 bytes, more than 1 GiB");
 }
 
 TEST(Exif, IsUprightIfTheTagIsDamaged) {

@@ -195,6 +195,9 @@ TEST_F(ImageFolders, LetTheNextOneStandInForABrokenImage) {
   EXPECT_EQ(folder.broken_count(), 2);
   EXPECT_TRUE(copy->get(5)[0].equal(folder.get(0)[0]));
   EXPECT_THAT(folder.broken_paths(), ElementsAre(dir_ / "a/101.jpg", dir_ / "a/102.jpg", dir_ / "b/105.jpg"));
+  std::filesystem::remove(dir_ / "b/104.jpg");
+  EXPECT_THAT(refusal([&] { folder.get(4); }), HasSubstr("No such file or directory"));
+  EXPECT_EQ(folder.broken_count(), 3);
   for (const char* name : {"a/100.jpg", "b/103.jpg", "b/104.jpg"}) put_file(name, "");
   EXPECT_THAT(refusal([&] { folder.get(2); }), HasSubstr("; neither can the 5 images after it be decoded"));
 }
