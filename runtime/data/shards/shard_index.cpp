@@ -131,10 +131,13 @@ std::string small_letters(std::string extension) {
 ShardIndex build_shard_index(const std::shared_ptr<const FileReader>& shard, uint64_t gzip_spacing) {
   if (!GzipBytes::is_gzip(*shard)) {
     PlainBytes bytes(shard);
-    return ShardIndexBuilder(bytes).build();
+    ShardIndex out = ShardIndexBuilder(bytes).build();
+    out.shard_size = static_cast<uint64_t>(shard->size());
+    return out;
   }
   GzipBytes bytes(shard, gzip_spacing);
   ShardIndex out = ShardIndexBuilder(bytes).build();
+  out.shard_size = static_cast<uint64_t>(shard->size());
   out.is_gzip = true;
   out.points = bytes.points();
   return out;

@@ -35,6 +35,7 @@ struct ShardFile {
 /// The samples of one shard in the order of the archive. Their keys are different, and so are the extensions within
 /// one.
 struct ShardIndex {
+  uint64_t shard_size = 0;  ///< bytes of the file
   bool is_gzip = false;
   std::vector<std::string> extensions;
   std::string keys;                 ///< one after the other

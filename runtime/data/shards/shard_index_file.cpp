@@ -20,7 +20,7 @@ constexpr std::size_t kShardChecksum = 16;
 constexpr std::size_t kLargestGzipWindow = std::size_t{1} << 15;
 
 template <class Number>
-void put(std::string& out, Number number) {
+void put_number(std::string& out, Number number) {
   out.append(reinterpret_cast<const char*>(&number), sizeof(number));
 }
 
@@ -111,21 +111,23 @@ void read_samples(ShardIndexReader& from, ShardIndex& into, uint64_t content_siz
 
 std::string shard_index_to_bytes(const ShardIndex& index, const ShardStamp& stamp) {
   std::string out(kShardIndexMagic);
-  put(out, stamp.size);
-  put(out, stamp.mtime);
-  put(out, static_cast<uint8_t>(index.is_gzip));
-  put(out, uint64_t{index.extensions.size()});
-  for (const auto& extension : index.extensions) put(out, uint64_t{extension.size()}), out += extension;
-  put(out, uint64_t{index.samples()});
-  for (std::size_t i = 0; i < index.samples(); ++i) put(out, index.key_ends[i]), put(out, index.file_ends[i]);
-  put(out, uint64_t{index.keys.size()});
+  put_number(out, stamp.size);
+  put_number(out, stamp.mtime);
+  put_number(out, static_cast<uint8_t>(index.is_gzip));
+  put_number(out, uint64_t{index.extensions.size()});
+  for (const auto& extension : index.extensions) put_number(out, uint64_t{extension.size()}), out += extension;
+  put_number(out, uint64_t{index.samples()});
+  for (std::size_t i = 0; i < index.samples(); ++i)
+    put_number(out, index.key_ends[i]), put_number(out, index.file_ends[i]);
+  put_number(out, uint64_t{index.keys.size()});
   out += index.keys;
-  put(out, uint64_t{index.files.size()});
-  for (const auto& file : index.files) put(out, file.offset), put(out, file.size), put(out, file.extension);
-  put(out, uint64_t{index.points ? index.points->size() : 0});
+  put_number(out, uint64_t{index.files.size()});
+  for (const auto& file : index.files)
+    put_number(out, file.offset), put_number(out, file.size), put_number(out, file.extension);
+  put_number(out, uint64_t{index.points ? index.points->size() : 0});
   for (const auto& point : index.points ? *index.points : GzipPoints()) {
-    put(out, point.compressed), put(out, point.content), put(out, point.bits);
-    put(out, static_cast<uint16_t>(point.window.size()));
+    put_number(out, point.compressed), put_number(out, point.content), put_number(out, point.bits);
+    put_number(out, static_cast<uint16_t>(point.window.size()));
     out += point.window;
   }
   return out + Checksum().add(out).hex();
@@ -144,6 +146,7 @@ ShardIndex shard_index_from_bytes(std::string_view bytes, const ShardStamp& stam
   found.mtime = from.number<int64_t>();
   if (found != stamp) refuse_shard_index("another size or time: the shard was changed after it");
   ShardIndex out;
+  out.shard_size = stamp.size;
   out.is_gzip = from.number<uint8_t>() != 0;
   out.extensions.resize(from.count(sizeof(uint64_t)));
   for (auto& extension : out.extensions) extension = from.text(from.number<uint64_t>());

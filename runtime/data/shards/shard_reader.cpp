@@ -33,6 +33,10 @@ ShardBytes& ShardReader::open(std::size_t number) {
     open_.erase(std::ranges::find_if(open_, like));
   }
   auto file = std::make_shared<const FileReader>(shard.path, options_.retry);
+  if (static_cast<uint64_t>(file->size()) != shard.size) {
+    throw UsageError(shard.path.string() + " was changed meanwhile: it has " + std::to_string(file->size()) +
+                     " bytes, and had " + std::to_string(shard.size) + " when its index was read");
+  }
   std::unique_ptr<ShardBytes> bytes;
   if (shard.is_gzip) {
     bytes = std::make_unique<GzipBytes>(std::move(file),

@@ -82,6 +82,7 @@ uint32_t ShardTable::extension_number(const std::string& extension) {
 void ShardTable::add(const std::filesystem::path& path, ShardIndex index, const Choice& choice) {
   Shard& shard = shards_.back();
   shard.path = path;
+  shard.size = index.shard_size;
   shard.is_gzip = index.is_gzip;
   shard.points = index.points;
   int64_t next = shard.first;

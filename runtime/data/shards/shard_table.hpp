@@ -30,6 +30,7 @@ class ShardTable {
   };
   struct Shard {
     std::filesystem::path path;
+    uint64_t size = 0;  ///< bytes of the file when its index was made
     bool is_gzip = false;
     std::shared_ptr<const GzipPoints> points;  ///< null if the index file has them
     int64_t first = 0;                         ///< number of its first sample

@@ -80,6 +80,7 @@ struct TarDataset::Plan {
   ShardIndexOptions index;
   std::vector<Field> fields;
   std::shared_ptr<const ShardTable> table;
+  BatchPool pool;
   std::vector<FieldKind> kinds;  // of the extensions as the table numbers them
 };
 
@@ -91,7 +92,8 @@ class TarDataset::Reader {
         shards_(plan.table, plan.index),
         images_({.decode = plan.options.image,
                  .transform = plan.options.transform,
-                 .scaled_decode = plan.options.scaled_decode}) {}
+                 .scaled_decode = plan.options.scaled_decode},
+                plan.pool) {}
 
   /// A file of a sample.
   struct File {
