@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tests/fuzz/metadata.hpp"
+#include "tests/fuzz/shard_targets.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/troupe.hpp"
 
@@ -123,6 +124,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
                    std::vector<OptionGroup> groups{option_group("trainer", options)};
                    (void)apply_config_file(path, groups);
                  })});
+  add_shard_targets(all, dir);
   add_image_targets(all, dir);
   return all;
 }
