@@ -33,7 +33,7 @@ set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp mo
   modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/metric.cpp modules/optim/*.cpp
   runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/data/arrays/*.cpp runtime/data/files/*.cpp
-  runtime/precision/*.cpp runtime/logging/log_store.cpp
+  runtime/data/tokens/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
   launch/config_file.cpp launch/option_group.cpp launch/parse_config.cpp)
 set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp base/*.cpp
   modules/hooks.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
