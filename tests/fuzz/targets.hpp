@@ -52,6 +52,9 @@ inline std::string corpus_name(const Target& target) {
   return name;
 }
 
+// Of one subject each, in files of their own (<subject>_targets.hpp).
+inline void add_array_targets(std::vector<Target>& all, const TempDir& dir);
+
 inline std::vector<Target> targets(const TempDir& dir) {
   std::vector<Target> all;
   const auto in_file = [&dir](const std::string& name, auto read) {
@@ -120,7 +123,10 @@ inline std::vector<Target> targets(const TempDir& dir) {
                    std::vector<OptionGroup> groups{option_group("trainer", options)};
                    (void)apply_config_file(path, groups);
                  })});
+  add_array_targets(all, dir);
   return all;
 }
 
 }  // namespace troupe::fuzz
+
+#include "tests/fuzz/array_targets.hpp"
