@@ -8,7 +8,10 @@
 #include <algorithm>
 #include <limits>
 #include <string>
+#include <system_error>
 #include <utility>
+
+#include <unistd.h>
 
 namespace troupe {
 
@@ -24,19 +27,35 @@ torch::Tensor checked_tokens(const torch::Tensor& tokens) {
   return tokens.to(torch::kCPU, is_wide ? torch::kInt64 : tokens.scalar_type()).contiguous();
 }
 
+/// Whether the system cannot be expected to keep the files in memory once they were read. One that cannot be opened is
+/// refused later.
+bool exceed_half_of_memory(const std::vector<std::filesystem::path>& paths) {
+  uintmax_t bytes = 0;
+  for (const auto& path : paths) {
+    std::error_code error;
+    const auto size = std::filesystem::file_size(path, error);
+    bytes += error ? 0 : size;
+  }
+  static const auto memory = static_cast<uintmax_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
+  return bytes > memory / 2;
+}
+
 std::vector<TokenFile> mapped_token_files(const std::vector<std::filesystem::path>& paths,
-                                          std::optional<TokenType> type) {
+                                          std::optional<TokenType> type, AccessPattern access) {
   if (paths.empty()) throw UsageError("TokenDataset: no file of tokens was named");
   std::vector<TokenFile> out;
   out.reserve(paths.size());
-  for (const auto& path : paths) out.emplace_back(path, type);
+  for (const auto& path : paths) out.emplace_back(path, type, access);
   return out;
 }
 
 }  // namespace
 
 TokenDataset::TokenDataset(const std::vector<std::filesystem::path>& files, int64_t length, TokenDatasetOptions options)
-    : files_(mapped_token_files(files, options.type)), length_(length), options_(std::move(options)) {
+    : reads_ahead_(exceed_half_of_memory(files)),
+      files_(mapped_token_files(files, options.type, reads_ahead_ ? AccessPattern::random : AccessPattern::normal)),
+      length_(length),
+      options_(std::move(options)) {
   std::vector<TokenSequence> sequences;
   for (const auto& file : files_) {
     const auto dtype = file.type() == TokenType::uint16 ? torch::kUInt16 : torch::kUInt32;
@@ -89,8 +108,24 @@ void TokenDataset::refuse_token(const TokenWindows::Place& place) const {
                    std::to_string(options_.vocabulary - 1) + ")");
 }
 
+std::vector<TokenWindows::Place> TokenDataset::places_of(at::IntArrayRef indices) const {
+  std::vector<TokenWindows::Place> out;
+  out.reserve(indices.size());
+  for (const int64_t index : indices) {
+    if (index < 0 || index >= size()) {
+      throw UsageError("window " + std::to_string(index) + " is not one of the " + std::to_string(size()));
+    }
+    out.push_back(windows_.place(index));
+  }
+  return out;
+}
+
 Batch TokenDataset::batch_of(at::IntArrayRef indices) const {
-  const auto rows = static_cast<int64_t>(indices.size());
+  const auto places = places_of(indices);
+  if (reads_ahead_) {
+    for (const auto& place : places) files_[place.sequence].will_need(place.first, length_ + 1);
+  }
+  const auto rows = static_cast<int64_t>(places.size());
   const int64_t highest = options_.vocabulary > 0 ? options_.vocabulary - 1 : std::numeric_limits<int64_t>::max();
   Batch out{{"input", at::empty({rows, length_}, torch::kInt64)},
             {"target", at::empty({rows, length_}, torch::kInt64)}};
@@ -98,11 +133,7 @@ Batch TokenDataset::batch_of(at::IntArrayRef indices) const {
   auto* input = out[0].mutable_data_ptr<int64_t>();
   auto* target = out[1].mutable_data_ptr<int64_t>();
   for (int64_t row = 0; row < rows; ++row, input += length_, target += length_) {
-    const int64_t index = indices[static_cast<std::size_t>(row)];
-    if (index < 0 || index >= size()) {
-      throw UsageError("window " + std::to_string(index) + " is not one of the " + std::to_string(size()));
-    }
-    const auto place = windows_.place(index);
+    const auto& place = places[static_cast<std::size_t>(row)];
     const bool fits = windows_.copy(place, highest, input, target);
     if (!fits && options_.vocabulary > 0) refuse_token(place);
     if (documents_) documents_->fill(place, input, target, out, row);

@@ -28,7 +28,9 @@ struct TokenDatasetOptions {
 /// Sample i has the `length` tokens of window i as "input" and those that follow each of them as "target", both int64
 /// [length]. Windows follow each other through the files in the order given, `stride` apart; none crosses from one file
 /// into the next, and tokens at the end of a file that fill no window are left out. A batch is copied once, from where
-/// the tokens lie into its own memory. 10^10 windows take as much memory as one. Any thread may call.
+/// the tokens lie into its own memory. 10^10 windows take as much memory as one. If the files are larger than half of
+/// the machine's memory, the windows of a batch are asked for before the first one is copied, so that the disk reads
+/// them at once. Any thread may call.
 ///
 ///     auto data = std::make_shared<TokenDataset>(files, 1024, TokenDatasetOptions{.vocabulary = 50257});
 ///
@@ -60,9 +62,11 @@ class TokenDataset : public Dataset {
 
  private:
   void prepare(std::vector<TokenSequence> sequences);
+  std::vector<TokenWindows::Place> places_of(at::IntArrayRef indices) const;
   Batch batch_of(at::IntArrayRef indices) const;
   [[noreturn]] void refuse_token(const TokenWindows::Place& place) const;
 
+  bool reads_ahead_ = false;  // what is not in memory yet
   std::vector<TokenFile> files_;
   torch::Tensor tokens_;  // undefined for files
   int64_t length_;

@@ -3,7 +3,6 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
-#include "troupe/runtime/data/files/mapped_file.hpp"
 
 #include <algorithm>
 #include <array>
@@ -11,6 +10,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace troupe {
 
@@ -88,8 +88,8 @@ std::vector<Token> stored_tokens(const torch::Tensor& tokens, const char* type) 
 
 }  // namespace
 
-TokenFile::TokenFile(const std::filesystem::path& path, std::optional<TokenType> type)
-    : file_(std::make_shared<const MappedFile>(path)) {
+TokenFile::TokenFile(const std::filesystem::path& path, std::optional<TokenType> type, AccessPattern access)
+    : file_(std::make_shared<const MappedFile>(path, MapOptions{.access = access})) {
   const auto bytes = file_->bytes();
   const auto name = path.string();
   if (bytes.empty()) throw UsageError(name + " is empty; a file of tokens was expected");
@@ -113,12 +113,9 @@ TokenFile::TokenFile(const std::filesystem::path& path, std::optional<TokenType>
   if (size_ == 0) throw UsageError(name + " has a header and no tokens");
 }
 
-const std::filesystem::path& TokenFile::path() const {
-  return file_->path();
-}
-
-const void* TokenFile::data() const {
-  return file_->bytes().data() + offset_;
+void TokenFile::will_need(int64_t first, int64_t count) const {
+  file_->will_need(static_cast<std::size_t>(offset_ + first * token_bytes()),
+                   static_cast<std::size_t>(count * token_bytes()));
 }
 
 void write_token_file(const std::filesystem::path& path, const torch::Tensor& tokens, TokenType type) {

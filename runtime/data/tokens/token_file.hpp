@@ -1,6 +1,8 @@
 // Files of token ids.
 #pragma once
 
+#include "troupe/runtime/data/files/mapped_file.hpp"
+
 #include <torch/types.h>
 
 #include <cstdint>
@@ -9,8 +11,6 @@
 #include <optional>
 
 namespace troupe {
-
-class MappedFile;
 
 /// How a token is stored.
 enum class TokenType { uint16, uint32 };
@@ -26,15 +26,18 @@ class TokenFile {
   /// cannot be opened, if there is neither a header nor a type, or both and they differ, for a header of another
   /// version and one that does not fit the file's size, for no tokens, and for bytes that are no whole number of
   /// tokens.
-  explicit TokenFile(const std::filesystem::path& path, std::optional<TokenType> type = std::nullopt);
+  explicit TokenFile(const std::filesystem::path& path, std::optional<TokenType> type = std::nullopt,
+                     AccessPattern access = AccessPattern::normal);
 
   /// Tokens.
   int64_t size() const { return size_; }
   TokenType type() const { return type_; }
   bool has_header() const { return offset_ > 0; }
-  const std::filesystem::path& path() const;
+  const std::filesystem::path& path() const { return file_->path(); }
   /// The first token: size() of uint16_t or uint32_t follow each other.
-  const void* data() const;
+  const void* data() const { return file_->bytes().data() + offset_; }
+  /// Asks the system to read `count` tokens from `first` on in the background.
+  void will_need(int64_t first, int64_t count) const;
   /// Bytes that a token takes.
   int64_t token_bytes() const { return type_ == TokenType::uint16 ? 2 : 4; }
   /// Bytes before the first token.
