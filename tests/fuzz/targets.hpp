@@ -55,6 +55,7 @@ inline std::string corpus_name(const Target& target) {
 
 // Of one subject each, in files of their own (<subject>_targets.hpp).
 inline void add_image_targets(std::vector<Target>& all, const TempDir& dir);
+inline void add_array_targets(std::vector<Target>& all, const TempDir& dir);
 
 inline std::vector<Target> targets(const TempDir& dir) {
   std::vector<Target> all;
@@ -126,9 +127,11 @@ inline std::vector<Target> targets(const TempDir& dir) {
                  })});
   add_shard_targets(all, dir);
   add_image_targets(all, dir);
+  add_array_targets(all, dir);
   return all;
 }
 
 }  // namespace troupe::fuzz
 
 #include "tests/fuzz/image_targets.hpp"
+#include "tests/fuzz/array_targets.hpp"
