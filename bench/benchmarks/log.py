@@ -21,7 +21,8 @@ BENCHMARK = Benchmark(
     place=50,
     title="A call of log()",
     about="""The MLP 784-16-10, batches of 8. What is added to a step by 1, 10 or 100 calls of log() with a tensor and the
-default options, for each call: epochs with and without them alternate in one process. Both write every 50th step to a CSV file;
+default options, for each call: epochs with and without them alternate in one process, and the
+fastest of both count. Both write every 50th step to a CSV file;
 Troupe also writes an event file for TensorBoard.""",
     contenders={"plain": Contender("Troupe, plain", is_ours=True), "captured": Contender("Troupe, captured", is_ours=True),
                 "lightning": Contender("Lightning, self.log")},

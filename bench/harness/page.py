@@ -58,7 +58,8 @@ def verdicts_table(results):
         measure = results.benchmark.measure(verdict.measure)
         of = verdict.case + (f", {measure.title}" if len(results.benchmark.measures) > 1 else "")
         met = "" if verdict.met is None else "yes" if verdict.met else "**no**"
-        rows.append([of, *labels, verdict.ratio.text(), verdict.bar, met])
+        ratio = verdict.ratio.text() if verdict.ratio else "within the noise"
+        rows.append([of, *labels, ratio, verdict.bar, met])
     return table(["of", "ours", "against", "ratio", "bar", "met"], rows, left=3) if rows else ""
 
 

@@ -20,7 +20,7 @@ class Verdict(NamedTuple):
     ours: str
     peer: str
     measure: str
-    ratio: Spread  # how many times better ours is, by rounds
+    ratio: Optional[Spread]  # how many times better ours is, by rounds
     bar: str  # empty: none
     met: Optional[bool]
 
@@ -63,26 +63,25 @@ class Results:
         choose = max if measure.larger_is_better else min
         return choose(there, key=lambda who: self.spread(case, who, measure.key).median, default=None)
 
-    def ratios(self, case, ours, peer, measure):
-        """Of each round: what else the machine did then met both."""
+    def ratio(self, case, ours, peer, measure):
+        """Of each round: what else the machine did then met both. None if ours is a difference that noise hides."""
         our_values, peer_values = self.values[case, ours, measure.key], self.values[case, peer, measure.key]
-        pairs = zip(our_values, peer_values)
-        return [own / other if measure.larger_is_better else other / own for own, other in pairs if own and other]
+        if min(our_values) <= 0 or min(peer_values) <= 0:
+            return None
+        return spread([own / other if measure.larger_is_better else other / own
+                       for own, other in zip(our_values, peer_values)])
 
     def verdict(self, case, bar):
         measure = self.benchmark.measure(bar.measure)
         peer = self.better(case, bar.peer, measure)
         if peer is None or (case, bar.ours, measure.key) not in self.values:
             return None
-        ratios = self.ratios(case, bar.ours, peer, measure)
-        if not ratios:
-            return None
-        ratio = spread(ratios)
-        text, met = "", None
+        ratio, text, met = self.ratio(case, bar.ours, peer, measure), "", None
+        ours, other = (self.spread(case, who, measure.key).median for who in (bar.ours, peer))
         if bar.factor is not None:
-            text, met = f"{bar.factor:g}", ratio.median >= bar.factor
+            text = f"{bar.factor:g}"
+            met = ratio.median >= bar.factor if ratio else ours <= other / bar.factor
         elif bar.share is not None:
-            ours, other = (self.spread(case, who, measure.key).median for who in (bar.ours, peer))
             text, met = share_text(bar, measure), ours <= bar.share * other + bar.plus
         return Verdict(case, bar.ours, peer, measure.key, ratio, text, met)
 
@@ -97,8 +96,9 @@ class Results:
                  number(spread(values).median) for (case, who, key), values in self.values.items()}
         for verdict in self.verdicts():
             suffix = "" if verdict.measure == self.benchmark.measures[0].key else f", {verdict.measure}"
-            found[f"{self.benchmark.name}, {verdict.case}, {verdict.peer}/{verdict.ours}{suffix}"] = number(
-                verdict.ratio.median)
+            if verdict.ratio:
+                name = f"{self.benchmark.name}, {verdict.case}, {verdict.peer}/{verdict.ours}{suffix}"
+                found[name] = number(verdict.ratio.median)
         return found
 
     def growth(self):
