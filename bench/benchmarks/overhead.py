@@ -15,7 +15,7 @@ and in a bare LibTorch loop. The sides alternate within one process, an epoch ea
 between two processes whose memory lies elsewhere; a number is the middle of five such epochs. The last column is what naming
 slow ranks costs a step with three collective operations: two looks at the clock for each.""",
     contenders={"plain": Contender("Troupe, plain", is_ours=True), "captured": Contender("Troupe, captured", is_ours=True),
-                "bare": Contender("bare LibTorch loop"), "marks": Contender("marks of collectives", is_ours=True)},
+                "bare": Contender("bare LibTorch loop"), "marks": Contender("marks of collectives", is_ours=True, is_plotted=False)},
     measures=(Measure("us", "us", "time of a step"),),
     runs=runs,
     minutes=1.5,

@@ -24,6 +24,7 @@ class Measure(NamedTuple):
 class Contender(NamedTuple):
     label: str
     is_ours: bool = False
+    is_plotted: bool = True
 
 
 class Bar(NamedTuple):

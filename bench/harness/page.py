@@ -98,7 +98,7 @@ def section(results, run, folder):
     notes = os.path.join(NOTES, benchmark.name + ".md")
     if os.path.exists(notes):
         with open(notes, encoding="utf-8") as file:
-            parts.append(file.read().strip() + "\n")
+            parts.append(file.read().strip().replace("](../../docs/", "](") + "\n")  # links of the notes' own folder
     return "\n".join(part for part in parts if part)
 
 
@@ -139,4 +139,5 @@ def write(page, paths, known):
     parts += [about_runs(loaded), figures.listed(found)]
     with open(page, "w", encoding="utf-8") as file:
         file.write("\n".join(parts))
-    return figures.rewrite(ROOT, found) if os.path.samefile(page, os.path.join(ROOT, figures.PAGE)) else []
+    is_ours = os.path.realpath(page) == os.path.realpath(os.path.join(ROOT, figures.PAGE))
+    return figures.rewrite(ROOT, found) if is_ours else []

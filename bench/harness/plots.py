@@ -23,8 +23,9 @@ class Scale:
     """From numbers to a place between `start` and `end`: logarithmic if they span more than a factor of 20."""
 
     def __init__(self, numbers, start, end, is_log=None):
+        numbers = [number for number in numbers if number > 0] or [1]  # a difference within the noise has no length
         least, most = min(numbers), max(numbers)
-        self.is_log = least > 0 and (most / least > 20 if is_log is None else is_log)
+        self.is_log = most / least > 20 if is_log is None else is_log
         self.low = least / 1.5 if self.is_log else 0
         self.high, self.start, self.end = most, start, end
 
@@ -32,13 +33,13 @@ class Scale:
         if self.is_log:
             share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
         else:
-            share = max(value, 0) / (self.high or 1)
+            share = max(value, 0) / self.high
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self):
         if not self.is_log:
-            step = 10 ** math.floor(math.log10(self.high or 1))
-            step = next(s for s in (step / 5, step / 2, step) if (self.high or 1) / s <= 8)
+            step = 10 ** math.floor(math.log10(self.high))
+            step = next(s for s in (step / 5, step / 2, step, 2 * step) if self.high / s <= 8)
             return [i * step for i in range(int(self.high / step) + 1)]
         first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
         return [10.0 ** power for power in range(first, last + 1)]
@@ -47,7 +48,7 @@ class Scale:
 def bars(results, measure):
     """A group of bars for each case; whiskers are the quartiles."""
     from harness.results import number, spread  # which needs nothing of this module
-    contenders = results.contenders(measure.key)
+    contenders = [who for who in results.contenders(measure.key) if results.benchmark.contenders[who].is_plotted]
     groups = [(case, [(who, results.values[case, who, measure.key]) for who in contenders
                       if (case, who, measure.key) in results.values]) for case in results.cases]
     groups = [(case, found) for case, found in groups if found]

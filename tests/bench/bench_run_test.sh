@@ -36,6 +36,41 @@ with open(sys.argv[1] + "/page.md", encoding="utf-8") as page:
 assert any(name.startswith("captured_step, ") and name.endswith("bare/captured") for name in found), found
 CHECK
 
+# What the page makes of known numbers: ratios by rounds, bars that are met and missed, a difference within the noise.
+python3 - "$folder" <<'KNOWN'
+import json, sys
+def cells(case, measure="us", **values):
+    return [{"case": case, "who": who, "measure": measure, "values": numbers} for who, numbers in values.items()]
+def measured(*groups):
+    return {"rounds": 5, "quick": False, "seconds": 1, "cores_in_use_before": [0.1] * 5,
+            "cells": [cell for group in groups for cell in group]}
+steady = [100, 101, 99, 100, 100]
+run = {"command": "bench/run", "started": "today", "revision": "abc", "versions": {}, "machine": {
+    "cpu": "Z80", "cores": 1, "kernel": "1", "memory_gib": 1}, "benchmarks": {
+    "captured_step": measured(cells("784-16-10 b8", captured=[20, 25, 20, 20, 25], bare=[80, 90, 100, 80, 90],
+                                    eager=[400, 400, 400, 400, 400], compile=[150, 150, 150, 150, 150])),
+    "overhead": measured(cells("784-16-10 b8", plain=[103] * 5, bare=steady), cells("b", plain=[103.1] * 5, bare=steady)),
+    "log": measured(cells("1 a step", "us_per_call", plain=[1] * 5, captured=[-1, 0, 1, 0, 0], lightning=[49] * 5)),
+    "growth": measured(cells("metrics 10", added=[5] * 5), cells("metrics 100", added=[50] * 5))}}
+with open(sys.argv[1] + "/known.json", "w") as file:
+    json.dump(run, file)
+KNOWN
+"$run" --page "$folder/known.md" "$folder/known.json"
+while read -r line; do
+  grep -q -F -e "$line" "$folder/known.md" || fail "'$line' is not in: $(cat "$folder/known.md")"
+done <<'LINES'
+| 784-16-10 b8 | 20.0 ± 5.0 | 90.0 ± 10.0 | 400 ± 0 | 150 ± 0 |
+| 784-16-10 b8 | Troupe, captured | bare LibTorch loop | 4.00 ± 0.40 | 4 | yes |
+| 784-16-10 b8 | Troupe, captured | PyTorch, torch.compile | 7.50 ± 1.50 | 10 | **no** |
+| 784-16-10 b8 | Troupe, plain | bare LibTorch loop | 0.971 ± 0.000 | 1 % + 2 us more | yes |
+| b | Troupe, plain | bare LibTorch loop | 0.970 ± 0.000 | 1 % + 2 us more | **no** |
+| 1 a step | Troupe, plain | Lightning, self.log | 49.0 ± 0.0 | 50 | **no** |
+| 1 a step | Troupe, captured | Lightning, self.log | within the noise | 50 | yes |
+| metrics | 100 | 50.0 ± 0.0 | 0.500 | 1.00 |
+captured_step, 784-16-10 b8, bare/captured: 4.00
+LINES
+if grep -q "A trial\|Other programs ran" "$folder/known.md"; then fail "five quiet rounds are called a trial"; fi
+
 # Bad arguments are told from programs that break.
 expect() {  # expect CODE TEXT ARGUMENT...
   local wanted=$1 text=$2 code=0
