@@ -75,7 +75,8 @@ class Benchmark(NamedTuple):
     bars: tuple = ()
     programs: tuple = ()  # below the folder of the build
     has_peers: bool = True  # in Python
-    growth: bool = False  # cases are "SERIES COUNT": a table of exponents and a plot of lines
+    growth: tuple = ()  # cases are "SERIES COUNT": a table of slopes and a plot of lines; no slope of these may exceed
+    # that of linear growth
 
     def measure(self, key=""):
         return next(m for m in self.measures if key in ("", m.key))

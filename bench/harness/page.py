@@ -9,6 +9,7 @@ from harness.measuring import BUSY
 from harness.results import Results, number
 
 LEAST_ROUNDS = 5
+LINEAR = 1.1  # the slope of a linear growth, with what noise may add
 NOTES = os.path.join(ROOT, "bench/notes")
 HEAD = """# Benchmarks
 
@@ -66,11 +67,18 @@ def verdicts_table(results):
 def growth_table(results):
     rows = []
     for series, points in results.growth().items():
-        for count, spread, exponent in points:
+        for count, spread, slope in points:
             rows.append([series, f"{count:,}", spread.text(), number(spread.median / count),
-                         "" if exponent is None else f"{exponent:.2f}"])
+                         "" if slope is None else f"{slope:.2f}"])
     unit = results.benchmark.measures[0].unit
-    return table(["of", "number", f"added to a step, {unit}", "for each", "slope"], rows)
+    text = table(["of", "number", f"added to a step, {unit}", "for each", "slope"], rows)
+    steepest = results.steepest()
+    if steepest:
+        slope, series, count = steepest
+        met = "met" if slope <= LINEAR else "**missed**"
+        text += (f"\nThe steepest slope of {', '.join(results.benchmark.growth)} is {slope:.2f}, at {count:,} {series}; the "
+                 f"bar is {LINEAR:g} (linear, and a tenth for the noise): {met}.\n")
+    return text
 
 
 def section(results, run, folder):

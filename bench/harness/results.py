@@ -101,16 +101,22 @@ class Results:
                 found[name] = number(verdict.ratio.median)
         return found
 
+    def steepest(self):
+        """(slope, series, count) of the series that may not grow faster than linearly, or None."""
+        slopes = [(slope, series, count) for series, points in self.growth().items() if series in self.benchmark.growth
+                  for count, _, slope in points if slope is not None]
+        return max(slopes, default=None)
+
     def growth(self):
-        """{series: [(count, Spread, exponent of the growth from the point before or None)]}."""
+        """{series: [(count, Spread, slope: exponent of the growth from the point before, or None)]}."""
         found = {}
         for case in self.cases:
             series, count = case.rsplit(" ", 1)
             point = self.spread(case, next(iter(self.benchmark.contenders)), self.benchmark.measures[0].key)
-            points, exponent = found.setdefault(series, []), None
+            points, slope = found.setdefault(series, []), None
             if points and all(one.median > one.iqr for one in (points[-1][1], point)):
-                exponent = (math.log(point.median / points[-1][1].median) / math.log(int(count) / points[-1][0]))
-            points.append((int(count), point, exponent))
+                slope = math.log(point.median / points[-1][1].median) / math.log(int(count) / points[-1][0])
+            points.append((int(count), point, slope))
         return found
 
 
