@@ -66,6 +66,8 @@
 #include "troupe/runtime/callbacks/prediction_writer.hpp"
 #include "troupe/runtime/checkpoint/load_from_checkpoint.hpp"
 #include "troupe/runtime/data/csv_table.hpp"
+#include "troupe/runtime/data/files/file_reader.hpp"
+#include "troupe/runtime/data/files/retry.hpp"
 #include "troupe/runtime/data/libtorch_dataset.hpp"
 #include "troupe/runtime/data/mnist.hpp"
 #include "troupe/runtime/data/random.hpp"

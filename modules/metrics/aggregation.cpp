@@ -79,12 +79,16 @@ std::string Aggregator::warning() const {
 
 void ValueAggregator::update(const torch::Tensor& value) {
   check_defined(value);
-  gather(value.device(), [&] { add(without_nan(value, torch::ones_like(value, torch::kFloat64))); });
+  gather({value}, [this](const Inputs& inputs) { add_unweighted(inputs[0]); });
 }
 
 torch::Tensor ValueAggregator::operator()(const torch::Tensor& value) {
   check_defined(value);
-  return gather_batch(value.device(), [&] { add(without_nan(value, torch::ones_like(value, torch::kFloat64))); });
+  return gather_batch({value}, [this](const Inputs& inputs) { add_unweighted(inputs[0]); });
+}
+
+void ValueAggregator::add_unweighted(const torch::Tensor& value) {
+  add(without_nan(value, torch::ones_like(value, torch::kFloat64)));
 }
 
 SumMetric::SumMetric(AggregatorOptions options) : ValueAggregator("SumMetric", std::move(options)) {
@@ -121,24 +125,27 @@ MeanMetric::MeanMetric(AggregatorOptions options) : Aggregator("MeanMetric", std
 }
 
 void MeanMetric::add(const torch::Tensor& value, const torch::Tensor& weight) {
-  if (!weight.defined() || !at::is_expandable_to(weight.sizes(), value.sizes())) {
-    throw UsageError(c10::str("MeanMetric: weight is ",
-                              weight.defined() ? c10::str("of shape ", weight.sizes()) : "undefined",
-                              " and value of shape ", value.sizes()));
-  }
   const auto all = without_nan(value, weight.to(value.device()).expand(value.sizes()));
   at(sum_) += (all.values * all.weights).sum();
   at(weight_) += all.weights.sum();
 }
 
-void MeanMetric::update(const torch::Tensor& value, const torch::Tensor& weight) {
+void MeanMetric::check(const torch::Tensor& value, const torch::Tensor& weight) const {
   check_defined(value);
-  gather(value.device(), [&] { add(value, weight); });
+  if (weight.defined() && at::is_expandable_to(weight.sizes(), value.sizes())) return;
+  throw UsageError(c10::str("MeanMetric: weight is ",
+                            weight.defined() ? c10::str("of shape ", weight.sizes()) : "undefined",
+                            " and value of shape ", value.sizes()));
+}
+
+void MeanMetric::update(const torch::Tensor& value, const torch::Tensor& weight) {
+  check(value, weight);
+  gather({value, weight}, [this](const Inputs& inputs) { add(inputs[0], inputs[1]); });
 }
 
 torch::Tensor MeanMetric::operator()(const torch::Tensor& value, const torch::Tensor& weight) {
-  check_defined(value);
-  return gather_batch(value.device(), [&] { add(value, weight); });
+  check(value, weight);
+  return gather_batch({value, weight}, [this](const Inputs& inputs) { add(inputs[0], inputs[1]); });
 }
 
 }  // namespace troupe::metrics

@@ -31,6 +31,11 @@ class Aggregator : public Metric {
   };
   Weighted without_nan(const torch::Tensor& values, const torch::Tensor& weights);
   torch::Tensor tensor_of(double value) const;
+  /// A value that the host has.
+  torch::Tensor number(double value) const {
+    refuse_number();
+    return tensor_of(value);
+  }
   void check_defined(const torch::Tensor& value) const;
   void verify() const override;
 
@@ -46,14 +51,17 @@ class Aggregator : public Metric {
 class ValueAggregator : public Aggregator {
  public:
   void update(const torch::Tensor& value);
-  void update(double value) { update(tensor_of(value)); }
+  void update(double value) { update(number(value)); }
   /// Adds values and returns what they give alone.
   torch::Tensor operator()(const torch::Tensor& value);
-  torch::Tensor operator()(double value) { return (*this)(tensor_of(value)); }
+  torch::Tensor operator()(double value) { return (*this)(number(value)); }
 
  protected:
   using Aggregator::Aggregator;
   virtual void add(const Weighted& values) = 0;
+
+ private:
+  void add_unweighted(const torch::Tensor& value);
 };
 
 /// 0 for no value.
@@ -103,16 +111,17 @@ class MeanMetric : public Aggregator {
   /// `weight` is of a shape that broadcasts to the value's. Throws UsageError if it does not.
   void update(const torch::Tensor& value, const torch::Tensor& weight);
   void update(const torch::Tensor& value, double weight = 1) { update(value, tensor_of(weight)); }
-  void update(double value, double weight = 1) { update(tensor_of(value), tensor_of(weight)); }
+  void update(double value, double weight = 1) { update(number(value), tensor_of(weight)); }
   /// Adds values and returns their mean alone.
   torch::Tensor operator()(const torch::Tensor& value, const torch::Tensor& weight);
   torch::Tensor operator()(const torch::Tensor& value, double weight = 1) { return (*this)(value, tensor_of(weight)); }
-  torch::Tensor operator()(double value, double weight = 1) { return (*this)(tensor_of(value), tensor_of(weight)); }
+  torch::Tensor operator()(double value, double weight = 1) { return (*this)(number(value), tensor_of(weight)); }
 
  protected:
   torch::Tensor result() const override { return at(sum_) / at(weight_); }
 
  private:
+  void check(const torch::Tensor& value, const torch::Tensor& weight) const;
   void add(const torch::Tensor& value, const torch::Tensor& weight);
 
   State sum_, weight_;

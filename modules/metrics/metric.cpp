@@ -193,36 +193,43 @@ void Metric::follow(torch::Device device) {
 }
 
 // A replay writes into the memory of its tensors again, and lists are not copied.
-torch::Tensor Metric::kept(const torch::Tensor& rows) const {
+Metric::Inputs Metric::kept(const Inputs& inputs) const {
+  Inputs out = inputs;
   const bool has_list = std::ranges::any_of(slots_, [](const Slot& slot) { return slot.combine == Combine::cat; });
-  return has_list ? rows.clone() : rows;
+  if (has_list) std::ranges::for_each(out, [](torch::Tensor& each) { each = each.clone(); });
+  return out;
 }
 
-void Metric::refuse_to_be_captured() const {
+void Metric::refuse_number() const {
+  StepRecorder* recorder = StepRecorder::current();
+  if (!recorder) return;
+  recorder->refuse(class_name() + " is given a number of the host, which a replay has no new one of: give it a tensor");
+}
+
+void Metric::gather(const Inputs& inputs, const Add& add) {
   if (StepRecorder* recorder = StepRecorder::current()) {
-    recorder->refuse("it updates " + class_name() +
-                     ", which a replay does not: a metric of preds and target (TargetMetric) it does");
+    return recorder->call_without_result("update of " + class_name(), inputs,
+                                         [this, add](const Inputs& replayed) { gather(kept(replayed), add); });
   }
-}
-
-void Metric::gather(torch::Device device, const std::function<void()>& add) {
-  refuse_to_be_captured();
   const torch::NoGradGuard no_gradients;
-  follow(device);
-  add();
+  follow(inputs.front().device());
+  add(inputs);
   ++updates_;
   batch_value_.reset();
 }
 
-torch::Tensor Metric::gather_batch(torch::Device device, const std::function<void()>& add) {
-  refuse_to_be_captured();
+torch::Tensor Metric::gather_batch(const Inputs& inputs, const Add& add) {
+  if (StepRecorder* recorder = StepRecorder::current()) {
+    const auto again = [this, add](const Inputs& replayed) { return Inputs{gather_batch(kept(replayed), add)}; };
+    return recorder->call("call of " + class_name(), inputs, again).front();
+  }
   const torch::NoGradGuard no_gradients;
-  follow(device);
+  follow(inputs.front().device());
   auto earlier = set_aside();
   const int64_t earlier_updates = std::exchange(updates_, 0);
   torch::Tensor value;
   try {
-    add();
+    add(inputs);
     value = result().clone();
     // What comes first has nothing to be combined with, and may have no shape yet.
     if (earlier_updates > 0) combine_with(earlier);
@@ -271,22 +278,12 @@ void TargetMetric::check_devices(const torch::Tensor& preds, const torch::Tensor
 
 void TargetMetric::update(const torch::Tensor& preds, const torch::Tensor& target) {
   check_devices(preds, target);
-  if (StepRecorder* recorder = StepRecorder::current()) {
-    const auto again = [this](const std::vector<torch::Tensor>& inputs) { update(kept(inputs[0]), kept(inputs[1])); };
-    return recorder->call_without_result("update of " + class_name(), {preds, target}, again);
-  }
-  gather(preds.device(), [&] { add(preds, target); });
+  gather({preds, target}, [this](const Inputs& inputs) { add(inputs[0], inputs[1]); });
 }
 
 torch::Tensor TargetMetric::operator()(const torch::Tensor& preds, const torch::Tensor& target) {
   check_devices(preds, target);
-  if (StepRecorder* recorder = StepRecorder::current()) {
-    const auto again = [this](const std::vector<torch::Tensor>& inputs) {
-      return std::vector<torch::Tensor>{(*this)(kept(inputs[0]), kept(inputs[1]))};
-    };
-    return recorder->call("call of " + class_name(), {preds, target}, again).front();
-  }
-  return gather_batch(preds.device(), [&] { add(preds, target); });
+  return gather_batch({preds, target}, [this](const Inputs& inputs) { add(inputs[0], inputs[1]); });
 }
 
 void throw_empty_metric_holder() {

@@ -136,15 +136,19 @@ class Metric {
   /// What can only be checked by reading from the device, before compute() hands out the result. Throws UsageError.
   virtual void verify() const {}
 
-  /// For update() of a derived class: carries out `add`, without gradients, as one update by data on `device`. Throws
-  /// UsageError if earlier updates were on another device. What `add` throws leaves the states as it left them, so
-  /// check the arguments first.
-  void gather(torch::Device device, const std::function<void()>& add);
+  using Inputs = std::vector<torch::Tensor>;
+  /// Adds to the states what an update is given; keeps nothing of it but tensors that it appends to lists.
+  using Add = std::function<void(const Inputs& inputs)>;
+  /// For update() of a derived class: carries out `add` with `inputs`, all on the first one's device, without
+  /// gradients, as one update. A captured step does it again with the tensors of each replay (trainer.capture_step), so
+  /// `add` reads what changes from batch to batch from them alone. Throws UsageError if earlier updates were on another
+  /// device. What `add` throws leaves the states as it left them, so check the arguments first.
+  void gather(const Inputs& inputs, const Add& add);
   /// For operator() of a derived class: the same, and returns the value of that update alone, which batch_value() then
   /// is. What `add` throws leaves everything as it was.
-  torch::Tensor gather_batch(torch::Device device, const std::function<void()>& add);
-  /// Rows that an update of a replayed step is given (trainer.capture_step), as a metric may keep them.
-  torch::Tensor kept(const torch::Tensor& rows) const;
+  torch::Tensor gather_batch(const Inputs& inputs, const Add& add);
+  /// For an update by a number of the host, of which a captured step has no new one.
+  void refuse_number() const;
 
  private:
   struct Slot {
@@ -159,7 +163,7 @@ class Metric {
   void clear();
   std::vector<Slot> set_aside();
   void combine_with(std::vector<Slot>& earlier);
-  void refuse_to_be_captured() const;
+  Inputs kept(const Inputs& inputs) const;
 
   std::string name_;
   std::vector<Slot> slots_;

@@ -22,7 +22,7 @@ namespace troupe {
 namespace {
 
 using Bytes = std::vector<uint8_t>;
-using Clock = std::chrono::steady_clock;
+using StoreClock = std::chrono::steady_clock;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
@@ -154,9 +154,9 @@ class MpiStore::Channel {
     numbered.put(number);
     numbered.put(request.data());
     send(communicator_, numbered.data(), server, request_tag);
-    const auto until = Clock::now() + timeout;
+    const auto until = StoreClock::now() + timeout;
     auto pause = microseconds(20);
-    while (Clock::now() < until) {
+    while (StoreClock::now() < until) {
       if (auto got = receive(communicator_, server, answer_tag)) {
         if (got->first.take_number() != number) continue;
         Message answer;
@@ -298,10 +298,10 @@ void MpiStore::wait(const std::vector<std::string>& keys) {
 }
 
 void MpiStore::wait(const std::vector<std::string>& keys, const milliseconds& timeout) {
-  const auto until = Clock::now() + timeout;
+  const auto until = StoreClock::now() + timeout;
   auto pause = microseconds(100);
   while (!check(keys)) {
-    if (timeout != kNoTimeout && Clock::now() > until) {
+    if (timeout != kNoTimeout && StoreClock::now() > until) {
       std::string names;
       for (const auto& key : keys) names += (names.empty() ? "'" : ", '") + key + "'";
       throw CollectiveTimeout("no rank has set " + names + " in the store within " + in_seconds(timeout));

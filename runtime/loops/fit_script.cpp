@@ -10,6 +10,16 @@
 
 namespace troupe {
 
+// What the parts of a training know beside the state. Not in the unnamed namespace: the frame of a coroutine has one.
+struct Training {
+  RunState& state;
+  const ValidationPlan plan;
+  bool validates_first = false;  // the run goes on where a validation is owed
+  int64_t epoch = 0;
+  bool epoch_over = false;
+  bool validation_was_cut = false;  // the latest one
+};
+
 namespace {
 
 void take(RunState& state, Answer& answer) {
@@ -136,16 +146,6 @@ bool trains(const RunState& state) {
 bool wants_sanity_check(const RunState& state) {
   return state.facts.has_evaluation && state.options.num_sanity_val_steps != 0 && !state.checkpoint;
 }
-
-// What the parts of a training know beside the state.
-struct Training {
-  RunState& state;
-  const ValidationPlan plan;
-  bool validates_first = false;  // the run goes on where a validation is owed
-  int64_t epoch = 0;
-  bool epoch_over = false;
-  bool validation_was_cut = false;  // the latest one
-};
 
 using Requests = std::vector<SaveRequest>;
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Finds names that two sources of the library define in their unnamed namespaces: check_unity.py FOLDER.
+"""Finds names that two sources define in their unnamed namespaces and may not: check_unity.py FOLDER.
 
 The library is a unity build: several sources are compiled as one. Two definitions of one name in one namespace then
 clash, unless they are functions with different parameters. Which sources share a unit changes with every new source, so
-no two of all sources may clash.
+no two of all sources may clash. So it is with the tests that share a program; there no two may have one name at all,
+since they also call helpers of tests/support, which an unnamed namespace's hide.
 
 The script reads sources as clang-format writes them: definitions in a namespace begin at the beginning of a line, the
 rest of them is indented, and a namespace ends with "}  // namespace". Each clash is one line on stderr.
@@ -14,6 +15,8 @@ from collections import defaultdict
 from pathlib import Path
 
 LAYERS = "base modules runtime actors launch".split()
+# As tests/CMakeLists.txt has them.
+TEST_PROGRAMS = "base modules runtime launch/optimization launch/resume launch/strategies".split()
 OPENING = re.compile(r"(?:inline )?namespace(?: ([\w:]+))? \{")
 # May be there twice, as long as both mean the same.
 HARMLESS = re.compile(r"using |namespace |static_assert|extern |[A-Z_]+\(|template (?!<)")
@@ -94,22 +97,34 @@ def defined(statement):
     return (variable[1], None) if variable else None
 
 
-def clashes(root):
+def clashes(root, sources, by_name=False):
+    """Of two functions with other parameters only if `by_name`."""
     places = defaultdict(list)
-    for path in sorted(p for layer in LAYERS for p in (root / layer).rglob("*.cpp")):
+    for path in sorted(sources):
         for scope, line, statement in definitions(path.read_text()):
-            found = defined(statement)
+            alias = re.match(r"using (\w+) = (.*)", statement)
+            found = (alias[1], alias[2]) if alias else defined(statement)
             if found:
                 places[scope, found[0]].append((path.relative_to(root), line, found[1]))
     for (_, name), found in sorted(places.items()):
         for at, (path, line, parameters) in enumerate(found):
             for other, other_line, others in found[:at]:
-                if other != path and (parameters is None or others is None or parameters == others):
+                if isinstance(parameters, str) and parameters == others:
+                    continue  # the same alias
+                kinds = {type(parameters), type(others)}
+                if other != path and (by_name or kinds != {tuple} or parameters == others):
                     yield f"{path}:{line}: {name} is in the unnamed namespace of {other}:{other_line} too"
 
 
+def all_clashes(root):
+    yield from clashes(root, [path for layer in LAYERS for path in (root / layer).rglob("*.cpp")])
+    for program in TEST_PROGRAMS:
+        tests = [path for path in (root / "tests" / program).rglob("*_test.cpp") if "_mpi_test" not in path.name]
+        yield from clashes(root, tests, by_name=True)
+
+
 if __name__ == "__main__":
-    problems = list(clashes(Path(sys.argv[1]).resolve()))
+    problems = list(all_clashes(Path(sys.argv[1]).resolve()))
     for problem in problems:
         print(problem, file=sys.stderr)
     sys.exit(1 if problems else 0)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# No two sources of the library define one name in their unnamed namespaces; and the check finds each kind of such a pair.
+# No two sources of the library, or of a program of tests, define one name in their unnamed namespaces; and the check finds each kind of such a pair.
 set -euo pipefail
 check=$TROUPE_SOURCE_DIR/tests/layers/check_unity.py
 folder=$(mktemp -d)
@@ -11,6 +11,17 @@ python3 "$check" "$TROUPE_SOURCE_DIR" || failures=1
 in_unnamed_namespace() {  # in_unnamed_namespace FILE DEFINITION
   mkdir -p "$(dirname "$folder/$1")"
   printf 'namespace troupe {\n\nnamespace {\n\n%b\n\n}  // namespace\n\n}  // namespace troupe\n' "$2" >"$folder/$1"
+}
+
+expect_tests() {  # the same for two tests
+  local verdict=passes
+  in_unnamed_namespace tests/runtime/a_test.cpp "$2"
+  in_unnamed_namespace tests/runtime/deep/b_test.cpp "$3"
+  python3 "$check" "$folder" >"$folder/said" 2>&1 || verdict=fails
+  rm -r "$folder/tests"
+  [ $verdict = "$1" ] && return
+  echo "error: expected that tests with '$2' and '$3' together $1; it said: $(cat "$folder/said")" >&2
+  failures=1
 }
 
 expect() {  # expect VERDICT DEFINITION OTHER: of a tree whose two sources have them
@@ -33,4 +44,8 @@ expect passes 'int twice(int x) {\n  return 2 * x;\n}' 'double twice(double x) {
 expect passes 'void fill(int* x) {\n}' 'void fill(int* x, int count) {\n}'
 expect passes 'namespace fs = std::filesystem;\nusing Json = nlohmann::json;' 'namespace fs = std::filesystem;\nusing Json = nlohmann::json;'
 expect passes 'struct Row {\n  void add(int);\n};\nvoid Row::add(int) {\n  int once = 1;\n}' 'int once() {\n  return 1;\n}'
+expect_tests fails 'int twice(int x) {\n  return 2 * x;\n}' 'double twice(double x) {\n  return 2 * x;\n}'
+expect_tests passes 'int twice(int x) {\n  return 2 * x;\n}' 'int thrice(int x) {\n  return 3 * x;\n}'
+expect_tests fails 'using Row = int;' 'struct Row {\n  int cells;\n};'
+expect_tests passes 'using Row = int;' 'using Row = int;'
 exit $failures

@@ -227,6 +227,9 @@ struct Measured : Mlp {
     log("right", each(scores, y));
     curve.update(scores.softmax(1), y);
     log("curve", curve, {.on_step = false, .on_epoch = true});
+    mean.update(loss, static_cast<double>(x.size(0)));
+    log("mean", mean, {.on_step = false, .on_epoch = true});
+    log("highest", highest(scores));
     return loss;
   }
   MetricHolder<metrics::Accuracy> accuracy =
@@ -235,6 +238,8 @@ struct Measured : Mlp {
       register_metric("each", metrics::Accuracy({.task = "multiclass", .num_classes = 10}));
   MetricHolder<metrics::AUROC> curve =
       register_metric("curve", metrics::AUROC({.task = "multiclass", .num_classes = 10}));
+  MetricHolder<metrics::MeanMetric> mean = register_metric("mean", metrics::MeanMetric());
+  MetricHolder<metrics::MaxMetric> highest = register_metric("highest", metrics::MaxMetric());
 };
 
 TEST_F(CapturedStep, UpdatesMetrics) {

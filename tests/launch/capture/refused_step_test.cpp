@@ -61,6 +61,11 @@ TEST_F(RefusedStep, DoesWhatAReplayDoesNot) {
                 return loss;
               }),
               HasSubstr("log(one) is given a number"));
+  EXPECT_THAT(reason_against([mean = metrics::MeanMetric()](Doing&, auto& loss, int64_t) mutable {
+                mean.update(2.0);
+                return loss;
+              }),
+              HasSubstr("MeanMetric is given a number of the host"));
   EXPECT_THAT(reason_against([](Doing& m, auto& loss, int64_t) {
                 m.print("hello");
                 return loss;

@@ -10,7 +10,7 @@
 namespace troupe {
 namespace {
 
-std::string refusal_of(const Amount& amount, std::optional<int64_t> total) {
+std::string amount_refusal(const Amount& amount, std::optional<int64_t> total) {
   try {
     amount.of(total, "limit_train_batches");
   } catch (const UsageError& error) {
@@ -45,16 +45,16 @@ TEST(Amount, AllOfAStreamIsNoLimitAndNoneOfItIsNone) {
 }
 
 TEST(Amount, RefusesWhatLightningRefuses) {
-  EXPECT_EQ(refusal_of(0.5, std::nullopt),
+  EXPECT_EQ(amount_refusal(0.5, std::nullopt),
             "limit_train_batches = 0.5 is a fraction of a stream of unknown length; use 1.0 or a count of batches");
-  EXPECT_EQ(refusal_of(0.1, 4),
+  EXPECT_EQ(amount_refusal(0.1, 4),
             "limit_train_batches = 0.1 of 4 batches is less than one batch; use at least 0.25 or a count of batches");
 }
 
 TEST(Amount, NumbersOutOfRangeAreNotValid) {
   for (const Amount& amount : {Amount(-1), Amount(-0.5), Amount(1.5), Amount(std::nan(""))}) {
     EXPECT_FALSE(amount.valid()) << amount.to_text();
-    EXPECT_THAT(refusal_of(amount, 4),
+    EXPECT_THAT(amount_refusal(amount, 4),
                 testing::HasSubstr("is not a count of at least 0 or a fraction from 0.0 to 1.0"));
   }
 }

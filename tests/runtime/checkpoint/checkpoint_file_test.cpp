@@ -28,7 +28,7 @@ Checkpoint example(double value = 1) {
   return checkpoint;
 }
 
-std::string error_of(const fs::path& path) {
+std::string reading_error(const fs::path& path) {
   try {
     read_checkpoint(path);
   } catch (const CheckpointError& error) {
@@ -184,7 +184,7 @@ TEST(CheckpointFile, NamesTheTensorThatIsDamaged) {
   auto bytes = content_of(dir / "a.safetensors");
   bytes[bytes.size() - 6] ^= 1;  // the last five bytes are "rng", the six floats lie before
   put(dir / "a.safetensors", bytes);
-  EXPECT_THAT(error_of(dir / "a.safetensors"), AllOf(HasSubstr("'model.weight'"), HasSubstr("checksum")));
+  EXPECT_THAT(reading_error(dir / "a.safetensors"), AllOf(HasSubstr("'model.weight'"), HasSubstr("checksum")));
 }
 
 TEST(CheckpointFile, NoticesEveryFlippedBit) {
@@ -211,10 +211,10 @@ TEST(CheckpointFile, NoticesEveryFlippedBit) {
 TEST(CheckpointFile, RefusesOtherSafetensorsFilesAndLaterFormats) {
   TempDir dir;
   python_output("safetensors_file.py", "make " + (dir / "python.safetensors").string());
-  EXPECT_THAT(error_of(dir / "python.safetensors"), HasSubstr("not a checkpoint of Troupe"));
+  EXPECT_THAT(reading_error(dir / "python.safetensors"), HasSubstr("not a checkpoint of Troupe"));
   put(dir / "empty.safetensors", "");
-  EXPECT_THAT(error_of(dir / "empty.safetensors"), HasSubstr("truncated"));
-  EXPECT_THAT(error_of(dir / "none.safetensors"), HasSubstr("No such file"));
+  EXPECT_THAT(reading_error(dir / "empty.safetensors"), HasSubstr("truncated"));
+  EXPECT_THAT(reading_error(dir / "none.safetensors"), HasSubstr("No such file"));
 }
 
 TEST(CheckpointFile, RefusesMetadataThatJsonCannotHold) {

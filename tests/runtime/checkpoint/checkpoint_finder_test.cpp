@@ -33,7 +33,7 @@ void damage(const fs::path& path) {
 }
 
 template <class Find>
-std::string error_of(Find find, const fs::path& root) {
+std::string finding_error(Find find, const fs::path& root) {
   try {
     find(root, {});
   } catch (const CheckpointError& error) {
@@ -187,8 +187,9 @@ TEST(CheckpointFinder, TellsNoneFromNoneThatIsValid) {
   EXPECT_FALSE(find_last(dir / "missing"));
   save(dir / "checkpoints/a.safetensors", 1);
   damage(dir / "checkpoints/a.safetensors");
-  EXPECT_THAT(error_of(find_last, dir.path()), AllOf(HasSubstr(dir.path().string()), HasSubstr("no last checkpoint"),
-                                                     HasSubstr("a.safetensors"), HasSubstr("checksum")));
+  EXPECT_THAT(finding_error(find_last, dir.path()),
+              AllOf(HasSubstr(dir.path().string()), HasSubstr("no last checkpoint"), HasSubstr("a.safetensors"),
+                    HasSubstr("checksum")));
 }
 
 TEST(CheckpointFinder, EndsWhereLinksGoInCircles) {
@@ -303,14 +304,15 @@ TEST(CheckpointFinder, NeverFollowsTheBestOutOfTheRoot) {
   save(dir / "outside.safetensors", 1);
   for (const auto& path : {std::string("../../outside.safetensors"), (dir / "outside.safetensors").string()}) {
     save(dir / "runs/checkpoints/last.safetensors", 2, 0, path);
-    EXPECT_THAT(error_of(find_best, dir / "runs"), AllOf(HasSubstr("no best checkpoint"), HasSubstr(path)));
+    EXPECT_THAT(finding_error(find_best, dir / "runs"), AllOf(HasSubstr("no best checkpoint"), HasSubstr(path)));
   }
 }
 
 TEST(CheckpointFinder, SaysWhereNoCheckpointNamesABestOne) {
   TempDir dir;
   save(dir / "checkpoints/a.safetensors", 1);
-  EXPECT_THAT(error_of(find_best, dir.path()), AllOf(HasSubstr("no best checkpoint"), HasSubstr(dir.path().string())));
+  EXPECT_THAT(finding_error(find_best, dir.path()),
+              AllOf(HasSubstr("no best checkpoint"), HasSubstr(dir.path().string())));
 }
 
 }  // namespace

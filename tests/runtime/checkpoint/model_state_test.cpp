@@ -18,7 +18,7 @@ torch::nn::Sequential net(int64_t width = 4) {
   return torch::nn::Sequential(torch::nn::Linear(3, width), torch::nn::BatchNorm1d(width));
 }
 
-std::string error_of(const Checkpoint& checkpoint, torch::nn::Module& module, bool strict = true) {
+std::string loading_error(const Checkpoint& checkpoint, torch::nn::Module& module, bool strict = true) {
   try {
     load_model_state(checkpoint, module, strict);
   } catch (const UsageError& error) {
@@ -61,7 +61,7 @@ TEST(ModelState, AnotherModelIsRefusedWithAllThatDiffersAndNothingChanged) {
   checkpoint.tensors[0].first = "model.\x01head.weight";
   checkpoint.tensors.emplace_back("optimizer.0.x.step", torch::zeros({}));
   const auto before = to->parameters()[3].clone();
-  EXPECT_THAT(error_of(checkpoint, *to),
+  EXPECT_THAT(loading_error(checkpoint, *to),
               AllOf(HasSubstr("the checkpoint belongs to another model: missing in the checkpoint: 0.weight"),
                     HasSubstr("left over in the checkpoint: \\x01head.weight"),
                     HasSubstr("0.bias is [4] Float in the checkpoint and [5] Float here"),
@@ -76,7 +76,7 @@ TEST(ModelState, WithoutStrictOnlyShapesMustFit) {
   checkpoint.tensors[0].first = "model.gone";
   load_model_state(checkpoint, *to, false);
   EXPECT_TRUE(torch::equal(from->parameters()[1], to->parameters()[1]));
-  EXPECT_THAT(error_of(checkpoint, *net(6), false), HasSubstr("0.bias is [4] Float"));
+  EXPECT_THAT(loading_error(checkpoint, *net(6), false), HasSubstr("0.bias is [4] Float"));
 }
 
 TEST(ModelState, FloatingTypesAreConvertedAndOthersRefused) {
@@ -91,11 +91,11 @@ TEST(ModelState, FloatingTypesAreConvertedAndOthersRefused) {
   for (auto& [name, tensor] : checkpoint.tensors) {
     if (name == "model.0.bias") tensor = torch::ones({4}, torch::kInt64);
   }
-  EXPECT_THAT(error_of(checkpoint, *model), HasSubstr("0.bias is [4] Long in the checkpoint and [4] Float here"));
+  EXPECT_THAT(loading_error(checkpoint, *model), HasSubstr("0.bias is [4] Long in the checkpoint and [4] Float here"));
 }
 
 TEST(ModelState, ACheckpointWithoutWeightsNamesWhatIsMissing) {
-  EXPECT_THAT(error_of({}, *net()), HasSubstr("missing in the checkpoint: 0.weight, 0.bias"));
+  EXPECT_THAT(loading_error({}, *net()), HasSubstr("missing in the checkpoint: 0.weight, 0.bias"));
 }
 
 // --- What other programs write, and what a module may hold ---
@@ -115,12 +115,12 @@ TEST(ModelState, ATensorThatCannotBeReadIsMissedOnlyByAModelThatHasIt) {
   checkpoint.unreadable = {{"model.ids", "has the unknown dtype 'F4'"}};
   torch::nn::Module module;
   module.register_parameter("w", torch::zeros(2));
-  EXPECT_THAT(error_of(checkpoint, module), HasSubstr("left over in the checkpoint: ids"));
+  EXPECT_THAT(loading_error(checkpoint, module), HasSubstr("left over in the checkpoint: ids"));
   const auto keys = load_model_state(checkpoint, module, false);
   EXPECT_EQ(keys.unexpected_keys, std::vector<std::string>{"ids"});
   EXPECT_EQ(module.named_parameters()["w"].sum().item<float>(), 2);
   module.register_buffer("ids", torch::zeros(1));
-  EXPECT_THAT(error_of(checkpoint, module, false), HasSubstr("ids has the unknown dtype 'F4' in the checkpoint"));
+  EXPECT_THAT(loading_error(checkpoint, module, false), HasSubstr("ids has the unknown dtype 'F4' in the checkpoint"));
 }
 
 TEST(ModelState, ComesBackIntoABufferWhoseElementsSharedMemory) {
@@ -164,7 +164,8 @@ TEST(ModelState, AComplexTensorDoesNotBecomeARealOne) {
   Holder module(torch::zeros(2));
   Checkpoint checkpoint;
   checkpoint.tensors = {{"model.w", torch::ones(2)}, {"model.b", torch::ones(2, torch::kComplexFloat)}};
-  EXPECT_THAT(error_of(checkpoint, module), HasSubstr("b is [2] ComplexFloat in the checkpoint and [2] Float here"));
+  EXPECT_THAT(loading_error(checkpoint, module),
+              HasSubstr("b is [2] ComplexFloat in the checkpoint and [2] Float here"));
 }
 
 }  // namespace

@@ -12,8 +12,8 @@ namespace {
 
 using testing::ElementsAre;
 
-struct Numbers : Dataset {
-  explicit Numbers(int64_t count) : count(count) {}
+struct NumberedSamples : Dataset {
+  explicit NumberedSamples(int64_t count) : count(count) {}
   int64_t size() const override { return count; }
   Batch get(int64_t) override { return {}; }
   int64_t count;
@@ -26,7 +26,7 @@ struct Fixed : Sampler {
 };
 
 EpochPlan plan(int64_t size, DataLoaderOptions options, EpochRequest request = {}) {
-  return EpochPlan(DataLoader(std::make_shared<Numbers>(size), std::move(options)), request);
+  return EpochPlan(DataLoader(std::make_shared<NumberedSamples>(size), std::move(options)), request);
 }
 
 std::vector<int64_t> all(const EpochPlan& plan) {

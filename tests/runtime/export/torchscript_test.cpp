@@ -13,7 +13,7 @@
 namespace troupe {
 namespace {
 
-std::map<std::string, torch::Tensor> named(const torch::jit::Module& module) {
+std::map<std::string, torch::Tensor> tensors_of(const torch::jit::Module& module) {
   std::map<std::string, torch::Tensor> out;
   for (const auto& item : module.named_parameters()) out.emplace(item.name, item.value);
   for (const auto& item : module.named_buffers()) out.emplace(item.name, item.value);
@@ -24,7 +24,7 @@ TEST(Torchscript, HasTheModulesNamesAndWeights) {
   Gan gan{GanOptions{}};
   const TempDir dir;
   gan.to_torchscript(dir / "gan.pt", torch::zeros({1, 64}));
-  const auto loaded = named(torch::jit::load((dir / "gan.pt").string()));
+  const auto loaded = tensors_of(torch::jit::load((dir / "gan.pt").string()));
   std::size_t count = 0;
   const auto compare = [&](const auto& items) {
     for (const auto& item : items) {
@@ -42,8 +42,8 @@ TEST(Torchscript, KeepsTiedWeightsTied) {
   TinyGpt gpt;
   const TempDir dir;
   const auto module = gpt.to_torchscript(dir / "gpt.pt", tokens(2, 8)[0]);
-  EXPECT_TRUE(named(module).at("head").is_same(gpt.named_parameters()["tokens.weight"]));
-  const auto loaded = named(torch::jit::load((dir / "gpt.pt").string()));
+  EXPECT_TRUE(tensors_of(module).at("head").is_same(gpt.named_parameters()["tokens.weight"]));
+  const auto loaded = tensors_of(torch::jit::load((dir / "gpt.pt").string()));
   EXPECT_EQ(loaded.at("tokens.weight").data_ptr(), loaded.at("head").data_ptr());
 }
 

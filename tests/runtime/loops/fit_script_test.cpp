@@ -255,7 +255,7 @@ std::shared_ptr<Scripted> doubtful(int64_t epochs, std::string reason = "no bett
   auto monitor = std::make_shared<Scripted>();
   monitor->answer = [=](Moment moment, const Progress& at) -> Decision {
     if (moment != Moment::validation_end) return {};
-    return {.stop = at.epoch < epochs, .reason = reason, .go_on = at.epoch >= epochs};
+    return {.stop = at.epoch < epochs, .reason = reason, .save = {}, .go_on = at.epoch >= epochs};
   };
   return monitor;
 }

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 
-std::string message_of(const fs::path& folder) {
+std::string csv_message(const fs::path& folder) {
   try {
     CsvSink sink(folder);
   } catch (const UsageError& error) {
@@ -120,19 +120,19 @@ TEST(CsvSink, KeepsALastRowThatOnlyLacksItsLineEnd) {
 TEST(CsvSink, LeavesAFileAloneThatIsNoTableOfMetrics) {
   TempDir dir;
   put(dir / "metrics.csv", "name,age\nada,36\n");
-  EXPECT_THAT(message_of(dir.path()), AllOf(HasSubstr("metrics.csv"), HasSubstr("'name,age'")));
+  EXPECT_THAT(csv_message(dir.path()), AllOf(HasSubstr("metrics.csv"), HasSubstr("'name,age'")));
   put(dir / "metrics.csv", "epoch,step,\"a\n0,1,1\n");
-  EXPECT_THAT(message_of(dir.path()), HasSubstr("never closed"));
+  EXPECT_THAT(csv_message(dir.path()), HasSubstr("never closed"));
   EXPECT_EQ(content_of(dir / "metrics.csv"), "epoch,step,\"a\n0,1,1\n");
 }
 
 TEST(CsvSink, SaysWhichFolderCannotBeWrittenAndWhy) {
   TempDir dir;
   put(dir / "file", "");
-  EXPECT_THAT(message_of(dir / "file"), AllOf(HasSubstr((dir / "file").string()), HasSubstr("Not a directory")));
-  EXPECT_THAT(message_of(dir / "file/sub"), AllOf(HasSubstr("file/sub"), HasSubstr("Not a directory")));
+  EXPECT_THAT(csv_message(dir / "file"), AllOf(HasSubstr((dir / "file").string()), HasSubstr("Not a directory")));
+  EXPECT_THAT(csv_message(dir / "file/sub"), AllOf(HasSubstr("file/sub"), HasSubstr("Not a directory")));
   fs::create_directories(dir / "run/metrics.csv");
-  EXPECT_THAT(message_of(dir / "run"), AllOf(HasSubstr("run/metrics.csv"), HasSubstr("Is a directory")));
+  EXPECT_THAT(csv_message(dir / "run"), AllOf(HasSubstr("run/metrics.csv"), HasSubstr("Is a directory")));
 }
 
 TEST(CsvSink, ReportsAFullDisk) {

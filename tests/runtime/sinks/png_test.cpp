@@ -12,7 +12,7 @@ namespace {
 
 using testing::HasSubstr;
 
-std::string message_of(const torch::Tensor& image) {
+std::string png_message(const torch::Tensor& image) {
   try {
     encode_png(image);
   } catch (const UsageError& error) {
@@ -69,11 +69,11 @@ TEST(Png, TakesAViewThatIsNotContiguous) {
 }
 
 TEST(Png, NamesTheShapeOrTypeItCannotEncode) {
-  EXPECT_THAT(message_of(torch::zeros({2, 4, 4})), HasSubstr("[2, 4, 4]"));
-  EXPECT_THAT(message_of(torch::zeros({4, 4})), HasSubstr("[4, 4]"));
-  EXPECT_THAT(message_of(torch::zeros({1, 0, 4})), HasSubstr("[1, 0, 4]"));
-  EXPECT_THAT(message_of(torch::zeros({1, 4, 4}, torch::kInt64)), HasSubstr("Long"));
-  EXPECT_THAT(message_of(torch::Tensor()), HasSubstr("undefined"));
+  EXPECT_THAT(png_message(torch::zeros({2, 4, 4})), HasSubstr("[2, 4, 4]"));
+  EXPECT_THAT(png_message(torch::zeros({4, 4})), HasSubstr("[4, 4]"));
+  EXPECT_THAT(png_message(torch::zeros({1, 0, 4})), HasSubstr("[1, 0, 4]"));
+  EXPECT_THAT(png_message(torch::zeros({1, 4, 4}, torch::kInt64)), HasSubstr("Long"));
+  EXPECT_THAT(png_message(torch::Tensor()), HasSubstr("undefined"));
 }
 
 }  // namespace
