@@ -1,7 +1,10 @@
-"""Training under PyTorch's DistributedDataParallel over Gloo, two processes of this machine, for bench/distributed.
+"""A training step under PyTorch's DistributedDataParallel over Gloo, two processes of this machine, for
+bench/run distributed.
 
-gloo_ddp.py MODEL STEPS SAMPLES prints a JSON list with the seconds of one step, a number for each sample, the mean of
-STEPS steps. MODEL is mlp, gpt or tiny-gpt: the models, batches and optimizers of bench/distributed.cpp.
+    ddp_step.py MODEL STEPS
+
+MODEL is mlp, gpt or tiny-gpt: the models, batches and optimizers of bench/rank_models.hpp. Prints the mean time of a step
+over an epoch of STEPS, after an epoch to warm up.
 
 The settings are the fastest that PyTorch documents: gradients as views of the buckets, the fused optimizer, no buffers
 to broadcast. A static graph and smaller buckets made it no faster.
@@ -101,14 +104,13 @@ class Gpt(nn.Module):
 
 
 def train(rank):
-    name, steps, samples = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    name, steps = sys.argv[1], int(sys.argv[2])
     torch.manual_seed(1)
     model = Mlp() if name == "mlp" else Gpt()
     batches = [model.batch() for _ in range(BATCHES)]
     ddp = DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
-    optimizer, scheduler = model.optimizer(steps * (samples + 1))
-    seconds = []
-    for sample in range(-1, samples):
+    optimizer, scheduler = model.optimizer(2 * steps)
+    for _ in range(2):  # the first warms up: buckets are laid out anew, pages touched
         dist.barrier()
         start = time.perf_counter()
         for step in range(steps):
@@ -118,10 +120,9 @@ def train(rank):
             optimizer.step()
             if scheduler:
                 scheduler.step()
-        if sample >= 0:  # the first warms up: buckets are laid out anew, pages touched
-            seconds.append((time.perf_counter() - start) / steps)
+        seconds = time.perf_counter() - start
     if rank == 0:
-        print("seconds of each sample:", json.dumps(seconds))
+        print(json.dumps({"us": seconds / steps * 1e6}), flush=True)
 
 
 run_two_ranks(train)
