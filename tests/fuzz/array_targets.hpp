@@ -1,7 +1,7 @@
 // Readers of arrays and tokens.
 #pragma once
 
-#include "tests/fuzz/targets.hpp"
+#include "tests/fuzz/target.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/runtime/data/arrays/npy.hpp"
 #include "troupe/runtime/data/arrays/npz.hpp"
