@@ -31,7 +31,7 @@ class Bar(NamedTuple):
     """How many times better `ours` has to be than `peer`: a factor, or None to show the ratio without a bar.
 
     With `share` and `plus` instead of a factor, ours may be `share` times the peer's and `plus` more, in the measure's
-    unit. If `peer` has several names, the better of them is the peer.
+    unit, and the ratio shown is ours over the peer's. If `peer` has several names, the better of them is the peer.
     """
     ours: str
     peer: tuple

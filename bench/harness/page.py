@@ -18,7 +18,8 @@ Written by `bench/run --page docs/benchmarks.md`: do not edit it. What is said b
 Numbers are medians and interquartile ranges over rounds. In a round every contender runs once, in a process of its own;
 every second round goes backwards, so that what else the machine does meets all alike. All compute with one thread on the CPU
 unless a table says otherwise, and malloc keeps what a step frees, as Troupe's Trainer sets it, for all. A ratio says
-how many times better the first is than the second: it is the median over the rounds, with the interquartile range.
+how many times better the first is than the second, or, if the bar is "at most", which part of the second's number the first one's
+is. It is the median of the rounds' ratios, with the interquartile range.
 """
 
 

@@ -3,8 +3,6 @@ import math
 import statistics
 from typing import NamedTuple, Optional
 
-from harness.benchmark import Bar
-
 
 class Spread(NamedTuple):
     median: float
@@ -20,7 +18,8 @@ class Verdict(NamedTuple):
     ours: str
     peer: str
     measure: str
-    ratio: Optional[Spread]  # how many times better ours is, by rounds
+    ratio: Optional[Spread]  # how many times better ours is, by rounds; of a bar with a share: ours over the peer's
+    name: str  # of the ratio, among the figures
     bar: str  # empty: none
     met: Optional[bool]
 
@@ -77,13 +76,16 @@ class Results:
         if peer is None or (case, bar.ours, measure.key) not in self.values:
             return None
         ratio, text, met = self.ratio(case, bar.ours, peer, measure), "", None
+        name = f"{peer}/{bar.ours}"
         ours, other = (self.spread(case, who, measure.key).median for who in (bar.ours, peer))
         if bar.factor is not None:
-            text = f"{bar.factor:g}"
+            text = f"at least {bar.factor:g}"
             met = ratio.median >= bar.factor if ratio else ours <= other / bar.factor
         elif bar.share is not None:
-            text, met = share_text(bar, measure), ours <= bar.share * other + bar.plus
-        return Verdict(case, bar.ours, peer, measure.key, ratio, text, met)
+            met, name = ours <= bar.share * other + bar.plus, f"{bar.ours}/{peer}"
+            text = f"at most {bar.share:g}" + (f" and {bar.plus:g} {measure.unit}" if bar.plus else "")
+            ratio = self.ratio(case, peer, bar.ours, measure)
+        return Verdict(case, bar.ours, peer, measure.key, ratio, name, text, met)
 
     def verdicts(self):
         found = [self.verdict(case, bar) for case in self.cases for bar in self.benchmark.bars
@@ -97,8 +99,7 @@ class Results:
         for verdict in self.verdicts():
             suffix = "" if verdict.measure == self.benchmark.measures[0].key else f", {verdict.measure}"
             if verdict.ratio:
-                name = f"{self.benchmark.name}, {verdict.case}, {verdict.peer}/{verdict.ours}{suffix}"
-                found[name] = number(verdict.ratio.median)
+                found[f"{self.benchmark.name}, {verdict.case}, {verdict.name}{suffix}"] = number(verdict.ratio.median)
         return found
 
     def steepest(self):
@@ -118,9 +119,3 @@ class Results:
                 slope = math.log(point.median / points[-1][1].median) / math.log(int(count) / points[-1][0])
             points.append((int(count), point, slope))
         return found
-
-
-def share_text(bar: Bar, measure):
-    if bar.share > 1:
-        return f"{(bar.share - 1) * 100:g} %" + (f" + {bar.plus:g} {measure.unit}" if bar.plus else "") + " more"
-    return f"{bar.share * 100:g} % of it"
