@@ -1,132 +1,185 @@
-// Our side of the loading benches: a program that loads batches and prints how many it got a second.
+// Our side of the benchmark `loading`: how fast batches reach the thread that trains.
 //
-//     build/release/bench/loading tensors [BATCHES]
-//     build/release/bench/loading resume [ROUNDS]
+//     loading CASE FOLDER WORKERS SECONDS
 //
-// tensors: 60,000 x 784 floats in memory, batches of 64, shuffled, without fetchers. The batches come through the
-// loader actor to this thread, which looks at one number of each; no Trainer is there. A second line has the bare loop:
-// the same rows by index_select, in an order that torch::randperm makes anew in each epoch. Both take turns, so that
-// what else the machine does falls on both; the medians are printed as JSON.
-//
-// resume: the time from opening an epoch to its first batch, at its start and after 90 % of it, of a shuffled order
-// that is stored (60,000 samples) and of one that is computed (10^10).
+// FOLDER has the data that bench/peers/make_loading_data.py makes. The batches of 64 come through the loader actor,
+// with WORKERS fetchers, to this thread, which does nothing with them; no Trainer is there. A line of JSON says how
+// many samples came a second ("samples"), or for `paths` how long the first batch took from the beginning of the
+// program's work ("start_s") and what memory came with each fetcher ("fetcher_mb"), or for `resumed` and `fresh` how
+// long the first batch of an epoch takes that begins at 90 % of it, or at its start ("first_ms"). `bare` is a loop of
+// index_select over the tensors of `tensors`, without a loader.
 #include "bench/loading_consumer.hpp"
-#include "bench/table.hpp"
 
 #include <troupe/base/exception_text.hpp>
+#include <troupe/base/number_text.hpp>
 #include <troupe/runtime/process/compute_threads.hpp>
 #include <troupe/runtime/process/process_settings.hpp>
 #include <troupe/troupe.hpp>
 
 #include <torch/torch.h>
 
-#include <array>
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
 #include <iostream>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int64_t kRows = 60'000, kWidth = 784, kBatch = 64;
+using troupe::bench::LoadingConsumer;
+namespace transforms = troupe::transforms;
 
-double rate_since(Clock::time_point start, int64_t batches) {
-  return static_cast<double>(batches) / std::chrono::duration<double>(Clock::now() - start).count();
-}
+constexpr int64_t rows = 60'000, width = 784, batch_size = 64;
 
-/// Batches a second of the bare loop.
-double bare_loop(const torch::Tensor& rows, int64_t batches, double& seen) {
-  const auto start = Clock::now();
-  torch::Tensor order;
-  for (int64_t i = 0, at = kRows; i < batches; ++i, at += kBatch) {
-    if (at + kBatch > kRows) {
-      order = torch::randperm(kRows);
-      at = 0;
-    }
-    seen += rows.index_select(0, order.narrow(0, at, kBatch)).data_ptr<float>()[0];
-  }
-  return rate_since(start, batches);
-}
-
-/// Samples that cost nothing.
-struct NoSamples : troupe::Dataset {
-  explicit NoSamples(int64_t count) : count(count) {}
-  int64_t size() const override { return count; }
-  troupe::Batch get(int64_t) override { return {}; }
-  std::optional<troupe::Batch> get_batch(at::IntArrayRef indices) override {
-    return troupe::Batch{torch::tensor(indices)};
-  }
-  int64_t count;
+struct Job {
+  std::string what;
+  std::filesystem::path folder;
+  int64_t workers = 0;
+  double seconds = 1;
 };
 
-int resume(int64_t rounds) {
-  for (const int64_t size : {int64_t{60'000}, int64_t{10'000'000'000}}) {
-    troupe::bench::LoadingConsumer consumer(
-        troupe::DataLoader(std::make_shared<NoSamples>(size), {.batch_size = kBatch, .shuffle = true}));
-    std::array<std::vector<double>, 2> times;  // at the start, after 90 %
-    for (int64_t round = -1; round < rounds; ++round) {
-      for (const std::size_t late : {0, 1}) {
-        const auto start = Clock::now();
-        consumer.open(late == 0 ? 0 : size / kBatch / 10 * 9);
-        consumer.take(1, [](const troupe::Batch&) {});
-        const std::chrono::duration<double, std::milli> took = Clock::now() - start;
-        if (round >= 0) times[late].push_back(took.count());
-      }
-    }
-    for (const std::size_t late : {0, 1}) {
-      std::cout << "{\"samples\": " << size << ", \"from\": " << (late == 0 ? "0.0" : "0.9")
-                << ", \"first_batch_ms\": " << troupe::bench::median(times[late])
-                << ", \"spread\": " << troupe::bench::spread(times[late]) << "}\n";
-    }
-  }
-  return 0;
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-int load_tensors(int64_t batches) {
-  constexpr int rounds = 15;
-  const auto rows = torch::rand({kRows, kWidth});
-  const auto data = std::make_shared<troupe::TensorDataset>(rows);
-  troupe::bench::LoadingConsumer consumer(
-      troupe::DataLoader(data, {.batch_size = kBatch, .shuffle = true, .drop_last = true}));
-  double seen = 0;
-  const auto look = [&](const troupe::Batch& batch) { seen += batch[0].data_ptr<float>()[0]; };
-  std::vector<double> ours, bare;
-  for (int round = -1; round < rounds; ++round) {
-    const auto start = Clock::now();
-    consumer.take(batches, look);
-    const double own_rate = rate_since(start, batches);
-    const double bare_rate = bare_loop(rows, batches, seen);
-    if (round < 0) continue;  // a round to warm up
-    ours.push_back(own_rate);
-    bare.push_back(bare_rate);
+std::shared_ptr<transforms::Compose> crop_and_normalize(bool is_photo) {
+  const transforms::Normalize normalize({0.485, 0.456, 0.406}, {0.229, 0.224, 0.225});
+  if (is_photo) {
+    return std::make_shared<transforms::Compose>(transforms::RandomResizedCrop(224), transforms::RandomHorizontalFlip(),
+                                                 transforms::ToFloat(), normalize);
   }
-  std::cout << "{\"name\": \"troupe\", \"batches_per_second\": " << troupe::bench::median(ours)
-            << ", \"spread\": " << troupe::bench::spread(ours) << "}\n"
-            << "{\"name\": \"bare index_select\", \"batches_per_second\": " << troupe::bench::median(bare)
-            << ", \"spread\": " << troupe::bench::spread(bare) << "}\n";
-  return seen > 0 ? 0 : 1;
+  return std::make_shared<transforms::Compose>(transforms::RandomCrop(64, {.padding = 4}),
+                                               transforms::RandomHorizontalFlip(), transforms::ToFloat(), normalize);
+}
+
+troupe::Batch made_tensors() {
+  return {torch::rand({rows, width}), torch::randint(10, {rows})};
+}
+
+troupe::DataLoader loader_of(const Job& job) {
+  troupe::DataLoaderOptions options{.batch_size = batch_size, .shuffle = true, .num_workers = job.workers};
+  if (job.what == "tensors") return {std::make_shared<troupe::TensorDataset>(made_tensors()), options};
+  if (job.what == "tokens") {
+    return {std::make_shared<troupe::TokenDataset>(
+                std::vector<std::filesystem::path>{job.folder / "tokens.bin"}, 1024,
+                troupe::TokenDatasetOptions{.stride = 1, .type = troupe::TokenType::uint16}),
+            options};
+  }
+  if (job.what == "shards" || job.what == "resumed" || job.what == "fresh") {
+    const auto data = std::make_shared<troupe::TarDataset>((job.folder / "shards").string(),
+                                                           troupe::TarOptions{.transform = crop_and_normalize(true)});
+    options.shuffle = false;
+    options.sampler = data->shuffled(200);
+    return {data, options};
+  }
+  const auto part = job.what == "jpeg" || job.what == "png" ? job.what : "paths";
+  return {std::make_shared<troupe::ImageFolder>(
+              job.folder / part, troupe::ImageFolderOptions{.transform = crop_and_normalize(part == "jpeg")}),
+          options};
+}
+
+/// Samples a second, from the first batch on.
+double rate(const Job& job) {
+  LoadingConsumer consumer(loader_of(job));
+  consumer.take(1, [](const troupe::Batch&) {});
+  int64_t samples = 0;
+  const auto start = Clock::now();
+  while (seconds_since(start) < job.seconds) {
+    consumer.take(8, [&](const troupe::Batch& batch) { samples += batch[0].size(0); });
+  }
+  return static_cast<double>(samples) / seconds_since(start);
+}
+
+double bare_rate(const Job& job) {
+  const auto data = made_tensors();
+  int64_t samples = 0, at = rows;
+  torch::Tensor order;
+  const auto start = Clock::now();
+  while (seconds_since(start) < job.seconds) {
+    if (at + batch_size > rows) order = torch::randperm(rows), at = 0;
+    const auto chosen = order.narrow(0, at, batch_size);
+    samples += data[0].index_select(0, chosen).size(0);
+    (void)data[1].index_select(0, chosen);
+    at += batch_size;
+  }
+  return static_cast<double>(samples) / seconds_since(start);
+}
+
+/// Resident memory of this process, in MiB.
+double resident_mb() {
+  std::ifstream file("/proc/self/statm");
+  int64_t size = 0, resident = 0;
+  file >> size >> resident;
+  return static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 20);
+}
+
+std::string start_with_many_paths(const Job& job) {
+  const auto start = Clock::now();
+  const auto loader = loader_of(job);
+  const double before = resident_mb();
+  LoadingConsumer consumer(loader);
+  consumer.take(1, [](const troupe::Batch&) {});
+  const double first = seconds_since(start);
+  const auto begin = Clock::now();
+  while (seconds_since(begin) < job.seconds) consumer.take(1, [](const troupe::Batch&) {});
+  const double each = (resident_mb() - before) / static_cast<double>(job.workers);
+  return "\"start_s\": " + troupe::double_to_text(first) + ", \"fetcher_mb\": " + troupe::double_to_text(each);
+}
+
+/// Milliseconds from the opening of an epoch to its first batch, the least of several.
+double first_batch_ms(const Job& job, double part) {
+  const auto loader = loader_of(job);
+  const auto position = static_cast<int64_t>(part * static_cast<double>(*loader.batch_count()));
+  LoadingConsumer consumer(loader);
+  consumer.take(1, [](const troupe::Batch&) {});
+  double least = 1e9;
+  const auto begin = Clock::now();
+  while (seconds_since(begin) < job.seconds) {
+    const auto start = Clock::now();
+    consumer.open(position);
+    consumer.take(1, [](const troupe::Batch&) {});
+    least = std::min(least, seconds_since(start) * 1e3);
+  }
+  return least;
+}
+
+std::string result_of(const Job& job) {
+  if (job.what == "paths") return start_with_many_paths(job);
+  if (job.what == "resumed" || job.what == "fresh") {
+    return "\"first_ms\": " + troupe::double_to_text(first_batch_ms(job, job.what == "resumed" ? 0.9 : 0));
+  }
+  return "\"samples\": " + troupe::double_to_text(job.what == "bare" ? bare_rate(job) : rate(job));
+}
+
+int fail(const std::string& what) {
+  std::cerr << "loading: " << what << '\n';
+  return 2;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string what = argc > 1 ? argv[1] : "";
-  const int64_t count = argc > 2 ? std::atoll(argv[2]) : (what == "resume" ? 31 : 4000);
-  if ((what != "tensors" && what != "resume") || count < 1 || argc > 3) {
-    std::cerr << "usage: loading tensors [BATCHES] or loading resume [ROUNDS], at least 1\n";
-    return 2;
+  const std::vector<std::string> known = {"tensors", "bare",  "jpeg",    "png",  "shards",
+                                          "tokens",  "paths", "resumed", "fresh"};
+  if (argc != 5) return fail("needs CASE FOLDER WORKERS SECONDS; the cases are " + troupe::joined(known));
+  const auto workers = troupe::number_from_text<int64_t>(argv[3]);
+  const auto seconds = troupe::number_from_text<double>(argv[4]);
+  if (std::ranges::find(known, argv[1]) == known.end()) {
+    return fail("there is no case " + troupe::shown(argv[1]) + "; did you mean " + troupe::nearest(argv[1], known) +
+                "?");
   }
+  if (!workers || *workers < 0 || !seconds || !(*seconds > 0)) return fail("WORKERS and SECONDS are numbers");
   try {
     troupe::use_one_compute_thread();
     troupe::keep_freed_memory();  // as a run does
-    return what == "resume" ? resume(count) : load_tensors(count);
+    std::cout << '{' << result_of({argv[1], argv[2], *workers, *seconds}) << "}\n";
+    return 0;
   } catch (...) {
-    std::cerr << troupe::current_exception_text() << '\n';
-    return 1;
+    return fail(troupe::current_exception_text());
   }
 }

@@ -13,6 +13,7 @@ from harness.benchmark import PEERS, ROOT
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "troupe/bench-peers")
 DEPS = os.environ.get("TROUPE_DEPS") or os.path.expanduser("~/.cache/troupe")  # of launch/setup
+TORCH_PYTHON = os.path.join(DEPS, "venv/bin/python")
 
 
 def say(text):
@@ -37,11 +38,10 @@ def run_or_fail(command):
 
 def make_peers():
     """The python of the peers. It finds PyTorch in launch/setup's environment, and all else in its own."""
-    torch_python = os.path.join(DEPS, "venv/bin/python")
     where = "import torch, sysconfig; print(sysconfig.get_path('purelib'))"
-    torch_packages = said_by([torch_python, "-c", where]) if os.path.exists(torch_python) else ""
+    torch_packages = said_by([TORCH_PYTHON, "-c", where]) if os.path.exists(TORCH_PYTHON) else ""
     if not torch_packages:
-        fail(f"PyTorch does not load in {torch_python}; install it with: launch/setup --dev")
+        fail(f"PyTorch does not load in {TORCH_PYTHON}; install it with: launch/setup --dev")
     requirements = os.path.join(PEERS, "requirements.txt")
     with open(requirements, encoding="utf-8") as file:
         wanted = f"{torch_packages}\n{file.read()}"
@@ -57,7 +57,7 @@ def make_peers():
             os.remove(stamp)
         say(f"will install JAX, Lightning and what they need from PyPI, 0.6 GB, in {CACHE}")
         shutil.rmtree(venv, ignore_errors=True)
-        run_or_fail([torch_python, "-m", "venv", venv])
+        run_or_fail([TORCH_PYTHON, "-m", "venv", venv])
         packages = said_by([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
         with open(os.path.join(packages, "torch.pth"), "w", encoding="utf-8") as file:
             file.write(torch_packages + "\n")
