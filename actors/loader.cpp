@@ -258,9 +258,10 @@ void LoaderState::deliver(Fetched fetched) {
 }
 
 /// Waking the worker costs as much as a small batch. Where those come fast, they are sent in groups, each of which
-/// wakes it once; one that may be the last for a while is not kept back.
+/// wakes it once; one that may be the last for a while is not kept back. A stream may wait for its source at any time.
 void LoaderState::send(BatchReady ready) {
-  if (request_.group <= 1 && group_.empty()) return tell(self_, client_, std::move(ready));
+  const bool is_alone = request_.group <= 1 || setup_->loader.stream();
+  if (is_alone && group_.empty()) return tell(self_, client_, std::move(ready));
   const auto now = std::chrono::steady_clock::now();
   const bool is_quick = now - std::exchange(last_ready_, now) < kQuick;
   const bool waits = is_quick && !ready.last && credit_ > 0;

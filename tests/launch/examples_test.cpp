@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -48,14 +49,14 @@ double metric(const std::string& output, const std::string& name) {
 }
 
 TEST(Examples, HaveStepsThatCanBeCapturedWithTheSameBits) {
-  for (const char* program : {"autoencoder", "char_rnn", "digits", "gan", "gpt", "regression", "transfer"}) {
+  for (const char* program : {"autoencoder", "char_rnn", "digits", "gan", "gpt", "images", "regression", "transfer"}) {
     const TempDir dir;
-    const auto finished = run(program,
-                              "fit --trainer.max_epochs 1 --trainer.limit_train_batches 8 --trainer.limit_val_batches "
-                              "4 --trainer.limit_test_batches 4"
-                              " --trainer.seed 1 --trainer.capture_step check"
-                              " --trainer.capture_step_check_every 1",
-                              dir, "2>&1 >/dev/null");
+    std::string arguments =
+        "fit --trainer.max_epochs 1 --trainer.limit_train_batches 8 --trainer.limit_val_batches 4"
+        " --trainer.limit_test_batches 4 --trainer.seed 1 --trainer.capture_step check"
+        " --trainer.capture_step_check_every 1";
+    if (program == std::string_view("images")) arguments += " --data.dir " + (dir / "digits").string();
+    const auto finished = run(program, arguments, dir, "2>&1 >/dev/null");
     EXPECT_EQ(finished.status, 0) << program << "\n" << finished.output;
     EXPECT_THAT(finished.output, testing::HasSubstr("captured training_step")) << program;
     EXPECT_THAT(finished.output, testing::Not(testing::HasSubstr("training_step is not captured"))) << program;
@@ -68,6 +69,18 @@ TEST(Examples, TheAutoencoderLearnsToReconstruct) {
   const double loss = metric(output_of("autoencoder", "test --ckpt_path best", dir), "test_loss");
   EXPECT_GT(loss, 0);
   EXPECT_LT(loss, 0.05);  // 0.23 before training
+}
+
+TEST(Examples, TheResidualNetLearnsFromAFolderOfImages) {
+  const TempDir dir;
+  const std::string data = " --data.dir " + (dir / "digits").string();
+  output_of("images", "fit --trainer.max_epochs 2 --trainer.seed 1" + data, dir);
+  EXPECT_TRUE(std::filesystem::exists(dir / "digits/train/7"));
+  const double accuracy = metric(output_of("images", "test --ckpt_path best" + data, dir), "test_acc");
+  EXPECT_GT(accuracy, 0.8);
+  EXPECT_LE(accuracy, 1);
+  std::filesystem::remove_all(dir / "digits/val");
+  EXPECT_THAT(refusal_of("images", "fit" + data, dir), testing::HasSubstr("digits/val"));
 }
 
 TEST(Examples, TheGanComesNearerToTheImagesEitherWay) {
