@@ -2,7 +2,7 @@
 // without. Memory is what LibTorch's allocator has given out at most during the step, beyond what was there before; the
 // peer keeps all that the backward pass needs. CPU, one thread.
 #include "bench/allocated.hpp"
-#include "bench/table.hpp"
+#include "bench/cells.hpp"
 #include "examples/gpt/gpt.hpp"
 
 #include <troupe/troupe.hpp>
@@ -43,39 +43,39 @@ Step step(const Blocks& blocks, const torch::Tensor& input, bool with_checkpoint
           std::chrono::duration<double, std::milli>(Clock::now() - start).count()};
 }
 
-void measure(const Case& c, std::vector<troupe::bench::Row>& rows) {
-  constexpr int rounds = 11;
+void measure(const Case& c, int64_t rounds) {
   torch::manual_seed(1);
   Blocks blocks;
   while (static_cast<int64_t>(blocks.size()) < c.layers) {
     blocks.push_back(std::make_shared<gpt::Block>(GptOptions{.width = c.width, .context = c.context}));
   }
   const auto input = torch::randn({c.batch_size, c.context, c.width});
-  std::vector<double> our_memory, peer_memory, our_time, peer_time;
-  for (int round = -1; round < rounds; ++round) {
-    const auto peer = step(blocks, input, false), ours = step(blocks, input, true);
-    if (round < 0) continue;  // makes the gradients
-    our_memory.push_back(ours.megabytes);
-    peer_memory.push_back(peer.megabytes);
-    our_time.push_back(ours.milliseconds);
-    peer_time.push_back(peer.milliseconds);
+  std::vector<double> memory[2], times[2];
+  for (int64_t round = -1; round < rounds; ++round) {
+    for (const bool with_checkpoints : {false, true}) {
+      const auto taken = step(blocks, input, with_checkpoints);
+      if (round < 0) continue;  // makes the gradients
+      memory[with_checkpoints].push_back(taken.megabytes);
+      times[with_checkpoints].push_back(taken.milliseconds);
+    }
   }
-  using troupe::bench::summarize;
   const std::string name = std::to_string(c.layers) + " blocks of " + std::to_string(c.width) + ", " +
-                           std::to_string(c.batch_size) + " x " + std::to_string(c.context) + " tokens: ";
-  rows.push_back(troupe::bench::at_most(name + "peak", summarize(our_memory), summarize(peer_memory), "MB", 0.4));
-  // A forward pass more, of what were a forward pass and a backward pass of twice the work.
-  rows.push_back(troupe::bench::at_most(name + "time", summarize(our_time), summarize(peer_time), "ms", 1.4));
+                           std::to_string(c.batch_size) + " x " + std::to_string(c.context) + " tokens";
+  for (const bool with_checkpoints : {false, true}) {
+    troupe::bench::print_cell({{"case", name},
+                               {"who", with_checkpoints ? "with" : "without"},
+                               {"peak_mb", troupe::bench::middle(memory[with_checkpoints])},
+                               {"ms", troupe::bench::middle(times[with_checkpoints])}});
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return troupe::bench::run(argc, argv, "A training step with activation checkpoints against one without", [] {
+  return troupe::bench::run_cells(argc, argv, "activation_checkpoint [ROUNDS]", 0, 1, [](const auto& words) {
     torch::set_num_threads(1);
-    std::vector<troupe::bench::Row> rows;
-    measure({4, 128, 128, 4}, rows);
-    measure({12, 128, 128, 4}, rows);
-    return rows;
+    const int64_t rounds = words.empty() ? 11 : troupe::bench::count_of(words[0]);
+    measure({4, 128, 128, 4}, rounds);
+    measure({12, 128, 128, 4}, rounds);
   });
 }

@@ -1,9 +1,13 @@
-// How long a checkpoint holds the training, against a copy of the run's state into memory that is there.
+// How long a checkpoint holds the training, and a copy of the run's state into memory that is there, for
+// bench/run checkpoint.
 //
-// A linear stack with Adam trains; every tenth step a checkpoint is due, and the one before is on the disk by then.
-// Ours is the time between the end of that batch and the start of the next one, less what it is without a checkpoint.
-// The peer is a plain copy of parameters and moments on the same thread, once before each of them.
-#include "bench/table.hpp"
+//     checkpoint LAYERS WIDTH [SAVES]
+//
+// A linear stack with Adam trains; every fifth step a checkpoint is due, and the one before is on the disk by then.
+// "ours" is the time between the end of that batch and the start of the next one, less what it is without a checkpoint.
+// "copy" is a plain copy of parameters and moments on the same thread, once before each of them. Milliseconds; the
+// middle of SAVES.
+#include "bench/cells.hpp"
 
 #include <troupe/troupe.hpp>
 
@@ -12,8 +16,9 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
-
-#include <unistd.h>
+#include <memory>
+#include <string>
+#include <vector>
 
 namespace {
 
@@ -24,8 +29,8 @@ struct Case {
   int64_t width;
 };
 
-constexpr int64_t every = 10;  // steps from one checkpoint to the next
-constexpr int64_t saves = 22;  // the first two warm up: new memory is touched in them
+constexpr int64_t every = 5;    // steps from one checkpoint to the next
+constexpr int64_t warm_up = 2;  // the first checkpoints: new memory is touched in them
 
 std::atomic<int64_t> saved{0};
 
@@ -76,9 +81,10 @@ class Stack : public troupe::Module {
   Clock::time_point end_;
 };
 
-troupe::bench::Row measure(const Case& c, const std::filesystem::path& folder) {
-  saved = 0;
-  troupe::TrainerOptions options{.max_epochs = 1, .seed = 1, .default_root_dir = folder};
+void measure(const Case& c, int64_t saves) {
+  saves += warm_up;
+  const troupe::bench::RunFolder folder;
+  troupe::TrainerOptions options{.max_epochs = 1, .seed = 1, .num_threads = 1, .default_root_dir = folder.path()};
   options.enable_progress_bar = options.enable_model_summary = options.logger = false;
   options.callbacks = {std::make_shared<troupe::ModelCheckpoint>(
       troupe::ModelCheckpointOptions{.save_top_k = 1, .every_n_train_steps = every})};
@@ -89,23 +95,19 @@ troupe::bench::Row measure(const Case& c, const std::filesystem::path& folder) {
                     }));
   const auto data = std::make_shared<troupe::TensorDataset>(torch::ones({every * saves + 1, c.width}));
   const auto model = trainer.fit(std::make_shared<Stack>(c), troupe::DataLoader(data, {.batch_size = 1}));
-  const double usual = troupe::bench::median(model->plain);
-  std::vector<double> held, copies;
-  for (std::size_t i = 2; i < model->held.size(); ++i) held.push_back((model->held[i] - usual) * 1e3);
-  for (std::size_t i = 2; i < model->copies.size(); ++i) copies.push_back(model->copies[i] * 1e3);
-  int64_t bytes = 0;
-  for (const auto& parameter : model->parameters()) bytes += 3 * static_cast<int64_t>(parameter.nbytes());
-  const std::string name = std::to_string(bytes / 1'000'000) + " MB in " + std::to_string(c.layers * 6) + " tensors";
-  return troupe::bench::at_most(name, troupe::bench::summarize(held), troupe::bench::summarize(copies), "ms", 1.2);
+  const auto after_warm_up = [](const std::vector<double>& all) {
+    return troupe::bench::middle({all.begin() + warm_up, all.end()}) * 1e3;
+  };
+  const double usual = troupe::bench::middle(model->plain) * 1e3;
+  troupe::bench::print_cell({{"who", "ours"}, {"ms", after_warm_up(model->held) - usual}});
+  troupe::bench::print_cell({{"who", "copy"}, {"ms", after_warm_up(model->copies)}});
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return troupe::bench::run(argc, argv, "How long a checkpoint holds the training, against a copy of its state", [] {
-    const auto folder = std::filesystem::temp_directory_path() / ("troupe_checkpoint_" + std::to_string(getpid()));
-    const std::vector<troupe::bench::Row> rows = {measure({24, 470}, folder), measure({24, 1400}, folder)};
-    std::filesystem::remove_all(folder);
-    return rows;
+  return troupe::bench::run_cells(argc, argv, "checkpoint LAYERS WIDTH [SAVES]", 2, 3, [](const auto& words) {
+    const Case c = {troupe::bench::count_of(words[0]), troupe::bench::count_of(words[1])};
+    measure(c, words.size() == 3 ? troupe::bench::count_of(words[2]) : 20);
   });
 }

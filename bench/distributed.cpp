@@ -1,18 +1,13 @@
-// Training on two ranks: over MPI, on two devices of one process, and under PyTorch's DistributedDataParallel over
-// Gloo, in one run.
+// What backward hides of the reduction of gradients on two ranks, over MPI and between two devices of one process.
 //
 //     distributed [--quick] [--json FILE]            the comparison
-//     distributed --buckets [--quick] [--json FILE]  our steps over the sizes of buckets, each against the default ones
+//     distributed --buckets [--quick] [--json FILE]  steps over the sizes of buckets, each against the default ones
 //
-// All sides: an MLP 784-1024-1024-10 with batches of 64 and Adam; the GPT of examples/gpt with its defaults and batches
-// of 16 x 128 bytes; and the same GPT as tests/parity has it (2 layers, 2 heads, width 32, batches of 8 x 32 bytes),
-// of whose step the reduction is a larger part. float32, batches made beforehand, LibTorch's fused optimizers, one
-// compute thread a rank.
-// Ours go through the Trainer and its whole cast, and log their metrics in every step to the default sinks; progress
-// bar, summary and checkpoints are off. A sample is the mean time of a step of one epoch, the first epoch warms up.
-// Every side is a process (or two) of its own and the sides take turns, a round each, so that a slow moment hits all.
+// The models and settings are those of rank_models.hpp. A sample is the mean time of a step of one epoch, the first
+// epoch warms up. Every side is a process (or two) of its own and the sides take turns, a round each, so that a slow
+// moment hits all. bench/run distributed compares steps with PyTorch's.
 //
-// What backward hides of the reduction: with t1 a step of one rank, t2 one of two ranks, and t3 one of two ranks whose
+// With t1 a step of one rank, t2 one of two ranks, and t3 one of two ranks whose
 // gradients are all in one bucket, which is reduced when backward is over, all of the same round, a step shows t2 - t1
 // of the reduction, and t3 - t1 without any overlap:
 //
@@ -25,9 +20,8 @@
 // 1 - (t2 - t1) / r is the share by the textbook, and falls below 0 where those costs are larger than r.
 //
 // --quick takes few steps, to see whether all of it works; its numbers are worth nothing.
-#include "bench/made_batches.hpp"
+#include "bench/rank_models.hpp"
 #include "bench/table.hpp"
-#include "examples/gpt/gpt.hpp"
 #include "troupe/runtime/collectives/memory_world.hpp"
 #include "troupe/runtime/collectives/mpi_backend.hpp"
 
@@ -35,7 +29,6 @@
 
 #include <torch/torch.h>
 #include <nlohmann/json.hpp>
-#include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <algorithm>
 #include <array>
@@ -59,156 +52,19 @@ namespace {
 
 using nlohmann::json;
 using Clock = std::chrono::steady_clock;
+using troupe::bench::Amounts;
+using troupe::bench::Buckets;
 using troupe::bench::Row;
+using troupe::bench::Workload;
+using troupe::bench::workload_of;
+using troupe::bench::workloads;
 
 double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Sizes of buckets in MiB.
-struct Buckets {
-  double first = troupe::TrainerOptions().first_bucket_mb;
-  double others = troupe::TrainerOptions().bucket_cap_mb;
-  std::string text() const {
-    std::array<char, 64> out{};
-    std::snprintf(out.data(), out.size(), "%g:%g", first, others);
-    return out.data();
-  }
-};
-
 // All gradients at once, when backward is over.
 const Buckets one_bucket = {1024, 1024};
-
-// --- What is trained -------------------------------------------------------------------------------------------------
-
-struct MlpOptions {
-  int64_t hidden = 1024;
-};
-TROUPE_OPTIONS(MlpOptions, (hidden, "units of each of the two hidden layers"))
-
-class Mlp : public troupe::ModuleWith<MlpOptions> {
- public:
-  explicit Mlp(const MlpOptions& o) : ModuleWith(o) {
-    namespace nn = torch::nn;
-    net_ = register_module("net", nn::Sequential(nn::Linear(784, o.hidden), nn::ReLU(), nn::Linear(o.hidden, o.hidden),
-                                                 nn::ReLU(), nn::Linear(o.hidden, 10)));
-  }
-  troupe::StepOutput training_step(const troupe::Batch& batch, int64_t) override {
-    auto [x, y] = batch.get<2>();
-    auto loss = torch::nn::functional::cross_entropy(net_->forward(x), y);
-    log("train_loss", loss);
-    return loss;
-  }
-  troupe::Optimizers configure_optimizers() override { return troupe::optim::adam(parameters()); }
-
- private:
-  torch::nn::Sequential net_{nullptr};
-};
-
-// Seconds of each epoch.
-template <class M>
-class Timed : public M {
- public:
-  using M::M;
-  void on_train_epoch_start() override { start_ = Clock::now(); }
-  void on_train_epoch_end() override { seconds.push_back(since(start_)); }
-  std::vector<double> seconds;
-
- private:
-  Clock::time_point start_;
-};
-
-troupe::Batch images() {
-  return {torch::randn({64, 784}), torch::randint(10, {64})};
-}
-
-troupe::Batch texts(int64_t batch_size, int64_t length) {
-  const auto text = torch::randint(256, {batch_size, length + 1});
-  return {{"input", text.slice(1, 0, length).contiguous()}, {"target", text.slice(1, 1).contiguous()}};
-}
-
-const GptOptions gpt_options;
-const GptOptions tiny_gpt_options = {.layers = 2, .heads = 2, .width = 32, .context = 32};
-
-// How much of it: a round gives `samples` samples of `steps` steps.
-struct Amounts {
-  int64_t steps, samples;
-};
-
-template <class M>
-std::vector<double> train(const typename M::Options& model_options, troupe::TrainerOptions options, int64_t ranks,
-                          Amounts amounts, const std::function<troupe::Batch()>& make) {
-  options.accelerator = troupe::Accelerator::cpu;
-  options.max_epochs = amounts.samples + 1;
-  options.seed = 1;
-  options.num_threads = 1;
-  options.enable_checkpointing = options.enable_progress_bar = options.enable_model_summary = false;
-  const auto data = std::make_shared<troupe::bench::MadeBatches>(make, amounts.steps * ranks);
-  troupe::Trainer trainer(options);
-  const auto model = trainer.fit<Timed<M>>(model_options, troupe::DataLoader(data, {.batch_size = data->batch_size()}));
-  std::vector<double> seconds(model->seconds.begin() + 1, model->seconds.end());
-  for (auto& each : seconds) each /= static_cast<double>(amounts.steps);
-  return seconds;
-}
-
-// Bytes of the buckets that c10d::Reducer lays out when it has seen a step: gradients come from the last parameter to
-// the first.
-std::vector<int64_t> bucket_bytes(const troupe::Module& model, const Buckets& buckets) {
-  auto parameters = model.parameters();
-  std::ranges::reverse(parameters);
-  const auto bytes = [](double mb) { return static_cast<std::size_t>(mb * (1 << 20)); };
-  const auto layout =
-      std::get<0>(c10d::compute_bucket_assignment_by_size(parameters, {bytes(buckets.first), bytes(buckets.others)}));
-  std::vector<int64_t> out;
-  for (const auto& bucket : layout) {
-    out.push_back(0);
-    for (const auto index : bucket) out.back() += static_cast<int64_t>(parameters[index].nbytes());
-  }
-  return out;
-}
-
-struct Workload {
-  const char* name;
-  const char* argument;
-  double bar;     // against DistributedDataParallel
-  bool is_swept;  // there is more than one way to divide its gradients
-  Amounts amounts;
-  std::vector<double> (*train)(troupe::TrainerOptions, int64_t ranks, Amounts);
-  std::vector<int64_t> (*bucket_bytes)(const Buckets&);
-};
-
-const std::array<Workload, 3>& workloads() {
-  using troupe::TrainerOptions;
-  static const std::array<Workload, 3> all = {
-      {{"MLP",
-        "mlp",
-        1.5,
-        true,
-        {100, 3},
-        [](TrainerOptions options, int64_t ranks, Amounts amounts) {
-          return train<Mlp>({}, std::move(options), ranks, amounts, images);
-        },
-        [](const Buckets& buckets) { return bucket_bytes(Mlp({}), buckets); }},
-       {"GPT",
-        "gpt",
-        1.2,
-        true,
-        {12, 3},
-        [](TrainerOptions options, int64_t ranks, Amounts amounts) {
-          return train<Gpt>(gpt_options, std::move(options), ranks, amounts, [] { return texts(16, 128); });
-        },
-        [](const Buckets& buckets) { return bucket_bytes(Gpt(gpt_options), buckets); }},
-       {"tiny GPT",
-        "tiny-gpt",
-        1.2,
-        false,
-        {200, 3},
-        [](TrainerOptions options, int64_t ranks, Amounts amounts) {
-          return train<Gpt>(tiny_gpt_options, std::move(options), ranks, amounts, [] { return texts(8, 32); });
-        },
-        [](const Buckets& buckets) { return bucket_bytes(Gpt(tiny_gpt_options), buckets); }}}};
-  return all;
-}
 
 // --- What the program runs itself for --------------------------------------------------------------------------------
 
@@ -231,10 +87,12 @@ struct Task {
   }
 
   static Task parse(const std::vector<std::string>& words) {
-    const auto found = std::ranges::find(workloads(), words.at(1), &Workload::argument);
-    if (found == workloads().end()) throw std::runtime_error("there is no workload " + words.at(1));
-    Task task{words.at(0), &*found, {std::stoll(words.at(2)), std::stoll(words.at(3))}, std::stoll(words.at(4)),
-              words.at(5), {}};
+    Task task{words.at(0),
+              &workload_of(words.at(1)),
+              {std::stoll(words.at(2)), std::stoll(words.at(3))},
+              std::stoll(words.at(4)),
+              words.at(5),
+              {}};
     for (std::size_t i = 6; i < words.size(); ++i) {
       task.buckets.push_back({std::stod(words[i]), std::stod(words[i].substr(words[i].find(':') + 1))});
     }
@@ -342,13 +200,6 @@ json over_mpi(const Task& task) {
   return numbers_of(started(command), command);
 }
 
-json over_gloo(const Task& task) {
-  const std::string command = "'" TROUPE_BENCH_PYTHON "' '" TROUPE_BENCH_SOURCE "/gloo_ddp.py' " +
-                              std::string(task.workload->argument) + " " + std::to_string(task.amounts.steps) + " " +
-                              std::to_string(task.amounts.samples);
-  return json::array({numbers_of(started(command), command)});
-}
-
 // Two processes at once that do not know each other: the samples of both.
 json one_rank(const Task& task) {
   auto other = started(self(task));
@@ -364,9 +215,8 @@ struct Side {
   int64_t ranks;
   json (*run)(const Task&);
 };
-const Side mpi = {"train", 2, over_mpi}, devices = {"train-devices", 2, run_alone}, gloo = {"ddp", 2, over_gloo},
-           alone = {"train", 1, one_rank}, mpi_reduction = {"reduce", 2, over_mpi},
-           memory_reduction = {"reduce-in-memory", 2, run_alone};
+const Side mpi = {"train", 2, over_mpi}, devices = {"train-devices", 2, run_alone}, alone = {"train", 1, one_rank},
+           mpi_reduction = {"reduce", 2, over_mpi}, memory_reduction = {"reduce-in-memory", 2, run_alone};
 
 struct Plan {
   bool quick = false;
@@ -417,7 +267,7 @@ troupe::bench::Measured beyond(const Rounds& one, const Rounds& two) {
 
 std::vector<Row> compare(const Plan& plan, const Workload& workload) {
   const std::vector<Buckets> defaults(1), overlapped_or_not = {{}, one_bucket};
-  Rounds over_mpi, over_mpi_after, in_process, in_process_after, under_ddp, of_one, reduced_mpi, reduced_memory;
+  Rounds over_mpi, over_mpi_after, in_process, in_process_after, of_one, reduced_mpi, reduced_memory;
   const auto add = [&](const Side& side, const std::vector<Buckets>& buckets, const std::vector<Rounds*>& to) {
     const auto results = plan.run(side, workload, buckets);
     for (std::size_t i = 0; i < to.size(); ++i) to[i]->all.push_back(results.at(i));
@@ -425,7 +275,6 @@ std::vector<Row> compare(const Plan& plan, const Workload& workload) {
   for (int round = 0; round < plan.rounds(5); ++round) {
     add(mpi, overlapped_or_not, {&over_mpi, &over_mpi_after});
     add(devices, overlapped_or_not, {&in_process, &in_process_after});
-    add(gloo, defaults, {&under_ddp});
     add(alone, defaults, {&of_one});
     add(mpi_reduction, defaults, {&reduced_mpi});
     add(memory_reduction, defaults, {&reduced_memory});
@@ -434,8 +283,6 @@ std::vector<Row> compare(const Plan& plan, const Workload& workload) {
   using troupe::bench::at_least;
   using troupe::bench::at_most;
   return {
-      at_least(name + ", 2 ranks over MPI / DDP over Gloo", over_mpi.rate(), under_ddp.rate(), "steps/s", workload.bar),
-      at_least(name + ", 2 devices / DDP over Gloo", in_process.rate(), under_ddp.rate(), "steps/s", workload.bar),
       at_least(name + ", 2 devices / 2 ranks over MPI", in_process.rate(), over_mpi.rate(), "steps/s", 1),
       // Below a half, two ranks would get through less data than one.
       at_least(name + ", 2 ranks over MPI / 1 rank", over_mpi.rate(), of_one.rate(), "steps/s", 0.5),
@@ -497,7 +344,7 @@ int main(int argc, char** argv) {
   const bool buckets = take(arguments, "--buckets");
   const std::string title =
       buckets ? "A step on 2 ranks by the sizes of the first bucket and of the others, against the default ones"
-              : "Training on 2 ranks against DistributedDataParallel over Gloo\n\n"
+              : "Training on 2 ranks\n\n"
                 "shown: a step of 2 ranks less one of 1 rank; hidden share = 1 - shown / without overlap";
   return troupe::bench::run(static_cast<int>(arguments.size()), arguments.data(), title, [&] {
     std::vector<Row> rows;

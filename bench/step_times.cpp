@@ -1,28 +1,22 @@
-// What bench/run starts: the mean time of a training step, ours or of a bare LibTorch loop, as a line of JSON.
+// The mean time of a training step of an MLP, ours or of a bare LibTorch loop, for bench/run captured_step.
 //
 //     step_times MODEL captured|plain|bare [STEPS]
 //
 // MODEL is 0 to 2, from small to large. One epoch warms up, the next is timed; STEPS are those of an epoch. The bare
 // loop does what torch.optim.Adam(fused=True) does: it adds one to the counts of steps, then calls the fused kernel.
+#include "bench/cells.hpp"
 #include "bench/mlp.hpp"
 
 #include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_fused_adam.h>
 
 #include <array>
-#include <charconv>
 #include <cstdint>
-#include <cstdio>
-#include <exception>
-#include <filesystem>
-#include <iostream>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include <unistd.h>
 
 namespace {
 
@@ -57,12 +51,6 @@ class Adam {
   std::vector<torch::Tensor> parameters_, gradients_, means_, squares_, steps_;
 };
 
-// Whether all of `text` is a number, from 0 on.
-bool read_number(std::string_view text, int64_t& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size() && number >= 0;
-}
-
 double measure(const MlpCase& c, std::string_view who) {
   torch::set_num_threads(1);
   const auto data = troupe::bench::mlp_batches(c);
@@ -72,33 +60,22 @@ double measure(const MlpCase& c, std::string_view who) {
     };
     return troupe::bench::bare_loop(c, *data, make, epochs);
   }
-  const auto folder = std::filesystem::temp_directory_path() / ("troupe_step_times_" + std::to_string(getpid()));
+  const troupe::bench::RunFolder folder;
   const auto capture = who == "captured" ? troupe::CaptureStep::require : troupe::CaptureStep::off;
-  const double us = troupe::bench::through_the_cast(c, data, folder, capture, epochs);
-  std::filesystem::remove_all(folder);
-  return us;
+  return troupe::bench::through_the_cast(c, data, folder.path(), capture, epochs);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::vector<std::string_view> given(argv + 1, argv + argc);
-  const bool is_known = given.size() >= 2 && (given[1] == "captured" || given[1] == "plain" || given[1] == "bare");
-  int64_t model = 0, steps = 0;
-  if (!is_known || given.size() > 3 || !read_number(given[0], model) || model >= int64_t{cases.size()} ||
-      (given.size() == 3 && (!read_number(given[2], steps) || steps == 0))) {
-    std::cerr << "step_times: takes MODEL (0 to " << cases.size() - 1
-              << "), captured, plain or bare, and perhaps the number of STEPS\n";
-    return 2;
-  }
-  MlpCase c = cases[static_cast<std::size_t>(model)];
-  if (steps > 0) c.steps = steps;
-  try {
-    const double us = measure(c, given[1]);
-    std::printf("{\"model\": \"784-%d-10 b%d\", \"who\": \"%s\", \"us\": %.3f}\n", static_cast<int>(c.hidden),
-                static_cast<int>(c.batch_size), std::string(given[1]).c_str(), us);
-  } catch (const std::exception& error) {
-    std::cerr << "step_times: " << error.what() << '\n';
-    return 1;
-  }
+  return troupe::bench::run_cells(
+      argc, argv, "step_times MODEL captured|plain|bare [STEPS]", 2, 3, [](const std::vector<std::string>& words) {
+        const auto model = static_cast<std::size_t>(troupe::bench::count_of(words[0], 0));
+        if (model >= cases.size()) throw troupe::UsageError("MODEL is 0 to " + std::to_string(cases.size() - 1));
+        const bool is_known = words[1] == "captured" || words[1] == "plain" || words[1] == "bare";
+        if (!is_known) throw troupe::UsageError("'" + words[1] + "' is none of captured, plain and bare");
+        MlpCase c = cases[model];
+        if (words.size() == 3) c.steps = troupe::bench::count_of(words[2]);
+        troupe::bench::print_cell({{"us", measure(c, words[1])}});
+      });
 }

@@ -1,18 +1,87 @@
 #!/usr/bin/env bash
-# bench/run in its quick form: its programs run and its table is whole. It measures nothing that counts.
+# bench/run in its quick form: every program runs, and tables, page and plots are whole. It measures nothing that counts.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 run=$TROUPE_SOURCE_DIR/bench/run
 
-"$run" captured_step --quick --build "$TROUPE_BUILD_DIR" --json "$folder/table.json" >"$folder/table" 2>"$folder/err" || {
-  cat "$folder/err" >&2
+fail() {
+  echo "error: $*" >&2
   exit 1
 }
-grep -q "captured" "$folder/table" || { echo "error: the table is: $(cat "$folder/table")" >&2; exit 1; }
-python3 -m json.tool "$folder/table.json" >/dev/null
+
+"$run" --all --quick --build "$TROUPE_BUILD_DIR" --json "$folder/all.json" >"$folder/tables" 2>"$folder/err" ||
+  fail "$(cat "$folder/err")"
+names=$("$run" --list | grep -v -e --all | cut -d' ' -f1)
+for name in $names; do
+  grep -q "($name)" "$folder/tables" || fail "there is no table of $name in: $(cat "$folder/tables")"
+done
+
+# The page of it says that it is a trial, and has each benchmark, its plots and its figures.
+"$run" --page "$folder/page.md" "$folder/all.json" || fail "the page was not written"
+for name in $names; do
+  grep -q "bench/run $name" "$folder/page.md" || fail "$name is not on the page"
+done
+grep -q "A trial" "$folder/page.md" || fail "the page does not say that it is a trial"
+python3 - "$folder" <<'CHECK' || fail "the plots or the figures are broken"
+import glob, os, sys, xml.dom.minidom
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.environ["TROUPE_SOURCE_DIR"], "bench"))
+from harness import figures
+plots = glob.glob(sys.argv[1] + "/page/*.svg")
+assert len(plots) >= 8 and all(xml.dom.minidom.parse(plot) for plot in plots), plots
+assert sum(os.path.getsize(plot) for plot in plots) < 100_000
+with open(sys.argv[1] + "/page.md", encoding="utf-8") as page:
+    found = figures.figures_of(page.read())
+assert any(name.startswith("captured_step, ") and name.endswith("bare/captured") for name in found), found
+CHECK
+
+# What the page makes of known numbers: ratios by rounds, bars that are met and missed, a difference within the noise.
+python3 - "$folder" <<'KNOWN'
+import json, sys
+def cells(case, measure="us", **values):
+    return [{"case": case, "who": who, "measure": measure, "values": numbers} for who, numbers in values.items()]
+def measured(*groups):
+    return {"rounds": 5, "quick": False, "seconds": 1, "cores_in_use_before": [0.1] * 5,
+            "cells": [cell for group in groups for cell in group]}
+steady = [100, 101, 99, 100, 100]
+run = {"command": "bench/run", "started": "today", "revision": "abc", "versions": {}, "machine": {
+    "cpu": "Z80", "cores": 1, "kernel": "1", "memory_gib": 1}, "benchmarks": {
+    "captured_step": measured(cells("784-16-10 b8", captured=[20, 25, 20, 20, 25], bare=[80, 90, 100, 80, 90],
+                                    eager=[400, 400, 400, 400, 400], compile=[150, 150, 150, 150, 150])),
+    "overhead": measured(cells("784-16-10 b8", plain=[103] * 5, bare=steady), cells("b", plain=[103.1] * 5, bare=steady)),
+    "log": measured(cells("1 a step", "us_per_call", plain=[1] * 5, captured=[-1, 0, 1, 0, 0], lightning=[49] * 5)),
+    "growth": measured(cells("metrics 10", added=[5] * 5), cells("metrics 100", added=[50] * 5))}}
+with open(sys.argv[1] + "/known.json", "w") as file:
+    json.dump(run, file)
+KNOWN
+"$run" --page "$folder/known.md" "$folder/known.json"
+while read -r line; do
+  grep -q -F -e "$line" "$folder/known.md" || fail "'$line' is not in: $(cat "$folder/known.md")"
+done <<'LINES'
+| 784-16-10 b8 | 20.0 ± 5.0 | 90.0 ± 10.0 | 400 ± 0 | 150 ± 0 |
+| 784-16-10 b8 | Troupe, captured | bare LibTorch loop | 4.00 ± 0.40 | at least 4 | yes |
+| 784-16-10 b8 | Troupe, captured | PyTorch, torch.compile | 7.50 ± 1.50 | at least 10 | **no** |
+| 784-16-10 b8 | Troupe, plain | bare LibTorch loop | 1.03 ± 0.00 | at most 1.01 and 2 us | yes |
+| b | Troupe, plain | bare LibTorch loop | 1.03 ± 0.00 | at most 1.01 and 2 us | **no** |
+| 1 a step | Troupe, plain | Lightning, self.log | 49.0 ± 0.0 | at least 50 | **no** |
+| 1 a step | Troupe, captured | Lightning, self.log | within the noise | at least 50 | yes |
+| metrics | 100 | 50.0 ± 0.0 | 0.500 | 1.00 |
+The steepest slope of parameters, metrics, callbacks is 1.00, at 100 metrics; the bar is 1.1 (linear, and a tenth for the noise): met.
+captured_step, 784-16-10 b8, bare/captured: 4.00
+LINES
+if grep -q "A trial\|Other programs ran" "$folder/known.md"; then fail "five quiet rounds are called a trial"; fi
 
 # Bad arguments are told from programs that break.
-code=0
-"$run" captured_steps >/dev/null 2>"$folder/err" || code=$?
-[ "$code" -eq 2 ] && grep -q captured_step "$folder/err" || { echo "error: $code, $(cat "$folder/err")" >&2; exit 1; }
+expect() {  # expect CODE TEXT ARGUMENT...
+  local wanted=$1 text=$2 code=0
+  shift 2
+  "$run" "$@" >/dev/null 2>"$folder/err" || code=$?
+  [ "$code" -eq "$wanted" ] && grep -q -e "$text" "$folder/err" || fail "$*: $code, $(cat "$folder/err")"
+}
+expect 2 "did you mean captured_step?" captured_steps
+expect 2 "There are captured_step, " zebra
+expect 2 "name a benchmark" --rounds 5
+expect 2 "no file that bench/run --json has written" --page "$folder/page.md" "$folder/gone.json"
+expect 2 "leave --rounds and --page out" overhead --quick --rounds 5
+expect 1 "is missing; make it with" overhead --quick --build "$folder"

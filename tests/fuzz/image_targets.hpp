@@ -1,7 +1,7 @@
 // Readers of images.
 #pragma once
 
-#include "tests/fuzz/targets.hpp"
+#include "tests/fuzz/target.hpp"
 #include "tests/support/jpeg_bytes.hpp"
 #include "tests/support/png_bytes.hpp"
 #include "troupe/runtime/data/images/exif.hpp"

@@ -1,6 +1,7 @@
 // Tar shards and their indices.
 #pragma once
 
+#include "tests/fuzz/target.hpp"
 #include "tests/support/file_content.hpp"
 #include "tests/support/tar_archive.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -44,8 +45,7 @@ inline std::string with_index_frame(std::string bytes, const ShardStamp& stamp) 
   return bytes + Checksum().add(bytes).hex();
 }
 
-template <class Target>
-void add_shard_targets(std::vector<Target>& all, const TempDir& dir) {
+inline void add_shard_targets(std::vector<Target>& all, const TempDir& dir) {
   const auto in_file = [&dir](const std::string& name) {
     return [path = dir / name](const std::string& bytes) {
       put(path, bytes);

@@ -2,8 +2,11 @@
 // error of the library's. Anything else (another exception, a crash, a report of a sanitizer) is a finding.
 #pragma once
 
+#include "tests/fuzz/array_targets.hpp"
+#include "tests/fuzz/image_targets.hpp"
 #include "tests/fuzz/metadata.hpp"
 #include "tests/fuzz/shard_targets.hpp"
+#include "tests/fuzz/target.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/troupe.hpp"
 
@@ -22,21 +25,6 @@
 
 namespace troupe::fuzz {
 
-struct Target {
-  std::string name;
-  std::vector<std::string> seeds;                      ///< valid input
-  std::function<void(const std::string& bytes)> read;  ///< may throw UsageError or FileError
-};
-
-inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-}
-
-inline std::string bytes_of(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 // An IDX file: magic, sizes, data.
 inline std::string idx(uint8_t dimensions, const std::vector<uint32_t>& sizes, const std::string& data) {
   std::string out{'\0', '\0', '\x08', static_cast<char>(dimensions)};
@@ -52,9 +40,6 @@ inline std::string corpus_name(const Target& target) {
   std::ranges::replace(name, ' ', '_');
   return name;
 }
-
-// Of one subject each, in files of their own (<subject>_targets.hpp).
-inline void add_image_targets(std::vector<Target>& all, const TempDir& dir);
 
 inline std::vector<Target> targets(const TempDir& dir) {
   std::vector<Target> all;
@@ -124,11 +109,11 @@ inline std::vector<Target> targets(const TempDir& dir) {
                    std::vector<OptionGroup> groups{option_group("trainer", options)};
                    (void)apply_config_file(path, groups);
                  })});
-  add_shard_targets(all, dir);
+  // Of one subject each, in files of their own.
+  add_array_targets(all, dir);
   add_image_targets(all, dir);
+  add_shard_targets(all, dir);
   return all;
 }
 
 }  // namespace troupe::fuzz
-
-#include "tests/fuzz/image_targets.hpp"

@@ -15,54 +15,67 @@
 
 namespace troupe {
 
-/// Collects cases, which one start of Python computes.
+/// Images that should be what torchvision makes of others.
 class TorchvisionCases {
  public:
   /// `expression` in Python, of `image`, T (transforms.v2), F (its functional) and what
-  /// tests/python/torchvision_values.py defines, should be `ours`.
-  void add(std::string expression, const torch::Tensor& image, const torch::Tensor& ours) {
-    cases_.push_back({std::move(expression), image.contiguous(), ours});
+  /// tests/python/torchvision_values.py defines, should be `ours`: its shape and type, values within `levels` of uint8
+  /// or `difference` of a float.
+  void add(std::string expression, const torch::Tensor& image, const torch::Tensor& ours, double levels = 1,
+           double difference = 1e-5) {
+    cases_.push_back({std::move(expression), image.contiguous(), ours, levels, difference});
   }
 
-  /// Expects shapes and types to be equal and values to be within `levels` of uint8 or `difference` of a float.
-  void compare(double levels = 1, double difference = 1e-5) const {
+  /// Asks torchvision for all of them, and forgets them.
+  void compare() {
+    const auto cases = std::exchange(cases_, {});
+    if (cases.empty()) return;
     const TempDir dir;
     NamedTensors inputs;
     {
       std::ofstream lines(dir / "cases");
-      for (std::size_t i = 0; i < cases_.size(); ++i) {
-        lines << i << '\t' << cases_[i].expression << '\n';
-        inputs.emplace_back(std::to_string(i), cases_[i].image);
+      for (std::size_t i = 0; i < cases.size(); ++i) {
+        lines << i << '\t' << cases[i].expression << '\n';
+        inputs.emplace_back(std::to_string(i), cases[i].image);
       }
     }
     write_safetensors(*real_file_system().create(dir / "inputs"), inputs, {});
     const auto path = [&](const char* name) { return " '" + (dir / name).string() + "'"; };
     python_output("torchvision_values.py", path("cases") + path("inputs") + path("outputs"));
     const SafetensorsFile outputs(dir / "outputs");
-    ASSERT_EQ(outputs.entries().size(), cases_.size());
-    for (const auto& entry : outputs.entries()) {
-      const auto& [expression, image, ours] = cases_.at(std::stoul(entry.name));
-      const auto theirs = outputs.read(entry);
-      const auto name = expression + " of " + shape_text(image);
-      ASSERT_EQ(shape_text(ours), shape_text(theirs)) << name;
-      if (ours.numel() == 0) continue;
-      const auto gap = (ours.to(torch::kFloat64) - theirs.to(torch::kFloat64)).abs().max().item<double>();
-      EXPECT_LE(gap, ours.is_floating_point() ? difference : levels) << name;
-    }
+    EXPECT_EQ(outputs.entries().size(), cases.size());
+    for (const auto& entry : outputs.entries()) compare_one(cases.at(std::stoul(entry.name)), outputs.read(entry));
   }
 
  private:
   struct Case {
     std::string expression;
     torch::Tensor image, ours;
+    double levels, difference;
   };
+
   static std::string shape_text(const torch::Tensor& tensor) {
     std::string out = c10::toString(tensor.scalar_type());
     for (const int64_t size : tensor.sizes()) out += " " + std::to_string(size);
     return out;
   }
 
+  static void compare_one(const Case& one, const torch::Tensor& theirs) {
+    const auto name = one.expression + " of " + shape_text(one.image);
+    ASSERT_EQ(shape_text(one.ours), shape_text(theirs)) << name;
+    if (theirs.numel() == 0) return;
+    const auto gap = (one.ours.to(torch::kFloat64) - theirs.to(torch::kFloat64)).abs().max().item<double>();
+    EXPECT_LE(gap, theirs.is_floating_point() ? one.difference : one.levels) << name;
+  }
+
   std::vector<Case> cases_;
+};
+
+/// The tests of a suite collect cases, which are compared after the last of them: one start of Python is enough.
+class TorchvisionTest : public testing::Test {
+ protected:
+  static void TearDownTestSuite() { cases.compare(); }
+  static inline TorchvisionCases cases;
 };
 
 /// Images of 1 pixel, a row, a column, odd sizes, leading dimensions, one and three channels; uint8, float32, float64.

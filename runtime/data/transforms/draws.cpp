@@ -3,6 +3,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/DistributionsHelper.h>
 
+#include <cmath>
 #include <mutex>
 
 namespace troupe::transforms {
@@ -20,7 +21,12 @@ auto drawn_from(Distribution distribution) {
 }  // namespace
 
 float draw_uniform(double low, double high) {
-  return drawn_from(at::uniform_real_distribution<float>(static_cast<float>(low), static_cast<float>(high)));
+  constexpr uint32_t mask = (1U << 24) - 1;
+  const auto from = static_cast<float>(low), to = static_cast<float>(high);
+  const auto share =
+      drawn_from([](auto* generator) { return static_cast<float>(generator->random() & mask) * 0x1p-24F; });
+  // LibTorch's own loop, compiled for CPUs with AVX2, rounds product and sum once; here every CPU does.
+  return std::fma(share, to - from, from);
 }
 
 int64_t draw_index(int64_t count) {

@@ -63,11 +63,12 @@ torch::Tensor resize(const torch::Tensor& image, Size size) {
   if (height == size.height && width == size.width) return image;
   if (image.numel() == 0) throw UsageError("resize: an image of " + size_text(height, width) + " has no pixels");
   const auto type = image.scalar_type();
-  const bool is_native = type == torch::kUInt8 || type == torch::kFloat32 || type == torch::kFloat64;
+  // LibTorch 2.11 computes wrong levels, or fails, where the result is one pixel wide.
+  const bool is_native = type == torch::kUInt8 ? size.width > 1 : type == torch::kFloat32 || type == torch::kFloat64;
   auto pixels = image.reshape({-1, image.size(-3), height, width});
   if (!is_native) pixels = pixels.to(torch::kFloat32);
   pixels = at::_upsample_bilinear2d_aa(pixels, {size.height, size.width}, /*align_corners=*/false);
-  if (!is_native) pixels = pixels.to(type);
+  if (!is_native) pixels = (type == torch::kUInt8 ? pixels.round_() : pixels).to(type);
   auto shape = image.sizes().vec();
   shape[shape.size() - 2] = size.height;
   shape[shape.size() - 1] = size.width;

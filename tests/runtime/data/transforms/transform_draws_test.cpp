@@ -17,14 +17,15 @@ namespace {
 
 /// Adds the transform's result for each of some seeds.
 void add_seeded(TorchvisionCases& cases, const std::string& expression, const Transform& transform,
-                const torch::Tensor& image, int seeds = 12) {
+                const torch::Tensor& image, int seeds = 12, double difference = 1e-5) {
   for (int seed = 0; seed < seeds; ++seed) {
     torch::manual_seed(seed);
-    cases.add("seeded(" + std::to_string(seed) + ", lambda: " + expression + "(image))", image, transform(image));
+    cases.add("seeded(" + std::to_string(seed) + ", lambda: " + expression + "(image))", image, transform(image), 1,
+              difference);
   }
 }
 
-class TransformDraws : public testing::Test {
+class TransformDraws : public TorchvisionTest {
  protected:
   TransformDraws() { torch::manual_seed(7); }
   torch::Tensor floats_ = torch::rand({3, 21, 34});
@@ -47,7 +48,6 @@ TEST_F(TransformDraws, SingleNumbersAreThoseOfOneElementTensors) {
 }
 
 TEST_F(TransformDraws, RandomResizedCropTakesTorchvisionsCrops) {
-  TorchvisionCases cases;
   add_seeded(cases, "T.RandomResizedCrop(9)", RandomResizedCrop(9), floats_, 60);
   add_seeded(cases, "T.RandomResizedCrop([7, 12], scale=(0.5, 0.9), ratio=(0.2, 5.0))",
              RandomResizedCrop({7, 12}, {.scale = {0.5, 0.9}, .ratio = {0.2, 5}}), levels_, 30);
@@ -55,11 +55,9 @@ TEST_F(TransformDraws, RandomResizedCropTakesTorchvisionsCrops) {
   const auto row = torch::rand({3, 2, 40}), column = torch::rand({3, 40, 2}), square = torch::rand({3, 8, 8});
   for (const auto& image : {row, column}) add_seeded(cases, "T.RandomResizedCrop(5)", RandomResizedCrop(5), image, 5);
   add_seeded(cases, "T.RandomResizedCrop(5, scale=(2.0, 3.0))", RandomResizedCrop(5, {.scale = {2, 3}}), square, 3);
-  cases.compare();
 }
 
 TEST_F(TransformDraws, RandomCropTakesTorchvisionsCrops) {
-  TorchvisionCases cases;
   add_seeded(cases, "T.RandomCrop(16)", RandomCrop(16), floats_);
   add_seeded(cases, "T.RandomCrop([34, 10])", RandomCrop({34, 10}), levels_);
   add_seeded(cases, "T.RandomCrop(21, padding=4)", RandomCrop(21, {.padding = 4}), floats_);
@@ -69,22 +67,18 @@ TEST_F(TransformDraws, RandomCropTakesTorchvisionsCrops) {
              RandomCrop(24, {.padding = {1, 2, 3, 4}, .fill = {9, 8, 7}}), levels_);
   add_seeded(cases, "T.RandomCrop([40, 36], pad_if_needed=True)", RandomCrop({40, 36}, {.pad_if_needed = true}),
              floats_);
-  cases.compare();
 }
 
 TEST_F(TransformDraws, FlipsAndGrayscaleComeWithTorchvisionsImages) {
-  TorchvisionCases cases;
   add_seeded(cases, "T.RandomHorizontalFlip()", RandomHorizontalFlip(), floats_);
   add_seeded(cases, "T.RandomHorizontalFlip(0.9)", RandomHorizontalFlip(0.9), floats_);
   add_seeded(cases, "T.RandomVerticalFlip(0.3)", RandomVerticalFlip(0.3), levels_);
   add_seeded(cases, "T.RandomGrayscale(0.4)", RandomGrayscale(0.4), levels_);
   add_seeded(cases, "T.RandomApply([T.RandomHorizontalFlip(0.5), T.Grayscale(3)], p=0.6)",
              RandomApply(Compose{RandomHorizontalFlip(0.5), Grayscale(3)}, 0.6), levels_);
-  cases.compare();
 }
 
 TEST_F(TransformDraws, ColorJitterUsesTorchvisionsFactorsInItsOrder) {
-  TorchvisionCases cases;
   add_seeded(cases, "T.ColorJitter(0.4, 0.5, 0.6, 0.2)",
              ColorJitter({.brightness = 0.4, .contrast = 0.5, .saturation = 0.6, .hue = 0.2}), floats_, 30);
   // In uint8, hue may turn a difference of one level before it into several.
@@ -92,32 +86,26 @@ TEST_F(TransformDraws, ColorJitterUsesTorchvisionsFactorsInItsOrder) {
              ColorJitter({.brightness = 0.4, .contrast = {0.5, 1.1}, .saturation = 1.5}), levels_);
   add_seeded(cases, "T.ColorJitter(hue=(-0.5, 0.1))", ColorJitter({.hue = {-0.5, 0.1}}), levels_);
   add_seeded(cases, "T.ColorJitter()", ColorJitter({}), levels_, 2);
-  cases.compare();
 }
 
 TEST_F(TransformDraws, RandomErasingErasesTorchvisionsRegions) {
-  TorchvisionCases cases;
   add_seeded(cases, "T.RandomErasing()", RandomErasing(), floats_, 30);
   add_seeded(cases, "T.RandomErasing(1.0, value=[1, 2, 3])", RandomErasing({.p = 1, .value = {1, 2, 3}}), levels_);
   add_seeded(cases, "T.RandomErasing(0.8, scale=(0.1, 0.9), ratio=(0.1, 4.0), value='random')",
              RandomErasing({.p = 0.8, .scale = {0.1, 0.9}, .ratio = {0.1, 4}, .value = {}}), floats_);
-  cases.compare();
 }
 
 TEST_F(TransformDraws, ChainsDrawInOrder) {
-  TorchvisionCases cases;
+  constexpr double level = 1 / 255.0 / 0.2 + 1e-5;
   const Compose chain{RandomResizedCrop(12), RandomHorizontalFlip(), ToFloat(),
                       Normalize({0.5, 0.5, 0.5}, {0.2, 0.2, 0.2}), RandomErasing()};
   add_seeded(cases,
              "T.Compose([T.RandomResizedCrop(12), T.RandomHorizontalFlip(), T.ToDtype(torch.float32, scale=True), "
              "T.Normalize([0.5] * 3, [0.2] * 3), T.RandomErasing()])",
-             chain, levels_, 20);
-  // A level of uint8 is 1 / 255 / 0.2 here.
-  cases.compare(0, 0.02);
+             chain, levels_, 20, level);
 }
 
 TEST_F(TransformDraws, MixUpAndCutMixAreTorchvisions) {
-  TorchvisionCases cases;
   const auto images = torch::rand({6, 3, 9, 14}), labels = torch::arange(6) % 5;
   for (int seed = 0; seed < 10; ++seed) {
     for (const double alpha : {1.0, 0.2}) {
@@ -133,7 +121,6 @@ TEST_F(TransformDraws, MixUpAndCutMixAreTorchvisions) {
       }
     }
   }
-  cases.compare(0, 1e-6);
 }
 
 }  // namespace

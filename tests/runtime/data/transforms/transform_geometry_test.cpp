@@ -19,24 +19,28 @@ std::string list_text(std::vector<int64_t> numbers) {
   return out + "]";
 }
 
-class TransformGeometry : public testing::Test {
+std::string resize_text(const torch::Tensor& image, int64_t height, int64_t width) {
+  const std::string size = list_text({height, width});
+  // LibTorch 2.11 computes wrong levels, or fails, where the result is one pixel wide.
+  const bool as_float = width == 1 && !image.is_floating_point();
+  return as_float ? "F.resize(image.float(), " + size + ").round().to(torch.uint8)" : "F.resize(image, " + size + ")";
+}
+
+class TransformGeometry : public TorchvisionTest {
  protected:
   TransformGeometry() { torch::manual_seed(5); }
 };
 
 TEST_F(TransformGeometry, ResizingToAHeightAndAWidthGivesTorchvisionsPixels) {
-  TorchvisionCases cases;
   for (const auto& image : images_of_many_kinds()) {
-    for (const auto& [height, width] : std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {5, 8}, {13, 7}, {31, 64}}) {
-      cases.add("F.resize(image, " + list_text({height, width}) + ")", image,
-                functional::resize(image, {height, width}));
+    for (const auto& [height, width] :
+         std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {9, 1}, {1, 9}, {5, 8}, {13, 7}, {31, 64}}) {
+      cases.add(resize_text(image, height, width), image, functional::resize(image, {height, width}));
     }
   }
-  cases.compare();
 }
 
 TEST_F(TransformGeometry, ResizingTheShorterSideGivesTorchvisionsSizeAndPixels) {
-  TorchvisionCases cases;
   for (const auto& image : images_of_many_kinds()) {
     cases.add("T.Resize(6)(image)", image, Resize(6)(image));
     if (std::max(image.size(-1), image.size(-2)) < 8 * std::min(image.size(-1), image.size(-2))) {
@@ -44,11 +48,9 @@ TEST_F(TransformGeometry, ResizingTheShorterSideGivesTorchvisionsSizeAndPixels) 
     }
     cases.add("T.Resize([4, 9])(image)", image, Resize({4, 9})(image));
   }
-  cases.compare();
 }
 
 TEST_F(TransformGeometry, CropsAreTorchvisionsBeyondTheEdgesToo) {
-  TorchvisionCases cases;
   const std::vector<Crop> crops = {{0, 0, 1, 1}, {-2, 1, 5, 4}, {3, -3, 40, 60}, {2, 2, 3, 1}, {0, 5, 2, 9}};
   for (const auto& image : images_of_many_kinds()) {
     for (const auto& [top, left, height, width] : crops) {
@@ -63,7 +65,6 @@ TEST_F(TransformGeometry, CropsAreTorchvisionsBeyondTheEdgesToo) {
       cases.add("F.center_crop(image, " + list_text({size.height, size.width}) + ")", image, CenterCrop(size)(image));
     }
   }
-  cases.compare(0, 1e-5);
 }
 
 TEST_F(TransformGeometry, ACropThatMissesTheImageIsBlack) {
@@ -73,7 +74,6 @@ TEST_F(TransformGeometry, ACropThatMissesTheImageIsBlack) {
 }
 
 TEST_F(TransformGeometry, PaddingIsTorchvisionsInAllModes) {
-  TorchvisionCases cases;
   const std::vector<std::tuple<PaddingMode, std::string, int64_t>> modes = {{PaddingMode::constant, "constant", 9},
                                                                             {PaddingMode::edge, "edge", 9},
                                                                             {PaddingMode::reflect, "reflect", -1},
@@ -95,23 +95,18 @@ TEST_F(TransformGeometry, PaddingIsTorchvisionsInAllModes) {
     cases.add("T.Pad([1, 2], fill=" + values + ")(image)", image, Pad({1, 2}, {.fill = fill})(image));
     cases.add("T.Pad(2, fill=" + values + "[0])(image)", image, Pad(2, {.fill = {fill[0]}})(image));
   }
-  cases.compare(0, 0);
 }
 
 TEST_F(TransformGeometry, NegativePaddingCutsOff) {
-  TorchvisionCases cases;
   const auto image = torch::rand({3, 9, 8});
   cases.add("F.pad(image, [-2, 1, 3, -4])", image, functional::pad(image, {-2, 1, 3, -4}));
-  cases.compare(0, 0);
 }
 
 TEST_F(TransformGeometry, FlipsMirrorEachImage) {
-  TorchvisionCases cases;
   for (const auto& image : images_of_many_kinds()) {
     cases.add("F.horizontal_flip(image)", image, functional::horizontal_flip(image));
     cases.add("F.vertical_flip(image)", image, functional::vertical_flip(image));
   }
-  cases.compare(0, 0);
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ constexpr double kNoNumber = std::numeric_limits<double>::quiet_NaN();
 TEST(TransformRefusals, ProbabilitiesLieBetween0And1) {
   EXPECT_THAT(refusal([] { RandomHorizontalFlip(1.5); }), HasSubstr("p is 1.5; a probability from 0 to 1"));
   EXPECT_THAT(refusal([] { RandomVerticalFlip(-0.1); }), HasSubstr("RandomVerticalFlip: p is -0.1"));
-  EXPECT_THAT(refusal([] { RandomGrayscale(kNoNumber); }), HasSubstr("p is nan"));
+  EXPECT_THAT(refusal([] { RandomGrayscale{kNoNumber}; }), HasSubstr("p is nan"));
   EXPECT_THAT(refusal([] { RandomErasing({.p = 2}); }), HasSubstr("RandomErasing: p is 2.0"));
   EXPECT_THAT(refusal([] { RandomApply(Compose{ToFloat()}, 7); }), HasSubstr("RandomApply: p is 7.0"));
 }

@@ -24,13 +24,12 @@ std::vector<torch::Tensor> images_of_many_colors() {
   return images;
 }
 
-class TransformValues : public testing::Test {
+class TransformValues : public TorchvisionTest {
  protected:
   TransformValues() { torch::manual_seed(6); }
 };
 
 TEST_F(TransformValues, BrightnessContrastAndSaturationAreTorchvisions) {
-  TorchvisionCases cases;
   for (const auto& image : images_of_many_colors()) {
     for (const double factor : {0.0, 0.37, 1.0, 2.5}) {
       const auto call = [&](const std::string& name) {
@@ -41,30 +40,24 @@ TEST_F(TransformValues, BrightnessContrastAndSaturationAreTorchvisions) {
       cases.add(call("adjust_saturation"), image, functional::adjust_saturation(image, factor));
     }
   }
-  cases.compare();
 }
 
 TEST_F(TransformValues, HueIsTorchvisions) {
-  TorchvisionCases cases;
   for (const auto& image : images_of_many_colors()) {
     for (const double factor : {-0.5, -0.21, 0.0, 0.08, 0.5}) {
       cases.add("F.adjust_hue(image, " + double_to_text(factor) + ")", image, functional::adjust_hue(image, factor));
     }
   }
-  cases.compare();
 }
 
 TEST_F(TransformValues, GrayIsTorchvisions) {
-  TorchvisionCases cases;
   for (const auto& image : images_of_many_colors()) {
     cases.add("F.rgb_to_grayscale(image)", image, Grayscale()(image));
     cases.add("F.rgb_to_grayscale(image, num_output_channels=3)", image, Grayscale(3)(image));
   }
-  cases.compare();
 }
 
 TEST_F(TransformValues, FloatsAndNormalizedValuesAreTorchvisions) {
-  TorchvisionCases cases;
   for (const auto& image : images_of_many_kinds()) {
     cases.add("F.to_dtype(image, torch.float32, scale=True)", image, ToFloat()(image));
     const auto floats = ToFloat()(image);
@@ -73,17 +66,14 @@ TEST_F(TransformValues, FloatsAndNormalizedValuesAreTorchvisions) {
     cases.add("F.normalize(image, [0.5, 0.4, 0.3], [0.2, 0.3, 0.25])", floats,
               Normalize({0.5, 0.4, 0.3}, {0.2, 0.3, 0.25})(floats));
   }
-  cases.compare();
 }
 
 TEST_F(TransformValues, AnErasedRegionHasTheGivenValue) {
-  TorchvisionCases cases;
   for (const auto& image : images_of_many_kinds()) {
     if (image.size(-2) < 5 || image.size(-1) < 5 || image.size(-3) != 3) continue;
     cases.add("F.erase(image, 1, 2, 4, 3, torch.tensor([1., 2., 3.])[:, None, None])", image,
               functional::erase(image, {1, 2, 4, 3}, torch::tensor({1.0, 2.0, 3.0}).view({3, 1, 1})));
   }
-  cases.compare(0, 0);
 }
 
 TEST_F(TransformValues, TheImageThatIsGivenStaysAsItIs) {

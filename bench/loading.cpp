@@ -1,0 +1,185 @@
+// Our side of the benchmark `loading`: how fast batches reach the thread that trains.
+//
+//     loading CASE FOLDER WORKERS SECONDS
+//
+// FOLDER has the data that bench/peers/make_loading_data.py makes. The batches of 64 come through the loader actor,
+// with WORKERS fetchers, to this thread, which does nothing with them; no Trainer is there. A line of JSON says how
+// many samples came a second ("samples"), or for `paths` how long the first batch took from the beginning of the
+// program's work ("start_s") and what memory came with each fetcher ("fetcher_mb"), or for `resumed` and `fresh` how
+// long the first batch of an epoch takes that begins at 90 % of it, or at its start ("first_ms"). `bare` is a loop of
+// index_select over the tensors of `tensors`, without a loader.
+#include "bench/loading_consumer.hpp"
+
+#include <troupe/base/exception_text.hpp>
+#include <troupe/base/number_text.hpp>
+#include <troupe/runtime/process/compute_threads.hpp>
+#include <troupe/runtime/process/process_settings.hpp>
+#include <troupe/troupe.hpp>
+
+#include <torch/torch.h>
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using troupe::bench::LoadingConsumer;
+namespace transforms = troupe::transforms;
+
+constexpr int64_t rows = 60'000, width = 784, batch_size = 64;
+
+struct Job {
+  std::string what;
+  std::filesystem::path folder;
+  int64_t workers = 0;
+  double seconds = 1;
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::shared_ptr<transforms::Compose> crop_and_normalize(bool is_photo) {
+  const transforms::Normalize normalize({0.485, 0.456, 0.406}, {0.229, 0.224, 0.225});
+  if (is_photo) {
+    return std::make_shared<transforms::Compose>(transforms::RandomResizedCrop(224), transforms::RandomHorizontalFlip(),
+                                                 transforms::ToFloat(), normalize);
+  }
+  return std::make_shared<transforms::Compose>(transforms::RandomCrop(64, {.padding = 4}),
+                                               transforms::RandomHorizontalFlip(), transforms::ToFloat(), normalize);
+}
+
+troupe::Batch made_tensors() {
+  return {torch::rand({rows, width}), torch::randint(10, {rows})};
+}
+
+troupe::DataLoader loader_of(const Job& job) {
+  troupe::DataLoaderOptions options{.batch_size = batch_size, .shuffle = true, .num_workers = job.workers};
+  if (job.what == "tensors") return {std::make_shared<troupe::TensorDataset>(made_tensors()), options};
+  if (job.what == "tokens") {
+    return {std::make_shared<troupe::TokenDataset>(
+                std::vector<std::filesystem::path>{job.folder / "tokens.bin"}, 1024,
+                troupe::TokenDatasetOptions{.stride = 1, .type = troupe::TokenType::uint16}),
+            options};
+  }
+  if (job.what == "shards" || job.what == "resumed" || job.what == "fresh") {
+    const auto data = std::make_shared<troupe::TarDataset>((job.folder / "shards").string(),
+                                                           troupe::TarOptions{.transform = crop_and_normalize(true)});
+    options.shuffle = false;
+    options.sampler = data->shuffled(200);
+    return {data, options};
+  }
+  const auto part = job.what == "jpeg" || job.what == "png" ? job.what : "paths";
+  return {std::make_shared<troupe::ImageFolder>(
+              job.folder / part, troupe::ImageFolderOptions{.transform = crop_and_normalize(part == "jpeg")}),
+          options};
+}
+
+/// Samples a second, from the first batch on.
+double rate(const Job& job) {
+  LoadingConsumer consumer(loader_of(job));
+  consumer.take(1, [](const troupe::Batch&) {});
+  int64_t samples = 0;
+  const auto start = Clock::now();
+  while (seconds_since(start) < job.seconds) {
+    consumer.take(8, [&](const troupe::Batch& batch) { samples += batch[0].size(0); });
+  }
+  return static_cast<double>(samples) / seconds_since(start);
+}
+
+double bare_rate(const Job& job) {
+  const auto data = made_tensors();
+  int64_t samples = 0, at = rows;
+  torch::Tensor order;
+  const auto start = Clock::now();
+  while (seconds_since(start) < job.seconds) {
+    if (at + batch_size > rows) order = torch::randperm(rows), at = 0;
+    const auto chosen = order.narrow(0, at, batch_size);
+    samples += data[0].index_select(0, chosen).size(0);
+    (void)data[1].index_select(0, chosen);
+    at += batch_size;
+  }
+  return static_cast<double>(samples) / seconds_since(start);
+}
+
+/// Resident memory of this process, in MiB.
+double resident_mb() {
+  std::ifstream file("/proc/self/statm");
+  int64_t size = 0, resident = 0;
+  file >> size >> resident;
+  return static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 20);
+}
+
+std::string start_with_many_paths(const Job& job) {
+  const auto start = Clock::now();
+  const auto loader = loader_of(job);
+  const double before = resident_mb();
+  LoadingConsumer consumer(loader);
+  consumer.take(1, [](const troupe::Batch&) {});
+  const double first = seconds_since(start);
+  const auto begin = Clock::now();
+  while (seconds_since(begin) < job.seconds) consumer.take(1, [](const troupe::Batch&) {});
+  const double each = (resident_mb() - before) / static_cast<double>(job.workers);
+  return "\"start_s\": " + troupe::double_to_text(first) + ", \"fetcher_mb\": " + troupe::double_to_text(each);
+}
+
+/// Milliseconds from the opening of an epoch to its first batch, the least of several.
+double first_batch_ms(const Job& job, double part) {
+  const auto loader = loader_of(job);
+  const auto position = static_cast<int64_t>(part * static_cast<double>(*loader.batch_count()));
+  LoadingConsumer consumer(loader);
+  consumer.take(1, [](const troupe::Batch&) {});
+  double least = 1e9;
+  const auto begin = Clock::now();
+  while (seconds_since(begin) < job.seconds) {
+    const auto start = Clock::now();
+    consumer.open(position);
+    consumer.take(1, [](const troupe::Batch&) {});
+    least = std::min(least, seconds_since(start) * 1e3);
+  }
+  return least;
+}
+
+std::string result_of(const Job& job) {
+  if (job.what == "paths") return start_with_many_paths(job);
+  if (job.what == "resumed" || job.what == "fresh") {
+    return "\"first_ms\": " + troupe::double_to_text(first_batch_ms(job, job.what == "resumed" ? 0.9 : 0));
+  }
+  return "\"samples\": " + troupe::double_to_text(job.what == "bare" ? bare_rate(job) : rate(job));
+}
+
+int fail(const std::string& what) {
+  std::cerr << "loading: " << what << '\n';
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> known = {"tensors", "bare",  "jpeg",    "png",  "shards",
+                                          "tokens",  "paths", "resumed", "fresh"};
+  if (argc != 5) return fail("needs CASE FOLDER WORKERS SECONDS; the cases are " + troupe::joined(known));
+  const auto workers = troupe::number_from_text<int64_t>(argv[3]);
+  const auto seconds = troupe::number_from_text<double>(argv[4]);
+  if (std::ranges::find(known, argv[1]) == known.end()) {
+    return fail("there is no case " + troupe::shown(argv[1]) + "; did you mean " + troupe::nearest(argv[1], known) +
+                "?");
+  }
+  if (!workers || *workers < 0 || !seconds || !(*seconds > 0)) return fail("WORKERS and SECONDS are numbers");
+  try {
+    troupe::use_one_compute_thread();
+    troupe::keep_freed_memory();  // as a run does
+    std::cout << '{' << result_of({argv[1], argv[2], *workers, *seconds}) << "}\n";
+    return 0;
+  } catch (...) {
+    return fail(troupe::current_exception_text());
+  }
+}
