@@ -129,6 +129,7 @@ std::string small_letters(std::string extension) {
 }
 
 ShardIndex build_shard_index(const std::shared_ptr<const FileReader>& shard, uint64_t gzip_spacing) {
+  if (shard->size() == 0) throw UsageError(shard->path().string() + " is empty; a tar archive was expected");
   if (!GzipBytes::is_gzip(*shard)) {
     PlainBytes bytes(shard);
     ShardIndex out = ShardIndexBuilder(bytes).build();

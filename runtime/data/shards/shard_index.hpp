@@ -60,8 +60,8 @@ struct ShardIndex {
 constexpr uint64_t kGzipSpacing = uint64_t{1} << 21;
 
 /// Reads all headers of a shard, of a gzipped one all of it. Throws UsageError with the shard and an offset for what
-/// TarWalker refuses, for a sample whose files are not next to each other or that has a file twice, and for a hard link
-/// to what is no file before it.
+/// TarWalker refuses, for an empty file, for a sample whose files are not next to each other or that has a file twice,
+/// and for a hard link to what is no file before it.
 ShardIndex build_shard_index(const std::shared_ptr<const FileReader>& shard, uint64_t gzip_spacing = kGzipSpacing);
 
 /// What tells a shard from what it was when its index was written.

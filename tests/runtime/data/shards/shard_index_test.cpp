@@ -109,6 +109,7 @@ TEST(ShardIndex, RefusesSamplesThatAreNotOneAfterTheOther) {
   EXPECT_THAT(shard_index_refusal(a + tar_entry({"a.JPG", "1"})), HasSubstr("has a second file 'jpg'"));
   EXPECT_THAT(shard_index_refusal(a + tar_entry({"b.jpg", "", '1', "c.jpg"})),
               HasSubstr("at offset 1024 'b.jpg' is a hard link to 'c.jpg', which is no file before it"));
+  EXPECT_THAT(shard_index_refusal(""), HasSubstr("a.tar is empty; a tar archive was expected"));
   EXPECT_EQ(shard_index_refusal(a + tar_entry({"README", "x"}) + tar_entry({"a.cls", "1"}) + b), "accepted");
 }
 
