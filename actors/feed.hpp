@@ -27,7 +27,7 @@ class Feed {
     is_over_ = false;
     taken_ = 0;
     queue_.clear();
-    tell(self, loader_, OpenLoader{ticket, epoch, position, limit, window_, origin});
+    tell(self, loader_, OpenLoader{ticket, epoch, position, limit, window_, origin, group_});
   }
 
   template <class Self>
@@ -52,6 +52,10 @@ class Feed {
     CopiedBatch copied = copier ? copier->begin(std::move(ready.batch)) : CopiedBatch{std::move(ready.batch), nullptr};
     queue_.push_back({ready.index, ready.last, std::move(copied)});
   }
+  template <class Self>
+  void push(Self* self, BatchesReady ready, CopyAhead* copier) {
+    for (auto& one : ready.batches) push(self, std::move(one), copier);
+  }
   void finish() { is_over_ = true; }
 
   bool has_batch() const { return !queue_.empty(); }
@@ -69,16 +73,18 @@ class Feed {
                      copier ? copier->finish(std::move(next.copied)) : std::move(next.copied.batch)};
     queue_.pop_front();
     if (++taken_ >= std::max<int64_t>(1, window_ / 2)) {
-      tell(self, loader_, Credit{ticket_, taken_});
+      tell(self, loader_, Credit{ticket_, taken_, group_});
       taken_ = 0;
     }
     return ready;
   }
 
  private:
-  // Waking the loader costs more than a small batch: small ones come in a wider window, so that it is woken less often.
+  // Waking a thread costs as much as a small batch. Small ones come in a wider window, so that the loader is woken less
+  // often, and several in a message, so that the worker is.
   static constexpr int64_t kWideWindow = 64;
-  static constexpr int64_t kWideWindowBytes = int64_t{16} << 20;
+  static constexpr int64_t kWideWindowBytes = int64_t{4} << 20;  // about what stays in a processor's cache
+  static constexpr int64_t kGroupsOfWindow = 8;
 
   // On the first batch, whose size stands for all of them.
   template <class Self>
@@ -88,7 +94,8 @@ class Feed {
     const int64_t bytes = std::max<int64_t>(1, batch.bytes());
     const int64_t wide = std::min(kWideWindow, kWideWindowBytes / bytes);
     if (wide <= window_) return;
-    tell(self, loader_, Credit{ticket_, wide - window_});
+    group_ = std::max<int64_t>(1, wide / kGroupsOfWindow);
+    tell(self, loader_, Credit{ticket_, wide - window_, group_});
     window_ = wide;
   }
 
@@ -100,6 +107,7 @@ class Feed {
 
   ActorRef loader_;
   int64_t window_;
+  int64_t group_ = 1;
   int64_t ticket_ = 0;  // 0: closed
   int64_t taken_ = 0;   // since credit was last returned
   bool is_over_ = false;

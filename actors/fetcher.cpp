@@ -50,8 +50,8 @@ Fetched FetchWork::run(const Fetch& fetch, Pulse& pulse) {
   if (cancelled()) return out;
   try {
     if (auto* maker = std::get_if<BatchMaker>(&source_)) {
-      if (auto batch = maker->make(fetch.epoch, fetch.position, fetch.indices, cancelled))
-        out.batch = std::move(*batch);
+      const auto samples = fetch.plan->batch(fetch.index);
+      if (auto batch = maker->make(fetch.epoch, fetch.position, samples, cancelled)) out.batch = std::move(*batch);
       return out;
     }
     auto& reader = std::get<StreamReader>(source_);

@@ -6,6 +6,7 @@
 #include "troupe/runtime/process/compute_threads.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 #include <map>
 #include <memory>
@@ -19,6 +20,8 @@ namespace {
 
 // Fetches that one fetcher holds: one in the making, and one more so that it need not wait for the loader.
 constexpr int64_t kFetcherDepth = 2;
+// A batch that came this long after the one before waits for more of its group; a later one is sent at once.
+constexpr std::chrono::microseconds kQuick{100};
 constexpr int64_t kUnknown = std::numeric_limits<int64_t>::max();
 
 class LoaderState {
@@ -47,6 +50,8 @@ class LoaderState {
   void take(Fetched fetched);
   void accept(Fetched fetched);
   void deliver(Fetched fetched);
+  void send(BatchReady ready);
+  void send_group();
   void finish(int64_t batches);
   void fail(int64_t index, std::string message);
   void watched_end(const caf::actor_addr& who, const std::string& why);
@@ -67,12 +72,14 @@ class LoaderState {
   bool open_ = false;
   ActorRef client_;
   OpenLoader request_;
-  EpochPlan plan_;
-  int64_t end_ = 0;                   // first batch that is not served; kUnknown for a stream without a limit
-  int64_t next_fetch_ = 0;            // first batch that no fetcher was asked for
-  int64_t next_send_ = 0;             // first batch that was not sent
-  int64_t credit_ = 0;                // batches that the worker is ready for
-  std::map<int64_t, Fetched> ready_;  // those that wait for their turn
+  std::shared_ptr<const EpochPlan> plan_;  // null for a stream
+  int64_t end_ = 0;                        // first batch that is not served; kUnknown for a stream without a limit
+  int64_t next_fetch_ = 0;                 // first batch that no fetcher was asked for
+  int64_t next_send_ = 0;                  // first batch that was not sent
+  int64_t credit_ = 0;                     // batches that the worker is ready for
+  std::map<int64_t, Fetched> ready_;       // those that wait for their turn
+  std::vector<BatchReady> group_;          // those that wait to be sent together
+  std::chrono::steady_clock::time_point last_ready_{};
 };
 
 caf::behavior LoaderState::start(LoaderSetup setup) {
@@ -88,6 +95,7 @@ caf::behavior LoaderState::start(LoaderSetup setup) {
       [this](const Credit& credit) {
         if (!open_ || credit.ticket != request_.ticket) return;
         credit_ += std::max<int64_t>(0, credit.count);
+        request_.group = credit.group;
         pump();
       },
       [this](CloseLoader) { close(); },
@@ -108,6 +116,7 @@ void LoaderState::close() {
   serving_->fetch_add(1);
   open_ = false;
   ready_.clear();
+  group_.clear();
 }
 
 void LoaderState::open(const OpenLoader& request) {
@@ -141,15 +150,16 @@ void LoaderState::begin_epoch(const OpenLoader& request) {
     end_ = limit >= 0 ? limit : kUnknown;
     return;
   }
-  plan_ = EpochPlan(setup_->loader, {.seed = setup_->seed,
-                                     .epoch = request.epoch,
-                                     .limit = request.limit,
-                                     .allow_shuffle = setup_->allow_shuffle,
-                                     .shard = setup_->shard,
-                                     .shards = setup_->shards,
-                                     .division = setup_->division,
-                                     .origin = request.origin});
-  end_ = plan_.batches();
+  plan_.reset();  // before the next one: an order may be large
+  plan_ = std::make_shared<const EpochPlan>(setup_->loader, EpochRequest{.seed = setup_->seed,
+                                                                         .epoch = request.epoch,
+                                                                         .limit = request.limit,
+                                                                         .allow_shuffle = setup_->allow_shuffle,
+                                                                         .shard = setup_->shard,
+                                                                         .shards = setup_->shards,
+                                                                         .division = setup_->division,
+                                                                         .origin = request.origin});
+  end_ = plan_->batches();
 }
 
 void LoaderState::hire() {
@@ -181,7 +191,7 @@ Fetch LoaderState::fetch_for(int64_t index) const {
           .epoch = request_.epoch,
           .index = index,
           .position = setup_->shard + index * setup_->shards,
-          .indices = stream ? std::vector<int64_t>() : plan_.batch(index),
+          .plan = plan_,
           .origin = request_.origin,
           .look_ahead = stream && index + 1 != end_};
 }
@@ -243,11 +253,33 @@ void LoaderState::deliver(Fetched fetched) {
   next_send_ += 1;
   credit_ -= 1;
   const bool last = next_send_ == end_;
-  tell(self_, client_, BatchReady{request_.ticket, fetched.index, last, std::move(fetched.batch)});
+  send(BatchReady{request_.ticket, fetched.index, last, std::move(fetched.batch)});
   if (last) finish(end_);
 }
 
+/// Waking the worker costs as much as a small batch. Where those come fast, they are sent in groups, each of which
+/// wakes it once; one that may be the last for a while is not kept back.
+void LoaderState::send(BatchReady ready) {
+  if (request_.group <= 1 && group_.empty()) return tell(self_, client_, std::move(ready));
+  const auto now = std::chrono::steady_clock::now();
+  const bool is_quick = now - std::exchange(last_ready_, now) < kQuick;
+  const bool waits = is_quick && !ready.last && credit_ > 0;
+  group_.push_back(std::move(ready));
+  if (!waits || static_cast<int64_t>(group_.size()) >= request_.group) send_group();
+}
+
+void LoaderState::send_group() {
+  if (group_.empty()) return;
+  if (group_.size() == 1) {
+    tell(self_, client_, std::move(group_.front()));
+  } else {
+    tell(self_, client_, BatchesReady{request_.ticket, std::move(group_)});
+  }
+  group_.clear();
+}
+
 void LoaderState::finish(int64_t batches) {
+  send_group();
   tell(self_, client_, EndOfData{request_.ticket, batches});
   close();
 }
@@ -259,6 +291,7 @@ void LoaderState::fail(int64_t index, std::string message) {
   failure.epoch = request_.epoch;
   failure.batch_idx = index;
   failure.message = std::move(message);
+  send_group();
   tell(self_, client_, LoaderFailed{request_.ticket, std::move(failure)});
   close();
 }

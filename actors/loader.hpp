@@ -35,6 +35,7 @@ inline std::string loader_name(int64_t loader_idx) {
 ///
 ///     OpenLoader  -> (to its sender) BatchReady*, then EndOfData or LoaderFailed; under the credit window (rule P2)
 ///     Credit      -> more of them
+///                    (in both cases BatchesReady too, if the sender takes groups)
 ///     CloseLoader -> nothing; what is in flight is dropped
 ///     EndLoader   -> nothing; the loader and its fetchers end
 ///

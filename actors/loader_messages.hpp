@@ -4,10 +4,12 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/modules/batch.hpp"
 #include "troupe/runtime/data/epoch_origin.hpp"
+#include "troupe/runtime/data/epoch_plan.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,18 +17,20 @@ namespace troupe::cast {
 
 /// Worker to loader: start serving an epoch. Whatever was open before is closed.
 struct OpenLoader {
-  int64_t ticket = 0;    ///< chosen by the worker, repeated in every answer; answers to an older ticket are stale
-  int64_t epoch = 0;     ///< for the sampler and the random states
-  int64_t position = 0;  ///< index of the first batch wanted (a resumed epoch starts in its middle)
-  int64_t limit = -1;    ///< serve batches with an index below this one; -1: to the end
-  int64_t credit = 0;    ///< batches the worker is ready to receive now
-  EpochOrigin origin;    ///< of this epoch
+  int64_t ticket = 0;       ///< chosen by the worker, repeated in every answer; answers to an older ticket are stale
+  int64_t epoch = 0;        ///< for the sampler and the random states
+  int64_t position = 0;     ///< index of the first batch wanted (a resumed epoch starts in its middle)
+  int64_t limit = -1;       ///< serve batches with an index below this one; -1: to the end
+  int64_t credit = 0;       ///< batches the worker is ready to receive now
+  EpochOrigin origin = {};  ///< of this epoch
+  int64_t group = 1;        ///< batches at most that one message may hold
 };
 
 /// Worker to loader: ready for `count` more.
 struct Credit {
   int64_t ticket = 0;
   int64_t count = 0;
+  int64_t group = 1;  ///< as OpenLoader has it, from now on
 };
 
 /// Worker to loader: stop serving, forget what is in flight. The loader stays and can be opened again.
@@ -43,6 +47,12 @@ struct BatchReady {
   Batch batch;
 };
 
+/// Loader to worker: several of them in order, if the worker takes groups.
+struct BatchesReady {
+  int64_t ticket = 0;  ///< of all
+  std::vector<BatchReady> batches;
+};
+
 /// Loader to worker: the epoch is over; `batches` is its length (an empty one has 0). Follows the last batch.
 struct EndOfData {
   int64_t ticket = 0;
@@ -56,13 +66,13 @@ struct LoaderFailed {
   Failure failure;
 };
 
-/// Loader to fetcher: make batch `index` out of the samples `indices` (for a stream: out of the next ones).
+/// Loader to fetcher: make batch `index` out of the samples that the plan has for it (for a stream: of the next ones).
 struct Fetch {
   int64_t serving = 0;  ///< the loader's own count of openings, repeated in the answer
   int64_t epoch = 0;
   int64_t index = 0;
-  int64_t position = 0;  ///< of the batch in the epoch of all ranks: for random states
-  std::vector<int64_t> indices;
+  int64_t position = 0;                   ///< of the batch in the epoch of all ranks: for random states
+  std::shared_ptr<const EpochPlan> plan;  ///< null for a stream
   EpochOrigin origin;
   bool look_ahead = false;  ///< of a stream: find out whether another batch follows
 };
@@ -90,6 +100,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Credit)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::CloseLoader)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndLoader)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::BatchReady)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::BatchesReady)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndOfData)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::LoaderFailed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Fetch)

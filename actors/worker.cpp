@@ -52,6 +52,7 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
         guarded([&] { std::visit([&](auto& command) { carry_out(command, message); }, message.command); });
       },
       [this](BatchReady& batch) { guarded([&] { take_batch(batch); }); },
+      [this](BatchesReady& batches) { guarded([&] { take_batches(batches); }); },
       [this](GoOn) {
         go_on_sent_ = false;
         guarded([&] { work(); });

@@ -9,7 +9,7 @@
 //           OpenLoader, Credit, CloseLoader            to its loaders
 //           WriteRecord, SaveSnapshot, ShowProgress, PrintLine, events
 //
-// It handles one batch per message, so that an urgent StopSegment comes through between any two of them.
+// It looks for messages after each batch, so that an urgent StopSegment comes through between any two of them.
 #pragma once
 
 #include "troupe/actors/caf.hpp"

@@ -16,6 +16,13 @@ void WorkerState::take_batch(BatchReady& batch) {
   work();
 }
 
+void WorkerState::take_batches(BatchesReady& batches) {
+  Feed* feed = expecting(batches.ticket);
+  if (!feed) return;
+  feed->push(self_, std::move(batches), copier());
+  work();
+}
+
 void WorkerState::take_end_of_data(const EndOfData& end) {
   if (Feed* feed = expecting(end.ticket)) feed->finish();
   work();

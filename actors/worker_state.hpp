@@ -59,6 +59,7 @@ class WorkerState : public ReplicaOutputs {
   CopyAhead* copier() { return copies_ahead_ ? &*copy_ahead_ : nullptr; }
   Feed* expecting(int64_t ticket);
   void take_batch(BatchReady& batch);
+  void take_batches(BatchesReady& batches);
   void take_end_of_data(const EndOfData& end);
   void work();
   bool can_go_on() const;

@@ -32,9 +32,9 @@ set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp mo
   modules/support/*.cpp modules/callbacks/early_stopping.cpp modules/callbacks/file_name_template.cpp
   modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/metric.cpp modules/optim/*.cpp
-  runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
+  runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/data/*/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
   launch/config_file.cpp launch/option_group.cpp launch/parse_config.cpp)
-set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp base/*.cpp
+set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp modules/data/sampler.cpp base/*.cpp
   modules/hooks.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
   runtime/checkpoint/checksum.cpp runtime/checkpoint/file_lock.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/safetensors*.cpp
   runtime/checkpoint/snapshot_memory.cpp runtime/checkpoint/strict_json.cpp runtime/collectives/chunk_pool.cpp
@@ -42,7 +42,8 @@ set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_lo
   runtime/collectives/memory_*.cpp
   runtime/collectives/process_group.cpp runtime/collectives/reduce_kernel.cpp runtime/collectives/roll_call.cpp
   runtime/collectives/store_backend.cpp runtime/collectives/threaded_backend.cpp
-  runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/random.cpp
+  runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/keyed_permutation.cpp
+  runtime/data/random.cpp
   runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/process/pulse.cpp
   runtime/sinks/*.cpp)
 

@@ -31,8 +31,8 @@ class TextData : public troupe::DataModule {
     if (stage == troupe::Stage::predict) return;
     const auto text = troupe::read_bytes(options_.files);
     const int64_t training = text.numel() - text.numel() / 10;
-    train_ = std::make_shared<troupe::NextTokenDataset>(text.slice(0, 0, training), options_.length);
-    val_ = std::make_shared<troupe::NextTokenDataset>(text.slice(0, training), options_.length);
+    train_ = std::make_shared<troupe::TokenDataset>(text.slice(0, 0, training), options_.length);
+    val_ = std::make_shared<troupe::TokenDataset>(text.slice(0, training), options_.length);
   }
 
   troupe::DataLoaders train_dataloader() override {

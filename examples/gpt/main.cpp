@@ -4,9 +4,11 @@
 //     gpt fit
 //     gpt predict --ckpt_path best --data.prompt "You may not "
 //     gpt fit --data.files books --model.layers 6 --model.width 384
+//     gpt fit --data.train fineweb_train_000001.bin --data.val fineweb_val_000000.bin --model.vocabulary 50304
 #include "gpt.hpp"
+#include "token_data.hpp"
 
 int main(int argc, char** argv) {
-  return troupe::main<Gpt, TextData>(
+  return troupe::main<Gpt, TokenData>(
       argc, argv, {.trainer = {.max_epochs = 10, .log_every_n_steps = 10, .gradient_clip_val = 1.0}});
 }

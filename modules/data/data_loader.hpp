@@ -40,7 +40,8 @@ Batch default_collate(std::vector<Batch> samples);
 struct DataLoaderOptions {
   /// Samples a batch, at least 1.
   int64_t batch_size = 1;
-  /// A new order each epoch, from (seed, epoch). Not together with `sampler`.
+  /// A new order each epoch, from (seed, epoch): exactly uniform and stored up to 4,194,304 samples, computed above
+  /// (shuffled_order in runtime/data/samplers.hpp). Not together with `sampler`.
   bool shuffle = false;
   /// Leave out a last batch that is not full.
   bool drop_last = false;
@@ -56,7 +57,7 @@ struct DataLoaderOptions {
   bool pin_memory = false;
   /// Batches fetched ahead of the training thread, those in the making included (the credit window, protocol rule P2),
   /// at least 1. More fetchers than this are not kept busy. With 8 or more, up to 64 small batches are fetched ahead as
-  /// long as they take 16 MiB together.
+  /// long as they take 4 MiB together.
   int64_t prefetch = 8;
 };
 

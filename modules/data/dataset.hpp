@@ -63,6 +63,9 @@ class IterableDataset {
     (void)samples;
     return false;
   }
+  /// Samples of a whole epoch for the shard that `start` was told, if they are known without reading them. A mixture
+  /// needs it to be resumed by a seek.
+  virtual std::optional<int64_t> length() const { return std::nullopt; }
   /// A stream for one more reader: if several devices of a process train, each reads its own shard. The default
   /// returns nullptr, and such a run is refused.
   virtual std::shared_ptr<IterableDataset> replicate() const { return nullptr; }

@@ -17,9 +17,9 @@ struct MemoryPlan {
   std::size_t bytes = 0;             ///< of all together
 };
 
-/// Places buffers so that two that are in use at one time do not overlap: the largest first, each into the smallest gap
-/// that it fits into (as Pisarchyk & Lee 2020, "Efficient Memory Management for Deep Neural Net Inference", greedy by
-/// size). Offsets are multiples of 64 bytes.
+/// Places buffers so that two that are in use at one time do not overlap, one after the other, each into the smallest
+/// gap that it fits into (as Pisarchyk & Lee 2020, "Efficient Memory Management for Deep Neural Net Inference"): by
+/// size, by duration and by their product, of which the smallest plan is taken. Offsets are multiples of 64 bytes.
 MemoryPlan plan_memory(const std::vector<Lifetime>& buffers);
 
 }  // namespace troupe::capture

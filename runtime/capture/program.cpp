@@ -25,11 +25,21 @@ void adopt(const torch::Tensor& place, torch::Tensor result) {
   const bool is_alike = result.sizes() == place.sizes() && result.strides() == place.strides() &&
                         result.storage_offset() == place.storage_offset() && result.storage().use_count() == 1 &&
                         result.storage().nbytes() >= place.storage().nbytes();
-  if (!is_alike) {
-    place.copy_(result);
-    return;
-  }
+  if (!is_alike) throw std::runtime_error("an operator lays a constant out in another way each time");
   place.storage().set_data_ptr_noswap(result.storage().set_data_ptr(c10::DataPtr(nullptr, c10::kCPU)));
+}
+
+// Whether the operator has put the result where its place is, and as it is there.
+bool lies_in(const torch::Tensor& place, const torch::Tensor& result) {
+  return result.data_ptr() == place.data_ptr() && result.sizes() == place.sizes() &&
+         result.strides() == place.strides() && result.scalar_type() == place.scalar_type();
+}
+
+// What the operator needed in between may have come first.
+void look_elsewhere(Room& room) {
+  constexpr std::size_t most_passed = 3;
+  if (room.passed == most_passed) room.bytes = 0;  // no allocation has that size
+  ++room.passed;
 }
 
 }  // namespace
@@ -67,14 +77,16 @@ void Program::execute(Instruction& instruction) {
       (*watch_)(instruction.action, instruction.name, instruction.outputs);
   } else {
     stack_.assign(instruction.arguments.begin(), instruction.arguments.end());
-    instruction.op->redispatchBoxed(cpu_keys, &stack_);
+    if (instruction.rooms.empty()) {
+      instruction.op->redispatchBoxed(cpu_keys, &stack_);
+    } else {
+      const OfferedMemory offered(instruction.rooms);
+      instruction.op->redispatchBoxed(cpu_keys, &stack_);
+    }
     if (!instruction.targets.empty()) take_results(instruction);
     if (watch_) [[unlikely]]
       tell_watch(instruction);
     stack_.clear();
-  }
-  for (c10::StorageImpl* memory : instruction.released) {
-    memory->set_data_ptr_noswap(c10::DataPtr(nullptr, c10::kCPU));
   }
 }
 
@@ -108,25 +120,43 @@ void Program::tell_watch(const Instruction& instruction) {
   (*watch_)(instruction.action, instruction.name, results);
 }
 
-void Program::take_results(Instruction& instruction) {
-  std::size_t number = 0;
-  const auto take = [&](torch::Tensor result) {
-    const Target& target = instruction.targets[number++];
-    if (!target.tensor.defined()) return;
-    if (target.is_adopted) {
-      adopt(target.tensor, std::move(result));
-    } else {
-      target.tensor.copy_(result);
-    }
-  };
+void Program::collect_results() {
+  fresh_.clear();
   for (auto& value : stack_) {
     if (value.isTensor()) {
-      take(std::move(value).toTensor());
+      fresh_.push_back(std::move(value).toTensor());
     } else if (value.isTensorList()) {
       auto list = value.toTensorVector();
       value = c10::IValue();
-      for (auto& each : list) take(std::move(each));
+      fresh_.insert(fresh_.end(), list.begin(), list.end());
     }
+  }
+}
+
+void Program::take_results(Instruction& instruction) {
+  collect_results();
+  for (std::size_t i = 0; i < fresh_.size(); ++i) {
+    const Target& target = instruction.targets[i];
+    if (!target.room || !fresh_[i].defined() || lies_in(target.tensor, fresh_[i])) continue;
+    look_elsewhere(instruction.rooms[*target.room]);
+    // It may lie in another result's room, which is written below.
+    const bool has_room = std::ranges::any_of(
+        instruction.rooms, [&](const Room& room) { return fresh_[i].storage().data() == room.data; });
+    if (has_room) fresh_[i] = fresh_[i].clone();
+  }
+  for (std::size_t i = 0; i < fresh_.size(); ++i) {
+    const Target& target = instruction.targets[i];
+    if (!target.tensor.defined()) continue;
+    if (target.is_adopted) {
+      adopt(target.tensor, std::move(fresh_[i]));
+    } else if (!lies_in(target.tensor, fresh_[i])) {
+      target.tensor.copy_(fresh_[i]);
+    }
+  }
+  fresh_.clear();
+  // Nobody does: it would be memory that other operators write to.
+  if (!instruction.rooms.empty() && is_held(instruction.rooms)) {
+    throw std::runtime_error(instruction.name + " keeps memory of a captured step: set trainer.capture_step = off");
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/captured_steps.hpp"
+#include "troupe/runtime/capture/offered_memory.hpp"
 #include "troupe/runtime/capture/recording.hpp"
 #include "troupe/runtime/capture/substitutes.hpp"
 
@@ -27,8 +28,8 @@ struct ProgramRequest {
   std::unordered_map<std::size_t, torch::Tensor> places;
 };
 
-/// Does the operators of a recording again, in memory that is laid out once: no graph, no allocation (but within
-/// operators that have no other way), no views. Bits are those of the recorded operators, which LibTorch's own kernels
+/// Does the operators of a recording again, in memory that is laid out once: no graph, no views, no allocation but of
+/// what an operator needs for itself. Bits are those of the recorded operators, which LibTorch's own kernels
 /// compute. Used by one thread at a time.
 class Program {
  public:
@@ -62,8 +63,9 @@ class Program {
 
  private:
   struct Target {
-    torch::Tensor tensor;     // undefined: the result is not kept
-    bool is_adopted = false;  // the operator's own memory becomes the tensor's
+    torch::Tensor tensor;             // undefined: the result is not kept
+    bool is_adopted = false;          // the operator's own memory becomes the tensor's
+    std::optional<std::size_t> room;  // of the instruction's, for the operator to allocate the result in
   };
   struct Instruction {
     std::size_t action = 0;
@@ -75,9 +77,9 @@ class Program {
     Kernel kernel;                       // in place of the operator
     std::vector<torch::Tensor> outputs;  // of the kernel
     torch::jit::Stack arguments;
-    std::vector<torch::Tensor> inputs;        // of a call
-    std::vector<Target> targets;              // one for each result; none if the operator writes where it should
-    std::vector<c10::StorageImpl*> released;  // memory of its own that nobody reads afterwards
+    std::vector<torch::Tensor> inputs;  // of a call
+    std::vector<Target> targets;        // one for each result; none if the operator writes where it should
+    std::vector<Room> rooms;
     std::string text;
     std::size_t times = 0;
     double seconds = 0;
@@ -88,6 +90,7 @@ class Program {
   void execute(Instruction& instruction);
   void call(Instruction& instruction);
   void take_results(Instruction& instruction);
+  void collect_results();
   void tell_watch(const Instruction& instruction);
 
   std::vector<Instruction> instructions_;
@@ -100,6 +103,7 @@ class Program {
   std::vector<Found> found_;  // what others keep; the program looks at it through storages of its own
   torch::Tensor arena_;
   torch::jit::Stack stack_;
+  std::vector<torch::Tensor> fresh_;                                             // what an operator has returned
   c10::impl::LocalDispatchKeySet outside_{c10::impl::PODLocalDispatchKeySet{}};  // of the thread, around a replay
   CapturedProgram summary_;
   bool is_timed_ = false;

@@ -65,7 +65,7 @@ class Program::Builder {
   }
 
  private:
-  enum class Way { out, in_place, adopts, calls, substitute };
+  enum class Way { out, in_place, allocates, calls, substitute };
   static constexpr std::size_t never = std::numeric_limits<std::size_t>::max();
 
   struct Place {
@@ -73,7 +73,6 @@ class Program::Builder {
     std::size_t writers = 0;
     bool is_constant = false;
     bool is_needed = false;
-    bool is_adopted = false;  // an operator hands its own memory over
     std::size_t first = never, last = 0;
   };
 
@@ -169,13 +168,7 @@ class Program::Builder {
       } else if (!writes_any(*action.op) || std::ranges::any_of(action.results, [&](const auto& result) {
                    return result && is_computed(*result) && !is_argument(action, *result);
                  })) {
-        ways_[i] = Way::adopts;
-        for (const auto& result : action.results) {
-          if (result && is_computed(*result) && place(*result).writers == 1 &&
-              !request_.places.contains(result->memory)) {
-            place(*result).is_adopted = true;
-          }
-        }
+        ways_[i] = Way::allocates;
       }
     }
   }
@@ -216,16 +209,15 @@ class Program::Builder {
         if (place.first != never) place.storage = found(memory);
       } else if (place.first == never) {
         continue;
-      } else if (place.is_adopted || place.is_constant) {
+      } else if (place.is_constant) {
         place.storage = c10::Storage(c10::Storage::use_byte_size_t(), memory.bytes, c10::DataPtr(nullptr, c10::kCPU),
                                      nullptr, /*resizable=*/false);
-        program_.summary_.bytes += place.is_constant ? memory.bytes : 0;
+        program_.summary_.bytes += memory.bytes;
       } else {
         planned.push_back(m);
         lifetimes.push_back({memory.bytes, place.first, place.last});
       }
     }
-    program_.summary_.bytes += most_adopted();
     for (const auto& [index, tensor] : request_.places) program_.summary_.bytes += tensor.nbytes();
     const MemoryPlan plan = plan_memory(lifetimes);
     program_.arena_ = torch::empty({static_cast<int64_t>(plan.bytes)}, torch::kUInt8);
@@ -249,20 +241,6 @@ class Program::Builder {
     program_.found_.push_back({memory.identity, storage->data()});
     return c10::Storage(c10::Storage::use_byte_size_t(), memory.bytes, c10::DataPtr(storage->mutable_data(), c10::kCPU),
                         nullptr, /*resizable=*/false);
-  }
-
-  // The most that operators' own memory takes at one time.
-  std::size_t most_adopted() const {
-    std::vector<std::ptrdiff_t> change(recording_.actions.size() + 2, 0);
-    for (std::size_t m = 0; m < places_.size(); ++m) {
-      const Place& place = places_[m];
-      if (!place.is_adopted || place.is_constant || place.first == never) continue;
-      change[place.first] += static_cast<std::ptrdiff_t>(recording_.memories[m].bytes);
-      change[place.last + 1] -= static_cast<std::ptrdiff_t>(recording_.memories[m].bytes);
-    }
-    std::ptrdiff_t now = 0, most = 0;
-    for (const auto each : change) most = std::max(most, now += each);
-    return static_cast<std::size_t>(most);
   }
 
   torch::Tensor tensor_of(const View& view) {
@@ -314,7 +292,8 @@ class Program::Builder {
         Target target;
         if (result && is_computed(*result) && !is_argument(action, *result) && place(*result).storage) {
           target.tensor = tensor_of(*result);
-          target.is_adopted = place(*result).is_adopted || place(*result).is_constant;
+          target.is_adopted = place(*result).is_constant;
+          if (ways_[index] == Way::allocates && !target.is_adopted) target.room = add_room(instruction, *result);
         }
         instruction.targets.push_back(std::move(target));
       }
@@ -327,24 +306,18 @@ class Program::Builder {
       ++program_.summary_.constants;
       return;
     }
-    release_after(index, instruction);
     program_.instructions_.push_back(std::move(instruction));
   }
 
-  void release_after(std::size_t index, Instruction& instruction) {
-    std::vector<std::size_t> ending;
-    const auto look = [&](const View& view) {
-      const Place& at = place(view);
-      if (at.is_adopted && !at.is_constant && at.last == index &&
-          std::ranges::find(ending, view.memory) == ending.end()) {
-        ending.push_back(view.memory);
-        instruction.released.push_back(at.storage.unsafeGetStorageImpl());
-      }
-    };
-    for_arguments(recording_.actions[index], [&](const View& view, std::size_t) { look(view); });
-    for (const auto& result : recording_.actions[index].results) {
-      if (result) look(*result);
-    }
+  // Nothing for memory of another size than the operator's, or that several results share.
+  std::optional<std::size_t> add_room(Instruction& instruction, const View& result) {
+    const c10::Storage& storage = place(result).storage;
+    const Room room{storage.mutable_data(), memory(result).bytes};
+    const auto is_same = [&](const Room& other) { return other.data == room.data; };
+    if (room.bytes == 0 || room.bytes != storage.nbytes() || std::ranges::any_of(instruction.rooms, is_same))
+      return std::nullopt;
+    instruction.rooms.push_back(room);
+    return instruction.rooms.size() - 1;
   }
 
   std::string text_of(const Action& action, std::size_t index) const {
@@ -375,7 +348,7 @@ class Program::Builder {
       }
     }
     text += ")";
-    constexpr const char* ways[] = {"", "", "  # its own memory", "  # called", "  # a kernel of Troupe's"};
+    constexpr const char* ways[] = {"", "", "  # allocates", "  # called", "  # a kernel of Troupe's"};
     return text + ways[static_cast<std::size_t>(ways_[index])];
   }
 

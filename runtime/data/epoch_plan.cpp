@@ -11,11 +11,9 @@ namespace troupe {
 
 namespace {
 
-void check_indices(const std::vector<int64_t>& indices, int64_t size) {
-  const auto outside =
-      std::find_if(indices.begin(), indices.end(), [&](int64_t index) { return index < 0 || index >= size; });
-  if (outside == indices.end()) return;
-  throw UsageError("the sampler gave index " + std::to_string(*outside) + " for a dataset of " + std::to_string(size) +
+void check_index(int64_t index, int64_t size) {
+  if (index >= 0 && index < size) return;
+  throw UsageError("the sampler gave index " + std::to_string(index) + " for a dataset of " + std::to_string(size) +
                    " samples");
 }
 
@@ -37,14 +35,20 @@ EpochPlan::EpochPlan(const DataLoader& loader, const EpochRequest& request)
   }
   const int64_t size = loader.dataset()->size();
   if (size < 0) throw UsageError("the dataset's size() is " + std::to_string(size) + "; it must be at least 0");
-  size_ = size;
+  size_ = dataset_size_ = size;
   const auto& options = loader.options();
   if (options.sampler) {
-    order_ = options.sampler->indices(size, request.seed, request.epoch);
-    check_indices(order_, size);
-    size_ = static_cast<int64_t>(order_.size());
+    order_ = options.sampler->order(size, request.seed, request.epoch);
+    if (!order_) throw UsageError("the sampler's order is null; it needs an IndexOrder");
+    size_ = order_->size();
+    if (size_ < 0)
+      throw UsageError("the sampler's order has size " + std::to_string(size_) + "; it must be at least 0");
+    // One that is stored can be looked through before the epoch begins.
+    if (const auto* stored = dynamic_cast<const StoredOrder*>(order_.get())) {
+      for (const int64_t index : stored->indices()) check_index(index, size);
+    }
   } else if (options.shuffle && request.allow_shuffle) {
-    order_ = random_permutation(size, mix(request.seed, request.epoch));
+    order_ = shuffled_order(size, mix(request.seed, request.epoch));
   }
   const int64_t left = std::max<int64_t>(0, size_ - origin_.samples);
   samples_ = division_ == Division::batches ? size_ : (left + shards_ - 1) / shards_;
@@ -61,7 +65,9 @@ std::vector<int64_t> EpochPlan::batch(int64_t index) const {
   out.reserve(static_cast<std::size_t>(std::max<int64_t>(0, end - first)));
   for (int64_t i = first; i < end; ++i) {
     const int64_t place = divides_batches ? i : (origin_.samples + shard_ + i * shards_) % size_;
-    out.push_back(order_.empty() ? place : order_[static_cast<std::size_t>(place)]);
+    const int64_t sample = order_ ? order_->at(place) : place;
+    check_index(sample, dataset_size_);
+    out.push_back(sample);
   }
   return out;
 }

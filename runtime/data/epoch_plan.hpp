@@ -5,6 +5,7 @@
 #include "troupe/runtime/data/epoch_origin.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace troupe {
@@ -31,30 +32,32 @@ struct EpochRequest {
 int64_t share_of(int64_t count, int64_t shard, int64_t shards);
 
 /// The batches of one epoch of a map-style dataset: a pure function of the loader's description and the request, so a
-/// resumed epoch makes the plan again and starts at its position (protocol rule P9). A plan in the dataset's own order
-/// takes no memory for it.
+/// resumed epoch makes the plan again and starts at its position (protocol rule P9). A plan takes no memory but what
+/// the sampler's order takes. Any thread may ask it; copies share the order.
 class EpochPlan {
  public:
   /// An epoch without batches.
   EpochPlan() = default;
-  /// Asks the dataset for its size and the sampler for its indices; both may throw. Throws UsageError for a stream, for
-  /// an index outside of the dataset (named) and for a shard that is not one of `shards`.
+  /// Asks the dataset for its size and the sampler for its order; both may throw. Throws UsageError for a stream, for a
+  /// shard that is not one of `shards`, and for an index outside of the dataset (named) in an order that is stored.
   EpochPlan(const DataLoader& loader, const EpochRequest& request);
 
   /// Batches that this shard serves, the limit counted in.
   int64_t batches() const { return batches_; }
-  /// The samples of batch `index`, 0 <= index < batches(), those of the origin excepted.
+  /// The samples of batch `index`, 0 <= index < batches(), those of the origin excepted. Throws what a sampler's
+  /// computed order throws, and UsageError for an index of it that is outside of the dataset.
   std::vector<int64_t> batch(int64_t index) const;
 
  private:
-  std::vector<int64_t> order_;  // empty if the dataset's own order is served
-  int64_t samples_ = 0;         // to cut into batches: of this shard, or of all where batches are divided
+  std::shared_ptr<const IndexOrder> order_;  // null if the dataset's own order is served
+  int64_t samples_ = 0;                      // to cut into batches: of this shard, or of all where batches are divided
   int64_t batch_size_ = 1;
   int64_t batches_ = 0;
   int64_t shard_ = 0;
   int64_t shards_ = 1;
   Division division_ = Division::padded_samples;
-  int64_t size_ = 0;  // of the epoch's order
+  int64_t size_ = 0;          // of the epoch's order
+  int64_t dataset_size_ = 0;  // of what its indices point to
   EpochOrigin origin_;
 };
 

@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/runtime/data/keyed_permutation.hpp"
 #include "troupe/runtime/data/random.hpp"
 
 #include <algorithm>
@@ -44,6 +45,67 @@ std::vector<int64_t> ascending(int64_t size) {
   return out;
 }
 
+/// Number `position` of SplitMix64's sequence from `seed` on.
+uint64_t numbered_draw(uint64_t seed, int64_t position) {
+  return mix(seed + static_cast<uint64_t>(position) * 0x9e3779b97f4a7c15ULL);
+}
+
+struct DatasetOrder : IndexOrder {
+  explicit DatasetOrder(int64_t size) : samples(size) {}
+  int64_t size() const override { return samples; }
+  int64_t at(int64_t position) const override { return position; }
+  int64_t samples;
+};
+
+/// Independent draws of 0 .. bound - 1.
+struct UniformDraws : IndexOrder {
+  UniformDraws(int64_t bound, int64_t count, uint64_t seed) : bound(bound), count(count), seed(seed) {}
+  int64_t size() const override { return count; }
+  int64_t at(int64_t position) const override {
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<int64_t>((static_cast<Wide>(numbered_draw(seed, position)) * static_cast<uint64_t>(bound)) >>
+                                64);
+  }
+  int64_t bound, count;
+  uint64_t seed;
+};
+
+/// Computed permutations, one after the other: each has a key of its own.
+struct Permutations : IndexOrder {
+  Permutations(int64_t samples, int64_t count, uint64_t seed) : permutation(samples), count(count), seed(seed) {}
+  int64_t size() const override { return count; }
+  int64_t at(int64_t position) const override {
+    const int64_t samples = permutation.size();
+    return permutation.at(position % samples, mix(seed, position / samples));
+  }
+  KeyedPermutation permutation;
+  int64_t count;
+  uint64_t seed;
+};
+
+/// What stands at the positions of a list that another order gives.
+struct OrderOfList : IndexOrder {
+  OrderOfList(std::shared_ptr<const std::vector<int64_t>> list, std::unique_ptr<const IndexOrder> order)
+      : list(std::move(list)), order(std::move(order)) {}
+  int64_t size() const override { return order->size(); }
+  int64_t at(int64_t position) const override { return (*list)[static_cast<std::size_t>(order->at(position))]; }
+  std::shared_ptr<const std::vector<int64_t>> list;
+  std::unique_ptr<const IndexOrder> order;
+};
+
+std::vector<int64_t> several_permutations(int64_t size, int64_t count, uint64_t seed) {
+  Engine engine(seed);
+  std::vector<int64_t> out;
+  out.reserve(static_cast<std::size_t>(count));
+  auto permutation = ascending(size);
+  while (out.size() < static_cast<std::size_t>(count)) {
+    shuffle(permutation, engine);
+    const auto part = std::min(permutation.size(), static_cast<std::size_t>(count) - out.size());
+    out.insert(out.end(), permutation.begin(), permutation.begin() + static_cast<std::ptrdiff_t>(part));
+  }
+  return out;
+}
+
 void check_num_samples(const char* sampler, int64_t num_samples) {
   if (num_samples >= 1) return;
   throw UsageError(std::string(sampler) + ": num_samples = " + std::to_string(num_samples) + " must be at least 1");
@@ -58,8 +120,13 @@ std::vector<int64_t> random_permutation(int64_t size, uint64_t seed) {
   return out;
 }
 
-std::vector<int64_t> SequentialSampler::indices(int64_t size, uint64_t, int64_t) const {
-  return ascending(size);
+std::unique_ptr<const IndexOrder> shuffled_order(int64_t size, uint64_t seed) {
+  if (size <= kMostStoredIndices) return std::make_unique<const StoredOrder>(random_permutation(size, seed));
+  return std::make_unique<const Permutations>(size, size, seed);
+}
+
+std::unique_ptr<const IndexOrder> SequentialSampler::order(int64_t size, uint64_t, int64_t) const {
+  return std::make_unique<const DatasetOrder>(size);
 }
 
 RandomSampler::RandomSampler(RandomSamplerOptions options) : options_(options) {
@@ -70,40 +137,89 @@ int64_t RandomSampler::count(int64_t size) const {
   return size > 0 ? options_.num_samples.value_or(size) : 0;
 }
 
-std::vector<int64_t> RandomSampler::indices(int64_t size, uint64_t seed, int64_t epoch) const {
-  const auto wanted = static_cast<std::size_t>(count(size));
-  if (!options_.replacement && wanted == static_cast<std::size_t>(size)) {
-    return random_permutation(size, mix(seed, epoch));
-  }
-  Engine engine(mix(seed, epoch));
-  std::vector<int64_t> out;
-  out.reserve(wanted);
-  if (options_.replacement) {
-    while (out.size() < wanted) out.push_back(static_cast<int64_t>(below(engine, static_cast<uint64_t>(size))));
-    return out;
-  }
-  auto permutation = ascending(size);
-  while (out.size() < wanted) {
-    shuffle(permutation, engine);
-    const auto part = std::min(permutation.size(), wanted - out.size());
-    out.insert(out.end(), permutation.begin(), permutation.begin() + static_cast<std::ptrdiff_t>(part));
-  }
-  return out;
+std::unique_ptr<const IndexOrder> RandomSampler::order(int64_t size, uint64_t seed, int64_t epoch) const {
+  const int64_t wanted = count(size);
+  const uint64_t key = mix(seed, epoch);
+  if (options_.replacement) return std::make_unique<const UniformDraws>(size, wanted, key);
+  if (wanted == size || size <= 0) return shuffled_order(size, key);
+  if (std::max(size, wanted) > kMostStoredIndices) return std::make_unique<const Permutations>(size, wanted, key);
+  return std::make_unique<const StoredOrder>(several_permutations(size, wanted, key));
 }
 
+/// Draws by weight in constant time: an entry is drawn uniformly, and then it or its alias. Source: Vose, A linear
+/// algorithm for generating random numbers with a given distribution, 1991 (https://doi.org/10.1109/32.92917).
+class WeightedRandomSampler::AliasTable {
+ public:
+  /// `sum` is that of the weights, finite and above 0.
+  AliasTable(const std::vector<double>& weights, double sum);
+  /// A draw out of a random number.
+  int64_t at(uint64_t random) const {
+    __extension__ using Wide = unsigned __int128;
+    const Wide product = static_cast<Wide>(random) * entries_.size();
+    const auto index = static_cast<int64_t>(product >> 64);
+    const Entry& entry = entries_[static_cast<std::size_t>(index)];
+    return static_cast<uint64_t>(product) < entry.threshold ? index : entry.alias;
+  }
+
+ private:
+  struct Entry {
+    uint64_t threshold = 0;  // the entry's own part, of 2^64
+    int64_t alias = 0;
+  };
+  std::vector<Entry> entries_;
+};
+
+WeightedRandomSampler::AliasTable::AliasTable(const std::vector<double>& weights, double sum)
+    : entries_(weights.size()) {
+  std::vector<double> parts;  // of an entry's share: 1 on average
+  std::vector<std::size_t> below, above;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    parts.push_back(weights[i] / sum * static_cast<double>(weights.size()));
+    (parts[i] < 1 ? below : above).push_back(i);
+  }
+  const auto heaviest = std::max_element(weights.begin(), weights.end()) - weights.begin();
+  // An entry whose part is below 1 gives the rest to one above, for which it counts.
+  while (!below.empty() && !above.empty()) {
+    const std::size_t low = below.back(), high = above.back();
+    below.pop_back();
+    entries_[low] = {static_cast<uint64_t>(std::ldexp(parts[low], 64)), static_cast<int64_t>(high)};
+    parts[high] -= 1 - parts[low];
+    if (parts[high] >= 1) continue;
+    above.pop_back();
+    below.push_back(high);
+  }
+  // What is left has a part of 1, but for rounding; an entry of weight 0 must stay out all the same.
+  above.insert(above.end(), below.begin(), below.end());
+  for (const std::size_t i : above) {
+    entries_[i] = {0, weights[i] > 0 ? static_cast<int64_t>(i) : static_cast<int64_t>(heaviest)};
+  }
+}
+
+class WeightedRandomSampler::Draws : public IndexOrder {
+ public:
+  Draws(std::shared_ptr<const AliasTable> table, int64_t count, uint64_t seed)
+      : table_(std::move(table)), count_(count), seed_(seed) {}
+  int64_t size() const override { return count_; }
+  int64_t at(int64_t position) const override { return table_->at(numbered_draw(seed_, position)); }
+
+ private:
+  std::shared_ptr<const AliasTable> table_;
+  int64_t count_;
+  uint64_t seed_;
+};
+
 WeightedRandomSampler::WeightedRandomSampler(std::vector<double> weights, int64_t num_samples, bool replacement)
-    : weights_(std::move(weights)), num_samples_(num_samples), replacement_(replacement) {
+    : size_(static_cast<int64_t>(weights.size())), num_samples_(num_samples) {
   check_num_samples("WeightedRandomSampler", num_samples);
   double sum = 0;
   int64_t positive = 0;
-  for (std::size_t i = 0; i < weights_.size(); ++i) {
-    if (!std::isfinite(weights_[i]) || weights_[i] < 0) {
-      throw UsageError("WeightedRandomSampler: weight " + std::to_string(i) + " = " + double_to_text(weights_[i]) +
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (!std::isfinite(weights[i]) || weights[i] < 0) {
+      throw UsageError("WeightedRandomSampler: weight " + std::to_string(i) + " = " + double_to_text(weights[i]) +
                        " must be a finite number of at least 0");
     }
-    sum += weights_[i];
-    positive += weights_[i] > 0 ? 1 : 0;
-    cumulative_.push_back(sum);
+    sum += weights[i];
+    positive += weights[i] > 0 ? 1 : 0;
   }
   if (positive == 0) throw UsageError("WeightedRandomSampler needs at least one weight above 0");
   if (!std::isfinite(sum)) throw UsageError("WeightedRandomSampler: the weights' sum overflows; scale them down");
@@ -112,29 +228,21 @@ WeightedRandomSampler::WeightedRandomSampler(std::vector<double> weights, int64_
                      " without replacement from " + std::to_string(positive) +
                      " weights above 0; ask for that many or draw with replacement");
   }
+  if (replacement) {
+    table_ = std::make_shared<const AliasTable>(weights, sum);
+  } else {
+    weights_ = std::move(weights);
+  }
 }
 
-std::vector<int64_t> WeightedRandomSampler::indices(int64_t size, uint64_t seed, int64_t epoch) const {
-  if (size != static_cast<int64_t>(weights_.size())) {
-    throw UsageError("WeightedRandomSampler has " + std::to_string(weights_.size()) + " weights for a dataset of " +
+std::unique_ptr<const IndexOrder> WeightedRandomSampler::order(int64_t size, uint64_t seed, int64_t epoch) const {
+  if (size != size_) {
+    throw UsageError("WeightedRandomSampler has " + std::to_string(size_) + " weights for a dataset of " +
                      std::to_string(size) + " samples");
   }
-  return replacement_ ? with_replacement(mix(seed, epoch)) : without_replacement(mix(seed, epoch));
-}
-
-std::vector<int64_t> WeightedRandomSampler::with_replacement(uint64_t seed) const {
-  Engine engine(seed);
-  std::vector<int64_t> out;
-  out.reserve(static_cast<std::size_t>(num_samples_));
-  for (int64_t i = 0; i < num_samples_; ++i) {
-    // The first cumulative weight above the draw: never one of weight 0, which equals the one before it.
-    const double draw = unit(engine) * cumulative_.back();
-    auto found = std::upper_bound(cumulative_.begin(), cumulative_.end(), draw);
-    if (found == cumulative_.end())
-      found = std::lower_bound(cumulative_.begin(), cumulative_.end(), cumulative_.back());
-    out.push_back(found - cumulative_.begin());
-  }
-  return out;
+  const uint64_t key = mix(seed, epoch);
+  if (table_) return std::make_unique<const Draws>(table_, num_samples_, key);
+  return std::make_unique<const StoredOrder>(without_replacement(key));
 }
 
 std::vector<int64_t> WeightedRandomSampler::without_replacement(uint64_t seed) const {
@@ -154,11 +262,9 @@ std::vector<int64_t> WeightedRandomSampler::without_replacement(uint64_t seed) c
   return out;
 }
 
-std::vector<int64_t> SubsetRandomSampler::indices(int64_t, uint64_t seed, int64_t epoch) const {
-  auto out = subset_;
-  Engine engine(mix(seed, epoch));
-  shuffle(out, engine);
-  return out;
+std::unique_ptr<const IndexOrder> SubsetRandomSampler::order(int64_t, uint64_t seed, int64_t epoch) const {
+  auto order = shuffled_order(static_cast<int64_t>(subset_->size()), mix(seed, epoch));
+  return std::make_unique<const OrderOfList>(subset_, std::move(order));
 }
 
 }  // namespace troupe

@@ -9,7 +9,7 @@
 namespace troupe {
 
 /// Sample i is row i of each tensor (https://pytorch.org/docs/stable/data.html#torch.utils.data.TensorDataset). A batch
-/// costs one `index_select` a tensor. Any thread may call it; the tensors must not change meanwhile.
+/// costs one copy of its rows a tensor. Any thread may call it; the tensors must not change meanwhile.
 ///
 ///     auto data = std::make_shared<TensorDataset>(images, labels);
 class TensorDataset : public Dataset {

@@ -303,9 +303,10 @@ void StepCapture::say_captured(Entry& entry) {
   }
   entry.in_report = report_.programs.size();
   report_.programs.push_back(std::move(made));
-  core_.outputs.note("captured " + step_ + ": " + std::to_string(summary.operators) + " operators, was " +
-                     std::to_string(summary.recorded) + "; " + bytes_text(summary.bytes) + ", was " +
-                     bytes_text(summary.plain_bytes));
+  core_.outputs.note(c10::str("captured ", step_, ": ", summary.operators, " operators, was ", summary.recorded,
+                              " (left out: ", summary.views, " of views and memory, ", summary.constants, " constant, ",
+                              summary.unused, " unused); ", bytes_text(summary.bytes), ", was ",
+                              bytes_text(summary.plain_bytes)));
 }
 
 }  // namespace troupe

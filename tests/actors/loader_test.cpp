@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <future>
 #include <mutex>
 #include <set>
@@ -38,9 +39,26 @@ class LoaderTest : public testing::Test {
   void say(const ActorRef& loader, Message message) {
     worker->send(loader, std::move(message));
   }
+  /// The next answer; batches that came in a group one by one.
   Answer hear() {
     Answer out;
+    if (group.empty()) out = receive();
+    if (group.empty()) return out;
+    out.kind = Answer::batch;
+    out.ready = std::move(group.front());
+    group.pop_front();
+    return out;
+  }
+  Answer receive() {
+    Answer out;
     worker->receive([&](BatchReady& ready) { out.kind = Answer::batch, out.ready = std::move(ready); },
+                    [&](BatchesReady& ready) {
+                      EXPECT_GT(ready.batches.size(), 1u);
+                      for (auto& one : ready.batches) {
+                        EXPECT_EQ(one.ticket, ready.ticket);
+                        group.push_back(std::move(one));
+                      }
+                    },
                     [&](EndOfData& end) { out.kind = Answer::end, out.end_of_data = end; },
                     [&](LoaderFailed& failed) { out.kind = Answer::failure, out.failed = std::move(failed); },
                     caf::after(20s) >> [&] { ADD_FAILURE() << "the loader says nothing"; });
@@ -80,6 +98,7 @@ class LoaderTest : public testing::Test {
   caf::scoped_actor worker{system};
   bool ended = false;
   Answer last_answer;
+  std::deque<BatchReady> group;
 };
 
 /// Samples that a fetcher augments: (index, a random number).
@@ -192,6 +211,73 @@ TEST_F(LoaderTest, P2P5NothingIsFetchedBeyondTheCredit) {
     }
     EXPECT_EQ(hear().end_of_data.batches, 20);
     EXPECT_FALSE(data->exceeded) << fetchers << " fetchers";
+  }
+}
+
+TEST_F(LoaderTest, P2P9BatchesInGroupsAreTheSameInOrderWithinTheCredit) {
+  std::vector<Batch> expected;
+  for (const int64_t group_size : {1, 4, 100}) {
+    for (const int64_t fetchers : {0, 2}) {
+      const auto data = std::make_shared<Metered>(50);
+      const auto loader = spawn(DataLoader(data, {.batch_size = 2, .shuffle = true, .num_workers = fetchers}));
+      data->granted = 10 * 2;
+      say(loader, OpenLoader{.ticket = 1, .credit = 10, .group = group_size});
+      std::vector<Batch> batches;
+      for (int64_t served = 0; served < 25; ++served) {
+        auto answer = hear();
+        ASSERT_EQ(answer.kind, Answer::batch);
+        ASSERT_EQ(answer.ready.index, served);
+        EXPECT_EQ(answer.ready.last, served == 24);
+        batches.push_back(std::move(answer.ready.batch));
+        if (served % 5 != 4) continue;
+        data->granted += 5 * 2;
+        say(loader, Credit{1, 5, group_size});
+      }
+      EXPECT_EQ(hear().end_of_data.batches, 25);
+      EXPECT_FALSE(data->exceeded);
+      if (expected.empty()) expected = batches;
+      EXPECT_TRUE(same(batches, expected)) << "groups of " << group_size << ", " << fetchers << " fetchers";
+    }
+  }
+}
+
+TEST_F(LoaderTest, P6BatchesInAGroupComeBeforeAFailureAndNoneAfterAClose) {
+  for (const int64_t fetchers : {0, 2}) {
+    const auto loader = spawn(DataLoader(std::make_shared<Failing>(40), {.batch_size = 5, .num_workers = fetchers}));
+    say(loader, OpenLoader{.ticket = 1, .credit = 8, .group = 100});
+    for (int64_t i = 0; i < 3; ++i) ASSERT_EQ(hear().ready.index, i);
+    EXPECT_EQ(hear().failed.failure.message, "sample 17: cannot open 17.png");
+    say(loader, OpenLoader{.ticket = 2, .limit = 2, .credit = 1, .group = 100});
+    EXPECT_EQ(hear().ready.index, 0) << "it is not kept back where the credit ends";
+    say(loader, OpenLoader{.ticket = 3, .limit = 2, .credit = 8, .group = 100});
+    for (int64_t i = 0; i < 2; ++i) {
+      const auto answer = hear();
+      EXPECT_EQ(answer.ready.ticket, 3);
+      EXPECT_EQ(answer.ready.index, i);
+    }
+    EXPECT_EQ(hear().end_of_data.ticket, 3);
+  }
+}
+
+TEST_F(LoaderTest, P6AComputedOrderThatFailsFailsItsBatch) {
+  struct Climbing : ComputedSampler {
+    struct Order : IndexOrder {
+      int64_t size() const override { return 12; }
+      int64_t at(int64_t position) const override { return position; }
+    };
+    std::unique_ptr<const IndexOrder> order(int64_t, uint64_t, int64_t) const override {
+      return std::make_unique<const Order>();
+    }
+  };
+  for (const int64_t fetchers : {0, 2}) {
+    const auto loader =
+        spawn(DataLoader(std::make_shared<Augmented>(9),
+                         {.batch_size = 3, .num_workers = fetchers, .sampler = std::make_shared<Climbing>()}));
+    say(loader, OpenLoader{.ticket = 1, .credit = 8});
+    for (int64_t i = 0; i < 3; ++i) ASSERT_EQ(hear().ready.index, i);
+    const auto answer = hear();
+    EXPECT_EQ(answer.failed.failure.message, "the sampler gave index 9 for a dataset of 9 samples");
+    EXPECT_EQ(answer.failed.failure.batch_idx, 3);
   }
 }
 

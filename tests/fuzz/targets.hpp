@@ -2,7 +2,11 @@
 // error of the library's. Anything else (another exception, a crash, a report of a sanitizer) is a finding.
 #pragma once
 
+#include "tests/fuzz/array_targets.hpp"
+#include "tests/fuzz/image_targets.hpp"
 #include "tests/fuzz/metadata.hpp"
+#include "tests/fuzz/shard_targets.hpp"
+#include "tests/fuzz/target.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/troupe.hpp"
 
@@ -20,21 +24,6 @@
 #include <vector>
 
 namespace troupe::fuzz {
-
-struct Target {
-  std::string name;
-  std::vector<std::string> seeds;                      ///< valid input
-  std::function<void(const std::string& bytes)> read;  ///< may throw UsageError or FileError
-};
-
-inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-}
-
-inline std::string bytes_of(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 // An IDX file: magic, sizes, data.
 inline std::string idx(uint8_t dimensions, const std::vector<uint32_t>& sizes, const std::string& data) {
@@ -120,6 +109,10 @@ inline std::vector<Target> targets(const TempDir& dir) {
                    std::vector<OptionGroup> groups{option_group("trainer", options)};
                    (void)apply_config_file(path, groups);
                  })});
+  // Of one subject each, in files of their own.
+  add_array_targets(all, dir);
+  add_image_targets(all, dir);
+  add_shard_targets(all, dir);
   return all;
 }
 

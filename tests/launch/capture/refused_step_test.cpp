@@ -61,8 +61,8 @@ TEST_F(RefusedStep, DoesWhatAReplayDoesNot) {
                 return loss;
               }),
               HasSubstr("log(one) is given a number"));
-  EXPECT_THAT(reason_against([mean = metrics::MeanMetric()](Doing&, auto& loss, int64_t) mutable {
-                mean.update(2.0);
+  EXPECT_THAT(reason_against([mean = std::make_shared<metrics::MeanMetric>()](Doing&, auto& loss, int64_t) {
+                mean->update(2.0);
                 return loss;
               }),
               HasSubstr("MeanMetric is given a number of the host"));

@@ -30,6 +30,28 @@ TEST(TensorDataset, ServesRowsAndWholeBatchesOfThem) {
   EXPECT_EQ(x.sum().item<float>(), 66) << "a batch shares the dataset's memory";
 }
 
+TEST(TensorDataset, CopiesRowsOfAnyTypeAndLayout) {
+  const auto x = torch::rand({7, 5, 3}) * 100;
+  const std::vector<int64_t> indices{6, 0, 0, 3};
+  for (const auto& tensor :
+       {x, x.to(torch::kBFloat16), x.to(torch::kByte), x > 50, x.to(torch::kComplexFloat), x.transpose(1, 2),
+        x.slice(0, 0, 7, 1).slice(2, 1, 2), torch::zeros({7, 0, 3}), torch::arange(7),
+        torch::conj(x.to(torch::kComplexFloat)), torch::_efficientzerotensor({7, 2})}) {
+    const auto batch = TensorDataset(tensor).get_batch(indices);
+    EXPECT_TRUE((*batch)[0].equal(tensor.index_select(0, torch::tensor(indices)))) << tensor.sizes();
+    EXPECT_EQ((*batch)[0].scalar_type(), tensor.scalar_type());
+  }
+  EXPECT_EQ((*TensorDataset(x).get_batch({}))[0].sizes(), (std::vector<int64_t>{0, 5, 3}));
+  EXPECT_EQ(refusal([&] {
+              TensorDataset(x).get_batch({2, 7});
+            }),
+            "TensorDataset: index 7 is not in a dataset of 7 samples");
+  EXPECT_EQ(refusal([&] { TensorDataset(x).get_batch({-1}); }),
+            "TensorDataset: index -1 is not in a dataset of 7 samples");
+  const auto weights = torch::rand({7, 2}).requires_grad_();
+  EXPECT_TRUE((*TensorDataset(weights).get_batch(indices))[0].requires_grad()) << "what is trained stays so";
+}
+
 TEST(TensorDataset, KeepsNames) {
   TensorDataset data(Batch{{"image", torch::zeros({2, 3})}, {"label", torch::zeros({2})}});
   EXPECT_EQ(data.get(0)["image"].sizes(), (std::vector<int64_t>{3}));

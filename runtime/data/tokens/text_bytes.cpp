@@ -1,7 +1,6 @@
-#include "troupe/runtime/data/text_dataset.hpp"
+#include "troupe/runtime/data/tokens/text_bytes.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
 
 #include <algorithm>
@@ -47,16 +46,6 @@ void append_file(std::vector<uint8_t>& bytes, const fs::path& path, int64_t most
   }
 }
 
-std::string size_text(const torch::Tensor& tokens) {
-  return "[" + joined(tokens.sizes()) + "] of " + c10::toString(tokens.scalar_type());
-}
-
-Batch batch_of(const torch::Tensor& windows) {
-  const int64_t length = windows.size(-1) - 1;
-  return Batch{{"input", windows.narrow(-1, 0, length).contiguous()},
-               {"target", windows.narrow(-1, 1, length).contiguous()}};
-}
-
 }  // namespace
 
 torch::Tensor read_bytes(const std::vector<fs::path>& paths, int64_t most_bytes) {
@@ -71,33 +60,6 @@ torch::Tensor read_bytes(const std::vector<fs::path>& paths, int64_t most_bytes)
   auto* owner = bytes.release();
   return torch::from_blob(
       owner->data(), {static_cast<int64_t>(owner->size())}, [owner](void*) { delete owner; }, torch::kUInt8);
-}
-
-NextTokenDataset::NextTokenDataset(torch::Tensor tokens, int64_t length, int64_t stride) {
-  if (!tokens.defined()) throw UsageError("NextTokenDataset: the tokens are undefined");
-  if (tokens.dim() != 1 || !c10::isIntegralType(tokens.scalar_type(), /*includeBool=*/false)) {
-    throw UsageError("NextTokenDataset: the tokens are " + size_text(tokens) +
-                     "; a sequence [N] of whole numbers was expected");
-  }
-  if (length < 1) throw UsageError("NextTokenDataset: length = " + std::to_string(length) + "; use at least 1");
-  if (stride < 0) throw UsageError("NextTokenDataset: stride = " + std::to_string(stride) + "; use at least 1");
-  if (tokens.size(0) <= length) {
-    throw UsageError("NextTokenDataset: " + std::to_string(tokens.size(0)) + " tokens are too few for windows of " +
-                     std::to_string(length) + " and the one that follows; use a length below " +
-                     std::to_string(tokens.size(0)));
-  }
-  windows_ = tokens.unfold(0, length + 1, stride == 0 ? length : stride);
-}
-
-Batch NextTokenDataset::get(int64_t index) {
-  return batch_of(windows_.select(0, index).to(torch::kInt64));
-}
-
-std::optional<Batch> NextTokenDataset::get_batch(at::IntArrayRef indices) {
-  const auto count = static_cast<int64_t>(indices.size());
-  // A view of the indices, which outlive this call, and no copy.
-  const auto rows = torch::from_blob(const_cast<int64_t*>(indices.data()), {count}, torch::kInt64);
-  return batch_of(windows_.index_select(0, rows.to(windows_.device())).to(torch::kInt64));
 }
 
 }  // namespace troupe

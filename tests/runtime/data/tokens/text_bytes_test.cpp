@@ -1,9 +1,8 @@
-#include "troupe/runtime/data/text_dataset.hpp"
+#include "troupe/runtime/data/tokens/text_bytes.hpp"
 
 #include "tests/support/file_content.hpp"
 #include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
-#include "troupe/modules/data/data_loader.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -63,43 +62,6 @@ TEST(ReadBytes, NamesThePathThatGivesNoText) {
   EXPECT_THAT(refusal([&] { read_bytes({dir / "absent"}); }), HasSubstr("absent: No such file"));
   fs::create_directory(dir / "folder");
   EXPECT_THAT(refusal([&] { read_bytes({dir / "folder"}); }), HasSubstr("folder holds no file of its own"));
-}
-
-TEST(NextTokens, TheTargetIsTheInputOneTokenFurther) {
-  NextTokenDataset data(torch::arange(10, torch::kUInt8), 3);
-  EXPECT_EQ(data.size(), 3);
-  const auto sample = data.get(1);
-  EXPECT_TRUE(sample["input"].equal(torch::tensor({3, 4, 5}, torch::kInt64)));
-  EXPECT_TRUE(sample["target"].equal(torch::tensor({4, 5, 6}, torch::kInt64)));
-  EXPECT_TRUE(data.get(2)["target"].equal(torch::tensor({7, 8, 9}, torch::kInt64)));
-}
-
-TEST(NextTokens, WindowsMayOverlap) {
-  NextTokenDataset data(torch::arange(300, 306, torch::kInt32), 4, 1);
-  EXPECT_EQ(data.size(), 2);
-  EXPECT_TRUE(data.get(1)["input"].equal(torch::tensor({301, 302, 303, 304}, torch::kInt64)));
-}
-
-TEST(NextTokens, AWholeBatchIsItsSamplesStacked) {
-  NextTokenDataset data(torch::arange(100, torch::kUInt8), 7, 2);
-  const auto batch = *data.get_batch({5, 0, 11});
-  const auto stacked = default_collate({data.get(5), data.get(0), data.get(11)});
-  for (const char* name : {"input", "target"}) {
-    EXPECT_TRUE(batch[name].equal(stacked[name])) << name;
-    EXPECT_TRUE(batch[name].is_contiguous()) << name;
-  }
-}
-
-TEST(NextTokens, RefuseWhatMakesNoWindow) {
-  const auto tokens = torch::arange(8);
-  EXPECT_EQ(refusal([&] { NextTokenDataset(tokens, 8); }),
-            "NextTokenDataset: 8 tokens are too few for windows of 8 and the one that follows; use a length below 8");
-  EXPECT_EQ(refusal([&] { NextTokenDataset(tokens, 7); }), "accepted");
-  EXPECT_THAT(refusal([&] { NextTokenDataset(tokens, 0); }), HasSubstr("length = 0"));
-  EXPECT_THAT(refusal([&] { NextTokenDataset(tokens, 3, -1); }), HasSubstr("stride = -1"));
-  EXPECT_THAT(refusal([&] { NextTokenDataset(tokens.to(torch::kFloat), 3); }), HasSubstr("[8] of Float"));
-  EXPECT_THAT(refusal([&] { NextTokenDataset(tokens.view({2, 4}), 3); }), HasSubstr("[2, 4] of Long"));
-  EXPECT_THAT(refusal([&] { NextTokenDataset(torch::Tensor(), 3); }), HasSubstr("undefined"));
 }
 
 }  // namespace

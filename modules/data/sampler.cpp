@@ -1,0 +1,17 @@
+#include "troupe/modules/data/sampler.hpp"
+
+namespace troupe {
+
+std::unique_ptr<const IndexOrder> Sampler::order(int64_t size, uint64_t seed, int64_t epoch) const {
+  return std::make_unique<const StoredOrder>(indices(size, seed, epoch));
+}
+
+std::vector<int64_t> ComputedSampler::indices(int64_t size, uint64_t seed, int64_t epoch) const {
+  const auto all = order(size, seed, epoch);
+  std::vector<int64_t> out;
+  out.reserve(static_cast<std::size_t>(all->size()));
+  for (int64_t position = 0; position < all->size(); ++position) out.push_back(all->at(position));
+  return out;
+}
+
+}  // namespace troupe

@@ -1,0 +1,17 @@
+#include "troupe/runtime/data/images/image_decoder.hpp"
+
+#include "troupe/runtime/data/images/image_pipeline.hpp"
+
+#include <string>
+
+namespace troupe {
+
+torch::Tensor read_image(const std::filesystem::path& path, const ImageOptions& options) {
+  return ImagePipeline({.decode = options}).read(path);
+}
+
+torch::Tensor decode_image(std::span<const uint8_t> bytes, const ImageOptions& options, std::string_view name) {
+  return ImagePipeline({.decode = options}).decode(bytes, std::string(name));
+}
+
+}  // namespace troupe

@@ -1,0 +1,145 @@
+#include "troupe/runtime/data/images/image_folder.hpp"
+
+#include "troupe/runtime/data/images/image_list.hpp"
+#include "troupe/runtime/data/images/image_pipeline.hpp"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/scalar_tensor.h>
+
+#include <algorithm>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <utility>
+
+namespace troupe {
+
+/// What replicas share.
+struct ImageFolder::Shared {
+  Shared(const std::filesystem::path& root, ImageFolderOptions given)
+      : options(std::move(given)), list(root, options.allow_empty) {}
+
+  const ImageFolderOptions options;
+  const ImageList list;
+  BatchPool pool;
+  std::mutex mutex;
+  std::set<int64_t> broken;
+};
+
+class ImageFolder::Decoder : public ImagePipeline {
+ public:
+  Decoder(const ImageFolderOptions& options, const BatchPool& pool)
+      : ImagePipeline({.decode = {.mode = options.mode,
+                                  .apply_exif_orientation = options.apply_exif_orientation,
+                                  .most_pixels = options.most_pixels,
+                                  .retry = options.retry},
+                       .transform = options.transform,
+                       .scaled_decode = options.scaled_decode},
+                      pool) {}
+};
+
+ImageFolder::ImageFolder(const std::filesystem::path& root, ImageFolderOptions options)
+    : ImageFolder(std::make_shared<Shared>(root, std::move(options))) {}
+
+ImageFolder::ImageFolder(std::shared_ptr<Shared> shared)
+    : shared_(std::move(shared)), decoder_(std::make_unique<Decoder>(shared_->options, shared_->pool)) {}
+
+ImageFolder::~ImageFolder() = default;
+
+std::shared_ptr<Dataset> ImageFolder::replicate() const {
+  return std::shared_ptr<ImageFolder>(new ImageFolder(shared_));
+}
+
+int64_t ImageFolder::size() const {
+  return shared_->list.size();
+}
+
+void ImageFolder::check(int64_t index) const {
+  if (index >= 0 && index < size()) return;
+  throw std::out_of_range("ImageFolder has no image " + std::to_string(index) + " among " + std::to_string(size()));
+}
+
+/// Calls `read` with the index of the image, or of the first after it that can be decoded; returns which that was.
+template <class Read>
+int64_t ImageFolder::first_readable(int64_t index, const Read& read) {
+  check(index);
+  constexpr int64_t most_in_a_row = 100;
+  std::string first_error;
+  for (int64_t i = 0; i <= std::min(most_in_a_row, size() - 1); ++i) {
+    const int64_t at = (index + i) % size();
+    try {
+      read(path(at));
+      return at;
+    } catch (const ImageError& error) {
+      if (shared_->options.broken == ImageFolderOptions::Broken::refuse) throw;
+      if (i == 0) first_error = error.what();
+      const std::lock_guard<std::mutex> lock(shared_->mutex);
+      shared_->broken.insert(at);
+    }
+  }
+  throw ImageError(first_error + "; neither can the " + std::to_string(std::min(most_in_a_row, size() - 1)) +
+                   " images after it be decoded");
+}
+
+Batch ImageFolder::get(int64_t index) {
+  torch::Tensor image;
+  const int64_t at = first_readable(index, [&](const auto& path) { image = decoder_->read(path); });
+  return {{"image", image}, {"label", at::scalar_tensor(label(at), at::kLong)}};
+}
+
+std::optional<Batch> ImageFolder::batch_memory(int64_t samples) {
+  auto images = decoder_->batch_memory(samples);
+  if (!images) return std::nullopt;
+  return Batch{{"image", std::move(*images)}, {"label", at::empty({samples}, at::kLong)}};
+}
+
+void ImageFolder::get_into(int64_t index, Batch& batch, int64_t row) {
+  const auto image = batch[0].select(0, row);
+  const int64_t at = first_readable(index, [&](const auto& path) { decoder_->read_into(path, image); });
+  batch[1].mutable_data_ptr<int64_t>()[row] = label(at);
+}
+
+const std::vector<std::string>& ImageFolder::classes() const {
+  return shared_->list.classes();
+}
+
+std::map<std::string, int64_t> ImageFolder::class_to_idx() const {
+  std::map<std::string, int64_t> out;
+  for (const auto& name : classes()) out.emplace(name, static_cast<int64_t>(out.size()));
+  return out;
+}
+
+int64_t ImageFolder::label(int64_t index) const {
+  check(index);
+  return shared_->list.label(index);
+}
+
+torch::Tensor ImageFolder::targets() const {
+  auto out = at::empty({size()}, at::kLong);
+  auto* labels = out.mutable_data_ptr<int64_t>();
+  for (int64_t i = 0; i < size(); ++i) labels[i] = shared_->list.label(i);
+  return out;
+}
+
+std::filesystem::path ImageFolder::path(int64_t index) const {
+  check(index);
+  return shared_->list.path(index);
+}
+
+std::vector<std::filesystem::path> ImageFolder::broken_paths() const {
+  const std::lock_guard<std::mutex> lock(shared_->mutex);
+  std::vector<std::filesystem::path> out;
+  for (const int64_t index : shared_->broken) out.push_back(path(index));
+  return out;
+}
+
+int64_t ImageFolder::broken_count() const {
+  const std::lock_guard<std::mutex> lock(shared_->mutex);
+  return static_cast<int64_t>(shared_->broken.size());
+}
+
+int64_t ImageFolder::list_bytes() const {
+  return shared_->list.bytes();
+}
+
+}  // namespace troupe

@@ -1,0 +1,121 @@
+#include "troupe/runtime/data/images/png_rows.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+#include <zlib.h>
+
+namespace troupe {
+
+namespace {
+
+/// The one of left, above and above left that is nearest to left + above - above left.
+uint8_t paeth_of(int left, int above, int corner) {
+  const int to_left = std::abs(above - corner), to_above = std::abs(left - corner);
+  const int to_corner = std::abs(left + above - 2 * corner);
+  const int other = to_above <= to_corner ? above : corner;
+  return static_cast<uint8_t>(to_left <= to_above && to_left <= to_corner ? left : other);
+}
+
+/// Undoes the filters of RFC 2083, section 6, in place. `kStep` bytes a pixel.
+template <std::size_t kStep>
+bool unfilter_png_row(uint8_t filter, uint8_t* row, const uint8_t* above, std::size_t bytes) {
+  switch (filter) {
+    case 0: return true;
+    case 1:
+      for (std::size_t i = kStep; i < bytes; ++i) row[i] = static_cast<uint8_t>(row[i] + row[i - kStep]);
+      return true;
+    case 2:
+      for (std::size_t i = 0; i < bytes; ++i) row[i] = static_cast<uint8_t>(row[i] + above[i]);
+      return true;
+    case 3:
+      for (std::size_t i = 0; i < kStep; ++i) row[i] = static_cast<uint8_t>(row[i] + above[i] / 2);
+      for (std::size_t i = kStep; i < bytes; ++i) {
+        row[i] = static_cast<uint8_t>(row[i] + (row[i - kStep] + above[i]) / 2);
+      }
+      return true;
+    case 4: {
+      for (std::size_t i = 0; i < kStep; ++i) row[i] = static_cast<uint8_t>(row[i] + above[i]);
+      for (std::size_t i = kStep; i < bytes; i += kStep) {
+        for (std::size_t c = i; c < i + kStep; ++c) {
+          row[c] = static_cast<uint8_t>(row[c] + paeth_of(row[c - kStep], above[c], above[c - kStep]));
+        }
+      }
+      return true;
+    }
+    default: return false;
+  }
+}
+
+bool unfilter_png_row(std::size_t pixel_bytes, uint8_t* row, const uint8_t* above, std::size_t bytes) {
+  const uint8_t filter = row[-1];
+  switch (pixel_bytes) {
+    case 1: return unfilter_png_row<1>(filter, row, above, bytes);
+    case 2: return unfilter_png_row<2>(filter, row, above, bytes);
+    case 3: return unfilter_png_row<3>(filter, row, above, bytes);
+    default: return unfilter_png_row<4>(filter, row, above, bytes);
+  }
+}
+
+}  // namespace
+
+struct PngRows::Inflater {
+  Inflater() {
+    if (inflateInit(&stream) != Z_OK) throw std::bad_alloc();
+    inflateValidate(&stream, 0);  // the chunks' checksums were compared
+  }
+  ~Inflater() { inflateEnd(&stream); }
+  Inflater(const Inflater&) = delete;
+  Inflater& operator=(const Inflater&) = delete;
+
+  z_stream stream{};
+};
+
+PngRows::PngRows() = default;
+PngRows::~PngRows() = default;
+
+std::string PngRows::inflate_all(const std::vector<std::span<const uint8_t>>& chunks, std::size_t bytes) {
+  if (!inflater_) inflater_ = std::make_unique<Inflater>();
+  auto& stream = inflater_->stream;
+  inflateReset(&stream);
+  uint8_t* const begin = raw_.of_size(bytes);
+  std::size_t done = 0;
+  int code = Z_OK;
+  for (std::size_t i = 0; i < chunks.size() && code == Z_OK && done < bytes; ++i) {
+    stream.next_in = const_cast<uint8_t*>(chunks[i].data());
+    stream.avail_in = static_cast<uInt>(chunks[i].size());
+    // zlib counts with 32 bits.
+    while (stream.avail_in > 0 && code == Z_OK && done < bytes) {
+      const auto room = static_cast<uInt>(std::min<std::size_t>(bytes - done, 1U << 30));
+      stream.next_out = begin + done;
+      stream.avail_out = room;
+      code = inflate(&stream, Z_NO_FLUSH);
+      done += room - stream.avail_out;
+    }
+  }
+  if (done == bytes) return "";
+  if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR) {
+    return "zlib says '" + std::string(stream.msg ? stream.msg : "error " + std::to_string(code)) + "' about its data";
+  }
+  return "its data ends after " + std::to_string(done) + " of " + std::to_string(bytes) + " bytes";
+}
+
+std::string PngRows::read(const std::vector<std::span<const uint8_t>>& chunks, int64_t rows, std::size_t row_bytes,
+                          std::size_t pixel_bytes) {
+  stride_ = row_bytes + 1;
+  auto wrong = inflate_all(chunks, stride_ * static_cast<std::size_t>(rows));
+  if (!wrong.empty()) return wrong;
+  if (blank_.size() < row_bytes) blank_.assign(row_bytes, 0);
+  const uint8_t* above = blank_.data();
+  for (int64_t y = 0; y < rows; ++y) {
+    uint8_t* row = raw_.data() + static_cast<std::size_t>(y) * stride_ + 1;
+    if (!unfilter_png_row(pixel_bytes, row, above, row_bytes)) {
+      return "row " + std::to_string(y) + " has filter " + std::to_string(row[-1]) + ", and filters are 0 to 4";
+    }
+    above = row;
+  }
+  return "";
+}
+
+}  // namespace troupe

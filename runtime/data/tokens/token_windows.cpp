@@ -1,0 +1,120 @@
+#include "troupe/runtime/data/tokens/token_windows.hpp"
+
+#include "troupe/base/failure.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+// Loops of these functions are compiled for several generations of processors; which one runs is decided at start.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define TROUPE_TOKEN_LOOP __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
+#else
+#define TROUPE_TOKEN_LOOP
+#endif
+
+namespace troupe {
+
+namespace {
+
+/// Copies a window of length + 1 tokens; false: one of them is not in 0 .. highest. Three loops over what the first one
+/// has brought into the cache, since each of them is vectorised.
+template <class Token>
+[[gnu::always_inline]] inline bool copy_window_of(const Token* from, int64_t length, int64_t highest, int64_t* input,
+                                                  int64_t* target) {
+  for (int64_t i = 0; i < length; ++i) input[i] = from[i];
+  for (int64_t i = 0; i < length; ++i) target[i] = from[i + 1];
+  constexpr bool has_negative = std::is_signed_v<Token>;
+  const bool all_below = highest >= static_cast<int64_t>(std::numeric_limits<Token>::max());
+  if (all_below && (!has_negative || highest == std::numeric_limits<int64_t>::max())) return true;
+  Token least = from[0], most = from[0];
+  for (int64_t i = 0; i <= length; ++i) most = std::max(most, from[i]);
+  if constexpr (has_negative) {
+    for (int64_t i = 0; i <= length; ++i) least = std::min(least, from[i]);
+  }
+  return least >= 0 && static_cast<int64_t>(most) <= highest;
+}
+
+// Several processors' versions of a template are not possible.
+TROUPE_TOKEN_LOOP bool copy_window(const uint8_t* from, int64_t length, int64_t highest, int64_t* input,
+                                   int64_t* target) {
+  return copy_window_of(from, length, highest, input, target);
+}
+TROUPE_TOKEN_LOOP bool copy_window(const int8_t* from, int64_t length, int64_t highest, int64_t* input,
+                                   int64_t* target) {
+  return copy_window_of(from, length, highest, input, target);
+}
+TROUPE_TOKEN_LOOP bool copy_window(const int16_t* from, int64_t length, int64_t highest, int64_t* input,
+                                   int64_t* target) {
+  return copy_window_of(from, length, highest, input, target);
+}
+TROUPE_TOKEN_LOOP bool copy_window(const uint16_t* from, int64_t length, int64_t highest, int64_t* input,
+                                   int64_t* target) {
+  return copy_window_of(from, length, highest, input, target);
+}
+TROUPE_TOKEN_LOOP bool copy_window(const int32_t* from, int64_t length, int64_t highest, int64_t* input,
+                                   int64_t* target) {
+  return copy_window_of(from, length, highest, input, target);
+}
+TROUPE_TOKEN_LOOP bool copy_window(const uint32_t* from, int64_t length, int64_t highest, int64_t* input,
+                                   int64_t* target) {
+  return copy_window_of(from, length, highest, input, target);
+}
+TROUPE_TOKEN_LOOP bool copy_window(const int64_t* from, int64_t length, int64_t highest, int64_t* input,
+                                   int64_t* target) {
+  return copy_window_of(from, length, highest, input, target);
+}
+
+/// Calls `act` with a pointer to token `position` of the sequence, of its type.
+template <class Act>
+auto with_tokens(const TokenSequence& sequence, int64_t position, Act act) {
+  switch (sequence.dtype) {
+    case torch::kUInt8: return act(static_cast<const uint8_t*>(sequence.data) + position);
+    case torch::kInt8: return act(static_cast<const int8_t*>(sequence.data) + position);
+    case torch::kInt16: return act(static_cast<const int16_t*>(sequence.data) + position);
+    case torch::kUInt16: return act(static_cast<const uint16_t*>(sequence.data) + position);
+    case torch::kInt32: return act(static_cast<const int32_t*>(sequence.data) + position);
+    case torch::kUInt32: return act(static_cast<const uint32_t*>(sequence.data) + position);
+    case torch::kInt64: return act(static_cast<const int64_t*>(sequence.data) + position);
+    default: throw UsageError(std::string("tokens of the type ") + c10::toString(sequence.dtype) + " are not read");
+  }
+}
+
+}  // namespace
+
+TokenWindows::TokenWindows(std::vector<TokenSequence> sequences, int64_t length, int64_t stride)
+    : sequences_(std::move(sequences)), length_(length), stride_(stride) {
+  int64_t windows = 0;
+  for (const auto& sequence : sequences_) {
+    windows += sequence.size > length ? (sequence.size - length - 1) / stride + 1 : 0;
+    ends_.push_back(windows);
+  }
+}
+
+TokenWindows::Place TokenWindows::place(int64_t index) const {
+  const auto sequence = static_cast<std::size_t>(std::ranges::upper_bound(ends_, index) - ends_.begin());
+  const int64_t before = sequence == 0 ? 0 : ends_[sequence - 1];
+  return {.sequence = sequence, .first = (index - before) * stride_};
+}
+
+bool TokenWindows::copy(const Place& place, int64_t highest, int64_t* input, int64_t* target) const {
+  return with_tokens(sequences_[place.sequence], place.first,
+                     [&](const auto* from) { return copy_window(from, length_, highest, input, target); });
+}
+
+int64_t TokenWindows::first_beyond(const Place& place, int64_t highest) const {
+  for (int64_t i = place.first; i < place.first + length_; ++i) {
+    const int64_t value = token(place.sequence, i);
+    if (value < 0 || value > highest) return i;
+  }
+  return place.first + length_;
+}
+
+int64_t TokenWindows::token(std::size_t sequence, int64_t position) const {
+  return with_tokens(sequences_[sequence], position, [](const auto* at) { return static_cast<int64_t>(*at); });
+}
+
+}  // namespace troupe
