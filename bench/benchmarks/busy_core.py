@@ -9,7 +9,7 @@ BESIDE = {"nothing beside it": 0, "a loop bound to one core beside it": 1, "two 
 
 
 def runs(setting):
-    batches = ["10"] if setting.quick else []
+    batches = ["10" if setting.quick else "100"]
     found = []
     for case, loops in BESIDE.items():
         for who, variables in SETTINGS.items():
@@ -36,7 +36,7 @@ the middle of its epochs.""",
     },
     measures=(Measure("rate", "batches/s", "batches", larger_is_better=True),),
     runs=runs,
-    minutes=2,
+    minutes=2.5,
     bars=tuple(Bar("spin_10000", (peer,)) for peer in ("default", "one_thread")),
     programs=("examples/digits",),
     has_peers=False,

@@ -21,7 +21,7 @@ mean of a step over an epoch, after an epoch to warm up. Ours go through the who
     contenders={"captured": Contender("Troupe, captured", is_ours=True), "bare": Contender("bare LibTorch loop")},
     measures=(Measure("us", "us", "time of a step"),),
     runs=runs,
-    minutes=2.5,
+    minutes=1.5,
     bars=tuple(Bar("captured", ("bare",), factor, (case,)) for case, factor in zip(CASES, (1.3, 1.1, 1.3, 1))),
     programs=("bench/captured",),
     has_peers=False,

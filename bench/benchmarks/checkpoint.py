@@ -2,7 +2,7 @@
 from harness.benchmark import Bar, Benchmark, Contender, Measure, Run
 
 CASE = "100 MB of weights, 300 MB with Adam's state"
-LAYERS, WIDTH, SAVES = 24, 1020, 4
+LAYERS, WIDTH, SAVES = 24, 1020, 3
 
 
 def runs(setting):
@@ -33,7 +33,7 @@ thread.""",
     },
     measures=(Measure("ms", "ms", "training is held"),),
     runs=runs,
-    minutes=3,
+    minutes=2.5,
     bars=(Bar("ours", ("lightning",), 10), Bar("ours", ("torch_save",), 10), Bar("ours", ("lightning_async",)),
           Bar("ours", ("copy",), share=1.2)),
     programs=("bench/checkpoint",),

@@ -27,7 +27,7 @@ of one process, and over PyTorch's Gloo from the same LibTorch.""",
                 "gloo": Contender("Gloo, 2 processes")},
     measures=(Measure("us", "us", "time of an all-reduce"),),
     runs=runs,
-    minutes=1.5,
+    minutes=1,
     bars=tuple(Bar(who, ("gloo",), factor, cases) for who in ("mpi", "memory") for factor, cases in ((3, SMALL), (1, LARGE))),
     programs=("bench/collectives",),
 )

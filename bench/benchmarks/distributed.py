@@ -3,7 +3,7 @@ import os
 
 from harness.benchmark import ROOT, Bar, Benchmark, Contender, Measure, Run
 
-CASES = {"MLP 784-1024-1024-10 b64": ("mlp", 100), "GPT 2 x 32, 8 x 32 tokens": ("tiny-gpt", 250)}
+CASES = {"MLP 784-1024-1024-10 b64": ("mlp", 80), "GPT 2 x 32, 8 x 32 tokens": ("tiny-gpt", 200)}
 LAUNCH = [os.path.join(ROOT, "launch/run"), "-n", "2", "--quiet"]
 
 
@@ -39,7 +39,7 @@ buffers to broadcast.""",
     },
     measures=(Measure("us", "us", "time of a step"),),
     runs=runs,
-    minutes=4,
+    minutes=3,
     bars=(Bar("ranks_captured", ("ddp",), 2), Bar("devices_captured", ("ddp",), 2), Bar("ranks_plain", ("ddp",)),
           Bar("devices_plain", ("ddp",))),
     programs=("bench/rank_times",),

@@ -23,7 +23,7 @@ above its own spread.""",
     contenders={"added": Contender("Troupe", is_ours=True)},
     measures=(Measure("us", "us", "added to a step"),),
     runs=runs,
-    minutes=2.5,
+    minutes=2,
     programs=("bench/growth",),
     has_peers=False,
     growth=("parameters", "metrics", "callbacks"),  # a second device adds the reduction, once

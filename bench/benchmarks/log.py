@@ -28,7 +28,7 @@ Troupe also writes an event file for TensorBoard.""",
                 "lightning": Contender("Lightning, self.log")},
     measures=(Measure("us_per_call", "us", "time of a call"),),
     runs=runs,
-    minutes=2,
+    minutes=2.5,
     bars=(Bar("plain", ("lightning",), 50), Bar("captured", ("lightning",), 50)),
     programs=("bench/growth",),
 )

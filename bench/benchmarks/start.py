@@ -29,7 +29,7 @@ whole process, over an epoch of 125 steps with its validation and checkpoint."""
     contenders={"ours": Contender("Troupe", is_ours=True), "lightning": Contender("Lightning")},
     measures=(Measure("seconds", "s", "start to first step"), Measure("peak_mib", "MiB", "peak of resident memory")),
     runs=runs,
-    minutes=1.5,
+    minutes=1,
     bars=(Bar("ours", ("lightning",), 10, measure="seconds"), Bar("ours", ("lightning",), 2, measure="peak_mib")),
     programs=("bench/first_step",),
 )

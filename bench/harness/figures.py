@@ -2,7 +2,7 @@
 
     trains 3.4<!-- bench: captured_step, 784-16-10 b8, bare/captured --> times as fast
 
-docs/benchmarks.md ends with the list of all that there are. bench/run --page writes the figures in, and a test finds those
+A trial has "?" in their place. docs/benchmarks.md ends with the list of all that there are. bench/run --page writes the figures in, and a test finds those
 that differ.
 """
 import re

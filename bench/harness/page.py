@@ -82,11 +82,15 @@ def growth_table(results):
     return text
 
 
+def is_trial(results):
+    return results.measured["rounds"] < LEAST_ROUNDS or results.measured["quick"]
+
+
 def section(results, run, folder):
     """A benchmark's part of the page; its plot goes to `folder`."""
     benchmark, measured = results.benchmark, results.measured
     parts = [f"## {benchmark.title}\n", f"`bench/run {benchmark.name}`. {benchmark.about.strip()}\n"]
-    if measured["rounds"] < LEAST_ROUNDS or measured["quick"]:
+    if is_trial(results):
         parts.append(f"**A trial: {measured['rounds']} round(s), not {LEAST_ROUNDS}. The figures say nothing yet.**\n")
     busy = [cores for cores in measured["cores_in_use_before"] if cores > BUSY]
     if busy:
@@ -141,7 +145,8 @@ def write(page, paths, known):
             os.remove(os.path.join(folder, old))
     found = {}
     for results, _ in loaded.values():
-        found.update(results.figures())
+        # Nobody shall quote a trial.
+        found.update({name: "?" if is_trial(results) else text for name, text in results.figures().items()})
     met = [verdict.met for results, _ in loaded.values() for verdict in results.verdicts() if verdict.met is not None]
     parts = [HEAD, f"{sum(met)} of {len(met)} bars are met. Where one is missed, the text below its table says why.\n"]
     parts += [section(results, run, folder) for results, run in loaded.values()]
