@@ -51,6 +51,7 @@ TEST(SharedMemory, FetchersReadOneDatasetTogether) {
   constexpr int64_t samples = 256, batch = 8, fetchers = 4, rounds = 20;
   const auto x = torch::arange(samples * 3, torch::kFloat32).view({samples, 3});
   const DataLoader loader(std::make_shared<TensorDataset>(x, torch::arange(samples)), {.batch_size = batch});
+  const auto plan = std::make_shared<const EpochPlan>(loader, EpochRequest{});
   const auto serving = std::make_shared<Serving>(0);
   Mailbox<std::optional<Fetch>> work;
   Mailbox<Fetched> done;
@@ -69,7 +70,7 @@ TEST(SharedMemory, FetchersReadOneDatasetTogether) {
       Fetch fetch;
       fetch.serving = round;
       fetch.index = first / batch;
-      for (int64_t i = 0; i < batch; ++i) fetch.indices.push_back(first + i);
+      fetch.plan = plan;
       work.put(std::move(fetch));
     }
     const int64_t read = round % 2 == 0 ? samples / batch : samples / batch / 2;  // and every other round is left early
