@@ -12,7 +12,8 @@ function(troupe_add_part name)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}" "${TROUPE_INCLUDE}")
   target_compile_definitions(${name} PRIVATE "TROUPE_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
   target_link_libraries(${name} PRIVATE troupe::torch CAF::core spdlog::spdlog nlohmann_json::nlohmann_json
-    Threads::Threads ZLIB::ZLIB PNG::PNG JPEG::JPEG protozero::protozero xxHash::xxhash tomlplusplus::headers)
+    Threads::Threads ZLIB::ZLIB PNG::PNG JPEG::JPEG Deflate::deflate protozero::protozero xxHash::xxhash
+    tomlplusplus::headers)
   target_precompile_headers(${name} PRIVATE "${PROJECT_SOURCE_DIR}/cmake/precompiled.hpp")
   set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 20)
   set_source_files_properties(${_part_MAIN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)

@@ -90,7 +90,7 @@ torch=-DCMAKE_PREFIX_PATH="$TROUPE_TORCH_ROOT"
 expect_stop "LibTorch in $folder/old is 2.10.1 and Troupe needs $pinned: name another folder" \
   -DCMAKE_PREFIX_PATH="$folder/old"
 for package in "CAF:The C++ Actor Framework (CAF) 0.17.6" spdlog:spdlog nlohmann_json:nlohmann-json ZLIB:zlib \
-               PNG:libpng JPEG:libjpeg-turbo Protozero:protozero xxHash:xxHash Tomlplusplus:toml++; do
+               PNG:libpng JPEG:libjpeg-turbo Deflate:libdeflate Protozero:protozero xxHash:xxHash Tomlplusplus:toml++; do
   expect_stop "${package#*:} was not found: run launch/setup, which installs it." \
     "$torch" -DCMAKE_DISABLE_FIND_PACKAGE_"${package%%:*}"=ON
 done

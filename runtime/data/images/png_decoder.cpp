@@ -243,7 +243,8 @@ Pixels PngDecoder::decode(const PixelRegion& region, ImageMode mode, PixelBuffer
 
 Pixels PngDecoder::decode_rows(const PixelRegion& region, int64_t channels, PixelBuffer& buffer) {
   const int64_t step = samples_a_pixel(color_type_), end = region.top + region.height;
-  const auto wrong = rows_.read(data_, end, static_cast<std::size_t>(width_ * step), static_cast<std::size_t>(step));
+  const auto wrong =
+      rows_.read(data_, height_, end, static_cast<std::size_t>(width_ * step), static_cast<std::size_t>(step));
   if (!wrong.empty()) fail(wrong);
   Pixels out{.data = rows_.row(region.top) + region.left * step,
              .height = region.height,

@@ -1,4 +1,4 @@
-// PNG: the usual kinds by zlib alone, all others through libpng.
+// PNG: the usual kinds by libdeflate, all others through libpng.
 #pragma once
 
 #include "troupe/runtime/data/images/image_options.hpp"

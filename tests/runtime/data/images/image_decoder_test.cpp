@@ -144,6 +144,9 @@ TEST(ImageDecoder, RefusesDamagedData) {
             "cannot decode x.img: the PNG's chunk 'IDAT' at offset 33 is damaged: its checksum differs");
   EXPECT_EQ(decode_refusal(png_bytes(2, 1, std::string(6, '\0'))),
             "cannot decode x.img: its data ends after 6 of 7 bytes");
+  EXPECT_EQ(decode_refusal(png_bytes(2, 1, std::string(7 + 1000, '\0'))), "accepted");  // as other readers do
+  EXPECT_EQ(decode_refusal(png_bytes(2, 1, std::string(7 + 100'000, '\0'))),
+            "cannot decode x.img: its data goes on far behind its last row");
   EXPECT_EQ(decode_refusal(png_bytes(2, 1, "\5" + std::string(6, '\0'))),
             "cannot decode x.img: row 0 has filter 5, and filters are 0 to 4");
   EXPECT_EQ(decode_refusal(png_bytes(2, 1, std::string(3, '\0'), {.color_type = 3})),
