@@ -11,13 +11,16 @@
 #include "bench/loading_consumer.hpp"
 
 #include <troupe/base/exception_text.hpp>
+#include <troupe/base/nearest.hpp>
 #include <troupe/base/number_text.hpp>
+#include <troupe/base/text.hpp>
 #include <troupe/runtime/process/compute_threads.hpp>
 #include <troupe/runtime/process/process_settings.hpp>
 #include <troupe/troupe.hpp>
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -27,6 +30,8 @@
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <unistd.h>
 
 namespace {
 
