@@ -13,6 +13,7 @@
 struct TokenDataOptions {
   std::vector<std::filesystem::path> files = {"/usr/share/common-licenses"};
   std::vector<std::filesystem::path> train, val;
+  int64_t vocabulary = 256;
   int64_t length = 128;
   int64_t batch_size = 16;
   std::string prompt = "The licensee ";
@@ -20,6 +21,7 @@ struct TokenDataOptions {
 TROUPE_OPTIONS(TokenDataOptions,
                (files, "text files and folders of them, whose bytes are the tokens; the last tenth is for validation"),
                (train, "in place of files: token files with llm.c's header to train on"), (val, "those to validate on"),
+               (vocabulary, "tokens are below this, as model.vocabulary says; others are refused"),
                (length, "tokens of a sample"), (batch_size, "samples a batch"), (prompt, "what predict goes on from"))
 
 class TokenData : public troupe::DataModule {
@@ -63,7 +65,8 @@ class TokenData : public troupe::DataModule {
   std::shared_ptr<troupe::Dataset> windows(std::vector<std::filesystem::path> files, const std::string& name) const {
     if (options_.train.empty()) files = {written(name)};
     if (files.empty()) throw troupe::UsageError("data.val is empty; give token files to validate on");
-    return std::make_shared<troupe::TokenDataset>(files, options_.length);
+    return std::make_shared<troupe::TokenDataset>(files, options_.length,
+                                                  troupe::TokenDatasetOptions{.vocabulary = options_.vocabulary});
   }
 
   Options options_;
