@@ -4,8 +4,7 @@
 //     gpt fit
 //     gpt predict --ckpt_path best --data.prompt "You may not "
 //     gpt fit --data.files books --model.layers 6 --model.width 384
-//     gpt fit --data.train fineweb_train_000001.bin --data.val fineweb_val_000000.bin --data.vocabulary 50304 \
-//       --model.vocabulary 50304
+//     gpt fit --data.train train_000001.bin --data.val val_000000.bin --data.vocabulary 50304 --model.vocabulary 50304
 #include "gpt.hpp"
 #include "token_data.hpp"
 
