@@ -84,7 +84,7 @@ class Feed {
   // often, and several in a message, so that the worker is.
   static constexpr int64_t kWideWindow = 64;
   static constexpr int64_t kWideWindowBytes = int64_t{4} << 20;  // about what stays in a processor's cache
-  static constexpr int64_t kGroupsOfWindow = 8;
+  static constexpr int64_t kGroupsOfWindow = 4;
 
   // On the first batch, whose size stands for all of them.
   template <class Self>
