@@ -52,6 +52,7 @@ Fetched FetchWork::run(const Fetch& fetch, Pulse& pulse) {
     if (auto* maker = std::get_if<BatchMaker>(&source_)) {
       const auto samples = fetch.plan->batch(fetch.index);
       if (auto batch = maker->make(fetch.epoch, fetch.position, samples, cancelled)) out.batch = std::move(*batch);
+      out.is_whole = maker->was_whole();
       return out;
     }
     auto& reader = std::get<StreamReader>(source_);

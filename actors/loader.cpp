@@ -20,7 +20,7 @@ namespace {
 
 // Fetches that one fetcher holds: one in the making, and one more so that it need not wait for the loader.
 constexpr int64_t kFetcherDepth = 2;
-// A batch that came this long after the one before waits for more of its group; a later one is sent at once.
+// A batch that came this soon after the one before waits for more of its group; a later one is sent at once.
 constexpr std::chrono::microseconds kQuick{100};
 constexpr int64_t kUnknown = std::numeric_limits<int64_t>::max();
 
@@ -50,7 +50,7 @@ class LoaderState {
   void take(Fetched fetched);
   void accept(Fetched fetched);
   void deliver(Fetched fetched);
-  void send(BatchReady ready);
+  void send(BatchReady ready, bool is_whole);
   void send_group();
   void finish(int64_t batches);
   void fail(int64_t index, std::string message);
@@ -115,6 +115,7 @@ std::shared_ptr<Pulse> LoaderState::watched_pulse(const std::string& who) const 
 void LoaderState::close() {
   serving_->fetch_add(1);
   open_ = false;
+  plan_.reset();  // an order may be large
   ready_.clear();
   group_.clear();
 }
@@ -150,7 +151,6 @@ void LoaderState::begin_epoch(const OpenLoader& request) {
     end_ = limit >= 0 ? limit : kUnknown;
     return;
   }
-  plan_.reset();  // before the next one: an order may be large
   plan_ = std::make_shared<const EpochPlan>(setup_->loader, EpochRequest{.seed = setup_->seed,
                                                                          .epoch = request.epoch,
                                                                          .limit = request.limit,
@@ -244,6 +244,7 @@ void LoaderState::accept(Fetched fetched) {
     ready_.erase(ready_.begin());
     deliver(std::move(next));
   }
+  if (!own_work_) send_group();
 }
 
 void LoaderState::deliver(Fetched fetched) {
@@ -253,18 +254,19 @@ void LoaderState::deliver(Fetched fetched) {
   next_send_ += 1;
   credit_ -= 1;
   const bool last = next_send_ == end_;
-  send(BatchReady{request_.ticket, fetched.index, last, std::move(fetched.batch)});
+  send(BatchReady{request_.ticket, fetched.index, last, std::move(fetched.batch)}, fetched.is_whole);
   if (last) finish(end_);
 }
 
-/// Waking the worker costs as much as a small batch. Where those come fast, they are sent in groups, each of which
-/// wakes it once; one that may be the last for a while is not kept back. A stream may wait for its source at any time.
-void LoaderState::send(BatchReady ready) {
-  const bool is_alone = request_.group <= 1 || setup_->loader.stream();
-  if (is_alone && group_.empty()) return tell(self_, client_, std::move(ready));
-  const auto now = std::chrono::steady_clock::now();
-  const bool is_quick = now - std::exchange(last_ready_, now) < kQuick;
-  const bool waits = is_quick && !ready.last && credit_ > 0;
+/// Waking the worker costs as much as a small batch, so those that are there together are sent in a group, which wakes
+/// it once. From fetchers that is what has waited for its turn. Without fetchers a batch waits for the next one only if
+/// the dataset serves whole batches and these come fast: `get`, and a stream, may wait for something at any time.
+void LoaderState::send(BatchReady ready, bool is_whole) {
+  bool waits = !ready.last && request_.group > 1;
+  if (own_work_ && waits) {
+    const auto now = std::chrono::steady_clock::now();
+    waits = now - std::exchange(last_ready_, now) < kQuick && is_whole && credit_ > 0;
+  }
   group_.push_back(std::move(ready));
   if (!waits || static_cast<int64_t>(group_.size()) >= request_.group) send_group();
 }

@@ -83,6 +83,7 @@ struct Fetched {
   int64_t index = 0;
   int64_t fetcher = 0;  ///< which one answers
   Batch batch;
+  bool is_whole = false;  ///< the dataset has served it as a whole (Dataset::get_batch)
   int64_t length = -1;  ///< of a stream: batches of the epoch once its end was seen; then batch `length` does not exist
   bool failed = false;
   std::string error;

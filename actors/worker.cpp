@@ -51,7 +51,7 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
       [this](Perform& message) {
         guarded([&] { std::visit([&](auto& command) { carry_out(command, message); }, message.command); });
       },
-      [this](BatchReady& batch) { guarded([&] { take_batch(batch); }); },
+      [this](BatchReady& batch) { guarded([&] { take_batches(batch); }); },
       [this](BatchesReady& batches) { guarded([&] { take_batches(batches); }); },
       [this](GoOn) {
         go_on_sent_ = false;

@@ -9,20 +9,6 @@ Feed* WorkerState::expecting(int64_t ticket) {
   return feed ? feed : evaluation_feed_.expecting(ticket);
 }
 
-void WorkerState::take_batch(BatchReady& batch) {
-  Feed* feed = expecting(batch.ticket);
-  if (!feed) return;
-  feed->push(self_, std::move(batch), copier());
-  work();
-}
-
-void WorkerState::take_batches(BatchesReady& batches) {
-  Feed* feed = expecting(batches.ticket);
-  if (!feed) return;
-  feed->push(self_, std::move(batches), copier());
-  work();
-}
-
 void WorkerState::take_end_of_data(const EndOfData& end) {
   if (Feed* feed = expecting(end.ticket)) feed->finish();
   work();

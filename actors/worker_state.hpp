@@ -58,8 +58,14 @@ class WorkerState : public ReplicaOutputs {
   // Batches.
   CopyAhead* copier() { return copies_ahead_ ? &*copy_ahead_ : nullptr; }
   Feed* expecting(int64_t ticket);
-  void take_batch(BatchReady& batch);
-  void take_batches(BatchesReady& batches);
+  /// BatchReady or BatchesReady.
+  template <class Ready>
+  void take_batches(Ready& ready) {
+    Feed* feed = expecting(ready.ticket);
+    if (!feed) return;
+    feed->push(self_, std::move(ready), copier());
+    work();
+  }
   void take_end_of_data(const EndOfData& end);
   void work();
   bool can_go_on() const;

@@ -100,6 +100,11 @@ std::string brief_list(std::vector<std::string> items, std::string_view before_r
   return joined(items).append(before_rest) + std::to_string(others) + " more";
 }
 
+std::string small_letters(std::string text) {
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return text;
+}
+
 bool is_utf8(std::string_view text) {
   bool valid = true;
   for_each_character(text, [&](const Character& character, std::string_view) { return valid = character.valid; });

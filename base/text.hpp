@@ -30,6 +30,9 @@ std::string joined_as(const Items& items, TextOf text_of) {
 /// At most 20 of `items` with commas between: "a, b and 3 more". `before_rest` stands before the number of the others.
 std::string brief_list(std::vector<std::string> items, std::string_view before_rest = " and ");
 
+/// `text` with small letters in place of A to Z, whatever the locale.
+std::string small_letters(std::string text);
+
 /// Whether `text` is well-formed UTF-8 (RFC 3629).
 bool is_utf8(std::string_view text);
 

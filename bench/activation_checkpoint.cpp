@@ -64,8 +64,8 @@ void measure(const Case& c, int64_t rounds) {
   for (const bool with_checkpoints : {false, true}) {
     troupe::bench::print_cell({{"case", name},
                                {"who", with_checkpoints ? "with" : "without"},
-                               {"peak_mb", troupe::bench::middle(memory[with_checkpoints])},
-                               {"ms", troupe::bench::middle(times[with_checkpoints])}});
+                               {"peak_mb", troupe::bench::median(memory[with_checkpoints])},
+                               {"ms", troupe::bench::median(times[with_checkpoints])}});
   }
 }
 

@@ -97,13 +97,7 @@ std::shared_ptr<MadeBatches> batches_of(const Case& c) {
 }
 
 std::vector<Case> cases() {
-  const auto text = [](int64_t size, int64_t length) {
-    return [=] {
-      const auto bytes = torch::randint(256, {size, length + 1});
-      return troupe::Batch{{"input", bytes.slice(1, 0, length).contiguous()},
-                           {"target", bytes.slice(1, 1).contiguous()}};
-    };
-  };
+  const auto text = [](int64_t size, int64_t length) { return [=] { return troupe::bench::texts(size, length); }; };
   const auto images = [] { return troupe::Batch{torch::randn({32, 1, 28, 28}), torch::randint(10, {32})}; };
   return {
       case_of<Gpt>(400, GptOptions{.layers = 2, .heads = 2, .width = 32, .context = 32, .dropout = 0}, text(8, 32)),

@@ -6,11 +6,11 @@
 // there.
 #pragma once
 
+#include "bench/table.hpp"
 #include "troupe/base/failure.hpp"
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstdint>
@@ -27,13 +27,6 @@ namespace troupe::bench {
 
 inline void print_cell(const nlohmann::ordered_json& cell) {
   std::cout << cell.dump() << std::endl;
-}
-
-/// The upper of the two middle ones if their number is even. Not of none.
-inline double middle(std::vector<double> samples) {
-  const auto at = samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2);
-  std::nth_element(samples.begin(), at, samples.end());
-  return *at;
 }
 
 inline double microseconds_since(std::chrono::steady_clock::time_point start) {

@@ -96,9 +96,9 @@ void measure(const Case& c, int64_t saves) {
   const auto data = std::make_shared<troupe::TensorDataset>(torch::ones({every * saves + 1, c.width}));
   const auto model = trainer.fit(std::make_shared<Stack>(c), troupe::DataLoader(data, {.batch_size = 1}));
   const auto after_warm_up = [](const std::vector<double>& all) {
-    return troupe::bench::middle({all.begin() + warm_up, all.end()}) * 1e3;
+    return troupe::bench::median({all.begin() + warm_up, all.end()}) * 1e3;
   };
-  const double usual = troupe::bench::middle(model->plain) * 1e3;
+  const double usual = troupe::bench::median(model->plain) * 1e3;
   troupe::bench::print_cell({{"who", "ours"}, {"ms", after_warm_up(model->held) - usual}});
   troupe::bench::print_cell({{"who", "copy"}, {"ms", after_warm_up(model->copies)}});
 }

@@ -51,7 +51,7 @@ void measure(troupe::CollectiveBackend& backend, bool is_first, bool is_quick) {
       const double us = troupe::bench::microseconds_since(start) / static_cast<double>(repeats);
       if (sample >= 0) times.push_back(us);  // the first warms up
     }
-    if (is_first) troupe::bench::print_cell({{"case", name_of(c.bytes)}, {"us", troupe::bench::middle(times)}});
+    if (is_first) troupe::bench::print_cell({{"case", name_of(c.bytes)}, {"us", troupe::bench::median(times)}});
   }
 }
 

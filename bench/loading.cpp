@@ -8,9 +8,9 @@
 // program's work ("start_s") and what memory came with each fetcher ("fetcher_mb"), or for `resumed` and `fresh` how
 // long the first batch of an epoch takes that begins at 90 % of it, or at its start ("first_ms"). `bare` is a loop of
 // index_select over the tensors of `tensors`, without a loader.
+#include "bench/cells.hpp"
 #include "bench/loading_consumer.hpp"
 
-#include <troupe/base/exception_text.hpp>
 #include <troupe/base/nearest.hpp>
 #include <troupe/base/number_text.hpp>
 #include <troupe/base/text.hpp>
@@ -49,7 +49,7 @@ struct Job {
 };
 
 double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
+  return troupe::bench::microseconds_since(start) / 1e6;
 }
 
 std::shared_ptr<transforms::Compose> crop_and_normalize(bool is_photo) {
@@ -123,7 +123,7 @@ double resident_mb() {
   return static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 20);
 }
 
-std::string start_with_many_paths(const Job& job) {
+nlohmann::ordered_json start_with_many_paths(const Job& job) {
   const auto start = Clock::now();
   const auto loader = loader_of(job);
   const double before = resident_mb();
@@ -133,7 +133,7 @@ std::string start_with_many_paths(const Job& job) {
   const auto begin = Clock::now();
   while (seconds_since(begin) < job.seconds) consumer.take(1, [](const troupe::Batch&) {});
   const double each = (resident_mb() - before) / static_cast<double>(job.workers);
-  return "\"start_s\": " + troupe::double_to_text(first) + ", \"fetcher_mb\": " + troupe::double_to_text(each);
+  return {{"start_s", first}, {"fetcher_mb", each}};
 }
 
 /// Milliseconds from the opening of an epoch to its first batch, the least of several.
@@ -153,38 +153,30 @@ double first_batch_ms(const Job& job, double part) {
   return least;
 }
 
-std::string result_of(const Job& job) {
+nlohmann::ordered_json result_of(const Job& job) {
   if (job.what == "paths") return start_with_many_paths(job);
-  if (job.what == "resumed" || job.what == "fresh") {
-    return "\"first_ms\": " + troupe::double_to_text(first_batch_ms(job, job.what == "resumed" ? 0.9 : 0));
-  }
-  return "\"samples\": " + troupe::double_to_text(job.what == "bare" ? bare_rate(job) : rate(job));
+  if (job.what == "resumed") return {{"first_ms", first_batch_ms(job, 0.9)}};
+  if (job.what == "fresh") return {{"first_ms", first_batch_ms(job, 0)}};
+  return {{"samples", job.what == "bare" ? bare_rate(job) : rate(job)}};
 }
 
-int fail(const std::string& what) {
-  std::cerr << "loading: " << what << '\n';
-  return 2;
+void measure(const std::vector<std::string>& words) {
+  const std::vector<std::string> known = {"tensors", "bare",  "jpeg",    "png",  "shards",
+                                          "tokens",  "paths", "resumed", "fresh"};
+  if (std::ranges::find(known, words[0]) == known.end()) {
+    throw troupe::UsageError("there is no case " + troupe::shown(words[0]) + "; did you mean " +
+                             troupe::nearest(words[0], known) + "?");
+  }
+  const auto seconds = troupe::number_from_text<double>(words[3]);
+  if (!seconds || !(*seconds > 0))
+    throw troupe::UsageError("SECONDS is " + troupe::shown(words[3]) + ", no number above 0");
+  troupe::use_one_compute_thread();
+  troupe::keep_freed_memory();  // as a run does
+  troupe::bench::print_cell(result_of({words[0], words[1], troupe::bench::count_of(words[2], 0), *seconds}));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::vector<std::string> known = {"tensors", "bare",  "jpeg",    "png",  "shards",
-                                          "tokens",  "paths", "resumed", "fresh"};
-  if (argc != 5) return fail("needs CASE FOLDER WORKERS SECONDS; the cases are " + troupe::joined(known));
-  const auto workers = troupe::number_from_text<int64_t>(argv[3]);
-  const auto seconds = troupe::number_from_text<double>(argv[4]);
-  if (std::ranges::find(known, argv[1]) == known.end()) {
-    return fail("there is no case " + troupe::shown(argv[1]) + "; did you mean " + troupe::nearest(argv[1], known) +
-                "?");
-  }
-  if (!workers || *workers < 0 || !seconds || !(*seconds > 0)) return fail("WORKERS and SECONDS are numbers");
-  try {
-    troupe::use_one_compute_thread();
-    troupe::keep_freed_memory();  // as a run does
-    std::cout << '{' << result_of({argv[1], argv[2], *workers, *seconds}) << "}\n";
-    return 0;
-  } catch (...) {
-    return fail(troupe::current_exception_text());
-  }
+  return troupe::bench::run_cells(argc, argv, "loading CASE FOLDER WORKERS SECONDS", 4, 4, measure);
 }

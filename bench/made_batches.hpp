@@ -33,4 +33,10 @@ class MadeBatches : public Dataset {
   int64_t batch_size_ = 0;
 };
 
+/// Bytes and those that follow each of them, int64 [batch_size, length].
+inline Batch texts(int64_t batch_size, int64_t length) {
+  const auto text = torch::randint(256, {batch_size, length + 1});
+  return {{"input", text.slice(1, 0, length).contiguous()}, {"target", text.slice(1, 1).contiguous()}};
+}
+
 }  // namespace troupe::bench

@@ -50,7 +50,7 @@ void measure(const Case& c, int64_t rounds, const std::filesystem::path& folder)
   }
   const std::string name = "784-" + std::to_string(c.hidden) + "-10 b" + std::to_string(c.batch_size);
   for (const auto& [who, all] : times) {
-    troupe::bench::print_cell({{"case", name}, {"who", who}, {"us", troupe::bench::middle(all)}});
+    troupe::bench::print_cell({{"case", name}, {"who", who}, {"us", troupe::bench::median(all)}});
   }
 }
 

@@ -81,11 +81,6 @@ inline Batch images() {
   return {torch::randn({64, 784}), torch::randint(10, {64})};
 }
 
-inline Batch texts(int64_t batch_size, int64_t length) {
-  const auto text = torch::randint(256, {batch_size, length + 1});
-  return {{"input", text.slice(1, 0, length).contiguous()}, {"target", text.slice(1, 1).contiguous()}};
-}
-
 inline const GptOptions gpt_options;
 inline const GptOptions tiny_gpt_options = {.layers = 2, .heads = 2, .width = 32, .context = 32};
 

@@ -28,7 +28,7 @@ void measure(const std::vector<std::string>& words) {
   if (words.size() > 3) amounts = {troupe::bench::count_of(words[3]), 1};
   const auto seconds = workload.train(options, /*ranks=*/2, amounts);
   troupe::bench::print_cell(
-      {{"us", troupe::bench::middle(seconds) * 1e6}});  // of other ranks launch/run prints nothing
+      {{"us", troupe::bench::median(seconds) * 1e6}});  // of other ranks launch/run prints nothing
 }
 
 }  // namespace

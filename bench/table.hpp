@@ -1,12 +1,5 @@
-// What every program in bench/ has in common: medians with their spread, rows held against a bar, the table on stdout
-// and the same rows as JSON.
-//
-//     int main(int argc, char** argv) {
-//       return troupe::bench::run(argc, argv, "One step through the cast against a bare loop", [] {
-//         return std::vector{troupe::bench::at_most("784-16-10, batch 8", summarize(ours), summarize(peer),
-//         "us", 1.01)};
-//       });
-//     }
+// What bench/distributed prints: medians with their spread, rows held against a bar, as a table on stdout and as JSON.
+// The programs that bench/run starts print cells.hpp's lines instead.
 //
 // Functions without state, for any thread.
 #pragma once

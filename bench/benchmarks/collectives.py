@@ -1,7 +1,5 @@
 """The all-reduce of two ranks against Gloo."""
-import os
-
-from harness.benchmark import ROOT, Bar, Benchmark, Contender, Measure, Run
+from harness.benchmark import Bar, Benchmark, Contender, Measure, Run
 
 SMALL = ("4 KiB", "16 KiB", "64 KiB", "256 KiB", "1 MiB", "4 MiB")
 LARGE = ("16 MiB", "64 MiB")
@@ -9,9 +7,8 @@ LARGE = ("16 MiB", "64 MiB")
 
 def runs(setting):
     quick = ["--quick"] if setting.quick else []
-    program = setting.program("bench/collectives")
-    found = [Run([os.path.join(ROOT, "launch/run"), "-n", "2", "--quiet", program, "mpi", *quick], who="mpi"),
-             Run([program, "memory", *quick], who="memory")]
+    found = [Run(setting.ranks("bench/collectives", "mpi", *quick), who="mpi"),
+             Run([setting.program("bench/collectives"), "memory", *quick], who="memory")]
     if setting.python:
         found.append(Run(setting.peer("gloo_all_reduce.py"), who="gloo"))
     return found

@@ -1,10 +1,7 @@
 """A step on two ranks against PyTorch's DistributedDataParallel."""
-import os
-
-from harness.benchmark import ROOT, Bar, Benchmark, Contender, Measure, Run
+from harness.benchmark import Bar, Benchmark, Contender, Measure, Run
 
 CASES = {"MLP 784-1024-1024-10 b64": ("mlp", 80), "GPT 2 x 32, 8 x 32 tokens": ("tiny-gpt", 200)}
-LAUNCH = [os.path.join(ROOT, "launch/run"), "-n", "2", "--quiet"]
 
 
 def runs(setting):
@@ -14,9 +11,9 @@ def runs(setting):
             continue
         steps = 5 if setting.quick else steps
         for way in ("captured", "plain"):
-            program = [setting.program("bench/rank_times")]
-            found.append(Run([*LAUNCH, *program, "ranks", model, way, str(steps)], case, f"ranks_{way}"))
-            found.append(Run([*program, "devices", model, way, str(steps)], case, f"devices_{way}"))
+            words = [model, way, str(steps)]
+            found.append(Run(setting.ranks("bench/rank_times", "ranks", *words), case, f"ranks_{way}"))
+            found.append(Run([setting.program("bench/rank_times"), "devices", *words], case, f"devices_{way}"))
         if setting.python:
             found.append(Run(setting.peer("ddp_step.py", model, steps), case, "ddp"))
     return found

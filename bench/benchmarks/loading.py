@@ -1,4 +1,5 @@
 """Reading data: how many samples a second reach the thread that trains, and how soon the first ones do."""
+import functools
 import os
 
 from harness.benchmark import PEERS, Bar, Benchmark, Contender, Measure, Run
@@ -22,12 +23,19 @@ def title(case, workers):
     return f"{CASES[case][0]}, {workers or 'no'} worker{'s' * (workers != 1)}"
 
 
-def data(setting):
-    folder = os.path.join(setting.folder if setting.quick else CACHE, "loading")
-    run_or_fail([TORCH_PYTHON, os.path.join(PEERS, "make_loading_data.py"), folder, *(["quick"] * setting.quick)])
+@functools.cache  # not in every round
+def make_data(folder, *words):
+    run_or_fail([TORCH_PYTHON, os.path.join(PEERS, "make_loading_data.py"), folder, *words])
     return folder
 
 
+def data(setting):
+    if setting.quick:
+        return make_data(os.path.join(setting.folder, "loading"), "quick")
+    return make_data(os.path.join(CACHE, "loading"))
+
+
+@functools.cache
 def has_spdl(python):
     """SPDL's wheel has no FFmpeg."""
     if said_by([python, "-c", "import spdl.io; print(spdl.io.demux_image)"]):
@@ -67,7 +75,7 @@ def bars():
 
 BENCHMARK = Benchmark(
     name="loading",
-    place=80,
+    place=82,
     title="Reading data",
     about="""Batches of 64, shuffled, as they reach the thread that trains, which does nothing with them. Photos are cropped
 at random (RandomResizedCrop 224, or a crop of 64 of images padded by 4), flipped and normalized; all make float batches.

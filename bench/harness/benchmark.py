@@ -59,6 +59,10 @@ class Setting(NamedTuple):
     def program(self, name):
         return os.path.join(self.build, name)
 
+    def ranks(self, name, *words):
+        """A program under mpirun with two ranks."""
+        return [os.path.join(ROOT, "launch/run"), "-n", "2", "--quiet", self.program(name), *words]
+
     def peer(self, script, *words):
         return [self.python, os.path.join(PEERS, script), *map(str, words)]
 

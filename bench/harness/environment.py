@@ -26,12 +26,19 @@ def fail(text, status=1):
 
 
 def said_by(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    """Nothing if it fails, or is not there."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    except OSError:
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def run_or_fail(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    except OSError as error:
+        fail(f"'{command[0]}' does not start ({error.strerror}); launch/setup --dev installs what the benchmarks need")
     if done.returncode != 0:
         fail(f"'{shlex.join(command)}' ended with {done.returncode}:\n{done.stdout[-2000:]}")
 
@@ -39,7 +46,7 @@ def run_or_fail(command):
 def make_peers():
     """The python of the peers. It finds PyTorch in launch/setup's environment, and all else in its own."""
     where = "import torch, sysconfig; print(sysconfig.get_path('purelib'))"
-    torch_packages = said_by([TORCH_PYTHON, "-c", where]) if os.path.exists(TORCH_PYTHON) else ""
+    torch_packages = said_by([TORCH_PYTHON, "-c", where])
     if not torch_packages:
         fail(f"PyTorch does not load in {TORCH_PYTHON}; install it with: launch/setup --dev")
     requirements = os.path.join(PEERS, "requirements.txt")
@@ -113,7 +120,10 @@ def versions(python):
     """Of the peers, if they take part."""
     if not python:
         return {}
-    ask = "import sys, json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
-    names = ["torch", "lightning", "jax", "jaxlib", "optax", "numpy"]
+    ask = """import json, sys
+from importlib.metadata import distributions
+found = {each.name: each.version for each in distributions()}
+print(json.dumps({name: found[name] for name in sys.argv[1:] if name in found}))"""
+    names = ["torch", "lightning", "jax", "jaxlib", "optax", "numpy", "torchvision", "webdataset", "spdl"]
     return {**json.loads(said_by([python, "-c", ask, *names]) or "{}"),
             "python": said_by([python, "-c", "import platform; print(platform.python_version())"])}

@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 import time
 
-from harness.benchmark import Setting
 from harness.environment import cores_in_use, fail, say, variables
 
 TIMEOUT = 600  # seconds of one process; the slowest takes half a minute
@@ -15,10 +14,7 @@ BUSY = 0.15  # cores that something else uses, from where a warning is due
 
 def cells_of(benchmark, run):
     """What the run prints: [(case, who, measure, value)]."""
-    environment = variables()
-    for name, value in run.environment.items():
-        environment[name] = value
-    environment = {name: value for name, value in environment.items() if value is not None}
+    environment = {name: value for name, value in {**variables(), **run.environment}.items() if value is not None}
     shown = shlex.join(run.command)
     try:
         done = subprocess.run(run.command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -59,7 +55,7 @@ def measure(benchmark, rounds, setting):
         say(f"{benchmark.name}, round {number + 1} of {rounds}")
         folder = tempfile.mkdtemp(prefix="troupe_bench_run_")
         try:
-            runs = benchmark.runs(Setting(setting.build, setting.python, folder, setting.quick))
+            runs = benchmark.runs(setting._replace(folder=folder))
             for run in (runs if number % 2 == 0 else reversed(runs)):
                 for case, who, key, value in cells_of(benchmark, run):
                     values.setdefault((case, who, key), []).append(value)

@@ -1,7 +1,7 @@
 """What the peers of bench/run share: the models' sizes, their arguments, and the line that they print.
 
-PROGRAM MODEL WHO [STEPS] prints {"model", "who", "us"}: the mean time of a step over an epoch of STEPS, after an epoch
-to warm up. bench/step_times, which measures Troupe, takes and prints the same.
+PROGRAM MODEL WHO [STEPS] prints {"us"}: the mean time of a step over an epoch of STEPS, after an epoch to warm up.
+bench/step_times, which measures Troupe, takes and prints the same.
 """
 import argparse
 import json
@@ -16,9 +16,6 @@ class Case(NamedTuple):
     hidden: int
     batch_size: int
     steps: int  # of an epoch
-
-    def __str__(self):
-        return f"784-{self.hidden}-10 b{self.batch_size}"
 
 
 CASES = [Case(16, 8, 8000), Case(128, 32, 2000), Case(512, 64, 400)]
@@ -43,5 +40,5 @@ def mean_us(epoch, case):
     return (time.perf_counter() - start) / case.steps * 1e6
 
 
-def report(case, who, us):
-    print(json.dumps({"model": str(case), "who": who, "us": us}), flush=True)
+def report(**numbers):
+    print(json.dumps(numbers), flush=True)

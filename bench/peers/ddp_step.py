@@ -9,7 +9,6 @@ over an epoch of STEPS, after an epoch to warm up.
 The settings are the fastest that PyTorch documents: gradients as views of the buckets, the fused optimizer, no buffers
 to broadcast. A static graph and smaller buckets made it no faster.
 """
-import json
 import math
 import sys
 import time
@@ -20,6 +19,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torch.nn.parallel import DistributedDataParallel
 
+from common import report
 from gloo_ranks import run_two_ranks
 
 SIZES = {"gpt": (4, 4, 128, 128, 16), "tiny-gpt": (2, 2, 32, 32, 8)}
@@ -122,7 +122,7 @@ def train(rank):
                 scheduler.step()
         seconds = time.perf_counter() - start
     if rank == 0:
-        print(json.dumps({"us": seconds / steps * 1e6}), flush=True)
+        report(us=seconds / steps * 1e6)
 
 
 run_two_ranks(train)

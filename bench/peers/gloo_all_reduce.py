@@ -1,13 +1,13 @@
 """The all-reduce of PyTorch's Gloo backend between two processes of this machine, for bench/run collectives: the sizes and
 numbers of calls of bench/collectives.cpp, and what it prints.
 """
-import json
 import statistics
 import time
 
 import torch
 import torch.distributed as dist
 
+from common import report
 from gloo_ranks import run_two_ranks
 
 SAMPLES = 5
@@ -26,7 +26,7 @@ def measure(rank):
             times.append((time.perf_counter() - start) / repeats * 1e6)
         if rank == 0:
             name = f"{size >> 10} KiB" if size < 1 << 20 else f"{size >> 20} MiB"
-            print(json.dumps({"case": name, "us": statistics.median(times[1:])}), flush=True)  # the first warms up
+            report(case=name, us=statistics.median(times[1:]))  # the first warms up
 
 
 run_two_ranks(measure)

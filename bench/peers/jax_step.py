@@ -24,7 +24,7 @@ def loss_of(parameters, x, y):
 
 
 def main():
-    case, who = arguments("jax")
+    case, _ = arguments("jax")
     keys = jax.random.split(jax.random.key(1), 2 + BATCHES)
     parameters = [linear(keys[0], 784, case.hidden), linear(keys[1], case.hidden, 10)]
     batches = [(jax.random.normal(key, (case.batch_size, 784)), jax.random.randint(key, (case.batch_size,), 0, 10))
@@ -46,7 +46,7 @@ def main():
         jax.block_until_ready((parameters, state, loss))
 
     jax.block_until_ready(batches)
-    report(case, who, mean_us(epoch, case))
+    report(us=mean_us(epoch, case))
 
 
 if __name__ == "__main__":

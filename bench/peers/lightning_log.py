@@ -6,7 +6,6 @@ The model and the settings of lightning_step.py, but for what logging needs: `ba
 switches off are switched off one by one, and a CSVLogger writes every 50th step. Epochs with COUNT calls in each step and
 without any alternate; the difference of the fastest of each is divided by COUNT.
 """
-import json
 import logging
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch.nn.functional import cross_entropy
 
-from common import CASES, LR
+from common import CASES, LR, report
 from lightning_step import MadeBatches
 from torch_step import make
 
@@ -64,7 +63,7 @@ def main():
                             num_sanity_val_steps=0)
         trainer.fit(model, loader)
     added = min(model.seconds[3::2]) - min(model.seconds[2::2])  # the first two warm up
-    print(json.dumps({"us_per_call": added / steps / count * 1e6}), flush=True)
+    report(us_per_call=added / steps / count * 1e6)
 
 
 if __name__ == "__main__":

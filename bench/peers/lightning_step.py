@@ -46,7 +46,7 @@ class Mlp(L.LightningModule):
 
 
 def main():
-    case, who = arguments("lightning")
+    case, _ = arguments("lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")  # that no workers load and nothing is logged is what we want
     net, batches = make(case)
@@ -54,7 +54,7 @@ def main():
     loader = torch.utils.data.DataLoader(MadeBatches(batches, case.steps), batch_size=None, num_workers=0)
     trainer = L.Trainer(max_epochs=2, accelerator="cpu", devices=1, barebones=True)
     trainer.fit(model, loader)
-    report(case, who, model.seconds / case.steps * 1e6)
+    report(us=model.seconds / case.steps * 1e6)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
 """What the peers of the benchmark `loading` share: PROGRAM CASE FOLDER WORKERS SECONDS prints a line of JSON."""
-import json
 import os
 import sys
 import time
@@ -25,10 +24,6 @@ def rate(epoch, seconds):
             samples += size
             if now - start > seconds:
                 return samples / (now - start)
-
-
-def report(**numbers):
-    print(json.dumps(numbers), flush=True)
 
 
 def private_bytes(pid):

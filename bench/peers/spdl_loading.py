@@ -3,7 +3,8 @@ import random
 
 import spdl.io
 import torch
-from loading_common import BATCH, MEAN, STD, arguments, files, rate, report
+from common import report
+from loading_common import BATCH, MEAN, STD, arguments, files, rate
 from spdl.pipeline import PipelineBuilder
 
 torch.set_num_threads(1)

@@ -5,7 +5,6 @@
 The model, optimizer and distance between checkpoints of bench/checkpoint. Lightning: the time from the first callback's
 on_train_batch_end to the next on_train_batch_start, less what it is without a checkpoint. The middle of SAVES.
 """
-import json
 import logging
 import os
 import statistics
@@ -15,6 +14,8 @@ import warnings
 
 import torch
 from torch import nn
+
+from common import report
 
 EVERY, WARM_UP = 5, 2
 WHO, LAYERS, WIDTH, SAVES, FOLDER = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
@@ -90,7 +91,7 @@ def main():
     torch.set_num_threads(1)
     os.makedirs(FOLDER, exist_ok=True)
     seconds = with_torch_save() if WHO == "torch_save" else with_lightning()
-    print(json.dumps({"ms": seconds * 1e3}), flush=True)
+    report(ms=seconds * 1e3)
 
 
 if __name__ == "__main__":

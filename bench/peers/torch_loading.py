@@ -3,7 +3,8 @@ import time
 
 import numpy as np
 import torch
-from loading_common import BATCH, MEAN, STD, arguments, private_bytes, rate, report
+from common import report
+from loading_common import BATCH, MEAN, STD, arguments, private_bytes, rate
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 torch.set_num_threads(1)

@@ -42,7 +42,7 @@ def main():
             loss_of(x, y).backward()
             update()
 
-    report(case, who, mean_us(epoch, case))
+    report(us=mean_us(epoch, case))
 
 
 if __name__ == "__main__":

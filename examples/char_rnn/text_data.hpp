@@ -22,6 +22,13 @@ struct TextDataOptions {
 TROUPE_OPTIONS(TextDataOptions, (files, "text files and folders of them; the last tenth of the text is for validation"),
                (length, "bytes of a sample"), (batch_size, "samples a batch"), (prompt, "what predict goes on from"))
 
+/// The prompt's bytes, int64 [1, T], for `predict`.
+inline troupe::DataLoader prompt_loader(const std::string& prompt) {
+  if (prompt.empty()) throw troupe::UsageError("data.prompt is empty; give at least one character");
+  const std::vector<uint8_t> bytes(prompt.begin(), prompt.end());
+  return troupe::DataLoader(std::make_shared<troupe::TensorDataset>(torch::tensor(bytes, torch::kInt64).unsqueeze(0)));
+}
+
 class TextData : public troupe::DataModule {
  public:
   using Options = TextDataOptions;
@@ -41,13 +48,7 @@ class TextData : public troupe::DataModule {
   troupe::DataLoaders val_dataloader() override {
     return troupe::DataLoader(val_, {.batch_size = options_.batch_size});
   }
-  /// The prompt's bytes, int64 [1, T].
-  troupe::DataLoaders predict_dataloader() override {
-    if (options_.prompt.empty()) throw troupe::UsageError("data.prompt is empty; give at least one character");
-    const std::vector<uint8_t> bytes(options_.prompt.begin(), options_.prompt.end());
-    return troupe::DataLoader(
-        std::make_shared<troupe::TensorDataset>(torch::tensor(bytes, torch::kInt64).unsqueeze(0)));
-  }
+  troupe::DataLoaders predict_dataloader() override { return prompt_loader(options_.prompt); }
 
  private:
   Options options_;

@@ -1,6 +1,8 @@
 // Files of tokens as windows; the library maps them into memory, so they may be larger than it.
 #pragma once
 
+#include "../char_rnn/text_data.hpp"
+
 #include <troupe/troupe.hpp>
 
 #include <torch/torch.h>
@@ -8,6 +10,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 struct TokenDataOptions {
@@ -27,7 +30,11 @@ TROUPE_OPTIONS(TokenDataOptions,
 class TokenData : public troupe::DataModule {
  public:
   using Options = TokenDataOptions;
-  explicit TokenData(Options options) : options_(std::move(options)) {}
+  explicit TokenData(Options options) : options_(std::move(options)) {
+    if (!options_.val.empty() && options_.train.empty()) {
+      throw troupe::UsageError("data.val is given without data.train; give both, or neither to use data.files");
+    }
+  }
 
   /// Writes the bytes of the text as token files, in a folder that all processes must see.
   void prepare_data() override {
@@ -50,13 +57,7 @@ class TokenData : public troupe::DataModule {
   troupe::DataLoaders val_dataloader() override {
     return troupe::DataLoader(val_, {.batch_size = options_.batch_size});
   }
-  /// The prompt's bytes, int64 [1, T].
-  troupe::DataLoaders predict_dataloader() override {
-    if (options_.prompt.empty()) throw troupe::UsageError("data.prompt is empty; give at least one character");
-    const std::vector<uint8_t> bytes(options_.prompt.begin(), options_.prompt.end());
-    return troupe::DataLoader(
-        std::make_shared<troupe::TensorDataset>(torch::tensor(bytes, torch::kInt64).unsqueeze(0)));
-  }
+  troupe::DataLoaders predict_dataloader() override { return prompt_loader(options_.prompt); }
 
  private:
   std::filesystem::path written(const std::string& name) const {

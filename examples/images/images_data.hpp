@@ -46,15 +46,22 @@ class ImagesData : public troupe::DataModule {
     std::filesystem::rename(made, options_.dir);
   }
 
-  void setup(troupe::Stage) override {
+  /// Lists what the stage needs: to fit, test/ need not be there.
+  void setup(troupe::Stage stage) override {
     namespace transforms = troupe::transforms;
     const auto size = options_.size;
     const auto normalize = options_.rgb ? transforms::Normalize({0.485, 0.456, 0.406}, {0.229, 0.224, 0.225})
                                         : transforms::Normalize({0.13}, {0.31});
-    train_ = folder(
-        "train", transforms::Compose{transforms::RandomCrop(size, {.padding = 2}), transforms::ToFloat(), normalize});
-    val_ = folder("val", transforms::Compose{transforms::CenterCrop(size), transforms::ToFloat(), normalize});
-    test_ = folder("test", transforms::Compose{transforms::CenterCrop(size), transforms::ToFloat(), normalize});
+    const transforms::Compose evaluation{transforms::CenterCrop(size), transforms::ToFloat(), normalize};
+    if (stage == troupe::Stage::fit) {
+      train_ = folder(
+          "train", transforms::Compose{transforms::RandomCrop(size, {.padding = 2}), transforms::ToFloat(), normalize});
+    }
+    if (stage == troupe::Stage::fit || stage == troupe::Stage::validate) {
+      val_ = folder("val", evaluation);
+    } else {
+      test_ = folder("test", evaluation);
+    }
   }
 
   troupe::DataLoaders train_dataloader() override { return loader(train_, true); }
@@ -66,13 +73,16 @@ class ImagesData : public troupe::DataModule {
   static void write(const std::filesystem::path& path, const torch::Tensor& image) {
     std::filesystem::create_directories(path.parent_path());
     const std::string bytes = troupe::encode_png(image);
-    std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    std::ofstream file(path, std::ios::binary);
+    if (!file.write(bytes.data(), static_cast<std::streamsize>(bytes.size())).flush()) {
+      throw troupe::UsageError("cannot write " + path.string() + "; is the disk full?");
+    }
   }
   std::shared_ptr<troupe::Dataset> folder(const std::string& part, troupe::transforms::Compose transform) const {
     return std::make_shared<troupe::ImageFolder>(
         options_.dir / part,
         troupe::ImageFolderOptions{.transform = std::make_shared<troupe::transforms::Compose>(std::move(transform)),
-                                   .mode = options_.rgb ? troupe::ImageMode::rgb : troupe::ImageMode::grey});
+                                   .image = {.mode = options_.rgb ? troupe::ImageMode::rgb : troupe::ImageMode::grey}});
   }
   troupe::DataLoader loader(const std::shared_ptr<troupe::Dataset>& dataset, bool shuffle) const {
     return {dataset, {.batch_size = options_.batch_size, .shuffle = shuffle, .num_workers = options_.num_workers}};

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 
 namespace troupe {
 
@@ -39,8 +40,10 @@ class Dataset {
     return std::nullopt;
   }
   /// Writes the sample at `index` into row `row` of each tensor of a batch from `batch_memory`. Seeded as `get` is.
+  /// The default throws std::logic_error: nobody may train on memory that nothing was written to.
   virtual void get_into(int64_t index, Batch& batch, int64_t row) {
     (void)index, (void)batch, (void)row;
+    throw std::logic_error("batch_memory is overridden and get_into is not");
   }
   /// A dataset for one fetcher to use alone, or nullptr (the default) when one object may serve all of them. Called on
   /// the loader's thread, once per fetcher, before the first epoch.

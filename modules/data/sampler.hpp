@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
 namespace troupe {
@@ -17,6 +19,9 @@ class IndexOrder {
   virtual int64_t size() const = 0;
   /// The sample's index at `position`, 0 <= position < size().
   virtual int64_t at(int64_t position) const = 0;
+  /// All indices that it gives, in any order, if they lie in memory; they are then checked before the epoch begins. The
+  /// default has none: each is checked when its batch is made.
+  virtual std::span<const int64_t> listed() const { return {}; }
 };
 
 /// An order that lies in memory, 8 bytes a position.
@@ -25,7 +30,7 @@ class StoredOrder : public IndexOrder {
   explicit StoredOrder(std::vector<int64_t> indices) : indices_(std::move(indices)) {}
   int64_t size() const override { return static_cast<int64_t>(indices_.size()); }
   int64_t at(int64_t position) const override { return indices_[static_cast<std::size_t>(position)]; }
-  const std::vector<int64_t>& indices() const { return indices_; }
+  std::span<const int64_t> listed() const override { return indices_; }
 
  private:
   std::vector<int64_t> indices_;
@@ -43,7 +48,9 @@ class Sampler {
   /// if the index at a position can be computed.
   virtual std::unique_ptr<const IndexOrder> order(int64_t size, uint64_t seed, int64_t epoch) const;
   /// How many indices an epoch has. The default asks for the order of epoch 0.
-  virtual int64_t count(int64_t size) const { return order(size, 0, 0)->size(); }
+  virtual int64_t count(int64_t size) const { return checked_order(size, 0, 0)->size(); }
+  /// `order`; throws UsageError if it is null.
+  std::unique_ptr<const IndexOrder> checked_order(int64_t size, uint64_t seed, int64_t epoch) const;
 };
 
 /// A sampler that computes its order, position by position.

@@ -76,6 +76,7 @@ bool BatchMaker::for_samples(const std::vector<int64_t>& samples, int64_t epoch,
 std::optional<Batch> BatchMaker::make(int64_t epoch, int64_t position, const std::vector<int64_t>& samples,
                                       const Cancelled& cancelled) {
   const at::NoGradGuard no_grad;
+  was_whole_ = false;
   if (!options_.collate) {
     seed_thread(mix(seed_, epoch, position, kBatchSalt));
     std::optional<Batch> whole;
@@ -85,6 +86,7 @@ std::optional<Batch> BatchMaker::make(int64_t epoch, int64_t position, const std
       throw std::runtime_error(samples_text(samples) + ": " + current_exception_text());
     }
     if (whole) {
+      was_whole_ = true;
       whole->set_made_of(static_cast<int64_t>(samples.size()));
       return pin_ ? whole->pin_memory() : std::move(*whole);
     }

@@ -27,6 +27,8 @@ class BatchMaker {
   /// what the dataset or the collate function threw, after the sample's index: "sample 17: cannot open 17.png".
   std::optional<Batch> make(int64_t epoch, int64_t position, const std::vector<int64_t>& samples,
                             const Cancelled& cancelled = nullptr);
+  /// Whether the dataset has served the latest batch as a whole (Dataset::get_batch).
+  bool was_whole() const { return was_whole_; }
 
  private:
   /// Calls `each` for every sample, seeded for it; false when cancelled before the last one.
@@ -37,6 +39,7 @@ class BatchMaker {
   DataLoaderOptions options_;
   uint64_t seed_;
   bool pin_;
+  bool was_whole_ = false;
 };
 
 /// Cuts a stream into batches, looking one sample ahead (with drop_last one batch) so that the last one is known when

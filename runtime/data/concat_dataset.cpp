@@ -5,7 +5,6 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <any>
 #include <limits>
 #include <sstream>
 #include <string>

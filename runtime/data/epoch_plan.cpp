@@ -38,15 +38,11 @@ EpochPlan::EpochPlan(const DataLoader& loader, const EpochRequest& request)
   size_ = dataset_size_ = size;
   const auto& options = loader.options();
   if (options.sampler) {
-    order_ = options.sampler->order(size, request.seed, request.epoch);
-    if (!order_) throw UsageError("the sampler's order is null; it needs an IndexOrder");
+    order_ = options.sampler->checked_order(size, request.seed, request.epoch);
     size_ = order_->size();
     if (size_ < 0)
       throw UsageError("the sampler's order has size " + std::to_string(size_) + "; it must be at least 0");
-    // One that is stored can be looked through before the epoch begins.
-    if (const auto* stored = dynamic_cast<const StoredOrder*>(order_.get())) {
-      for (const int64_t index : stored->indices()) check_index(index, size);
-    }
+    for (const int64_t index : order_->listed()) check_index(index, size);
   } else if (options.shuffle && request.allow_shuffle) {
     order_ = shuffled_order(size, mix(request.seed, request.epoch));
   }

@@ -33,13 +33,11 @@ int64_t share_of(int64_t count, int64_t shard, int64_t shards);
 
 /// The batches of one epoch of a map-style dataset: a pure function of the loader's description and the request, so a
 /// resumed epoch makes the plan again and starts at its position (protocol rule P9). A plan takes no memory but what
-/// the sampler's order takes. Any thread may ask it; copies share the order.
+/// the sampler's order takes. Any thread may ask it.
 class EpochPlan {
  public:
-  /// An epoch without batches.
-  EpochPlan() = default;
   /// Asks the dataset for its size and the sampler for its order; both may throw. Throws UsageError for a stream, for a
-  /// shard that is not one of `shards`, and for an index outside of the dataset (named) in an order that is stored.
+  /// shard that is not one of `shards`, and for an index outside of the dataset (named) that the order lists.
   EpochPlan(const DataLoader& loader, const EpochRequest& request);
 
   /// Batches that this shard serves, the limit counted in.
@@ -49,7 +47,7 @@ class EpochPlan {
   std::vector<int64_t> batch(int64_t index) const;
 
  private:
-  std::shared_ptr<const IndexOrder> order_;  // null if the dataset's own order is served
+  std::unique_ptr<const IndexOrder> order_;  // null if the dataset's own order is served
   int64_t samples_ = 0;                      // to cut into batches: of this shard, or of all where batches are divided
   int64_t batch_size_ = 1;
   int64_t batches_ = 0;

@@ -43,15 +43,13 @@ class KeyedPermutation {
     for (int pair = 0; pair < pairs_of_rounds_; ++pair) {
       l += hashed_below(r ^ key, rows_);
       l = std::min(l, l - rows_);  // modulo: the difference wraps around where it would be negative
-      key += kNextKey;
+      key += kSplitMixStep;
       r += hashed_below(l ^ key, columns_);
       r = std::min(r, r - columns_);
-      key += kNextKey;
+      key += kSplitMixStep;
     }
     return l * columns_ + r;
   }
-
-  static constexpr uint64_t kNextKey = 0x9e3779b97f4a7c15ULL;  // SplitMix64's step
 
   uint64_t size_;
   uint64_t rows_ = 1;

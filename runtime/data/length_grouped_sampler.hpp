@@ -15,7 +15,9 @@ struct LengthGroupedOptions {
   /// Batches' worth of samples that are sorted together: more of them, and less is padding; fewer, and the batches are
   /// more mixed. At most a quarter of the dataset.
   int64_t window_batches = 50;
-  /// The batch with the longest sample comes first, so that one too large for the memory fails at once.
+  /// The full batch with the longest sample comes first, so that one too large for the memory fails at once. Not so the
+  /// samples that are left at the end, fewer than a batch: they are the shortest of their window, but where the full
+  /// batches are a multiple of the window they are one of their own, which may have the longest sample of all.
   bool longest_first = true;
 };
 

@@ -5,12 +5,11 @@
 #include "troupe/runtime/data/epoch_plan.hpp"
 #include "troupe/runtime/data/keyed_permutation.hpp"
 #include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/data/weights.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
-#include <numeric>
 #include <queue>
 #include <string>
 #include <utility>
@@ -28,16 +27,7 @@ std::vector<double> mixture_shares(const std::vector<double>& weights) {
   if (weights.size() > std::numeric_limits<uint16_t>::max()) {
     throw UsageError("a mixture of " + std::to_string(weights.size()) + " sources; at most 65535 are possible");
   }
-  double sum = 0;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    if (!std::isfinite(weights[i]) || weights[i] < 0) {
-      throw UsageError("mixture: weight " + std::to_string(i) + " = " + double_to_text(weights[i]) +
-                       " must be a finite number of at least 0");
-    }
-    sum += weights[i];
-  }
-  if (!std::isfinite(sum)) throw UsageError("mixture: the weights' sum overflows; scale them down");
-  if (sum <= 0) throw UsageError("a mixture needs at least one weight above 0");
+  const double sum = checked_sum_of_weights(weights, "mixture", "a mixture");
   std::vector<double> shares;
   for (const double weight : weights) shares.push_back(weight / sum);
   return shares;
@@ -257,6 +247,10 @@ MixtureStream::MixtureStream(std::vector<std::shared_ptr<IterableDataset>> strea
   schedule_ = std::make_shared<const MixtureSchedule>(weights_);
 }
 
+MixtureStream::MixtureStream(std::vector<std::shared_ptr<IterableDataset>> streams, std::vector<double> weights,
+                             MixtureStreamOptions options, std::shared_ptr<const MixtureSchedule> schedule)
+    : streams_(std::move(streams)), weights_(std::move(weights)), options_(options), schedule_(std::move(schedule)) {}
+
 void MixtureStream::start_pass(std::size_t stream, int64_t pass) {
   constexpr int64_t kPassStep = int64_t{1} << 32;
   passes_[stream] = pass;
@@ -327,7 +321,7 @@ std::shared_ptr<IterableDataset> MixtureStream::replicate() const {
     replicas.push_back(stream->replicate());
     if (!replicas.back()) return nullptr;
   }
-  return std::make_shared<MixtureStream>(std::move(replicas), weights_, options_);
+  return std::shared_ptr<MixtureStream>(new MixtureStream(std::move(replicas), weights_, options_, schedule_));
 }
 
 }  // namespace troupe

@@ -105,10 +105,12 @@ class MixtureStream : public IterableDataset {
   std::optional<Batch> next() override;
   bool skip(int64_t samples) override;
   std::optional<int64_t> length() const override;
-  /// Null if a stream has no replica.
+  /// Shares the schedule; null if a stream has no replica.
   std::shared_ptr<IterableDataset> replicate() const override;
 
  private:
+  MixtureStream(std::vector<std::shared_ptr<IterableDataset>> streams, std::vector<double> weights,
+                MixtureStreamOptions options, std::shared_ptr<const MixtureSchedule> schedule);
   void start_pass(std::size_t stream, int64_t pass);
   bool skip_in(std::size_t stream, int64_t samples);
 

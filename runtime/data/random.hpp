@@ -28,9 +28,12 @@ torch::Tensor generator_state(torch::Device device = torch::kCPU);
 /// Gives that generator a state that generator_state() returned; throws UsageError for anything else.
 void set_generator_state(const torch::Tensor& state, torch::Device device = torch::kCPU);
 
+/// How far SplitMix64 goes on from one number to the next.
+inline constexpr uint64_t kSplitMixStep = 0x9e3779b97f4a7c15ULL;
+
 /// A well-spread hash of one number (the finalizer of SplitMix64, https://prng.di.unimi.it/splitmix64.c).
 constexpr uint64_t mix(uint64_t value) {
-  value += 0x9e3779b97f4a7c15ULL;
+  value += kSplitMixStep;
   value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9ULL;
   value = (value ^ (value >> 27)) * 0x94d049bb133111ebULL;
   return value ^ (value >> 31);

@@ -1,14 +1,15 @@
 #include "troupe/runtime/data/samplers.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/number_text.hpp"
 #include "troupe/runtime/data/keyed_permutation.hpp"
 #include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/data/weights.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <random>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -45,9 +46,9 @@ std::vector<int64_t> ascending(int64_t size) {
   return out;
 }
 
-/// Number `position` of SplitMix64's sequence from `seed` on.
-uint64_t numbered_draw(uint64_t seed, int64_t position) {
-  return mix(seed + static_cast<uint64_t>(position) * 0x9e3779b97f4a7c15ULL);
+/// What SplitMix64 hashes at `position` of its sequence from `seed` on.
+uint64_t splitmix_state(uint64_t seed, int64_t position) {
+  return seed + static_cast<uint64_t>(position) * kSplitMixStep;
 }
 
 struct DatasetOrder : IndexOrder {
@@ -62,9 +63,7 @@ struct UniformDraws : IndexOrder {
   UniformDraws(int64_t bound, int64_t count, uint64_t seed) : bound(bound), count(count), seed(seed) {}
   int64_t size() const override { return count; }
   int64_t at(int64_t position) const override {
-    __extension__ using Wide = unsigned __int128;
-    return static_cast<int64_t>((static_cast<Wide>(numbered_draw(seed, position)) * static_cast<uint64_t>(bound)) >>
-                                64);
+    return static_cast<int64_t>(hashed_below(splitmix_state(seed, position), static_cast<uint64_t>(bound)));
   }
   int64_t bound, count;
   uint64_t seed;
@@ -89,6 +88,7 @@ struct OrderOfList : IndexOrder {
       : list(std::move(list)), order(std::move(order)) {}
   int64_t size() const override { return order->size(); }
   int64_t at(int64_t position) const override { return (*list)[static_cast<std::size_t>(order->at(position))]; }
+  std::span<const int64_t> listed() const override { return *list; }
   std::shared_ptr<const std::vector<int64_t>> list;
   std::unique_ptr<const IndexOrder> order;
 };
@@ -200,7 +200,7 @@ class WeightedRandomSampler::Draws : public IndexOrder {
   Draws(std::shared_ptr<const AliasTable> table, int64_t count, uint64_t seed)
       : table_(std::move(table)), count_(count), seed_(seed) {}
   int64_t size() const override { return count_; }
-  int64_t at(int64_t position) const override { return table_->at(numbered_draw(seed_, position)); }
+  int64_t at(int64_t position) const override { return table_->at(mix(splitmix_state(seed_, position))); }
 
  private:
   std::shared_ptr<const AliasTable> table_;
@@ -211,18 +211,8 @@ class WeightedRandomSampler::Draws : public IndexOrder {
 WeightedRandomSampler::WeightedRandomSampler(std::vector<double> weights, int64_t num_samples, bool replacement)
     : size_(static_cast<int64_t>(weights.size())), num_samples_(num_samples) {
   check_num_samples("WeightedRandomSampler", num_samples);
-  double sum = 0;
-  int64_t positive = 0;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    if (!std::isfinite(weights[i]) || weights[i] < 0) {
-      throw UsageError("WeightedRandomSampler: weight " + std::to_string(i) + " = " + double_to_text(weights[i]) +
-                       " must be a finite number of at least 0");
-    }
-    sum += weights[i];
-    positive += weights[i] > 0 ? 1 : 0;
-  }
-  if (positive == 0) throw UsageError("WeightedRandomSampler needs at least one weight above 0");
-  if (!std::isfinite(sum)) throw UsageError("WeightedRandomSampler: the weights' sum overflows; scale them down");
+  const double sum = checked_sum_of_weights(weights, "WeightedRandomSampler", "WeightedRandomSampler");
+  const auto positive = std::ranges::count_if(weights, [](double weight) { return weight > 0; });
   if (!replacement && num_samples > positive) {
     throw UsageError("WeightedRandomSampler: num_samples = " + std::to_string(num_samples) +
                      " without replacement from " + std::to_string(positive) +

@@ -71,15 +71,15 @@ std::optional<Batch> TensorDataset::get_batch(at::IntArrayRef indices) {
     throw UsageError("TensorDataset: index " + std::to_string(index) + " is not in a dataset of " +
                      std::to_string(size_) + " samples");
   }
-  // A view of the indices, which outlive this call, and no copy.
   const auto count = static_cast<int64_t>(indices.size());
-  const auto rows = torch::from_blob(const_cast<int64_t*>(indices.data()), {count}, torch::kInt64);
   Batch out = tensors_;
   for (auto& tensor : out.tensors()) {
     if (has_plain_rows(tensor)) {
       tensor = gathered_rows(tensor, indices);
       continue;
     }
+    // A view of the indices, which outlive this call, and no copy.
+    const auto rows = torch::from_blob(const_cast<int64_t*>(indices.data()), {count}, torch::kInt64);
     tensor = tensor.index_select(0, tensor.is_cpu() ? rows : rows.to(tensor.device()));
   }
   return out;

@@ -128,6 +128,20 @@ struct Failing : Augmented {
   }
 };
 
+/// Each sample waits until the one before has arrived.
+struct Waiting : Dataset {
+  int64_t size() const override { return 10; }
+  Batch get(int64_t index) override {
+    for (int64_t now = arrived; now < index; now = arrived) arrived.wait(now);
+    return {torch::full({1}, static_cast<float>(index))};
+  }
+  void set_arrived(int64_t count) {
+    arrived = count;
+    arrived.notify_all();
+  }
+  std::atomic<int64_t> arrived = 0;
+};
+
 struct Counting : IterableDataset {
   explicit Counting(int64_t count) : count(count) {}
   void start(int64_t, int64_t shard, int64_t shards) override { at = shard, step = shards; }
@@ -211,6 +225,22 @@ TEST_F(LoaderTest, P2P5NothingIsFetchedBeyondTheCredit) {
     }
     EXPECT_EQ(hear().end_of_data.batches, 20);
     EXPECT_FALSE(data->exceeded) << fetchers << " fetchers";
+  }
+}
+
+TEST_F(LoaderTest, KeepsNoBatchBackThatTheNextOneMayWaitFor) {
+  for (const int64_t fetchers : {0, 1}) {
+    const auto data = std::make_shared<Waiting>();
+    const auto loader = spawn(DataLoader(data, {.num_workers = fetchers}));
+    say(loader, OpenLoader{.ticket = 1, .credit = 10, .group = 100});
+    for (int64_t i = 0; i < 10; ++i) {
+      const auto answer = hear();
+      data->set_arrived(i + 1);
+      ASSERT_EQ(answer.kind, Answer::batch) << "batch " << i << ", " << fetchers << " fetchers";
+      EXPECT_EQ(answer.ready.index, i);
+    }
+    EXPECT_EQ(hear().kind, Answer::end);
+    say(loader, EndLoader{});
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "tests/fuzz/target.hpp"
+#include "tests/support/file_content.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/runtime/data/arrays/npy.hpp"
 #include "troupe/runtime/data/arrays/npz.hpp"
@@ -71,7 +72,7 @@ inline void add_array_targets(std::vector<Target>& all, const TempDir& dir) {
   all.push_back({"npz",
                  {npz(arrays[0], arrays[1]), npz(arrays[2], arrays[4])},
                  [use, path = dir / "x.npz"](const std::string& bytes) {
-                   write_bytes(path, bytes);
+                   put(path, bytes);
                    const auto file = read_npz(path, {.most_bytes = 1 << 20});
                    for (const auto& name : file.names()) use(file[name]);
                  }});
@@ -82,7 +83,7 @@ inline void add_array_targets(std::vector<Target>& all, const TempDir& dir) {
   std::string small;
   for (int i = 0; i < 10; ++i) small += little_endian_number(i, 4);
   all.push_back({"tokens", {header + forty, llama + small}, [path = dir / "x.bin"](const std::string& bytes) {
-                   write_bytes(path, bytes);
+                   put(path, bytes);
                    TokenDataset data(
                        {path}, 3, {.stride = 1, .vocabulary = 60000, .documents = DocumentOptions{.end_of_text = 3}});
                    for (int64_t i = 0; i < data.size(); ++i) (void)data.get(i);

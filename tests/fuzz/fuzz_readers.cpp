@@ -1,6 +1,7 @@
 // The readers under libFuzzer, which looks for inputs that reach code that none before has reached. The environment
 // variable TROUPE_FUZZ_TARGET names the reader; fuzz.sh runs all of them.
 #include "tests/fuzz/targets.hpp"
+#include "tests/support/file_content.hpp"
 
 #include <cstdio>
 #include <cstdlib>
@@ -15,7 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (!wanted || each.name != wanted) continue;
       const char* folder = std::getenv("TROUPE_FUZZ_SEEDS");  // where to leave the valid inputs
       for (std::size_t i = 0; folder && i < each.seeds.size(); ++i) {
-        fuzz::write_bytes(std::filesystem::path(folder) / ("seed_" + std::to_string(i)), each.seeds[i]);
+        put(std::filesystem::path(folder) / ("seed_" + std::to_string(i)), each.seeds[i]);
       }
       return &each;
     }

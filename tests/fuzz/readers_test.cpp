@@ -3,6 +3,7 @@
 // TROUPE_FUZZ_SECONDS makes each target run that long in place of a fixed number of rounds, and TROUPE_FUZZ_SEED gives
 // other mutations. The mutations are blind; what they find best are sizes and offsets that do not fit.
 #include "tests/fuzz/targets.hpp"
+#include "tests/support/file_content.hpp"
 
 #include <gtest/gtest.h>
 
@@ -95,7 +96,7 @@ TEST(Readers, RefuseWhatIsDamagedAndNothingElse) {
       } catch (const FileError&) {
         ++refused;
       } catch (const std::exception& error) {
-        fuzz::write_bytes("finding.bin", bytes);
+        put("finding.bin", bytes);
         FAIL() << target.name << ": round " << rounds << " threw " << typeid(error).name() << ": " << error.what()
                << " (the bytes are in finding.bin)";
       }
@@ -115,7 +116,7 @@ TEST(Readers, TakeTheCorpusWithoutAFinding) {
       ++inputs;
       std::string refusal;
       try {
-        target.read(fuzz::bytes_of(entry.path()));
+        target.read(content_of(entry.path()));
       } catch (const UsageError& error) {
         refusal = error.what();
       } catch (const FileError& error) {

@@ -7,6 +7,7 @@
 #include "tests/fuzz/metadata.hpp"
 #include "tests/fuzz/shard_targets.hpp"
 #include "tests/fuzz/target.hpp"
+#include "tests/support/file_content.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/troupe.hpp"
 
@@ -45,7 +46,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
   std::vector<Target> all;
   const auto in_file = [&dir](const std::string& name, auto read) {
     return [path = dir / name, read](const std::string& bytes) {
-      write_bytes(path, bytes);
+      put(path, bytes);
       read(path);
     };
   };
@@ -59,7 +60,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
                             {"e", torch::ones(1).to(torch::kUInt16)}};
   write_safetensors(*real_file_system().create(dir / "few.safetensors"), few, {{"format", "pt"}});
   all.push_back({"safetensors",
-                 {bytes_of(dir / "few.safetensors"), bytes_of(dir / "found" / "metadata.safetensors")},
+                 {content_of(dir / "few.safetensors"), content_of(dir / "found" / "metadata.safetensors")},
                  in_file("a.safetensors", [](const auto& path) {
                    const auto weights = read_weights(path);
                    torch::nn::Module module;
@@ -96,8 +97,8 @@ inline std::vector<Target> targets(const TempDir& dir) {
              labels = idx(1, {2}, std::string("\x03\x07", 2));
   all.push_back({"idx", {images, labels}, [folder, images, labels](const auto& bytes) {
                    const bool is_labels = bytes.size() > 3 && bytes[3] == 1;
-                   write_bytes(folder / "t10k-images-idx3-ubyte", is_labels ? images : bytes);
-                   write_bytes(folder / "t10k-labels-idx1-ubyte", is_labels ? bytes : labels);
+                   put(folder / "t10k-images-idx3-ubyte", is_labels ? images : bytes);
+                   put(folder / "t10k-labels-idx1-ubyte", is_labels ? bytes : labels);
                    (void)read_mnist(folder, MnistPart::test);
                  }});
   all.push_back({"config",

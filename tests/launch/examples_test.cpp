@@ -161,6 +161,7 @@ TEST(Examples, SayInOneSentenceWhatIsWrongWithTheirData) {
   }
   EXPECT_THAT(refused("gpt", "--data.length 129"), HasSubstr("longer than model.context"));
   EXPECT_THAT(refused("gpt", "--model.heads 3"), HasSubstr("does not divide model.width"));
+  EXPECT_THAT(refused("gpt", "--data.val " + in_dir("short")), HasSubstr("data.val is given without data.train"));
   EXPECT_THAT(refused("regression", "--data.csv " + in_dir("cars.csv")), HasSubstr("holds 1 cars; at least 14"));
   EXPECT_THAT(refused("regression", "--data.csv " + in_dir("short")), HasSubstr("line 1 has 1 columns"));
   EXPECT_THAT(refused("transfer", "--transfer.shots 500"), HasSubstr("transfer.shots = 500"));

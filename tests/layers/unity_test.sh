@@ -8,6 +8,9 @@ failures=0
 
 python3 "$check" "$TROUPE_SOURCE_DIR" || failures=1
 
+mkdir "$folder/tests"
+echo 'foreach(_folder IN ITEMS base runtime)' >"$folder/tests/CMakeLists.txt"
+
 in_unnamed_namespace() {  # in_unnamed_namespace FILE DEFINITION
   mkdir -p "$(dirname "$folder/$1")"
   printf 'namespace troupe {\n\nnamespace {\n\n%b\n\n}  // namespace\n\n}  // namespace troupe\n' "$2" >"$folder/$1"
@@ -18,7 +21,7 @@ expect_tests() {  # the same for two tests
   in_unnamed_namespace tests/runtime/a_test.cpp "$2"
   in_unnamed_namespace tests/runtime/deep/b_test.cpp "$3"
   python3 "$check" "$folder" >"$folder/said" 2>&1 || verdict=fails
-  rm -r "$folder/tests"
+  rm -r "$folder/tests/runtime"
   [ $verdict = "$1" ] && return
   echo "error: expected that tests with '$2' and '$3' together $1; it said: $(cat "$folder/said")" >&2
   failures=1

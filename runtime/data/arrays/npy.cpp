@@ -1,7 +1,6 @@
 #include "troupe/runtime/data/arrays/npy.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/runtime/data/arrays/npy_header.hpp"
 #include "troupe/runtime/data/files/mapped_file.hpp"
 

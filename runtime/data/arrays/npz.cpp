@@ -19,12 +19,12 @@ namespace {
 constexpr std::string_view kNpyEnding = ".npy";
 
 /// A deflated array: the tensor is a view of what was unpacked, where numpy has aligned the numbers.
-torch::Tensor inflated_array(const ZipMember& member, const std::string& path, const std::string& source) {
+torch::Tensor inflated_array(const ZipMember& member, const std::string& source) {
   const auto memory =
       std::make_shared<const torch::Tensor>(at::empty({static_cast<int64_t>(member.size)}, torch::kByte));
   const std::span bytes(static_cast<std::byte*>(memory->mutable_data_ptr()), member.size);
-  inflate_member(member, bytes, path);
-  check_crc(member, bytes, path);
+  inflate_member(member, bytes, source);
+  check_crc(member, bytes, source);
   return npy_tensor(bytes, memory, source);
 }
 
@@ -56,19 +56,19 @@ torch::Tensor NpzFile::operator[](std::string_view name) const {
                             }())));
   }
   const auto& member = (*members_)[static_cast<std::size_t>(found - names_.begin())];
-  const auto source = path + ": member '" + shown(member.name) + "'";
+  const auto source = path + ": " + member.text();
   if (member.is_deflated) {
     if (member.size > static_cast<uint64_t>(std::max<int64_t>(0, options_.most_bytes))) {
       throw UsageError(source + " takes " + std::to_string(member.size) + " bytes unpacked, more than the " +
                        std::to_string(options_.most_bytes) + " that are allowed (most_bytes)");
     }
-    return inflated_array(member, path, source);
+    return inflated_array(member, source);
   }
   auto tensor = npy_tensor(member.content, options_.mmap ? file_ : nullptr, source);
   const auto* const begin = member.content.data();
   const auto* const at = static_cast<const std::byte*>(tensor.const_data_ptr());
   const bool is_mapped = at >= begin && at < begin + member.content.size();
-  if (!is_mapped) check_crc(member, member.content, path);
+  if (!is_mapped) check_crc(member, member.content, source);
   return tensor;
 }
 

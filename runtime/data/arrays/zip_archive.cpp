@@ -2,14 +2,14 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
-
-#include <zlib.h>
+#include "troupe/runtime/data/files/deflate.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <unordered_set>
 #include <utility>
+
+#include <libdeflate.h>
 
 namespace troupe {
 
@@ -19,7 +19,6 @@ constexpr uint32_t kEndSignature = 0x06054b50, kEnd64Signature = 0x06064b50, kLo
 constexpr uint32_t kCentralSignature = 0x02014b50, kLocalSignature = 0x04034b50;
 constexpr std::size_t kEndBytes = 22, kEnd64Bytes = 56, kLocator64Bytes = 20, kCentralBytes = 46, kLocalBytes = 30;
 constexpr std::size_t kLongestComment = 65535;
-constexpr uint64_t kMostOfDeflate = 1032;  // bytes that one packed byte stands for (https://zlib.net/zlib_tech.html)
 
 /// Little-endian numbers of the archive; refuses what lies outside of it.
 class ZipBytes {
@@ -120,7 +119,7 @@ ZipMember read_member(const ZipBytes& bytes, std::span<const std::byte> entry, s
                       std::span<const std::byte> extra) {
   ZipMember out;
   out.name.assign(reinterpret_cast<const char*>(name.data()), name.size());
-  const auto member = "member '" + shown(out.name) + "'";
+  const auto member = out.text();
   const auto flags = zip_number(entry, 8, 2), method = zip_number(entry, 10, 2);
   if ((flags & 1) != 0) bytes.refuse(member + " is encrypted; np.load reads none such either");
   if (method != 0 && method != 8) {
@@ -133,7 +132,7 @@ ZipMember read_member(const ZipBytes& bytes, std::span<const std::byte> entry, s
   out.size = zip_number(entry, 24, 4);
   take_large_numbers(bytes, extra, out.size, packed, offset, member);
   out.content = content_of_member(bytes, offset, packed, member);
-  const bool is_possible = out.is_deflated ? out.size / kMostOfDeflate <= packed : out.size == packed;
+  const bool is_possible = out.is_deflated ? out.size / kMostDeflated <= packed : out.size == packed;
   if (!is_possible) {
     bytes.refuse(member + " is to have " + std::to_string(out.size) + " bytes, for which " + std::to_string(packed) +
                  " lie in the archive: it is damaged");
@@ -155,6 +154,10 @@ void check_overlaps(const ZipBytes& bytes, const std::vector<ZipMember>& members
 }
 
 }  // namespace
+
+std::string ZipMember::text() const {
+  return "member '" + shown(name) + "'";
+}
 
 std::vector<ZipMember> zip_members(std::span<const std::byte> archive, const std::string& source) {
   const ZipBytes bytes(archive, source);
@@ -183,39 +186,23 @@ std::vector<ZipMember> zip_members(std::span<const std::byte> archive, const std
 }
 
 void inflate_member(const ZipMember& member, std::span<std::byte> out, const std::string& source) {
-  const auto refuse = [&](const std::string& why) {
-    throw UsageError(source + ": member '" + shown(member.name) + "' " + why);
-  };
-  z_stream stream{};
-  if (inflateInit2(&stream, -MAX_WBITS) != Z_OK) refuse("cannot be unpacked: no memory");
-  constexpr uint64_t most = uint64_t{1} << 30;  // zlib counts in 32 bits
-  uint64_t taken = 0, made = 0;
-  int code = Z_OK;
-  while (code == Z_OK) {
-    const uint64_t in = std::min<uint64_t>(most, member.content.size() - taken);
-    const uint64_t room = std::min<uint64_t>(most, out.size() - made);
-    std::byte beyond{};  // a byte more than there should be
-    stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(member.content.data() + taken));
-    stream.avail_in = static_cast<uInt>(in);
-    stream.next_out = reinterpret_cast<Bytef*>(room > 0 ? out.data() + made : &beyond);
-    stream.avail_out = static_cast<uInt>(room > 0 ? room : 1);
-    code = inflate(&stream, Z_NO_FLUSH);
-    taken += in - stream.avail_in;
-    const uint64_t got = (room > 0 ? room : 1) - stream.avail_out;
-    if (room == 0 && got > 0) code = Z_DATA_ERROR;
-    made += room > 0 ? got : 0;
-  }
-  inflateEnd(&stream);
-  if (code != Z_STREAM_END || made != out.size()) {
-    refuse("cannot be unpacked: its data are damaged after " + std::to_string(made) + " of " +
-           std::to_string(out.size()) + " bytes");
+  std::size_t made = 0;
+  switch (libdeflate_deflate_decompress(make_decompressor().get(), member.content.data(), member.content.size(),
+                                        out.data(), out.size(), &made)) {
+    case LIBDEFLATE_SUCCESS:
+      if (made == out.size()) return;
+      throw UsageError(source + " cannot be unpacked: its data end after " + std::to_string(made) + " of " +
+                       std::to_string(out.size()) + " bytes");
+    case LIBDEFLATE_INSUFFICIENT_SPACE:
+      throw UsageError(source + " cannot be unpacked: its data go on behind its " + std::to_string(out.size()) +
+                       " bytes");
+    default: throw UsageError(source + " cannot be unpacked: its data are damaged");
   }
 }
 
 void check_crc(const ZipMember& member, std::span<const std::byte> unpacked, const std::string& source) {
-  const auto found = crc32_z(0, reinterpret_cast<const Bytef*>(unpacked.data()), unpacked.size());
-  if (found == member.crc) return;
-  throw UsageError(source + ": member '" + shown(member.name) + "' is damaged: its checksum differs");
+  if (libdeflate_crc32(0, unpacked.data(), unpacked.size()) == member.crc) return;
+  throw UsageError(source + " is damaged: its checksum differs");
 }
 
 }  // namespace troupe

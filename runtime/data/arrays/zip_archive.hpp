@@ -16,6 +16,9 @@ struct ZipMember {
   uint32_t crc = 0;
   uint64_t size = 0;                   ///< unpacked
   std::span<const std::byte> content;  ///< as it lies there
+
+  /// "member 'a.npy'", for messages.
+  std::string text() const;
 };
 
 /// The members of the archive (https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, with the 64-bit records),
@@ -25,10 +28,11 @@ struct ZipMember {
 /// memory grows with the directory that is there.
 std::vector<ZipMember> zip_members(std::span<const std::byte> archive, const std::string& source);
 
-/// Unpacks a deflated member into `out`, which has its size. Throws UsageError, naming it, for damaged data.
+/// Unpacks a deflated member into `out`, which has its size. Throws UsageError with `source`, which names the member,
+/// in front, if its data are damaged or make more or fewer bytes.
 void inflate_member(const ZipMember& member, std::span<std::byte> out, const std::string& source);
 
-/// Throws UsageError, naming the member, if its bytes are not those that were packed.
+/// Throws UsageError with `source`, which names the member, in front, if its bytes are not those that were packed.
 void check_crc(const ZipMember& member, std::span<const std::byte> unpacked, const std::string& source);
 
 }  // namespace troupe

@@ -38,8 +38,6 @@ class Tries {
   /// Waits and returns if `error` may pass and there are tries left; else throws it again, as it came after a single
   /// try, or as a std::system_error that says how often it was tried. To be called while `error` is handled.
   void wait_or_throw(const std::system_error& error);
-  /// Tries that have failed.
-  int64_t failed() const { return failed_; }
 
  private:
   const RetryPolicy& policy_;

@@ -6,8 +6,8 @@
 
 namespace troupe {
 
-torch::Tensor read_image(const std::filesystem::path& path, const ImageOptions& options) {
-  return ImagePipeline({.decode = options}).read(path);
+torch::Tensor read_image(const std::filesystem::path& path, const ImageOptions& options, const RetryPolicy& retry) {
+  return ImagePipeline({.decode = options, .retry = retry}).read(path);
 }
 
 torch::Tensor decode_image(std::span<const uint8_t> bytes, const ImageOptions& options, std::string_view name) {

@@ -1,6 +1,7 @@
 // Images from JPEG and PNG files.
 #pragma once
 
+#include "troupe/runtime/data/files/retry.hpp"
 #include "troupe/runtime/data/images/image_options.hpp"
 
 #include <torch/types.h>
@@ -20,7 +21,9 @@ namespace troupe {
 /// Throws ImageError, one sentence with the path and the reason, and UsageError for a file that cannot be read. A file
 /// that is cut off is refused even if the missing part is only its end marker. A header that claims more than the
 /// file's bytes can hold is refused before memory is asked for. Safe to call from several threads.
-torch::Tensor read_image(const std::filesystem::path& path, const ImageOptions& options = {});
+/// `retry` is for a file that cannot be read for a moment.
+torch::Tensor read_image(const std::filesystem::path& path, const ImageOptions& options = {},
+                         const RetryPolicy& retry = {});
 /// The same of a file in memory; errors call it `name`.
 torch::Tensor decode_image(std::span<const uint8_t> bytes, const ImageOptions& options = {},
                            std::string_view name = "the image");

@@ -14,6 +14,17 @@
 
 namespace troupe {
 
+namespace {
+
+ImagePipelineOptions pipeline_options(const ImageFolderOptions& options) {
+  return {.decode = options.image,
+          .transform = options.transform,
+          .scaled_decode = options.scaled_decode,
+          .retry = options.retry};
+}
+
+}  // namespace
+
 /// What replicas share.
 struct ImageFolder::Shared {
   Shared(const std::filesystem::path& root, ImageFolderOptions given)
@@ -26,23 +37,12 @@ struct ImageFolder::Shared {
   std::set<int64_t> broken;
 };
 
-class ImageFolder::Decoder : public ImagePipeline {
- public:
-  Decoder(const ImageFolderOptions& options, const BatchPool& pool)
-      : ImagePipeline({.decode = {.mode = options.mode,
-                                  .apply_exif_orientation = options.apply_exif_orientation,
-                                  .most_pixels = options.most_pixels,
-                                  .retry = options.retry},
-                       .transform = options.transform,
-                       .scaled_decode = options.scaled_decode},
-                      pool) {}
-};
-
 ImageFolder::ImageFolder(const std::filesystem::path& root, ImageFolderOptions options)
     : ImageFolder(std::make_shared<Shared>(root, std::move(options))) {}
 
 ImageFolder::ImageFolder(std::shared_ptr<Shared> shared)
-    : shared_(std::move(shared)), decoder_(std::make_unique<Decoder>(shared_->options, shared_->pool)) {}
+    : shared_(std::move(shared)),
+      decoder_(std::make_unique<ImagePipeline>(pipeline_options(shared_->options), shared_->pool)) {}
 
 ImageFolder::~ImageFolder() = default;
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/data/dataset.hpp"
+#include "troupe/runtime/data/files/retry.hpp"
 #include "troupe/runtime/data/images/image_options.hpp"
 #include "troupe/runtime/data/transforms/transform.hpp"
 
@@ -17,6 +18,8 @@
 
 namespace troupe {
 
+class ImagePipeline;
+
 struct ImageFolderOptions {
   /// What is done with an image that cannot be decoded (ImageError). A file that cannot be read ends the run in any
   /// case: what stands for which sample must not depend on whether a server answers.
@@ -28,11 +31,8 @@ struct ImageFolderOptions {
   /// Of uint8 [C, H, W], in a chain with or without ToFloat: see ImageFolder. Null: images as they are, whose sizes
   /// must be equal within a batch.
   std::shared_ptr<const transforms::Transform> transform = nullptr;
-  ImageMode mode = ImageMode::rgb;
-  /// As in ImageOptions.
-  bool apply_exif_orientation = false;
-  /// As in ImageOptions.
-  int64_t most_pixels = ImageOptions{}.most_pixels;
+  /// How images are decoded.
+  ImageOptions image = {};
   Broken broken = Broken::refuse;
   /// For files that cannot be read for a moment.
   RetryPolicy retry = {};
@@ -99,14 +99,13 @@ class ImageFolder : public Dataset {
 
  private:
   struct Shared;
-  class Decoder;
   ImageFolder(std::shared_ptr<Shared> shared);
   void check(int64_t index) const;
   template <class Read>
   int64_t first_readable(int64_t index, const Read& read);
 
   std::shared_ptr<Shared> shared_;
-  std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<ImagePipeline> decoder_;
 };
 
 }  // namespace troupe

@@ -21,11 +21,9 @@ namespace {
 constexpr std::array<std::string_view, 3> kImageEndings = {".jpg", ".jpeg", ".png"};
 
 bool has_image_ending(std::string_view name) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  return std::ranges::any_of(kImageEndings, [&](std::string_view ending) {
-    return name.size() > ending.size() &&
-           std::ranges::equal(name.substr(name.size() - ending.size()), ending, {}, lower);
-  });
+  const std::string small = small_letters(std::string(name));
+  return std::ranges::any_of(
+      kImageEndings, [&](std::string_view ending) { return small.size() > ending.size() && small.ends_with(ending); });
 }
 
 /// The names in a folder that do not begin with a dot.

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "troupe/base/failure.hpp"
-#include "troupe/runtime/data/files/retry.hpp"
 
 #include <cstdint>
 
@@ -34,8 +33,6 @@ struct ImageOptions {
   /// Larger images are refused before memory is asked for. Pillow refuses at the same number, 2 * MAX_IMAGE_PIXELS
   /// (https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.open).
   int64_t most_pixels = 178'956'970;
-  /// For files that cannot be read for a moment.
-  RetryPolicy retry = {};
 };
 
 }  // namespace troupe

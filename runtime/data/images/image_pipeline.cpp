@@ -1,5 +1,7 @@
 #include "troupe/runtime/data/images/image_pipeline.hpp"
 
+#include "troupe/runtime/data/transforms/resample_rows.hpp"
+
 #include <ATen/ops/empty.h>
 
 #include <cmath>
@@ -29,14 +31,12 @@ PixelRegion whole_pixels(const transforms::Box& box) {
 }
 
 /// Copies interleaved pixels to [channels, height, width].
-torch::Tensor planar_tensor(const Pixels& pixels) {
+torch::Tensor planar_tensor(const transforms::PixelView& pixels) {
   auto out = at::empty({pixels.channels, pixels.height, pixels.width}, at::kByte);
   auto* to = out.mutable_data_ptr<uint8_t>();
-  for (int64_t c = 0; c < pixels.channels; ++c) {
-    for (int64_t y = 0; y < pixels.height; ++y) {
-      const uint8_t* from = pixels.data + y * pixels.row_stride + c;
-      for (int64_t x = 0; x < pixels.width; ++x) *to++ = from[x * pixels.channels];
-    }
+  for (int64_t y = 0; y < pixels.height; ++y, to += pixels.width) {
+    transforms::row_loops().to_levels(pixels.data + y * pixels.row_stride, pixels.width, pixels.channels,
+                                      /*flip=*/false, to, pixels.height * pixels.width);
   }
   return out;
 }
@@ -48,7 +48,10 @@ torch::Tensor whole_image(ImageReader& reader) {
 }  // namespace
 
 ImagePipeline::ImagePipeline(ImagePipelineOptions options, BatchPool pool)
-    : options_(std::move(options)), fused_(fused_part(options_)), reader_(options_.decode), pool_(std::move(pool)) {}
+    : options_(std::move(options)),
+      fused_(fused_part(options_)),
+      reader_(options_.decode, options_.retry),
+      pool_(std::move(pool)) {}
 
 std::array<int64_t, 3> ImagePipeline::result_sizes() const {
   const auto [height, width] = fused_->output_size();
@@ -113,13 +116,7 @@ void ImagePipeline::write(torch::Tensor& row) {
                             .left = (drawn.box.left - static_cast<double>(part.left)) / by,
                             .height = drawn.box.height / by,
                             .width = drawn.box.width / by};
-  const auto& pixels = part.pixels;
-  fused_->write({.data = pixels.data,
-                 .height = pixels.height,
-                 .width = pixels.width,
-                 .channels = pixels.channels,
-                 .row_stride = pixels.row_stride},
-                box, drawn, row);
+  fused_->write(part.pixels, box, drawn, row);
 }
 
 }  // namespace troupe

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/runtime/data/batch_pool.hpp"
+#include "troupe/runtime/data/files/retry.hpp"
 #include "troupe/runtime/data/images/image_reader.hpp"
 #include "troupe/runtime/data/transforms/fused.hpp"
 #include "troupe/runtime/data/transforms/transform.hpp"
@@ -24,6 +25,8 @@ struct ImagePipelineOptions {
   std::shared_ptr<const transforms::Transform> transform = nullptr;
   /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where that leaves at least twice the size that the crop becomes.
   bool scaled_decode = true;
+  /// For files that cannot be read for a moment.
+  RetryPolicy retry = {};
 };
 
 /// Decodes and transforms one image after another. Belongs to one thread.
@@ -46,8 +49,6 @@ class ImagePipeline {
   /// Write into `row`, one entry of batch_memory, the very bits that `read` and `decode` return.
   void read_into(const std::filesystem::path& path, torch::Tensor row);
   void decode_into(std::span<const uint8_t> bytes, std::string name, torch::Tensor row);
-
-  const ImagePipelineOptions& options() const { return options_; }
 
  private:
   /// Of one result of the fused transform: [C, H, W].

@@ -18,14 +18,14 @@ std::string first_bytes_text(std::span<const uint8_t> bytes) {
 
 }  // namespace
 
-ImageReader::ImageReader(const ImageOptions& options) : options_(options) {
+ImageReader::ImageReader(const ImageOptions& options, RetryPolicy retry) : options_(options), retry_(std::move(retry)) {
   if (options.most_pixels < 1) {
     throw UsageError("most_pixels is " + std::to_string(options.most_pixels) + "; it must be at least 1");
   }
 }
 
 void ImageReader::open(const std::filesystem::path& path) {
-  const FileReader file(path, options_.retry);
+  const FileReader file(path, retry_);
   // A file may claim any size too, as one with holes does.
   constexpr int64_t most_bytes = int64_t{1} << 30;
   if (file.size() > most_bytes) {
@@ -53,11 +53,6 @@ void ImageReader::open(std::span<const uint8_t> bytes, std::string name) {
   }
 }
 
-int64_t ImageReader::channels() const {
-  if (options_.mode == ImageMode::unchanged) return is_png_ ? png_.own_channels() : jpeg_.own_channels();
-  return options_.mode == ImageMode::grey ? 1 : 3;
-}
-
 PixelRegion ImageReader::stored_region(const PixelRegion& region) const {
   PixelRegion stored = region;
   if (orientation_.flipped_vertically) stored.top = height() - region.top - region.height;
@@ -76,8 +71,8 @@ ImageReader::Part ImageReader::decode(const PixelRegion& region, int denominator
                            .left = left,
                            .height = (stored.top + stored.height + denominator - 1) / denominator - top,
                            .width = (stored.left + stored.width + denominator - 1) / denominator - left};
-  const Pixels pixels =
-      is_png_ ? png_.decode(scaled, options_.mode, decoded_) : jpeg_.decode(scaled, denominator, channels(), decoded_);
+  const transforms::PixelView pixels = is_png_ ? png_.decode(scaled, options_.mode, decoded_)
+                                               : jpeg_.decode(scaled, denominator, options_.mode, decoded_);
   if (orientation_.is_upright()) return {pixels, top * denominator, left * denominator};
   Part part{upright(pixels), top * denominator, left * denominator};
   if (orientation_.transposed) std::swap(part.top, part.left);
@@ -86,8 +81,8 @@ ImageReader::Part ImageReader::decode(const PixelRegion& region, int denominator
   return part;
 }
 
-Pixels ImageReader::upright(const Pixels& stored) {
-  Pixels out = stored;
+transforms::PixelView ImageReader::upright(const transforms::PixelView& stored) {
+  transforms::PixelView out = stored;
   if (orientation_.transposed) std::swap(out.height, out.width);
   out.row_stride = out.width * out.channels;
   uint8_t* to = turned_.of_size(static_cast<std::size_t>(out.row_stride * out.height));

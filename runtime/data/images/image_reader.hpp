@@ -1,6 +1,7 @@
 // Reads image files of both formats into memory that is kept from image to image.
 #pragma once
 
+#include "troupe/runtime/data/files/retry.hpp"
 #include "troupe/runtime/data/images/exif.hpp"
 #include "troupe/runtime/data/images/image_options.hpp"
 #include "troupe/runtime/data/images/jpeg_decoder.hpp"
@@ -19,7 +20,7 @@ namespace troupe {
 class ImageReader {
  public:
   /// Throws UsageError for most_pixels below 1.
-  explicit ImageReader(const ImageOptions& options);
+  explicit ImageReader(const ImageOptions& options, RetryPolicy retry = {});
 
   /// Reads the file and the header. Throws what read_image throws.
   void open(const std::filesystem::path& path);
@@ -29,12 +30,11 @@ class ImageReader {
   /// Of the image as it is decoded: turned, if that is asked for.
   int64_t height() const { return orientation_.transposed ? stored_width() : stored_height(); }
   int64_t width() const { return orientation_.transposed ? stored_height() : stored_width(); }
-  int64_t channels() const;
   /// Whether a denominator above 1 has a meaning.
   bool can_scale() const { return !is_png_; }
 
   struct Part {
-    Pixels pixels;
+    transforms::PixelView pixels;
     /// Where the first pixel lies in the whole image, in pixels of its full size.
     int64_t top = 0;
     int64_t left = 0;
@@ -48,9 +48,10 @@ class ImageReader {
   int64_t stored_height() const { return is_png_ ? png_.height() : jpeg_.height(); }
   int64_t stored_width() const { return is_png_ ? png_.width() : jpeg_.width(); }
   PixelRegion stored_region(const PixelRegion& region) const;
-  Pixels upright(const Pixels& stored);
+  transforms::PixelView upright(const transforms::PixelView& stored);
 
   ImageOptions options_;
+  RetryPolicy retry_;
   JpegDecoder jpeg_;
   PngDecoder png_;
   bool is_png_ = false;

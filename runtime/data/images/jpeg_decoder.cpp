@@ -1,7 +1,5 @@
 #include "troupe/runtime/data/images/jpeg_decoder.hpp"
 
-#include "troupe/runtime/data/images/image_options.hpp"
-
 #include <algorithm>
 #include <array>
 #include <csetjmp>
@@ -82,14 +80,6 @@ void cmyk_row_to_rgb(uint8_t* row, int64_t width) {
   }
 }
 
-/// Pillow's convert("L"), in place.
-void rgb_row_to_luma(uint8_t* row, int64_t width) {
-  for (int64_t x = 0; x < width; ++x) {
-    const uint8_t* rgb = row + 3 * x;
-    row[x] = static_cast<uint8_t>((rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U) >> 16);
-  }
-}
-
 }  // namespace
 
 struct JpegDecoder::State {
@@ -108,9 +98,12 @@ void JpegDecoder::guarded(const Work& work) {
   }
   jpeg_abort_decompress(&state_->info);
   const bool cut_off = state_->info.err->msg_code == JERR_INPUT_EOF;
-  throw ImageError("cannot decode " + name_ + ": " +
-                   (cut_off ? "the JPEG is cut off after " + std::to_string(bytes_.size()) + " bytes"
-                            : "libjpeg says '" + std::string(state_->errors.text.data()) + "'"));
+  fail(cut_off ? "the JPEG is cut off after " + std::to_string(bytes_.size()) + " bytes"
+               : "libjpeg says '" + std::string(state_->errors.text.data()) + "'");
+}
+
+void JpegDecoder::fail(const std::string& why) const {
+  throw ImageError("cannot decode " + name_ + ": " + why);
 }
 
 JpegDecoder::JpegDecoder() : state_(std::make_unique<State>()) {
@@ -145,8 +138,7 @@ void JpegDecoder::open(std::span<const uint8_t> bytes, int64_t most_pixels, std:
   state_->errors.base.msg_code = 0;
   guarded([this] { jpeg_read_header(&state_->info, TRUE); });
   if (!has_end_marker({state_->source.next_input_byte, state_->source.bytes_in_buffer})) {
-    throw ImageError("cannot decode " + name_ + ": the JPEG is cut off after " + std::to_string(bytes_.size()) +
-                     " bytes");
+    fail("the JPEG is cut off after " + std::to_string(bytes_.size()) + " bytes");
   }
   check_size(most_pixels);
 }
@@ -154,15 +146,13 @@ void JpegDecoder::open(std::span<const uint8_t> bytes, int64_t most_pixels, std:
 void JpegDecoder::check_size(int64_t most_pixels) const {
   const auto text = std::to_string(width()) + " x " + std::to_string(height());
   if (height() * width() > most_pixels) {
-    throw ImageError("cannot decode " + name_ + ": it has " + text +
-                     " pixels, more than most_pixels = " + std::to_string(most_pixels));
+    fail("it has " + text + " pixels, more than most_pixels = " + std::to_string(most_pixels));
   }
   // A block of 8 x 8 takes a bit at least, and with odd sampling factors every component may be of a quarter of the
   // size. Arithmetic coding takes less, so small files of it are refused with large blank images.
   constexpr int64_t most_pixels_a_byte = 2048;
   if (height() * width() / most_pixels_a_byte > static_cast<int64_t>(bytes_.size())) {
-    throw ImageError("cannot decode " + name_ + ": its header says " + text + " pixels, which its " +
-                     std::to_string(bytes_.size()) + " bytes cannot hold");
+    fail("its header says " + text + " pixels, which its " + std::to_string(bytes_.size()) + " bytes cannot hold");
   }
 }
 
@@ -174,14 +164,14 @@ int64_t JpegDecoder::width() const {
   return state_->info.image_width;
 }
 
-int64_t JpegDecoder::own_channels() const {
-  return state_->info.jpeg_color_space == JCS_GRAYSCALE ? 1 : 3;
-}
-
-Pixels JpegDecoder::decode(const PixelRegion& region, int denominator, int64_t channels, PixelBuffer& buffer) {
+transforms::PixelView JpegDecoder::decode(const PixelRegion& region, int denominator, ImageMode mode,
+                                          PixelBuffer& buffer) {
   auto& info = state_->info;
+  const bool is_grey =
+      mode == ImageMode::grey || (mode == ImageMode::unchanged && info.jpeg_color_space == JCS_GRAYSCALE);
+  const int64_t channels = is_grey ? 1 : 3;
   const bool cmyk = info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
-  info.out_color_space = cmyk ? JCS_CMYK : channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  info.out_color_space = cmyk ? JCS_CMYK : is_grey ? JCS_GRAYSCALE : JCS_RGB;
   info.scale_num = 1;
   info.scale_denom = static_cast<unsigned>(denominator);
   info.dct_method = JDCT_ISLOW;
@@ -218,7 +208,7 @@ Pixels JpegDecoder::decode(const PixelRegion& region, int denominator, int64_t c
     for (int64_t y = 0; y < region.height; ++y) {
       uint8_t* row = rows + stride * static_cast<std::size_t>(y);
       cmyk_row_to_rgb(row, width);
-      if (channels == 1) rgb_row_to_luma(row, width);
+      if (is_grey) rgb_row_to_luma(row, width);
     }
   }
   return {.data = rows + (region.left - first) * channels,

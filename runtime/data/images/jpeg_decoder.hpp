@@ -1,6 +1,7 @@
 // JPEG through libjpeg-turbo.
 #pragma once
 
+#include "troupe/runtime/data/images/image_options.hpp"
 #include "troupe/runtime/data/images/pixel_buffer.hpp"
 
 #include <cstdint>
@@ -26,18 +27,17 @@ class JpegDecoder {
   void open(std::span<const uint8_t> bytes, int64_t most_pixels, std::string name);
   int64_t height() const;
   int64_t width() const;
-  /// 1 for grey, else 3.
-  int64_t own_channels() const;
 
   /// Decodes the rows and columns of `region`, pixels of the image at 1/`denominator` (1, 2, 4 or 8) of its size, which
   /// is rounded up. What lies in it has the same values for every region. The pixels are in `buffer`. To be called once
   /// after `open`.
-  Pixels decode(const PixelRegion& region, int denominator, int64_t channels, PixelBuffer& buffer);
+  transforms::PixelView decode(const PixelRegion& region, int denominator, ImageMode mode, PixelBuffer& buffer);
 
  private:
   struct State;
   template <class Work>
   void guarded(const Work& work);
+  [[noreturn]] void fail(const std::string& why) const;
   void check_size(int64_t most_pixels) const;
 
   std::unique_ptr<State> state_;

@@ -1,6 +1,8 @@
 // Memory for the pixels of one image after another.
 #pragma once
 
+#include "troupe/runtime/data/transforms/pixel_view.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -38,13 +40,14 @@ struct PixelRegion {
   int64_t width = 0;
 };
 
-/// Interleaved pixels [height, width, channels] of 8 bits.
-struct Pixels {
-  const uint8_t* data = nullptr;
-  int64_t height = 0;
-  int64_t width = 0;
-  int64_t channels = 0;
-  int64_t row_stride = 0;  ///< bytes from row to row
-};
+/// Pillow's convert("L") of an RGB pixel.
+inline uint8_t luma_of(const uint8_t* rgb) {
+  return static_cast<uint8_t>((rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U) >> 16);
+}
+
+/// The same of a row, in place.
+inline void rgb_row_to_luma(uint8_t* row, int64_t width) {
+  for (int64_t x = 0; x < width; ++x) row[x] = luma_of(row + 3 * x);
+}
 
 }  // namespace troupe

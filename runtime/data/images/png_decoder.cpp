@@ -1,6 +1,7 @@
 #include "troupe/runtime/data/images/png_decoder.hpp"
 
 #include "troupe/base/text.hpp"
+#include "troupe/runtime/data/files/deflate.hpp"
 #include "troupe/runtime/data/images/exif.hpp"
 
 #include <algorithm>
@@ -11,9 +12,8 @@
 #include <string_view>
 #include <utility>
 
+#include <libdeflate.h>
 #include <png.h>
-
-#include <zlib.h>
 
 namespace troupe {
 
@@ -48,15 +48,6 @@ bool is_png_depth(int64_t color_type, int64_t depth) {
   }
 }
 
-/// Pillow's convert("L").
-uint8_t png_luma(const uint8_t* rgb) {
-  return static_cast<uint8_t>((rgb[0] * 19595U + rgb[1] * 38470U + rgb[2] * 7471U + 0x8000U) >> 16);
-}
-
-void png_row_to_luma(uint8_t* row, int64_t width) {
-  for (int64_t x = 0; x < width; ++x) row[x] = png_luma(row + 3 * x);
-}
-
 /// From the samples of a PNG, 8 bits each, to RGB or grey without alpha.
 class PngColors {
  public:
@@ -72,7 +63,7 @@ class PngColors {
     for (int64_t x = 0; x < width; ++x, from += step_, to += channels_) {
       const uint8_t* color = by_index_ ? palette_.data() + 3 * std::size_t{*from} : from;
       if (channels_ == 1) {
-        *to = colored_ ? png_luma(color) : *color;
+        *to = colored_ ? luma_of(color) : *color;
       } else {
         for (int c = 0; c < 3; ++c) to[c] = color[colored_ ? c : 0];
       }
@@ -195,7 +186,7 @@ void PngDecoder::walk_chunks() {
       at += frame + length;
       continue;
     }
-    if (crc32_z(0, bytes_.data() + at + 4, length + 4) != big_endian_32(bytes_.data() + at + 8 + length)) {
+    if (libdeflate_crc32(0, bytes_.data() + at + 4, length + 4) != big_endian_32(bytes_.data() + at + 8 + length)) {
       fail("the PNG's chunk '" + shown(type) + "' at offset " + std::to_string(at) +
            " is damaged: its checksum differs");
     }
@@ -220,37 +211,28 @@ void PngDecoder::check_size(int64_t most_pixels) const {
   if (width_ > most_pixels / height_) {
     fail("it has " + text + ", more than most_pixels = " + std::to_string(most_pixels));
   }
-  // DEFLATE makes at most 258 bytes of 2 bits, 1032 of a byte.
-  const int64_t most_bytes = 1032 * (data_bytes_ + 16);
+  const int64_t most_bytes = kMostDeflated * (data_bytes_ + 16);
   if (width_ * samples_a_pixel(color_type_) * depth_ / 8 > most_bytes / height_) {
     fail("its header says " + text + ", which its " + std::to_string(data_bytes_) +
          " bytes of compressed data cannot hold");
   }
 }
 
-bool PngDecoder::has_alpha() const {
-  return (color_type_ & PNG_COLOR_MASK_ALPHA) != 0 || has_transparent_color_;
-}
-
-int64_t PngDecoder::own_channels() const {
-  return ((color_type_ & PNG_COLOR_MASK_COLOR) != 0 ? 3 : 1) + (has_alpha() ? 1 : 0);
-}
-
-Pixels PngDecoder::decode(const PixelRegion& region, ImageMode mode, PixelBuffer& buffer) {
+transforms::PixelView PngDecoder::decode(const PixelRegion& region, ImageMode mode, PixelBuffer& buffer) {
   if (depth_ != 8 || interlaced_ || mode == ImageMode::unchanged) return decode_by_libpng(region, mode, buffer);
   return decode_rows(region, mode == ImageMode::grey ? 1 : 3, buffer);
 }
 
-Pixels PngDecoder::decode_rows(const PixelRegion& region, int64_t channels, PixelBuffer& buffer) {
+transforms::PixelView PngDecoder::decode_rows(const PixelRegion& region, int64_t channels, PixelBuffer& buffer) {
   const int64_t step = samples_a_pixel(color_type_), end = region.top + region.height;
   const auto wrong =
       rows_.read(data_, height_, end, static_cast<std::size_t>(width_ * step), static_cast<std::size_t>(step));
   if (!wrong.empty()) fail(wrong);
-  Pixels out{.data = rows_.row(region.top) + region.left * step,
-             .height = region.height,
-             .width = region.width,
-             .channels = channels,
-             .row_stride = static_cast<int64_t>(rows_.stride())};
+  transforms::PixelView out{.data = rows_.row(region.top) + region.left * step,
+                            .height = region.height,
+                            .width = region.width,
+                            .channels = channels,
+                            .row_stride = static_cast<int64_t>(rows_.stride())};
   if (step == channels && color_type_ != PNG_COLOR_TYPE_PALETTE) return out;
   const PngColors colors(color_type_, channels, palette_);
   out.row_stride = region.width * channels;
@@ -262,7 +244,7 @@ Pixels PngDecoder::decode_rows(const PixelRegion& region, int64_t channels, Pixe
   return out;
 }
 
-Pixels PngDecoder::decode_by_libpng(const PixelRegion& region, ImageMode mode, PixelBuffer& buffer) {
+transforms::PixelView PngDecoder::decode_by_libpng(const PixelRegion& region, ImageMode mode, PixelBuffer& buffer) {
   PngRead read(bytes_);
   const auto png = read.png();
   const auto info = read.info();
@@ -302,7 +284,7 @@ Pixels PngDecoder::decode_by_libpng(const PixelRegion& region, ImageMode mode, P
     }
   }));
   if (mode == ImageMode::grey && channels == 3) {
-    for (int64_t y = 0; y < rows_kept; ++y) png_row_to_luma(rows + stride * static_cast<std::size_t>(y), width_);
+    for (int64_t y = 0; y < rows_kept; ++y) rgb_row_to_luma(rows + stride * static_cast<std::size_t>(y), width_);
     channels = 1;
   }
   return {.data = rows + stride * static_cast<std::size_t>(region.top - top) + region.left * channels,

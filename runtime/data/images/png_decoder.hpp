@@ -23,23 +23,20 @@ class PngDecoder {
   void open(std::span<const uint8_t> bytes, int64_t most_pixels, std::string name);
   int64_t height() const { return height_; }
   int64_t width() const { return width_; }
-  /// Of a decoded image in its own colours: 1 to 4.
-  int64_t own_channels() const;
   /// 1 to 8, 1 without a chunk eXIf.
   int orientation() const { return orientation_; }
 
   /// Decodes the rows and columns of `region`. The pixels are in `buffer`.
-  Pixels decode(const PixelRegion& region, ImageMode mode, PixelBuffer& buffer);
+  transforms::PixelView decode(const PixelRegion& region, ImageMode mode, PixelBuffer& buffer);
 
  private:
   [[noreturn]] void fail(const std::string& why) const;
   void take_header(std::span<const uint8_t> data);
   void walk_chunks();
   void take_chunk(std::string_view type, std::span<const uint8_t> data);
-  Pixels decode_rows(const PixelRegion& region, int64_t channels, PixelBuffer& buffer);
-  Pixels decode_by_libpng(const PixelRegion& region, ImageMode mode, PixelBuffer& buffer);
+  transforms::PixelView decode_rows(const PixelRegion& region, int64_t channels, PixelBuffer& buffer);
+  transforms::PixelView decode_by_libpng(const PixelRegion& region, ImageMode mode, PixelBuffer& buffer);
   void check_size(int64_t most_pixels) const;
-  bool has_alpha() const;
 
   std::span<const uint8_t> bytes_;
   std::string name_;

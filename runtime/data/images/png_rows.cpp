@@ -1,10 +1,9 @@
 #include "troupe/runtime/data/images/png_rows.hpp"
 
+#include "troupe/runtime/data/files/deflate.hpp"
+
 #include <algorithm>
 #include <cstdlib>
-#include <new>
-
-#include <libdeflate.h>
 
 namespace troupe {
 
@@ -61,14 +60,7 @@ bool unfilter_png_row(std::size_t pixel_bytes, uint8_t* row, const uint8_t* abov
 }  // namespace
 
 struct PngRows::Inflater {
-  Inflater() : decompressor(libdeflate_alloc_decompressor()) {
-    if (!decompressor) throw std::bad_alloc();
-  }
-  ~Inflater() { libdeflate_free_decompressor(decompressor); }
-  Inflater(const Inflater&) = delete;
-  Inflater& operator=(const Inflater&) = delete;
-
-  libdeflate_decompressor* decompressor;
+  Decompressor decompressor = make_decompressor();
   PixelBuffer joined;
 };
 
@@ -86,12 +78,13 @@ std::string PngRows::inflate_all(const std::vector<std::span<const uint8_t>>& ch
     data = {to, total};
     for (const auto& chunk : chunks) to = std::ranges::copy(chunk, to).out;
   }
-  // Some encoders write a little more than the rows, which every reader passes over; libdeflate wants room for all. More
-  // than that would make memory grow with what the data claims.
+  // Some encoders write a little more than the rows, which every reader passes over; libdeflate wants room for all.
+  // More than that would make memory grow with what the data claims.
   for (const std::size_t room : {bytes, 2 * bytes + (std::size_t{1} << 16)}) {
     std::size_t got = 0;
     uint8_t* const out = raw_.of_size(room);
-    const auto result = libdeflate_zlib_decompress(inflater_->decompressor, data.data(), data.size(), out, room, &got);
+    const auto result =
+        libdeflate_zlib_decompress(inflater_->decompressor.get(), data.data(), data.size(), out, room, &got);
     if (result == LIBDEFLATE_BAD_DATA) return "its compressed data is damaged";
     if (result == LIBDEFLATE_SUCCESS && got >= bytes) return "";
     if (result == LIBDEFLATE_SUCCESS) {

@@ -35,10 +35,10 @@ GzipBytes::~GzipBytes() {
   inflateEnd(stream_.get());
 }
 
-bool GzipBytes::is_gzip(const FileReader& file) {
+bool GzipBytes::is_gzip(const FileReader& file, uint64_t offset) {
   unsigned char magic[2] = {};
-  if (file.size() < 2) return false;
-  file.read_at(0, magic, sizeof(magic));
+  if (offset + sizeof(magic) > static_cast<uint64_t>(file.size())) return false;
+  file.read_at(static_cast<int64_t>(offset), magic, sizeof(magic));
   return magic[0] == 0x1f && magic[1] == 0x8b;
 }
 
@@ -105,12 +105,7 @@ void GzipBytes::skip_trailer() {
 void GzipBytes::end_member() {
   if (is_raw_) skip_trailer();
   is_raw_ = false;
-  const uint64_t next = compressed_offset();
-  unsigned char magic[2] = {};
-  if (next + sizeof(magic) <= static_cast<uint64_t>(file().size())) {
-    file().read_at(static_cast<int64_t>(next), magic, sizeof(magic));
-  }
-  is_at_end_ = magic[0] != 0x1f || magic[1] != 0x8b;
+  is_at_end_ = !is_gzip(file(), compressed_offset());
   if (!is_at_end_) inflateReset2(stream_.get(), kGzipMember);
 }
 

@@ -47,8 +47,8 @@ class GzipBytes : public ShardBytes {
   /// Those collected so far.
   std::shared_ptr<const GzipPoints> points() const { return points_; }
 
-  /// Whether a file begins as gzip files do.
-  static bool is_gzip(const FileReader& file);
+  /// Whether a file goes on at `offset` as gzip files begin.
+  static bool is_gzip(const FileReader& file, uint64_t offset = 0);
 
  private:
   void start();

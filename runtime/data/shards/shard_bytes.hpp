@@ -5,7 +5,6 @@
 #include "troupe/runtime/data/files/file_reader.hpp"
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>

@@ -123,11 +123,6 @@ std::optional<std::pair<std::string, std::string>> key_and_extension(const std::
   return std::pair(name.substr(0, dot), small_letters(name.substr(dot + 1)));
 }
 
-std::string small_letters(std::string extension) {
-  for (char& c : extension) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return extension;
-}
-
 ShardIndex build_shard_index(const std::shared_ptr<const FileReader>& shard, uint64_t gzip_spacing) {
   if (shard->size() == 0) throw UsageError(shard->path().string() + " is empty; a tar archive was expected");
   if (!GzipBytes::is_gzip(*shard)) {

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -21,9 +20,6 @@ namespace troupe {
 /// last component, and the extension has small letters, as WebDataset has it (tariterators.py, base_plus_ext). Nothing
 /// for names that are no part of a sample: without a dot, or hidden, such as the "._0001.jpg" of macOS's tar.
 std::optional<std::pair<std::string, std::string>> key_and_extension(const std::string& name);
-
-/// `extension` with small letters in place of A to Z.
-std::string small_letters(std::string extension);
 
 /// A file of a sample. Offsets are those of the uncompressed content.
 struct ShardFile {

@@ -6,8 +6,8 @@
 
 #include <bit>
 #include <cstring>
-#include <limits>
-#include <type_traits>
+#include <span>
+#include <string_view>
 
 namespace troupe {
 

@@ -40,7 +40,7 @@ ShardBytes& ShardReader::open(std::size_t number) {
   std::unique_ptr<ShardBytes> bytes;
   if (shard.is_gzip) {
     bytes = std::make_unique<GzipBytes>(std::move(file),
-                                        shard.points ? shard.points : load_gzip_points(shard.path, options_));
+                                        shard.points ? shard.points : shard.in_use->load(shard.path, options_));
   } else {
     bytes = std::make_unique<PlainBytes>(std::move(file));
   }
@@ -62,10 +62,10 @@ std::size_t ShardReader::append(ShardBytes& from, uint64_t offset, uint64_t size
   return filled;
 }
 
-const std::vector<std::span<const std::byte>>& ShardReader::read(int64_t sample) {
+const std::vector<std::span<const std::byte>>& ShardReader::read(int64_t sample, std::size_t shard) {
   const auto places = table_->places(sample);
   fields_.assign(places.size(), {});
-  ShardBytes& bytes = open(table_->shard_of(sample));
+  ShardBytes& bytes = open(shard);
   std::vector<std::size_t> order(places.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::sort(order, {}, [&](std::size_t field) { return places[field].offset; });

@@ -12,15 +12,16 @@
 
 namespace troupe {
 
-/// Keeps the shards open that were read last: 8, and 2 gzipped ones, whose points and state take about 1.6 % of their
-/// content. A sample costs one read if its files are next to each other. Belongs to one thread.
+/// Keeps the shards open that were read last: 8, and 2 gzipped ones, whose points take about 1.6 % of their content;
+/// readers of the same table share them. A sample costs one read if its files are next to each other. Belongs to one
+/// thread.
 class ShardReader {
  public:
   ShardReader(std::shared_ptr<const ShardTable> table, ShardIndexOptions options);
 
-  /// The content of each field's file of a sample; they stay until the next call. Throws UsageError naming the shard
-  /// and an offset for what cannot be read.
-  const std::vector<std::span<const std::byte>>& read(int64_t sample);
+  /// The content of each field's file of a sample of shard number `shard`; they stay until the next call. Throws
+  /// UsageError naming the shard and an offset for what cannot be read.
+  const std::vector<std::span<const std::byte>>& read(int64_t sample, std::size_t shard);
 
  private:
   struct Open {

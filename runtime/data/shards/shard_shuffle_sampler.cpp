@@ -44,6 +44,7 @@ std::vector<int64_t> ShardShuffleSampler::indices(int64_t size, uint64_t seed, i
   int64_t window = 1 + static_cast<int64_t>(mix(seed, epoch, kFirstWindowSalt) % static_cast<uint64_t>(buffer_));
   for (int64_t start = 0, end = 0; start < size; start = end) {
     end = start + std::min(size - start, std::exchange(window, buffer_));
+    if (end - start == 1) continue;
     const std::vector<int64_t> before(out.begin() + start, out.begin() + end);
     int64_t to = start;
     for (const int64_t from : random_permutation(end - start, mix(seed, epoch, start))) {

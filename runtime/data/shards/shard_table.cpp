@@ -53,6 +53,14 @@ const ShardFile* first_of(std::span<const ShardFile> files, const std::vector<ui
 
 }  // namespace
 
+std::shared_ptr<const GzipPoints> SharedGzipPoints::load(const std::filesystem::path& shard,
+                                                         const ShardIndexOptions& options) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  auto points = loaded_.lock();
+  if (!points) loaded_ = points = load_gzip_points(shard, options);
+  return points;
+}
+
 ShardTable::ShardTable(const std::vector<std::filesystem::path>& paths, const ShardIndexOptions& options, Choice choice)
     : fields_(choice.fields.size()), shards_(1) {
   std::vector<std::optional<ShardIndex>> indices(paths.size());
@@ -85,6 +93,7 @@ void ShardTable::add(const std::filesystem::path& path, ShardIndex index, const 
   shard.size = index.shard_size;
   shard.is_gzip = index.is_gzip;
   shard.points = index.points;
+  if (shard.is_gzip) shard.in_use = std::make_unique<SharedGzipPoints>();
   int64_t next = shard.first;
   const auto wanted = wanted_in(index, choice);
   std::vector<uint32_t> numbers(index.extensions.size(), kNoExtension);
@@ -152,11 +161,10 @@ std::size_t ShardTable::shard_of(int64_t sample) const {
   return static_cast<std::size_t>(after - shards_.begin()) - 1;
 }
 
-std::string_view ShardTable::key(int64_t sample) const {
-  const Shard& shard = shards_[shard_of(sample)];
+std::string_view ShardTable::key(int64_t sample, std::size_t shard) const {
   const auto at = static_cast<std::size_t>(sample);
-  const uint64_t start = sample == shard.first ? 0 : key_ends_[at - 1];
-  return std::string_view(keys_).substr(shard.first_key + start, key_ends_[at] - start);
+  const uint64_t start = sample == shards_[shard].first ? 0 : key_ends_[at - 1];
+  return std::string_view(keys_).substr(shards_[shard].first_key + start, key_ends_[at] - start);
 }
 
 std::span<const ShardTable::Place> ShardTable::places(int64_t sample) const {

@@ -6,11 +6,24 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace troupe {
+
+/// The points of one gzipped shard, in memory while somebody reads with them. Any thread may use it.
+class SharedGzipPoints {
+ public:
+  /// As load_gzip_points, but those that are in use already are given again.
+  std::shared_ptr<const GzipPoints> load(const std::filesystem::path& shard, const ShardIndexOptions& options);
+
+ private:
+  std::mutex mutex_;
+  std::weak_ptr<const GzipPoints> loaded_;
+};
 
 /// Immutable once it is made: all fetchers of a dataset share one. Takes 16 bytes for each field of a sample, 4 bytes
 /// and the text of its key. The files that no field wants are in the index files alone.
@@ -33,6 +46,7 @@ class ShardTable {
     uint64_t size = 0;  ///< bytes of the file when its index was made
     bool is_gzip = false;
     std::shared_ptr<const GzipPoints> points;  ///< null if the index file has them
+    std::unique_ptr<SharedGzipPoints> in_use;  ///< those of the index file; null for a plain shard
     int64_t first = 0;                         ///< number of its first sample
     uint64_t first_key = 0;                    ///< where its keys begin
   };
@@ -47,7 +61,9 @@ class ShardTable {
   const Shard& shard(std::size_t number) const { return shards_[number]; }
   int64_t samples_of(std::size_t shard) const { return shards_[shard + 1].first - shards_[shard].first; }
   std::size_t shard_of(int64_t sample) const;
-  std::string_view key(int64_t sample) const;
+  std::string_view key(int64_t sample) const { return key(sample, shard_of(sample)); }
+  /// The same for who knows the sample's shard already.
+  std::string_view key(int64_t sample, std::size_t shard) const;
   /// One for each field, in their order.
   std::span<const Place> places(int64_t sample) const;
   const std::vector<std::string>& extensions() const { return extensions_; }

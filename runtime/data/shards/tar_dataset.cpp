@@ -52,6 +52,11 @@ struct TarDataset::Plan {
     FieldKind::Value value = FieldKind::Value::unknown;  // if all of its extensions are of one kind
   };
 
+  struct Extension {
+    FieldKind kind;
+    std::string shown;  // for messages
+  };
+
   Plan(const std::vector<std::string>& paths, TarOptions given) : options(std::move(given)) {
     ShardTable::Choice choice{{}, options.skip_incomplete, options.unique_keys};
     for (const auto& field : options.fields) add(field, choice);
@@ -60,7 +65,9 @@ struct TarDataset::Plan {
     }
     index = {options.index_folder, options.keep_index, options.retry};
     table = std::make_shared<const ShardTable>(find_shards(paths), index, std::move(choice));
-    for (const auto& extension : table->extensions()) kinds.push_back(known_kind(options, extension));
+    for (const auto& extension : table->extensions()) {
+      extensions.push_back({known_kind(options, extension), shown(extension)});
+    }
   }
 
   void add(const TarField& field, ShardTable::Choice& choice) {
@@ -81,7 +88,7 @@ struct TarDataset::Plan {
   std::vector<Field> fields;
   std::shared_ptr<const ShardTable> table;
   BatchPool pool;
-  std::vector<FieldKind> kinds;  // of the extensions as the table numbers them
+  std::vector<Extension> extensions;  // as the table numbers them
 };
 
 /// What one replica has for itself.
@@ -98,8 +105,10 @@ class TarDataset::Reader {
   /// A file of a sample.
   struct File {
     std::span<const std::byte> content;
-    std::string name;
-    const FieldKind& kind;
+    const std::string& sample;  // shard and key, for messages
+    const Plan::Extension& extension;
+    const FieldKind& kind() const { return extension.kind; }
+    std::string name() const { return sample + "." + extension.shown; }
     std::span<const uint8_t> bytes() const {
       return {reinterpret_cast<const uint8_t*>(content.data()), content.size()};
     }
@@ -109,24 +118,22 @@ class TarDataset::Reader {
   template <class Take>
   void read(int64_t sample, const Take& take) {
     const auto& table = *plan_.table;
-    const auto& contents = shards_.read(sample);
+    const std::size_t shard = table.shard_of(sample);
+    const auto& contents = shards_.read(sample, shard);
     const auto places = table.places(sample);
-    const auto& shard = table.shard(table.shard_of(sample)).path.native();
+    const std::string name = table.shard(shard).path.native() + ": " + shown(table.key(sample, shard));
     for (std::size_t i = 0; i < plan_.fields.size(); ++i) {
       const std::size_t place = plan_.fields[i].place;
       if (plan_.fields[i].is_key) continue;
-      const uint32_t extension = places[place].extension;
-      take(i,
-           File{contents[place], shard + ": " + shown(table.key(sample)) + "." + shown(table.extensions()[extension]),
-                plan_.kinds[extension]});
+      take(i, File{contents[place], name, plan_.extensions[places[place].extension]});
     }
   }
 
   FieldValue value(const File& file) {
-    switch (file.kind.value) {
-      case FieldKind::Value::image: return images_.decode(file.bytes(), file.name);
-      case FieldKind::Value::number: return at::scalar_tensor(class_number(file.content, file.name), at::kLong);
-      default: return file.kind.decode(file.content, file.name);
+    switch (file.kind().value) {
+      case FieldKind::Value::image: return images_.decode(file.bytes(), file.name());
+      case FieldKind::Value::number: return at::scalar_tensor(class_number(file.content, file.name()), at::kLong);
+      default: return file.kind().decode(file.content, file.name());
     }
   }
   ImagePipeline& images() { return images_; }
@@ -223,10 +230,10 @@ void TarDataset::get_into(int64_t index, Batch& batch, int64_t row) {
   check(index);
   reader_->read(index, [&](std::size_t i, const Reader::File& file) {
     auto& to = batch.tensors()[i];
-    if (file.kind.value == FieldKind::Value::number) {
-      to.mutable_data_ptr<int64_t>()[row] = class_number(file.content, file.name);
+    if (file.kind().value == FieldKind::Value::number) {
+      to.mutable_data_ptr<int64_t>()[row] = class_number(file.content, file.name());
     } else {
-      reader_->images().decode_into(file.bytes(), file.name, to.select(0, row));
+      reader_->images().decode_into(file.bytes(), file.name(), to.select(0, row));
     }
   });
 }

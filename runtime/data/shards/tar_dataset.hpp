@@ -59,9 +59,9 @@ struct TarOptions {
 /// images and numbers alone and the transform is a chain that FusedTransform knows, images are decoded straight into
 /// the batch's memory, and of each only what its crop needs.
 ///
-/// Memory: 16 bytes for each
-/// field of a sample, 4 bytes and the text of its key, which all fetchers share; 16 bytes a sample more while it is
-/// made.
+/// Memory: 16 bytes for each field of a sample, 4 bytes and the text of its key, which all fetchers share. While it is
+/// made, the indices of all shards besides: 24 bytes for each file, wanted or not, and for each sample 8 bytes and the
+/// text of its key.
 ///
 /// Throws UsageError, naming the shard and an offset or sample: for archives that are damaged, cut off or hold what is
 /// no plain file (TarWalker lists it), samples whose files are not next to each other, that lack a field or have one

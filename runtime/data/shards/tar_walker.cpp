@@ -250,10 +250,11 @@ void TarWalker::check_end() {
   const uint64_t start = next_;
   std::vector<char> part(kTarWindow);
   for (uint64_t at = start; at < start + looked_at;) {
-    const std::size_t got = at < window_start_ + window_filled_
-                                ? static_cast<std::size_t>(window_start_ + window_filled_ - at)
-                                : bytes_.read(at, part.data(), part.size());
-    const char* begin = at < window_start_ + window_filled_ ? window_.data() + (at - window_start_) : part.data();
+    const uint64_t window_end = window_start_ + window_filled_;
+    const bool is_in_window = at < window_end;
+    const std::size_t got =
+        is_in_window ? static_cast<std::size_t>(window_end - at) : bytes_.read(at, part.data(), part.size());
+    const char* begin = is_in_window ? window_.data() + (at - window_start_) : part.data();
     if (got == 0) return;
     const char* found = std::find_if(begin, begin + got, [](char c) { return c != '\0'; });
     if (found != begin + got) {

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <string>
 #include <system_error>
-#include <utility>
 
 namespace troupe {
 

@@ -134,8 +134,7 @@ Batch TokenDataset::batch_of(at::IntArrayRef indices) const {
   auto* target = out[1].mutable_data_ptr<int64_t>();
   for (int64_t row = 0; row < rows; ++row, input += length_, target += length_) {
     const auto& place = places[static_cast<std::size_t>(row)];
-    const bool fits = windows_.copy(place, highest, input, target);
-    if (!fits && options_.vocabulary > 0) refuse_token(place);
+    if (!windows_.copy(place, highest, input, target)) refuse_token(place);
     if (documents_) documents_->fill(place, input, target, out, row);
   }
   return out;

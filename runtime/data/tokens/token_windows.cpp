@@ -39,34 +39,20 @@ template <class Token>
 }
 
 // Several processors' versions of a template are not possible.
-TROUPE_TOKEN_LOOP bool copy_window(const uint8_t* from, int64_t length, int64_t highest, int64_t* input,
-                                   int64_t* target) {
-  return copy_window_of(from, length, highest, input, target);
-}
-TROUPE_TOKEN_LOOP bool copy_window(const int8_t* from, int64_t length, int64_t highest, int64_t* input,
-                                   int64_t* target) {
-  return copy_window_of(from, length, highest, input, target);
-}
-TROUPE_TOKEN_LOOP bool copy_window(const int16_t* from, int64_t length, int64_t highest, int64_t* input,
-                                   int64_t* target) {
-  return copy_window_of(from, length, highest, input, target);
-}
-TROUPE_TOKEN_LOOP bool copy_window(const uint16_t* from, int64_t length, int64_t highest, int64_t* input,
-                                   int64_t* target) {
-  return copy_window_of(from, length, highest, input, target);
-}
-TROUPE_TOKEN_LOOP bool copy_window(const int32_t* from, int64_t length, int64_t highest, int64_t* input,
-                                   int64_t* target) {
-  return copy_window_of(from, length, highest, input, target);
-}
-TROUPE_TOKEN_LOOP bool copy_window(const uint32_t* from, int64_t length, int64_t highest, int64_t* input,
-                                   int64_t* target) {
-  return copy_window_of(from, length, highest, input, target);
-}
-TROUPE_TOKEN_LOOP bool copy_window(const int64_t* from, int64_t length, int64_t highest, int64_t* input,
-                                   int64_t* target) {
-  return copy_window_of(from, length, highest, input, target);
-}
+#define TROUPE_COPY_WINDOW(Token)                                                                        \
+  TROUPE_TOKEN_LOOP bool copy_window(const Token* from, int64_t length, int64_t highest, int64_t* input, \
+                                     int64_t* target) {                                                  \
+    return copy_window_of(from, length, highest, input, target);                                         \
+  }
+TROUPE_COPY_WINDOW(uint8_t)
+TROUPE_COPY_WINDOW(int8_t)
+TROUPE_COPY_WINDOW(int16_t)
+TROUPE_COPY_WINDOW(uint16_t)
+TROUPE_COPY_WINDOW(int32_t)
+TROUPE_COPY_WINDOW(uint32_t)
+TROUPE_COPY_WINDOW(int64_t)
+#undef TROUPE_COPY_WINDOW
+#undef TROUPE_TOKEN_LOOP
 
 /// Calls `act` with a pointer to token `position` of the sequence, of its type.
 template <class Act>

@@ -65,4 +65,10 @@ void check_fill(const std::vector<double>& fill, const torch::Tensor& image, con
   }
 }
 
+void check_channel_values(std::size_t count, int64_t channels, const char* what) {
+  if (count == 1 || static_cast<int64_t>(count) == channels) return;
+  throw UsageError(std::string(what) + " has values for " + std::to_string(count) + " channels; an image of " +
+                   std::to_string(channels) + " was given");
+}
+
 }  // namespace troupe::transforms

@@ -5,6 +5,7 @@
 
 #include <torch/types.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -23,6 +24,8 @@ void check_size(Size size, const char* who);
 void check_range(Range range, double least, bool exclusive, double most, const char* what);
 /// One value or one a channel, which an image of this type can have.
 void check_fill(const std::vector<double>& fill, const torch::Tensor& image, const char* who);
+/// That `count` values are one, or one for each channel of an image.
+void check_channel_values(std::size_t count, int64_t channels, const char* what);
 /// "(8, 9)"
 std::string size_text(int64_t height, int64_t width);
 /// "[3, 8, 9] of Byte"

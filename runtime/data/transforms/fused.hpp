@@ -3,6 +3,7 @@
 #pragma once
 
 #include "troupe/runtime/data/transforms/geometry.hpp"
+#include "troupe/runtime/data/transforms/pixel_view.hpp"
 #include "troupe/runtime/data/transforms/transform.hpp"
 
 #include <torch/types.h>
@@ -13,12 +14,6 @@
 #include <vector>
 
 namespace troupe::transforms {
-
-/// Interleaved pixels (height, width, channels) of an image or of a part of one; `row_stride` bytes from row to row.
-struct PixelView {
-  const uint8_t* data = nullptr;
-  int64_t height = 0, width = 0, channels = 0, row_stride = 0;
-};
 
 /// Whole pixels: the first one, and the one after the last.
 struct PixelRange {

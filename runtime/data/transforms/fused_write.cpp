@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <tuple>
 
 namespace troupe::transforms {
 
@@ -218,12 +219,6 @@ void check_fused_arguments(const PixelView& source, const Box& box, const DrawnI
 void spread(const std::vector<float>& values, int64_t channels, std::vector<float>& out) {
   out.resize(static_cast<std::size_t>(channels));
   for (std::size_t i = 0; i < out.size(); ++i) out[i] = values[values.size() == 1 ? 0 : i];
-}
-
-void check_channel_values(std::size_t count, int64_t channels, const char* what) {
-  if (count == 1 || static_cast<int64_t>(count) == channels) return;
-  throw UsageError(std::string(what) + " has values for " + std::to_string(count) + " channels; an image of " +
-                   std::to_string(channels) + " was given");
 }
 
 }  // namespace

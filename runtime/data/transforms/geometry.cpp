@@ -67,6 +67,7 @@ RandomHorizontalFlip::RandomHorizontalFlip(double p) : p_(p) {
 }
 
 torch::Tensor RandomHorizontalFlip::operator()(const torch::Tensor& image) const {
+  check_image(image, "RandomHorizontalFlip");
   return draw() ? functional::horizontal_flip(image) : image;
 }
 
@@ -79,6 +80,7 @@ RandomVerticalFlip::RandomVerticalFlip(double p) : p_(p) {
 }
 
 torch::Tensor RandomVerticalFlip::operator()(const torch::Tensor& image) const {
+  check_image(image, "RandomVerticalFlip");
   return draw() ? functional::vertical_flip(image) : image;
 }
 

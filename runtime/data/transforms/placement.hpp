@@ -1,4 +1,4 @@
-// Where a crop lies, and which pixel of an image a padding pixel repeats.
+// Where a crop lies, how its numbers are rounded, and which pixel of an image a padding pixel repeats.
 #pragma once
 
 #include "troupe/runtime/data/transforms/geometry.hpp"
@@ -23,12 +23,15 @@ inline int64_t padding_index(int64_t index, int64_t size, PaddingMode mode) {
   return -1;
 }
 
+/// Python's int(round(number)): halves go to the even number.
+inline int64_t python_round(double number) {
+  return static_cast<int64_t>(std::nearbyint(number));
+}
+
 /// The place of a crop in the middle of an image; negative if the image is smaller.
 inline std::pair<int64_t, int64_t> center_crop_place(Size crop, int64_t height, int64_t width) {
   const auto place = [](int64_t part, int64_t whole) {
-    if (part > whole) return -((part - whole) / 2);
-    // Python's round(): halves go to the even number.
-    return static_cast<int64_t>(std::nearbyint(static_cast<double>(whole - part) / 2));
+    return part > whole ? -((part - whole) / 2) : python_round(static_cast<double>(whole - part) / 2);
   };
   return {place(crop.height, height), place(crop.width, width)};
 }

@@ -3,6 +3,7 @@
 #include "troupe/runtime/data/transforms/draws.hpp"
 #include "troupe/runtime/data/transforms/functional.hpp"
 #include "troupe/runtime/data/transforms/geometry.hpp"
+#include "troupe/runtime/data/transforms/placement.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -11,15 +12,6 @@
 #include <utility>
 
 namespace troupe::transforms {
-
-namespace {
-
-/// Python's int(round(number)): halves go to the even number.
-int64_t python_round(double number) {
-  return static_cast<int64_t>(std::nearbyint(number));
-}
-
-}  // namespace
 
 RandomCrop::RandomCrop(Size size, RandomCropOptions options) : size_(size), options_(std::move(options)) {
   check_size(size_, "RandomCrop");

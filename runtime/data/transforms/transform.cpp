@@ -27,6 +27,7 @@ RandomApply::RandomApply(Compose steps, double p) : steps_(std::move(steps)), p_
 }
 
 torch::Tensor RandomApply::operator()(const torch::Tensor& image) const {
+  check_image(image, "RandomApply");
   return draw() ? steps_(image) : image;
 }
 

@@ -5,6 +5,7 @@
 #include "troupe/runtime/data/transforms/checks.hpp"
 #include "troupe/runtime/data/transforms/draws.hpp"
 #include "troupe/runtime/data/transforms/functional.hpp"
+#include "troupe/runtime/data/transforms/placement.hpp"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
@@ -47,12 +48,7 @@ torch::Tensor normalize(const torch::Tensor& image, const std::vector<double>& m
   if (!image.is_floating_point()) {
     throw UsageError("normalize takes floating-point images, not " + image_text(image) + "; ToFloat makes them");
   }
-  const auto channels = static_cast<std::size_t>(image.size(-3));
-  for (const std::size_t count : {mean.size(), std.size()}) {
-    if (count == 1 || count == channels) continue;
-    throw UsageError("normalize has values for " + std::to_string(count) + " channels; an image of " +
-                     std::to_string(channels) + " was given");
-  }
+  for (const auto* list : {&mean, &std}) check_channel_values(list->size(), image.size(-3), "normalize");
   const auto values = [&](const std::vector<double>& list) {
     return at::tensor(list, image.options()).view({-1, 1, 1});
   };
@@ -102,8 +98,8 @@ std::optional<RandomErasing::Parameters> RandomErasing::draw(int64_t channels, i
   for (int i = 0; i < tries; ++i) {
     const double erased = area * draw_uniform(options_.scale.low, options_.scale.high);
     const double aspect_ratio = std::exp(draw_uniform(log_low_, log_high_));
-    const auto h = static_cast<int64_t>(std::nearbyint(std::sqrt(erased * aspect_ratio)));
-    const auto w = static_cast<int64_t>(std::nearbyint(std::sqrt(erased / aspect_ratio)));
+    const int64_t h = python_round(std::sqrt(erased * aspect_ratio));
+    const int64_t w = python_round(std::sqrt(erased / aspect_ratio));
     if (h >= height || w >= width) continue;
     Parameters drawn;
     drawn.value = options_.value.empty() ? at::empty({channels, h, w}, torch::kFloat32).normal_()

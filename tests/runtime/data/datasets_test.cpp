@@ -11,11 +11,23 @@
 #include <torch/torch.h>
 
 #include <set>
+#include <stdexcept>
 
 namespace troupe {
 namespace {
 
 namespace td = torch::data;
+
+TEST(Dataset, MemoryOfABatchThatNothingWritesToIsRefused) {
+  struct MemoryAlone : Dataset {
+    int64_t size() const override { return 4; }
+    Batch get(int64_t) override { return {torch::zeros({2})}; }
+    std::optional<Batch> batch_memory(int64_t samples) override { return Batch{torch::empty({samples, 2})}; }
+  };
+  MemoryAlone data;
+  auto memory = *data.batch_memory(1);
+  EXPECT_THROW(data.get_into(0, memory, 0), std::logic_error);
+}
 
 TEST(TensorDataset, ServesRowsAndWholeBatchesOfThem) {
   const auto x = torch::arange(12, torch::kFloat).view({4, 3});

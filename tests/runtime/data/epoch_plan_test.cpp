@@ -1,16 +1,21 @@
 #include "troupe/runtime/data/epoch_plan.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/runtime/data/samplers.hpp"
+
+#include "tests/support/refusal.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <string>
 
 namespace troupe {
 namespace {
 
 using testing::ElementsAre;
+using testing::UnorderedElementsAre;
 
 struct NumberedSamples : Dataset {
   explicit NumberedSamples(int64_t count) : count(count) {}
@@ -109,6 +114,25 @@ TEST(EpochPlan, TakesASamplersOrderAndRefusesAnIndexOutside) {
   } catch (const UsageError& error) {
     EXPECT_STREQ(error.what(), "the sampler gave index 4 for a dataset of 4 samples");
   }
+}
+
+TEST(EpochPlan, RefusesAnIndexOutsideOfASubsetBeforeTheEpoch) {
+  const auto of_subset = [](std::vector<int64_t> subset) {
+    return plan(10, {.sampler = std::make_shared<SubsetRandomSampler>(std::move(subset))});
+  };
+  EXPECT_THAT(all(of_subset({9, 0})), UnorderedElementsAre(0, 9));
+  EXPECT_EQ(refusal([&] { of_subset({0, 999}); }), "the sampler gave index 999 for a dataset of 10 samples");
+}
+
+TEST(EpochPlan, ASamplersOrderThatIsNullIsRefusedWhereverItIsAskedFor) {
+  struct Nothing : ComputedSampler {
+    std::unique_ptr<const IndexOrder> order(int64_t, uint64_t, int64_t) const override { return nullptr; }
+  };
+  const auto sampler = std::make_shared<Nothing>();
+  const std::string expected = "the sampler's order is null; it needs an IndexOrder";
+  EXPECT_EQ(refusal([&] { sampler->count(3); }), expected);
+  EXPECT_EQ(refusal([&] { sampler->indices(3, 0, 0); }), expected);
+  EXPECT_EQ(refusal([&] { plan(3, {.sampler = sampler}); }), expected);
 }
 
 }  // namespace

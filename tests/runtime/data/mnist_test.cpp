@@ -2,6 +2,7 @@
 
 #include "tests/support/file_content.hpp"
 #include "tests/support/refusal.hpp"
+#include "tests/support/tar_archive.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
@@ -9,7 +10,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
-#include <zlib.h>
 
 #include <fstream>
 
@@ -18,12 +18,6 @@ namespace {
 
 using testing::HasSubstr;
 namespace fs = std::filesystem;
-
-void write_gz(const fs::path& path, const std::string& bytes) {
-  gzFile file = gzopen(path.c_str(), "wb");
-  gzwrite(file, bytes.data(), static_cast<unsigned>(bytes.size()));
-  gzclose(file);
-}
 
 std::string idx(char type, const std::vector<uint32_t>& shape, const std::string& data) {
   std::string out{0, 0, type, static_cast<char>(shape.size())};
@@ -43,7 +37,7 @@ TEST(Idx, ReadsPlainAndGzippedFilesOfEveryWidth) {
   TempDir dir;
   const auto bytes = idx(8, {2, 3}, "\x01\x02\x03\x04\x05\xff");
   put(dir / "plain", bytes);
-  write_gz(dir / "packed", bytes);
+  put(dir / "packed", gzipped(bytes));
   const auto expected = torch::tensor({{1, 2, 3}, {4, 5, 255}}, torch::kUInt8);
   EXPECT_TRUE(read_idx(dir / "plain").equal(expected));
   EXPECT_TRUE(read_idx(dir / "packed").equal(expected));
@@ -80,7 +74,7 @@ TEST(Idx, RefusesDamagedCompression) {
   TempDir dir;
   std::string data(100000, 'a');
   for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>((i * 2654435761u) >> 13);
-  write_gz(dir / "whole", idx(8, {100000}, data));
+  put(dir / "whole", gzipped(idx(8, {100000}, data)));
   std::string packed = content_of(dir / "whole");
   put(dir / "cut", packed.substr(0, packed.size() / 2));
   EXPECT_THAT(refusal([&] { read_idx(dir / "cut"); }), HasSubstr("cut"));
@@ -94,7 +88,7 @@ TEST(Mnist, FindsItsFilesUnderTheirSeveralNames) {
   const auto images = idx(8, {2, 28, 28}, std::string(2 * 784, '\x33'));
   const auto labels = idx(8, {2}, std::string("\x07\x00", 2));
   put(dir / "train-images-idx3-ubyte", images);
-  write_gz(dir / "train-labels.idx1-ubyte.gz", labels);
+  put(dir / "train-labels.idx1-ubyte.gz", gzipped(labels));
   const auto data = read_mnist(dir.path(), MnistPart::train);
   EXPECT_EQ(data.images.sizes(), (std::vector<int64_t>{2, 28, 28}));
   EXPECT_TRUE(data.labels.equal(torch::tensor({7, 0}, torch::kInt64)));

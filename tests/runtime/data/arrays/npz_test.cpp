@@ -96,6 +96,21 @@ TEST(Npz, FindsDamage) {
   }
 }
 
+TEST(Npz, RefusesAMemberThatIsLongerOrShorterThanItClaims) {
+  const TempDir dir;
+  // A stored block of DEFLATE, the last one, of three bytes.
+  const std::string three_bytes("\1\3\0\xfc\xffxyz", 8);
+  const auto refused = [&](const std::string& content, int64_t size) {
+    put(dir / "x.npz", archive_of({{.name = "a.npy", .content = content, .method = 8, .size = size}}));
+    return refusal([&] { read_npz(dir / "x.npz")["a"]; });
+  };
+  EXPECT_THAT(refused(three_bytes, 2),
+              HasSubstr("member 'a.npy' cannot be unpacked: its data go on behind its 2 bytes"));
+  EXPECT_THAT(refused(three_bytes, 4), HasSubstr("member 'a.npy' cannot be unpacked: its data end after 3 of 4 bytes"));
+  EXPECT_THAT(refused("\7", 4), HasSubstr("member 'a.npy' cannot be unpacked: its data are damaged"));
+  EXPECT_THAT(refused(three_bytes, 3), HasSubstr("member 'a.npy' is damaged: its checksum differs"));
+}
+
 TEST(Npz, RefusesArchivesThatNumpyDoesNotWrite) {
   const TempDir dir;
   const auto refused = [&](const std::string& content) {

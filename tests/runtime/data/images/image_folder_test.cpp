@@ -99,7 +99,7 @@ TEST_F(ImageFolders, AreRefusedWithoutClassesOrImages) {
             "the class folder DIR/b has no images (.jpg, .jpeg, .png); it has 1 other file: '2.webp'; "
             "allow_empty lets it be a class without images");
   EXPECT_THAT(ImageFolder(dir_.path(), {.allow_empty = true}).classes(), ElementsAre("a", "b"));
-  EXPECT_EQ(told({.most_pixels = 0, .allow_empty = true}), "most_pixels is 0; it must be at least 1");
+  EXPECT_EQ(told({.image = {.most_pixels = 0}, .allow_empty = true}), "most_pixels is 0; it must be at least 1");
   EXPECT_THAT(refusal([&] { ImageFolder(dir_ / "none"); }), HasSubstr("none: No such file or directory"));
 }
 
@@ -121,7 +121,7 @@ TEST_F(ImageFolders, GiveSamplesWithImageAndLabel) {
   EXPECT_EQ(sample["label"].item<int64_t>(), 1);
   EXPECT_EQ(sample["label"].dim(), 0);
   EXPECT_FALSE(folder.batch_memory(2));
-  ImageFolder grey(dir_.path(), {.mode = ImageMode::grey});
+  ImageFolder grey(dir_.path(), {.image = {.mode = ImageMode::grey}});
   EXPECT_TRUE(grey.get(4)[0].equal(torch::full({1, 3, 2}, 7, torch::kByte)));
 }
 
@@ -130,7 +130,8 @@ TEST_F(ImageFolders, FuseTransformsWithoutChangingTheirValues) {
   put_jpegs(8);
   const auto chain = train_transform();
   const auto& steps = static_cast<const tf::Compose&>(*chain);
-  ImageFolder folder(dir_.path(), {.transform = chain, .apply_exif_orientation = true, .scaled_decode = false});
+  ImageFolder folder(dir_.path(),
+                     {.transform = chain, .image = {.apply_exif_orientation = true}, .scaled_decode = false});
   auto batch = *folder.batch_memory(8);
   for (int64_t i = 0; i < 8; ++i) {
     seed_thread(mix(1, i));
@@ -150,8 +151,9 @@ TEST_F(ImageFolders, FuseTransformsWithoutChangingTheirValues) {
 TEST_F(ImageFolders, DecodeLargeImagesAtAFractionOfTheirSize) {
   put_jpegs(8, 400, 500);
   const auto chain = std::make_shared<tf::Compose>(tf::Resize({50, 60}), tf::ToFloat());
-  ImageFolder scaled(dir_.path(), {.transform = chain, .apply_exif_orientation = true});
-  ImageFolder exact(dir_.path(), {.transform = chain, .apply_exif_orientation = true, .scaled_decode = false});
+  ImageFolder scaled(dir_.path(), {.transform = chain, .image = {.apply_exif_orientation = true}});
+  ImageFolder exact(dir_.path(),
+                    {.transform = chain, .image = {.apply_exif_orientation = true}, .scaled_decode = false});
   for (int64_t i = 0; i < 8; ++i) {
     const auto a = scaled.get(i)[0], b = exact.get(i)[0];
     EXPECT_FALSE(a.equal(b)) << i;

@@ -2,12 +2,12 @@
 
 #include "tests/support/file_content.hpp"
 #include "tests/support/refusal.hpp"
+#include "tests/support/tar_archive.hpp"
 #include "tests/support/temp_dir.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
-#include <zlib.h>
 
 #include <filesystem>
 #include <string>
@@ -47,9 +47,7 @@ TEST(ReadBytes, UnpacksGzipAndReadsMoreThanOneBuffer) {
   TempDir dir;
   std::string text;
   for (int i = 0; i < 200000; ++i) text += std::to_string(i) + ' ';
-  gzFile file = gzopen((dir / "text.gz").c_str(), "wb");
-  gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
-  gzclose(file);
+  put(dir / "text.gz", gzipped(text));
   EXPECT_EQ(text_of(read_bytes({dir / "text.gz"})), text);
   EXPECT_THAT(refusal([&] { read_bytes({dir / "text.gz"}, 1000); }), HasSubstr("has more than 1000 bytes"));
 }

@@ -74,6 +74,14 @@ TEST(TransformRefusals, AnImageHasChannelsAndAKnownType) {
   EXPECT_THAT(refusal([] { Grayscale(2); }), HasSubstr("num_output_channels is 2"));
 }
 
+// Whether or not the draw says that the image is changed.
+TEST(TransformRefusals, AnImageIsCheckedWithoutBeingChanged) {
+  const auto no_image = torch::rand({4, 4});
+  EXPECT_THAT(refusal([&] { RandomHorizontalFlip(0)(no_image); }), HasSubstr("RandomHorizontalFlip takes images"));
+  EXPECT_THAT(refusal([&] { RandomVerticalFlip(0)(no_image); }), HasSubstr("RandomVerticalFlip takes images"));
+  EXPECT_THAT(refusal([&] { RandomApply(Compose{ToFloat()}, 0)(no_image); }), HasSubstr("RandomApply takes images"));
+}
+
 TEST(TransformRefusals, FactorsAreInRange) {
   const auto image = torch::rand({3, 2, 2});
   EXPECT_THAT(refusal([&] { functional::adjust_brightness(image, -1); }), HasSubstr("brightness_factor is -1.0"));
