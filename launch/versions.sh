@@ -17,3 +17,7 @@ setuptools=80.9.0
 torchmetrics=1.9.0
 lightning_utilities=0.15.3
 torchvision=0.26.0
+# The trackers' own readers and servers, for the tests of the sinks. trackio asks for a Pillow below 13.
+mlflow=3.17.2
+trackio=0.43.0
+pillow=12.3.0
