@@ -1,23 +1,26 @@
 #include "troupe/base/failure_json.hpp"
 
+#include "troupe/base/text.hpp"
+
 namespace troupe {
 
 nlohmann::json to_json(const Failure& failure) {
-  return {{"rank", failure.rank}, {"host", failure.host},   {"device", failure.device},   {"stage", failure.stage},
-          {"hook", failure.hook}, {"epoch", failure.epoch}, {"batch", failure.batch_idx}, {"message", failure.message}};
+  return {{"rank", failure.rank},       {"host", failure.host},
+          {"device", failure.device},   {"stage", failure.stage},
+          {"hook", failure.hook},       {"epoch", failure.epoch},
+          {"batch", failure.batch_idx}, {"message", valid_utf8(failure.message)}};
 }
 
-Failure failure_from_json(const std::string& text) {
-  const auto json = nlohmann::json::parse(text);
+Failure failure_in(const StateReader& reader) {
   Failure failure;
-  failure.rank = json.at("rank").get<int64_t>();
-  failure.host = json.at("host").get<std::string>();
-  failure.device = json.at("device").get<std::string>();
-  failure.stage = json.at("stage").get<std::string>();
-  failure.hook = json.at("hook").get<std::string>();
-  failure.epoch = json.at("epoch").get<int64_t>();
-  failure.batch_idx = json.at("batch").get<int64_t>();
-  failure.message = json.at("message").get<std::string>();
+  failure.rank = reader.count("rank");
+  failure.host = reader.text("host");
+  failure.device = reader.text("device");
+  failure.stage = reader.text("stage");
+  failure.hook = reader.text("hook");
+  failure.epoch = reader.count("epoch", -1);
+  failure.batch_idx = reader.count("batch", -1);
+  failure.message = reader.text("message");
   return failure;
 }
 

@@ -1,7 +1,8 @@
-// A failure on its way to another process.
+// A failure on its way to another process, and in files.
 #pragma once
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/state_reader.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -10,7 +11,7 @@
 namespace troupe {
 
 nlohmann::json to_json(const Failure& failure);
-/// Throws nlohmann::json::exception for what to_json did not write.
-Failure failure_from_json(const std::string& text);
+/// Throws UsageError for what to_json did not write.
+Failure failure_in(const StateReader& reader);
 
 }  // namespace troupe

@@ -70,7 +70,7 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
                            : argc > 0            ? std::filesystem::path(argv[0]).filename().string()
                                                  : "program";
   try {
-    std::vector<OptionGroup> all{option_group("trainer", options.trainer)};
+    std::vector<OptionGroup> all = trainer_groups(options.trainer);
     all.insert(all.end(), groups.begin(), groups.end());
     const CommandLine command_line(name, std::move(all));
     const Invocation invocation = command_line.parse(argc, argv);

@@ -39,4 +39,9 @@ GroupedOption find_grouped_option(const std::vector<OptionGroup>& groups, const 
                    (suggestion.empty() ? "; there are no options" : "; did you mean " + prefix + suggestion + "?"));
 }
 
+std::vector<OptionGroup> trainer_groups(TrainerOptions& options) {
+  return {option_group("trainer", options), option_group("mlflow", options.mlflow),
+          option_group("trackio", options.trackio)};
+}
+
 }  // namespace troupe

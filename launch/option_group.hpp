@@ -2,6 +2,9 @@
 #pragma once
 
 #include "troupe/modules/options/options.hpp"
+#include "troupe/modules/options/trainer_options.hpp"
+
+#include <nlohmann/json.hpp>
 
 #include <string>
 #include <utility>
@@ -14,13 +17,18 @@ namespace troupe {
 struct OptionGroup {
   std::string name;
   std::vector<OptionRef> options;
+  nlohmann::json defaults;  ///< the values of an object that nobody has changed, as a JSON object
 };
 
 /// `option_group("model", options)` makes `--model.lr` out of the member `lr`.
 template <Described T>
 OptionGroup option_group(std::string name, T& object) {
-  return {std::move(name), option_refs(object)};
+  T untouched{};
+  return {std::move(name), option_refs(object), to_json_object(untouched)};
 }
+
+/// The Trainer's own groups: trainer, and those of the loggers. Refer to `options`.
+std::vector<OptionGroup> trainer_groups(TrainerOptions& options);
 
 /// An option and the name of its group.
 struct GroupedOption {

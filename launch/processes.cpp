@@ -134,8 +134,9 @@ struct Processes::State {
 
   void hear(const std::string& told) {
     if (roll_call->hear(told)) return;
-    Failure failure = failure_from_json(told);
-    const int64_t of_run = nlohmann::json::parse(told).value("run", int64_t{0});
+    const auto json = nlohmann::json::parse(told);
+    Failure failure = failure_in(StateReader(json, "what another process said"));
+    const auto of_run = json.value("run", int64_t{0});
     std::lock_guard lock(mutex);
     if (of_run < run) return;  // which is over here too
     if (listener && of_run == run) return listener(failure);

@@ -17,8 +17,7 @@
 #include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/device/device.hpp"
-#include "troupe/runtime/sinks/csv_sink.hpp"
-#include "troupe/runtime/sinks/tensorboard_sink.hpp"
+#include "troupe/runtime/sinks/sink_by_name.hpp"
 
 #include <ATen/Parallel.h>
 
@@ -80,6 +79,7 @@ std::string whereabouts_of(const std::vector<std::shared_ptr<Pulse>>& pulses) {
 
 Trainer::Runner::Runner(TrainerOptions options) : given_(std::move(options)) {
   troupe::validate(given_);
+  check_sink_names(given_.loggers);
   if (!given_.seed) given_.seed = draw_seed();
   auto& processes = Processes::get();
   if (!processes.is_alone()) {
@@ -143,7 +143,7 @@ void Trainer::Runner::make_run_dir(Stage stage, const ModuleSource& source) {
 
 std::filesystem::path Trainer::Runner::new_run_dir(const ModuleSource& source) {
   const auto run_dir = create_run_dir(options_.default_root_dir, run_name(source));
-  std::vector<OptionGroup> groups{option_group("trainer", given_)};
+  std::vector<OptionGroup> groups = trainer_groups(given_);
   groups.insert(groups.end(), source.groups.begin(), source.groups.end());
   groups.insert(groups.end(), extra_groups_.begin(), extra_groups_.end());
   std::ofstream file(run_dir / "config.toml");
@@ -239,10 +239,8 @@ cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& sour
   add_workers(setup, source);
   setup.actors = actors_;
   if (options_.logger && !run_dir_.empty() && Processes::get().is_rank_zero()) {
-    setup.sinks = options_.loggers;
-    if (setup.sinks.empty()) {
-      setup.sinks = {std::make_shared<CsvSink>(run_dir_), std::make_shared<TensorBoardSink>(run_dir_)};
-    }
+    setup.sinks = make_sinks(options_.loggers, {run_dir_, card_, options_});
+    setup.sinks.insert(setup.sinks.end(), options_.sinks.begin(), options_.sinks.end());
   }
   return setup;
 }

@@ -5,6 +5,7 @@
 #include "troupe/launch/actor_system.hpp"
 #include "troupe/launch/trainer.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
+#include "troupe/runtime/report/run_card.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -56,6 +57,7 @@ class Trainer::Runner {
   std::vector<OptionGroup> extra_groups_;
   std::vector<CallbackActor> actors_;
   std::filesystem::path run_dir_;
+  RunCard card_;                // of rank zero
   CurveAxis curves_;            // of the run's folder
   std::filesystem::path best_;  // as rank zero has it, after a fit of several processes
   std::unique_ptr<ActorSystem> system_;

@@ -1,11 +1,16 @@
 // What sinks get from the logger: values that own their data, so that a sink may keep them.
 #pragma once
 
+#include "troupe/modules/options/choices.hpp"
+#include "troupe/modules/progress.hpp"
+#include "troupe/modules/stage.hpp"
+
 #include <torch/types.h>
 
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <utility>
@@ -47,6 +52,30 @@ struct HparamsRecord {
   nlohmann::json hparams;
 };
 
+/// What became of a run.
+enum class RunStatus {
+  running,
+  finished,
+  interrupted,  ///< a signal has ended it
+  failed,
+};
+TROUPE_CHOICES(RunStatus, {running, "running"}, {finished, "finished"}, {interrupted, "interrupted"},
+               {failed, "failed"})
+
+/// The end of a stage, its last record.
+struct StageEndedRecord {
+  Stage stage = Stage::fit;
+  RunStatus status = RunStatus::finished;
+  int64_t step = 0;     ///< the axis of metrics
+  MetricMap metrics;    ///< the latest ones; of an evaluation its own
+  std::string message;  ///< of the failure, or why it ended early
+};
+
+/// A file of the run that is complete: a checkpoint.
+struct FileRecord {
+  std::filesystem::path path;
+};
+
 class Sink;
 
 /// Something to be done with each sink itself, on the logger's thread.
@@ -54,7 +83,8 @@ struct SinkCall {
   std::function<void(Sink&)> call;
 };
 
-using Record = std::variant<ScalarsRecord, HistogramRecord, ImageRecord, TextRecord, HparamsRecord, SinkCall>;
+using Record = std::variant<ScalarsRecord, HistogramRecord, ImageRecord, TextRecord, HparamsRecord, StageEndedRecord,
+                            FileRecord, SinkCall>;
 
 /// A destination of records (a file, a service). Used from the logger's thread only. What a sink throws is reported
 /// and ends the run as a failure in "logger".

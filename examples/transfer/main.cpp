@@ -23,8 +23,9 @@ TROUPE_OPTIONS(TransferOptions, (csv, "file with 5,000 images as rows of 784 pix
 int main(int argc, char** argv) try {
   TransferOptions options;
   troupe::TrainerOptions trainer{.max_epochs = 30, .log_every_n_steps = 10, .seed = 1};
-  const troupe::CommandLine line("transfer",
-                                 {troupe::option_group("trainer", trainer), troupe::option_group("transfer", options)});
+  auto groups = troupe::trainer_groups(trainer);
+  groups.push_back(troupe::option_group("transfer", options));
+  const troupe::CommandLine line("transfer", groups);
   const auto invocation = line.parse(argc, argv);
   if (invocation.help || invocation.print_config) {
     std::cout << (invocation.help ? line.help() : troupe::to_toml(line.groups(), std::nullopt));

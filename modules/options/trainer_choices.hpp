@@ -98,4 +98,13 @@ enum class CheckpointFailure {
 };
 TROUPE_CHOICES(CheckpointFailure, {stop, "stop"}, {proceed, "continue"})
 
+/// What is measured besides the phases, which always are (docs/watching.md).
+enum class Profiler {
+  off,
+  simple,     ///< a table of every hook: calls, mean, longest, share
+  operators,  ///< LibTorch's operators by time and memory
+  trace,      ///< trace.json, which opens in Perfetto: a lane for each member of the cast, the operators in it
+};
+TROUPE_CHOICES(Profiler, {off, "off"}, {simple, "simple"}, {operators, "operators"}, {trace, "trace"})
+
 }  // namespace troupe

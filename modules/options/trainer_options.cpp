@@ -115,7 +115,7 @@ void validate(const TrainerOptions& options) {
   }
   at_least(0, "num_threads", options.num_threads, " (0: the worker's part of the processors)");
   no_null("callbacks", options.callbacks);
-  no_null("loggers", options.loggers);
+  no_null("sinks", options.sinks);
 }
 
 TrainerOptions resolved(TrainerOptions options) {
@@ -130,7 +130,7 @@ TrainerOptions resolved(TrainerOptions options) {
     options.num_sanity_val_steps = 0;
     options.enable_checkpointing = false;
     options.logger = false;
-    options.loggers.clear();
+    options.sinks.clear();
   }
   if (!options.overfit_batches.is_none()) {
     options.limit_train_batches = options.limit_val_batches = options.overfit_batches;

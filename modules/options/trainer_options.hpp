@@ -6,6 +6,7 @@
 #include "troupe/modules/options/amount.hpp"
 #include "troupe/modules/options/options.hpp"
 #include "troupe/modules/options/precision.hpp"
+#include "troupe/modules/options/tracker_options.hpp"
 #include "troupe/modules/options/trainer_choices.hpp"
 #include "troupe/modules/record.hpp"
 
@@ -132,15 +133,27 @@ struct TrainerOptions {
   /// A warning at the first step of their optimizer, for those too that no optimizer has. Lightning has no such option;
   /// PyTorch's DistributedDataParallel names them in an error.
   bool detect_unused_parameters = false;
-  /// False: no sinks at all. Lightning has one option for this and `loggers`.
+  /// Lightning's has the same names for the first two, and "advanced" and "pytorch" for what the others do.
+  Profiler profiler = Profiler::off;
+  std::string profile_steps = "";
+  /// Errors and warnings stay.
+  bool quiet = false;
+  /// False: no sinks at all, `sinks` included. Lightning has one option for all three.
   bool logger = true;
+  /// csv, tensorboard, jsonl, mlflow, trackio: see runtime/sinks/.
+  std::vector<std::string> loggers = {"csv", "tensorboard"};
+
+  // Groups of their own: --mlflow.uri, --trackio.project.
+
+  MlflowOptions mlflow = {};
+  TrackioOptions trackio = {};
 
   // Not on the command line and not in files.
 
   /// Called on the worker, in this order. Not null.
   std::vector<std::shared_ptr<Callback>> callbacks = {};
-  /// Where metrics go; empty: CSV and TensorBoard files in the run's folder. Not null.
-  std::vector<std::shared_ptr<Sink>> loggers = {};
+  /// Where metrics go besides `loggers`. Not null.
+  std::vector<std::shared_ptr<Sink>> sinks = {};
 };
 
 TROUPE_OPTIONS(
@@ -206,7 +219,11 @@ TROUPE_OPTIONS(
     (enable_progress_bar, "show progress on the terminal"),
     (enable_model_summary, "print the module's layers and sizes before training"),
     (detect_anomaly, "find the operation whose backward gives NaN; slow"),
-    (detect_unused_parameters, "name the parameters that get no gradient, once"), (logger, "write metrics"))
+    (detect_unused_parameters, "name the parameters that get no gradient, once"),
+    (profiler, "measure hooks, operators, or write a trace of the whole cast"),
+    (profile_steps, "training batches to profile, as 100-120, counted over the whole run; empty: all"),
+    (quiet, "say nothing on the terminal but warnings and errors"), (logger, "write metrics"),
+    (loggers, "where metrics go: csv, tensorboard, jsonl, mlflow, trackio"))
 
 /// Throws UsageError for the first value that cannot be: "trainer.devices = 0 ...; use at least 1".
 void validate(const TrainerOptions& options);

@@ -54,7 +54,8 @@ class Memory : public Sink {
 
 TrainerOptions logged(const TempDir& dir, std::shared_ptr<Sink> sink) {
   auto options = quiet(dir);
-  options.loggers = {std::move(sink)};
+  options.loggers = {};
+  options.sinks = {std::move(sink)};
   options.log_every_n_steps = 1;
   return options;
 }

@@ -165,7 +165,8 @@ int main(int argc, char** argv) {
   options.callbacks = {std::make_shared<troupe::ModelCheckpoint>(
                            troupe::ModelCheckpointOptions{.save_last = true, .every_n_train_steps = 2}),
                        std::make_shared<troupe::Watching>()};
-  options.loggers = {std::make_shared<troupe::Numbers>()};
+  options.loggers = {};
+  options.sinks = {std::make_shared<troupe::Numbers>()};
   troupe::MainOptions main_options{.trainer = options};
   main_options.prepare = [](troupe::Trainer& trainer) {
     trainer.add_actor("watcher", troupe::on_events([](const troupe::TrainBatchEnded&, troupe::RunHandle&) {

@@ -503,7 +503,8 @@ TrainerOptions options_below(const TempDir& dir) {
   options.log_every_n_steps = 1;
   options.callbacks = {std::make_shared<Watcher>(),
                        std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{.save_last = true})};
-  options.loggers = {std::make_shared<Numbers>()};
+  options.loggers = {};
+  options.sinks = {std::make_shared<Numbers>()};
   return options;
 }
 
@@ -854,7 +855,8 @@ TEST(Thrown, OnOneOfTwoDevicesEndsBothWithItsRankP6) {
         const TempDir dir;
         auto options = exact(dir, 2);
         options.callbacks = {std::make_shared<Watcher>()};
-        options.loggers = {std::make_shared<Numbers>()};
+        options.loggers = {};
+        options.sinks = {std::make_shared<Numbers>()};
         Trainer trainer(options);
         OnTheSecond::teardowns = 0;
         bombs = {place};

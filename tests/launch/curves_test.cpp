@@ -204,12 +204,14 @@ TEST(Curves, ARunResumedIntoTheSameFolderKeepsWhatStoodBeforeItsCheckpoint) {
   auto options = each_step(dir);
   options.callbacks = {std::make_shared<ModelCheckpoint>(
       ModelCheckpointOptions{.filename = "seven", .save_top_k = -1, .every_n_train_steps = 7})};
-  options.loggers = {std::make_shared<TensorBoardSink>(dir / "curves")};
+  options.loggers = {};
+  options.sinks = {std::make_shared<TensorBoardSink>(dir / "curves")};
   Trainer first(options);
   first.fit<Curves>({}, train_data(), val_data());
   const auto from = (first.run_dir() / "checkpoints" / "seven.safetensors").string();
   options.callbacks.clear();
-  options.loggers = {std::make_shared<TensorBoardSink>(dir / "curves")};
+  options.loggers = {};
+  options.sinks = {std::make_shared<TensorBoardSink>(dir / "curves")};
   Trainer second(options);
   second.fit<Curves>({}, train_data(), val_data(), {.ckpt_path = from});
   const auto shown = shown_by_server(dir / "curves");

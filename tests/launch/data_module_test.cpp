@@ -276,7 +276,8 @@ TEST(ADataModule, HasHyperParametersThatCheckpointsAndSinksGet) {
   const TempDir dir;
   auto options = quiet(dir);
   const auto sink = std::make_shared<Keeper>();
-  options.loggers = {sink};
+  options.loggers = {};
+  options.sinks = {sink};
   Trainer trainer(options);
   trainer.fit<Line>({}, {}, {}, {.datamodule = std::make_shared<Points>(PointsOptions{.batch_size = 4, .slope = 3})});
   const nlohmann::json expected = {{"batch_size", 4}, {"slope", 3.0}};

@@ -307,7 +307,8 @@ class SlowDisk : public DiskTrouble {
  protected:
   SlowDisk() {
     options_.max_epochs = 3;
-    options_.loggers = {dam_};
+    options_.loggers = {};
+    options_.sinks = {dam_};
     at_epoch(1, [this](Interfering&, const fs::path&) {
       Interfering::watched = nullptr;  // the third epoch does not wait for it
       dam_->set_open(false);

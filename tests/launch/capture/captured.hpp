@@ -92,7 +92,8 @@ class CapturedStep : public ::testing::Test {
     const auto metrics = std::make_shared<KeptMetrics>();
     const auto states = std::make_shared<KeptStates>();
     options.capture_step = capture;
-    options.loggers = {metrics};
+    options.loggers = {};
+    options.sinks = {metrics};
     options.callbacks.push_back(states);
     torch::manual_seed(3);
     Trainer trainer(options);

@@ -30,7 +30,8 @@ TEST(Backpressure, SkipsCheckpointsOfStepsWhileOneIsBeingWrittenAndCountsThem) {
   options.checkpoint_backpressure = CheckpointBackpressure::skip;
   OpensTheDam::dam = std::make_shared<Dam>();
   OpensTheDam::dam->set_open(false);
-  options.loggers = {OpensTheDam::dam};
+  options.loggers = {};
+  options.sinks = {OpensTheDam::dam};
   options.callbacks = {std::make_shared<ModelCheckpoint>(
       ModelCheckpointOptions{.save_top_k = -1, .save_last = true, .every_n_train_steps = 2})};
   Trainer trainer(options);

@@ -115,7 +115,7 @@ TEST(TrainerOptions, RunFolderIsOneFolder) {
 TEST(TrainerOptions, NullCallbacksAndSinksAreRefused) {
   EXPECT_EQ(refusal({.callbacks = {std::make_shared<Callback>(), nullptr}}),
             "trainer.callbacks[1] = null is not valid; leave it out");
-  EXPECT_THAT(refusal({.loggers = {nullptr}}), HasSubstr("trainer.loggers[0] = null"));
+  EXPECT_THAT(refusal({.sinks = {nullptr}}), HasSubstr("trainer.sinks[0] = null"));
 }
 
 TEST(TrainerOptions, MaxTimeIsDaysHoursMinutesSeconds) {
@@ -132,7 +132,7 @@ TEST(TrainerOptions, MaxTimeIsDaysHoursMinutesSeconds) {
 
 TEST(TrainerOptions, FastDevRunLimitsEverything) {
   const auto sinks = std::vector<std::shared_ptr<Sink>>(1);
-  const auto options = resolved({.max_epochs = 9, .fast_dev_run = 3, .val_check_interval = 5, .loggers = sinks});
+  const auto options = resolved({.max_epochs = 9, .fast_dev_run = 3, .val_check_interval = 5, .sinks = sinks});
   for (const Amount& limit : {options.limit_train_batches, options.limit_val_batches, options.limit_test_batches,
                               options.limit_predict_batches}) {
     EXPECT_EQ(limit, Amount(3));
@@ -144,7 +144,7 @@ TEST(TrainerOptions, FastDevRunLimitsEverything) {
   EXPECT_EQ(options.num_sanity_val_steps, 0);
   EXPECT_FALSE(options.enable_checkpointing);
   EXPECT_FALSE(options.logger);
-  EXPECT_TRUE(options.loggers.empty());
+  EXPECT_TRUE(options.sinks.empty());
 }
 
 TEST(TrainerOptions, OverfitBatchesLimitTrainingAndValidation) {

@@ -1,0 +1,236 @@
+#include "troupe/runtime/report/run_card.hpp"
+
+#include "troupe/base/failure_json.hpp"
+#include "troupe/base/host_name.hpp"
+#include "troupe/base/state_reader.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/runtime/checkpoint/atomic_write.hpp"
+#include "troupe/runtime/checkpoint/strict_json.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <csignal>
+#include <fstream>
+#include <span>
+#include <sstream>
+
+namespace troupe {
+
+namespace {
+
+constexpr int64_t kCardFormat = 1;
+constexpr std::uintmax_t kLargestCard = std::uintmax_t{16} << 20;
+
+std::vector<std::string> valid_texts(const std::vector<std::string>& texts) {
+  std::vector<std::string> out;
+  for (const auto& text : texts) out.push_back(valid_utf8(text));
+  return out;
+}
+
+nlohmann::json metric_to_json(double value) {
+  if (std::isfinite(value)) return value;
+  return std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
+}
+
+std::optional<double> metric_from_json(const nlohmann::json& json) {
+  if (json.is_number()) return json.get<double>();
+  if (json == "NaN") return std::nan("");
+  if (json == "Infinity") return HUGE_VAL;
+  if (json == "-Infinity") return -HUGE_VAL;
+  return std::nullopt;
+}
+
+nlohmann::json environment_to_json(const RunEnvironment& environment) {
+  return {{"host", valid_utf8(environment.host)},
+          {"system", valid_utf8(environment.system)},
+          {"processor", valid_utf8(environment.processor)},
+          {"devices", valid_texts(environment.devices)},
+          {"world_size", environment.world_size},
+          {"pid", environment.pid},
+          {"troupe", environment.troupe},
+          {"libtorch", environment.libtorch},
+          {"compiler", environment.compiler},
+          {"cuda", environment.cuda},
+          {"git_commit", valid_utf8(environment.git_commit)},
+          {"git_is_dirty", environment.git_is_dirty}};
+}
+
+RunEnvironment environment_in(const StateReader& reader) {
+  RunEnvironment environment;
+  environment.host = reader.text("host");
+  environment.system = reader.text("system");
+  environment.processor = reader.text("processor");
+  environment.devices = reader.texts("devices");
+  environment.world_size = reader.count("world_size", 1);
+  environment.pid = reader.count("pid");
+  environment.troupe = reader.text("troupe");
+  environment.libtorch = reader.text("libtorch");
+  environment.compiler = reader.text("compiler");
+  environment.cuda = reader.text("cuda");
+  environment.git_commit = reader.text("git_commit");
+  environment.git_is_dirty = reader.flag("git_is_dirty");
+  return environment;
+}
+
+nlohmann::json counters_to_json(const Progress& progress) {
+  return {{"epoch", progress.epoch},
+          {"batch_idx", progress.batch_idx},
+          {"global_step", progress.global_step},
+          {"total_batches", progress.total_batches},
+          {"log_step", progress.log_step}};
+}
+
+Progress counters_in(const StateReader& reader) {
+  return {reader.count("epoch"), reader.count("batch_idx"), reader.count("global_step"), reader.count("total_batches"),
+          reader.count("log_step")};
+}
+
+nlohmann::json layers_to_json(const std::vector<CardLayer>& layers) {
+  auto json = nlohmann::json::array();
+  for (const auto& layer : layers) {
+    json.push_back({{"name", valid_utf8(layer.name)},
+                    {"type", valid_utf8(layer.type)},
+                    {"in", layer.in},
+                    {"out", layer.out},
+                    {"parameters", layer.parameters}});
+  }
+  return json;
+}
+
+std::vector<CardLayer> layers_in(const StateReader& reader) {
+  std::vector<CardLayer> layers;
+  for (const auto& layer : reader.objects("layers")) {
+    layers.push_back(
+        {layer.text("name"), layer.text("type"), layer.text("in"), layer.text("out"), layer.count("parameters")});
+  }
+  return layers;
+}
+
+RunStatus status_in(const StateReader& reader) {
+  const auto name = reader.text("status");
+  const auto choices = choices_of<RunStatus>();
+  const auto found = std::ranges::find(choices, name, &Choice::name);
+  if (found == choices.end()) reader.refuse("status is '" + shown(name) + "', which no run has");
+  return static_cast<RunStatus>(found->value);
+}
+
+nlohmann::json object_in(const nlohmann::json& json, const char* key, const StateReader& reader) {
+  if (!json.contains(key) || !json[key].is_object()) reader.refuse(std::string(key) + " is not an object");
+  return json[key];
+}
+
+MetricMap metrics_in(const nlohmann::json& json, const StateReader& reader) {
+  MetricMap metrics;
+  for (const auto& [name, value] : object_in(json, "metrics", reader).items()) {
+    const auto number = metric_from_json(value);
+    if (!number) reader.refuse("metrics." + shown(name) + " is not a number");
+    metrics[name] = *number;
+  }
+  return metrics;
+}
+
+}  // namespace
+
+nlohmann::json to_json(const RunCard& card) {
+  nlohmann::json json = {{"format", kCardFormat},
+                         {"id", card.id},
+                         {"name", valid_utf8(card.name)},
+                         {"version", valid_utf8(card.version)},
+                         {"status", name_of(card.status)},
+                         {"stage", card.stage},
+                         {"message", valid_utf8(card.message)},
+                         {"started", card.started},
+                         {"updated", card.updated},
+                         {"ended", card.ended ? nlohmann::json(*card.ended) : nlohmann::json()},
+                         {"command", valid_texts(card.command)},
+                         {"options", card.options},
+                         {"defaults", card.defaults},
+                         {"environment", environment_to_json(card.environment)},
+                         {"progress", counters_to_json(card.progress)},
+                         {"total_batches", card.total_batches ? nlohmann::json(*card.total_batches) : nlohmann::json()},
+                         {"metrics", nlohmann::json::object()},
+                         {"layers", layers_to_json(card.layers)},
+                         {"parameters", card.parameters},
+                         {"trainable_parameters", card.trainable_parameters},
+                         {"checkpoints", nlohmann::json::array()},
+                         {"best_checkpoint", valid_utf8(card.best_checkpoint.string())},
+                         {"phases", nlohmann::json::array()},
+                         {"warnings", valid_texts(card.warnings)},
+                         {"more_warnings", card.more_warnings},
+                         {"failure", nullptr}};
+  for (const auto& [name, value] : card.metrics) json["metrics"][valid_utf8(name)] = metric_to_json(value);
+  for (const auto& path : card.checkpoints) json["checkpoints"].push_back(valid_utf8(path.string()));
+  for (const auto& report : card.phases) json["phases"].push_back(to_json(report));
+  if (card.failure) json["failure"] = to_json(*card.failure);
+  return json;
+}
+
+RunCard run_card_from_json(const nlohmann::json& json, const std::string& what) {
+  const StateReader reader(json, what);
+  (void)reader.count("format", kCardFormat, kCardFormat);
+  RunCard card;
+  card.id = reader.text("id");
+  card.name = reader.text("name");
+  card.version = reader.text("version");
+  card.status = status_in(reader);
+  card.stage = reader.text("stage");
+  card.message = reader.text("message");
+  card.started = reader.number("started");
+  card.updated = reader.number("updated");
+  card.ended = reader.optional_number("ended");
+  card.command = reader.texts("command");
+  card.options = object_in(json, "options", reader);
+  card.defaults = object_in(json, "defaults", reader);
+  card.environment = environment_in(reader.object("environment"));
+  card.progress = counters_in(reader.object("progress"));
+  card.total_batches = reader.optional_count("total_batches");
+  card.metrics = metrics_in(json, reader);
+  card.layers = layers_in(reader);
+  card.parameters = reader.count("parameters");
+  card.trainable_parameters = reader.count("trainable_parameters");
+  for (auto& path : reader.texts("checkpoints")) card.checkpoints.emplace_back(std::move(path));
+  card.best_checkpoint = reader.text("best_checkpoint");
+  for (const auto& report : reader.list("phases")) card.phases.push_back(phase_report_from_json(report, what));
+  card.warnings = reader.texts("warnings");
+  card.more_warnings = reader.count("more_warnings");
+  if (json.contains("failure") && !json["failure"].is_null()) {
+    card.failure = failure_in(reader.object("failure"));
+  }
+  return card;
+}
+
+RunCard read_run_card(const std::filesystem::path& folder) {
+  const auto path = folder / "run.json";
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  if (error) throw UsageError("cannot read " + path.string() + ": " + error.message());
+  if (size > kLargestCard) {
+    throw UsageError(path.string() + " has " + std::to_string(size) + " bytes, which is no run's card");
+  }
+  std::ostringstream text;
+  std::ifstream file(path, std::ios::binary);
+  if (!(text << file.rdbuf())) throw UsageError("cannot read " + path.string());
+  RunCard card;
+  try {
+    card = run_card_from_json(parse_strict_json(text.str()), path.string());
+  } catch (const CheckpointError&) {
+    throw;
+  } catch (const UsageError& wrong) {
+    throw UsageError(path.string() + ": " + wrong.what());
+  }
+  const auto pid = static_cast<pid_t>(card.environment.pid);
+  const bool is_gone = card.environment.host == host_name() && pid > 0 && kill(pid, 0) != 0 && errno == ESRCH;
+  if (card.status == RunStatus::running && is_gone) {
+    card.status = RunStatus::failed;
+    card.message = "its process is gone: it was killed, or the machine was";
+  }
+  return card;
+}
+
+void write_run_card(const RunCard& card, const std::filesystem::path& folder) {
+  const auto text = strict_json_text(to_json(card), "the run's card") + "\n";
+  write_atomically(folder / "run.json", [&](OutputFile& file) { file.write(std::as_bytes(std::span(text))); });
+}
+
+}  // namespace troupe

@@ -1,0 +1,75 @@
+// What is known of a run besides its metrics: <folder>/run.json, renewed while it goes on.
+#pragma once
+
+#include "troupe/base/failure.hpp"
+#include "troupe/modules/progress.hpp"
+#include "troupe/modules/record.hpp"
+#include "troupe/runtime/report/phase_report.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace troupe {
+
+/// What a run runs on. Texts are empty if they are not known.
+struct RunEnvironment {
+  std::string host, system, processor;
+  std::vector<std::string> devices;  ///< of rank zero's process
+  int64_t world_size = 1;            ///< workers of all processes
+  int64_t pid = 0;                   ///< of rank zero
+  std::string troupe, libtorch, compiler, cuda;
+  std::string git_commit;  ///< of the folder that the program was started in
+  bool git_is_dirty = false;
+};
+
+/// A layer of the model's summary.
+struct CardLayer {
+  std::string name, type, in, out;
+  int64_t parameters = 0;
+};
+
+struct RunCard {
+  std::string id;       ///< 32 hexadecimal digits
+  std::string name;     ///< the folder's parent
+  std::string version;  ///< "version_3"
+  RunStatus status = RunStatus::running;
+  std::string stage;                ///< the latest
+  std::string message;              ///< why it ended early, or the failure in one sentence
+  double started = 0, updated = 0;  ///< seconds since 1970
+  std::optional<double> ended;
+  std::vector<std::string> command;                    ///< program and arguments; empty if not known
+  nlohmann::json options = nlohmann::json::object();   ///< {"trainer": {"max_epochs": 3, ...}, "model": {...}}
+  nlohmann::json defaults = nlohmann::json::object();  ///< the same, as it is if nothing is given
+  RunEnvironment environment;
+  Progress progress;
+  std::optional<int64_t> total_batches;  ///< training batches of the whole run, if they can be counted
+  MetricMap metrics;                     ///< the latest
+  std::vector<CardLayer> layers;
+  int64_t parameters = 0, trainable_parameters = 0;
+  std::vector<std::filesystem::path> checkpoints;  ///< those that are kept, oldest first
+  std::filesystem::path best_checkpoint;
+  std::vector<PhaseReport> phases;    ///< a stage each
+  std::vector<std::string> warnings;  ///< at most 100
+  int64_t more_warnings = 0;          ///< that were left out
+  std::optional<Failure> failure;
+};
+
+/// JSON without NaN and infinities: metrics that are none are "NaN", "Infinity" and "-Infinity".
+nlohmann::json to_json(const RunCard& card);
+/// Throws UsageError, with `what` in front, for what to_json did not write.
+RunCard run_card_from_json(const nlohmann::json& json, const std::string& what);
+
+/// Of <folder>/run.json. Throws UsageError with the path for a file that is not there, above 16 MiB, or no card; what a
+/// stranger wrote may be refused and does no harm. A run that says that it is running while its process is gone from
+/// this host is `failed`, with a message that says so.
+RunCard read_run_card(const std::filesystem::path& folder);
+/// Throws FileError.
+void write_run_card(const RunCard& card, const std::filesystem::path& folder);
+
+}  // namespace troupe
