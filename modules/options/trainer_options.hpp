@@ -20,6 +20,11 @@
 
 namespace troupe {
 
+/// A function, since g++ 12 fails on an aggregate with a list of strings as a member's default.
+inline std::vector<std::string> default_loggers() {
+  return {"csv", "tensorboard"};
+}
+
 /// An aggregate: `Trainer trainer({.devices = 2, .max_epochs = 3})`, members in the order in which they stand here.
 /// As everywhere, an int in an Amount counts batches and a double is a fraction of them. What each option means is said
 /// in TROUPE_OPTIONS below, which is also what `--help` prints; here stands what more there is to know in C++.
@@ -141,7 +146,7 @@ struct TrainerOptions {
   /// False: no sinks at all, `sinks` included. Lightning has one option for all three.
   bool logger = true;
   /// csv, tensorboard, jsonl, mlflow, trackio: see runtime/sinks/.
-  std::vector<std::string> loggers = {"csv", "tensorboard"};
+  std::vector<std::string> loggers = default_loggers();
 
   // Groups of their own: --mlflow.uri, --trackio.project.
 
