@@ -1,5 +1,5 @@
-// The end of a run (P7): workers, then writers and ushers, then the console, each when those before have come to their
-// end or are gone.
+// The end of a run (P7): workers, then writers and ushers, then the recorder, then the console, each when those before
+// have come to their end or are gone.
 #include "troupe/actors/coordinator_state.hpp"
 
 #include <utility>
@@ -58,6 +58,10 @@ void CoordinatorState::go_on_ending() {
       if (count > 0)
         note("the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
     }
+    ending_ = Role::recorder;
+    drain_recorder();
+  }
+  if (ending_ == Role::recorder && members_.have_ended(Role::recorder)) {
     ending_ = Role::console;
     members_.for_each(Role::console, [&](const Member& console) { tell(self_, console.actor, Drain{}); });
   }
@@ -69,6 +73,17 @@ void CoordinatorState::drain_writers() {
   const Member* first = members_.find(logger_.to);
   tell(self_, first && !first->has_ended ? logger_.to : checkpointer_, Drain{});  // the logger passes it on
   members_.for_each(Role::usher, [&](const Member& usher) { tell(self_, usher.actor, Drain{}); });
+}
+
+RunStatus CoordinatorState::status() const {
+  if (result_.failure) return RunStatus::failed;
+  return result_.was_interrupted ? RunStatus::interrupted : RunStatus::finished;
+}
+
+void CoordinatorState::drain_recorder() {
+  const auto message = result_.failure ? result_.failure->describe() : result_.stop_reason;
+  tell_recorder({.progress = state().progress, .metrics = state().metrics});
+  if (recorder_) tell(self_, recorder_, EndRecorder{status(), message});
 }
 
 // The results, which the workers have handed over.
@@ -84,6 +99,11 @@ void CoordinatorState::close_books() {
     result_.was_interrupted = state().stop->interrupt;
     result_.signal = state().stop->signal;
     note("stopped: " + state().stop->reason);
+  }
+  if (writes()) {
+    StageEndedRecord ended{state().stage, status(), state().progress.log_step, state().metrics, result_.stop_reason};
+    if (result_.failure) ended.message = result_.failure->describe();
+    logger_.deliver(self_, WriteRecord{std::move(ended)});
   }
   publish(RunEnded{state().progress, state().metrics, result_.stop_reason, result_.failure.has_value()});
   if (state().skipped_saves > 0) {

@@ -3,6 +3,7 @@
 #include "troupe/actors/messages.hpp"
 
 #include <chrono>
+#include <utility>
 
 namespace troupe::cast {
 
@@ -14,10 +15,11 @@ constexpr auto flush_interval = std::chrono::milliseconds(2000);
 struct LoggerState {
   static constexpr const char* name = "logger";
 
-  ActorRef coordinator, checkpointer;
+  ActorRef coordinator, checkpointer, recorder;
   std::vector<std::shared_ptr<Sink>> sinks;
   std::shared_ptr<InFlight> in_flight;
   std::shared_ptr<Pulse> pulse;
+  std::vector<ScalarsRecord> unrecorded;  // that the recorder has not got
   bool is_dirty = false;
   bool has_failed = false;
 
@@ -50,25 +52,36 @@ void flush(LoggerSelf* self) {
   if (!state_of(self).is_dirty) return;
   state_of(self).is_dirty = false;
   for_each_sink(self, [](Sink& sink) { sink.flush(); });
+  auto& written = state_of(self).unrecorded;
+  if (!written.empty()) tell(self, state_of(self).recorder, MetricsWritten{std::exchange(written, {})});
+}
+
+void keep_for_recorder(LoggerSelf* self, Record& record) {
+  LoggerState& state = state_of(self);
+  if (!state.recorder) return;
+  if (auto* scalars = std::get_if<ScalarsRecord>(&record)) state.unrecorded.push_back(std::move(*scalars));
+  if (auto* model = std::get_if<ModelRecord>(&record)) tell(self, state.recorder, RunNews{.model = std::move(*model)});
 }
 
 caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorRef& checkpointer,
-                     const std::vector<std::shared_ptr<Sink>>& sinks, const std::shared_ptr<InFlight>& in_flight,
-                     const std::shared_ptr<Pulse>& pulse) {
+                     const ActorRef& recorder, const std::vector<std::shared_ptr<Sink>>& sinks,
+                     const std::shared_ptr<InFlight>& in_flight, const std::shared_ptr<Pulse>& pulse) {
   enter_thread(pulse);
   state_of(self).pulse = pulse;
   state_of(self).coordinator = coordinator;
   state_of(self).checkpointer = checkpointer;
+  state_of(self).recorder = recorder;
   state_of(self).sinks = sinks;
   state_of(self).in_flight = in_flight;
   end_with(self, coordinator);
   tell_later(self, flush_interval, Tick{});
   return {
-      [self](const WriteRecord& message) {
+      [self](WriteRecord& message) {
         state_of(self).in_flight->remove();
         const auto* call = std::get_if<SinkCall>(&message.record);
         for_each_sink(self, [&](Sink& sink) { call ? call->call(sink) : sink.write(message.record); });
         state_of(self).is_dirty = true;
+        keep_for_recorder(self, message.record);
       },
       [self](SaveSnapshot& message) {
         flush(self);
@@ -90,11 +103,11 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
 
 }  // namespace
 
-ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, ActorRef checkpointer,
+ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, ActorRef checkpointer, ActorRef recorder,
                       std::vector<std::shared_ptr<Sink>> sinks, std::shared_ptr<InFlight> in_flight,
                       std::shared_ptr<Pulse> pulse) {
-  return spawn_threaded(system, logger, std::move(coordinator), std::move(checkpointer), std::move(sinks),
-                        std::move(in_flight), std::move(pulse));
+  return spawn_threaded(system, logger, std::move(coordinator), std::move(checkpointer), std::move(recorder),
+                        std::move(sinks), std::move(in_flight), std::move(pulse));
 }
 
 }  // namespace troupe::cast

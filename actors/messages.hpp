@@ -1,7 +1,7 @@
 // What the members of the cast say to each other, loaders apart (loader_messages.hpp).
 //
 // Messages are plain structs that move values (protocol rule P1). A run is one coordinator, its workers with their
-// loaders, a logger, a checkpointer and a progress actor.
+// loaders, a logger, a checkpointer, a recorder and a progress actor.
 #pragma once
 
 #include "troupe/base/failure.hpp"
@@ -17,6 +17,7 @@
 #include "troupe/runtime/loops/script.hpp"
 #include "troupe/runtime/process/pulse.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
+#include "troupe/runtime/report/run_files.hpp"
 #include "troupe/runtime/terminal/progress_line.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
@@ -124,6 +125,18 @@ struct PrintLine {
   std::string line;
   bool is_note = false;
 };
+/// Logger to recorder: what it has written since its last flush.
+struct MetricsWritten {
+  std::vector<ScalarsRecord> records;
+};
+/// Coordinator to recorder, when nobody writes any more: write everything, answer RecorderDrained, quit (P7).
+struct EndRecorder {
+  RunStatus status = RunStatus::finished;
+  std::string message;  ///< why it ended early
+};
+struct RecorderDrained {
+  std::shared_ptr<RunFiles> files;
+};
 /// To the watchdog: look at this pulse for as long as somebody holds it.
 struct WatchPulse {
   std::weak_ptr<Pulse> pulse;
@@ -154,6 +167,10 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::SaveSnapshot)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Saved)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::ShowProgress)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PrintLine)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::RunNews)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::MetricsWritten)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndRecorder)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::RecorderDrained)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WatchPulse)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Drain)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Drained)

@@ -8,6 +8,7 @@
 #include "troupe/modules/result_queue.hpp"
 #include "troupe/modules/step_output.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
+#include "troupe/runtime/report/run_files.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -35,6 +36,7 @@ struct RunResult {
   int64_t skipped_saves = 0, failed_saves = 0;  ///< checkpoints that were left out, and that could not be written
   bool left_behind = false;                     ///< a member of the cast hangs, and has the module or a file still
   bool lost_coordinator = false;                ///< the others end without it, maybe after this result
+  std::shared_ptr<RunFiles> files;              ///< of rank zero; null where the recorder did not come to its end
   std::vector<std::pair<std::string, int64_t>> dropped;  ///< events that callback actors missed, by name
 };
 

@@ -6,6 +6,7 @@
 #include "troupe/launch/checkpoint_choice.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/end_of_ranks.hpp"
+#include "troupe/launch/new_run_card.hpp"
 #include "troupe/launch/processes.hpp"
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/signals.hpp"
@@ -143,13 +144,38 @@ void Trainer::Runner::make_run_dir(Stage stage, const ModuleSource& source) {
 
 std::filesystem::path Trainer::Runner::new_run_dir(const ModuleSource& source) {
   const auto run_dir = create_run_dir(options_.default_root_dir, run_name(source));
+  std::ofstream file(run_dir / "config.toml");
+  file << to_toml(all_groups(source));
+  if (!file.flush()) throw UsageError("cannot write " + (run_dir / "config.toml").string());
+  return run_dir;
+}
+
+std::vector<OptionGroup> Trainer::Runner::all_groups(const ModuleSource& source) {
   std::vector<OptionGroup> groups = trainer_groups(given_);
   groups.insert(groups.end(), source.groups.begin(), source.groups.end());
   groups.insert(groups.end(), extra_groups_.begin(), extra_groups_.end());
-  std::ofstream file(run_dir / "config.toml");
-  file << to_toml(groups);
-  if (!file.flush()) throw UsageError("cannot write " + (run_dir / "config.toml").string());
-  return run_dir;
+  return groups;
+}
+
+// Those of the stage before, if there was one.
+std::shared_ptr<RunFiles> Trainer::Runner::run_files(const ModuleSource& source) {
+  if (files_) return std::exchange(files_, nullptr);
+  RunCard card = new_run_card(all_groups(source));
+  card.name = run_name(source);
+  card.version = run_dir_.filename().string();
+  return std::make_shared<RunFiles>(std::move(card),
+                                    RunFiles::Options{.folder = run_dir_, .writes_page = options_.logger});
+}
+
+void Trainer::Runner::add_sinks(cast::RunSetup& setup, const ModuleSource& source) {
+  if (!Processes::get().is_rank_zero()) return;
+  setup.files = run_files(source);
+  std::vector<std::string> devices;
+  for (const auto& device : setup.devices) devices.push_back(device.str());
+  setup.files->set_devices(std::move(devices), setup.peers.empty() ? 1 : setup.peers.front()->place().world_size);
+  if (!options_.logger || run_dir_.empty()) return;
+  setup.sinks = make_sinks(options_.loggers, {run_dir_, setup.files->card(), options_});
+  setup.sinks.insert(setup.sinks.end(), options_.sinks.begin(), options_.sinks.end());
 }
 
 std::string Trainer::Runner::run_name(const ModuleSource& source) const {
@@ -238,10 +264,7 @@ cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& sour
   setup.replica.curves = curves_;
   add_workers(setup, source);
   setup.actors = actors_;
-  if (options_.logger && !run_dir_.empty() && Processes::get().is_rank_zero()) {
-    setup.sinks = make_sinks(options_.loggers, {run_dir_, card_, options_});
-    setup.sinks.insert(setup.sinks.end(), options_.sinks.begin(), options_.sinks.end());
-  }
+  add_sinks(setup, source);
   return setup;
 }
 
@@ -347,6 +370,7 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
 void Trainer::Runner::take_result(Stage stage) {
   auto& processes = Processes::get();
   if (result_.curves) curves_ = *result_.curves;
+  files_ = std::move(result_.files);
   module_ = std::move(result_.module);
   if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;
   if (result_.left_behind) {

@@ -5,7 +5,7 @@
 #include "troupe/launch/actor_system.hpp"
 #include "troupe/launch/trainer.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
-#include "troupe/runtime/report/run_card.hpp"
+#include "troupe/runtime/report/run_files.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -50,6 +50,9 @@ class Trainer::Runner {
   double patience() const;
   void make_run_dir(Stage stage, const ModuleSource& source);
   std::filesystem::path new_run_dir(const ModuleSource& source);
+  std::vector<OptionGroup> all_groups(const ModuleSource& source);
+  std::shared_ptr<RunFiles> run_files(const ModuleSource& source);
+  void add_sinks(cast::RunSetup& setup, const ModuleSource& source);
   std::filesystem::path own_best_model_path() const;
 
   TrainerOptions given_;    // as given: what is run again from config.toml
@@ -57,9 +60,9 @@ class Trainer::Runner {
   std::vector<OptionGroup> extra_groups_;
   std::vector<CallbackActor> actors_;
   std::filesystem::path run_dir_;
-  RunCard card_;                // of rank zero
-  CurveAxis curves_;            // of the run's folder
-  std::filesystem::path best_;  // as rank zero has it, after a fit of several processes
+  std::shared_ptr<RunFiles> files_;  // of rank zero, between two stages
+  CurveAxis curves_;                 // of the run's folder
+  std::filesystem::path best_;       // as rank zero has it, after a fit of several processes
   std::unique_ptr<ActorSystem> system_;
   cast::RunResult result_;
   ModuleSource fitted_;

@@ -183,6 +183,10 @@ std::vector<std::string> encode(const HparamsRecord& record, double wall_time) {
   return {hparams_event(wall_time, "_hparams_/session_start_info", session_start(params))};
 }
 
+std::vector<std::string> encode(const ModelRecord&, double) {
+  return {};
+}
+
 std::vector<std::string> encode(const StageEndedRecord&, double) {
   return {};
 }

@@ -5,6 +5,7 @@
 #include "tests/fuzz/array_targets.hpp"
 #include "tests/fuzz/image_targets.hpp"
 #include "tests/fuzz/metadata.hpp"
+#include "tests/fuzz/report_targets.hpp"
 #include "tests/fuzz/shard_targets.hpp"
 #include "tests/fuzz/target.hpp"
 #include "tests/support/file_content.hpp"
@@ -114,6 +115,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
   add_array_targets(all, dir);
   add_image_targets(all, dir);
   add_shard_targets(all, dir);
+  add_report_targets(all, dir);
   return all;
 }
 
