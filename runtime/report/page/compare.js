@@ -25,7 +25,7 @@ function runsSection() {
   return section("runs", "Runs", table("Runs", ["Shown", "Status", "Started", "Took", "Epoch", "Step", "Parameters"], rows, "   nnnn"));
 }
 
-const runHeads = () => view.runs.map((run) => [runColor(run), named(run.title)]);
+const runHeads = () => view.runs.map((run) => [runColor(run), named(run.shortTitle)]);
 
 function differencesSection() {
   const options = view.runs.map((run) => new Map(flatOptions(run.card.options)));

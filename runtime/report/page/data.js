@@ -42,6 +42,8 @@ function readData() {
     run.title = [run.card.name, run.card.version].filter(Boolean).join("/") || "run " + (index + 1);
     run.curves = run.curves.map((curve) => unpackCurve(curve, run));
   });
+  const haveOneName = new Set(data.runs.map((run) => run.card.name)).size === 1;
+  for (const run of data.runs) run.shortTitle = (haveOneName && run.card.version) || run.title;
   return data;
 }
 

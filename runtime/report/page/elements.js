@@ -49,8 +49,11 @@ function disclosure(id, summary, body, isOpen = false, onopen = null) {
 }
 
 function section(id, title, ...children) {
-  return element("section", {id, class: "card", "aria-labelledby": id + "-title"},
+  const node = element("section", {id, class: "card", "aria-labelledby": id + "-title"},
     element("h2", {id: id + "-title"}, title), ...children);
+  // What says the same as the heading is for those who hear the table alone.
+  for (const caption of node.querySelectorAll("caption")) caption.classList.toggle("hidden-text", caption.textContent === title);
+  return node;
 }
 
 function announce(text) {

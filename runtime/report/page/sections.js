@@ -39,14 +39,14 @@ function buildStatus(run) {
   const isRunning = card.status === "running";
   const progress = progressOf(card);
   const silent = Date.now() / 1000 - card.updated;
-  document.getElementById("status").append(
+  document.getElementById("status").append(...[
     element("div", {class: "title"}, element("h1", {}, named(run.title)), element("span", {role: "status"}, statusPill(card.status)),
       isRunning ? refreshSwitch() : null),
     element("p", {class: "line"}, statusLine(card)),
     progress ? progressBar(progress, isRunning) : null,
     isRunning && silent > 300 ? element("p", {class: "notice"}, "Nothing has been written for " + duration(silent) + ": the run may have ended without a word.") : null,
     card.message && !card.failure ? element("p", {class: "notice"}, named(card.message)) : null,
-    jumps());
+    jumps()].filter(Boolean));
 }
 
 function progressBar(progress, isRunning) {

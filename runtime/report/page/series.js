@@ -43,6 +43,7 @@ function groupCurves(curves) {
   for (const group of groups.values()) {
     const names = new Set(group.curves.map((curve) => curve.name));
     group.title = names.size === 1 ? group.curves[0].name : group.base;
+    for (const curve of group.curves) curve.title = group.title;
     group.curves.sort((a, b) => a.run.index - b.run.index || order[a.role] - order[b.role]);
     group.text = [...names, group.title].join("\n").toLowerCase();
   }
@@ -56,7 +57,8 @@ function groupCurves(curves) {
 const dashes = [[], [6, 3], [2, 2], [8, 3, 2, 3]];
 function styleCurves(group, severalRuns) {
   const fixed = {"": 0, train: 0, val: 1, test: 2};
-  const used = new Set();
+  const used = new Set(group.curves.map((curve) => fixed[curve.role]));
+  const taken = new Set();
   const places = new Map();
   for (const curve of group.curves) {
     if (severalRuns) {
@@ -65,9 +67,10 @@ function styleCurves(group, severalRuns) {
       curve.color = curve.run.index % 8;
       curve.dash = dashes[(curve.run.index >> 3) + (curve.role === "val" ? 1 : curve.role === "test" ? 2 : place) & 3];
     } else {
+      // The first of a role has the role's, each other one the next that is free.
       let color = fixed[curve.role];
-      while (used.has(color)) ++color;
-      used.add(color);
+      while (taken.has(color) || (color !== fixed[curve.role] && used.has(color))) ++color;
+      taken.add(color);
       curve.color = color % 8;
       curve.dash = dashes[(color >> 3) & 3];
     }
@@ -150,4 +153,9 @@ function curveSummary(curve, axis) {
 }
 
 const view = {runs: [], charts: [], groups: [], several: false, cursor: null};
-const curveLabel = (curve) => (view.several ? curve.run.title + " " : "") + curve.name;
+
+// Of several runs the run's name, and the metric's if the chart has more than one.
+function curveLabel(curve) {
+  if (!view.several) return curve.name;
+  return curve.run.shortTitle + (curve.name === curve.title ? "" : " " + curve.name);
+}
