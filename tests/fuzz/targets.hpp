@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tests/fuzz/array_targets.hpp"
+#include "tests/fuzz/curve_targets.hpp"
 #include "tests/fuzz/image_targets.hpp"
 #include "tests/fuzz/metadata.hpp"
 #include "tests/fuzz/report_targets.hpp"
@@ -116,6 +117,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
   add_image_targets(all, dir);
   add_shard_targets(all, dir);
   add_report_targets(all, dir);
+  add_curve_targets(all, dir);
   return all;
 }
 
