@@ -169,7 +169,7 @@ void WorkerState::carry_out(OpenEpochCommand& command, Perform&) {
   } else {
     train_feed_.open(self_, next_ticket_, command.epoch, command.batch_idx);
   }
-  reporter_.begin_training();
+  reporter_.begin_training(command.batch_idx);
   replica_->run(command.hooks);
   replica_->refresh_averagers();
   tell(self_, setup_.coordinator, answer());
