@@ -69,7 +69,7 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
 void CoordinatorState::begin_run() {
   auto& system = self_->system();
   const ActorRef me = ref_to(self_);
-  progress_ = join(Role::console, spawn_progress(system, me), "progress");
+  progress_ = join(Role::console, spawn_progress(system, me, state().options.quiet), "progress");
   spawn_watch(me);
   checkpointer_ = join(Role::writer, spawn_checkpointer(system, me, checkpointer_pulse_), "checkpointer");
   logger_.in_flight = std::make_shared<InFlight>(logger_limit);

@@ -26,6 +26,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace troupe::cast {
@@ -119,10 +120,14 @@ struct ShowProgress {
   ProgressState state;
   bool is_final = false;
 };
+/// What a note begins with that is a warning.
+inline constexpr std::string_view warning_mark = "warning: ";
 /// To the progress actor: a line for the user, above the bar. `is_note` comes from the library and goes to stderr.
 struct PrintLine {
   std::string line;
   bool is_note = false;
+
+  bool is_warning() const { return is_note && line.starts_with(warning_mark); }
 };
 /// To the watchdog: look at this pulse for as long as somebody holds it.
 struct WatchPulse {

@@ -29,10 +29,10 @@ void print_metrics(const std::vector<MetricMap>& loaders) {
 }
 
 // The tensors may be more than memory holds, and more than anybody reads.
-void print_predictions(const PredictionShapes& shapes) {
+void print_predictions(const PredictionShapes& shapes, bool quiet) {
   const auto text = shapes.text();
   std::cout << text;
-  if (text.empty()) return;
+  if (text.empty() || quiet) return;
   std::cerr << "predictions are kept by the callback PredictionWriter, by write_prediction in predict_step, and by"
                " Trainer::predict in a program\n";
 }
@@ -50,7 +50,7 @@ void carry_out(const Invocation& invocation, Trainer& trainer, const PredictionS
     case Stage::predict:
       arguments.return_predictions = false;
       trainer.run_source(Stage::predict, source, arguments);
-      print_predictions(shapes);
+      print_predictions(shapes, trainer.options().quiet);
       break;
   }
 }

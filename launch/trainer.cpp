@@ -359,7 +359,9 @@ void Trainer::Runner::take_result(Stage stage) {
   }
   if (module_) module_->get_from_queue(result_.queue);
   if (stage == Stage::fit && result_.signal == SIGUSR1 && options_.slurm_requeue && processes.is_rank_zero()) {
-    for (const auto& line : requeue_slurm_job()) std::cerr << "troupe: " + line + '\n';
+    for (const auto& line : requeue_slurm_job()) {
+      if (!options_.quiet || line.starts_with("warning: ")) std::cerr << "troupe: " + line + '\n';
+    }
   }
 }
 

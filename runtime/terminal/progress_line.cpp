@@ -30,14 +30,6 @@ std::string format_metric(double value) {
   return text;
 }
 
-std::string format_time(double seconds) {
-  if (!(seconds >= 0 && seconds < kLongestSeconds)) return "?";
-  auto whole = static_cast<int64_t>(seconds);
-  auto two_digits = [](int64_t n) { return (n < 10 ? "0" : "") + std::to_string(n); };
-  std::string hours = whole >= 3600 ? std::to_string(whole / 3600) + ":" : "";
-  return hours + two_digits(whole / 60 % 60) + ":" + two_digits(whole % 60);
-}
-
 bool is_known(double rate) {
   return std::isfinite(rate) && rate > 0;
 }
@@ -156,6 +148,14 @@ std::string fitted(const Pieces& all, int width) {
 }
 
 }  // namespace
+
+std::string format_time(double seconds) {
+  if (!(seconds >= 0 && seconds < kLongestSeconds)) return "?";
+  auto whole = static_cast<int64_t>(seconds);
+  auto two_digits = [](int64_t n) { return (n < 10 ? "0" : "") + std::to_string(n); };
+  std::string hours = whole >= 3600 ? std::to_string(whole / 3600) + ":" : "";
+  return hours + two_digits(whole / 60 % 60) + ":" + two_digits(whole % 60);
+}
 
 std::string describe(const ProgressState& state) {
   switch (state.activity) {

@@ -24,6 +24,9 @@ struct ProgressState {
   std::vector<std::pair<std::string, double>> metrics;  ///< shown in this order
 };
 
+/// "00:12", "1:02:03"; "?" for what is no time.
+std::string format_time(double seconds);
+
 /// "Epoch 3/9" (epochs count from 0 up to max_epochs - 1, as Lightning shows them), "Sanity Checking", "Validation",
 /// "Testing", "Predicting".
 std::string describe(const ProgressState& state);
