@@ -76,6 +76,7 @@ void CoordinatorState::close_books() {
   if (ended_.empty()) return;
   result_.module = std::move(ended_.front().module);
   result_.curves = std::move(ended_.front().curves);
+  result_.bar_metrics = std::move(ended_.front().bar_metrics);
   result_.predictions = ended_.size() > 1 ? joined_predictions(ended_) : std::move(ended_.front().predictions);
   result_.queue = std::move(ended_.front().queue);
   result_.captured = std::move(ended_.front().captured);

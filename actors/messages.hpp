@@ -74,7 +74,8 @@ struct WorkerEnded {
   EpochOutputs predictions;
   ResultQueue queue;
   CapturedSteps captured;
-  std::optional<CurveAxis> curves;    ///< nothing if the replica was never made
+  std::optional<CurveAxis> curves;  ///< nothing if the replica was never made
+  std::vector<std::string> bar_metrics;
   std::vector<std::string> problems;  ///< of its end; warnings
 };
 /// Worker to itself: more batches wait. Between two of them urgent messages get their turn.

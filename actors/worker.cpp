@@ -290,6 +290,7 @@ void WorkerState::end(const EndWorker& message) {
     if (message.failure) ended.problems.push_back(replica_->report_quietly(*message.failure));
     ended.problems.push_back(replica_->tear_down_quietly());
     ended.curves = replica_->curves();
+    ended.bar_metrics = replica_->bar_metrics();
     ended.captured = replica_->captured();
     ended.predictions = replica_->take_predictions();
     if (!message.failure) fill_queue(ended.queue);
