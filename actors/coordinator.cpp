@@ -75,7 +75,7 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
 void CoordinatorState::begin_run() {
   auto& system = self_->system();
   const ActorRef me = ref_to(self_);
-  progress_ = join(Role::console, spawn_progress(system, me), "progress");
+  progress_ = join(Role::console, spawn_progress(system, me, state().options.quiet), "progress");
   spawn_watch(me);
   if (setup_->files) {
     recorder_ = join(Role::recorder,

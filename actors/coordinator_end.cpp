@@ -56,7 +56,7 @@ void CoordinatorState::go_on_ending() {
   if (ending_ == Role::writer && members_.have_ended(Role::writer) && members_.have_ended(Role::usher)) {
     for (const auto& [name, count] : result_.dropped) {
       if (count > 0)
-        note("the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
+        note("warning: the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
     }
     ending_ = Role::recorder;
     drain_recorder();
@@ -91,6 +91,7 @@ void CoordinatorState::close_books() {
   if (ended_.empty()) return;
   result_.module = std::move(ended_.front().module);
   result_.curves = std::move(ended_.front().curves);
+  result_.bar_metrics = std::move(ended_.front().bar_metrics);
   result_.predictions = ended_.size() > 1 ? joined_predictions(ended_) : std::move(ended_.front().predictions);
   result_.queue = std::move(ended_.front().queue);
   result_.captured = std::move(ended_.front().captured);

@@ -27,6 +27,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace troupe::cast {
@@ -74,7 +75,8 @@ struct WorkerEnded {
   EpochOutputs predictions;
   ResultQueue queue;
   CapturedSteps captured;
-  std::optional<CurveAxis> curves;    ///< nothing if the replica was never made
+  std::optional<CurveAxis> curves;  ///< nothing if the replica was never made
+  std::vector<std::string> bar_metrics;
   std::vector<std::string> problems;  ///< of its end; warnings
 };
 /// Worker to itself: more batches wait. Between two of them urgent messages get their turn.
@@ -120,10 +122,14 @@ struct ShowProgress {
   ProgressState state;
   bool is_final = false;
 };
+/// What a note begins with that is a warning.
+inline constexpr std::string_view warning_mark = "warning: ";
 /// To the progress actor: a line for the user, above the bar. `is_note` comes from the library and goes to stderr.
 struct PrintLine {
   std::string line;
   bool is_note = false;
+
+  bool is_warning() const { return is_note && line.starts_with(warning_mark); }
 };
 /// Logger to recorder: what it has written since its last flush.
 struct MetricsWritten {

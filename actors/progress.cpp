@@ -2,6 +2,7 @@
 
 #include "troupe/actors/messages.hpp"
 #include "troupe/runtime/terminal/progress_bar.hpp"
+#include "troupe/runtime/terminal/terminal_style.hpp"
 
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
@@ -37,14 +38,19 @@ struct Terminal {
   static constexpr const char* name = "progress";
 
   bool is_terminal = isatty(STDERR_FILENO) != 0;
-  ProgressBar bar{std::cerr, is_terminal, [] { return terminal_width(STDERR_FILENO); }};
+  bool is_quiet = false;
+  TerminalStyle style = terminal_style(is_terminal);
+  ProgressBar bar{std::cerr, style.redraws, [] { return terminal_width(STDERR_FILENO); }};
   spdlog::logger console{"troupe", std::make_shared<BarSink>(bar)};
 
   Terminal() { console.set_pattern("%n: %v"); }
 
   void print(const PrintLine& message) {
-    if (message.is_note) {
-      console.info(message.line);
+    if (message.is_warning()) {
+      console.info(emphasized(warning_mark, Emphasis::warning, style.colours) +
+                   message.line.substr(warning_mark.size()));
+    } else if (message.is_note) {
+      if (!is_quiet) console.info(message.line);
     } else if (is_terminal && isatty(STDOUT_FILENO) != 0) {
       bar.print_line(message.line);  // one terminal for both: the bar must know
     } else {
@@ -53,7 +59,8 @@ struct Terminal {
   }
 };
 
-caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coordinator) {
+caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coordinator, bool quiet) {
+  state_of(self).is_quiet = quiet;
   end_with(self, coordinator);
   return {
       [self](const ShowProgress& message) {
@@ -72,8 +79,8 @@ caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coor
 
 }  // namespace
 
-ActorRef spawn_progress(caf::actor_system& system, ActorRef coordinator) {
-  return spawn_shared(system, progress, std::move(coordinator));
+ActorRef spawn_progress(caf::actor_system& system, ActorRef coordinator, bool quiet) {
+  return spawn_shared(system, progress, std::move(coordinator), quiet);
 }
 
 }  // namespace troupe::cast

@@ -8,6 +8,7 @@
 #include "troupe/modules/result_queue.hpp"
 #include "troupe/modules/step_output.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
+#include "troupe/runtime/report/phase_report.hpp"
 #include "troupe/runtime/report/run_files.hpp"
 
 #include <cstdint>
@@ -26,10 +27,12 @@ struct RunResult {
   Progress progress;
   std::optional<CurveAxis> curves;  ///< of the run's folder after this stage; nothing if the stage never began
   MetricMap metrics;
+  std::vector<std::string> bar_metrics;  ///< names of those that the user marked for the progress bar
   std::vector<MetricMap> evaluation;
   EpochOutputs predictions;
   ResultQueue queue;
-  CapturedSteps captured;   ///< of the first worker
+  CapturedSteps captured;  ///< of the first worker
+  PhaseReport phases;
   std::string stop_reason;  ///< empty for a natural end
   bool was_interrupted = false;
   int signal = 0;                               ///< that interrupted it, or 0

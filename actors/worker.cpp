@@ -169,7 +169,7 @@ void WorkerState::carry_out(OpenEpochCommand& command, Perform&) {
   } else {
     train_feed_.open(self_, next_ticket_, command.epoch, command.batch_idx);
   }
-  reporter_.begin_training();
+  reporter_.begin_training(command.batch_idx);
   replica_->run(command.hooks);
   replica_->refresh_averagers();
   tell(self_, setup_.coordinator, answer());
@@ -290,6 +290,7 @@ void WorkerState::end(const EndWorker& message) {
     if (message.failure) ended.problems.push_back(replica_->report_quietly(*message.failure));
     ended.problems.push_back(replica_->tear_down_quietly());
     ended.curves = replica_->curves();
+    ended.bar_metrics = replica_->bar_metrics();
     ended.captured = replica_->captured();
     ended.predictions = replica_->take_predictions();
     if (!message.failure) fill_queue(ended.queue);

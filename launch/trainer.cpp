@@ -338,6 +338,8 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
   auto& processes = Processes::get();
   processes.on_roll_call([pulses = setup.pulses] { return whereabouts_of(pulses); });
   const auto peers = setup.peers;
+  const CrashNote crash_note(run_dir_, crash_places(setup));
+  const auto began = std::chrono::steady_clock::now();
   Told told;
   cast::Run run = cast::start_run(system_->actors(), std::move(setup));
   system_->set(&run);
@@ -354,6 +356,8 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
     run.result.wait();
   }
   result_ = run.result.get();
+  stage_ = stage;
+  seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (result_.failure) {
     processes.on_failure(nullptr);
     if (result_.lost_coordinator) processes.tell_failure(*result_.failure);
@@ -377,13 +381,16 @@ void Trainer::Runner::take_result(Stage stage) {
     leave_threads_behind();
     system_ = std::make_unique<ActorSystem>();
   }
+  if (options_.enable_progress_bar) say_summary();
   if (result_.failure) throw RunError(*result_.failure);
   if (stage == Stage::fit && !processes.is_alone()) {
     best_ = processes.from_rank_zero([&] { return own_best_model_path().string(); });
   }
   if (module_) module_->get_from_queue(result_.queue);
   if (stage == Stage::fit && result_.signal == SIGUSR1 && options_.slurm_requeue && processes.is_rank_zero()) {
-    for (const auto& line : requeue_slurm_job()) std::cerr << "troupe: " + line + '\n';
+    for (const auto& line : requeue_slurm_job()) {
+      if (!options_.quiet || line.starts_with("warning: ")) std::cerr << "troupe: " + line + '\n';
+    }
   }
 }
 
@@ -462,6 +469,10 @@ void Trainer::request_stop(std::string reason) {
 
 std::filesystem::path Trainer::best_model_path() const {
   return runner_->best_model_path();
+}
+
+std::string Trainer::summary() const {
+  return runner_->summary();
 }
 
 const TrainerOptions& Trainer::options() const {

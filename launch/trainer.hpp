@@ -151,6 +151,10 @@ class Trainer {
   const std::filesystem::path& run_dir() const;
   /// The best checkpoint of the last fit; empty when there is none.
   std::filesystem::path best_model_path() const;
+  /// The last lines of the latest stage: what came of it, where the time went, where the files are. They are printed on
+  /// stderr as well, by rank zero, unless enable_progress_bar is off (a program says them then too) or quiet is on.
+  /// Empty before the first stage.
+  std::string summary() const;
 
  private:
   template <class M>

@@ -5,6 +5,7 @@
 #include "troupe/launch/actor_system.hpp"
 #include "troupe/launch/trainer.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
+#include "troupe/runtime/process/crash_note.hpp"
 #include "troupe/runtime/report/run_files.hpp"
 
 #include <nlohmann/json.hpp>
@@ -34,6 +35,7 @@ class Trainer::Runner {
   const std::shared_ptr<Module>& module() const { return module_; }
   const std::filesystem::path& run_dir() const { return run_dir_; }
   std::filesystem::path best_model_path() const;
+  std::string summary() const;
 
  private:
   cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
@@ -54,6 +56,8 @@ class Trainer::Runner {
   std::shared_ptr<RunFiles> run_files(const ModuleSource& source);
   void add_sinks(cast::RunSetup& setup, const ModuleSource& source);
   std::filesystem::path own_best_model_path() const;
+  std::vector<CrashPlace> crash_places(const cast::RunSetup& setup) const;
+  void say_summary() const;
 
   TrainerOptions given_;    // as given: what is run again from config.toml
   TrainerOptions options_;  // resolved
@@ -65,6 +69,8 @@ class Trainer::Runner {
   std::filesystem::path best_;       // as rank zero has it, after a fit of several processes
   std::unique_ptr<ActorSystem> system_;
   cast::RunResult result_;
+  std::optional<Stage> stage_;  // that has left it
+  double seconds_ = 0;          // which it took
   ModuleSource fitted_;
   std::shared_ptr<Module> module_;
 };

@@ -141,7 +141,8 @@ struct TrainerOptions {
   /// Lightning's has the same names for the first two, and "advanced" and "pytorch" for what the others do.
   Profiler profiler = Profiler::off;
   std::string profile_steps = "";
-  /// Errors and warnings stay.
+  /// No progress bar, model summary, notes and summary at the end. Warnings, errors and what goes to stdout stay: the
+  /// results of a program's stage, and what the module prints. In a program `--quiet` means the same.
   bool quiet = false;
   /// False: no sinks at all, `sinks` included. Lightning has one option for all three.
   bool logger = true;
@@ -238,6 +239,7 @@ void validate(const TrainerOptions& options);
 /// - fast_dev_run n: n batches of each kind, n steps, one epoch with a validation at its end, and no sanity check,
 ///   checkpoints or sinks. Callbacks stay: those that write checkpoints look at `enable_checkpointing`.
 /// - overfit_batches: becomes the limit of training and of validation; the order is not shuffled where it is not none.
+/// - quiet: neither a progress bar nor a model summary.
 /// - max_epochs and min_epochs get the values that they have when unset, so that neither is empty.
 TrainerOptions resolved(TrainerOptions options);
 

@@ -173,6 +173,12 @@ MetricMap Replica::shown_metrics() {
   return core_.module->get_progress_bar_dict(board_.progress_bar_metrics());
 }
 
+std::vector<std::string> Replica::bar_metrics() const {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : board_.progress_bar_metrics()) names.push_back(name);
+  return names;
+}
+
 CapturedSteps Replica::captured() const {
   CapturedSteps all = stepper_.capture().report();
   const CapturedSteps& evaluation = evaluation_.capture().report();
