@@ -26,7 +26,7 @@ constexpr std::array kNamedSinks = {
               [](const SinkPlace& place) -> std::shared_ptr<Sink> { return std::make_shared<CsvSink>(place.folder); }},
     NamedSink{"tensorboard",
               [](const SinkPlace& place) -> std::shared_ptr<Sink> {
-                return std::make_shared<TensorBoardSink>(place.folder);
+                return std::make_shared<TensorBoardSink>(place.folder, place.card);
               }},
     NamedSink{"jsonl",
               [](const SinkPlace& place) -> std::shared_ptr<Sink> {

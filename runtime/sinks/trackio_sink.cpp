@@ -147,7 +147,7 @@ void TrackioSink::add(const StageEndedRecord& record) {
 void TrackioSink::add_row(int64_t step, std::string values) {
   bytes_ += values.size();
   batch_.rows.push_back({iso_time(clock_()), step, std::move(values)});
-  if (batch_.rows.size() % kRowsAtOnce == 0) send(TrackioFile::Patience::none);
+  if (batch_.rows.size() >= kRowsAtOnce && !is_stuck_) send(TrackioFile::Patience::none);
   if (batch_.rows.size() > kMostRows || bytes_ > kMostBytes) drop_oldest_rows();
 }
 
@@ -164,7 +164,8 @@ void TrackioSink::send(TrackioFile::Patience patience) {
   if (batch_.rows.empty() && batch_.alerts.empty() && !is_config_new_) return;
   if (is_config_new_) batch_.config = config_.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   const std::string problem = text_thrown_by([&] { file_.write(batch_, run_id_, run_name_, patience); });
-  if (problem.empty()) {
+  is_stuck_ = !problem.empty();
+  if (!is_stuck_) {
     batch_ = {};
     bytes_ = 0;
     is_config_new_ = false;

@@ -71,6 +71,7 @@ class TrackioSink : public Sink {
   bool is_config_new_ = true;
   TrackioBatch batch_;
   std::size_t bytes_ = 0;  // of the rows
+  bool is_stuck_ = false;  // the last try failed: the next flush tries again
   bool has_warned_ = false;
   int64_t lost_ = 0;
 };
