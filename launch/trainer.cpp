@@ -239,7 +239,9 @@ cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& sour
   add_workers(setup, source);
   setup.actors = actors_;
   if (options_.logger && !run_dir_.empty() && Processes::get().is_rank_zero()) {
-    setup.sinks = make_sinks(options_.loggers, {run_dir_, card_, options_});
+    // One for all stages: a tracker's run is the same, and curves know where they stand.
+    if (sinks_.empty()) sinks_ = make_sinks(options_.loggers, {run_dir_, card_, options_});
+    setup.sinks = sinks_;
     setup.sinks.insert(setup.sinks.end(), options_.sinks.begin(), options_.sinks.end());
   }
   return setup;
@@ -349,6 +351,8 @@ void Trainer::Runner::take_result(Stage stage) {
   if (result_.curves) curves_ = *result_.curves;
   module_ = std::move(result_.module);
   if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;
+  const bool has_lost_sinks = result_.failure && result_.failure->hook.starts_with("logger");
+  if (result_.left_behind || has_lost_sinks) sinks_.clear();
   if (result_.left_behind) {
     leave_threads_behind();
     system_ = std::make_unique<ActorSystem>();

@@ -4,6 +4,7 @@
 
 #include "tests/fuzz/array_targets.hpp"
 #include "tests/fuzz/image_targets.hpp"
+#include "tests/fuzz/json_lines_targets.hpp"
 #include "tests/fuzz/metadata.hpp"
 #include "tests/fuzz/shard_targets.hpp"
 #include "tests/fuzz/target.hpp"
@@ -114,6 +115,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
   add_array_targets(all, dir);
   add_image_targets(all, dir);
   add_shard_targets(all, dir);
+  add_json_lines_targets(all, dir);
   return all;
 }
 

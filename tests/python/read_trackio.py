@@ -23,13 +23,14 @@ for run in trackio.Api().runs(project):
         {
             "id": run.id,
             "name": run.name,
-            "config": run.config,
+            "config": {name: plain(value) for name, value in run.config.items()},
             "logs": [{name: plain(value) for name, value in row.items()} for row in logs],
             "alerts": [{name: alert[name] for name in ("title", "text", "level", "step")} for alert in run.alerts()],
         }
     )
 values = []
 if runs:
-    values = SQLiteStorage.get_metric_values(project, None, "loss", run_id=runs[0]["id"])
+    for point in SQLiteStorage.get_metric_values(project, None, "loss", run_id=runs[0]["id"]):
+        values.append([point["step"], plain(point["value"])])
 SQLiteStorage.init_db(project)  # as its server does: the file is one of its own
 print(json.dumps({"projects": SQLiteStorage.get_projects(), "runs": runs, "loss": values}))

@@ -113,7 +113,7 @@ TEST(TrackioSink, IsReadByTrackio) {
   EXPECT_EQ(run["logs"][1]["up"], "inf");
   EXPECT_EQ(run["logs"][1]["down"], "-inf");
   EXPECT_EQ(run["logs"][2]["sample"]["_value"], "*Größe*");
-  EXPECT_EQ(read["loss"][0]["value"], 0.25);
+  EXPECT_EQ(read["loss"], json::parse(R"([[9, 0.25], [19, "nan"]])"));
 
   sink.write(StageEndedRecord{
       .stage = Stage::fit, .status = RunStatus::failed, .step = 20, .metrics = {}, .message = "no more"});
