@@ -174,7 +174,9 @@ void Trainer::Runner::add_sinks(cast::RunSetup& setup, const ModuleSource& sourc
   for (const auto& device : setup.devices) devices.push_back(device.str());
   setup.files->set_devices(std::move(devices), setup.peers.empty() ? 1 : setup.peers.front()->place().world_size);
   if (!options_.logger || run_dir_.empty()) return;
-  setup.sinks = make_sinks(options_.loggers, {run_dir_, setup.files->card(), options_});
+  // One for all stages: a tracker's run is the same, and curves know where they stand.
+  if (sinks_.empty()) sinks_ = make_sinks(options_.loggers, {run_dir_, setup.files->card(), options_});
+  setup.sinks = sinks_;
   setup.sinks.insert(setup.sinks.end(), options_.sinks.begin(), options_.sinks.end());
 }
 
@@ -377,6 +379,8 @@ void Trainer::Runner::take_result(Stage stage) {
   files_ = std::move(result_.files);
   module_ = std::move(result_.module);
   if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;
+  const bool has_lost_sinks = result_.failure && result_.failure->hook.starts_with("logger");
+  if (result_.left_behind || has_lost_sinks) sinks_.clear();
   if (result_.left_behind) {
     leave_threads_behind();
     system_ = std::make_unique<ActorSystem>();

@@ -64,9 +64,10 @@ class Trainer::Runner {
   std::vector<OptionGroup> extra_groups_;
   std::vector<CallbackActor> actors_;
   std::filesystem::path run_dir_;
-  std::shared_ptr<RunFiles> files_;  // of rank zero, between two stages
-  CurveAxis curves_;                 // of the run's folder
-  std::filesystem::path best_;       // as rank zero has it, after a fit of several processes
+  std::shared_ptr<RunFiles> files_;           // of rank zero, between two stages
+  std::vector<std::shared_ptr<Sink>> sinks_;  // that options_.loggers names
+  CurveAxis curves_;                          // of the run's folder
+  std::filesystem::path best_;                // as rank zero has it, after a fit of several processes
   std::unique_ptr<ActorSystem> system_;
   cast::RunResult result_;
   std::optional<Stage> stage_;  // that has left it

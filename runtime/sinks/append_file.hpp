@@ -1,6 +1,7 @@
 // A file that sinks append whole records to.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -40,6 +41,8 @@ class AppendFile {
   void rename_to(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
+  /// Bytes that wait in memory.
+  std::size_t buffered() const { return buffer_.size(); }
 
  private:
   AppendFile(std::filesystem::path path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}

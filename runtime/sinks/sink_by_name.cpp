@@ -4,7 +4,9 @@
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
+#include "troupe/runtime/sinks/json_lines_sink.hpp"
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
+#include "troupe/runtime/sinks/trackio_sink.hpp"
 
 #include <algorithm>
 #include <array>
@@ -24,7 +26,15 @@ constexpr std::array kNamedSinks = {
               [](const SinkPlace& place) -> std::shared_ptr<Sink> { return std::make_shared<CsvSink>(place.folder); }},
     NamedSink{"tensorboard",
               [](const SinkPlace& place) -> std::shared_ptr<Sink> {
-                return std::make_shared<TensorBoardSink>(place.folder);
+                return std::make_shared<TensorBoardSink>(place.folder, place.card);
+              }},
+    NamedSink{"jsonl",
+              [](const SinkPlace& place) -> std::shared_ptr<Sink> {
+                return std::make_shared<JsonLinesSink>(place.folder, place.warn);
+              }},
+    NamedSink{"trackio",
+              [](const SinkPlace& place) -> std::shared_ptr<Sink> {
+                return std::make_shared<TrackioSink>(place.options.trackio, place.card, place.warn);
               }},
 };
 

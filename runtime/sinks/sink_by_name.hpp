@@ -3,6 +3,7 @@
 
 #include "troupe/modules/options/trainer_options.hpp"
 #include "troupe/runtime/report/run_card.hpp"
+#include "troupe/runtime/sinks/sink_warning.hpp"
 
 #include <filesystem>
 #include <memory>
@@ -16,6 +17,7 @@ struct SinkPlace {
   const std::filesystem::path& folder;
   const RunCard& card;  ///< as the run begins
   const TrainerOptions& options;
+  SinkWarning warn = warn_on_stderr;  ///< of sinks that go on without what they could not write
 };
 
 /// "csv", "tensorboard", ...

@@ -35,10 +35,15 @@ namespace tensor {
 constexpr int kType = 1, kShape = 2, kStringValue = 8, kDtString = 7;
 }
 namespace hparams {
-constexpr int kVersion = 1, kSessionStart = 3;
-constexpr int kStartHparams = 1, kEntryKey = 1, kEntryValue = 2;
+constexpr int kVersion = 1, kSessionStart = 3, kSessionEnd = 4;
+constexpr int kStartHparams = 1, kStartTime = 5, kEntryKey = 1, kEntryValue = 2;
+constexpr int kEndStatus = 1, kEndTime = 2;
+constexpr int kUnknown = 0, kSuccess = 1, kFailure = 2, kRunning = 3;
 constexpr int kNumberValue = 2, kStringValue = 3, kBoolValue = 4;
 }  // namespace hparams
+namespace layout {
+constexpr int kCategory = 2, kCategoryTitle = 1, kCategoryChart = 2, kChartTitle = 1, kMultiline = 2, kTagPattern = 1;
+}
 
 /// An event with one Summary that `fill` writes the values of.
 template <typename Fill>
@@ -102,20 +107,29 @@ std::vector<std::string> encode(const ImageRecord& record, double wall_time) {
   })};
 }
 
-std::vector<std::string> encode(const TextRecord& record, double wall_time) {
-  return {summary_event(wall_time, record.step, [&](pbf_writer& summary) {
+/// A string for a plugin; `is_list`: as a tensor of shape [1], else of shape [].
+std::string string_event(double wall_time, int64_t step, const std::string& tag, std::string_view plugin,
+                         const std::string& text, bool is_list) {
+  return summary_event(wall_time, step, [&](pbf_writer& summary) {
     pbf_writer value(summary, summary::kValue);
-    value.add_string(value::kTag, valid_utf8(record.tag) + "/text_summary");
-    add_plugin(value, "text", "");
+    value.add_string(value::kTag, tag);
+    add_plugin(value, plugin, "");
     pbf_writer message(value, value::kTensor);
     message.add_enum(tensor::kType, tensor::kDtString);
     {
       pbf_writer shape(message, tensor::kShape);
-      pbf_writer dimension(shape, 2);
-      dimension.add_int64(1, 1);
+      if (is_list) {
+        pbf_writer dimension(shape, 2);
+        dimension.add_int64(1, 1);
+      }
     }
-    message.add_bytes(tensor::kStringValue, valid_utf8(record.text));
-  })};
+    message.add_bytes(tensor::kStringValue, text);
+  });
+}
+
+std::vector<std::string> encode(const TextRecord& record, double wall_time) {
+  return {string_event(wall_time, record.step, valid_utf8(record.tag) + "/text_summary", "text",
+                       valid_utf8(record.text), true)};
 }
 
 struct Hparam {
@@ -145,7 +159,7 @@ void flatten(const nlohmann::json& value, const std::string& name, std::vector<H
   }
 }
 
-std::string session_start(const std::vector<Hparam>& params) {
+std::string session_start(const std::vector<Hparam>& params, double wall_time) {
   std::string data;
   pbf_writer plugin(data);
   plugin.add_int32(hparams::kVersion, 0);
@@ -162,7 +176,18 @@ std::string session_start(const std::vector<Hparam>& params) {
       content.add_double(hparams::kNumberValue, value.get<double>());
     }
   }
+  message.add_double(hparams::kStartTime, wall_time);
   return data;
+}
+
+int session_status(RunStatus status) {
+  switch (status) {
+    case RunStatus::running: return hparams::kRunning;
+    case RunStatus::finished: return hparams::kSuccess;
+    case RunStatus::failed: return hparams::kFailure;
+    case RunStatus::interrupted: break;
+  }
+  return hparams::kUnknown;
 }
 
 std::string hparams_event(double wall_time, std::string_view tag, const std::string& content) {
@@ -180,23 +205,25 @@ std::vector<std::string> encode(const HparamsRecord& record, double wall_time) {
   if (params.empty()) return {};
   // Without an experiment record, whose lists would hold for every run in the folder, TensorBoard takes the parameters
   // and the metrics from the runs themselves.
-  return {hparams_event(wall_time, "_hparams_/session_start_info", session_start(params))};
+  return {hparams_event(wall_time, "_hparams_/session_start_info", session_start(params, wall_time))};
 }
 
-std::vector<std::string> encode(const ModelRecord&, double) {
+// The end of a stage is the sink's; files and calls are not TensorBoard's.
+template <class Other>
+std::vector<std::string> encode(const Other&, double) {
   return {};
 }
 
-std::vector<std::string> encode(const StageEndedRecord&, double) {
-  return {};
-}
-
-std::vector<std::string> encode(const FileRecord&, double) {
-  return {};
-}
-
-std::vector<std::string> encode(const SinkCall&, double) {
-  return {};  // the logger's
+/// A regular expression of Python's for `name` alone.
+std::string exactly(const std::string& name) {
+  std::string pattern = "^";
+  for (const char c : name) {
+    const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+                          static_cast<unsigned char>(c) >= 0x80;
+    if (!is_plain) pattern += '\\';
+    pattern += c;
+  }
+  return pattern + "$";
 }
 
 std::string tag_of(const Record& record) {
@@ -224,6 +251,34 @@ std::vector<std::string> to_events(const Record& record, double wall_time) {
   } catch (const UsageError& error) {
     throw UsageError("cannot log '" + tag_of(record) + "': " + error.what());
   }
+}
+
+std::string session_end_event(double wall_time, RunStatus status) {
+  std::string data;
+  {
+    pbf_writer plugin(data);
+    plugin.add_int32(hparams::kVersion, 0);
+    pbf_writer message(plugin, hparams::kSessionEnd);
+    message.add_enum(hparams::kEndStatus, session_status(status));
+    message.add_double(hparams::kEndTime, wall_time);
+  }
+  return hparams_event(wall_time, "_hparams_/session_end_info", data);
+}
+
+std::string layout_event(double wall_time, int64_t step, const std::vector<MetricChart>& charts) {
+  std::string data;
+  {
+    pbf_writer page(data);
+    pbf_writer category(page, layout::kCategory);
+    category.add_string(layout::kCategoryTitle, "training and evaluation");
+    for (const auto& chart : charts) {
+      pbf_writer message(category, layout::kCategoryChart);
+      message.add_string(layout::kChartTitle, valid_utf8(chart.title));
+      pbf_writer curves(message, layout::kMultiline);
+      for (const auto& name : chart.names) curves.add_string(layout::kTagPattern, exactly(valid_utf8(name)));
+    }
+  }
+  return string_event(wall_time, step, "custom_scalars__config__", "custom_scalars", data, false);
 }
 
 }  // namespace troupe

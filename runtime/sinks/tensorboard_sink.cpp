@@ -1,13 +1,19 @@
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 
+#include "troupe/base/exception_text.hpp"
 #include "troupe/base/host_name.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/sinks/crc32c.hpp"
 #include "troupe/runtime/sinks/tensorboard_event.hpp"
 
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <fstream>
+#include <iterator>
+#include <map>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -47,6 +53,59 @@ AppendFile open_file(const fs::path& folder, double now) {
   return {folder / name, AppendFile::Existing::refuse};
 }
 
+constexpr std::uintmax_t kLongestConfig = 64 * 1024;
+
+/// A cell of a Markdown table.
+std::string table_cell(const std::string& text) {
+  std::string cell = "`";
+  for (const char c : single_line(text)) cell += c == '`' ? '\'' : c;
+  std::string out;
+  for (const char c : cell + "`") out += c == '|' ? std::string("\\|") : std::string(1, c);
+  return out;
+}
+
+/// Options that are not as they would be if nothing was given: {"trainer.max_epochs": {"3", "1000"}}.
+void add_differing(const nlohmann::json& value, const nlohmann::json& usual, const std::string& name,
+                   std::vector<std::array<std::string, 3>>& rows) {
+  if (value.is_object()) {
+    for (const auto& [key, inner] : value.items()) {
+      const bool is_known = usual.is_object() && usual.contains(key);
+      add_differing(inner, is_known ? usual[key] : nlohmann::json(), (name.empty() ? "" : name + ".") + key, rows);
+    }
+  } else if (value != usual) {
+    const auto text = [](const nlohmann::json& json) {
+      return json.is_null() ? "" : json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    };
+    rows.push_back({name, text(value), text(usual)});
+  }
+}
+
+std::string small_file_content(const fs::path& path) {
+  std::error_code error;
+  const auto size = fs::file_size(path, error);
+  if (error || size > kLongestConfig) return "";
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// Markdown: what differs from the defaults as a table, then the whole configuration.
+std::string options_text(const RunCard& card, const fs::path& config) {
+  std::vector<std::array<std::string, 3>> rows;
+  add_differing(card.options, card.defaults, "", rows);
+  std::string text;
+  if (!rows.empty()) text = "| option | value | default |\n|---|---|---|\n";
+  for (const auto& [name, value, usual] : rows) {
+    text +=
+        "| " + table_cell(name) + " | " + table_cell(value) + " | " + (usual.empty() ? "" : table_cell(usual)) + " |\n";
+  }
+  const auto content = small_file_content(config);
+  if (content.empty()) return text;
+  std::string fence = "```";
+  while (content.find(fence) != std::string::npos) fence += '`';
+  return text + (text.empty() ? "" : "\n") + fence + "toml\n" + content + (content.ends_with('\n') ? "" : "\n") +
+         fence + "\n";
+}
+
 template <typename Integer>
 std::string little_endian(Integer value) {
   std::string out;
@@ -62,7 +121,113 @@ TensorBoardSink::TensorBoardSink(const fs::path& folder, Clock clock)
   flush();
 }
 
+TensorBoardSink::TensorBoardSink(const fs::path& folder, const RunCard& card, Clock clock)
+    : TensorBoardSink(folder, std::move(clock)) {
+  auto text = options_text(card, folder / "config.toml");
+  if (!text.empty()) write(TextRecord{0, "options", std::move(text)});
+}
+
+TensorBoardSink::~TensorBoardSink() {
+  // An evaluation that went well says nothing of a fit after it: the status waits until here.
+  if (stages_ == 0 || !has_hparams_ || has_end_) return;
+  (void)text_thrown_by([&] { append_framed(session_end_event(clock_(), RunStatus::finished)); });
+}
+
 void TensorBoardSink::write(const Record& record) {
+  if (const auto* scalars = std::get_if<ScalarsRecord>(&record)) {
+    if (!stays_in_place(*scalars)) return write_moved(*scalars);
+  } else if (const auto* ended = std::get_if<StageEndedRecord>(&record)) {
+    end_stage(ended->stage, ended->status);
+  } else if (const auto* hparams = std::get_if<HparamsRecord>(&record)) {
+    if (has_hparams_) return;  // TensorBoard keeps the first
+    has_hparams_ = !hparams->hparams.empty();
+  } else if (write_tagged(record)) {
+    return;
+  }
+  append_events(record);
+}
+
+// A histogram, an image or a text.
+bool TensorBoardSink::write_tagged(const Record& record) {
+  return std::visit(
+      [&]<class Held>(const Held& held) {
+        if constexpr (requires { held.tag; }) {
+          const int64_t step = place(others_, held.tag, held.step);
+          if (step == held.step) return false;
+          Held moved = held;
+          moved.step = step;
+          append_events(std::move(moved));
+          return true;
+        }
+        return false;
+      },
+      record);
+}
+
+void TensorBoardSink::flush() {
+  write_layout();
+  file_.flush();
+}
+
+int64_t TensorBoardSink::place(Curves& curves, const std::string& tag, int64_t step) {
+  const auto [found, is_new] = curves.try_emplace(tag, Curve{step, 0, stages_});
+  if (is_new) {
+    if (&curves == &scalars_) tags_.push_back(tag);
+    return step;
+  }
+  auto& curve = found->second;
+  if (curve.stage != stages_) {
+    curve.stage = stages_;
+    curve.offset = step < curve.last ? curve.last + 1 - step : 0;
+  }
+  curve.last = std::max(curve.last, step + curve.offset);
+  return curve.last;
+}
+
+// Finds the places of a record's values, the epoch's last.
+bool TensorBoardSink::stays_in_place(const ScalarsRecord& record) {
+  static const std::string epoch = "epoch";
+  places_.clear();
+  bool has_epoch = record.epoch < 0;
+  for (const auto& [name, value] : record.values) {
+    places_.push_back(place(scalars_, name, record.step));
+    has_epoch = has_epoch || name == epoch;
+  }
+  if (!has_epoch && !record.values.empty()) places_.push_back(place(scalars_, epoch, record.step));
+  return std::ranges::all_of(places_, [&](int64_t at) { return at == record.step; });
+}
+
+void TensorBoardSink::write_moved(const ScalarsRecord& record) {
+  std::map<int64_t, ScalarsRecord> moved;
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    const bool is_epoch = i == record.values.size();
+    auto& there = moved.try_emplace(places_[i], ScalarsRecord{places_[i], -1, {}}).first->second;
+    there.values.push_back(is_epoch ? std::pair{std::string("epoch"), static_cast<double>(record.epoch)}
+                                    : record.values[i]);
+  }
+  for (auto& [step, values] : moved) append_events(std::move(values));
+}
+
+void TensorBoardSink::end_stage(Stage stage, RunStatus status) {
+  ++stages_;
+  const bool is_last_word = stage == Stage::fit || status != RunStatus::finished;
+  if (!has_hparams_ || has_end_ || !is_last_word) return;
+  has_end_ = true;
+  append_framed(session_end_event(clock_(), status));
+}
+
+// A new one once more curves than before have a chart.
+void TensorBoardSink::write_layout() {
+  if (tags_in_layout_ == tags_.size()) return;
+  tags_in_layout_ = tags_.size();
+  const auto charts = charts_over_stages(tags_);
+  std::size_t curves = 0;
+  for (const auto& chart : charts) curves += chart.names.size();
+  if (curves == std::exchange(curves_in_layout_, curves)) return;
+  append_framed(layout_event(clock_(), layouts_++, charts));
+}
+
+void TensorBoardSink::append_events(const Record& record) {
   for (const std::string& event : to_events(record, clock_())) append_framed(event);
 }
 

@@ -5,6 +5,7 @@
 #include "tests/fuzz/array_targets.hpp"
 #include "tests/fuzz/curve_targets.hpp"
 #include "tests/fuzz/image_targets.hpp"
+#include "tests/fuzz/json_lines_targets.hpp"
 #include "tests/fuzz/metadata.hpp"
 #include "tests/fuzz/report_targets.hpp"
 #include "tests/fuzz/shard_targets.hpp"
@@ -118,6 +119,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
   add_shard_targets(all, dir);
   add_report_targets(all, dir);
   add_curve_targets(all, dir);
+  add_json_lines_targets(all, dir);
   return all;
 }
 

@@ -2,6 +2,9 @@
 #include "tests/guide/images.hpp"
 #include "tests/support/file_content.hpp"
 
+#include <ostream>
+#include <sstream>
+
 using namespace troupe;
 using namespace troupe::guide;
 namespace F = torch::nn::functional;
@@ -139,6 +142,46 @@ class UsesLogger : public Base {
   }
   std::shared_ptr<std::vector<std::filesystem::path>> files = std::make_shared<std::vector<std::filesystem::path>>();
 };
+
+// [guide:own_sink]
+// Prints the metrics of each record.
+class PrintingSink : public Sink {
+ public:
+  explicit PrintingSink(std::ostream& out) : out_(out) {}
+  std::string name() const override { return "printing"; }
+  void write(const Record& record) override {
+    if (const auto* scalars = std::get_if<ScalarsRecord>(&record)) {
+      for (const auto& [name, value] : scalars->values) out_ << scalars->step << ' ' << name << ' ' << value << '\n';
+    } else if (const auto* ended = std::get_if<StageEndedRecord>(&record)) {
+      out_ << to_string(ended->stage) << ' ' << name_of(ended->status) << '\n';
+    }
+  }
+  void flush() override { out_.flush(); }
+
+ private:
+  std::ostream& out_;  // only the logger's thread uses it
+};
+// [guide:end]
+
+class LogsItsLoss : public Base {
+ public:
+  StepOutput training_step(const Batch& batch, int64_t) override {
+    const auto loss = F::cross_entropy(forward(batch[0]), batch[1]);
+    log("train_loss", loss);
+    return loss;
+  }
+};
+
+TEST_F(GuideProperties, ASinkOfOnesOwnGetsTheRecords) {
+  std::ostringstream out;
+  auto options = brief();
+  options.log_every_n_steps = 1;
+  // [guide:own_sink_use]
+  options.sinks = {std::make_shared<PrintingSink>(out)};  // besides those that options.loggers names
+  // [guide:end]
+  Trainer(options).fit<LogsItsLoss>({}, images());
+  EXPECT_THAT(out.str(), HasSubstr("0 train_loss "));
+}
 
 TEST_F(GuideProperties, TheLoggerTakesMoreThanMetrics) {
   const auto module = std::make_shared<UsesLogger>();

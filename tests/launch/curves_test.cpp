@@ -221,6 +221,46 @@ TEST(Curves, ARunResumedIntoTheSameFolderKeepsWhatStoodBeforeItsCheckpoint) {
   EXPECT_THAT(shown_steps(shown, "val_by_batch"), ElementsAre(0, 1, 2, 3));
 }
 
+// A callback actor counts its steps itself, each stage anew.
+TEST(Curves, ValuesOfACallbackActorGoOnInTheNextStage) {
+  const TempDir dir;
+  Trainer trainer(each_step(dir));
+  trainer.add_actor("counter", on_events([count = int64_t{0}](const TrainBatchEnded&, RunHandle& run) mutable {
+                      run.log("counted", static_cast<double>(count), count);
+                      ++count;
+                    }));
+  trainer.fit<Curves>({}, train_data(), val_data());
+  trainer.fit<Curves>({}, train_data(), val_data());
+  const auto shown = shown_by_server(trainer.run_dir());
+  EXPECT_EQ(shown_steps(shown, "counted"), from_to(0, 23));
+  EXPECT_EQ(shown_steps(shown, "train_loss_step"), from_to(0, 23));
+  expect_no_way_back(trainer.run_dir());
+}
+
+TEST(Curves, AMetricOfTrainingAndEvaluationByOneNameNeverGoesBack) {
+  class OneName : public Line {
+   public:
+    using Line::Line;
+    StepOutput training_step(const Batch& batch, int64_t) override {
+      log("loss", error(batch), {.on_step = true, .on_epoch = false});
+      log("epoch_loss", error(batch), {.on_step = false, .on_epoch = true});
+      return error(batch);
+    }
+    StepOutput validation_step(const Batch& batch, int64_t) override {
+      log("loss", error(batch), {.on_step = true, .on_epoch = false});
+      log("epoch_loss", error(batch));
+      return error(batch);
+    }
+  };
+  const TempDir dir;
+  Trainer trainer(each_step(dir));
+  trainer.fit<OneName>({}, train_data(), val_data());
+  trainer.validate(val_data());
+  trainer.fit<OneName>({}, train_data(), val_data());
+  expect_no_way_back(trainer.run_dir());
+  EXPECT_EQ(shown_steps(shown_by_server(trainer.run_dir()), "loss").back(), 24);
+}
+
 TEST(Curves, AnEvaluationBeforeAFitStandsAtItsBeginning) {
   const TempDir dir;
   Trainer trainer(each_step(dir));

@@ -81,6 +81,124 @@ TEST(TensorBoardSink, IsReadByTensorBoard) {
                                                        "layers": "[16,10]", "limit": "inf", "none": "null"})"));
 }
 
+// What its tabs show of the runs below `logdir`.
+json tabs_of(const fs::path& logdir) {
+  return json::parse(python_output("read_tensorboard_tabs.py", "'" + logdir.string() + "'"));
+}
+
+void write_steps(TensorBoardSink& sink, const std::string& tag, const std::vector<int64_t>& steps) {
+  for (const auto step : steps) sink.write(ScalarsRecord{step, -1, {{tag, static_cast<double>(step)}}});
+}
+
+TEST(TensorBoardSink, CountsATagOnWhoseStepsBeginAnewInALaterStage) {
+  TempDir dir;
+  {
+    TensorBoardSink sink(dir / "run", noon);
+    write_steps(sink, "actor", {0, 10, 20});
+    write_steps(sink, "placed", {0, 10, 20});
+    sink.write(TextRecord{4, "note", "a"});
+    sink.write(HistogramRecord{4, "weights", torch::ones({2})});
+    sink.write(StageEndedRecord{});
+    write_steps(sink, "actor", {0, 10, 20});
+    write_steps(sink, "placed", {20, 30});
+    sink.write(TextRecord{0, "note", "b"});
+    sink.write(HistogramRecord{2, "weights", torch::ones({2})});
+    sink.write(StageEndedRecord{});
+    write_steps(sink, "actor", {5, 6});
+    write_steps(sink, "placed", {40});
+  }
+  const auto shown = tabs_of(dir.path());
+  EXPECT_EQ(shown["scalars"]["actor"], json::parse("[0, 10, 20, 21, 31, 41, 42, 43]"));
+  EXPECT_EQ(shown["scalars"]["placed"], json::parse("[0, 10, 20, 30, 40]"));
+  EXPECT_EQ(shown["histograms"]["weights"], json::parse("[4, 5]"));
+}
+
+TEST(TensorBoardSink, MovesAPointThatComesLateToTheLastStepOfItsTag) {
+  TempDir dir;
+  {
+    TensorBoardSink sink(dir / "run", noon);
+    write_steps(sink, "late", {0, 1, 5, 2, 3, 6});
+    // Of several values only those move that have to; the epoch is one of them.
+    sink.write(ScalarsRecord{.step = 4, .epoch = 1, .values = {{"late", 1}, {"other", 2}}});
+    sink.write(ScalarsRecord{.step = 3, .epoch = 0, .values = {{"third", 3}}});
+  }
+  const auto shown = tabs_of(dir.path())["scalars"];
+  EXPECT_EQ(shown["late"], json::parse("[0, 1, 5, 6]"));
+  EXPECT_EQ(shown["other"], json::parse("[4]"));
+  EXPECT_EQ(shown["third"], json::parse("[3]"));
+  EXPECT_EQ(shown["epoch"], json::parse("[4]"));
+  const auto all = read_back(dir / "run")["scalars"];
+  EXPECT_EQ(all["late"].size(), 7u);
+  EXPECT_EQ(all["epoch"].back()[1], 4);
+}
+
+TEST(TensorBoardSink, PutsTrainingAndEvaluationOfOneMetricOnOneChart) {
+  TempDir dir;
+  TensorBoardSink sink(dir / "run", noon);
+  sink.write(ScalarsRecord{.step = 0, .epoch = 0, .values = {{"train_loss_step", 1}, {"lr", 1}}});
+  sink.flush();
+  EXPECT_EQ(tabs_of(dir.path())["layout"], json::object());
+  sink.write(
+      ScalarsRecord{.step = 1, .epoch = 0, .values = {{"val_loss/dataloader_idx_0", 1}, {"train_loss_epoch", 1}}});
+  sink.flush();
+  sink.write(ScalarsRecord{.step = 2, .epoch = 0, .values = {{"acc", 1}, {"Test/acc", 1}, {"lonely", 1}}});
+  sink.flush();
+  const auto layout = tabs_of(dir.path())["layout"];
+  ASSERT_EQ(layout["category"].size(), 1u);
+  EXPECT_EQ(layout["category"][0]["title"], "training and evaluation");
+  EXPECT_EQ(layout["category"][0]["chart"], json::parse(R"([
+      {"title": "acc", "multiline": {"tag": ["^acc$", "^Test\\/acc$"]}},
+      {"title": "loss", "multiline":
+        {"tag": ["^train_loss_step$", "^val_loss\\/dataloader_idx_0$", "^train_loss_epoch$"]}}])"));
+}
+
+TEST(TensorBoardSink, ShowsHowARunWithHparamsHasEnded) {
+  const auto status_after = [](const std::vector<StageEndedRecord>& ends) {
+    TempDir dir;
+    {
+      TensorBoardSink sink(dir / "run", noon);
+      sink.write(HparamsRecord{{{"lr", 0.5}}});
+      sink.write(HparamsRecord{{{"lr", 0.25}}});
+      sink.write(ScalarsRecord{.step = 3, .epoch = -1, .values = {{"val_loss", 0.5}}});
+      sink.write(ScalarsRecord{.step = 6, .epoch = -1, .values = {{"val_loss", 0.25}}});
+      for (const auto& end : ends) sink.write(end);
+    }
+    const auto sessions = tabs_of(dir.path())["sessions"];
+    EXPECT_EQ(sessions.size(), 1u);
+    EXPECT_EQ(sessions[0]["hparams"], json::parse(R"(["lr"])"));
+    EXPECT_EQ(sessions[0]["metrics"], json::parse(R"({"val_loss": [6, 0.25]})"));
+    EXPECT_EQ(sessions[0]["has_times"], !ends.empty());
+    return sessions[0]["status"].get<std::string>();
+  };
+  const auto ended = [](Stage stage, RunStatus status) {
+    return StageEndedRecord{.stage = stage, .status = status, .step = 7, .metrics = {}, .message = ""};
+  };
+  EXPECT_EQ(status_after({}), "STATUS_UNKNOWN");
+  EXPECT_EQ(status_after({ended(Stage::fit, RunStatus::finished)}), "STATUS_SUCCESS");
+  EXPECT_EQ(status_after({ended(Stage::validate, RunStatus::finished), ended(Stage::fit, RunStatus::failed)}),
+            "STATUS_FAILURE");
+  EXPECT_EQ(status_after({ended(Stage::test, RunStatus::finished)}), "STATUS_SUCCESS");
+  EXPECT_EQ(status_after({ended(Stage::fit, RunStatus::interrupted)}), "STATUS_UNKNOWN");
+}
+
+TEST(TensorBoardSink, ShowsTheOptionsAsATextWithThoseFirstThatDifferFromTheDefaults) {
+  TempDir dir;
+  fs::create_directory(dir / "run");
+  std::ofstream(dir / "run" / "config.toml") << "[trainer]\nmax_epochs = 3\n# ```\n";
+  RunCard card;
+  card.options = {{"trainer", {{"max_epochs", 3}, {"name", "a|b`c"}, {"seed", 7}}}};
+  card.defaults = {{"trainer", {{"max_epochs", 1000}, {"name", ""}, {"seed", 7}}}};
+  {
+    TensorBoardSink sink(dir / "run", card, noon);
+    sink.write(ScalarsRecord{.step = 0, .epoch = -1, .values = {{"a", 1}}});
+  }
+  const auto text = tabs_of(dir.path())["texts"]["options/text_summary"].get<std::string>();
+  EXPECT_THAT(text,
+              AllOf(HasSubstr("<td><code>trainer.max_epochs</code></td>"), HasSubstr("<td><code>3</code></td>"),
+                    HasSubstr("<td><code>1000</code></td>"), HasSubstr("a|b'c"), HasSubstr("[trainer]\nmax_epochs")));
+  EXPECT_THAT(text, testing::Not(HasSubstr("trainer.seed")));
+}
+
 TEST(TensorBoardSink, LosesOnlyALastRecordThatWasCutShort) {
   TempDir dir;
   fs::path path;
