@@ -83,7 +83,7 @@ int open_spool(const std::filesystem::path& path) {
   }
   if (writer_of(descriptor) == Writer::holds_it) {
     ::close(descriptor);
-    throw UsageError(path.string() + " is written by another process: the run goes on, or somebody sends it already");
+    throw SpoolInUse(path.string() + " is written by another process: the run goes on, or somebody sends it already");
   }
   return descriptor;
 }
@@ -256,11 +256,16 @@ std::vector<SpoolEntry> MlflowSpool::next() {
     }
     uint64_t at = position_;
     for (std::size_t i = 0, end = 0; (end = text.find('\n', i)) != std::string::npos; i = end + 1) {
-      const auto what = path_.string() + ", the line at byte " + std::to_string(at);
-      auto entry = spool_entry(std::string_view(text).substr(i, end - i), what);
-      at += end + 1 - i;
-      entry.end = at;
-      if (entry.number > sent_) entries.push_back(std::move(entry));
+      try {
+        const auto what = path_.string() + ", the line at byte " + std::to_string(at);
+        auto entry = spool_entry(std::string_view(text).substr(i, end - i), what);
+        at += end + 1 - i;
+        entry.end = at;
+        if (entry.number > sent_) entries.push_back(std::move(entry));
+      } catch (const UsageError&) {
+        if (entries.empty()) throw;
+        return entries;  // what is before a damaged line is sent
+      }
     }
     if (entries.empty() && at == position_) break;  // the end
     if (entries.empty()) position_ = at;

@@ -11,6 +11,7 @@
 // (the process was killed before it wrote that number) leaves the server as it is.
 #pragma once
 
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/sinks/append_file.hpp"
 #include "troupe/runtime/sinks/mlflow_client.hpp"
 
@@ -60,11 +61,17 @@ std::string spool_line(const SpoolEntry& entry);
 /// Throws UsageError, with `what` in front, for what spool_line did not write and for keys that no server takes.
 SpoolEntry spool_entry(std::string_view line, const std::string& what);
 
+/// Another process has the spool open.
+class SpoolInUse : public UsageError {
+ public:
+  using UsageError::UsageError;
+};
+
 /// The file, for the one process that has it open. Any thread may call; no function waits for anything but the disk.
 class MlflowSpool {
  public:
-  /// `sent` is MlflowState's. Removes a last line that was cut short. Throws UsageError if another process has the file
-  /// open ("is written by"), or if it cannot be written or is damaged.
+  /// `sent` is MlflowState's. Removes a last line that was cut short. Throws SpoolInUse, and UsageError for a file
+  /// that cannot be written or is damaged.
   MlflowSpool(const std::filesystem::path& run_folder, int64_t sent);
   ~MlflowSpool();
   MlflowSpool(const MlflowSpool&) = delete;

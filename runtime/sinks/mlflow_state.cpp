@@ -1,3 +1,4 @@
+#include "troupe/base/failure.hpp"
 #include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"

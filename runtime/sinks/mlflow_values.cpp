@@ -1,6 +1,6 @@
 #include "troupe/runtime/sinks/mlflow_values.hpp"
 
-#include "troupe/base/numbers.hpp"
+#include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 
 #include <algorithm>
