@@ -13,6 +13,7 @@
 #include <ctime>
 #include <limits>
 #include <span>
+#include <utility>
 
 namespace troupe {
 

@@ -17,6 +17,7 @@
 #include <random>
 #include <set>
 #include <thread>
+#include <utility>
 
 namespace troupe {
 
@@ -336,8 +337,8 @@ void MlflowSink::Impl::spool_params(const nlohmann::json& values) {
 void MlflowSink::Impl::spool_end(const StageEndedRecord& record) {
   const auto message = first_characters(valid_utf8(record.message), longest_mlflow_tag);
   SpoolEntry entry;
-  entry.batch.tags = {{"troupe.stage", std::string(name_of(record.stage))},
-                      {"troupe.status", std::string(name_of(record.status))},
+  entry.batch.tags = {{"troupe.stage", std::string(to_string(record.stage))},
+                      {"troupe.status", name_of(record.status)},
                       {"troupe.message", message}};
   entry.status = {status_of_end(record.status), milliseconds_now()};
   spool(std::move(entry));

@@ -7,6 +7,7 @@
 #include "troupe/runtime/sinks/mlflow_spool.hpp"
 
 #include <optional>
+#include <utility>
 
 namespace troupe {
 

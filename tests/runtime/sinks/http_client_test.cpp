@@ -111,8 +111,8 @@ TEST(HttpClient, IsCalledOffByAnotherThread) {
 TEST(HttpAddress, IsOfAServer) {
   EXPECT_EQ(http_address("http://localhost:5000/", "uri"), "http://localhost:5000");
   EXPECT_EQ(http_address("https://a.example/mlflow", "uri"), "https://a.example/mlflow");
-  for (const auto* wrong : {"localhost:5000", "ftp://a/", "file:///etc", "sqlite:///mlflow.db", "http://", "", "http://a:b",
-                            "http://a?x=1", "http://a/#x", "databricks"}) {
+  for (const auto* wrong : {"localhost:5000", "ftp://a/", "file:///etc", "sqlite:///mlflow.db", "http://", "",
+                            "http://a:b", "http://a?x=1", "http://a/#x", "databricks"}) {
     EXPECT_THAT(refusal([&] { http_address(wrong, "mlflow.uri"); }), HasSubstr("mlflow.uri")) << wrong;
   }
   EXPECT_THAT(refusal([] { http_address("http://ann:secret@a", "mlflow.uri"); }),

@@ -45,13 +45,14 @@ TEST(MlflowSpool, ReadsBackWhatWasWritten) {
 }
 
 TEST(MlflowSpool, RefusesWhatNoRunWrites) {
-  for (const auto* line : {"", "[]", "{}", "{\"seq\":0}", "{\"seq\":1,\"metrics\":[[\"a\",1]]}",
-                           "{\"seq\":1,\"step\":1,\"time\":-1,\"metrics\":[[\"a\",1]]}",
-                           "{\"seq\":1,\"step\":1,\"time\":1,\"metrics\":[[\"a@\",1]]}",
-                           "{\"seq\":1,\"step\":1,\"time\":1,\"metrics\":[[\"a\",\"inf\"]]}",
-                           "{\"seq\":1,\"step\":0.5,\"time\":1,\"metrics\":[[\"a\",1]]}", "{\"seq\":1,\"params\":[[\"a\",1]]}",
-                           "{\"seq\":1,\"params\":{\"a\":\"1\"}}", "{\"seq\":1,\"status\":\"DONE\",\"time\":1}",
-                           "{\"seq\":1,\"tags\":[[\"a\"]]}", "{\"seq\":1,\"seq\":2}"}) {
+  for (const auto* line :
+       {"", "[]", "{}", "{\"seq\":0}", "{\"seq\":1,\"metrics\":[[\"a\",1]]}",
+        "{\"seq\":1,\"step\":1,\"time\":-1,\"metrics\":[[\"a\",1]]}",
+        "{\"seq\":1,\"step\":1,\"time\":1,\"metrics\":[[\"a@\",1]]}",
+        "{\"seq\":1,\"step\":1,\"time\":1,\"metrics\":[[\"a\",\"inf\"]]}",
+        "{\"seq\":1,\"step\":0.5,\"time\":1,\"metrics\":[[\"a\",1]]}", "{\"seq\":1,\"params\":[[\"a\",1]]}",
+        "{\"seq\":1,\"params\":{\"a\":\"1\"}}", "{\"seq\":1,\"status\":\"DONE\",\"time\":1}",
+        "{\"seq\":1,\"tags\":[[\"a\"]]}", "{\"seq\":1,\"seq\":2}"}) {
     EXPECT_THAT(refusal([&] { (void)spool_entry(line, "the spool"); }), HasSubstr("the spool")) << line;
   }
 }
