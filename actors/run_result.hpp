@@ -8,6 +8,7 @@
 #include "troupe/modules/result_queue.hpp"
 #include "troupe/modules/step_output.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
+#include "troupe/runtime/report/phase_report.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -24,6 +25,7 @@ struct RunResult {
   std::shared_ptr<Module> module;  ///< also after a failure, when it was made
   Progress progress;
   std::optional<CurveAxis> curves;  ///< of the run's folder after this stage; nothing if the stage never began
+  PhaseReport phases;               ///< of the first worker, also after a failure
   MetricMap metrics;
   std::vector<MetricMap> evaluation;
   EpochOutputs predictions;
