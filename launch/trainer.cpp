@@ -480,6 +480,10 @@ const CapturedSteps& Trainer::captured() const {
   return runner_->result().captured;
 }
 
+const PhaseReport& Trainer::phases() const {
+  return runner_->result().phases;
+}
+
 const EpochOutputs& Trainer::predictions() const {
   return runner_->result().predictions;
 }
