@@ -24,14 +24,14 @@ int64_t count_of(const std::vector<PhaseTime>& phases, const std::string& name) 
   return found == phases.end() ? 0 : found->count;
 }
 
-double sum_of(const std::vector<PhaseTime>& phases) {
+double seconds_in(const std::vector<PhaseTime>& phases) {
   return std::accumulate(phases.begin(), phases.end(), 0.0,
                          [](double sum, const PhaseTime& phase) { return sum + phase.seconds; });
 }
 
 void expect_whole(const PhaseReport& report) {
   EXPECT_GT(report.seconds, 0);
-  EXPECT_NEAR(sum_of(report.phases), report.seconds, 0.01 * report.seconds);
+  EXPECT_NEAR(seconds_in(report.phases), report.seconds, 0.01 * report.seconds);
   for (const auto& phase : report.phases) {
     EXPECT_GE(phase.seconds, 0) << phase.name;
     EXPECT_GE(phase.count, 1) << phase.name;
@@ -85,7 +85,7 @@ TEST(Phases, OfAFitAreCountedAndAddUpToTheWhole) {
   EXPECT_EQ(count_of(report.parts_of_validation, "forward"), 6);
   EXPECT_EQ(count_of(report.parts_of_validation, "Busy.on_validation_end"), 3);
   const auto whole = std::ranges::find(report.phases, "validation", &PhaseTime::name);
-  EXPECT_NEAR(sum_of(report.parts_of_validation), whole->seconds, 0.01 * whole->seconds);
+  EXPECT_NEAR(seconds_in(report.parts_of_validation), whole->seconds, 0.01 * whole->seconds);
   EXPECT_GE(count_of(report.meanwhile, "logger"), 1);
   EXPECT_GE(count_of(report.meanwhile, "writing checkpoints"), 1);
   EXPECT_THAT(report.ranks, IsEmpty());
@@ -122,8 +122,8 @@ TEST(Phases, OfSeveralDevicesHaveTheReductionAndTheSlowestRank) {
 TEST(Phases, OfAnEvaluationHaveNoStepsOfTraining) {
   const TempDir dir;
   Trainer trainer(with_table(dir));
-  auto module = trainer.fit(std::make_shared<Line>(), points(16));
-  trainer.test(module, points(16, false));
+  trainer.fit(std::make_shared<Line>(), points(16));
+  trainer.test(points(16, false));
   const PhaseReport& report = trainer.phases();
   expect_whole(report);
   EXPECT_EQ(report.stage, "test");
