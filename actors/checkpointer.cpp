@@ -8,6 +8,7 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -84,7 +85,9 @@ caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, 
       [self](SaveSnapshot& message) {
         auto& state = state_of(self);
         const Working working(*state.pulse);
+        const auto began = std::chrono::steady_clock::now();
         Saved saved = save(state, message);
+        saved.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
         message.snapshot = nullptr;  // before the next one may be taken, into the same memory
         tell(self, state.coordinator, std::move(saved));
       },

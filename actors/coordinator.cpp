@@ -51,6 +51,7 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
       },
       [this](GiveUp) { give_up(); },
       [this](WorkerEnded& ended) { take_worker(ended); },
+      [this](PhasesMeasured& measured) { take_phases(measured); },
       [this](const Saved& saved) { failing_on_throw([&] { take_saved(saved); }); },
       [this](const StopRun& stop_run) { stop(stop_run.request); },
       [this](CheckpointRun) {
@@ -60,7 +61,10 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
       [this](const ActorThrew& threw) {
         note("warning: the actor " + threw.name + " threw, and has ended: " + threw.why);
       },
-      [this](Drained) { sender_has_ended(); },
+      [this](const Drained& drained) {
+        if (drained.work && drained.work->count > 0) add_meanwhile(*drained.work);
+        sender_has_ended();
+      },
       [this](const UsherDrained& drained) {
         result_.dropped.emplace_back(drained.name, drained.dropped);
         sender_has_ended();
@@ -207,6 +211,7 @@ void CoordinatorState::take_facts(Done& done) {
 
 void CoordinatorState::take_saved(const Saved& saved) {
   --saves_in_flight_;
+  add_meanwhile({"writing checkpoints", saved.seconds, 1, saved.seconds});
   state().is_writing = saves_in_flight_ > 0;
   for (const auto& path : saved.paths) {
     for (const auto& monitor : state().monitors) {
@@ -225,6 +230,22 @@ void CoordinatorState::take_saved(const Saved& saved) {
   if (waiting_ && !ending_) {
     advance([&] { return std::exchange(waiting_, std::nullopt); });
   }
+}
+
+// The one place where reports arrive.
+void CoordinatorState::take_phases(PhasesMeasured& measured) {
+  auto meanwhile = std::move(result_.phases.meanwhile);
+  result_.phases = std::move(measured.report);
+  result_.phases.meanwhile = std::move(meanwhile);
+}
+
+void CoordinatorState::add_meanwhile(const PhaseTime& time) {
+  auto& all = result_.phases.meanwhile;
+  const auto found = std::ranges::find(all, time.name, &PhaseTime::name);
+  if (found == all.end()) return all.push_back(time);
+  found->seconds += time.seconds;
+  found->count += time.count;
+  found->longest = std::max(found->longest, time.longest);
 }
 
 void CoordinatorState::take_missing(const Saved::Missing& missing) {

@@ -1,7 +1,7 @@
 // The coordinator: one per process. It runs the script of a stage, carries its commands to the workers, and ends the
 // run.
 //
-// receives  Done, StopAsked, Failed, WorkerEnded   from the workers
+// receives  Done, StopAsked, Failed, WorkerEnded   from the workers, PhasesMeasured from the first one
 //           Saved, Failed                          from the checkpointer, Failed from the logger
 //           StopRun, CheckpointRun                 from the Trainer, signals, callback actors
 //           Failed                                 from another process, through Run::fail

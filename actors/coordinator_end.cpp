@@ -58,6 +58,7 @@ void CoordinatorState::go_on_ending() {
       if (count > 0)
         note("warning: the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
     }
+    show_phases();
     ending_ = Role::recorder;
     drain_recorder();
   }
@@ -66,6 +67,13 @@ void CoordinatorState::go_on_ending() {
     members_.for_each(Role::console, [&](const Member& console) { tell(self_, console.actor, Drain{}); });
   }
   if (ending_ == Role::console && members_.have_ended(Role::console)) finish();
+}
+
+// The whole table for who asked for it. Rank zero's first worker speaks for all.
+void CoordinatorState::show_phases() {
+  const auto& options = state().options;
+  if (options.profiler != Profiler::simple || options.quiet || rank() != 0) return;
+  note("trainer.profiler = simple\n" + to_text(result_.phases, PhaseTable::all));
 }
 
 // The writers first: what they report may still be a failure of the run.

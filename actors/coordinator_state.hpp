@@ -52,6 +52,8 @@ class CoordinatorState {
   void take_facts(Done& done);
   void take_saved(const Saved& saved);
   void take_missing(const Saved::Missing& missing);
+  void take_phases(PhasesMeasured& measured);
+  void add_meanwhile(const PhaseTime& time);
 
   // Requests and failures.
   template <class Message>
@@ -77,6 +79,7 @@ class CoordinatorState {
   void take_worker(WorkerEnded& ended);
   void sender_has_ended();
   void go_on_ending();
+  void show_phases();
   void drain_writers();
   void drain_recorder();
   RunStatus status() const;

@@ -2,6 +2,7 @@
 
 #include "troupe/actors/messages.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -20,6 +21,7 @@ struct LoggerState {
   std::shared_ptr<InFlight> in_flight;
   std::shared_ptr<Pulse> pulse;
   std::vector<ScalarsRecord> unrecorded;  // that the recorder has not got
+  PhaseTime work{"logger", 0, 0, 0};
   bool is_dirty = false;
   bool has_failed = false;
 
@@ -29,6 +31,25 @@ struct LoggerState {
   }
 };
 
+// Adds the time of a scope.
+class WorkTime {
+ public:
+  explicit WorkTime(PhaseTime& work) : work_(work) {}
+  ~WorkTime() {
+    const double took = std::chrono::duration<double>(Clock::now() - began_).count();
+    work_.seconds += took;
+    work_.longest = std::max(work_.longest, took);
+    ++work_.count;
+  }
+  WorkTime(const WorkTime&) = delete;
+  WorkTime& operator=(const WorkTime&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  PhaseTime& work_;
+  const Clock::time_point began_ = Clock::now();
+};
+
 using LoggerSelf = caf::stateful_actor<LoggerState>;
 
 // What a sink throws ends the run once; later records are dropped.
@@ -36,6 +57,7 @@ template <class Action>
 void for_each_sink(LoggerSelf* self, Action action) {
   LoggerState& state = state_of(self);
   const Working working(*state.pulse);
+  const WorkTime time(state.work);
   for (const auto& sink : state.sinks) {
     if (state.has_failed) return;
     Failure failure;
@@ -95,7 +117,7 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
         state_of(self).is_dirty = true;
         flush(self);
         tell(self, state_of(self).checkpointer, Drain{});
-        tell(self, state_of(self).coordinator, Drained{});
+        tell(self, state_of(self).coordinator, Drained{state_of(self).work});
         self->quit();
       },
   };

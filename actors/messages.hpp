@@ -17,6 +17,7 @@
 #include "troupe/runtime/loops/script.hpp"
 #include "troupe/runtime/process/pulse.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
+#include "troupe/runtime/report/phase_report.hpp"
 #include "troupe/runtime/report/run_files.hpp"
 #include "troupe/runtime/terminal/progress_line.hpp"
 
@@ -79,6 +80,11 @@ struct WorkerEnded {
   std::vector<std::string> bar_metrics;
   std::vector<std::string> problems;  ///< of its end; warnings
 };
+/// The first worker to the coordinator, every 2 s at a batch's end, and with its end.
+struct PhasesMeasured {
+  PhaseReport report;  ///< from the stage's beginning; without `meanwhile`
+  bool is_final = false;
+};
 /// Worker to itself: more batches wait. Between two of them urgent messages get their turn.
 struct GoOn {};
 
@@ -116,6 +122,7 @@ struct Saved {
   };
   std::vector<std::filesystem::path> paths;
   std::vector<Missing> missing;
+  double seconds = 0;  ///< that it took
 };
 /// To the progress actor: a state to show; `is_final` ends its stage's line.
 struct ShowProgress {
@@ -150,7 +157,9 @@ struct WatchPulse {
 };
 /// Coordinator to logger, checkpointer and progress: finish what is queued, answer Drained, quit (P7).
 struct Drain {};
-struct Drained {};
+struct Drained {
+  std::optional<PhaseTime> work;  ///< of the logger: its time with the sinks
+};
 /// To itself, by a timer.
 struct Tick {};
 
@@ -164,6 +173,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Failed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::GiveUp)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndWorker)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WorkerEnded)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PhasesMeasured)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::GoOn)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopRun)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::CheckpointRun)

@@ -26,6 +26,7 @@ struct RunResult {
   std::shared_ptr<Module> module;  ///< also after a failure, when it was made
   Progress progress;
   std::optional<CurveAxis> curves;  ///< of the run's folder after this stage; nothing if the stage never began
+  PhaseReport phases;               ///< of the first worker, also after a failure
   MetricMap metrics;
   std::vector<std::string> bar_metrics;  ///< names of those that the user marked for the progress bar
   std::vector<MetricMap> evaluation;

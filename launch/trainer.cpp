@@ -519,6 +519,10 @@ const CapturedSteps& Trainer::captured() const {
   return runner_->result().captured;
 }
 
+const PhaseReport& Trainer::phases() const {
+  return runner_->result().phases;
+}
+
 const EpochOutputs& Trainer::predictions() const {
   return runner_->result().predictions;
 }

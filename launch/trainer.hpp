@@ -23,6 +23,7 @@
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/module_hooks.hpp"
 #include "troupe/modules/options/trainer_options.hpp"
+#include "troupe/runtime/report/phase_report.hpp"
 
 #include <concepts>
 #include <cstdint>
@@ -145,6 +146,8 @@ class Trainer {
   const std::shared_ptr<Module>& module() const;
   /// Of the latest stage, with TrainerOptions::capture_step, on the first worker of this process.
   const CapturedSteps& captured() const;
+  /// Where the time of the latest stage went, on the first worker of this process; also after a failure.
+  const PhaseReport& phases() const;
   /// Events that callback actors missed, by the actor's name.
   const std::vector<std::pair<std::string, int64_t>>& dropped_events() const;
   /// <default_root_dir>/<name>/version_N; empty before the first stage and where nothing is written.

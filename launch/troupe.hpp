@@ -99,6 +99,7 @@
 #include "troupe/runtime/data/transforms/mixing.hpp"
 #include "troupe/runtime/data/transforms/transform.hpp"
 #include "troupe/runtime/data/transforms/values.hpp"
+#include "troupe/runtime/report/phase_report.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
 #include "troupe/runtime/sinks/json_lines_sink.hpp"
 #include "troupe/runtime/sinks/mlflow_sink.hpp"
