@@ -1,0 +1,107 @@
+#include "troupe/runtime/profile/thread_lane.hpp"
+
+#include "troupe/runtime/profile/operator_profiler.hpp"
+
+#include <c10/util/ThreadLocalDebugInfo.h>
+#include <pthread.h>
+
+#include <array>
+#include <optional>
+#include <utility>
+
+namespace troupe {
+
+namespace {
+
+thread_local LaneOwner own_lane;
+
+std::string lane_title(const std::string& name) {
+  constexpr std::string_view article = "the ";
+  if (name.starts_with(article)) return name.substr(article.size());
+  if (!name.empty()) return name;
+  std::array<char, 16> text{};
+  pthread_getname_np(pthread_self(), text.data(), text.size());
+  return text.front() ? text.data() : "a thread";
+}
+
+}  // namespace
+
+Lane* lane_of_thread() {
+  const uint64_t number = Profiling::number();
+  if (own_lane.profile == number) return own_lane.lane.get();
+  const auto profiling = Profiling::current();
+  own_lane.lane = profiling ? profiling->add_lane(lane_title(own_lane.name)) : nullptr;
+  own_lane.profile = number;
+  return own_lane.lane.get();
+}
+
+std::shared_ptr<Lane> share_lane_of_thread() {
+  return lane_of_thread() ? own_lane.lane : nullptr;
+}
+
+void name_lane(std::string name) {
+  own_lane = {std::move(name)};
+}
+
+// --- Messages and batches ---
+
+struct TracedWork::Begun {
+  LaneOwner* actor = nullptr;
+  std::shared_ptr<Lane> lane;
+  std::optional<c10::DebugInfoGuard> memory;
+};
+
+void TracedWork::begin(LaneOwner* actor, SpanKind kind, std::string_view name, int64_t number) {
+  begun_ = std::make_shared<Begun>();
+  begun_->actor = actor;
+  if (actor) std::swap(own_lane, *actor);
+  begun_->lane = share_lane_of_thread();
+  if (begun_->lane && Profiling::is_traced()) begun_->lane->begin(kind, name, this, number);
+  // A profiler of the user's own is left alone.
+  const auto kind_of_info = c10::DebugInfoKind::PROFILER_STATE;
+  if (const auto profiling = Profiling::current(); profiling && !c10::ThreadLocalDebugInfo::get(kind_of_info)) {
+    begun_->memory.emplace(kind_of_info, profiling->memory());
+  }
+}
+
+TracedWork::~TracedWork() {
+  if (!begun_) return;
+  if (begun_->lane) begun_->lane->end(this);
+  if (begun_->actor) std::swap(own_lane, *begun_->actor);
+}
+
+ProfiledBatch::ProfiledBatch(std::string_view name, int64_t number, bool is_training, bool leads) : number_(number) {
+  if (!Profiling::is_there()) [[likely]]
+    return;
+  if (is_training && leads) {
+    led_ = Profiling::current();
+    if (led_) led_->before_training_batch(number);
+  }
+  work_.emplace(nullptr, SpanKind::batch, name, number);
+}
+
+ProfiledBatch::~ProfiledBatch() {
+  work_.reset();
+  if (led_) led_->after_training_batch(number_);
+}
+
+// --- Hooks and parts ---
+
+void trace_next(std::string_view name) {
+  if (Lane* lane = lane_of_thread()) lane->follow(SpanKind::hook, name);
+}
+
+void TracedPart::begin(std::string_view name, SpanKind kind) {
+  lane_ = share_lane_of_thread();
+  if (lane_) lane_->begin(kind, name, this);
+}
+
+ReplayedOperator::ReplayedOperator(std::string_view name) : lane_(share_lane_of_thread()) {
+  if (lane_) lane_->begin(SpanKind::op, name, this);
+}
+
+ReplayedOperator::~ReplayedOperator() {
+  if (lane_) lane_->end(this);
+}
+
+}  // namespace troupe
