@@ -1,5 +1,6 @@
 #include "troupe/actors/checkpointer.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
@@ -80,7 +81,7 @@ caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, 
   state_of(self).pulse = pulse;
   enter_thread(pulse);
   end_with(self, coordinator);
-  return {
+  return handlers(
       [self](SaveSnapshot& message) {
         auto& state = state_of(self);
         const Working working(*state.pulse);
@@ -91,8 +92,7 @@ caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, 
       [self](Drain) {
         tell(self, state_of(self).coordinator, Drained{});
         self->quit();
-      },
-  };
+      });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "troupe/actors/loader.hpp"
 
 #include "troupe/actors/fetcher.hpp"
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/runtime/data/epoch_plan.hpp"
 #include "troupe/runtime/process/compute_threads.hpp"
@@ -90,19 +91,17 @@ caf::behavior LoaderState::start(LoaderSetup setup) {
   use_one_compute_thread();
   pulse_ = watched_pulse("the " + title());
   enter_thread(pulse_);
-  return {
-      [this](const OpenLoader& request) { open(request); },
-      [this](const Credit& credit) {
-        if (!open_ || credit.ticket != request_.ticket) return;
-        credit_ += std::max<int64_t>(0, credit.count);
-        request_.group = credit.group;
-        pump();
-      },
-      [this](CloseLoader) { close(); },
-      [this](EndLoader) { self_->quit(); },
-      [this](const FetchNext& next) { fetch_next(next); },
-      [this](Fetched& fetched) { take(std::move(fetched)); },
-  };
+  name_data_lane(*pulse_);
+  return handlers([this](const OpenLoader& request) { open(request); },
+                  [this](const Credit& credit) {
+                    if (!open_ || credit.ticket != request_.ticket) return;
+                    credit_ += std::max<int64_t>(0, credit.count);
+                    request_.group = credit.group;
+                    pump();
+                  },
+                  [this](CloseLoader) { close(); }, [this](EndLoader) { self_->quit(); },
+                  [this](const FetchNext& next) { fetch_next(next); },
+                  [this](Fetched& fetched) { take(std::move(fetched)); });
 }
 
 std::shared_ptr<Pulse> LoaderState::watched_pulse(const std::string& who) const {

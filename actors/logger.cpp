@@ -1,5 +1,6 @@
 #include "troupe/actors/logger.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 
 #include <chrono>
@@ -63,7 +64,7 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
   state_of(self).in_flight = in_flight;
   end_with(self, coordinator);
   tell_later(self, flush_interval, Tick{});
-  return {
+  return handlers(
       [self](const WriteRecord& message) {
         state_of(self).in_flight->remove();
         const auto* call = std::get_if<SinkCall>(&message.record);
@@ -84,8 +85,7 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
         tell(self, state_of(self).checkpointer, Drain{});
         tell(self, state_of(self).coordinator, Drained{});
         self->quit();
-      },
-  };
+      });
 }
 
 }  // namespace

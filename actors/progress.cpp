@@ -1,5 +1,6 @@
 #include "troupe/actors/progress.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/runtime/terminal/progress_bar.hpp"
 
@@ -55,7 +56,8 @@ struct Terminal {
 
 caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coordinator) {
   end_with(self, coordinator);
-  return {
+  return handlers_in_lane(
+      "progress",
       [self](const ShowProgress& message) {
         state_of(self).bar.update(message.state);
         if (message.is_final) state_of(self).bar.finish();
@@ -66,8 +68,7 @@ caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coor
         std::cerr.flush();
         tell(self, coordinator, Drained{});
         self->quit();
-      },
-  };
+      });
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "troupe/actors/watchdog.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/runtime/process/thread_stacks.hpp"
@@ -75,15 +76,15 @@ caf::behavior watchdog(WatchdogSelf* self, const WatchdogSetup& setup) {
   end_with(self, setup.coordinator);
   const auto tick = std::clamp(setup.timeout / ticks_in_timeout, shortest_tick, longest_tick);
   tell_later(self, tick, Tick{});
-  return {
+  return handlers_in_lane(
+      "watchdog",
       [self](const WatchPulse& message) {
         state_of(self).watched.push_back({message.pulse, message.rank, 0, time_of(self)});
       },
       [self, tick](Tick) {
         if (!look(self)) tell_later(self, tick, Tick{});
       },
-      [self](Drain) { self->quit(); },
-  };
+      [self](Drain) { self->quit(); });
 }
 
 }  // namespace

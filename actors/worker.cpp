@@ -1,5 +1,6 @@
 #include "troupe/actors/worker.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/loader.hpp"
 #include "troupe/actors/worker_state.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
@@ -47,7 +48,7 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
   reporter_ = ProgressReporter(self_, setup_.progress, setup_.shows_progress);
   on_watched_end(self_, [this](const caf::actor_addr& who, const std::string& why) { watched_end(who, why); });
   watch(self_, setup_.coordinator);
-  return {
+  return handlers(
       [this](Perform& message) {
         guarded([&] { std::visit([&](auto& command) { carry_out(command, message); }, message.command); });
       },
@@ -63,8 +64,7 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
       [this](const EndWorker& message) {
         const Working working(*pulse_);
         end(message);
-      },
-  };
+      });
 }
 
 // --- What the replica hands over -------------------------------------------------------------------------------------

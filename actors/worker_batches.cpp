@@ -1,6 +1,7 @@
 // A worker's batches: those of a segment of training, alone or together with others, and those of an evaluation.
 #include "troupe/actors/events.hpp"
 #include "troupe/actors/worker_state.hpp"
+#include "troupe/runtime/profile/thread_lane.hpp"
 
 namespace troupe::cast {
 
@@ -55,7 +56,11 @@ template <class Train>
 AfterBatch WorkerState::train_with(Train train) {
   const bool shows = reporter_.is_due();
   if (shows || !setup_.listeners.empty()) replica_->want_step_metrics();
-  const AfterBatch after = train();
+  const AfterBatch after = [&] {
+    const ProfiledBatch profiled(Stage::fit, replica_->progress().total_batches, /*leads=*/setup_.index == 0);
+    return train();
+  }();
+  if (auto remark = profile_warning(); !remark.empty()) note("warning: " + std::move(remark));
   if (shows) reporter_.show_training(*replica_, facts_.train_batches, false);
   for (const auto& listener : setup_.listeners) {
     listener.offer(self_, Publish{TrainBatchEnded{replica_->progress(), replica_->callback_metrics()}});
@@ -116,8 +121,12 @@ void WorkerState::evaluate_once() {
   }
   if (evaluation_feed_.has_batch()) {
     BatchReady ready = evaluation_feed_.pop(self_, copier());
-    replica_->eval_batch(std::move(ready.batch), evaluation_feed_.batch_idx(ready.index),
-                         evaluation_feed_.loader_idx());
+    {
+      const ProfiledBatch profiled(evaluation_.stage, ready.index, /*leads=*/setup_.index == 0);
+      replica_->eval_batch(std::move(ready.batch), evaluation_feed_.batch_idx(ready.index),
+                           evaluation_feed_.loader_idx());
+    }
+    if (auto remark = profile_warning(); !remark.empty()) note("warning: " + std::move(remark));
     if (reporter_.is_due()) reporter_.show_evaluation(*replica_, evaluation_, evaluation_feed_, false);
     if (!ready.last) return;
   } else if (!evaluation_feed_.is_exhausted()) {

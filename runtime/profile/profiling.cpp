@@ -62,11 +62,16 @@ Profiling::Profiling(ProfileSetup setup)
 
 Profiling::~Profiling() {
   (void)text_thrown_by([&] { end_recording(); });
+  leave();
+}
+
+bool Profiling::is_wanted(const ProfileSetup& setup) {
+  return (setup.kind == Profiler::operators || setup.kind == Profiler::trace) &&
+         (!setup.batches || setup.stage == "fit");
 }
 
 std::shared_ptr<Profiling> Profiling::start(ProfileSetup setup) {
-  const bool records = setup.kind == Profiler::operators || setup.kind == Profiler::trace;
-  if (!records || (setup.batches && setup.stage != "fit")) return nullptr;
+  if (!is_wanted(setup)) return nullptr;
   std::shared_ptr<Profiling> made;
   {
     auto& [mutex, profiling] = current_profiling();
@@ -108,6 +113,15 @@ void Profiling::end_recording() {
   ended_at_ = profile_time();
 }
 
+// Another one may be the process's from now on.
+void Profiling::leave() {
+  auto& [mutex, profiling] = current_profiling();
+  const std::lock_guard lock(mutex);
+  if (std::exchange(is_over_, true)) return;
+  profiling.reset();
+  state_ = off;
+}
+
 void Profiling::before_training_batch(int64_t number) {
   latest_batch_ = number;
   if (setup_.batches && number >= setup_.batches->first && number <= setup_.batches->last) begin_recording();
@@ -128,12 +142,7 @@ std::string Profiling::take_warning() {
 
 ProfileEnd Profiling::end() {
   end_recording();
-  {
-    auto& [mutex, profiling] = current_profiling();
-    const std::lock_guard lock(mutex);
-    profiling.reset();
-    state_ = off;
-  }
+  leave();
   ProfileEnd said;
   if (begun_at_ == 0) {
     said.warnings.push_back(

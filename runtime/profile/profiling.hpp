@@ -42,6 +42,8 @@ class Profiling {
   /// Null if there is nothing to record (off and simple, or `batches` in a stage that is no fit), and while another run
   /// of this process is profiled.
   static std::shared_ptr<Profiling> start(ProfileSetup setup);
+  /// Whether there is something to record.
+  static bool is_wanted(const ProfileSetup& setup);
   ~Profiling();
   Profiling(const Profiling&) = delete;
   Profiling& operator=(const Profiling&) = delete;
@@ -83,6 +85,7 @@ class Profiling {
   explicit Profiling(ProfileSetup setup);
   void begin_recording();
   void end_recording();
+  void leave();
 
   static inline std::atomic<int> state_ = off;
   static inline std::atomic<uint64_t> number_ = 0;
@@ -93,7 +96,7 @@ class Profiling {
   mutable std::mutex mutex_;  // of the lanes, and of the begin and the end
   std::vector<std::shared_ptr<Lane>> lanes_;
   uint64_t callback_ = 0;
-  bool is_recording_ = false, has_warned_ = false;
+  bool is_recording_ = false, has_warned_ = false, is_over_ = false;
   std::atomic<int64_t> batches_ = 0, begun_at_ = 0, ended_at_ = 0, latest_batch_ = -1;
 };
 

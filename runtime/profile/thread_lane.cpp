@@ -45,6 +45,19 @@ void name_lane(std::string name) {
 
 // --- Messages and batches ---
 
+namespace {
+
+std::string_view batch_title(Stage stage) {
+  switch (stage) {
+    case Stage::validate: return "validation batch";
+    case Stage::test: return "test batch";
+    case Stage::predict: return "prediction batch";
+    default: return "training batch";
+  }
+}
+
+}  // namespace
+
 struct TracedWork::Begun {
   LaneOwner* actor = nullptr;
   std::shared_ptr<Lane> lane;
@@ -70,14 +83,12 @@ TracedWork::~TracedWork() {
   if (begun_->actor) std::swap(own_lane, *begun_->actor);
 }
 
-ProfiledBatch::ProfiledBatch(std::string_view name, int64_t number, bool is_training, bool leads) : number_(number) {
-  if (!Profiling::is_there()) [[likely]]
-    return;
-  if (is_training && leads) {
+void ProfiledBatch::begin(Stage stage, bool leads) {
+  if (stage == Stage::fit && leads) {
     led_ = Profiling::current();
-    if (led_) led_->before_training_batch(number);
+    if (led_) led_->before_training_batch(number_);
   }
-  work_.emplace(nullptr, SpanKind::batch, name, number);
+  work_.emplace(nullptr, SpanKind::batch, batch_title(stage), number_);
 }
 
 ProfiledBatch::~ProfiledBatch() {

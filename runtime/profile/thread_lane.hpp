@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/hooks.hpp"
+#include "troupe/modules/stage.hpp"
 #include "troupe/runtime/profile/profiling.hpp"
 
 #include <cstdint>
@@ -41,20 +42,33 @@ class TracedWork {
   std::shared_ptr<Begun> begun_;
 };
 
-/// A batch of a worker: what is profiled begins and ends with some of training's. `number`: of training, over the whole
-/// run; of an evaluation, within its loader. `leads`: the first worker of the process.
+/// A batch of a worker; a profile may begin and end with one of training (Stage::fit). `number`: of training, over the
+/// whole run; of an evaluation, within its loader. `leads`: by the first worker of the process.
 class ProfiledBatch {
  public:
-  ProfiledBatch(std::string_view name, int64_t number, bool is_training, bool leads);
+  ProfiledBatch(Stage stage, int64_t number, bool leads) : number_(number) {
+    if (Profiling::is_there()) [[unlikely]]
+      begin(stage, leads);
+  }
   ~ProfiledBatch();
   ProfiledBatch(const ProfiledBatch&) = delete;
   ProfiledBatch& operator=(const ProfiledBatch&) = delete;
 
  private:
+  void begin(Stage stage, bool leads);
+
   std::shared_ptr<Profiling> led_;
   int64_t number_;
   std::optional<TracedWork> work_;
 };
+
+/// Profiling::take_warning of the profile that goes on, if there is one.
+inline std::string profile_warning() {
+  if (!Profiling::is_there()) [[likely]]
+    return "";
+  const auto profiling = Profiling::current();
+  return profiling ? profiling->take_warning() : "";
+}
 
 /// The thread is in this hook from now on, or in other work between batches that has a name.
 void trace_next(std::string_view name);
