@@ -1,6 +1,7 @@
 // Whole runs under trainer.profiler: what is in the trace, and in which lane.
 #include "tests/support/file_content.hpp"
 #include "tests/support/lines.hpp"
+#include "tests/support/program.hpp"
 #include "tests/support/python_output.hpp"
 
 #include <gtest/gtest.h>
@@ -132,6 +133,46 @@ TEST(ProfilerRun, PythonReadsTheTraceAndFindsItNested) {
   const auto said = nlohmann::json::parse(python_output("read_trace.py", "'" + path.string() + "'"));
   EXPECT_EQ(said.at("not_nested"), 0);
   EXPECT_EQ(said.at("calls").at("worker 0").at("training batch"), 8);
+}
+
+// The same in the engine of those who open it: what the page finds is what --dump-dom prints.
+constexpr const char* trace_page = R"(<!doctype html><title>trace</title><body><script>
+const ask = new XMLHttpRequest();
+ask.open("GET", "trace.json", false);
+ask.send();
+const events = JSON.parse(ask.responseText).traceEvents, names = {}, open = {};
+let spans = 0, bad = 0;
+for (const e of events) {
+  if (e.ph === "M") {
+    if (e.name === "thread_name") names[e.tid] = e.args.name;
+    continue;
+  }
+  ++spans;
+  const begin = Math.round(1000 * e.ts), end = begin + Math.round(1000 * e.dur), stack = open[e.tid] ??= [];
+  while (stack.length && stack.at(-1) <= begin) stack.pop();
+  if (!(e.tid in names) || !(e.dur >= 0) || (stack.length && end > stack.at(-1))) ++bad;
+  stack.push(end);
+}
+document.body.textContent = `spans=${spans} bad=${bad} lanes=${Object.values(names).sort().join()} done`;
+</script>)";
+
+TEST(ProfilerRun, ABrowserReadsTheTrace) {
+  const TempDir dir;
+  Trainer trainer(profiled(dir, Profiler::trace));
+  trainer.fit(std::make_shared<ScopedLine>(), points());
+  const auto page = trainer.run_dir() / "page.html";
+  put(page, trace_page);
+  const auto browser = run_program(
+      "timeout 60 chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --allow-file-access-from-files"
+      " --user-data-dir='" +
+      (dir / "browser").string() + "' --dump-dom 'file://" + page.string() + "' 2>/dev/null");
+  ASSERT_EQ(browser.status, 0) << "chromium (launch/setup --dev installs it)";
+  const auto at = browser.output.find("spans=");
+  ASSERT_NE(at, std::string::npos) << browser.output;
+  const std::string said = browser.output.substr(at);
+  EXPECT_GT(std::stoi(said.substr(6)), 200) << said;
+  EXPECT_NE(said.find(" bad=0 "), std::string::npos) << said;
+  EXPECT_NE(said.find("worker 0 done"), std::string::npos) << said;
 }
 
 TEST(ProfilerRun, OnlyTheBatchesThatWereAskedForAreInIt) {
