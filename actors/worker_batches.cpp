@@ -54,13 +54,11 @@ void WorkerState::train_once() {
 
 template <class Train>
 AfterBatch WorkerState::train_with(Train train) {
+  if (auto remark = profile_warning(); !remark.empty()) note("warning: " + std::move(remark));
+  const ProfiledBatch profiled(Stage::fit, replica_->progress().total_batches, /*leads=*/setup_.index == 0);
   const bool shows = reporter_.is_due();
   if (shows || !setup_.listeners.empty()) replica_->want_step_metrics();
-  const AfterBatch after = [&] {
-    const ProfiledBatch profiled(Stage::fit, replica_->progress().total_batches, /*leads=*/setup_.index == 0);
-    return train();
-  }();
-  if (auto remark = profile_warning(); !remark.empty()) note("warning: " + std::move(remark));
+  const AfterBatch after = train();
   if (shows) reporter_.show_training(*replica_, facts_.train_batches, false);
   for (const auto& listener : setup_.listeners) {
     listener.offer(self_, Publish{TrainBatchEnded{replica_->progress(), replica_->callback_metrics()}});
@@ -121,12 +119,9 @@ void WorkerState::evaluate_once() {
   }
   if (evaluation_feed_.has_batch()) {
     BatchReady ready = evaluation_feed_.pop(self_, copier());
-    {
-      const ProfiledBatch profiled(evaluation_.stage, ready.index, /*leads=*/setup_.index == 0);
-      replica_->eval_batch(std::move(ready.batch), evaluation_feed_.batch_idx(ready.index),
-                           evaluation_feed_.loader_idx());
-    }
-    if (auto remark = profile_warning(); !remark.empty()) note("warning: " + std::move(remark));
+    const ProfiledBatch profiled(evaluation_.stage, ready.index, /*leads=*/setup_.index == 0);
+    replica_->eval_batch(std::move(ready.batch), evaluation_feed_.batch_idx(ready.index),
+                         evaluation_feed_.loader_idx());
     if (reporter_.is_due()) reporter_.show_evaluation(*replica_, evaluation_, evaluation_feed_, false);
     if (!ready.last) return;
   } else if (!evaluation_feed_.is_exhausted()) {
