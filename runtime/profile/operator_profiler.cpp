@@ -5,12 +5,16 @@
 #include "troupe/runtime/profile/thread_lane.hpp"
 
 #include <ATen/record_function.h>
+#include <c10/core/CPUAllocator.h>
+#include <c10/util/Logging.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string_view>
 #include <utility>
 
@@ -94,6 +98,19 @@ void MemoryWatch::reportMemoryUsage(void*, int64_t bytes, std::size_t, std::size
   }
   if (bytes <= 0) return;
   if (Lane* lane = lane_of_thread()) lane->note_allocation(bytes);
+}
+
+// The level belongs to the process, so that no other warning is seen for these microseconds.
+void MemoryWatch::spend_first_warning(const std::shared_ptr<MemoryWatch>& memory) {
+  static std::once_flag once;
+  std::call_once(once, [&] {
+    constexpr int errors_alone = 2;
+    const c10::DebugInfoGuard listening(c10::DebugInfoKind::PROFILER_STATE, memory);
+    const int level = std::exchange(FLAGS_caffe2_log_level, errors_alone);
+    int never_allocated = 0;
+    c10::profiledCPUMemoryReporter().Delete(&never_allocated);
+    FLAGS_caffe2_log_level = level;
+  });
 }
 
 // --- The table ---

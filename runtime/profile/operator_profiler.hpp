@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,9 @@ class MemoryWatch final : public torch::profiler::impl::ProfilerStateBase {
   torch::profiler::impl::ActiveProfilerType profilerType() override {
     return torch::profiler::impl::ActiveProfilerType::NONE;
   }
+  /// To be called before it is installed: LibTorch warns of the first block that is given back to it and was allocated
+  /// before, of which every profile has one, and then of every 1,000th. The first warning is spent here.
+  static void spend_first_warning(const std::shared_ptr<MemoryWatch>& memory);
   int64_t peak(bool of_device) const { return counts_[of_device].peak.load(std::memory_order_relaxed); }
 
  private:

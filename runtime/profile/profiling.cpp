@@ -97,6 +97,7 @@ void Profiling::begin_recording() {
   const std::lock_guard lock(mutex_);
   if (is_recording_ || begun_at_ != 0) return;
   is_recording_ = true;
+  MemoryWatch::spend_first_warning(memory_);
   number_.fetch_add(1, std::memory_order_release);
   begun_at_ = profile_time();
   state_ = setup_.kind == Profiler::trace ? traced : summed;
