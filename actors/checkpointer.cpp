@@ -81,7 +81,7 @@ caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, 
   state_of(self).pulse = pulse;
   enter_thread(pulse);
   end_with(self, coordinator);
-  return handlers(
+  return Handlers{
       [self](SaveSnapshot& message) {
         auto& state = state_of(self);
         const Working working(*state.pulse);
@@ -92,7 +92,8 @@ caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, 
       [self](Drain) {
         tell(self, state_of(self).coordinator, Drained{});
         self->quit();
-      });
+      },
+  };
 }
 
 }  // namespace

@@ -41,14 +41,16 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
     fail_here("coordinator", "somebody has told the coordinator to end: " + why);
   });
   failing_on_throw([&] { begin_run(); });
-  return handlers_in_lane(
-      "coordinator", [this](Done& done) { failing_on_throw([&] { take_answer(done); }); },
+  return HandlersInLane{
+      "coordinator",
+      [this](Done& done) { failing_on_throw([&] { take_answer(done); }); },
       [this](const StopAsked& asked) { state().ask_to_stop({asked.reason}); },
       [this](Failed& failed) {
         if (failed.hangs) return fail_hung(std::move(failed.failure));
         fail(std::move(failed.failure), !failed.elsewhere);
       },
-      [this](GiveUp) { give_up(); }, [this](WorkerEnded& ended) { take_worker(ended); },
+      [this](GiveUp) { give_up(); },
+      [this](WorkerEnded& ended) { take_worker(ended); },
       [this](const Saved& saved) { failing_on_throw([&] { take_saved(saved); }); },
       [this](const StopRun& stop_run) { stop(stop_run.request); },
       [this](CheckpointRun) {
@@ -62,7 +64,8 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
       [this](const UsherDrained& drained) {
         result_.dropped.emplace_back(drained.name, drained.dropped);
         sender_has_ended();
-      });
+      },
+  };
 }
 
 void CoordinatorState::begin_run() {

@@ -23,12 +23,13 @@ caf::behavior fetcher(caf::event_based_actor* self, const ActorRef& loader, int6
   use_one_compute_thread();
   enter_thread(pulse);
   name_data_lane(*pulse);
-  return handlers(  //
+  return Handlers{
       [=](const Fetch& fetch) {
         Fetched answer = work->run(fetch, *pulse);
         answer.fetcher = id;
         if (const auto asker = sender_of(self)) tell(self, asker, std::move(answer));
-      });
+      },
+  };
 }
 
 }  // namespace

@@ -42,16 +42,28 @@ auto traced_handler(std::shared_ptr<LaneOwner> lane, Handler handler, Result (Ha
 }
 
 /// The behavior of an actor with a thread of its own, whose lane that is (name_lane, enter_thread).
-template <class... Handlers>
-caf::behavior handlers(Handlers... each) {
-  return {traced_handler(nullptr, std::move(each), &Handlers::operator())...};
-}
+class Handlers {
+ public:
+  template <class... Each>
+  explicit Handlers(Each... each) : behavior_{traced_handler(nullptr, std::move(each), &Each::operator())...} {}
+  operator caf::behavior() { return behavior_; }  // NOLINT(google-explicit-constructor): stands for it
+
+ private:
+  caf::behavior behavior_;
+};
 
 /// The behavior of an actor of CAF's scheduler, which runs on one thread at a time and not always on the same.
-template <class... Handlers>
-caf::behavior handlers_in_lane(std::string name, Handlers... each) {
-  const auto lane = std::make_shared<LaneOwner>(LaneOwner{std::move(name)});
-  return {traced_handler(lane, std::move(each), &Handlers::operator())...};
-}
+class HandlersInLane {
+ public:
+  template <class... Each>
+  explicit HandlersInLane(std::string name, Each... each)
+      : lane_(std::make_shared<LaneOwner>(LaneOwner{std::move(name)})),
+        behavior_{traced_handler(lane_, std::move(each), &Each::operator())...} {}
+  operator caf::behavior() { return behavior_; }  // NOLINT(google-explicit-constructor): stands for it
+
+ private:
+  std::shared_ptr<LaneOwner> lane_;
+  caf::behavior behavior_;
+};
 
 }  // namespace troupe::cast

@@ -92,16 +92,19 @@ caf::behavior LoaderState::start(LoaderSetup setup) {
   pulse_ = watched_pulse("the " + title());
   enter_thread(pulse_);
   name_data_lane(*pulse_);
-  return handlers([this](const OpenLoader& request) { open(request); },
-                  [this](const Credit& credit) {
-                    if (!open_ || credit.ticket != request_.ticket) return;
-                    credit_ += std::max<int64_t>(0, credit.count);
-                    request_.group = credit.group;
-                    pump();
-                  },
-                  [this](CloseLoader) { close(); }, [this](EndLoader) { self_->quit(); },
-                  [this](const FetchNext& next) { fetch_next(next); },
-                  [this](Fetched& fetched) { take(std::move(fetched)); });
+  return Handlers{
+      [this](const OpenLoader& request) { open(request); },
+      [this](const Credit& credit) {
+        if (!open_ || credit.ticket != request_.ticket) return;
+        credit_ += std::max<int64_t>(0, credit.count);
+        request_.group = credit.group;
+        pump();
+      },
+      [this](CloseLoader) { close(); },
+      [this](EndLoader) { self_->quit(); },
+      [this](const FetchNext& next) { fetch_next(next); },
+      [this](Fetched& fetched) { take(std::move(fetched)); },
+  };
 }
 
 std::shared_ptr<Pulse> LoaderState::watched_pulse(const std::string& who) const {

@@ -64,7 +64,7 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
   state_of(self).in_flight = in_flight;
   end_with(self, coordinator);
   tell_later(self, flush_interval, Tick{});
-  return handlers(
+  return Handlers{
       [self](const WriteRecord& message) {
         state_of(self).in_flight->remove();
         const auto* call = std::get_if<SinkCall>(&message.record);
@@ -85,7 +85,8 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
         tell(self, state_of(self).checkpointer, Drain{});
         tell(self, state_of(self).coordinator, Drained{});
         self->quit();
-      });
+      },
+  };
 }
 
 }  // namespace

@@ -56,7 +56,7 @@ struct Terminal {
 
 caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coordinator) {
   end_with(self, coordinator);
-  return handlers_in_lane(
+  return HandlersInLane{
       "progress",
       [self](const ShowProgress& message) {
         state_of(self).bar.update(message.state);
@@ -68,7 +68,8 @@ caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coor
         std::cerr.flush();
         tell(self, coordinator, Drained{});
         self->quit();
-      });
+      },
+  };
 }
 
 }  // namespace

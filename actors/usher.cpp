@@ -121,7 +121,7 @@ caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
   on_end_of(ref_to(self), [actor = state_of(self).actor](const std::string&) { end_anonymously(actor); });
   watch(self, state_of(self).actor);
   watch(self, state_of(self).coordinator);
-  return handlers_in_lane(
+  return HandlersInLane{
       "usher of " + state_of(self).name,
       [self](Publish& message) {
         UsherState& state = state_of(self);
@@ -137,7 +137,8 @@ caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
         tell_later(self, patience, Tick{});
         hand_over(self);
       },
-      [self](Tick) { end(self); });
+      [self](Tick) { end(self); },
+  };
 }
 
 // A handler for each kind of event, which the behavior gets as a variant again.
@@ -149,7 +150,7 @@ caf::behavior handlers_of(std::type_identity<std::variant<Events...>>, const Act
     RunHandle run;
   };
   const auto called = std::make_shared<Called>(behavior, run);
-  return handlers([called](Events& event) { called->behavior(Event(std::move(event)), called->run); }...);
+  return Handlers{[called](Events& event) { called->behavior(Event(std::move(event)), called->run); }...};
 }
 
 caf::behavior user_actor(caf::event_based_actor* self, const std::string& name, const ActorBehavior& behavior,

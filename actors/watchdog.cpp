@@ -76,7 +76,7 @@ caf::behavior watchdog(WatchdogSelf* self, const WatchdogSetup& setup) {
   end_with(self, setup.coordinator);
   const auto tick = std::clamp(setup.timeout / ticks_in_timeout, shortest_tick, longest_tick);
   tell_later(self, tick, Tick{});
-  return handlers_in_lane(
+  return HandlersInLane{
       "watchdog",
       [self](const WatchPulse& message) {
         state_of(self).watched.push_back({message.pulse, message.rank, 0, time_of(self)});
@@ -84,7 +84,8 @@ caf::behavior watchdog(WatchdogSelf* self, const WatchdogSetup& setup) {
       [self, tick](Tick) {
         if (!look(self)) tell_later(self, tick, Tick{});
       },
-      [self](Drain) { self->quit(); });
+      [self](Drain) { self->quit(); },
+  };
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
   reporter_ = ProgressReporter(self_, setup_.progress, setup_.shows_progress);
   on_watched_end(self_, [this](const caf::actor_addr& who, const std::string& why) { watched_end(who, why); });
   watch(self_, setup_.coordinator);
-  return handlers(
+  return Handlers{
       [this](Perform& message) {
         guarded([&] { std::visit([&](auto& command) { carry_out(command, message); }, message.command); });
       },
@@ -64,7 +64,8 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
       [this](const EndWorker& message) {
         const Working working(*pulse_);
         end(message);
-      });
+      },
+  };
 }
 
 // --- What the replica hands over -------------------------------------------------------------------------------------
