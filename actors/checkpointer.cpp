@@ -80,6 +80,7 @@ caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, 
   state_of(self).coordinator = coordinator;
   state_of(self).pulse = pulse;
   enter_thread(pulse);
+  name_lane(pulse->who);
   end_with(self, coordinator);
   return Handlers{
       [self](SaveSnapshot& message) {

@@ -41,7 +41,7 @@ auto traced_handler(std::shared_ptr<LaneOwner> lane, Handler handler, Result (Ha
   };
 }
 
-/// The behavior of an actor with a thread of its own, whose lane that is (name_lane, enter_thread).
+/// The behavior of an actor with a thread of its own, whose lane that is (name_lane).
 class Handlers {
  public:
   template <class... Each>

@@ -57,6 +57,7 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
                      const std::vector<std::shared_ptr<Sink>>& sinks, const std::shared_ptr<InFlight>& in_flight,
                      const std::shared_ptr<Pulse>& pulse) {
   enter_thread(pulse);
+  name_lane(pulse->who);
   state_of(self).pulse = pulse;
   state_of(self).coordinator = coordinator;
   state_of(self).checkpointer = checkpointer;

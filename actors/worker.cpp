@@ -45,6 +45,7 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
   setup_ = std::move(setup);
   pulse_ = setup_.replica.pulse;
   enter_thread(pulse_);
+  name_lane(pulse_->who);
   reporter_ = ProgressReporter(self_, setup_.progress, setup_.shows_progress);
   on_watched_end(self_, [this](const caf::actor_addr& who, const std::string& why) { watched_end(who, why); });
   watch(self_, setup_.coordinator);

@@ -1,7 +1,5 @@
 #include "troupe/runtime/process/pulse.hpp"
 
-#include "troupe/runtime/profile/thread_lane.hpp"
-
 #include <pthread.h>
 
 #include <chrono>
@@ -37,7 +35,6 @@ std::string Pulse::whereabouts() const {
 
 void enter_thread(std::shared_ptr<Pulse> pulse) {
   pthread_setname_np(pthread_self(), pulse->who.substr(0, longest_thread_name).c_str());
-  name_lane(pulse->who);
   own_pulse = std::move(pulse);
 }
 

@@ -15,13 +15,16 @@ namespace {
 
 thread_local LaneOwner own_lane;
 
-std::string lane_title(const std::string& name) {
-  constexpr std::string_view article = "the ";
-  if (name.starts_with(article)) return name.substr(article.size());
-  if (!name.empty()) return name;
+std::string name_of_thread() {
   std::array<char, 16> text{};
   pthread_getname_np(pthread_self(), text.data(), text.size());
   return text.front() ? text.data() : "a thread";
+}
+
+std::string lane_title(const std::string& given) {
+  constexpr std::string_view article = "the ";
+  const std::string name = given.empty() ? name_of_thread() : given;
+  return name.starts_with(article) ? name.substr(article.size()) : name;
 }
 
 }  // namespace
