@@ -1,5 +1,6 @@
 #include "troupe/actors/checkpointer.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
@@ -80,8 +81,9 @@ caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, 
   state_of(self).coordinator = coordinator;
   state_of(self).pulse = pulse;
   enter_thread(pulse);
+  name_lane(pulse->who);
   end_with(self, coordinator);
-  return {
+  return Handlers{
       [self](SaveSnapshot& message) {
         auto& state = state_of(self);
         const Working working(*state.pulse);

@@ -2,6 +2,7 @@
 
 #include "troupe/actors/checkpointer.hpp"
 #include "troupe/actors/coordinator_state.hpp"
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/logger.hpp"
 #include "troupe/actors/progress.hpp"
 #include "troupe/actors/recorder.hpp"
@@ -42,7 +43,8 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
     fail_here("coordinator", "somebody has told the coordinator to end: " + why);
   });
   failing_on_throw([&] { begin_run(); });
-  return {
+  return HandlersInLane{
+      "coordinator",
       [this](Done& done) { failing_on_throw([&] { take_answer(done); }); },
       [this](const StopAsked& asked) { state().ask_to_stop({asked.reason}); },
       [this](Failed& failed) {
@@ -85,6 +87,7 @@ void CoordinatorState::begin_run() {
     recorder_ = join(Role::recorder,
                      spawn_recorder(system, me, progress_, std::move(setup_->files), state().stage, recorder_pulse_),
                      "recorder");
+    tell(self_, progress_, PassOnWarnings{recorder_});
   }
   checkpointer_ = join(Role::writer, spawn_checkpointer(system, me, checkpointer_pulse_), "checkpointer");
   logger_.in_flight = std::make_shared<InFlight>(logger_limit);
@@ -237,6 +240,9 @@ void CoordinatorState::take_phases(PhasesMeasured& measured) {
   auto meanwhile = std::move(result_.phases.meanwhile);
   result_.phases = std::move(measured.report);
   result_.phases.meanwhile = std::move(meanwhile);
+  RunNews news{.phases = result_.phases};
+  if (state().stage == Stage::fit && !measured.is_final) news.progress = measured.progress;
+  tell_recorder(std::move(news));
 }
 
 void CoordinatorState::add_meanwhile(const PhaseTime& time) {

@@ -90,7 +90,7 @@ RunStatus CoordinatorState::status() const {
 
 void CoordinatorState::drain_recorder() {
   const auto message = result_.failure ? result_.failure->describe() : result_.stop_reason;
-  tell_recorder({.progress = state().progress, .metrics = state().metrics});
+  tell_recorder({.progress = state().progress, .metrics = state().metrics, .phases = result_.phases});
   if (recorder_) tell(self_, recorder_, EndRecorder{status(), message});
 }
 

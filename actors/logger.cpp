@@ -1,5 +1,6 @@
 #include "troupe/actors/logger.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 
 #include <algorithm>
@@ -89,6 +90,7 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
                      const ActorRef& recorder, const std::vector<std::shared_ptr<Sink>>& sinks,
                      const std::shared_ptr<InFlight>& in_flight, const std::shared_ptr<Pulse>& pulse) {
   enter_thread(pulse);
+  name_lane(pulse->who);
   state_of(self).pulse = pulse;
   state_of(self).coordinator = coordinator;
   state_of(self).checkpointer = checkpointer;
@@ -97,7 +99,7 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
   state_of(self).in_flight = in_flight;
   end_with(self, coordinator);
   tell_later(self, flush_interval, Tick{});
-  return {
+  return Handlers{
       [self](WriteRecord& message) {
         state_of(self).in_flight->remove();
         const auto* call = std::get_if<SinkCall>(&message.record);

@@ -4,6 +4,7 @@
 // loaders, a logger, a checkpointer, a recorder and a progress actor.
 #pragma once
 
+#include "troupe/actors/caf.hpp"
 #include "troupe/base/failure.hpp"
 #include "troupe/modules/captured_steps.hpp"
 #include "troupe/modules/module.hpp"
@@ -83,6 +84,7 @@ struct WorkerEnded {
 /// The first worker to the coordinator, every 2 s at a batch's end, and with its end.
 struct PhasesMeasured {
   PhaseReport report;  ///< from the stage's beginning; without `meanwhile`
+  Progress progress;
   bool is_final = false;
 };
 /// Worker to itself: more batches wait. Between two of them urgent messages get their turn.
@@ -138,6 +140,10 @@ struct PrintLine {
 
   bool is_warning() const { return is_note && line.starts_with(warning_mark); }
 };
+/// Coordinator to progress actor: the recorder gets every warning.
+struct PassOnWarnings {
+  ActorRef recorder;
+};
 /// Logger to recorder: what it has written since its last flush.
 struct MetricsWritten {
   std::vector<ScalarsRecord> records;
@@ -184,6 +190,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Saved)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::ShowProgress)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PrintLine)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::RunNews)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PassOnWarnings)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::MetricsWritten)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndRecorder)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::RecorderDrained)

@@ -1,5 +1,6 @@
 #include "troupe/actors/progress.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/runtime/terminal/progress_bar.hpp"
 #include "troupe/runtime/terminal/terminal_style.hpp"
@@ -39,6 +40,7 @@ struct Terminal {
 
   bool is_terminal = isatty(STDERR_FILENO) != 0;
   bool is_quiet = false;
+  ActorRef recorder;  // null: there is none
   TerminalStyle style = terminal_style(is_terminal);
   ProgressBar bar{std::cerr, style.redraws, [] { return terminal_width(STDERR_FILENO); }};
   spdlog::logger console{"troupe", std::make_shared<BarSink>(bar)};
@@ -62,12 +64,18 @@ struct Terminal {
 caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coordinator, bool quiet) {
   state_of(self).is_quiet = quiet;
   end_with(self, coordinator);
-  return {
+  return HandlersInLane{
+      "progress",
       [self](const ShowProgress& message) {
         state_of(self).bar.update(message.state);
         if (message.is_final) state_of(self).bar.finish();
       },
-      [self](const PrintLine& message) { state_of(self).print(message); },
+      [self](const PrintLine& message) {
+        state_of(self).print(message);
+        if (!message.is_warning() || !state_of(self).recorder) return;
+        tell(self, state_of(self).recorder, RunNews{.warning = message.line.substr(warning_mark.size())});
+      },
+      [self](PassOnWarnings& message) { state_of(self).recorder = std::move(message.recorder); },
       [self, coordinator](Drain) {
         state_of(self).bar.close();
         std::cerr.flush();

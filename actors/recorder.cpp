@@ -1,5 +1,6 @@
 #include "troupe/actors/recorder.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 
 #include <chrono>
@@ -26,13 +27,14 @@ void with_files(RecorderSelf* self, Action action) {
   const Working working(*state.pulse);
   action(*state.files);
   const auto problem = state.files->take_problem();
-  if (!problem.empty()) tell(self, state.progress, PrintLine{"warning: " + problem, true});
+  if (!problem.empty()) tell(self, state.progress, PrintLine{std::string(warning_mark) + problem, true});
 }
 
 caf::behavior recorder(RecorderSelf* self, const ActorRef& coordinator, const ActorRef& progress,
                        const std::shared_ptr<RunFiles>& files, const Stage& stage,
                        const std::shared_ptr<Pulse>& pulse) {
   enter_thread(pulse);
+  name_lane(pulse->who);
   auto& state = state_of(self);
   state.coordinator = coordinator;
   state.progress = progress;
@@ -41,7 +43,7 @@ caf::behavior recorder(RecorderSelf* self, const ActorRef& coordinator, const Ac
   end_with(self, coordinator);
   with_files(self, [&](RunFiles& all) { all.begin_stage(stage); });
   tell_later(self, look_interval, Tick{});
-  return {
+  return Handlers{
       [self](const MetricsWritten& written) {
         with_files(self, [&](RunFiles& all) {
           for (const auto& record : written.records) all.take(record);

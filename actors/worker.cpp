@@ -1,5 +1,6 @@
 #include "troupe/actors/worker.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/loader.hpp"
 #include "troupe/actors/worker_state.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
@@ -46,10 +47,11 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
   enter_thread(pulse_);
   PhaseClock::set_of_thread(&clock_);
   stage_ = setup_.replica.stage;
+  name_lane(pulse_->who);
   reporter_ = ProgressReporter(self_, setup_.progress, setup_.shows_progress);
   on_watched_end(self_, [this](const caf::actor_addr& who, const std::string& why) { watched_end(who, why); });
   watch(self_, setup_.coordinator);
-  return {
+  return Handlers{
       [this](Perform& message) {
         guarded([&] { std::visit([&](auto& command) { carry_out(command, message); }, message.command); });
       },

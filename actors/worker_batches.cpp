@@ -1,6 +1,7 @@
 // A worker's batches: those of a segment of training, alone or together with others, and those of an evaluation.
 #include "troupe/actors/events.hpp"
 #include "troupe/actors/worker_state.hpp"
+#include "troupe/runtime/profile/thread_lane.hpp"
 
 namespace troupe::cast {
 
@@ -53,6 +54,8 @@ void WorkerState::train_once() {
 
 template <class Train>
 AfterBatch WorkerState::train_with(Train train) {
+  if (auto remark = profile_warning(); !remark.empty()) note("warning: " + std::move(remark));
+  const ProfiledBatch profiled(Stage::fit, replica_->progress().total_batches, /*leads=*/setup_.index == 0);
   const bool shows = reporter_.is_due();
   if (shows || !setup_.listeners.empty()) replica_->want_step_metrics();
   const AfterBatch after = train();
@@ -127,6 +130,7 @@ void WorkerState::evaluate_once() {
   }
   if (evaluation_feed_.has_batch()) {
     BatchReady ready = evaluation_feed_.pop(self_, copier());
+    const ProfiledBatch profiled(evaluation_.stage, ready.index, /*leads=*/setup_.index == 0);
     replica_->eval_batch(std::move(ready.batch), evaluation_feed_.batch_idx(ready.index),
                          evaluation_feed_.loader_idx());
     if (stage_ != Stage::fit) count_batch();

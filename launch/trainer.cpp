@@ -8,6 +8,7 @@
 #include "troupe/launch/end_of_ranks.hpp"
 #include "troupe/launch/new_run_card.hpp"
 #include "troupe/launch/processes.hpp"
+#include "troupe/launch/profiled_run.hpp"
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/signals.hpp"
 #include "troupe/launch/slurm.hpp"
@@ -137,7 +138,7 @@ std::filesystem::path Trainer::Runner::own_best_model_path() const {
 
 void Trainer::Runner::make_run_dir(Stage stage, const ModuleSource& source) {
   const bool saves = stage == Stage::fit && options_.enable_checkpointing;
-  const bool writes = options_.fast_dev_run == 0 && (options_.logger || saves);
+  const bool writes = writes_profile(options_) || (options_.fast_dev_run == 0 && (options_.logger || saves));
   if (!writes || !run_dir_.empty()) return;
   run_dir_ = Processes::get().from_rank_zero([&] { return new_run_dir(source).string(); });
 }
@@ -343,6 +344,7 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
   const CrashNote crash_note(run_dir_, crash_places(setup));
   const auto began = std::chrono::steady_clock::now();
   Told told;
+  const ProfiledRun profiled(options_, stage, run_dir_, peers.empty() ? 0 : peers.front()->place().global_rank);
   cast::Run run = cast::start_run(system_->actors(), std::move(setup));
   system_->set(&run);
   processes.on_failure([&](const Failure& failure) {

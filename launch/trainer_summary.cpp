@@ -14,7 +14,7 @@ namespace troupe {
 
 std::string Trainer::Runner::summary() const {
   if (!stage_) return "";
-  RunCard card = card_;
+  RunCard card = files_ ? files_->card() : RunCard();
   card.stage = to_string(*stage_);
   card.status = result_.failure           ? RunStatus::failed
                 : result_.was_interrupted ? RunStatus::interrupted

@@ -64,6 +64,7 @@
 #include "troupe/modules/record.hpp"
 #include "troupe/modules/step_output.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
+#include "troupe/modules/support/profile.hpp"
 #include "troupe/runtime/callbacks/model_summary.hpp"
 #include "troupe/runtime/callbacks/prediction_writer.hpp"
 #include "troupe/runtime/checkpoint/load_from_checkpoint.hpp"

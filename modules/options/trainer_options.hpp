@@ -140,6 +140,7 @@ struct TrainerOptions {
   bool detect_unused_parameters = false;
   /// Lightning's has the same names for the first two, and "advanced" and "pytorch" for what the others do.
   Profiler profiler = Profiler::off;
+  /// The first training batch is 0; outside of fit nothing is measured then.
   std::string profile_steps = "";
   /// No progress bar, model summary, notes and summary at the end. Warnings, errors and what goes to stdout stay: the
   /// results of a program's stage, and what the module prints. In a program `--quiet` means the same.
@@ -245,5 +246,12 @@ TrainerOptions resolved(TrainerOptions options);
 
 /// max_time as a duration; nothing when it is empty. Throws UsageError when it is not "DD:HH:MM:SS".
 std::optional<std::chrono::seconds> max_time_of(const TrainerOptions& options);
+
+/// Training batches, counted from 0 over the whole run, `first` and `last` included.
+struct BatchRange {
+  int64_t first = 0, last = 0;
+};
+/// profile_steps; nothing when it is empty. Throws UsageError when it is neither "100-120" nor "100".
+std::optional<BatchRange> profile_steps_of(const TrainerOptions& options);
 
 }  // namespace troupe

@@ -3,6 +3,7 @@
 #include "troupe/base/text.hpp"
 #include "troupe/modules/support/step_recorder.hpp"
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
+#include "troupe/runtime/profile/thread_lane.hpp"
 
 #include <algorithm>
 
@@ -19,6 +20,7 @@ void move_metrics(const Module& module, torch::Device device) {
 void MetricBoard::set_origin(Hook hook, bool step_allowed, bool on_step, int64_t batch_size,
                              std::optional<int64_t> dataloader_idx) {
   core_.pulse.hook = hook;
+  trace_hook(hook);
   active_log().set_origin({to_string(hook), on_step, !on_step, step_allowed, batch_size, dataloader_idx});
 }
 

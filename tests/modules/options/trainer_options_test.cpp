@@ -170,5 +170,36 @@ TEST(TrainerOptions, ResolvingTwiceChangesNothingMore) {
   EXPECT_EQ(to_json_object(resolved(once)), to_json_object(once));
 }
 
+TEST(TrainerOptions, ProfileStepsAreABatchOrARangeOfThem) {
+  EXPECT_FALSE(profile_steps_of({}));
+  const auto range = profile_steps_of({.profile_steps = "100-120"});
+  ASSERT_TRUE(range);
+  EXPECT_EQ(range->first, 100);
+  EXPECT_EQ(range->last, 120);
+  const auto one = profile_steps_of({.profile_steps = "7"});
+  ASSERT_TRUE(one);
+  EXPECT_EQ(one->first, 7);
+  EXPECT_EQ(one->last, 7);
+}
+
+TEST(TrainerOptions, OtherProfileStepsAreRefusedInASentence) {
+  const auto refusal = [](const std::string& text) -> std::string {
+    try {
+      TrainerOptions options;
+      options.profile_steps = text;
+      validate(options);
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  for (const char* text : {"-", "-5", "5-", "a-b", "1-2-3", "1 - 2", "1.5", "99999999999999999999", "100:120"}) {
+    EXPECT_NE(refusal(text).find("use two numbers of training batches from 0 on, as 100-120, or one, as 100"),
+              std::string::npos)
+        << text << ": " << refusal(text);
+  }
+  EXPECT_NE(refusal("120-100").find("use 100-120"), std::string::npos) << refusal("120-100");
+}
+
 }  // namespace
 }  // namespace troupe
