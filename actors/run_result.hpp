@@ -33,7 +33,6 @@ struct RunResult {
   EpochOutputs predictions;
   ResultQueue queue;
   CapturedSteps captured;  ///< of the first worker
-  PhaseReport phases;
   std::string stop_reason;  ///< empty for a natural end
   bool was_interrupted = false;
   int signal = 0;                               ///< that interrupted it, or 0

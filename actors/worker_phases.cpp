@@ -41,7 +41,8 @@ void WorkerState::report_phases(bool is_final) {
     const auto& loaders = stage_ == Stage::fit ? replica_->train_loaders() : replica_->eval_loaders();
     report.advice = advice_of(report, advice_facts(replica_->options(), loaders, replica_->optimizers()));
   }
-  tell(self_, setup_.coordinator, PhasesMeasured{std::move(report), replica_ ? replica_->progress() : Progress{}, is_final});
+  tell(self_, setup_.coordinator,
+       PhasesMeasured{std::move(report), replica_ ? replica_->progress() : Progress{}, is_final});
 }
 
 // In the last command of a stage, which all ranks carry out.

@@ -165,7 +165,8 @@ TEST_F(CommandLineTest, HelpShowsEveryOptionAlignedWithMeaningAndDefault) {
       EXPECT_THAT(help, HasSubstr("  --" + group.name + "." + std::string(option.name)));
     }
   }
-  for (const char* general : {"--config FILE", "--ckpt_path PATH|best|last|auto", "--print_config", "--quiet", "--help"}) {
+  for (const char* general :
+       {"--config FILE", "--ckpt_path PATH|best|last|auto", "--print_config", "--quiet", "--help"}) {
     EXPECT_THAT(help, HasSubstr(general));
   }
   EXPECT_THAT(help, HasSubstr("learning rate of AdamW (default: 0.001)"));
