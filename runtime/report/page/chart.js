@@ -26,12 +26,12 @@ function ticks(low, high, wanted) {
 function logTicks(low, high) {
   const decades = [];
   for (let power = Math.floor(low); power <= Math.ceil(high); ++power) decades.push(power);
-  const factors = decades.length > 4 ? [1] : decades.length > 2 ? [1, 3] : [1, 2, 5];
+  const factors = high - low > 3 ? [1] : high - low > 1.5 ? [1, 3] : [1, 2, 5];
   const every = Math.ceil(decades.length / 8);
   const out = decades.filter((_, i) => i % every === 0)
     .flatMap((power) => factors.map((factor) => power + Math.log10(factor)))
     .filter((place) => place >= low && place <= high);
-  return out.length > 1 ? out : ticks(low, high, 4);
+  return out.length > 2 ? out : ticks(low, high, 4);
 }
 
 function sized(canvas, width, height) {

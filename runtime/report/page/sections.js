@@ -72,7 +72,7 @@ function fillJumps() {
 function buildFailure(card) {
   if (!card.failure) return;
   const {failure} = card;
-  const batch = failure.batch_idx >= 0 ? count(failure.batch_idx) : "";
+  const batch = failure.batch >= 0 ? count(failure.batch) : "";
   document.getElementById("failure").append(element("section", {id: "first-failure", class: "card failure", "aria-labelledby": "failure-title"},
     element("h2", {id: "failure-title"}, "The first failure"), element("pre", {class: "message", dir: "auto"}, failure.message),
     facts([["Rank", count(failure.rank)], ["Host", named(failure.host || card.environment.host)], ["Device", failure.device && named(failure.device)],
