@@ -1,7 +1,7 @@
 // What is said of a run besides its curves.
 
 const statusWords = {running: "running", finished: "finished", interrupted: "interrupted", failed: "failed"};
-const statusMarks = {running: "●", finished: "✓", interrupted: "❙❙", failed: "✕"};
+const statusMarks = {running: "●", finished: "✓", interrupted: "■", failed: "✕"};
 
 function statusPill(status) {
   const known = statusWords[status] ? status : "running";
@@ -27,10 +27,10 @@ function statusLine(card) {
   parts.push((isRunning ? "since " : "started ") + moment(card.started));
   if (card.ended) parts.push("ended " + moment(card.ended));
   parts.push((isRunning ? "for " : "took ") + duration(runTime(card)));
-  if (card.stage) parts.push("stage " + card.stage);
+  if (card.stage) parts.push(["stage ", named(card.stage)]);
   parts.push("epoch " + count(card.progress.epoch));
   parts.push("step " + count(card.progress.global_step));
-  return parts.join(" · ");
+  return parts.map((part, i) => [i > 0 ? " · " : "", part]);
 }
 
 function buildStatus(run) {
