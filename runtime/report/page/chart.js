@@ -200,10 +200,20 @@ class Chart {
       context.globalAlpha = 1;
     }
     // Thin if the line goes up and down within each pixel, so that it is no block.
-    const isDense = smoothed === points.y && points.x.length > this.scale.width * 2 && !settings.zoom;
-    context.lineWidth = isDense ? 1 : 1.75;
+    context.lineWidth = this.isRough(points.x, smoothed) ? 1 : 1.75;
     this.trace(context, points.x, smoothed);
     context.setLineDash([]);
+  }
+
+  // Whether the line is several times as long as the chart is wide.
+  isRough(x, y) {
+    const {scale} = this;
+    let length = 0;
+    for (let i = lowerBound(x, scale.domain[0]) + 1; i < x.length && x[i] <= scale.domain[1]; ++i) {
+      const rise = Math.abs(scale.y(y[i]) - scale.y(y[i - 1]));
+      if (Number.isFinite(rise)) length += rise;
+    }
+    return length > 12 * scale.width;
   }
 
   // A line, a dot where a value stands alone, a mark at the top for what is not finite.
