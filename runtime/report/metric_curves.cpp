@@ -33,11 +33,15 @@ std::size_t thin_group(std::span<MetricCurve::Point> group) {
 MetricCurve::MetricCurve(std::size_t most_points) : most_points_(std::max<std::size_t>(most_points, 4)) {}
 
 void MetricCurve::add(const Point& point) {
+  if (count_++ == 0) first_ = point;
   last_ = point;
-  ++count_;
-  // A group that begins must have room for all that may stay of it. Joining makes fewer groups, though not always fewer
-  // points at once.
-  while (in_last_ == joined_ && points_.size() + (joined_ == 1 ? 1 : 3) > most_points_) join_groups();
+  // The group that takes the point must have room for all that may stay of it. Joining makes fewer groups, though not
+  // always fewer points at once.
+  const auto size_to_come = [this] {
+    const std::size_t others = points_.size() - (in_last_ < joined_ && !kept_.empty() ? kept_.back() : 0);
+    return others + (joined_ == 1 ? 1 : 3);
+  };
+  while (size_to_come() > most_points_) join_groups();
   if (in_last_ == joined_ || kept_.empty()) {
     kept_.push_back(0);
     in_last_ = 0;

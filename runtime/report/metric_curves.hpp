@@ -32,6 +32,8 @@ class MetricCurve {
   /// In the order in which they came.
   const std::vector<Point>& points() const { return points_; }
   int64_t count() const { return count_; }  ///< how many came
+  /// The first and the latest of all, which may have gone from points().
+  const Point& first() const { return first_; }
   const Point& last() const { return last_; }
 
  private:
@@ -43,7 +45,7 @@ class MetricCurve {
   int64_t count_ = 0;
   int64_t joined_ = 1;   // points that a group stands for
   int64_t in_last_ = 0;  // points that the last group has had so far
-  Point last_;
+  Point first_, last_;
 };
 
 /// Of all metrics of a run, by name.

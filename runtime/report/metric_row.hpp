@@ -28,6 +28,13 @@ class MetricRow {
 
  private:
   friend class MetricRowReader;
+  friend class PlainMetricRow;
+
+  void clear();
+  /// A value for whose name there is none yet.
+  void begin_value(std::string_view name);
+  /// Of the latest name.
+  void end_value(double value) { values_[size_++] = value; }
 
   std::size_t size_ = 0;
   std::vector<std::string> names_;  // may be longer than size_

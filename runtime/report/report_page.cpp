@@ -58,8 +58,10 @@ std::string packed_differences(const std::vector<MetricCurve::Point>& points, do
 
 nlohmann::json packed_curve(const std::string& name, const MetricCurve& curve) {
   auto points = curve.points();
-  const auto& last = curve.last();
-  if (!points.empty() && last.step != points.back().step) points.push_back(last);  // the latest value is always there
+  if (!points.empty()) {  // where it begins and the latest value are always there
+    if (curve.last().step != points.back().step) points.push_back(curve.last());
+    if (curve.first().step != points.front().step) points.insert(points.begin(), curve.first());
+  }
   nlohmann::json json = {{"name", valid_utf8(name)}, {"count", curve.count()}};
   json["step"] = packed_differences(points, 1, [](const auto& point) { return point.step; });
   PackedNumbers values;

@@ -277,4 +277,5 @@ int main(int argc, char** argv) {
   write_hostile(argv[1]);
   write_odd(argv[1]);
   write_large(argv[1]);
+  return 0;
 }

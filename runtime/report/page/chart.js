@@ -14,7 +14,7 @@ function readTheme() {
 
 // Round places for labels, about `wanted` of them.
 function ticks(low, high, wanted) {
-  const raw = (high - low) / Math.max(1, wanted);
+  const raw = high / Math.max(1, wanted) - low / Math.max(1, wanted);
   if (!(raw > 0) || !Number.isFinite(raw)) return [low];
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999);
@@ -26,12 +26,12 @@ function ticks(low, high, wanted) {
 function logTicks(low, high) {
   const decades = [];
   for (let power = Math.floor(low); power <= Math.ceil(high); ++power) decades.push(power);
-  const factors = decades.length > 4 ? [1] : decades.length > 2 ? [1, 3] : [1, 2, 5];
+  const factors = high - low > 3 ? [1] : high - low > 1.5 ? [1, 3] : [1, 2, 5];
   const every = Math.ceil(decades.length / 8);
   const out = decades.filter((_, i) => i % every === 0)
     .flatMap((power) => factors.map((factor) => power + Math.log10(factor)))
     .filter((place) => place >= low && place <= high);
-  return out.length > 1 ? out : ticks(low, high, 4);
+  return out.length > 2 ? out : ticks(low, high, 4);
 }
 
 function sized(canvas, width, height) {
@@ -104,9 +104,8 @@ class Chart {
         if (value > high) high = value;
       }
     }
-    const margin = high > low ? (high - low) * 0.05 : Math.abs(high) * 0.1 || 1;
-    // Sums of numbers near the largest double would not be finite.
-    return Number.isFinite(high + margin - (low - margin)) ? [low - margin, high + margin] : [low / 4, high / 4];
+    const margin = high > low ? high * 0.05 - low * 0.05 : Math.abs(high) * 0.1 || 1;
+    return [Math.max(low - margin, -Number.MAX_VALUE), Math.min(high + margin, Number.MAX_VALUE)];
   }
 
   draw() {
@@ -128,7 +127,7 @@ class Chart {
       domain, width, height,
       x: (value) => gutter.left + inner.width * (value - domain[0]) / (domain[1] - domain[0]),
       value: (x) => domain[0] + (domain[1] - domain[0]) * (x - gutter.left) / inner.width,
-      y: (value) => gutter.top + inner.height * (1 - ((this.isLog ? Math.log10(value) : value) - range[0]) / (range[1] - range[0])),
+      y: (value) => this.height(this.isLog ? Math.log10(value) : value, range, inner),
     };
     this.drawAxes(context, range, inner);
     context.save();
@@ -138,6 +137,11 @@ class Chart {
     for (const curve of this.curves()) this.drawCurve(context, curve);
     context.restore();
     this.drawFront();
+  }
+
+  // Halves, since the difference of two large doubles may be infinite.
+  height(value, [low, high], inner) {
+    return gutter.top + inner.height * (1 - (value / 2 - low / 2) / (high / 2 - low / 2));
   }
 
   tell(range) {
@@ -160,12 +164,12 @@ class Chart {
     context.textAlign = "right";
     context.textBaseline = "middle";
     for (const place of this.isLog ? logTicks(...range) : ticks(range[0], range[1], 5)) {
-      const at = Math.round(gutter.top + inner.height * (1 - (place - range[0]) / (range[1] - range[0]))) + 0.5;
+      const at = Math.round(this.height(place, range, inner)) + 0.5;
       context.beginPath();
       context.moveTo(gutter.left, at);
       context.lineTo(gutter.left + inner.width, at);
       context.stroke();
-      const value = this.isLog ? 10 ** place : Math.abs(place) < (range[1] - range[0]) * 1e-9 ? 0 : place;
+      const value = this.isLog ? 10 ** place : Math.abs(place) < (range[1] / 2 - range[0] / 2) * 1e-9 ? 0 : place;
       context.fillText(short(Number(value.toPrecision(6))), gutter.left - 6, at);
     }
     context.textAlign = "center";
@@ -195,9 +199,21 @@ class Chart {
       this.trace(context, points.x, points.y);
       context.globalAlpha = 1;
     }
-    context.lineWidth = 1.75;
+    // Thin if the line goes up and down within each pixel, so that it is no block.
+    context.lineWidth = this.isRough(points.x, smoothed) ? 1 : 1.75;
     this.trace(context, points.x, smoothed);
     context.setLineDash([]);
+  }
+
+  // Whether the line is several times as long as the chart is wide.
+  isRough(x, y) {
+    const {scale} = this;
+    let length = 0;
+    for (let i = lowerBound(x, scale.domain[0]) + 1; i < x.length && x[i] <= scale.domain[1]; ++i) {
+      const rise = Math.abs(scale.y(y[i]) - scale.y(y[i - 1]));
+      if (Number.isFinite(rise)) length += rise;
+    }
+    return length > 12 * scale.width;
   }
 
   // A line, a dot where a value stands alone, a mark at the top for what is not finite.

@@ -70,7 +70,7 @@ function axisChoice(axes) {
 
 function smoothingChoice() {
   const output = element("output", {for: "set-smoothing"}, settings.smoothing.toFixed(2));
-  return element("label", {class: "slider", title: "Exponential moving average; the values themselves stay behind it"}, "Smoothing",
+  return element("label", {class: "slider", title: "Exponential moving average of curves of 30 points or more; the values themselves stay behind it"}, "Smoothing",
     element("input", {type: "range", id: "set-smoothing", min: 0, max: 0.99, step: 0.01, value: settings.smoothing, oninput: (event) => {
       output.textContent = Number(event.target.value).toFixed(2);
       change("smoothing", Number(event.target.value));

@@ -49,7 +49,7 @@ function finalMetricsSection() {
 function failureOf(run) {
   const {failure} = run.card;
   const place = ["rank " + failure.rank, failure.device, failure.stage, failure.hook, failure.epoch >= 0 ? "epoch " + failure.epoch : "",
-    failure.batch_idx >= 0 ? "batch " + failure.batch_idx : ""].filter(Boolean).join(", ");
+    failure.batch >= 0 ? "batch " + failure.batch : ""].filter(Boolean).join(", ");
   return element("section", {class: "card failure", "aria-label": "Failure of " + run.title}, element("h2", {}, named(run.title), " failed"),
     element("pre", {class: "message", dir: "auto"}, failure.message), element("p", {}, named(place)));
 }

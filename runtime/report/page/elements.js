@@ -12,7 +12,8 @@ function element(tag, attributes = {}, ...children) {
 }
 
 // A name that a user has given: its direction of writing stays its own.
-const named = (text, tag = "bdi") => element(tag, {class: "name", dir: "auto"}, String(text));
+// One of blanks is shown in quotes.
+const named = (text, tag = "bdi") => element(tag, {class: "name", dir: "auto"}, /\S/.test(text) ? String(text) : JSON.stringify(String(text)));
 
 // Rows of cells; the first of each row is its heading. Numbers are told by "n" in `kinds`.
 function table(caption, heads, rows, kinds = "") {

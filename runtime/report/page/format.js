@@ -13,22 +13,24 @@ function short(value) {
   return String(Number(value.toPrecision(5))).replace("-", "−");
 }
 
+const rest = (number, unit) => (number > 0 ? " " + number + unit : "");
+
 function duration(seconds) {
   if (!Number.isFinite(seconds)) return "unknown";
   if (seconds < 0.001) return (seconds * 1e6).toFixed(0) + " µs";
   if (seconds < 1) return (seconds * 1000).toPrecision(3) + " ms";
   if (seconds < 60) return seconds.toFixed(seconds < 10 ? 1 : 0) + " s";
   const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return minutes + " min " + Math.floor(seconds % 60) + " s";
+  if (minutes < 60) return minutes + " min" + rest(Math.floor(seconds % 60), " s");
   const hours = Math.floor(minutes / 60);
-  if (hours < 48) return hours + " h " + (minutes % 60) + " min";
-  return Math.floor(hours / 24) + " d " + (hours % 24) + " h";
+  if (hours < 48) return hours + " h" + rest(minutes % 60, " min");
+  return Math.floor(hours / 24) + " d" + rest(hours % 24, " h");
 }
 
-const bytesOfTime = {year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit"};
+const dateParts = {year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit"};
 function moment(seconds) {
   const date = new Date(seconds * 1000);
-  return Number.isNaN(date.getTime()) ? "unknown" : date.toLocaleString(undefined, bytesOfTime);
+  return Number.isNaN(date.getTime()) ? "unknown" : date.toLocaleString(undefined, dateParts);
 }
 
 const share = (part, whole) => (whole > 0 ? (100 * part / whole).toFixed(1) + " %" : "");

@@ -1,7 +1,7 @@
 // What is said of a run besides its curves.
 
 const statusWords = {running: "running", finished: "finished", interrupted: "interrupted", failed: "failed"};
-const statusMarks = {running: "●", finished: "✓", interrupted: "❙❙", failed: "✕"};
+const statusMarks = {running: "●", finished: "✓", interrupted: "■", failed: "✕"};
 
 function statusPill(status) {
   const known = statusWords[status] ? status : "running";
@@ -27,10 +27,10 @@ function statusLine(card) {
   parts.push((isRunning ? "since " : "started ") + moment(card.started));
   if (card.ended) parts.push("ended " + moment(card.ended));
   parts.push((isRunning ? "for " : "took ") + duration(runTime(card)));
-  if (card.stage) parts.push("stage " + card.stage);
+  if (card.stage) parts.push(["stage ", named(card.stage)]);
   parts.push("epoch " + count(card.progress.epoch));
   parts.push("step " + count(card.progress.global_step));
-  return parts.join(" · ");
+  return parts.map((part, i) => [i > 0 ? " · " : "", part]);
 }
 
 function buildStatus(run) {
@@ -72,7 +72,7 @@ function fillJumps() {
 function buildFailure(card) {
   if (!card.failure) return;
   const {failure} = card;
-  const batch = failure.batch_idx >= 0 ? count(failure.batch_idx) : "";
+  const batch = failure.batch >= 0 ? count(failure.batch) : "";
   document.getElementById("failure").append(element("section", {id: "first-failure", class: "card failure", "aria-labelledby": "failure-title"},
     element("h2", {id: "failure-title"}, "The first failure"), element("pre", {class: "message", dir: "auto"}, failure.message),
     facts([["Rank", count(failure.rank)], ["Host", named(failure.host || card.environment.host)], ["Device", failure.device && named(failure.device)],

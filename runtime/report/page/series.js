@@ -110,7 +110,9 @@ function smooth(y, weight) {
 function smoothedOver(curve, axis, weight) {
   if (curve.smoothedFor !== axis + weight) {
     curve.smoothedFor = axis + weight;
-    curve.smoothed = smooth(pointsOver(curve, axis).y, weight);
+    const {y} = pointsOver(curve, axis);
+    // A validation once an epoch has no noise to be hidden, and an average over it would lag behind by epochs.
+    curve.smoothed = y.length < 30 ? y : smooth(y, weight);
   }
   return curve.smoothed;
 }

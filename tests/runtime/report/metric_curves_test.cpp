@@ -109,6 +109,26 @@ TEST(ReadMetricCurves, ReadsJsonLinesWithTheirTimes) {
   EXPECT_EQ(curves.curves.at("norm").last().value, -std::numeric_limits<double>::infinity());
 }
 
+// There is a short way for plain lines.
+TEST(ReadMetricCurves, ReadsALineAlikeHoweverItIsWritten) {
+  TempDir dir;
+  for (const auto* line :
+       {R"({"step":7,"epoch":2,"time":3.5,"values":{"a":-1.5,"b":2e3}})",
+        R"( { "values" : { "a" : -1.5 , "b" : 2E+3 } , "time" : 3.5 , "epoch" : 2 , "step" : 7.0 } )",
+        R"({"step":7,"epoch":2,"time":3.5,"values":{"\u0061":-1.5,"b":2000}})",
+        R"({"more":"x","step":7,"epoch":2,"time":3.5,"values":{"a":-1.5,"b":2000}})"}) {
+    put(dir / "metrics.jsonl", std::string(line) + "\n");
+    const auto curves = read_metric_curves(dir.path());
+    ASSERT_EQ(curves.curves.size(), 2u) << line;
+    const auto& a = curves.curves.at("a").last();
+    EXPECT_EQ(a.step, 7) << line;
+    EXPECT_EQ(a.epoch, 2) << line;
+    EXPECT_EQ(a.time, 3.5) << line;
+    EXPECT_EQ(a.value, -1.5) << line;
+    EXPECT_EQ(curves.curves.at("b").last().value, 2000) << line;
+  }
+}
+
 TEST(ReadMetricCurves, LeavesOutRowsThatAreTornOrMakeNoSense) {
   TempDir dir;
   put(dir / "metrics.csv", "epoch,step,loss\n0,1,0.5\n0,2,what\n0,,1\n0,3\n0,4,0.25\n\n0,5,0.2");

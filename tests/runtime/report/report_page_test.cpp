@@ -112,12 +112,13 @@ TEST(ReportPage, StaysBelowTwoMegabytesForALongRun) {
   EXPECT_EQ(parse_strict_json(data_in(page)).at("runs").at(0).at("curves").at(0).at("count"), 100000);
 }
 
-TEST(ReportPage, EndsWithTheLatestValue) {
+TEST(ReportPage, BeginsWithTheFirstValueAndEndsWithTheLatest) {
   MetricCurves curves;
   curves.curves.emplace("loss", MetricCurve(4));
-  for (int64_t step = 0; step < 64; ++step) curves.add({step, 0, {{"loss", step == 63 ? 0.5 : step % 2}}});
+  for (int64_t step = 0; step < 64; ++step)
+    curves.add({step, 0, {{"loss", step == 0 ? 0.25 : step == 63 ? 0.5 : step % 2}}});
   const std::string values = only_run(RunCard(), curves).at("curves").at(0).at("value");
-  EXPECT_TRUE(values.ends_with(",0.5")) << values;
+  EXPECT_TRUE(values.starts_with("0.25,") && values.ends_with(",0.5")) << values;
 }
 
 TEST(ReportPage, IsReplacedAsAWhole) {
