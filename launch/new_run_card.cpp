@@ -10,7 +10,7 @@ namespace troupe {
 
 namespace {
 
-std::string new_run_id() {
+std::string new_card_id() {
   constexpr std::string_view digits = "0123456789abcdef";
   std::random_device device;
   std::string id;
@@ -51,7 +51,7 @@ std::string without_passwords(const std::string& text) {
 
 RunCard new_run_card(const std::vector<OptionGroup>& groups) {
   RunCard card;
-  card.id = new_run_id();
+  card.id = new_card_id();
   card.command = command_of_process();
   for (const auto& group : groups) {
     card.options[group.name] = to_json_object(group.options, group.name);
