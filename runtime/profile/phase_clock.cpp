@@ -106,10 +106,15 @@ void PhaseClock::end_validation_at(uint64_t now) {
   if (!is_validating()) return;
   take_time(now);
   base_ = 0;
-  Slot& whole = slots_[id_of(Phase::validation)];
-  whole.ticks += now - validation_since_;
-  whole.longest = std::max(whole.longest, now - validation_since_);
+  add_validation(slots_, now);
   resume_at(before_validation_, now);
+}
+
+void PhaseClock::add_validation(std::vector<Slot>& slots, uint64_t now) const {
+  const uint64_t took = ticks_between(validation_since_, now);
+  Slot& whole = slots[id_of(Phase::validation)];
+  whole.ticks += took;
+  whole.longest = std::max(whole.longest, took);
 }
 
 bool PhaseClock::is_due_now(std::chrono::milliseconds interval) {
@@ -136,16 +141,12 @@ PhaseReport PhaseClock::report(PhaseTable table) const {
 PhaseReport PhaseClock::report_at(uint64_t now, double seconds_per_tick, PhaseTable table) const {
   std::vector<Slot> slots = slots_;
   Slot& current = slots[base_ + current_];
-  const uint64_t took = now > since_ ? now - since_ : 0;
+  const uint64_t took = ticks_between(since_, now);
   current.ticks += took;
   current.longest = std::max(current.longest, current.running + took);
-  if (is_validating()) {
-    Slot& whole = slots[id_of(Phase::validation)];
-    whole.ticks += now - validation_since_;
-    whole.longest = std::max(whole.longest, now - validation_since_);
-  }
+  if (is_validating()) add_validation(slots, now);
   PhaseReport report;
-  report.seconds = static_cast<double>(now > began_ticks_ ? now - began_ticks_ : 0) * seconds_per_tick;
+  report.seconds = static_cast<double>(ticks_between(began_ticks_, now)) * seconds_per_tick;
   const double small = table == PhaseTable::large ? small_share_of_hook * report.seconds : 0;
   report.phases = times(slots.data(), seconds_per_tick, small);
   report.parts_of_validation = times(slots.data() + size_, seconds_per_tick, small);

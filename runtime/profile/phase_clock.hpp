@@ -136,13 +136,16 @@ class PhaseClock {
     int64_t count = 0;
   };
 
+  // Cores may differ by a few ticks.
+  static uint64_t ticks_between(uint64_t since, uint64_t now) { return now > since ? now - since : 0; }
   void take_time(uint64_t now) {
-    const uint64_t took = now > since_ ? now - since_ : 0;  // cores may differ by a few ticks
+    const uint64_t took = ticks_between(since_, now);
     at_->ticks += took;
     at_->running += took;
     if (at_->running > at_->longest) at_->longest = at_->running;
     since_ = now;
   }
+  void add_validation(std::vector<Slot>& slots, uint64_t now) const;
   bool is_due_now(std::chrono::milliseconds interval);
   double seconds_per_tick(uint64_t now) const;
   std::string name_of(PhaseId phase) const;

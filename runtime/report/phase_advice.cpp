@@ -17,7 +17,8 @@ namespace troupe {
 namespace {
 
 constexpr double large_share = 1.0 / 3, large_share_of_optimizer = 0.5;
-constexpr double long_start = 5;  // seconds: what is shorter is nobody's concern
+// What is shorter is nobody's concern; in seconds.
+constexpr double shortest_stage = 1, long_start = 5;
 
 bool is_of_step(std::string_view name) {
   constexpr std::array names = {"forward", "backward", "optimizer", "transfer", "rest", "other hooks"};
@@ -152,10 +153,12 @@ AdviceFacts advice_facts(const TrainerOptions& options, const DataLoaders& loade
 }
 
 std::string advice_of(const PhaseReport& report, const AdviceFacts& facts) {
+  if (report.seconds < shortest_stage) return "";
   const PhaseTime* largest = largest_beside_step(report.phases);
-  if (!largest || report.seconds <= 0) return "";
-  const bool is_short_start = largest->name == "start-up" && largest->seconds < long_start;
-  if (largest->seconds <= large_share * report.seconds || is_short_start) return about_optimizer(report, facts);
+  const bool is_short_start = largest && largest->name == "start-up" && largest->seconds < long_start;
+  if (!largest || largest->seconds <= large_share * report.seconds || is_short_start) {
+    return about_optimizer(report, facts);
+  }
   return percent(largest->seconds, report.seconds) + " " + largest->name + ": " + remedy(report, *largest, facts);
 }
 

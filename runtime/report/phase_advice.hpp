@@ -26,7 +26,7 @@ AdviceFacts advice_facts(const TrainerOptions& options, const DataLoaders& loade
 
 /// "62 % waiting for data: raise num_workers (DataLoaderOptions) from 0": the largest phase that is no part of the
 /// step, if it takes more than a third of the time, or the optimizer, if it takes more than half; with the option that
-/// would help and its present value. Empty if there is nothing to say.
+/// would help and its present value. Empty if there is nothing to say, and for a stage of less than 1 s.
 std::string advice_of(const PhaseReport& report, const AdviceFacts& facts);
 
 }  // namespace troupe

@@ -105,7 +105,7 @@ TEST(PhaseAdvice, WantsLongerEpochs) {
 
 TEST(PhaseAdvice, SpeaksOfAStartUpThatIsLong) {
   EXPECT_THAT(advice_of(mostly("start-up", 40), facts_with()), HasSubstr("40 % start-up: it comes once"));
-  PhaseReport brief{"fit", 1, 1, {{"start-up", 0.9, 1, 0.9}, {"forward", 0.1, 1, 0.1}}, {}, {}, ""};
+  PhaseReport brief{"fit", 4, 1, {{"start-up", 3.6, 1, 3.6}, {"forward", 0.4, 1, 0.4}}, {}, {}, ""};
   EXPECT_EQ(advice_of(brief, facts_with()), "");
 }
 
@@ -122,6 +122,8 @@ TEST(PhaseAdvice, IsSilentWhereTheStepTakesTheTime) {
   EXPECT_EQ(advice_of(mostly("waiting for data", 33), facts_with()), "");
   EXPECT_EQ(advice_of(mostly("backward", 60), facts_with()), "");
   EXPECT_EQ(advice_of(PhaseReport{}, facts_with()), "");
+  PhaseReport brief{"fit", 0.5, 1, {{"checkpoint", 0.4, 1, 0.4}, {"forward", 0.1, 1, 0.1}}, {}, {}, ""};
+  EXPECT_EQ(advice_of(brief, facts_with()), "");
 }
 
 TEST(PhaseAdvice, TakesItsFactsFromTheSlowestLoaderTheCheckpointsAndTheOptimizers) {
