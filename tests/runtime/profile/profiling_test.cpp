@@ -167,6 +167,18 @@ TEST(Profiling, TheTableHasTheLongestRowsAndTheNumberOfTheOthers) {
   EXPECT_EQ(to_json(table)["operators"].size(), 40U);
 }
 
+TEST(Profiling, NamesOfAnyBytesGiveFilesThatCanBeRead) {
+  const TempDir dir;
+  const auto profiling = Profiling::start(profile_of(Profiler::trace, dir.path()));
+  { const auto scope = profile("a \"name\"\n\xff\\"); }
+  EXPECT_TRUE(profiling->end().warnings.empty());
+  const auto events = nlohmann::json::parse(content_of(dir / "trace.json"))["traceEvents"];
+  EXPECT_EQ(events.back()["name"], "a \"name\"\n\uFFFD\\");
+  const auto table = nlohmann::json::parse(content_of(dir / "operators.json"));
+  EXPECT_EQ(table["operators"][0]["name"], "a \"name\"\n\uFFFD\\");
+  EXPECT_NE(content_of(dir / "operators.txt").find("a \"name\" \uFFFD\\ (scope)"), std::string::npos);
+}
+
 TEST(Profiling, FilesThatCannotBeWrittenAreAWarning) {
   const TempDir dir;
   const auto profiling = Profiling::start(profile_of(Profiler::trace, dir / "file" / "below"));
