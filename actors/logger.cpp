@@ -61,6 +61,8 @@ void for_each_sink(LoggerSelf* self, Action action) {
   const WorkTime time(state.work);
   for (const auto& sink : state.sinks) {
     if (state.has_failed) return;
+    const Sink& its_type = *sink;
+    const TracedPart part(typeid(its_type));
     Failure failure;
     failure.message = text_thrown_by([&] { action(*sink); });
     if (failure.message.empty()) continue;

@@ -54,8 +54,9 @@ void WorkerState::train_once() {
 
 template <class Train>
 AfterBatch WorkerState::train_with(Train train) {
-  if (auto remark = profile_warning(); !remark.empty()) note("warning: " + std::move(remark));
-  const ProfiledBatch profiled(Stage::fit, replica_->progress().total_batches, /*leads=*/setup_.index == 0);
+  const bool leads = setup_.index == 0;
+  if (auto remark = leads ? profile_warning() : ""; !remark.empty()) note("warning: " + std::move(remark));
+  const ProfiledBatch profiled(Stage::fit, replica_->progress().total_batches, leads);
   const bool shows = reporter_.is_due();
   if (shows || !setup_.listeners.empty()) replica_->want_step_metrics();
   const AfterBatch after = train();

@@ -19,6 +19,7 @@ std::string_view to_string(SpanKind kind) {
     case SpanKind::message: return "message";
     case SpanKind::batch: return "batch";
     case SpanKind::hook: return "hook";
+    case SpanKind::part: return "part";
     case SpanKind::scope: return "scope";
     case SpanKind::autograd: return "autograd";
     case SpanKind::op: return "operator";

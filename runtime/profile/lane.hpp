@@ -20,6 +20,7 @@ enum class SpanKind : unsigned char {
   message,   ///< that an actor handles
   batch,     ///< of training or an evaluation
   hook,      ///< of the module, callbacks and data module together
+  part,      ///< of a hook or a message: what one callback or sink does
   scope,     ///< of the user's: profile("name")
   autograd,  ///< a node of the backward pass
   op,        ///< an operator of LibTorch's

@@ -134,7 +134,7 @@ void Profiling::after_training_batch(int64_t number) {
 }
 
 std::string Profiling::take_warning() {
-  if (!is_full() || std::exchange(has_warned_, true)) return "";
+  if (!is_full() || has_warned_.exchange(true)) return "";
   end_recording();
   return "the trace is full after " + std::to_string(setup_.most_spans) + " spans, at training batch " +
          std::to_string(latest_batch_) + ", and nothing more is recorded: choose fewer batches with" +

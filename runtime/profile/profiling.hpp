@@ -96,7 +96,8 @@ class Profiling {
   mutable std::mutex mutex_;  // of the lanes, and of the begin and the end
   std::vector<std::shared_ptr<Lane>> lanes_;
   uint64_t callback_ = 0;
-  bool is_recording_ = false, has_warned_ = false, is_over_ = false;
+  bool is_recording_ = false, is_over_ = false;
+  std::atomic<bool> has_warned_ = false;
   std::atomic<int64_t> batches_ = 0, begun_at_ = 0, ended_at_ = 0, latest_batch_ = -1;
 };
 

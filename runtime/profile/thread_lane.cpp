@@ -1,5 +1,6 @@
 #include "troupe/runtime/profile/thread_lane.hpp"
 
+#include "troupe/base/type_name.hpp"
 #include "troupe/runtime/profile/operator_profiler.hpp"
 
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -105,9 +106,9 @@ void trace_next(std::string_view name) {
   if (Lane* lane = lane_of_thread()) lane->follow(SpanKind::hook, name);
 }
 
-void TracedPart::begin(std::string_view name, SpanKind kind) {
+void TracedPart::begin(const std::type_info& type) {
   lane_ = share_lane_of_thread();
-  if (lane_) lane_->begin(kind, name, this);
+  if (lane_) lane_->begin(SpanKind::part, type_name(type), this);
 }
 
 ReplayedOperator::ReplayedOperator(std::string_view name) : lane_(share_lane_of_thread()) {

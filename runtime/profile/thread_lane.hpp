@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <typeinfo>
 
 namespace troupe {
 
@@ -77,12 +78,14 @@ inline void trace_hook(Hook hook) {
     trace_next(to_string(hook));
 }
 
-/// A span of the library's own within others; nothing unless spans are kept. `name` is copied.
+/// What somebody of the user's or the library's does within a hook or a message: "CsvSink", "EarlyStopping". Nothing
+/// unless spans are kept.
 class TracedPart {
  public:
-  explicit TracedPart(std::string_view name, SpanKind kind = SpanKind::hook) {
+  /// `type`: of who does it, as typeid says it.
+  explicit TracedPart(const std::type_info& type) {
     if (Profiling::is_traced()) [[unlikely]]
-      begin(name, kind);
+      begin(type);
   }
   ~TracedPart() {
     if (lane_) [[unlikely]]
@@ -92,7 +95,7 @@ class TracedPart {
   TracedPart& operator=(const TracedPart&) = delete;
 
  private:
-  void begin(std::string_view name, SpanKind kind);
+  void begin(const std::type_info& type);
 
   std::shared_ptr<Lane> lane_;
 };

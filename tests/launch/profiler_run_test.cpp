@@ -122,6 +122,7 @@ TEST(ProfilerRun, TheTraceHasALaneForEachMemberOfTheCast) {
   EXPECT_EQ(of_name(lanes.at("fetcher 0 of the loader of train"), "fetch batch").size(), 8U);
   EXPECT_FALSE(of_name(lanes.at("coordinator"), "Done").empty());
   EXPECT_FALSE(of_name(lanes.at("checkpointer"), "SaveSnapshot").empty());
+  EXPECT_GT(count_within(lanes.at("logger"), "CsvSink", "WriteRecord"), 0);
   EXPECT_FALSE(of_name(lanes.at("actor mine"), "TrainBatchEnded").empty());
 }
 
