@@ -38,40 +38,59 @@ void MetricCurve::add(const Point& point) {
   // The group that takes the point must have room for all that may stay of it. Joining makes fewer groups, though not
   // always fewer points at once.
   const auto size_to_come = [this] {
-    const std::size_t others = points_.size() - (in_last_ < joined_ && !kept_.empty() ? kept_.back() : 0);
+    const std::size_t others = points_.size() - (in_last_ < joined_ && !groups_.empty() ? groups_.back().kept : 0);
     return others + (joined_ == 1 ? 1 : 3);
   };
   while (size_to_come() > most_points_) join_groups();
-  if (in_last_ == joined_ || kept_.empty()) {
-    kept_.push_back(0);
+  if (in_last_ == joined_ || groups_.empty()) {
+    groups_.emplace_back();
     in_last_ = 0;
   }
   points_.push_back(point);
   ++in_last_;
-  const std::size_t before = kept_.back();
+  auto& group = groups_.back();
+  if (std::isfinite(point.value)) group.add(point.value, 1);
+  const std::size_t before = group.kept;
   const auto kept = thin_group(std::span(points_).last(before + 1));
   points_.resize(points_.size() - (before + 1) + kept);
-  kept_.back() = static_cast<uint8_t>(kept);
+  group.kept = static_cast<uint8_t>(kept);
+}
+
+void MetricCurve::Group::add(double other, int64_t others) {
+  if (others == 0) return;
+  finite += others;
+  mean += (other - mean) * (static_cast<double>(others) / static_cast<double>(finite));
+}
+
+std::vector<double> MetricCurve::means() const {
+  std::vector<double> means;
+  for (const auto& group : groups_) means.insert(means.end(), group.kept, group.finite > 0 ? group.mean : std::nan(""));
+  return means;
 }
 
 void MetricCurve::join_groups() {
   // Two points make a group of two: only from four on it becomes fewer.
   const std::size_t together = joined_ == 1 ? 4 : 2;
-  std::size_t from = 0, to = 0, groups = 0;
-  const std::size_t all = kept_.size();
-  in_last_ = joined_ * static_cast<int64_t>((all - 1) % together) + in_last_;
-  for (std::size_t group = 0; group < all; group += together) {
+  std::size_t from = 0, to = 0, joined = 0;
+  const std::size_t all = groups_.size();
+  in_last_ += joined_ * static_cast<int64_t>((all - 1) % together);
+  for (std::size_t first = 0; first < all; first += together) {
+    Group group;
     std::size_t size = 0;
-    for (std::size_t i = group; i < std::min(group + together, all); ++i) size += kept_[i];
+    for (std::size_t i = first; i < std::min(first + together, all); ++i) {
+      size += groups_[i].kept;
+      group.add(groups_[i].mean, groups_[i].finite);
+    }
     const auto kept = thin_group(std::span(points_).subspan(from, size));
     std::copy_n(points_.begin() + static_cast<std::ptrdiff_t>(from), kept,
                 points_.begin() + static_cast<std::ptrdiff_t>(to));
     from += size;
     to += kept;
-    kept_[groups++] = static_cast<uint8_t>(kept);
+    group.kept = static_cast<uint8_t>(kept);
+    groups_[joined++] = group;
   }
   points_.resize(to);
-  kept_.resize(groups);
+  groups_.resize(joined);
   joined_ *= static_cast<int64_t>(together);
 }
 

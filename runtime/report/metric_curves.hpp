@@ -32,16 +32,26 @@ class MetricCurve {
   /// In the order in which they came.
   const std::vector<Point>& points() const { return points_; }
   int64_t count() const { return count_; }  ///< how many came
+  /// By point of points(): the mean of the finite values of its group, which an average has to be taken over; NaN if
+  /// there are none.
+  std::vector<double> means() const;
   /// The first and the latest of all, which may have gone from points().
   const Point& first() const { return first_; }
   const Point& last() const { return last_; }
 
  private:
+  struct Group {
+    uint8_t kept = 0;    // how many of points_ are its own, 1 to 3
+    int64_t finite = 0;  // points that it stands for
+    double mean = 0;     // of these
+    void add(double other, int64_t others);
+  };
+
   void join_groups();
 
   std::size_t most_points_;
   std::vector<Point> points_;
-  std::vector<uint8_t> kept_;  // by group: how many of points_ are its own, 1 to 3
+  std::vector<Group> groups_;
   int64_t count_ = 0;
   int64_t joined_ = 1;   // points that a group stands for
   int64_t in_last_ = 0;  // points that the last group has had so far

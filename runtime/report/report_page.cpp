@@ -28,6 +28,7 @@ class PackedNumbers {
     put({text, end});
   }
   void add(int64_t value) { put(std::to_string(value)); }
+  void skip() { put(""); }
   std::string text() && { return std::move(text_); }
 
  private:
@@ -56,17 +57,40 @@ std::string packed_differences(const std::vector<MetricCurve::Point>& points, do
   return std::move(out).text();
 }
 
+// Nothing between two commas if it is the one before.
+std::string packed_means(const std::vector<double>& means) {
+  PackedNumbers out;
+  const double* before = nullptr;
+  for (const auto& mean : means) {
+    if (before && *before == mean) {
+      out.skip();
+    } else {
+      out.add(mean);
+    }
+    before = &mean;
+  }
+  return std::move(out).text();
+}
+
 nlohmann::json packed_curve(const std::string& name, const MetricCurve& curve) {
   auto points = curve.points();
+  auto means = curve.means();
   if (!points.empty()) {  // where it begins and the latest value are always there
-    if (curve.last().step != points.back().step) points.push_back(curve.last());
-    if (curve.first().step != points.front().step) points.insert(points.begin(), curve.first());
+    if (curve.last().step != points.back().step) {
+      points.push_back(curve.last());
+      means.push_back(means.back());
+    }
+    if (curve.first().step != points.front().step) {
+      points.insert(points.begin(), curve.first());
+      means.insert(means.begin(), means.front());
+    }
   }
   nlohmann::json json = {{"name", valid_utf8(name)}, {"count", curve.count()}};
   json["step"] = packed_differences(points, 1, [](const auto& point) { return point.step; });
   PackedNumbers values;
   for (const auto& point : points) values.add(point.value);
   json["value"] = std::move(values).text();
+  if (curve.count() > static_cast<int64_t>(points.size())) json["mean"] = packed_means(means);
   // -1, which stands for "none", stays it.
   const auto has = [&](auto member) { return !points.empty() && points.front().*member >= 0; };
   if (has(&MetricCurve::Point::epoch)) {

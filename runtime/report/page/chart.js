@@ -299,7 +299,7 @@ class Chart {
       const i = view.cursor === null ? y.length - 1 : nearest(x, view.cursor);
       const {value, item} = this.values.get(curve);
       item.hidden = settings.hiddenRuns.includes(curve.run.title);
-      const smoothed = settings.smoothing > 0 && i >= 0 ? smoothedOver(curve, settings.axis, settings.smoothing)[i] : null;
+      const smoothed = settings.smoothing > 0 && view.cursor !== null && i >= 0 ? smoothedOver(curve, settings.axis, settings.smoothing)[i] : null;
       value.textContent = i < 0 ? "–" : short(y[i]) + (smoothed !== null && smoothed !== y[i] ? " (" + short(smoothed) + ")" : "");
       if (i >= 0 && !item.hidden) said.push(curveLabel(curve) + " " + short(y[i]));
     }

@@ -21,7 +21,18 @@ function unpackDifferences(text, unit) {
   return numbers;
 }
 
+// The means that thinned out points stand for; nothing between two commas is the one before.
+function unpackMeans(text, values) {
+  if (text === undefined) return values;
+  let before = NaN;
+  return Float64Array.from(text.split(","), (number, i) => {
+    if (number !== "") before = unpackNumber(number);
+    return Number.isFinite(before) && Number.isFinite(values[i]) ? before : values[i];
+  });
+}
+
 function unpackCurve(curve, run) {
+  const y = unpackNumbers(curve.value);
   const step = unpackDifferences(curve.step, 1);
   const epoch = unpackDifferences(curve.epoch, 0.001);
   const time = unpackDifferences(curve.time, 0.1);
@@ -30,7 +41,8 @@ function unpackCurve(curve, run) {
     name: curve.name,
     count: curve.count,
     run,
-    y: unpackNumbers(curve.value),
+    y,
+    mean: unpackMeans(curve.mean, y),
     axes: {step, epoch, time: time && time.map((seconds) => Math.max(0, seconds - since))},
   };
 }
@@ -51,7 +63,7 @@ function readData() {
 const storageKey = "troupe report " + location.pathname;
 
 const settings = Object.assign(
-  {axis: "step", log: false, outliers: false, smoothing: 0, filter: "", zoom: null, paused: false, hiddenRuns: [],
+  {axis: "step", log: false, outliers: false, smoothing: 0.6, filter: "", zoom: null, paused: false, hiddenRuns: [],
    open: [], closed: [], scroll: 0, focus: ""},
   (() => {
     try {

@@ -47,7 +47,7 @@ function groupCurves(curves) {
     group.curves.sort((a, b) => a.run.index - b.run.index || order[a.role] - order[b.role]);
     group.text = [...names, group.title].join("\n").toLowerCase();
   }
-  const all = [...groups.values()].sort((a, b) => chartRank(a) - chartRank(b) || a.base.localeCompare(b.base));
+  const all = [...groups.values()].sort((a, b) => chartRank(a) - chartRank(b) || a.base.localeCompare(b.base, "en", {numeric: true}));
   all.forEach((group, index) => (group.id = "chart-" + index));
   return all;
 }
@@ -82,10 +82,11 @@ function pointsOver(curve, axis) {
   curve.sorted ||= {};
   if (curve.sorted[axis]) return curve.sorted[axis];
   const x = curve.axes[axis];
-  let points = {x: x || new Float64Array(0), y: x ? curve.y : new Float64Array(0)};
+  let points = {x: x || new Float64Array(0), y: x ? curve.y : new Float64Array(0), mean: x ? curve.mean : new Float64Array(0)};
   if (x && x.some((value, i) => Number.isNaN(value) || (i > 0 && value < x[i - 1]))) {
     const order = [...x.keys()].filter((i) => !Number.isNaN(x[i])).sort((a, b) => x[a] - x[b] || a - b);
-    points = {x: Float64Array.from(order, (i) => x[i]), y: Float64Array.from(order, (i) => curve.y[i])};
+    const inOrder = (values) => Float64Array.from(order, (i) => values[i]);
+    points = {x: inOrder(x), y: inOrder(curve.y), mean: inOrder(curve.mean)};
   }
   return (curve.sorted[axis] = points);
 }
@@ -110,9 +111,9 @@ function smooth(y, weight) {
 function smoothedOver(curve, axis, weight) {
   if (curve.smoothedFor !== axis + weight) {
     curve.smoothedFor = axis + weight;
-    const {y} = pointsOver(curve, axis);
+    const {y, mean} = pointsOver(curve, axis);
     // A validation once an epoch has no noise to be hidden, and an average over it would lag behind by epochs.
-    curve.smoothed = y.length < 30 ? y : smooth(y, weight);
+    curve.smoothed = y.length < 30 || weight <= 0 ? y : smooth(mean, weight);
   }
   return curve.smoothed;
 }

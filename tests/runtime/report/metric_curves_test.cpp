@@ -42,6 +42,16 @@ TEST(MetricCurve, KeepsTheSmallestAndTheLargestOfEachGroup) {
   EXPECT_EQ(curve.last().step, 8);
 }
 
+TEST(MetricCurve, KnowsTheMeanOfEachGroup) {
+  MetricCurve curve(8);
+  EXPECT_TRUE(curve.means().empty());
+  for (const double value : {5., 1., 9., 4., 2., 2., 3., std::nan(""), 6.}) curve.add({curve.count(), 0, value});
+  ASSERT_EQ(curve.points().size(), 6u);  // 1 and 9; 2, 3 and NaN; 6
+  EXPECT_THAT(curve.means(), ElementsAre(4.75, 4.75, 7. / 3, 7. / 3, 7. / 3, 6));
+  for (int i = 0; i < 5000; ++i) curve.add({curve.count(), 0, i % 100 == 0 ? 100. : 0.});
+  for (const double mean : curve.means()) EXPECT_LT(mean, 3);
+}
+
 TEST(MetricCurve, LosesNoSpikeHoweverLongTheRun) {
   MetricCurve curve(100);
   for (int64_t i = 0; i < 50000; ++i) {

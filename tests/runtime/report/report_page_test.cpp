@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -115,9 +116,12 @@ TEST(ReportPage, StaysBelowTwoMegabytesForALongRun) {
 TEST(ReportPage, BeginsWithTheFirstValueAndEndsWithTheLatest) {
   MetricCurves curves;
   curves.curves.emplace("loss", MetricCurve(4));
-  for (int64_t step = 0; step < 64; ++step)
+  for (int64_t step = 0; step < 64; ++step) {
     curves.add({step, 0, {{"loss", step == 0 ? 0.25 : step == 63 ? 0.5 : step % 2}}});
-  const std::string values = only_run(RunCard(), curves).at("curves").at(0).at("value");
+  }
+  const auto curve = only_run(RunCard(), curves).at("curves").at(0);
+  const std::string values = curve.at("value"), means = curve.at("mean");
+  EXPECT_EQ(std::ranges::count(values, ','), std::ranges::count(means, ','));
   EXPECT_TRUE(values.starts_with("0.25,") && values.ends_with(",0.5")) << values;
 }
 
