@@ -101,9 +101,10 @@ std::optional<double> RunEta::seconds_left() const {
   if (end_) left = std::max(0.0, *end_ - now_);
   const auto batches = batches_left();
   const auto rate = rate_.batches_per_second();
-  if (batches && rate) {
+  if (batches && (rate || *batches == 0)) {
     const double validation = validations_ > 0 ? validation_seconds_ / static_cast<double>(validations_) : 0;
-    left = std::min(left.value_or(HUGE_VAL), *batches / *rate + validations_in(*batches) * validation);
+    const double training = *batches > 0 ? *batches / *rate : 0;
+    left = std::min(left.value_or(HUGE_VAL), training + validations_in(*batches) * validation);
   }
   return left;
 }

@@ -82,7 +82,20 @@ TEST_F(Faults, AProcessThatIsKilled) {
 }
 
 TEST_F(Faults, AProcessThatAborts) {
-  expect_end(run("abort"), "fault at ");
+  TROUPE_SKIP_WITH_SANITIZER();
+  expect_end(
+      run("abort"),
+      "the process crashed: SIGABRT (abort was called) (in training_step, stage fit, epoch 1, batch 2, rank 0): ");
+}
+
+TEST_F(Faults, AProcessThatCrashesLeavesItsPlaceInTheRunsFolder) {
+  TROUPE_SKIP_WITH_SANITIZER();
+  const auto ended = run("segv");
+  EXPECT_THAT(ended.output, HasSubstr("/failure.json\n"));
+  const auto written = run_program("cat " + root_.path().string() + "/*/version_0/failure.json").output;
+  EXPECT_THAT(written, AllOf(HasSubstr("\"signal\":\"SIGSEGV\""), HasSubstr("\"hook\":\"training_step\""),
+                             HasSubstr("\"epoch\":1"), HasSubstr("\"batch\":2"), HasSubstr("\"device\":\"cpu\"")));
+  expect_end(ended, "SIGSEGV (invalid memory access)");
 }
 
 // --- Hangs ---
@@ -131,7 +144,9 @@ TEST_F(Faults, PreparingDataAndASlowStepAreNoHangs) {
 
 TEST_F(Faults, ARankThatCrashesEndsAll) {
   TROUPE_SKIP_WITH_SANITIZER();
-  expect_end(run("segv", "--model.rank 1", 3), "exited on signal 11", 3);
+  const auto ended = run("segv", "--model.rank 1", 3);
+  EXPECT_THAT(ended.output, HasSubstr("(in training_step, stage fit, epoch 1, batch 2, rank 1): "));
+  expect_end(ended, "exited on signal 11", 3);
 }
 
 TEST_F(Faults, ARankThatIsStoppedEndsAllAfterTheTimeout) {

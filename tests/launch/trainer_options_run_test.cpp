@@ -157,6 +157,37 @@ TEST(TrainerOptionsInARun, DeterministicHoldsForTheRunOnly) {
   EXPECT_FALSE(at::globalContext().deterministicAlgorithms());
 }
 
+// What a run says on stderr.
+std::string said_by(const std::function<void(TrainerOptions&)>& change) {
+  ::testing::internal::CaptureStderr();
+  fit([&](auto& options) {
+    options.enable_progress_bar = options.enable_model_summary = true;
+    options.max_epochs = 2;
+    options.callbacks = {std::make_shared<LambdaCallback>(LambdaCallbackOptions{.on_fit_start = [](auto& run, auto&) {
+      run.note("this is a note");
+      run.note("warning: this is a warning");
+    }})};
+    change(options);
+  });
+  return ::testing::internal::GetCapturedStderr();
+}
+
+TEST(TrainerOptionsInARun, EndsWithASummaryWhereThereIsABar) {
+  const auto said = said_by([](auto&) {});
+  EXPECT_THAT(said, HasSubstr("Epoch 1/1: 100% "));
+  EXPECT_THAT(said, HasSubstr("run<00:00"));
+  EXPECT_THAT(said, HasSubstr("troupe: this is a note\ntroupe: warning: this is a warning\n"));
+  EXPECT_THAT(said, HasSubstr("\nfit finished in 00:0"));
+  EXPECT_THAT(said, HasSubstr(": 2 epochs, "));
+  const auto without_bar = said_by([](auto& options) { options.enable_progress_bar = false; });
+  EXPECT_THAT(without_bar, HasSubstr("this is a note"));
+  EXPECT_THAT(without_bar, ::testing::Not(HasSubstr("fit finished")));
+}
+
+TEST(TrainerOptionsInARun, QuietLeavesWarningsOnly) {
+  EXPECT_EQ(said_by([](auto& options) { options.quiet = true; }), "troupe: warning: this is a warning\n");
+}
+
 TEST(TrainerOptionsInARun, SeveralValidationLoadersHaveNamesOfTheirOwn) {
   const TempDir dir;
   Trainer trainer(quiet(dir));

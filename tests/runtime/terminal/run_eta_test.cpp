@@ -129,6 +129,9 @@ TEST(RunEta, IsZeroAtTheEnd) {
   train_evenly(eta, 100);
   eta.trained(31, after(3, 0, 100));
   EXPECT_EQ(*eta.seconds_left(), 0);
+  RunEta of_a_moment(three_epochs(), 0, 100);
+  of_a_moment.trained(0.1, after(3, 0, 100));
+  EXPECT_EQ(of_a_moment.seconds_left(), 0.0);
 }
 
 }  // namespace
