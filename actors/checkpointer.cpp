@@ -1,5 +1,6 @@
 #include "troupe/actors/checkpointer.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
@@ -8,6 +9,7 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -79,12 +81,15 @@ caf::behavior checkpointer(CheckpointerSelf* self, const ActorRef& coordinator, 
   state_of(self).coordinator = coordinator;
   state_of(self).pulse = pulse;
   enter_thread(pulse);
+  name_lane(pulse->who);
   end_with(self, coordinator);
-  return {
+  return Handlers{
       [self](SaveSnapshot& message) {
         auto& state = state_of(self);
         const Working working(*state.pulse);
+        const auto began = std::chrono::steady_clock::now();
         Saved saved = save(state, message);
+        saved.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
         message.snapshot = nullptr;  // before the next one may be taken, into the same memory
         tell(self, state.coordinator, std::move(saved));
       },

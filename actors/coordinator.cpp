@@ -2,10 +2,13 @@
 
 #include "troupe/actors/checkpointer.hpp"
 #include "troupe/actors/coordinator_state.hpp"
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/logger.hpp"
 #include "troupe/actors/progress.hpp"
+#include "troupe/actors/recorder.hpp"
 #include "troupe/actors/usher.hpp"
 #include "troupe/actors/watchdog.hpp"
+#include "troupe/modules/callbacks/model_checkpoint.hpp"
 #include "troupe/runtime/loops/fit_script.hpp"
 
 #include <algorithm>
@@ -40,7 +43,8 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
     fail_here("coordinator", "somebody has told the coordinator to end: " + why);
   });
   failing_on_throw([&] { begin_run(); });
-  return {
+  return HandlersInLane{
+      "coordinator",
       [this](Done& done) { failing_on_throw([&] { take_answer(done); }); },
       [this](const StopAsked& asked) { state().ask_to_stop({asked.reason}); },
       [this](Failed& failed) {
@@ -49,6 +53,7 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
       },
       [this](GiveUp) { give_up(); },
       [this](WorkerEnded& ended) { take_worker(ended); },
+      [this](PhasesMeasured& measured) { take_phases(measured); },
       [this](const Saved& saved) { failing_on_throw([&] { take_saved(saved); }); },
       [this](const StopRun& stop_run) { stop(stop_run.request); },
       [this](CheckpointRun) {
@@ -58,9 +63,16 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
       [this](const ActorThrew& threw) {
         note("warning: the actor " + threw.name + " threw, and has ended: " + threw.why);
       },
-      [this](Drained) { sender_has_ended(); },
+      [this](const Drained& drained) {
+        if (drained.work && drained.work->count > 0) add_meanwhile(*drained.work);
+        sender_has_ended();
+      },
       [this](const UsherDrained& drained) {
         result_.dropped.emplace_back(drained.name, drained.dropped);
+        sender_has_ended();
+      },
+      [this](RecorderDrained& drained) {
+        result_.files = std::move(drained.files);
         sender_has_ended();
       },
   };
@@ -69,11 +81,18 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
 void CoordinatorState::begin_run() {
   auto& system = self_->system();
   const ActorRef me = ref_to(self_);
-  progress_ = join(Role::console, spawn_progress(system, me), "progress");
+  progress_ = join(Role::console, spawn_progress(system, me, state().options.quiet), "progress");
   spawn_watch(me);
+  if (setup_->files) {
+    recorder_ = join(Role::recorder,
+                     spawn_recorder(system, me, progress_, std::move(setup_->files), state().stage, recorder_pulse_),
+                     "recorder");
+    tell(self_, progress_, PassOnWarnings{recorder_});
+  }
   checkpointer_ = join(Role::writer, spawn_checkpointer(system, me, checkpointer_pulse_), "checkpointer");
   logger_.in_flight = std::make_shared<InFlight>(logger_limit);
-  logger_.to = spawn_logger(system, me, checkpointer_, std::move(setup_->sinks), logger_.in_flight, logger_pulse_);
+  logger_.to =
+      spawn_logger(system, me, checkpointer_, recorder_, std::move(setup_->sinks), logger_.in_flight, logger_pulse_);
   join(Role::writer, logger_.to, "logger");
   const RunHandle handle = make_run_handle(me, logger_);
   for (const auto& actor : setup_->actors) {
@@ -175,6 +194,7 @@ void CoordinatorState::take_answer(Done& done) {
   if (++answers_ < ended_.size()) return;
   if (std::holds_alternative<PrepareCommand>(*current_)) take_facts(first_);
   publish_boundary(first_.answer);
+  tell_recorder_boundary(first_.answer);
   advance([&] { return script_.resume(std::move(first_.answer)); });
 }
 
@@ -194,17 +214,44 @@ void CoordinatorState::take_facts(Done& done) {
 
 void CoordinatorState::take_saved(const Saved& saved) {
   --saves_in_flight_;
+  add_meanwhile({"writing checkpoints", saved.seconds, 1, saved.seconds});
   state().is_writing = saves_in_flight_ > 0;
   for (const auto& path : saved.paths) {
     for (const auto& monitor : state().monitors) {
       state().ask(*monitor, "saved", [&] { monitor->saved(path); });
     }
     publish(CheckpointSaved{path});
+    if (writes()) logger_.deliver(self_, WriteRecord{FileRecord{path}});
   }
+  RunNews news{.checkpoints = saved.paths};
+  for (const auto& monitor : state().monitors) {
+    const auto* checkpoint = dynamic_cast<const ModelCheckpoint*>(monitor.get());
+    if (checkpoint && !checkpoint->best_model_path().empty()) news.best_checkpoint = checkpoint->best_model_path();
+  }
+  tell_recorder(std::move(news));
   for (const auto& missing : saved.missing) take_missing(missing);
   if (waiting_ && !ending_) {
     advance([&] { return std::exchange(waiting_, std::nullopt); });
   }
+}
+
+// The one place where reports arrive.
+void CoordinatorState::take_phases(PhasesMeasured& measured) {
+  auto meanwhile = std::move(result_.phases.meanwhile);
+  result_.phases = std::move(measured.report);
+  result_.phases.meanwhile = std::move(meanwhile);
+  RunNews news{.phases = result_.phases};
+  if (state().stage == Stage::fit && !measured.is_final) news.progress = measured.progress;
+  tell_recorder(std::move(news));
+}
+
+void CoordinatorState::add_meanwhile(const PhaseTime& time) {
+  auto& all = result_.phases.meanwhile;
+  const auto found = std::ranges::find(all, time.name, &PhaseTime::name);
+  if (found == all.end()) return all.push_back(time);
+  found->seconds += time.seconds;
+  found->count += time.count;
+  found->longest = std::max(found->longest, time.longest);
 }
 
 void CoordinatorState::take_missing(const Saved::Missing& missing) {
@@ -243,6 +290,7 @@ void CoordinatorState::fail(Failure failure, bool is_own) {
     const std::string problem = text_thrown_by(action);
     if (!problem.empty()) note("warning: after the failure, " + std::string(what) + " failed: " + problem);
   };
+  tell_recorder({.failure = result_.failure});
   if (is_own && setup_->tell_others) attempt("telling other ranks", [&] { setup_->tell_others(*result_.failure); });
   // Workers that wait for one that has failed would wait for ever.
   for (const auto& peers : setup_->peers) {
@@ -271,6 +319,7 @@ void CoordinatorState::fail_hung(Failure failure) {
 void CoordinatorState::give_up() {
   if (!promise_) return;
   logger_.in_flight->close();  // nobody waits for it
+  drain_recorder();
   finish();
 }
 
@@ -306,6 +355,20 @@ void CoordinatorState::publish_boundary(const Answer& answer) {
     if (!close->is_cut) ended.epoch -= 1;
     publish(TrainEpochEnded{ended, answer.metrics});
   }
+}
+
+void CoordinatorState::tell_recorder(RunNews news) {
+  if (recorder_) tell(self_, recorder_, std::move(news));
+}
+
+void CoordinatorState::tell_recorder_boundary(const Answer& answer) {
+  if (!recorder_) return;
+  RunNews news{.progress = answer.progress, .metrics = answer.metrics};
+  const auto epochs = state().options.max_epochs.value_or(-1);
+  if (state().stage == Stage::fit && state().facts.train_batches && epochs >= 0) {
+    news.total_batches = *state().facts.train_batches * epochs;
+  }
+  tell_recorder(std::move(news));
 }
 
 // --- From outside ----------------------------------------------------------------------------------------------------

@@ -1,14 +1,14 @@
 // The coordinator: one per process. It runs the script of a stage, carries its commands to the workers, and ends the
 // run.
 //
-// receives  Done, StopAsked, Failed, WorkerEnded   from the workers
+// receives  Done, StopAsked, Failed, WorkerEnded   from the workers, PhasesMeasured from the first one
 //           Saved, Failed                          from the checkpointer, Failed from the logger
 //           StopRun, CheckpointRun                 from the Trainer, signals, callback actors
 //           Failed                                 from another process, through Run::fail
-//           Drained, UsherDrained                  when the run is over
+//           Drained, UsherDrained, RecorderDrained  when the run is over
 //           the end of any member (P10)            which is a failure where the member has not said so before
 // sends     Perform, StopSegment, EndWorker        to the workers, one command at a time and at boundaries only (P3)
-//           Drain, WriteRecord, PrintLine, events
+//           Drain, WriteRecord, PrintLine, RunNews, events
 //
 // The first failure wins (P6): the script is dropped, what workers wait for each other for is given up, they tear down,
 // what is being written is finished, and the result carries that failure. Who has ended is not waited for.
@@ -43,6 +43,7 @@ struct RunSetup {
   std::function<void(const Failure&)> tell_others;
   std::vector<std::shared_ptr<Sink>> sinks;
   std::vector<CallbackActor> actors;
+  std::shared_ptr<RunFiles> files = {};  ///< null but for the process of rank zero
   bool weights_only_checkpoints = false;
 };
 

@@ -1,5 +1,5 @@
-// The end of a run (P7): workers, then writers and ushers, then the console, each when those before have come to their
-// end or are gone.
+// The end of a run (P7): workers, then writers and ushers, then the recorder, then the console, each when those before
+// have come to their end or are gone.
 #include "troupe/actors/coordinator_state.hpp"
 
 #include <utility>
@@ -56,12 +56,24 @@ void CoordinatorState::go_on_ending() {
   if (ending_ == Role::writer && members_.have_ended(Role::writer) && members_.have_ended(Role::usher)) {
     for (const auto& [name, count] : result_.dropped) {
       if (count > 0)
-        note("the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
+        note("warning: the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
     }
+    show_phases();
+    ending_ = Role::recorder;
+    drain_recorder();
+  }
+  if (ending_ == Role::recorder && members_.have_ended(Role::recorder)) {
     ending_ = Role::console;
     members_.for_each(Role::console, [&](const Member& console) { tell(self_, console.actor, Drain{}); });
   }
   if (ending_ == Role::console && members_.have_ended(Role::console)) finish();
+}
+
+// The whole table for who asked for it. Rank zero's first worker speaks for all.
+void CoordinatorState::show_phases() {
+  const auto& options = state().options;
+  if (options.profiler != Profiler::simple || options.quiet || rank() != 0) return;
+  note("trainer.profiler = simple\n" + to_text(result_.phases, PhaseTable::all));
 }
 
 // The writers first: what they report may still be a failure of the run.
@@ -71,11 +83,23 @@ void CoordinatorState::drain_writers() {
   members_.for_each(Role::usher, [&](const Member& usher) { tell(self_, usher.actor, Drain{}); });
 }
 
+RunStatus CoordinatorState::status() const {
+  if (result_.failure) return RunStatus::failed;
+  return result_.was_interrupted ? RunStatus::interrupted : RunStatus::finished;
+}
+
+void CoordinatorState::drain_recorder() {
+  const auto message = result_.failure ? result_.failure->describe() : result_.stop_reason;
+  tell_recorder({.progress = state().progress, .metrics = state().metrics, .phases = result_.phases});
+  if (recorder_) tell(self_, recorder_, EndRecorder{status(), message});
+}
+
 // The results, which the workers have handed over.
 void CoordinatorState::close_books() {
   if (ended_.empty()) return;
   result_.module = std::move(ended_.front().module);
   result_.curves = std::move(ended_.front().curves);
+  result_.bar_metrics = std::move(ended_.front().bar_metrics);
   result_.predictions = ended_.size() > 1 ? joined_predictions(ended_) : std::move(ended_.front().predictions);
   result_.queue = std::move(ended_.front().queue);
   result_.captured = std::move(ended_.front().captured);
@@ -84,6 +108,11 @@ void CoordinatorState::close_books() {
     result_.was_interrupted = state().stop->interrupt;
     result_.signal = state().stop->signal;
     note("stopped: " + state().stop->reason);
+  }
+  if (writes()) {
+    StageEndedRecord ended{state().stage, status(), state().progress.log_step, state().metrics, result_.stop_reason};
+    if (result_.failure) ended.message = result_.failure->describe();
+    logger_.deliver(self_, WriteRecord{std::move(ended)});
   }
   publish(RunEnded{state().progress, state().metrics, result_.stop_reason, result_.failure.has_value()});
   if (state().skipped_saves > 0) {

@@ -52,6 +52,8 @@ class CoordinatorState {
   void take_facts(Done& done);
   void take_saved(const Saved& saved);
   void take_missing(const Saved::Missing& missing);
+  void take_phases(PhasesMeasured& measured);
+  void add_meanwhile(const PhaseTime& time);
 
   // Requests and failures.
   template <class Message>
@@ -68,6 +70,8 @@ class CoordinatorState {
   // Who listens.
   void publish(const Event& event);
   void publish_boundary(const Answer& answer);
+  void tell_recorder(RunNews news);
+  void tell_recorder_boundary(const Answer& answer);
   void note(const std::string& line) { tell(self_, progress_, PrintLine{line, true}); }
 
   // End.
@@ -75,7 +79,10 @@ class CoordinatorState {
   void take_worker(WorkerEnded& ended);
   void sender_has_ended();
   void go_on_ending();
+  void show_phases();
   void drain_writers();
+  void drain_recorder();
+  RunStatus status() const;
   void close_books();
   void finish();
 
@@ -85,9 +92,10 @@ class CoordinatorState {
   Script script_;
 
   Members members_;
-  ActorRef checkpointer_, progress_, watchdog_;
+  ActorRef checkpointer_, progress_, watchdog_, recorder_;
   std::shared_ptr<Pulse> checkpointer_pulse_ = std::make_shared<Pulse>("the checkpointer", "checkpointer");
   std::shared_ptr<Pulse> logger_pulse_ = std::make_shared<Pulse>("the logger", "logger");
+  std::shared_ptr<Pulse> recorder_pulse_ = std::make_shared<Pulse>("the recorder", "recorder");
   Outlet logger_;
   std::vector<Outlet> listeners_;
 

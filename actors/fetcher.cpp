@@ -1,5 +1,6 @@
 #include "troupe/actors/fetcher.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/base/exception_text.hpp"
 #include "troupe/runtime/process/compute_threads.hpp"
 
@@ -21,7 +22,8 @@ caf::behavior fetcher(caf::event_based_actor* self, const ActorRef& loader, int6
   end_with(self, loader);
   use_one_compute_thread();
   enter_thread(pulse);
-  return {
+  name_data_lane(*pulse);
+  return Handlers{
       [=](const Fetch& fetch) {
         Fetched answer = work->run(fetch, *pulse);
         answer.fetcher = id;
@@ -38,6 +40,7 @@ FetchWork::FetchWork(const DataLoader& loader, uint64_t seed, int64_t shard, int
 
 Fetched FetchWork::run(const Fetch& fetch, Pulse& pulse) {
   const Working working(pulse);
+  const TracedWork traced(nullptr, SpanKind::batch, "fetch batch", fetch.index);
   pulse.epoch = fetch.epoch;
   pulse.batch = fetch.index;
   Fetched out;

@@ -6,6 +6,7 @@
 #include "troupe/modules/data/data_loader.hpp"
 #include "troupe/runtime/data/batch_maker.hpp"
 #include "troupe/runtime/process/pulse.hpp"
+#include "troupe/runtime/profile/thread_lane.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -33,6 +34,12 @@ class FetchWork {
   std::shared_ptr<const Serving> serving_;
   int64_t open_ = -1;  // the opening that the stream was started for
 };
+
+/// The lane of a thread that reads data: "loader of train", "fetcher 1 of the loader of train".
+inline void name_data_lane(const Pulse& pulse) {
+  const Stage stage = pulse.stage;
+  name_lane(pulse.who + " of " + (stage == Stage::fit ? "train" : std::string(to_string(stage))));
+}
 
 /// Spawns fetcher number `id` of `loader`, on a thread of its own; it ends when the loader ends.
 ///

@@ -1,6 +1,7 @@
 #include "troupe/actors/loader.hpp"
 
 #include "troupe/actors/fetcher.hpp"
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/runtime/data/epoch_plan.hpp"
 #include "troupe/runtime/process/compute_threads.hpp"
@@ -90,7 +91,8 @@ caf::behavior LoaderState::start(LoaderSetup setup) {
   use_one_compute_thread();
   pulse_ = watched_pulse("the " + title());
   enter_thread(pulse_);
-  return {
+  name_data_lane(*pulse_);
+  return Handlers{
       [this](const OpenLoader& request) { open(request); },
       [this](const Credit& credit) {
         if (!open_ || credit.ticket != request_.ticket) return;

@@ -1,8 +1,11 @@
 #include "troupe/actors/logger.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace troupe::cast {
 
@@ -14,10 +17,12 @@ constexpr auto flush_interval = std::chrono::milliseconds(2000);
 struct LoggerState {
   static constexpr const char* name = "logger";
 
-  ActorRef coordinator, checkpointer;
+  ActorRef coordinator, checkpointer, recorder;
   std::vector<std::shared_ptr<Sink>> sinks;
   std::shared_ptr<InFlight> in_flight;
   std::shared_ptr<Pulse> pulse;
+  std::vector<ScalarsRecord> unrecorded;  // that the recorder has not got
+  PhaseTime work{"logger", 0, 0, 0};
   bool is_dirty = false;
   bool has_failed = false;
 
@@ -27,6 +32,25 @@ struct LoggerState {
   }
 };
 
+// Adds the time of a scope.
+class WorkTime {
+ public:
+  explicit WorkTime(PhaseTime& work) : work_(work) {}
+  ~WorkTime() {
+    const double took = std::chrono::duration<double>(Clock::now() - began_).count();
+    work_.seconds += took;
+    work_.longest = std::max(work_.longest, took);
+    ++work_.count;
+  }
+  WorkTime(const WorkTime&) = delete;
+  WorkTime& operator=(const WorkTime&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  PhaseTime& work_;
+  const Clock::time_point began_ = Clock::now();
+};
+
 using LoggerSelf = caf::stateful_actor<LoggerState>;
 
 // What a sink throws ends the run once; later records are dropped.
@@ -34,6 +58,7 @@ template <class Action>
 void for_each_sink(LoggerSelf* self, Action action) {
   LoggerState& state = state_of(self);
   const Working working(*state.pulse);
+  const WorkTime time(state.work);
   for (const auto& sink : state.sinks) {
     if (state.has_failed) return;
     Failure failure;
@@ -50,25 +75,37 @@ void flush(LoggerSelf* self) {
   if (!state_of(self).is_dirty) return;
   state_of(self).is_dirty = false;
   for_each_sink(self, [](Sink& sink) { sink.flush(); });
+  auto& written = state_of(self).unrecorded;
+  if (!written.empty()) tell(self, state_of(self).recorder, MetricsWritten{std::exchange(written, {})});
+}
+
+void keep_for_recorder(LoggerSelf* self, Record& record) {
+  LoggerState& state = state_of(self);
+  if (!state.recorder) return;
+  if (auto* scalars = std::get_if<ScalarsRecord>(&record)) state.unrecorded.push_back(std::move(*scalars));
+  if (auto* model = std::get_if<ModelRecord>(&record)) tell(self, state.recorder, RunNews{.model = std::move(*model)});
 }
 
 caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorRef& checkpointer,
-                     const std::vector<std::shared_ptr<Sink>>& sinks, const std::shared_ptr<InFlight>& in_flight,
-                     const std::shared_ptr<Pulse>& pulse) {
+                     const ActorRef& recorder, const std::vector<std::shared_ptr<Sink>>& sinks,
+                     const std::shared_ptr<InFlight>& in_flight, const std::shared_ptr<Pulse>& pulse) {
   enter_thread(pulse);
+  name_lane(pulse->who);
   state_of(self).pulse = pulse;
   state_of(self).coordinator = coordinator;
   state_of(self).checkpointer = checkpointer;
+  state_of(self).recorder = recorder;
   state_of(self).sinks = sinks;
   state_of(self).in_flight = in_flight;
   end_with(self, coordinator);
   tell_later(self, flush_interval, Tick{});
-  return {
-      [self](const WriteRecord& message) {
+  return Handlers{
+      [self](WriteRecord& message) {
         state_of(self).in_flight->remove();
         const auto* call = std::get_if<SinkCall>(&message.record);
         for_each_sink(self, [&](Sink& sink) { call ? call->call(sink) : sink.write(message.record); });
         state_of(self).is_dirty = true;
+        keep_for_recorder(self, message.record);
       },
       [self](SaveSnapshot& message) {
         flush(self);
@@ -82,7 +119,7 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
         state_of(self).is_dirty = true;
         flush(self);
         tell(self, state_of(self).checkpointer, Drain{});
-        tell(self, state_of(self).coordinator, Drained{});
+        tell(self, state_of(self).coordinator, Drained{state_of(self).work});
         self->quit();
       },
   };
@@ -90,11 +127,11 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
 
 }  // namespace
 
-ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, ActorRef checkpointer,
+ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, ActorRef checkpointer, ActorRef recorder,
                       std::vector<std::shared_ptr<Sink>> sinks, std::shared_ptr<InFlight> in_flight,
                       std::shared_ptr<Pulse> pulse) {
-  return spawn_threaded(system, logger, std::move(coordinator), std::move(checkpointer), std::move(sinks),
-                        std::move(in_flight), std::move(pulse));
+  return spawn_threaded(system, logger, std::move(coordinator), std::move(checkpointer), std::move(recorder),
+                        std::move(sinks), std::move(in_flight), std::move(pulse));
 }
 
 }  // namespace troupe::cast

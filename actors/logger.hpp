@@ -5,7 +5,8 @@
 //           SaveSnapshot  from the worker: flush, and hand it on to the checkpointer. What was logged before a
 //                         checkpoint is in the files before it is, so that a killed run loses none of its curves
 //           Drain         from the coordinator: flush, hand it on to the checkpointer, answer Drained, quit (P7)
-// sends     Failed        to the coordinator, for what a sink throws; nothing is written after that
+// sends     Failed          to the coordinator, for what a sink throws; nothing is written after that
+//           MetricsWritten  to the recorder if there is one, with every flush, and RunNews with the model's summary
 #pragma once
 
 #include "troupe/actors/caf.hpp"
@@ -21,7 +22,8 @@ namespace troupe::cast {
 /// Records that may wait for the logger.
 inline constexpr int64_t logger_limit = 4096;
 
-ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, ActorRef checkpointer,
+/// `recorder` may be null.
+ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, ActorRef checkpointer, ActorRef recorder,
                       std::vector<std::shared_ptr<Sink>> sinks, std::shared_ptr<InFlight> in_flight,
                       std::shared_ptr<Pulse> pulse);
 

@@ -1,9 +1,10 @@
 // What the members of the cast say to each other, loaders apart (loader_messages.hpp).
 //
 // Messages are plain structs that move values (protocol rule P1). A run is one coordinator, its workers with their
-// loaders, a logger, a checkpointer and a progress actor.
+// loaders, a logger, a checkpointer, a recorder and a progress actor.
 #pragma once
 
+#include "troupe/actors/caf.hpp"
 #include "troupe/base/failure.hpp"
 #include "troupe/modules/captured_steps.hpp"
 #include "troupe/modules/module.hpp"
@@ -17,6 +18,8 @@
 #include "troupe/runtime/loops/script.hpp"
 #include "troupe/runtime/process/pulse.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
+#include "troupe/runtime/report/phase_report.hpp"
+#include "troupe/runtime/report/run_files.hpp"
 #include "troupe/runtime/terminal/progress_line.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
@@ -26,6 +29,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace troupe::cast {
@@ -73,8 +77,15 @@ struct WorkerEnded {
   EpochOutputs predictions;
   ResultQueue queue;
   CapturedSteps captured;
-  std::optional<CurveAxis> curves;    ///< nothing if the replica was never made
+  std::optional<CurveAxis> curves;  ///< nothing if the replica was never made
+  std::vector<std::string> bar_metrics;
   std::vector<std::string> problems;  ///< of its end; warnings
+};
+/// The first worker to the coordinator, every 2 s at a batch's end, and with its end.
+struct PhasesMeasured {
+  PhaseReport report;  ///< from the stage's beginning; without `meanwhile`
+  Progress progress;
+  bool is_final = false;
 };
 /// Worker to itself: more batches wait. Between two of them urgent messages get their turn.
 struct GoOn {};
@@ -113,16 +124,37 @@ struct Saved {
   };
   std::vector<std::filesystem::path> paths;
   std::vector<Missing> missing;
+  double seconds = 0;  ///< that it took
 };
 /// To the progress actor: a state to show; `is_final` ends its stage's line.
 struct ShowProgress {
   ProgressState state;
   bool is_final = false;
 };
+/// What a note begins with that is a warning.
+inline constexpr std::string_view warning_mark = "warning: ";
 /// To the progress actor: a line for the user, above the bar. `is_note` comes from the library and goes to stderr.
 struct PrintLine {
   std::string line;
   bool is_note = false;
+
+  bool is_warning() const { return is_note && line.starts_with(warning_mark); }
+};
+/// Coordinator to progress actor: the recorder gets every warning.
+struct PassOnWarnings {
+  ActorRef recorder;
+};
+/// Logger to recorder: what it has written since its last flush.
+struct MetricsWritten {
+  std::vector<ScalarsRecord> records;
+};
+/// Coordinator to recorder, when nobody writes any more: write everything, answer RecorderDrained, quit (P7).
+struct EndRecorder {
+  RunStatus status = RunStatus::finished;
+  std::string message;  ///< why it ended early
+};
+struct RecorderDrained {
+  std::shared_ptr<RunFiles> files;
 };
 /// To the watchdog: look at this pulse for as long as somebody holds it.
 struct WatchPulse {
@@ -131,7 +163,9 @@ struct WatchPulse {
 };
 /// Coordinator to logger, checkpointer and progress: finish what is queued, answer Drained, quit (P7).
 struct Drain {};
-struct Drained {};
+struct Drained {
+  std::optional<PhaseTime> work;  ///< of the logger: its time with the sinks
+};
 /// To itself, by a timer.
 struct Tick {};
 
@@ -145,6 +179,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Failed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::GiveUp)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndWorker)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WorkerEnded)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PhasesMeasured)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::GoOn)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopRun)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::CheckpointRun)
@@ -154,6 +189,11 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::SaveSnapshot)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Saved)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::ShowProgress)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PrintLine)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::RunNews)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PassOnWarnings)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::MetricsWritten)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndRecorder)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::RecorderDrained)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WatchPulse)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Drain)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Drained)

@@ -1,7 +1,9 @@
 #include "troupe/actors/progress.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/runtime/terminal/progress_bar.hpp"
+#include "troupe/runtime/terminal/terminal_style.hpp"
 
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
@@ -37,14 +39,20 @@ struct Terminal {
   static constexpr const char* name = "progress";
 
   bool is_terminal = isatty(STDERR_FILENO) != 0;
-  ProgressBar bar{std::cerr, is_terminal, [] { return terminal_width(STDERR_FILENO); }};
+  bool is_quiet = false;
+  ActorRef recorder;  // null: there is none
+  TerminalStyle style = terminal_style(is_terminal);
+  ProgressBar bar{std::cerr, style.redraws, [] { return terminal_width(STDERR_FILENO); }};
   spdlog::logger console{"troupe", std::make_shared<BarSink>(bar)};
 
   Terminal() { console.set_pattern("%n: %v"); }
 
   void print(const PrintLine& message) {
-    if (message.is_note) {
-      console.info(message.line);
+    if (message.is_warning()) {
+      console.info(emphasized(warning_mark, Emphasis::warning, style.colours) +
+                   message.line.substr(warning_mark.size()));
+    } else if (message.is_note) {
+      if (!is_quiet) console.info(message.line);
     } else if (is_terminal && isatty(STDOUT_FILENO) != 0) {
       bar.print_line(message.line);  // one terminal for both: the bar must know
     } else {
@@ -53,14 +61,21 @@ struct Terminal {
   }
 };
 
-caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coordinator) {
+caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coordinator, bool quiet) {
+  state_of(self).is_quiet = quiet;
   end_with(self, coordinator);
-  return {
+  return HandlersInLane{
+      "progress",
       [self](const ShowProgress& message) {
         state_of(self).bar.update(message.state);
         if (message.is_final) state_of(self).bar.finish();
       },
-      [self](const PrintLine& message) { state_of(self).print(message); },
+      [self](const PrintLine& message) {
+        state_of(self).print(message);
+        if (!message.is_warning() || !state_of(self).recorder) return;
+        tell(self, state_of(self).recorder, RunNews{.warning = message.line.substr(warning_mark.size())});
+      },
+      [self](PassOnWarnings& message) { state_of(self).recorder = std::move(message.recorder); },
       [self, coordinator](Drain) {
         state_of(self).bar.close();
         std::cerr.flush();
@@ -72,8 +87,8 @@ caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coor
 
 }  // namespace
 
-ActorRef spawn_progress(caf::actor_system& system, ActorRef coordinator) {
-  return spawn_shared(system, progress, std::move(coordinator));
+ActorRef spawn_progress(caf::actor_system& system, ActorRef coordinator, bool quiet) {
+  return spawn_shared(system, progress, std::move(coordinator), quiet);
 }
 
 }  // namespace troupe::cast

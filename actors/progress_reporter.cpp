@@ -15,6 +15,10 @@ Activity activity_of(const EvaluateCommand& command) {
   return command.stage == Stage::predict ? Activity::predict : Activity::validate;
 }
 
+double rate_of(int64_t batches, double seconds) {
+  return seconds > 0 ? static_cast<double>(batches) / seconds : 0;
+}
+
 }  // namespace
 
 bool ProgressReporter::is_due() {
@@ -25,15 +29,22 @@ bool ProgressReporter::is_due() {
   return true;
 }
 
+// The rate is that of the last batches; at the epoch's end, that of the epoch.
 void ProgressReporter::show_training(Replica& replica, std::optional<int64_t> total_batches, bool is_final) {
   const auto& options = replica.options();
+  if (!eta_) eta_.emplace(options, 0, total_batches);
+  eta_->trained(seconds(), replica.progress());
   ProgressState state;
   state.activity = Activity::train;
   state.epoch = replica.progress().epoch;
   if (options.max_epochs.value_or(-1) >= 0) state.max_epochs = options.max_epochs;
   state.batch = replica.progress().batch_idx;
   state.total_batches = total_batches;
-  show(replica, std::move(state), training_began_, is_final);
+  state.elapsed = std::chrono::duration<double>(Clock::now() - training_began_).count();
+  state.batches_per_second = rate_of(state.batch - first_batch_, state.elapsed);
+  if (!is_final) state.batches_per_second = eta_->batches_per_second().value_or(state.batches_per_second);
+  if (options.max_epochs != 1) state.run_seconds_left = eta_->seconds_left();
+  show(replica, std::move(state), is_final);
 }
 
 void ProgressReporter::show_evaluation(Replica& replica, const EvaluateCommand& command, const EvaluationFeed& feed,
@@ -42,12 +53,13 @@ void ProgressReporter::show_evaluation(Replica& replica, const EvaluateCommand& 
   state.activity = activity_of(command);
   state.batch = feed.batches_done();
   if (feed.total_batches() >= 0) state.total_batches = feed.total_batches();
-  show(replica, std::move(state), feed.began(), is_final);
+  state.elapsed = std::chrono::duration<double>(Clock::now() - feed.began()).count();
+  state.batches_per_second = rate_of(state.batch, state.elapsed);
+  if (is_final && eta_ && !command.is_sanity_check) eta_->validated(state.elapsed, replica.progress());
+  show(replica, std::move(state), is_final);
 }
 
-void ProgressReporter::show(Replica& replica, ProgressState state, Clock::time_point since, bool is_final) {
-  state.elapsed = std::chrono::duration<double>(Clock::now() - since).count();
-  if (state.elapsed > 0) state.batches_per_second = static_cast<double>(state.batch) / state.elapsed;
+void ProgressReporter::show(Replica& replica, ProgressState state, bool is_final) {
   if (!replica.sanity_checking()) {
     for (const auto& [name, value] : replica.shown_metrics()) state.metrics.emplace_back(name, value);
   }

@@ -6,6 +6,7 @@
 #include "troupe/runtime/loops/script.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 #include "troupe/runtime/terminal/progress_line.hpp"
+#include "troupe/runtime/terminal/run_eta.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -24,8 +25,11 @@ class ProgressReporter {
   bool is_on() const { return is_on_; }
   /// Whether it is time for a state, which counts as shown then.
   bool is_due();
-  /// The time of training counts from here.
-  void begin_training() { training_began_ = Clock::now(); }
+  /// The time of an epoch counts from here, with `batch_idx` of its batches made before.
+  void begin_training(int64_t batch_idx) {
+    training_began_ = Clock::now();
+    first_batch_ = batch_idx;
+  }
   /// `total_batches`: of the epoch, if it is known. `is_final` ends the line, as below.
   void show_training(Replica& replica, std::optional<int64_t> total_batches, bool is_final);
   void show_evaluation(Replica& replica, const EvaluateCommand& command, const EvaluationFeed& feed, bool is_final);
@@ -33,13 +37,17 @@ class ProgressReporter {
  private:
   using Clock = std::chrono::steady_clock;
 
-  void show(Replica& replica, ProgressState state, Clock::time_point since, bool is_final);
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - began_).count(); }
+  void show(Replica& replica, ProgressState state, bool is_final);
 
   caf::event_based_actor* self_ = nullptr;
   ActorRef progress_;
   bool is_on_ = false;
   Clock::time_point last_{};
+  Clock::time_point began_ = Clock::now();
   Clock::time_point training_began_{};
+  int64_t first_batch_ = 0;
+  std::optional<RunEta> eta_;
 };
 
 }  // namespace troupe::cast

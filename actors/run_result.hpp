@@ -8,6 +8,8 @@
 #include "troupe/modules/result_queue.hpp"
 #include "troupe/modules/step_output.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
+#include "troupe/runtime/report/phase_report.hpp"
+#include "troupe/runtime/report/run_files.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -24,17 +26,21 @@ struct RunResult {
   std::shared_ptr<Module> module;  ///< also after a failure, when it was made
   Progress progress;
   std::optional<CurveAxis> curves;  ///< of the run's folder after this stage; nothing if the stage never began
+  PhaseReport phases;               ///< of the first worker, also after a failure
   MetricMap metrics;
+  std::vector<std::string> bar_metrics;  ///< names of those that the user marked for the progress bar
   std::vector<MetricMap> evaluation;
   EpochOutputs predictions;
   ResultQueue queue;
-  CapturedSteps captured;   ///< of the first worker
+  CapturedSteps captured;  ///< of the first worker
+  PhaseReport phases;
   std::string stop_reason;  ///< empty for a natural end
   bool was_interrupted = false;
   int signal = 0;                               ///< that interrupted it, or 0
   int64_t skipped_saves = 0, failed_saves = 0;  ///< checkpoints that were left out, and that could not be written
   bool left_behind = false;                     ///< a member of the cast hangs, and has the module or a file still
   bool lost_coordinator = false;                ///< the others end without it, maybe after this result
+  std::shared_ptr<RunFiles> files;              ///< of rank zero; null where the recorder did not come to its end
   std::vector<std::pair<std::string, int64_t>> dropped;  ///< events that callback actors missed, by name
 };
 

@@ -1,6 +1,7 @@
 #include "troupe/actors/usher.hpp"
 
 #include "troupe/actors/caf_callback_actor.hpp"
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 
 #include <caf/response_promise.hpp>
@@ -120,7 +121,8 @@ caf::behavior usher(Usher* self, const std::shared_ptr<UsherState>& setup) {
   on_end_of(ref_to(self), [actor = state_of(self).actor](const std::string&) { end_anonymously(actor); });
   watch(self, state_of(self).actor);
   watch(self, state_of(self).coordinator);
-  return {
+  return HandlersInLane{
+      "usher of " + state_of(self).name,
       [self](Publish& message) {
         UsherState& state = state_of(self);
         state.in_flight->remove();
@@ -148,10 +150,12 @@ caf::behavior handlers_of(std::type_identity<std::variant<Events...>>, const Act
     RunHandle run;
   };
   const auto called = std::make_shared<Called>(behavior, run);
-  return {[called](Events& event) { called->behavior(Event(std::move(event)), called->run); }...};
+  return Handlers{[called](Events& event) { called->behavior(Event(std::move(event)), called->run); }...};
 }
 
-caf::behavior user_actor(caf::event_based_actor* self, const ActorBehavior& behavior, const RunHandle& run) {
+caf::behavior user_actor(caf::event_based_actor* self, const std::string& name, const ActorBehavior& behavior,
+                         const RunHandle& run) {
+  name_lane("actor " + name);
   self->set_default_handler(caf::drop);  // events that the behavior does not name
   if (const auto* of_caf = behavior.target<CafBehavior>()) return of_caf->start(self, run);
   return handlers_of(std::type_identity<Event>(), behavior, run);
@@ -169,7 +173,7 @@ Outlet spawn_callback_actor(caf::actor_system& system, ActorRef coordinator, con
   state->name = actor.name;
   state->options = actor.options;
   state->coordinator = std::move(coordinator);
-  state->actor = spawn_threaded(system, user_actor, actor.behavior, run);
+  state->actor = spawn_threaded(system, user_actor, actor.name, actor.behavior, run);
   state->in_flight = std::make_shared<InFlight>(usher_limit);
   Outlet outlet{nullptr, state->in_flight};
   outlet.to = spawn_shared(system, usher, std::move(state));

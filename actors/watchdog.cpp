@@ -1,5 +1,6 @@
 #include "troupe/actors/watchdog.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/runtime/process/thread_stacks.hpp"
@@ -62,7 +63,7 @@ bool look(WatchdogSelf* self) {
       each.beats = pulse->beats;
       each.since = now;
     } else if (now - each.since >= setup.timeout) {
-      if (setup.shows_stacks) tell(self, setup.progress, PrintLine{thread_stacks(), true});
+      if (setup.shows_stacks) tell(self, setup.progress, PrintLine{"warning: somebody hangs; the threads are at\n" + thread_stacks(), true});
       tell(self, setup.coordinator, Failed{failure_of(*pulse, each.rank, setup.timeout), false, /*hangs=*/true});
       return true;
     }
@@ -75,7 +76,8 @@ caf::behavior watchdog(WatchdogSelf* self, const WatchdogSetup& setup) {
   end_with(self, setup.coordinator);
   const auto tick = std::clamp(setup.timeout / ticks_in_timeout, shortest_tick, longest_tick);
   tell_later(self, tick, Tick{});
-  return {
+  return HandlersInLane{
+      "watchdog",
       [self](const WatchPulse& message) {
         state_of(self).watched.push_back({message.pulse, message.rank, 0, time_of(self)});
       },

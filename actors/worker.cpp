@@ -1,5 +1,6 @@
 #include "troupe/actors/worker.hpp"
 
+#include "troupe/actors/handlers.hpp"
 #include "troupe/actors/loader.hpp"
 #include "troupe/actors/worker_state.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
@@ -44,10 +45,13 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
   setup_ = std::move(setup);
   pulse_ = setup_.replica.pulse;
   enter_thread(pulse_);
+  PhaseClock::set_of_thread(&clock_);
+  stage_ = setup_.replica.stage;
+  name_lane(pulse_->who);
   reporter_ = ProgressReporter(self_, setup_.progress, setup_.shows_progress);
   on_watched_end(self_, [this](const caf::actor_addr& who, const std::string& why) { watched_end(who, why); });
   watch(self_, setup_.coordinator);
-  return {
+  return Handlers{
       [this](Perform& message) {
         guarded([&] { std::visit([&](auto& command) { carry_out(command, message); }, message.command); });
       },
@@ -70,7 +74,9 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
 // --- What the replica hands over -------------------------------------------------------------------------------------
 
 void WorkerState::record(Record record) {
-  if (is_rank_zero()) setup_.logger.deliver(self_, WriteRecord{std::move(record)});
+  if (!is_rank_zero()) return;
+  const PhaseScope phase(Phase::logging);
+  setup_.logger.deliver(self_, WriteRecord{std::move(record)});
 }
 
 void WorkerState::print(std::string line) {
@@ -157,11 +163,14 @@ Place WorkerState::data_place() const {
 
 void WorkerState::carry_out(HooksCommand& command, Perform&) {
   if (joint_) joint_->close();
+  if (clock_.current() == id_of(Phase::between_epochs)) clock_.enter(id_of(Phase::rest));  // no other one follows
   replica_->run(command.hooks);
+  if (command.hooks.front() == Hook::teardown) gather_phases();
   tell(self_, setup_.coordinator, answer());
 }
 
 void WorkerState::carry_out(OpenEpochCommand& command, Perform&) {
+  if (clock_.current() == id_of(Phase::rest)) clock_.enter(id_of(Phase::between_epochs));
   replica_->begin_train_epoch(command.epoch, command.batch_idx);
   if (joint_) {
     joint_->open(self_, train_feed_, next_ticket_, command.epoch, command.batch_idx, facts_.train_batches,
@@ -169,7 +178,7 @@ void WorkerState::carry_out(OpenEpochCommand& command, Perform&) {
   } else {
     train_feed_.open(self_, next_ticket_, command.epoch, command.batch_idx);
   }
-  reporter_.begin_training();
+  reporter_.begin_training(command.batch_idx);
   replica_->run(command.hooks);
   replica_->refresh_averagers();
   tell(self_, setup_.coordinator, answer());
@@ -185,6 +194,7 @@ void WorkerState::carry_out(TrainCommand& command, Perform&) {
 void WorkerState::carry_out(CloseEpochCommand& command, Perform&) {
   if (joint_) joint_->close();
   train_feed_.close(self_);
+  if (clock_.current() == id_of(Phase::rest)) clock_.enter(id_of(Phase::between_epochs));  // it is cut
   replica_->run(command.hooks);
   replica_->end_train_epoch(command.is_cut);
   tell(self_, setup_.coordinator, answer());
@@ -192,6 +202,7 @@ void WorkerState::carry_out(CloseEpochCommand& command, Perform&) {
 
 void WorkerState::carry_out(EvaluateCommand& command, Perform&) {
   evaluation_ = command;
+  if (stage_ == Stage::fit) clock_.begin_validation();
   replica_->begin_evaluation(command.stage, command.is_sanity_check);
   replica_->run(command.before);
   doing_ = Doing::evaluating;
@@ -203,6 +214,7 @@ void WorkerState::carry_out(EvaluateCommand& command, Perform&) {
 
 // Without what a resumed run needs there is nothing to keep: weights are written as they are.
 void WorkerState::carry_out(HoldCommand&, Perform& message) {
+  const PhaseScope phase(Phase::checkpoint);
   held_.reset();
   const bool is_wanted = replica_->options().enable_checkpointing && !message.weights_only;
   if (is_wanted) held_ = replica_->snapshot({.loop = std::move(message.loop)});
@@ -210,6 +222,8 @@ void WorkerState::carry_out(HoldCommand&, Perform& message) {
 }
 
 void WorkerState::carry_out(SaveCommand& command, Perform& message) {
+  clock_.give_to(Phase::checkpoint);  // the command waits until the snapshot before is written
+  const PhaseScope phase(Phase::checkpoint);
   std::shared_ptr<Checkpoint> snapshot;
   if (command.is_held && held_) {
     snapshot = std::make_shared<Checkpoint>(*held_);  // the same tensors
@@ -227,6 +241,7 @@ void WorkerState::carry_out(SaveCommand& command, Perform& message) {
 }
 
 void WorkerState::carry_out(AgreeCommand& command, Perform&) {
+  const PhaseScope phase(Phase::waiting_for_ranks);
   Done done = answer();
   done.answer.said = replica_->peers()->all_gather_bytes(command.mine);
   tell(self_, setup_.coordinator, std::move(done));
@@ -256,6 +271,7 @@ void WorkerState::fail_in_loader(Failure failure) {
 void WorkerState::fail(Failure failure) {
   if (replica_) failure.rank = replica_->global_rank();
   doing_ = Doing::ended;
+  end_phases();
   train_feed_.close(self_);
   evaluation_feed_.close(self_);
   tell(self_, setup_.coordinator, Failed{std::move(failure)});
@@ -281,6 +297,7 @@ void WorkerState::loader_ended(const caf::actor_addr& who, const std::string& wh
 
 void WorkerState::end(const EndWorker& message) {
   doing_ = Doing::ended;
+  end_phases();
   train_feed_.quit(self_);
   evaluation_feed_.quit(self_);
   WorkerEnded ended;
@@ -290,14 +307,19 @@ void WorkerState::end(const EndWorker& message) {
     if (message.failure) ended.problems.push_back(replica_->report_quietly(*message.failure));
     ended.problems.push_back(replica_->tear_down_quietly());
     ended.curves = replica_->curves();
+    ended.bar_metrics = replica_->bar_metrics();
     ended.captured = replica_->captured();
     ended.predictions = replica_->take_predictions();
     if (!message.failure) fill_queue(ended.queue);
+    report_phases(/*is_final=*/true);
     ended.module = replica_->release();
     if (ended.module) ended.problems.push_back(text_thrown_by([&] { ended.module->to(torch::kCPU); }));
     replica_.reset();
     copy_ahead_.reset();
+  } else {
+    report_phases(/*is_final=*/true);
   }
+  PhaseClock::set_of_thread(nullptr);
   std::erase(ended.problems, "");
   tell(self_, setup_.coordinator, std::move(ended));
   self_->quit();

@@ -5,7 +5,7 @@
 //           BatchReady, EndOfData, LoaderFailed        from its loaders, under a credit window (P2)
 //           the end of a loader, which is a failure, and of the coordinator, which is as EndWorker (P10)
 //           GoOn                                       from itself
-// sends     Done, StopAsked, Failed, WorkerEnded       to the coordinator
+// sends     Done, StopAsked, Failed, WorkerEnded       to the coordinator; the first one PhasesMeasured, too
 //           OpenLoader, Credit, CloseLoader            to its loaders
 //           WriteRecord, SaveSnapshot, ShowProgress, PrintLine, events
 //

@@ -1,6 +1,7 @@
 // A worker's batches: those of a segment of training, alone or together with others, and those of an evaluation.
 #include "troupe/actors/events.hpp"
 #include "troupe/actors/worker_state.hpp"
+#include "troupe/runtime/profile/thread_lane.hpp"
 
 namespace troupe::cast {
 
@@ -43,7 +44,7 @@ void WorkerState::train_once() {
   agreed_.pause |= std::exchange(asked_.pause, false);
   if (is_at_end_of_segment()) return end_segment(false);
   if (train_feed_.is_exhausted()) return end_segment(true);
-  if (!train_feed_.has_batch()) return;
+  if (!train_feed_.has_batch()) return await_batch();
   BatchReady ready = train_feed_.pop(self_, copier(), next_ticket_);
   const AfterBatch after =
       train_with([&] { return replica_->train_batch(std::move(ready.batch), ready.index, ready.last); });
@@ -53,21 +54,33 @@ void WorkerState::train_once() {
 
 template <class Train>
 AfterBatch WorkerState::train_with(Train train) {
+  if (auto remark = profile_warning(); !remark.empty()) note("warning: " + std::move(remark));
+  const ProfiledBatch profiled(Stage::fit, replica_->progress().total_batches, /*leads=*/setup_.index == 0);
   const bool shows = reporter_.is_due();
   if (shows || !setup_.listeners.empty()) replica_->want_step_metrics();
   const AfterBatch after = train();
-  if (shows) reporter_.show_training(*replica_, facts_.train_batches, false);
+  if (after == AfterBatch::go_on) count_batch();
+  if (shows) {
+    const PhaseScope phase(Phase::logging);
+    reporter_.show_training(*replica_, facts_.train_batches, false);
+  }
   for (const auto& listener : setup_.listeners) {
     listener.offer(self_, Publish{TrainBatchEnded{replica_->progress(), replica_->callback_metrics()}});
   }
   return after;
 }
 
+// Waits for the slowest.
+Tally WorkerState::joint_tally() {
+  const PhaseScope phase(Phase::waiting_for_ranks);
+  return joint_->tally();
+}
+
 // The same with others: a vote on each batch, in which requests to stop are agreed on too.
 void WorkerState::train_jointly() {
   if (is_at_end_of_segment()) return end_segment(false);
-  if (!joint_->vote(self_, train_feed_, next_ticket_, asked_)) return;
-  const Tally tally = joint_->tally();
+  if (!joint_->vote(self_, train_feed_, next_ticket_, asked_)) return await_batch();
+  const Tally tally = joint_tally();
   if (joint_->compares_now()) {
     if (auto remark = stragglers_->compare(); !remark.empty()) note("warning: " + std::move(remark));
   }
@@ -100,6 +113,7 @@ bool WorkerState::is_at_end_of_segment() const {
 
 void WorkerState::end_segment(bool epoch_over) {
   doing_ = Doing::nothing;
+  clock_.enter(id_of(epoch_over ? Phase::between_epochs : Phase::rest));
   if (stragglers_) stragglers_->pause();
   agreed_.pause = false;
   replica_->settle_step_metrics();
@@ -116,12 +130,14 @@ void WorkerState::evaluate_once() {
   }
   if (evaluation_feed_.has_batch()) {
     BatchReady ready = evaluation_feed_.pop(self_, copier());
+    const ProfiledBatch profiled(evaluation_.stage, ready.index, /*leads=*/setup_.index == 0);
     replica_->eval_batch(std::move(ready.batch), evaluation_feed_.batch_idx(ready.index),
                          evaluation_feed_.loader_idx());
+    if (stage_ != Stage::fit) count_batch();
     if (reporter_.is_due()) reporter_.show_evaluation(*replica_, evaluation_, evaluation_feed_, false);
     if (!ready.last) return;
   } else if (!evaluation_feed_.is_exhausted()) {
-    return;
+    return await_batch();
   }
   evaluation_feed_.close_loader(self_);
   if (reporter_.is_on()) reporter_.show_evaluation(*replica_, evaluation_, evaluation_feed_, true);
@@ -133,6 +149,7 @@ void WorkerState::end_evaluation() {
   doing_ = Doing::nothing;
   replica_->run(evaluation_.after);
   auto results = replica_->end_evaluation();
+  clock_.end_validation();
   Done done = answer();
   done.answer.evaluation = std::move(results);
   done.answer.saw_batches = evaluation_feed_.saw_batches();

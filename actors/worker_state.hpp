@@ -1,4 +1,5 @@
-// What a worker is made of: worker.cpp begins and ends it and carries out commands, worker_batches.cpp takes batches.
+// What a worker is made of: worker.cpp begins and ends it and carries out commands, worker_batches.cpp takes batches,
+// worker_phases.cpp says where the time went.
 #pragma once
 
 #include "troupe/actors/evaluation_feed.hpp"
@@ -8,6 +9,7 @@
 #include "troupe/actors/train_feed.hpp"
 #include "troupe/actors/worker.hpp"
 #include "troupe/runtime/distributed/stragglers.hpp"
+#include "troupe/runtime/profile/phase_clock.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -71,12 +73,20 @@ class WorkerState : public ReplicaOutputs {
   bool can_go_on() const;
   void train_once();
   void train_jointly();
+  Tally joint_tally();
   template <class Train>
   AfterBatch train_with(Train train);
   bool is_at_end_of_segment() const;
   void end_segment(bool epoch_over);
   void evaluate_once();
   void end_evaluation();
+
+  // Where the time goes (worker_phases.cpp).
+  void await_batch();
+  void count_batch();
+  void end_phases();
+  void report_phases(bool is_final);
+  void gather_phases();
 
   // Failures, and the end.
   void fail(Failure failure);
@@ -89,6 +99,10 @@ class WorkerState : public ReplicaOutputs {
 
   caf::event_based_actor* self_;
   WorkerSetup setup_;
+  PhaseClock clock_;
+  Stage stage_ = Stage::fit;
+  int64_t batches_ = 0;  // of training, or of the evaluation
+  std::vector<PhaseSpread> spread_;
   std::shared_ptr<Pulse> pulse_;
   std::unique_ptr<Replica> replica_;
   ProgressReporter reporter_;

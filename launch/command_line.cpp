@@ -41,7 +41,7 @@ const std::string& value_of(const Argument& argument) {
 
 void apply(const Argument& argument, const std::vector<OptionGroup>& groups) {
   const auto [group, option] =
-      find_grouped_option(groups, argument.name, "--", {"config", "ckpt_path", "print_config", "help"});
+      find_grouped_option(groups, argument.name, "--", {"config", "ckpt_path", "print_config", "quiet", "help"});
   const bool bare_flag = option.is_flag() && !argument.value;
   set_from_text(option, bare_flag ? "true" : value_of(argument), group);
 }
@@ -100,6 +100,7 @@ Invocation CommandLine::parse(const std::vector<std::string>& words) const {
     } else if (argument.name == "print_config") {
       out.print_config = print_config_of(argument);
     } else {
+      if (argument.name == "quiet") argument.name = "trainer.quiet";
       settings.push_back(std::move(argument));
     }
   }

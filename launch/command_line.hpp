@@ -9,6 +9,7 @@
 // The stage comes first. Values follow after a blank or a `=`; a value that begins with -- needs the `=`. A flag (a
 // bool, or a switchable number) without a value is true. Files named with --config are applied in the order in which
 // they are given, the command line after all of them, wherever it stands. An option given twice has its last value.
+// --quiet is short for --trainer.quiet.
 #pragma once
 
 #include "troupe/launch/option_group.hpp"

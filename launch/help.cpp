@@ -53,6 +53,7 @@ Section general_section() {
           {{"--config FILE", "options from a TOML file with one table a group; the command line beats it"},
            {"--ckpt_path PATH|best|last|auto", "checkpoint to go on from, or to evaluate; auto: the last, or none"},
            {"--print_config", "print the resulting options as a file for --config, and do nothing"},
+           {"--quiet", "the same as --trainer.quiet: say nothing on the terminal but results, warnings and errors"},
            {"--help", "print this, and do nothing"}}};
 }
 

@@ -29,10 +29,10 @@ void print_metrics(const std::vector<MetricMap>& loaders) {
 }
 
 // The tensors may be more than memory holds, and more than anybody reads.
-void print_predictions(const PredictionShapes& shapes) {
+void print_predictions(const PredictionShapes& shapes, bool quiet) {
   const auto text = shapes.text();
   std::cout << text;
-  if (text.empty()) return;
+  if (text.empty() || quiet) return;
   std::cerr << "predictions are kept by the callback PredictionWriter, by write_prediction in predict_step, and by"
                " Trainer::predict in a program\n";
 }
@@ -50,16 +50,15 @@ void carry_out(const Invocation& invocation, Trainer& trainer, const PredictionS
     case Stage::predict:
       arguments.return_predictions = false;
       trainer.run_source(Stage::predict, source, arguments);
-      print_predictions(shapes);
+      print_predictions(shapes, trainer.options().quiet);
       break;
   }
 }
 
-// The run's folder is rank zero's. Whole lines, as everywhere: others write to the same place.
-void say_where(const Trainer& trainer) {
-  if (trainer.run_dir().empty() || !Processes::get().is_rank_zero()) return;
-  std::cerr << "run: " + trainer.run_dir().string() + '\n';
-  if (!trainer.best_model_path().empty()) std::cerr << "best checkpoint: " + trainer.best_model_path().string() + '\n';
+// Of the run, so rank zero says it. With the progress bar the Trainer has.
+void say_summary(const Trainer& trainer) {
+  const bool has_bar = trainer.options().enable_progress_bar;
+  if (!has_bar && !trainer.options().quiet && Processes::get().is_rank_zero()) std::cerr << trainer.summary();
 }
 
 }  // namespace
@@ -91,11 +90,11 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
     try {
       carry_out(invocation, trainer, *shapes, source(), RunArguments{.datamodule = data()});
     } catch (...) {
-      say_where(trainer);
+      say_summary(trainer);
       throw;
     }
     std::cout.flush();
-    say_where(trainer);
+    say_summary(trainer);
     return trainer.was_interrupted() ? status_after(trainer.interrupting_signal()) : 0;
   } catch (const UsageError& error) {
     std::cerr << name + ": " + error.what() + '\n';

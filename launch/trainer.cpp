@@ -6,7 +6,9 @@
 #include "troupe/launch/checkpoint_choice.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/end_of_ranks.hpp"
+#include "troupe/launch/new_run_card.hpp"
 #include "troupe/launch/processes.hpp"
+#include "troupe/launch/profiled_run.hpp"
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/signals.hpp"
 #include "troupe/launch/slurm.hpp"
@@ -136,20 +138,47 @@ std::filesystem::path Trainer::Runner::own_best_model_path() const {
 
 void Trainer::Runner::make_run_dir(Stage stage, const ModuleSource& source) {
   const bool saves = stage == Stage::fit && options_.enable_checkpointing;
-  const bool writes = options_.fast_dev_run == 0 && (options_.logger || saves);
+  const bool writes = writes_profile(options_) || (options_.fast_dev_run == 0 && (options_.logger || saves));
   if (!writes || !run_dir_.empty()) return;
   run_dir_ = Processes::get().from_rank_zero([&] { return new_run_dir(source).string(); });
 }
 
 std::filesystem::path Trainer::Runner::new_run_dir(const ModuleSource& source) {
   const auto run_dir = create_run_dir(options_.default_root_dir, run_name(source));
+  std::ofstream file(run_dir / "config.toml");
+  file << to_toml(all_groups(source));
+  if (!file.flush()) throw UsageError("cannot write " + (run_dir / "config.toml").string());
+  return run_dir;
+}
+
+std::vector<OptionGroup> Trainer::Runner::all_groups(const ModuleSource& source) {
   std::vector<OptionGroup> groups = trainer_groups(given_);
   groups.insert(groups.end(), source.groups.begin(), source.groups.end());
   groups.insert(groups.end(), extra_groups_.begin(), extra_groups_.end());
-  std::ofstream file(run_dir / "config.toml");
-  file << to_toml(groups);
-  if (!file.flush()) throw UsageError("cannot write " + (run_dir / "config.toml").string());
-  return run_dir;
+  return groups;
+}
+
+// Those of the stage before, if there was one.
+std::shared_ptr<RunFiles> Trainer::Runner::run_files(const ModuleSource& source) {
+  if (files_) return std::exchange(files_, nullptr);
+  RunCard card = new_run_card(all_groups(source));
+  card.name = run_name(source);
+  card.version = run_dir_.filename().string();
+  return std::make_shared<RunFiles>(std::move(card),
+                                    RunFiles::Options{.folder = run_dir_, .writes_page = options_.logger});
+}
+
+void Trainer::Runner::add_sinks(cast::RunSetup& setup, const ModuleSource& source) {
+  if (!Processes::get().is_rank_zero()) return;
+  setup.files = run_files(source);
+  std::vector<std::string> devices;
+  for (const auto& device : setup.devices) devices.push_back(device.str());
+  setup.files->set_devices(std::move(devices), setup.peers.empty() ? 1 : setup.peers.front()->place().world_size);
+  if (!options_.logger || run_dir_.empty()) return;
+  // One for all stages: a tracker's run is the same, and curves know where they stand.
+  if (sinks_.empty()) sinks_ = make_sinks(options_.loggers, {run_dir_, setup.files->card(), options_});
+  setup.sinks = sinks_;
+  setup.sinks.insert(setup.sinks.end(), options_.sinks.begin(), options_.sinks.end());
 }
 
 std::string Trainer::Runner::run_name(const ModuleSource& source) const {
@@ -238,12 +267,7 @@ cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& sour
   setup.replica.curves = curves_;
   add_workers(setup, source);
   setup.actors = actors_;
-  if (options_.logger && !run_dir_.empty() && Processes::get().is_rank_zero()) {
-    // One for all stages: a tracker's run is the same, and curves know where they stand.
-    if (sinks_.empty()) sinks_ = make_sinks(options_.loggers, {run_dir_, card_, options_});
-    setup.sinks = sinks_;
-    setup.sinks.insert(setup.sinks.end(), options_.sinks.begin(), options_.sinks.end());
-  }
+  add_sinks(setup, source);
   return setup;
 }
 
@@ -317,7 +341,10 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
   auto& processes = Processes::get();
   processes.on_roll_call([pulses = setup.pulses] { return whereabouts_of(pulses); });
   const auto peers = setup.peers;
+  const CrashNote crash_note(run_dir_, crash_places(setup));
+  const auto began = std::chrono::steady_clock::now();
   Told told;
+  const ProfiledRun profiled(options_, stage, run_dir_, peers.empty() ? 0 : peers.front()->place().global_rank);
   cast::Run run = cast::start_run(system_->actors(), std::move(setup));
   system_->set(&run);
   processes.on_failure([&](const Failure& failure) {
@@ -333,6 +360,8 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
     run.result.wait();
   }
   result_ = run.result.get();
+  stage_ = stage;
+  seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (result_.failure) {
     processes.on_failure(nullptr);
     if (result_.lost_coordinator) processes.tell_failure(*result_.failure);
@@ -349,6 +378,7 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
 void Trainer::Runner::take_result(Stage stage) {
   auto& processes = Processes::get();
   if (result_.curves) curves_ = *result_.curves;
+  files_ = std::move(result_.files);
   module_ = std::move(result_.module);
   if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;
   const bool has_lost_sinks = result_.failure && result_.failure->hook.starts_with("logger");
@@ -357,13 +387,16 @@ void Trainer::Runner::take_result(Stage stage) {
     leave_threads_behind();
     system_ = std::make_unique<ActorSystem>();
   }
+  if (options_.enable_progress_bar) say_summary();
   if (result_.failure) throw RunError(*result_.failure);
   if (stage == Stage::fit && !processes.is_alone()) {
     best_ = processes.from_rank_zero([&] { return own_best_model_path().string(); });
   }
   if (module_) module_->get_from_queue(result_.queue);
   if (stage == Stage::fit && result_.signal == SIGUSR1 && options_.slurm_requeue && processes.is_rank_zero()) {
-    for (const auto& line : requeue_slurm_job()) std::cerr << "troupe: " + line + '\n';
+    for (const auto& line : requeue_slurm_job()) {
+      if (!options_.quiet || line.starts_with("warning: ")) std::cerr << "troupe: " + line + '\n';
+    }
   }
 }
 
@@ -444,6 +477,10 @@ std::filesystem::path Trainer::best_model_path() const {
   return runner_->best_model_path();
 }
 
+std::string Trainer::summary() const {
+  return runner_->summary();
+}
+
 const TrainerOptions& Trainer::options() const {
   return runner_->options();
 }
@@ -482,6 +519,10 @@ int64_t Trainer::failed_checkpoints() const {
 
 const CapturedSteps& Trainer::captured() const {
   return runner_->result().captured;
+}
+
+const PhaseReport& Trainer::phases() const {
+  return runner_->result().phases;
 }
 
 const EpochOutputs& Trainer::predictions() const {

@@ -23,6 +23,7 @@
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/module_hooks.hpp"
 #include "troupe/modules/options/trainer_options.hpp"
+#include "troupe/runtime/report/phase_report.hpp"
 
 #include <concepts>
 #include <cstdint>
@@ -145,12 +146,18 @@ class Trainer {
   const std::shared_ptr<Module>& module() const;
   /// Of the latest stage, with TrainerOptions::capture_step, on the first worker of this process.
   const CapturedSteps& captured() const;
+  /// Where the time of the latest stage went, on the first worker of this process; also after a failure.
+  const PhaseReport& phases() const;
   /// Events that callback actors missed, by the actor's name.
   const std::vector<std::pair<std::string, int64_t>>& dropped_events() const;
   /// <default_root_dir>/<name>/version_N; empty before the first stage and where nothing is written.
   const std::filesystem::path& run_dir() const;
   /// The best checkpoint of the last fit; empty when there is none.
   std::filesystem::path best_model_path() const;
+  /// The last lines of the latest stage: what came of it, where the time went, where the files are. They are printed on
+  /// stderr as well, by rank zero, unless enable_progress_bar is off (a program says them then too) or quiet is on.
+  /// Empty before the first stage.
+  std::string summary() const;
 
  private:
   template <class M>

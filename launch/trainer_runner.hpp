@@ -5,7 +5,8 @@
 #include "troupe/launch/actor_system.hpp"
 #include "troupe/launch/trainer.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
-#include "troupe/runtime/report/run_card.hpp"
+#include "troupe/runtime/process/crash_note.hpp"
+#include "troupe/runtime/report/run_files.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -34,6 +35,7 @@ class Trainer::Runner {
   const std::shared_ptr<Module>& module() const { return module_; }
   const std::filesystem::path& run_dir() const { return run_dir_; }
   std::filesystem::path best_model_path() const;
+  std::string summary() const;
 
  private:
   cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
@@ -50,19 +52,26 @@ class Trainer::Runner {
   double patience() const;
   void make_run_dir(Stage stage, const ModuleSource& source);
   std::filesystem::path new_run_dir(const ModuleSource& source);
+  std::vector<OptionGroup> all_groups(const ModuleSource& source);
+  std::shared_ptr<RunFiles> run_files(const ModuleSource& source);
+  void add_sinks(cast::RunSetup& setup, const ModuleSource& source);
   std::filesystem::path own_best_model_path() const;
+  std::vector<CrashPlace> crash_places(const cast::RunSetup& setup) const;
+  void say_summary() const;
 
   TrainerOptions given_;    // as given: what is run again from config.toml
   TrainerOptions options_;  // resolved
   std::vector<OptionGroup> extra_groups_;
   std::vector<CallbackActor> actors_;
   std::filesystem::path run_dir_;
-  RunCard card_;                              // of rank zero
+  std::shared_ptr<RunFiles> files_;           // of rank zero, between two stages
   std::vector<std::shared_ptr<Sink>> sinks_;  // that options_.loggers names
   CurveAxis curves_;                          // of the run's folder
   std::filesystem::path best_;                // as rank zero has it, after a fit of several processes
   std::unique_ptr<ActorSystem> system_;
   cast::RunResult result_;
+  std::optional<Stage> stage_;  // that has left it
+  double seconds_ = 0;          // which it took
   ModuleSource fitted_;
   std::shared_ptr<Module> module_;
 };

@@ -62,6 +62,16 @@ enum class RunStatus {
 TROUPE_CHOICES(RunStatus, {running, "running"}, {finished, "finished"}, {interrupted, "interrupted"},
                {failed, "failed"})
 
+/// The model's layers, before training; the callback ModelSummary hands it on.
+struct ModelRecord {
+  struct Layer {
+    std::string name, type, in, out;  ///< shapes as "[32, 784]", empty if they could not be seen
+    int64_t parameters = 0;
+  };
+  std::vector<Layer> layers;
+  int64_t parameters = 0, trainable_parameters = 0;
+};
+
 /// The end of a stage, its last record.
 struct StageEndedRecord {
   Stage stage = Stage::fit;
@@ -83,8 +93,8 @@ struct SinkCall {
   std::function<void(Sink&)> call;
 };
 
-using Record = std::variant<ScalarsRecord, HistogramRecord, ImageRecord, TextRecord, HparamsRecord, StageEndedRecord,
-                            FileRecord, SinkCall>;
+using Record = std::variant<ScalarsRecord, HistogramRecord, ImageRecord, TextRecord, HparamsRecord, ModelRecord,
+                            StageEndedRecord, FileRecord, SinkCall>;
 
 /// A destination of records (a file, a service). Used from the logger's thread only. What a sink throws is reported
 /// and ends the run as a failure in "logger".

@@ -32,6 +32,7 @@ void validate_lengths(const TrainerOptions& options) {
   at_least(-1, "max_steps", options.max_steps, " (-1: without end)");
   at_least(0, "min_steps", options.min_steps);
   (void)max_time_of(options);
+  (void)profile_steps_of(options);
   at_least(0, "fast_dev_run", options.fast_dev_run, " (0: off)");
 }
 
@@ -135,6 +136,7 @@ TrainerOptions resolved(TrainerOptions options) {
   if (!options.overfit_batches.is_none()) {
     options.limit_train_batches = options.limit_val_batches = options.overfit_batches;
   }
+  if (options.quiet) options.enable_progress_bar = options.enable_model_summary = false;
   const bool ends_otherwise = options.max_steps != -1 || !options.max_time.empty();
   if (!options.max_epochs) options.max_epochs = ends_otherwise ? -1 : 1000;
   if (!options.min_epochs) options.min_epochs = options.min_steps ? 1 : 0;
@@ -158,6 +160,29 @@ std::optional<std::chrono::seconds> max_time_of(const TrainerOptions& options) {
   if (!shaped) refuse_option("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
   return std::chrono::hours(24 * digits(0, colon) + digits(colon + 1, 2)) + std::chrono::minutes(digits(colon + 4, 2)) +
          std::chrono::seconds(digits(colon + 7, 2));
+}
+
+std::optional<BatchRange> profile_steps_of(const TrainerOptions& options) {
+  const std::string_view text = options.profile_steps;
+  if (text.empty()) return std::nullopt;
+  const auto number = [&](std::string_view part) -> int64_t {
+    const bool good = !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
+    const auto value = good ? number_from_text<int64_t>(part) : std::nullopt;
+    if (!value) {
+      refuse_option("profile_steps", shown(text),
+                    "use two numbers of training batches from 0 on, as 100-120, or one, as 100");
+    }
+    return *value;
+  };
+  const auto dash = text.find('-');
+  if (dash == std::string_view::npos) return BatchRange{number(text), number(text)};
+  const BatchRange range{number(text.substr(0, dash)), number(text.substr(dash + 1))};
+  if (range.last < range.first) {
+    refuse_option("profile_steps", shown(text),
+                  "the first batch is not to come after the last one: use " + std::to_string(range.last) + "-" +
+                      std::to_string(range.first));
+  }
+  return range;
 }
 
 }  // namespace troupe

@@ -20,6 +20,11 @@
 
 namespace troupe {
 
+/// A function, since g++ 12 fails on an aggregate with a list of strings as a member's default.
+inline std::vector<std::string> default_loggers() {
+  return {"csv", "tensorboard"};
+}
+
 /// An aggregate: `Trainer trainer({.devices = 2, .max_epochs = 3})`, members in the order in which they stand here.
 /// As everywhere, an int in an Amount counts batches and a double is a fraction of them. What each option means is said
 /// in TROUPE_OPTIONS below, which is also what `--help` prints; here stands what more there is to know in C++.
@@ -135,13 +140,15 @@ struct TrainerOptions {
   bool detect_unused_parameters = false;
   /// Lightning's has the same names for the first two, and "advanced" and "pytorch" for what the others do.
   Profiler profiler = Profiler::off;
+  /// The first training batch is 0; outside of fit nothing is measured then.
   std::string profile_steps = "";
-  /// Errors and warnings stay.
+  /// No progress bar, model summary, notes and summary at the end. Warnings, errors and what goes to stdout stay: the
+  /// results of a program's stage, and what the module prints. In a program `--quiet` means the same.
   bool quiet = false;
   /// False: no sinks at all, `sinks` included. Lightning has one option for all three.
   bool logger = true;
   /// csv, tensorboard, jsonl, mlflow, trackio: see runtime/sinks/.
-  std::vector<std::string> loggers = {"csv", "tensorboard"};
+  std::vector<std::string> loggers = default_loggers();
 
   // Groups of their own: --mlflow.uri, --trackio.project.
 
@@ -233,10 +240,18 @@ void validate(const TrainerOptions& options);
 /// - fast_dev_run n: n batches of each kind, n steps, one epoch with a validation at its end, and no sanity check,
 ///   checkpoints or sinks. Callbacks stay: those that write checkpoints look at `enable_checkpointing`.
 /// - overfit_batches: becomes the limit of training and of validation; the order is not shuffled where it is not none.
+/// - quiet: neither a progress bar nor a model summary.
 /// - max_epochs and min_epochs get the values that they have when unset, so that neither is empty.
 TrainerOptions resolved(TrainerOptions options);
 
 /// max_time as a duration; nothing when it is empty. Throws UsageError when it is not "DD:HH:MM:SS".
 std::optional<std::chrono::seconds> max_time_of(const TrainerOptions& options);
+
+/// Training batches, counted from 0 over the whole run, `first` and `last` included.
+struct BatchRange {
+  int64_t first = 0, last = 0;
+};
+/// profile_steps; nothing when it is empty. Throws UsageError when it is neither "100-120" nor "100".
+std::optional<BatchRange> profile_steps_of(const TrainerOptions& options);
 
 }  // namespace troupe

@@ -4,7 +4,30 @@
 #include "troupe/runtime/summary/example_input.hpp"
 #include "troupe/runtime/summary/model_summary.hpp"
 
+#include <sstream>
+
 namespace troupe {
+
+namespace {
+
+std::string shape_text(const std::optional<Shape>& shape) {
+  if (!shape) return "";
+  std::ostringstream text;
+  text << c10::IntArrayRef(*shape);
+  return text.str();
+}
+
+ModelRecord record_of(const ModuleSummary& summary) {
+  ModelRecord record;
+  for (const auto& row : summary.rows) {
+    record.layers.push_back({row.name, row.type, shape_text(row.in), shape_text(row.out), row.parameters});
+  }
+  record.parameters = summary.total_parameters;
+  record.trainable_parameters = summary.trainable_parameters;
+  return record;
+}
+
+}  // namespace
 
 ModelSummary::ModelSummary(int max_depth) : max_depth_(max_depth) {
   if (max_depth >= -1) return;
@@ -25,7 +48,9 @@ void ModelSummary::on_pretrain_routine_start(RunContext& run, Module& module) {
       }
     };
   }
-  run.note("\n" + to_text(summarize(module, run_forward, max_depth_)));
+  const auto summary = summarize(module, run_forward, max_depth_);
+  run.note("\n" + to_text(summary));
+  run.emit(record_of(summary));
 }
 
 }  // namespace troupe

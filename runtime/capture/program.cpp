@@ -1,5 +1,7 @@
 #include "troupe/runtime/capture/program.hpp"
 
+#include "troupe/runtime/profile/thread_lane.hpp"
+
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
@@ -51,13 +53,17 @@ void Program::run(std::size_t stretch) {
   const KeptModes kept;
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   ThreadModes modes = kept.modes;
+  const bool is_profiled = Profiling::is_recording();
   for (std::size_t i = stretch == 0 ? 0 : ends_[stretch - 1]; i < ends_[stretch]; ++i) {
     Instruction& instruction = instructions_[i];
     if (instruction.modes != modes) {
       modes = instruction.modes;
       modes.apply();
     }
-    if (!is_timed_) [[likely]] {
+    if (is_profiled) [[unlikely]] {
+      const ReplayedOperator profiled(instruction.name);
+      execute(instruction);
+    } else if (!is_timed_) [[likely]] {
       execute(instruction);
     } else {
       const auto start = std::chrono::steady_clock::now();

@@ -1,5 +1,7 @@
 #include "troupe/runtime/device/copy_ahead.hpp"
 
+#include "troupe/runtime/profile/phase_clock.hpp"
+
 #ifdef TROUPE_HAS_CUDA
 #include <ATen/cuda/CUDAEvent.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -31,6 +33,7 @@ CopyAhead::CopyAhead(torch::Device device) {
 
 CopiedBatch CopyAhead::begin(Batch batch) {
   if (!streams_) return {std::move(batch), nullptr};
+  const PhaseScope phase(Phase::transfer);
   c10::cuda::CUDAStreamGuard on_copy_stream(streams_->copy);
   auto event = std::make_shared<at::cuda::CUDAEvent>();
   CopiedBatch out{batch.to(streams_->device, /*non_blocking=*/true), nullptr};
@@ -41,6 +44,7 @@ CopiedBatch CopyAhead::begin(Batch batch) {
 
 Batch CopyAhead::finish(CopiedBatch copied) {
   if (!copied.mark) return std::move(copied.batch);
+  const PhaseScope phase(Phase::transfer);
   std::static_pointer_cast<at::cuda::CUDAEvent>(copied.mark)->block(streams_->compute);
   // The memory belongs to the copy stream's pool: it may be used again only when the computing stream is past it.
   for (const auto& tensor : copied.batch.tensors()) {

@@ -1,5 +1,8 @@
 #include "troupe/runtime/process/pulse.hpp"
 
+#include "troupe/runtime/process/alternate_stack.hpp"
+#include "troupe/runtime/profile/phase_clock.hpp"
+
 #include <pthread.h>
 
 #include <chrono>
@@ -34,8 +37,10 @@ std::string Pulse::whereabouts() const {
 }
 
 void enter_thread(std::shared_ptr<Pulse> pulse) {
+  thread_local const AlternateStack for_signals;  // crash_note.hpp
   pthread_setname_np(pthread_self(), pulse->who.substr(0, longest_thread_name).c_str());
   own_pulse = std::move(pulse);
+  PhaseClock::set_of_thread(nullptr);  // threads are used again, and who was here before may have been killed
 }
 
 Waiting::Waiting() : pulse_(own_pulse) {

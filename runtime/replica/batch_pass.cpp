@@ -74,6 +74,7 @@ void BatchPass::run(TrainStep& step, OptimizerTrack& track) {
         break;
       case Hook::optimizer_zero_grad:
         if (!opens_window(step, track)) break;
+        resume_phase(Phase::optimizer);
         module.optimizer_zero_grad(core_.progress.epoch, step.batch_idx, optimizer_of(step), index);
         track.has_gradients = false;
         break;
@@ -96,25 +97,34 @@ void BatchPass::run(TrainStep& step, OptimizerTrack& track) {
 
 void BatchPass::before_zero_grad(const TrainStep& step) {
   Module& module = *core_.module;
-  for (Callback* callback : core_.batch_callbacks) {
-    callback->on_before_zero_grad(core_.run, module, optimizer_of(step));
-  }
-  if (core_.is_used(Hook::on_before_zero_grad)) module.on_before_zero_grad(optimizer_of(step));
+  core_.call_batch_callbacks(Hook::on_before_zero_grad, [&](Callback& callback) {
+    callback.on_before_zero_grad(core_.run, module, optimizer_of(step));
+  });
+  if (!core_.is_used(Hook::on_before_zero_grad)) return;
+  enter_phase(id_of(module_owner, Hook::on_before_zero_grad));
+  module.on_before_zero_grad(optimizer_of(step));
 }
 
 void BatchPass::before_backward(const torch::Tensor& loss) {
   Module& module = *core_.module;
-  for (Callback* callback : core_.batch_callbacks) callback->on_before_backward(core_.run, module, loss);
-  if (core_.is_used(Hook::on_before_backward)) module.on_before_backward(loss);
+  core_.call_batch_callbacks(Hook::on_before_backward,
+                             [&](Callback& callback) { callback.on_before_backward(core_.run, module, loss); });
+  if (!core_.is_used(Hook::on_before_backward)) return;
+  enter_phase(id_of(module_owner, Hook::on_before_backward));
+  module.on_before_backward(loss);
 }
 
 void BatchPass::after_backward() {
   Module& module = *core_.module;
-  for (Callback* callback : core_.batch_callbacks) callback->on_after_backward(core_.run, module);
-  if (core_.is_used(Hook::on_after_backward)) module.on_after_backward();
+  core_.call_batch_callbacks(Hook::on_after_backward,
+                             [&](Callback& callback) { callback.on_after_backward(core_.run, module); });
+  if (!core_.is_used(Hook::on_after_backward)) return;
+  enter_phase(id_of(module_owner, Hook::on_after_backward));
+  module.on_after_backward();
 }
 
 void BatchPass::repeat(TrainStep& step, OptimizerTrack& track) {
+  const PhaseScope phase(Phase::forward);  // within the optimizer's step
   core_.module->optimizer_zero_grad(core_.progress.epoch, step.batch_idx, optimizer_of(step),
                                     static_cast<int64_t>(step.optimizer));
   forward(step, track);
@@ -136,6 +146,7 @@ void BatchPass::configure(HookProgram hooks, bool keeps_outputs) {
 }
 
 void BatchPass::forward(TrainStep& step, OptimizerTrack& track) {
+  enter_phase(Phase::forward);
   step.loss.reset();
   if (GradientAverager* averager = averager_of(step)) averager->begin();
   step.output = {};
@@ -180,6 +191,7 @@ StepOutput BatchPass::compute_output(const TrainStep& step, const Batch& batch, 
   StepOutput output = call_training_step(step, batch, hiddens);
   if (!core_.is_used(Hook::training_step_end)) return output;
   const During during(core_.pulse, "training_step_end");
+  const PhaseScope phase(id_of(module_owner, Hook::training_step_end));
   return core_.module->training_step_end({std::move(output)});
 }
 
@@ -217,6 +229,7 @@ StepOutput BatchPass::training_step_on_shards(const TrainStep& step) {
       core_.shards->run(*step.batch, training_step, mix(static_cast<uint64_t>(core_.progress.total_batches), 0));
   if (!core_.is_used(Hook::training_step_end)) return joined_outputs(outputs, sizes);
   const During during(core_.pulse, "training_step_end");
+  const PhaseScope phase(id_of(module_owner, Hook::training_step_end));
   return core_.module->training_step_end(outputs);
 }
 
@@ -263,6 +276,7 @@ double BatchPass::weight_of(const TrainStep& step, const OptimizerTrack& track) 
 // --- Backward ---
 
 void BatchPass::backward(TrainStep& step, const OptimizerTrack& track) {
+  enter_phase(Phase::backward);
   scaling_.begin_pass(step.optimizer, track.has_gradients);
   GradientAverager* averager = averager_of(step);
   if (capture_.way() != StepCapture::Way::plain) {
@@ -273,10 +287,12 @@ void BatchPass::backward(TrainStep& step, const OptimizerTrack& track) {
     core_.module->backward(scaled, optimizer_of(step), static_cast<int64_t>(step.optimizer));
   }
   if (core_.shards) {
+    enter_phase(Phase::reduction);
     // What is averaged is the gradient of all shards.
     core_.shards->collect_gradients();
     if (averager) averager->contribute_nothing();
   } else if (averager) {
+    enter_phase(Phase::reduction);
     averager->finish();
   }
   scaling_.end_pass(step.optimizer, /*stays=*/averager == nullptr);
@@ -306,6 +322,7 @@ bool BatchPass::contributes_nothing(const TrainStep& step) const {
 }
 
 void BatchPass::contribute_nothing(TrainStep& step, const OptimizerTrack& track) {
+  enter_phase(Phase::reduction);
   scaling_.begin_pass(step.optimizer, track.has_gradients);
   averager_of(step)->contribute_nothing();
   scaling_.end_pass(step.optimizer, /*stays=*/false);

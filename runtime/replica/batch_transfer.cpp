@@ -16,6 +16,9 @@ bool overrides_transfer(const ReplicaCore& core) {
 }
 
 Batch move_batch(const ReplicaCore& core, Batch batch, Hook hook, int64_t dataloader_idx) {
+  const bool of_data = core.setup.datamodule.overrides(hook);
+  const bool is_own = core.is_used_transfer(hook);
+  enter_phase(is_own ? id_of(of_data ? data_owner : module_owner, hook) : id_of(Phase::transfer));
   const auto move = [&](auto& owner) {
     switch (hook) {
       case Hook::on_before_batch_transfer: return owner.on_before_batch_transfer(std::move(batch), dataloader_idx);
@@ -24,10 +27,11 @@ Batch move_batch(const ReplicaCore& core, Batch batch, Hook hook, int64_t datalo
       default: return owner.on_after_batch_transfer(std::move(batch), dataloader_idx);
     }
   };
-  return core.setup.datamodule.overrides(hook) ? move(*core.setup.datamodule.get()) : move(*core.module);
+  return of_data ? move(*core.setup.datamodule.get()) : move(*core.module);
 }
 
 Batch in_parameter_type(const ReplicaCore& core, Batch batch) {
+  enter_phase(Phase::transfer);
   return with_floating_type(std::move(batch), parameter_type(core.precision));
 }
 

@@ -19,8 +19,9 @@ void add_problem(std::string& problems, const std::string& hook, Action action) 
 }  // namespace
 
 void run_data_hook(const ReplicaCore& core, Hook hook) {
-  if (!core.setup.datamodule) return;
+  if (!core.setup.datamodule || (hook != Hook::prepare_data && hook != Hook::setup)) return;
   DataModule& data = *core.setup.datamodule.get();
+  const PhaseScope phase(id_of(data_owner, hook));
   switch (hook) {
     case Hook::prepare_data:
       if (core.prepares_data()) data.prepare_data();
@@ -36,11 +37,11 @@ void run_data_hook(const ReplicaCore& core, Hook hook) {
 void run_callback_hook(const ReplicaCore& core, Hook hook) {
   switch (hook) {
     case Hook::setup:
-      for (const auto& callback : core.callbacks) callback->setup(core.run, *core.module, core.setup.stage);
+      core.call_callbacks(hook, [&](Callback& callback) { callback.setup(core.run, *core.module, core.setup.stage); });
       break;
-#define TROUPE_RUN_CALLBACKS(name)                                                      \
-  case Hook::name:                                                                      \
-    for (const auto& callback : core.callbacks) callback->name(core.run, *core.module); \
+#define TROUPE_RUN_CALLBACKS(name)                                                                 \
+  case Hook::name:                                                                                 \
+    core.call_callbacks(hook, [&](Callback& callback) { callback.name(core.run, *core.module); }); \
     break;
 #define TROUPE_RUN_CALLBACKS_BETWEEN_BATCHES(name, arguments, owners) \
   TROUPE_TAKES(none, arguments)(TROUPE_OF_MODULE_##owners(TROUPE_RUN_CALLBACKS(name)))
@@ -100,10 +101,14 @@ void Teardown::run() {
   while (torn_down_ < core_.callbacks.size() + 2) {
     const std::size_t next = torn_down_++;
     if (next == 0) {
-      if (core_.setup.datamodule && core_.is_first_of_process()) core_.setup.datamodule->teardown(core_.setup.stage);
+      if (!core_.setup.datamodule || !core_.is_first_of_process()) continue;
+      const PhaseScope phase(id_of(data_owner, Hook::teardown));
+      core_.setup.datamodule->teardown(core_.setup.stage);
     } else if (next <= core_.callbacks.size()) {
+      const PhaseScope phase(id_of(first_callback_owner + static_cast<HookOwner>(next - 1), Hook::teardown));
       core_.callbacks[next - 1]->teardown(core_.run, *core_.module, core_.setup.stage);
     } else if (core_.is_used(Hook::teardown)) {
+      const PhaseScope phase(id_of(module_owner, Hook::teardown));
       core_.module->teardown(core_.setup.stage);
     }
   }

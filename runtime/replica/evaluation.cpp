@@ -115,17 +115,22 @@ void Evaluation::batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx) {
   for (const Hook hook : program_) {
     board_.set_origin(hook, /*step_allowed=*/true, /*on_step=*/false, batch_size, suffix);
     switch (hook) {
-#define TROUPE_EVAL_BATCH_START(name)                                       \
-  case Hook::name:                                                          \
-    for (Callback * callback : core_.batch_callbacks)                       \
-      callback->name(core_.run, module, batch, batch_idx, dataloader_idx);  \
-    if (core_.is_used(hook)) module.name(batch, batch_idx, dataloader_idx); \
+#define TROUPE_EVAL_BATCH_START(name)                                                                           \
+  case Hook::name:                                                                                              \
+    core_.call_batch_callbacks(                                                                                 \
+        hook, [&](Callback& callback) { callback.name(core_.run, module, batch, batch_idx, dataloader_idx); }); \
+    if (!core_.is_used(hook)) break;                                                                            \
+    enter_phase(id_of(module_owner, hook));                                                                     \
+    module.name(batch, batch_idx, dataloader_idx);                                                              \
     break;
-#define TROUPE_EVAL_BATCH_END(name)                                                 \
-  case Hook::name:                                                                  \
-    for (Callback * callback : core_.batch_callbacks)                               \
-      callback->name(core_.run, module, output, batch, batch_idx, dataloader_idx);  \
-    if (core_.is_used(hook)) module.name(output, batch, batch_idx, dataloader_idx); \
+#define TROUPE_EVAL_BATCH_END(name)                                               \
+  case Hook::name:                                                                \
+    core_.call_batch_callbacks(hook, [&](Callback& callback) {                    \
+      callback.name(core_.run, module, output, batch, batch_idx, dataloader_idx); \
+    });                                                                           \
+    if (!core_.is_used(hook)) break;                                              \
+    enter_phase(id_of(module_owner, hook));                                       \
+    module.name(output, batch, batch_idx, dataloader_idx);                        \
     break;
 #define TROUPE_EVAL_BATCH_HOOKS(name, arguments, owners) \
   TROUPE_TAKES(batch, arguments)                         \
@@ -139,10 +144,12 @@ void Evaluation::batch(Batch batch, int64_t batch_idx, int64_t dataloader_idx) {
       case Hook::on_after_batch_transfer: batch = move_batch(core_, std::move(batch), hook, dataloader_idx); break;
       default:
         if (core_.converts_batches) batch = in_parameter_type(core_, std::move(batch));
+        enter_phase(Phase::forward);
         output = compute_output(batch, batch_idx, dataloader_idx);
         break;
     }
   }
+  enter_phase(Phase::rest);
   keep_output(std::move(output), dataloader_idx);
   if (is_sanity_check_) {
     board_.drop_step();
@@ -201,6 +208,7 @@ StepOutput Evaluation::compute_on_shards(const Batch& batch, int64_t batch_idx, 
 StepOutput Evaluation::call_end(const std::vector<StepOutput>& outputs) {
   const Hook hook = end_hook();
   const During during(core_.pulse, to_string(hook).data());  // a literal
+  const PhaseScope phase(id_of(module_owner, hook));
   return hook == Hook::test_step_end ? core_.module->test_step_end(outputs)
                                      : core_.module->validation_step_end(outputs);
 }

@@ -3,6 +3,7 @@
 #include "troupe/base/text.hpp"
 #include "troupe/modules/support/step_recorder.hpp"
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
+#include "troupe/runtime/profile/thread_lane.hpp"
 
 #include <algorithm>
 
@@ -19,6 +20,7 @@ void move_metrics(const Module& module, torch::Device device) {
 void MetricBoard::set_origin(Hook hook, bool step_allowed, bool on_step, int64_t batch_size,
                              std::optional<int64_t> dataloader_idx) {
   core_.pulse.hook = hook;
+  trace_hook(hook);
   active_log().set_origin({to_string(hook), on_step, !on_step, step_allowed, batch_size, dataloader_idx});
 }
 
@@ -81,6 +83,7 @@ void MetricBoard::end_of_batch(bool stepped) {
   const int64_t every = core_.options().log_every_n_steps;
   const bool is_due = stepped && every > 0 && progress.log_step % every == 0;
   if (!is_due && !wants_step_metrics_) return;
+  const PhaseScope phase(Phase::logging);
   wants_step_metrics_ = false;
   ScalarsRecord record{record_step(), progress.epoch, {}};
   auto values = train_log_.take_step();
@@ -92,11 +95,14 @@ void MetricBoard::end_of_batch(bool stepped) {
 }
 
 void MetricBoard::settle_step_metrics() {
-  if (train_log_.has_step_values()) keep(train_log_.take_step(), nullptr);
+  if (!train_log_.has_step_values()) return;
+  const PhaseScope phase(Phase::logging);
+  keep(train_log_.take_step(), nullptr);
 }
 
 // Epoch values join the record that is written at the end of the epoch's hooks; hooks in between see them as metrics.
 std::vector<LoggedValue> MetricBoard::flush_epoch() {
+  const PhaseScope phase(Phase::logging);
   LogStore& log = active_log();
   if (core_.peers()) {
     const During during(core_.pulse, "reducing metrics over ranks");
@@ -116,6 +122,7 @@ std::vector<LoggedValue> MetricBoard::flush_epoch() {
 
 void MetricBoard::write_epoch_record() {
   if (!epoch_record_.values.empty()) {
+    const PhaseScope phase(Phase::logging);
     epoch_record_.step = record_step();
     epoch_record_.epoch = core_.progress.epoch;
     curves_.place(epoch_record_);
@@ -144,6 +151,7 @@ void MetricBoard::begin_evaluation(bool discards) {
 void MetricBoard::end_of_eval_batch(Stage stage) {
   const int64_t at = curves_.next_batch(stage);
   if (!eval_log_.has_step_values()) return;
+  const PhaseScope phase(Phase::logging);
   ScalarsRecord record{at, /*epoch=*/-1, {}};
   keep(eval_log_.take_step(), &record);
   if (!record.values.empty()) core_.outputs.record(std::move(record));

@@ -85,7 +85,9 @@ void agree_on_model(ReplicaCore& core) {
 void broadcast_buffers(ReplicaCore& core) {
   if (!core.options().broadcast_buffers) return;
   const auto buffers = core.module->buffers();
-  if (!buffers.empty()) core.peers()->broadcast(buffers);
+  if (buffers.empty()) return;
+  const PhaseScope phase(Phase::waiting_for_ranks);
+  core.peers()->broadcast(buffers);
 }
 
 }  // namespace troupe

@@ -79,16 +79,23 @@ void Replica::run(Hook hook) {
   // The sanity check is a validation between two hooks that callbacks alone have.
   if (hook == Hook::on_validation_model_eval && evaluation_.is_sanity_check()) {
     const During during(core_.pulse, "on_sanity_check_start");
-    for (const auto& callback : core_.callbacks) callback->on_sanity_check_start(*this, *core_.module);
+    core_.call_callbacks(CallbackHook::on_sanity_check_start,
+                         [&](Callback& callback) { callback.on_sanity_check_start(*this, *core_.module); });
   }
   run_data_hook(core_, hook);
   if (!core_.callbacks.empty()) run_callback_hook(core_, hook);
-  run_own_hook(hook);
+  if (core_.is_used(hook)) {
+    const PhaseScope phase(id_of(module_owner, hook));
+    run_own_hook(hook);
+  } else {
+    run_own_hook(hook);
+  }
   // All ranks evaluate one model, also where each has gathered running means of its own since the last window.
   if (is_before_evaluation(hook) && core_.peers()) broadcast_buffers(core_);
   if (hook == Hook::on_validation_model_train && evaluation_.is_sanity_check()) {
     const During during(core_.pulse, "on_sanity_check_end");
-    for (const auto& callback : core_.callbacks) callback->on_sanity_check_end(*this, *core_.module);
+    core_.call_callbacks(CallbackHook::on_sanity_check_end,
+                         [&](Callback& callback) { callback.on_sanity_check_end(*this, *core_.module); });
   }
 }
 
@@ -171,6 +178,12 @@ CurveAxis Replica::curves() const {
 MetricMap Replica::shown_metrics() {
   const During during(core_.pulse, "get_progress_bar_dict");
   return core_.module->get_progress_bar_dict(board_.progress_bar_metrics());
+}
+
+std::vector<std::string> Replica::bar_metrics() const {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : board_.progress_bar_metrics()) names.push_back(name);
+  return names;
 }
 
 CapturedSteps Replica::captured() const {

@@ -110,6 +110,8 @@ class Replica final : public RunContext {
   void settle_step_metrics() { board_.settle_step_metrics(); }
   /// The bar's metrics as the module wants them shown.
   MetricMap shown_metrics();
+  /// Names of the metrics that were marked for the progress bar.
+  std::vector<std::string> bar_metrics() const;
   /// Read and keep the latest on_step values after the next batch, whether a sink is due or not.
   void want_step_metrics() { board_.want_step_metrics(); }
 

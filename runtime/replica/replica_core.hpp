@@ -6,6 +6,7 @@
 #include "troupe/modules/options/precision.hpp"
 #include "troupe/modules/progress.hpp"
 #include "troupe/modules/run_context.hpp"
+#include "troupe/runtime/profile/phase_clock.hpp"
 #include "troupe/runtime/replica/replica_setup.hpp"
 
 #include <memory>
@@ -33,7 +34,12 @@ struct ReplicaCore {
 
   std::shared_ptr<Module> module;
   std::vector<std::shared_ptr<Callback>> callbacks;
-  std::vector<Callback*> batch_callbacks;  ///< those with hooks of batches
+  /// A callback with hooks of batches, and whose phases its hooks are.
+  struct BatchCallback {
+    Callback* callback;
+    HookOwner owner;
+  };
+  std::vector<BatchCallback> batch_callbacks;
   Optimizers optimizers;
   Precision precision = Precision::float32;
   bool converts_batches = false;         ///< to the type of the parameters, which is not float32
@@ -52,6 +58,30 @@ struct ReplicaCore {
   bool is_used(Hook hook) const { return setup.overridden.has(hook); }
   /// The same of a hook that the data module may have.
   bool is_used_transfer(Hook hook) const { return is_used(hook) || setup.datamodule.overrides(hook); }
+  /// Calls `call(callback)` for each callback with hooks of batches, as a phase of its own. The last one goes on until
+  /// the next mark.
+  template <class Call>
+  void call_batch_callbacks(Hook hook, Call call) const {
+    for (const auto& [callback, owner] : batch_callbacks) {
+      enter_phase(id_of(owner, hook));
+      call(*callback);
+    }
+  }
+  /// The same for all callbacks, of a hook between batches; the phase before goes on behind it.
+  template <class Call>
+  void call_callbacks(Hook hook, Call call) const {
+    for (std::size_t i = 0; i < callbacks.size(); ++i) {
+      const PhaseScope phase(id_of(first_callback_owner + static_cast<HookOwner>(i), hook));
+      call(*callbacks[i]);
+    }
+  }
+  template <class Call>
+  void call_callbacks(CallbackHook hook, Call call) const {
+    for (std::size_t i = 0; i < callbacks.size(); ++i) {
+      const PhaseScope phase(id_of(first_callback_owner + static_cast<HookOwner>(i), hook));
+      call(*callbacks[i]);
+    }
+  }
   /// Held around calls of the data module.
   std::unique_lock<std::mutex> lock_data() const {
     return setup.data_mutex ? std::unique_lock(*setup.data_mutex) : std::unique_lock<std::mutex>();

@@ -1,4 +1,5 @@
 // What a replica does before the first epoch.
+#include "troupe/base/type_name.hpp"
 #include "troupe/modules/hook_order.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
@@ -98,9 +99,14 @@ void Replica::configure_callbacks() {
   }
   core_.callbacks.insert(core_.callbacks.end(), own.begin(), own.end());
   check_state_keys(core_.callbacks);
+  std::vector<std::string> names = {"", "the data module"};
+  if (const auto* data = core_.setup.datamodule.get()) names[data_owner] = type_name(typeid(*data));
   for (const auto& callback : core_.callbacks) {
-    if (callback->has_batch_hooks()) core_.batch_callbacks.push_back(callback.get());
+    const auto owner = first_callback_owner + static_cast<HookOwner>(names.size() - 2);
+    names.push_back(type_name(typeid(*callback)));
+    if (callback->has_batch_hooks()) core_.batch_callbacks.push_back({callback.get(), owner});
   }
+  if (PhaseClock* clock = PhaseClock::of_thread()) clock->set_owners(std::move(names));
 }
 
 void Replica::configure_optimizers() {

@@ -61,6 +61,7 @@ void refuse_unstorable(const ReplicaCore& core) {
 // The others may be anywhere, so they are not asked for their states, nor for their parts of a divided optimizer.
 void RunRecord::save(const std::filesystem::path& path) {
   if (core_.place().global_rank != 0) return;
+  const PhaseScope phase(Phase::checkpoint);
   SnapshotRequest request;
   request.weights_only = core_.divides_optimizers();
   write_checkpoint(own_state(request), path);
@@ -100,7 +101,8 @@ Checkpoint RunRecord::own_state(const SnapshotRequest& request) {
   }
   {
     const During during(core_.pulse, "on_save_checkpoint");
-    for (const auto& callback : core_.callbacks) callback->on_save_checkpoint(core_.run, *core_.module, metadata);
+    core_.call_callbacks(CallbackHook::on_save_checkpoint,
+                         [&](Callback& callback) { callback.on_save_checkpoint(core_.run, *core_.module, metadata); });
     core_.module->on_save_checkpoint(metadata);
   }
   // The training goes on while the file is written, so the tensors must not be the ones in use.

@@ -91,6 +91,7 @@ void Schedules::step(std::size_t i) {
   }
   const Hook before = core_.pulse.hook;
   core_.pulse.hook = Hook::lr_scheduler_step;
+  const PhaseScope phase(id_of(module_owner, Hook::lr_scheduler_step));
   core_.module->lr_scheduler_step(*config.scheduler, static_cast<int64_t>(schedules_[i].optimizer), metric);
   core_.pulse.hook = before;
 }

@@ -127,6 +127,7 @@ AfterBatch TrainStepper::train_batch(Batch batch, int64_t batch_idx, bool is_las
     step.batch = &batch;
     run_optimizers(step);
   }
+  enter_phase(Phase::rest);
   end_batch(batch, batch_idx, batch_size);
   if (is_last) schedules_.after_epoch(/*with_metric=*/false);
   count_batch();
@@ -140,6 +141,7 @@ void TrainStepper::train_without_batch(int64_t batch_idx, bool is_last, int64_t 
   step.own = 0;
   step.all = static_cast<double>(samples_of_all);
   if (core_.module->automatic_optimization) run_optimizers(step);
+  enter_phase(Phase::rest);
   if (is_last) schedules_.after_epoch(/*with_metric=*/false);
   count_batch();
 }
@@ -164,9 +166,11 @@ bool TrainStepper::begin_batch(Batch& batch, int64_t batch_idx, int64_t batch_si
       batch = move_batch(core_, std::move(batch), hook, 0);
       continue;
     }
-    for (Callback* callback : core_.batch_callbacks)
-      callback->on_train_batch_start(core_.run, module, batch, batch_idx);
-    if (core_.is_used(hook) && module.on_train_batch_start(batch, batch_idx) != EpochControl::proceed) return false;
+    core_.call_batch_callbacks(
+        hook, [&](Callback& callback) { callback.on_train_batch_start(core_.run, module, batch, batch_idx); });
+    if (!core_.is_used(hook)) continue;
+    enter_phase(id_of(module_owner, hook));
+    if (module.on_train_batch_start(batch, batch_idx) != EpochControl::proceed) return false;
   }
   if (core_.converts_batches) batch = in_parameter_type(core_, std::move(batch));
   return true;
@@ -178,9 +182,14 @@ void TrainStepper::end_batch(const Batch& batch, int64_t batch_idx, int64_t batc
   is_at_batch_end_ = true;
   board_.set_origin(Hook::on_train_batch_end, /*step_allowed=*/true, /*on_step=*/true, batch_size);
   const StepOutput output = joined_by_optimizer(batch_outputs_).detach();
-  for (Callback* callback : core_.batch_callbacks)
-    callback->on_train_batch_end(core_.run, module, output, batch, batch_idx);
-  if (core_.is_used(Hook::on_train_batch_end)) module.on_train_batch_end(output, batch, batch_idx);
+  core_.call_batch_callbacks(Hook::on_train_batch_end, [&](Callback& callback) {
+    callback.on_train_batch_end(core_.run, module, output, batch, batch_idx);
+  });
+  if (core_.is_used(Hook::on_train_batch_end)) {
+    enter_phase(id_of(module_owner, Hook::on_train_batch_end));
+    module.on_train_batch_end(output, batch, batch_idx);
+  }
+  resume_phase(Phase::rest);
   is_at_batch_end_ = false;
 }
 

@@ -94,6 +94,7 @@ class TrainStepper {
   bool leaves_out(std::size_t index);
   void step_automatically(TrainStep& step, OptimizerTrack& track);
   void clip(std::size_t index);
+  void gather_parameters(std::size_t index);
   void count_step(std::size_t index);
   void call_before_step(std::size_t index);
   void refuse_unless_manual(const char* what) const;

@@ -45,10 +45,22 @@ bool TrainStepper::leaves_out(std::size_t index) {
 void TrainStepper::call_before_step(std::size_t index) {
   auto& optimizer = core_.optimizers[index];
   const auto number = static_cast<int64_t>(index);
-  for (Callback* callback : core_.batch_callbacks) {
-    callback->on_before_optimizer_step(core_.run, *core_.module, optimizer, number);
+  constexpr Hook hook = Hook::on_before_optimizer_step;
+  core_.call_batch_callbacks(hook, [&](Callback& callback) {
+    callback.on_before_optimizer_step(core_.run, *core_.module, optimizer, number);
+  });
+  if (core_.is_used(hook)) {
+    enter_phase(id_of(module_owner, hook));
+    core_.module->on_before_optimizer_step(optimizer, number);
   }
-  if (core_.is_used(Hook::on_before_optimizer_step)) core_.module->on_before_optimizer_step(optimizer, number);
+  resume_phase(Phase::optimizer);
+}
+
+// The end of a divided step: the other ranks' parameters come.
+void TrainStepper::gather_parameters(std::size_t index) {
+  if (!core_.divides_optimizers()) return;
+  const PhaseScope phase(Phase::reduction);
+  sync_.gather_parameters(index);
 }
 
 void TrainStepper::count_step(std::size_t index) {
@@ -63,6 +75,7 @@ void TrainStepper::step_if_due(TrainStep& step, OptimizerTrack& track) {
   for (const Hook hook : step_) {
     board_.set_origin(hook, /*step_allowed=*/true, /*on_step=*/true, step.batch_size);
     if (!step.closes_window || !track.has_gradients) continue;
+    if (hook == Hook::on_before_optimizer_step || !has_before_step_) enter_phase(Phase::optimizer);
     if (hook == Hook::on_before_optimizer_step) {
       finish_gradients(step.optimizer);
       if (!track.skips) call_before_step(step.optimizer);
@@ -97,7 +110,7 @@ void TrainStepper::step_automatically(TrainStep& step, OptimizerTrack& track) {
   };
   module.optimizer_step(core_.progress.epoch, step.batch_idx, core_.optimizers[step.optimizer],
                         static_cast<int64_t>(step.optimizer), closure);
-  sync_.gather_parameters(step.optimizer);
+  gather_parameters(step.optimizer);
   track.has_gradients = false;
   if (!core_.is_used(Hook::optimizer_step) || calls > 0) count_step(step.optimizer);
 }
@@ -123,6 +136,7 @@ void TrainStepper::manual_backward(const torch::Tensor& loss) {
   for (auto& track : tracks_) track.is_unstepped = true;
   pass_.before_backward(loss);
   {
+    const PhaseScope phase(Phase::backward);
     const AutocastOff full_precision(core_.setup.device);
     scaling_.begin_manual_pass();
     try {
@@ -133,6 +147,7 @@ void TrainStepper::manual_backward(const torch::Tensor& loss) {
       } else {
         scaled.backward();
       }
+      const PhaseScope waiting(Phase::reduction);
       sync_.finish();
     } catch (...) {
       scaling_.end_manual_pass();  // training_step may catch it, where memory was too small, and go on
@@ -145,6 +160,7 @@ void TrainStepper::manual_backward(const torch::Tensor& loss) {
 
 void TrainStepper::step_optimizer(std::size_t index, const OptimizerClosure& closure) {
   refuse_unless_manual("OptimizerHandle::step");
+  const PhaseScope phase(Phase::optimizer);
   auto& optimizer = core_.optimizers[index];
   if (scaling_.is_on() && closure) throw UsageError("precision 16-mixed cannot step an optimizer with a closure");
   const AutocastOff full_precision(core_.setup.device);
@@ -161,7 +177,7 @@ void TrainStepper::step_optimizer(std::size_t index, const OptimizerClosure& clo
   } else {
     optimizer.step();
   }
-  sync_.gather_parameters(index);
+  gather_parameters(index);
   count_step(index);
 }
 

@@ -33,10 +33,17 @@ struct PhaseReport {
   std::vector<PhaseTime> meanwhile;  ///< on other threads at the same time: a checkpoint being written, the logger
   std::vector<PhaseSpread> ranks;    ///< empty if there is one rank, and until the end
   std::string advice;                ///< one sentence, if something other than the step takes most; else empty
+  /// Of the phase "validation" of fit, longest first; together they are its seconds.
+  std::vector<PhaseTime> parts_of_validation = {};
 };
 
-/// A table in lines of at most 100 characters, each ended by '\n'; phases below 0.1 % are one line together.
-std::string to_text(const PhaseReport& report);
+/// Which phases a table has.
+enum class PhaseTable {
+  large,  ///< those below 0.1 % are one line together
+  all,    ///< every hook that was called
+};
+/// A table in lines of at most 100 characters, each ended by '\n'.
+std::string to_text(const PhaseReport& report, PhaseTable table = PhaseTable::large);
 
 nlohmann::json to_json(const PhaseReport& report);
 /// Throws UsageError for what to_json did not write. `what` begins the sentence.

@@ -86,7 +86,7 @@ Progress counters_in(const StateReader& reader) {
           reader.count("log_step")};
 }
 
-nlohmann::json layers_to_json(const std::vector<CardLayer>& layers) {
+nlohmann::json layers_to_json(const std::vector<ModelRecord::Layer>& layers) {
   auto json = nlohmann::json::array();
   for (const auto& layer : layers) {
     json.push_back({{"name", valid_utf8(layer.name)},
@@ -98,8 +98,8 @@ nlohmann::json layers_to_json(const std::vector<CardLayer>& layers) {
   return json;
 }
 
-std::vector<CardLayer> layers_in(const StateReader& reader) {
-  std::vector<CardLayer> layers;
+std::vector<ModelRecord::Layer> layers_in(const StateReader& reader) {
+  std::vector<ModelRecord::Layer> layers;
   for (const auto& layer : reader.objects("layers")) {
     layers.push_back(
         {layer.text("name"), layer.text("type"), layer.text("in"), layer.text("out"), layer.count("parameters")});
@@ -122,7 +122,8 @@ nlohmann::json object_in(const nlohmann::json& json, const char* key, const Stat
 
 MetricMap metrics_in(const nlohmann::json& json, const StateReader& reader) {
   MetricMap metrics;
-  for (const auto& [name, value] : object_in(json, "metrics", reader).items()) {
+  const auto saved = object_in(json, "metrics", reader);  // items() refers to it
+  for (const auto& [name, value] : saved.items()) {
     const auto number = metric_from_json(value);
     if (!number) reader.refuse("metrics." + shown(name) + " is not a number");
     metrics[name] = *number;
@@ -150,9 +151,9 @@ nlohmann::json to_json(const RunCard& card) {
                          {"progress", counters_to_json(card.progress)},
                          {"total_batches", card.total_batches ? nlohmann::json(*card.total_batches) : nlohmann::json()},
                          {"metrics", nlohmann::json::object()},
-                         {"layers", layers_to_json(card.layers)},
-                         {"parameters", card.parameters},
-                         {"trainable_parameters", card.trainable_parameters},
+                         {"layers", layers_to_json(card.model.layers)},
+                         {"parameters", card.model.parameters},
+                         {"trainable_parameters", card.model.trainable_parameters},
                          {"checkpoints", nlohmann::json::array()},
                          {"best_checkpoint", valid_utf8(card.best_checkpoint.string())},
                          {"phases", nlohmann::json::array()},
@@ -186,9 +187,9 @@ RunCard run_card_from_json(const nlohmann::json& json, const std::string& what) 
   card.progress = counters_in(reader.object("progress"));
   card.total_batches = reader.optional_count("total_batches");
   card.metrics = metrics_in(json, reader);
-  card.layers = layers_in(reader);
-  card.parameters = reader.count("parameters");
-  card.trainable_parameters = reader.count("trainable_parameters");
+  card.model.layers = layers_in(reader);
+  card.model.parameters = reader.count("parameters");
+  card.model.trainable_parameters = reader.count("trainable_parameters");
   for (auto& path : reader.texts("checkpoints")) card.checkpoints.emplace_back(std::move(path));
   card.best_checkpoint = reader.text("best_checkpoint");
   for (const auto& report : reader.list("phases")) card.phases.push_back(phase_report_from_json(report, what));

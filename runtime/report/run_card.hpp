@@ -28,12 +28,6 @@ struct RunEnvironment {
   bool git_is_dirty = false;
 };
 
-/// A layer of the model's summary.
-struct CardLayer {
-  std::string name, type, in, out;
-  int64_t parameters = 0;
-};
-
 struct RunCard {
   std::string id;       ///< 32 hexadecimal digits
   std::string name;     ///< the folder's parent
@@ -50,8 +44,7 @@ struct RunCard {
   Progress progress;
   std::optional<int64_t> total_batches;  ///< training batches of the whole run, if they can be counted
   MetricMap metrics;                     ///< the latest
-  std::vector<CardLayer> layers;
-  int64_t parameters = 0, trainable_parameters = 0;
+  ModelRecord model;
   std::vector<std::filesystem::path> checkpoints;  ///< those that are kept, oldest first
   std::filesystem::path best_checkpoint;
   std::vector<PhaseReport> phases;    ///< a stage each

@@ -5,6 +5,7 @@
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
 #include "troupe/runtime/sinks/json_lines_sink.hpp"
+#include "troupe/runtime/sinks/mlflow_sink.hpp"
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 #include "troupe/runtime/sinks/trackio_sink.hpp"
 
@@ -36,6 +37,8 @@ constexpr std::array kNamedSinks = {
               [](const SinkPlace& place) -> std::shared_ptr<Sink> {
                 return std::make_shared<TrackioSink>(place.options.trackio, place.card, place.warn);
               }},
+    NamedSink{"mlflow",
+              [](const SinkPlace& place) -> std::shared_ptr<Sink> { return std::make_shared<MlflowSink>(place); }},
 };
 
 const NamedSink& named_sink(const std::string& name) {

@@ -30,14 +30,6 @@ std::string format_metric(double value) {
   return text;
 }
 
-std::string format_time(double seconds) {
-  if (!(seconds >= 0 && seconds < kLongestSeconds)) return "?";
-  auto whole = static_cast<int64_t>(seconds);
-  auto two_digits = [](int64_t n) { return (n < 10 ? "0" : "") + std::to_string(n); };
-  std::string hours = whole >= 3600 ? std::to_string(whole / 3600) + ":" : "";
-  return hours + two_digits(whole / 60 % 60) + ":" + two_digits(whole % 60);
-}
-
 bool is_known(double rate) {
   return std::isfinite(rate) && rate > 0;
 }
@@ -75,7 +67,7 @@ std::string format_times(const ProgressState& state) {
     auto left = std::max<int64_t>(0, *state.total_batches - state.batch);
     remaining = static_cast<double>(left) / state.batches_per_second;
   }
-  return format_time(state.elapsed) + "<" + format_time(remaining) + ", " + format_rate(state.batches_per_second);
+  return format_time(state.elapsed) + "<" + format_time(remaining);
 }
 
 /// Eight steps a cell.
@@ -88,34 +80,82 @@ std::string bar_cells(double fraction, int cells) {
   return pad_columns(bar, cells);
 }
 
-/// The line in the pieces that are fitted to the width.
+/// The line in the pieces that are fitted to the width; what is empty is not shown.
 struct Pieces {
-  std::string head;                  ///< "Epoch 3/9: "
-  std::optional<double> fraction;    ///< done, when the total is known
-  std::string tail;                  ///< "56/125 [00:12<00:15, 4.61it/s"
-  std::vector<std::string> metrics;  ///< ", train_loss=0.231"
+  std::string head;                  ///< "Epoch 3/9:"
+  std::string percent;               ///< " 45%"
+  std::string count;                 ///< "56/125"
+  std::string times;                 ///< "00:12<00:15"
+  std::string run;                   ///< "run<03:05"
+  std::string rate;                  ///< "4.61it/s"
+  std::vector<std::string> metrics;  ///< "train_loss=0.231"
   bool cut = false;                  ///< whether metrics were left out
 
   std::string right() const {
-    std::string text = tail;
-    for (const auto& metric : metrics) text += metric;
-    return text + (cut ? ", …]" : "]");
+    std::vector<std::string> items{times, run, rate};
+    items.insert(items.end(), metrics.begin(), metrics.end());
+    if (cut) items.emplace_back("…");
+    std::erase(items, "");
+    return count + (count.empty() || items.empty() ? "" : " ") + (items.empty() ? "" : "[" + joined(items) + "]");
   }
-  std::string without_bar() const { return head + (fraction ? format_percent(*fraction) + " " : "") + right(); }
+  std::string without_bar() const {
+    const std::string text = right();
+    return head + (percent.empty() ? "" : " " + percent) + (text.empty() ? "" : " " + text);
+  }
 };
 
 Pieces split(const ProgressState& state) {
   Pieces pieces;
-  pieces.head = describe(state) + ": ";
-  pieces.fraction = fraction_done(state);
-  pieces.tail = format_count(state) + " [" + format_times(state);
+  pieces.head = describe(state) + ":";
+  if (const auto fraction = fraction_done(state)) pieces.percent = format_percent(*fraction);
+  pieces.count = format_count(state);
+  pieces.times = format_times(state);
+  if (state.run_seconds_left) pieces.run = "run<" + format_time(*state.run_seconds_left);
+  pieces.rate = format_rate(state.batches_per_second);
   for (const auto& [name, value] : state.metrics) {
-    pieces.metrics.push_back(", " + single_line(name) + "=" + format_metric(value));
+    pieces.metrics.push_back(single_line(name) + "=" + format_metric(value));
   }
   return pieces;
 }
 
+/// The pieces of `all` that fit, the important ones first.
+std::string fitted(const Pieces& all, int width) {
+  Pieces line;
+  line.head = all.head;
+  const auto keep_if_it_fits = [&](auto change) {
+    Pieces more = line;
+    change(more);
+    const bool fits = columns(more.without_bar()) <= width;
+    if (fits) line = std::move(more);
+    return fits;
+  };
+  const auto add = [&](std::string Pieces::*piece) {
+    keep_if_it_fits([&](Pieces& more) { more.*piece = all.*piece; });
+  };
+  const auto add_metric = [&](std::size_t i) {
+    return keep_if_it_fits([&](Pieces& more) { more.metrics.push_back(all.metrics[i]); });
+  };
+  add(all.percent.empty() ? &Pieces::count : &Pieces::percent);
+  add(all.run.empty() ? &Pieces::times : &Pieces::run);
+  bool has_room = all.metrics.empty() || add_metric(0);
+  add(&Pieces::count);
+  add(&Pieces::times);
+  add(&Pieces::rate);
+  for (std::size_t i = 1; has_room && i < all.metrics.size(); ++i) has_room = add_metric(i);
+  const bool has_items = line.right().size() > line.count.size();
+  if (has_items && line.metrics.size() < all.metrics.size()) keep_if_it_fits([](Pieces& more) { more.cut = true; });
+  return fit_columns(line.without_bar(), std::max(0, width));
+}
+
 }  // namespace
+
+std::string format_time(double seconds) {
+  if (!(seconds >= 0 && seconds < kLongestSeconds)) return "?";
+  auto whole = static_cast<int64_t>(seconds);
+  auto two_digits = [](int64_t n) { return (n < 10 ? "0" : "") + std::to_string(n); };
+  std::string hours = whole >= 3600 ? std::to_string(whole / 3600) + ":" : "";
+  return hours + two_digits(whole / 60 % 60) + ":" + two_digits(whole % 60);
+}
 
 std::string describe(const ProgressState& state) {
   switch (state.activity) {
@@ -134,17 +174,13 @@ std::string render_plain(const ProgressState& state) {
 }
 
 std::string render_bar(const ProgressState& state, int width) {
-  Pieces pieces = split(state);
-  if (pieces.fraction) {
-    std::string left = pieces.head + format_percent(*pieces.fraction) + "|", right = "| " + pieces.right();
-    int room = width - columns(left) - columns(right);
-    if (room >= kSmallestBar) return left + bar_cells(*pieces.fraction, room) + right;
+  const Pieces pieces = split(state);
+  if (const auto fraction = fraction_done(state)) {
+    const std::string left = pieces.head + " " + pieces.percent + "|", right = "| " + pieces.right();
+    const int room = width - columns(left) - columns(right);
+    if (room >= kSmallestBar) return left + bar_cells(*fraction, room) + right;
   }
-  while (columns(pieces.without_bar()) > width && !pieces.metrics.empty()) {
-    pieces.metrics.pop_back();
-    pieces.cut = true;
-  }
-  return fit_columns(pieces.without_bar(), std::max(0, width));
+  return fitted(pieces, width);
 }
 
 }  // namespace troupe

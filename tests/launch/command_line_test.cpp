@@ -144,6 +144,14 @@ TEST_F(CommandLineTest, ConfigErrorsNameTheFile) {
   EXPECT_EQ(refusal({"fit", "--config", "/nowhere.toml"}), "cannot open the config file /nowhere.toml");
 }
 
+TEST_F(CommandLineTest, QuietIsShortForTheTrainersOption) {
+  parse({"fit", "--quiet"});
+  EXPECT_TRUE(trainer_.quiet);
+  parse({"fit", "--quiet=false"});
+  EXPECT_FALSE(trainer_.quiet);
+  EXPECT_EQ(refusal({"fit", "--quite"}), "unknown option --quite; did you mean --quiet?");
+}
+
 TEST_F(CommandLineTest, HelpIsGivenWhateverElseIsWrong) {
   EXPECT_TRUE(parse({"--help"}).help);
   EXPECT_TRUE(parse({"fit", "--no_such_option", "-h"}).help);
@@ -157,7 +165,7 @@ TEST_F(CommandLineTest, HelpShowsEveryOptionAlignedWithMeaningAndDefault) {
       EXPECT_THAT(help, HasSubstr("  --" + group.name + "." + std::string(option.name)));
     }
   }
-  for (const char* general : {"--config FILE", "--ckpt_path PATH|best|last|auto", "--print_config", "--help"}) {
+  for (const char* general : {"--config FILE", "--ckpt_path PATH|best|last|auto", "--print_config", "--quiet", "--help"}) {
     EXPECT_THAT(help, HasSubstr(general));
   }
   EXPECT_THAT(help, HasSubstr("learning rate of AdamW (default: 0.001)"));

@@ -156,6 +156,8 @@ TEST(TrainerOptions, OverfitBatchesLimitTrainingAndValidation) {
 
 TEST(TrainerOptions, EpochLimitsThatAreUnsetFollowTheOtherLimits) {
   EXPECT_EQ(resolved({}).max_epochs, 1000);
+  EXPECT_TRUE(resolved({}).enable_progress_bar && resolved({}).enable_model_summary);
+  EXPECT_FALSE(resolved({.quiet = true}).enable_progress_bar || resolved({.quiet = true}).enable_model_summary);
   EXPECT_EQ(resolved({.max_steps = 10}).max_epochs, -1);
   EXPECT_EQ(resolved({.max_time = "00:01:00:00"}).max_epochs, -1);
   EXPECT_EQ(resolved({.max_epochs = 3, .max_steps = 10}).max_epochs, 3);
@@ -166,6 +168,37 @@ TEST(TrainerOptions, EpochLimitsThatAreUnsetFollowTheOtherLimits) {
 TEST(TrainerOptions, ResolvingTwiceChangesNothingMore) {
   const auto once = resolved({.min_steps = 1, .fast_dev_run = 2, .overfit_batches = 0.5});
   EXPECT_EQ(to_json_object(resolved(once)), to_json_object(once));
+}
+
+TEST(TrainerOptions, ProfileStepsAreABatchOrARangeOfThem) {
+  EXPECT_FALSE(profile_steps_of({}));
+  const auto range = profile_steps_of({.profile_steps = "100-120"});
+  ASSERT_TRUE(range);
+  EXPECT_EQ(range->first, 100);
+  EXPECT_EQ(range->last, 120);
+  const auto one = profile_steps_of({.profile_steps = "7"});
+  ASSERT_TRUE(one);
+  EXPECT_EQ(one->first, 7);
+  EXPECT_EQ(one->last, 7);
+}
+
+TEST(TrainerOptions, OtherProfileStepsAreRefusedInASentence) {
+  const auto refusal = [](const std::string& text) -> std::string {
+    try {
+      TrainerOptions options;
+      options.profile_steps = text;
+      validate(options);
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  for (const char* text : {"-", "-5", "5-", "a-b", "1-2-3", "1 - 2", "1.5", "99999999999999999999", "100:120"}) {
+    EXPECT_NE(refusal(text).find("use two numbers of training batches from 0 on, as 100-120, or one, as 100"),
+              std::string::npos)
+        << text << ": " << refusal(text);
+  }
+  EXPECT_NE(refusal("120-100").find("use 100-120"), std::string::npos) << refusal("120-100");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <sstream>
@@ -33,6 +34,15 @@ ProgressState validation(int64_t batch) {
           .metrics = {}};
 }
 
+/// A bar of so many cells, of which so many are full and the next one in part.
+std::string bar_of(int cells, int full, int eighths) {
+  constexpr std::array<const char*, 8> part{" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+  std::string bar;
+  for (int i = 0; i < full; ++i) bar += "█";
+  bar += part[static_cast<std::size_t>(eighths)];
+  return bar + std::string(static_cast<std::size_t>(cells - full - 1), ' ');
+}
+
 TEST(ProgressLine, FillsTheWidthWithTheBar) {
   EXPECT_EQ(render_bar(training(56), 91),
             "Epoch 3/9:  45%|████▍     | 56/125 [00:12<00:14, 4.61it/s, train_loss=0.231, val_acc=0.951]");
@@ -49,7 +59,44 @@ TEST(ProgressLine, DropsTheBarThenMetricsFromTheLastOne) {
   EXPECT_EQ(render_bar(training(56), 80),
             "Epoch 3/9:  45% 56/125 [00:12<00:14, 4.61it/s, train_loss=0.231, val_acc=0.951]");
   EXPECT_EQ(render_bar(training(56), 70), "Epoch 3/9:  45% 56/125 [00:12<00:14, 4.61it/s, train_loss=0.231, …]");
-  EXPECT_EQ(render_bar(training(56), 12), "Epoch 3/9:  ");
+  EXPECT_EQ(render_bar(training(56), 12), "Epoch 3/9:");
+  EXPECT_EQ(render_bar(training(56), 4), "Epoc");
+}
+
+TEST(ProgressLine, ShowsTheTimeLeftOfTheRunBesideThatOfTheEpoch) {
+  auto state = training(56);
+  state.run_seconds_left = 185;
+  EXPECT_EQ(render_bar(state, 200), "Epoch 3/9:  45%|" + bar_of(108, 48, 3) +
+                                        "| 56/125 [00:12<00:14, run<03:05, 4.61it/s, train_loss=0.231, val_acc=0.951]");
+  state.run_seconds_left = 0;
+  EXPECT_NE(render_plain(state).find("00:12<00:14, run<00:00, 4.61it/s"), std::string::npos);
+}
+
+TEST(ProgressLine, KeepsWhatMattersMostOnANarrowTerminal) {
+  auto state = training(56);
+  state.run_seconds_left = 185;
+  EXPECT_EQ(render_bar(state, 80), "Epoch 3/9:  45% 56/125 [00:12<00:14, run<03:05, 4.61it/s, train_loss=0.231, …]");
+  EXPECT_EQ(render_bar(state, 60), "Epoch 3/9:  45% 56/125 [run<03:05, train_loss=0.231, …]");
+  EXPECT_EQ(render_bar(state, 40), "Epoch 3/9:  45% 56/125 [run<03:05, …]");
+  EXPECT_EQ(render_bar(state, 20), "Epoch 3/9:  45%");
+  state.metrics = {{"loss", 0.5}, {"acc", 0.25}};
+  EXPECT_EQ(render_bar(state, 40), "Epoch 3/9:  45% [run<03:05, loss=0.500]");
+  EXPECT_EQ(render_bar(state, 20), "Epoch 3/9:  45%");
+  state.run_seconds_left.reset();
+  EXPECT_EQ(render_bar(state, 40), "Epoch 3/9:  45% 56/125 [00:12<00:14, …]");
+  EXPECT_EQ(render_bar(validation(4), 20), "Validation:  25%");
+}
+
+TEST(ProgressLine, CountsTheColumnsOfWideAndCombiningCharacters) {
+  auto state = training(56);
+  state.run_seconds_left = 185;
+  state.metrics = {{"損失", 0.5}, {"précis", 0.25}};  // the second e has its accent as a character of its own
+  EXPECT_EQ(render_bar(state, 40), "Epoch 3/9:  45% [run<03:05, 損失=0.500]");
+  EXPECT_EQ(columns(render_bar(state, 40)), 39);
+  EXPECT_EQ(render_bar(state, 38), "Epoch 3/9:  45% 56/125 [run<03:05, …]");
+  EXPECT_EQ(render_bar(state, 80), "Epoch 3/9:  45% 56/125 [00:12<00:14, run<03:05, 4.61it/s, 損失=0.500, …]");
+  EXPECT_EQ(render_bar(state, 86),
+            "Epoch 3/9:  45% 56/125 [00:12<00:14, run<03:05, 4.61it/s, 損失=0.500, précis=0.250]");
 }
 
 TEST(ProgressLine, ShowsAQuestionMarkForWhatIsUnknown) {

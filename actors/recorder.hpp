@@ -1,0 +1,22 @@
+// The recorder: keeps the files that tell of a run (runtime/report/run_files.hpp), on a thread of its own, in the
+// process of rank zero.
+//
+// receives  RunNews          from the coordinator, and from the progress actor for warnings
+//           MetricsWritten   from the logger, all that it has written since its last flush (P5: one of them in 2 s)
+//           Drain            from the coordinator, behind the logger's last records: write all, answer RecorderDrained,
+//                            quit (P7)
+// sends     PrintLine        to the progress actor, for a file that cannot be written, once; the run goes on
+#pragma once
+
+#include "troupe/actors/caf.hpp"
+#include "troupe/runtime/process/pulse.hpp"
+#include "troupe/runtime/report/run_files.hpp"
+
+#include <memory>
+
+namespace troupe::cast {
+
+ActorRef spawn_recorder(caf::actor_system& system, ActorRef coordinator, ActorRef progress,
+                        std::shared_ptr<RunFiles> files, Stage stage, std::shared_ptr<Pulse> pulse);
+
+}  // namespace troupe::cast

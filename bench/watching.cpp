@@ -1,0 +1,123 @@
+// What watching costs: a run's phases, page, JSON lines and logging, its page of many points, and a list of many runs.
+//
+//     watching steps [ROUNDS [STEPS]]     for bench/run watching
+//     watching page
+//     watching make COUNT FOLDER          the cards of runs, for others to list
+//
+// The step is the MLP 784-128-10 b32 of mlp.hpp, plain and captured: "watched" logs its loss in every step to JSON
+// lines and CSV and keeps card and page, "unwatched" has no folder at all; both measure phases. They alternate in one
+// process.
+#include "bench/cells.hpp"
+#include "bench/mlp.hpp"
+
+#include "troupe/runtime/report/report_page.hpp"
+
+#include <troupe/troupe.hpp>
+
+#include <torch/torch.h>
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Case = troupe::bench::MlpCase;
+using Clock = std::chrono::steady_clock;
+
+double milliseconds_since(Clock::time_point start) {
+  return troupe::bench::microseconds_since(start) / 1000;
+}
+
+double step_us(const Case& c, const std::shared_ptr<troupe::bench::MadeBatches>& data,
+               const std::filesystem::path& folder, troupe::CaptureStep capture, bool is_watched) {
+  troupe::TrainerOptions options{.max_epochs = 2, .seed = 1, .num_threads = 1, .default_root_dir = folder};
+  options.capture_step = capture;
+  options.enable_checkpointing = options.enable_progress_bar = options.enable_model_summary = false;
+  options.log_every_n_steps = 1;
+  options.quiet = true;
+  options.logger = is_watched;
+  options.loggers = {"csv", "jsonl"};
+  troupe::Trainer trainer(options);
+  return trainer.fit(std::make_shared<troupe::bench::Mlp>(c), troupe::DataLoader(data, {.batch_size = c.batch_size}))
+      ->us;
+}
+
+void measure_steps(int64_t rounds, int64_t steps, const std::filesystem::path& folder) {
+  const Case c{128, 32, steps};
+  const auto data = troupe::bench::mlp_batches(c);
+  std::map<std::pair<std::string, std::string>, std::vector<double>> times;
+  for (int64_t round = -1; round < rounds; ++round) {  // a round to warm up
+    for (const auto& [name, capture] : {std::pair("plain step", troupe::CaptureStep::off),
+                                        std::pair("captured step", troupe::CaptureStep::require)}) {
+      for (const bool is_watched : {false, true}) {
+        const double us = step_us(c, data, folder, capture, is_watched);
+        if (round >= 0) times[{name, is_watched ? "watched" : "unwatched"}].push_back(us);
+      }
+    }
+  }
+  for (const auto& [key, all] : times) {
+    troupe::bench::print_cell({{"case", key.first}, {"who", key.second}, {"us", troupe::bench::median(all)}});
+  }
+}
+
+void measure_page(int64_t points, const std::string& name) {
+  constexpr int metrics = 20;
+  troupe::MetricCurves curves;
+  for (int64_t step = 0; step < points; ++step) {
+    troupe::ScalarsRecord record{step, step / 1000, {}};
+    for (int i = 0; i < metrics; ++i) {
+      record.values.emplace_back("metric_" + std::to_string(i), std::sin(static_cast<double>(step) * 1e-3 + i));
+    }
+    curves.add(record);
+  }
+  troupe::RunCard card;
+  const troupe::RunView view{card, curves};
+  const auto start = Clock::now();
+  const auto page = troupe::report_page({&view, 1});
+  troupe::bench::print_cell({{"case", name},
+                             {"who", "page"},
+                             {"ms", milliseconds_since(start)},
+                             {"kb", static_cast<double>(page.size()) / 1000}});
+}
+
+void make_runs(int64_t count, const std::filesystem::path& folder) {
+  for (int64_t i = 0; i < count; ++i) {
+    troupe::RunCard card;
+    card.id = std::to_string(i);
+    card.name = "digits";
+    card.version = "version_" + std::to_string(i);
+    card.status = troupe::RunStatus::finished;
+    card.started = card.updated = 1.7e9 + static_cast<double>(i);
+    card.metrics["val_acc"] = 1.0 / static_cast<double>(i + 1);
+    const auto run = folder / "digits" / card.version;
+    std::filesystem::create_directories(run);
+    std::ofstream(run / "run.json") << to_json(card).dump();
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using troupe::bench::count_of;
+  return troupe::bench::run_cells(argc, argv, "watching steps|page|make [COUNT [STEPS|FOLDER]]", 1, 3,
+                                  [](const auto& words) {
+                                    torch::set_num_threads(1);
+                                    const troupe::bench::RunFolder folder;
+                                    if (words[0] == "steps") {
+                                      measure_steps(words.size() > 1 ? count_of(words[1]) : 15,
+                                                    words.size() > 2 ? count_of(words[2]) : 2000, folder.path());
+                                    } else if (words[0] == "page") {
+                                      for (const int64_t points : {5'000, 100'000})
+                                        measure_page(points, "20 metrics, " + std::to_string(points) + " points each");
+                                    } else if (words[0] == "make" && words.size() == 3) {
+                                      make_runs(count_of(words[1]), words[2]);
+                                    } else {
+                                      throw troupe::UsageError("'" + words[0] + "' is none of steps, page and make");
+                                    }
+                                  });
+}

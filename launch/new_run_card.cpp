@@ -1,0 +1,64 @@
+#include "troupe/launch/new_run_card.hpp"
+
+#include "troupe/base/text.hpp"
+
+#include <array>
+#include <fstream>
+#include <random>
+
+namespace troupe {
+
+namespace {
+
+std::string new_run_id() {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::random_device device;
+  std::string id;
+  for (int i = 0; i < 8; ++i) {
+    for (auto bits = device(); id.size() < static_cast<std::size_t>(8 * (i + 1)); bits >>= 4) id += digits[bits & 15];
+  }
+  return id;
+}
+
+std::vector<std::string> command_of_process() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> command;
+  for (std::string argument; std::getline(file, argument, '\0');) {
+    command.push_back(without_passwords(valid_utf8(argument)));
+  }
+  return command;
+}
+
+void leave_out_passwords(nlohmann::json& value) {
+  if (value.is_string()) value = without_passwords(value.get<std::string>());
+  if (!value.is_structured()) return;
+  for (auto& each : value) leave_out_passwords(each);
+}
+
+}  // namespace
+
+std::string without_passwords(const std::string& text) {
+  constexpr std::string_view mark = "://";
+  std::string out = text;
+  for (auto at = out.find(mark); at != std::string::npos; at = out.find(mark, at + 1)) {
+    const auto begin = at + mark.size();
+    const auto end = out.find_first_of("/?# \t\n\"'", begin);
+    const auto sign = out.substr(begin, end == std::string::npos ? end : end - begin).rfind('@');
+    if (sign != std::string::npos) out.replace(begin, sign, "***");
+  }
+  return out;
+}
+
+RunCard new_run_card(const std::vector<OptionGroup>& groups) {
+  RunCard card;
+  card.id = new_run_id();
+  card.command = command_of_process();
+  for (const auto& group : groups) {
+    card.options[group.name] = to_json_object(group.options, group.name);
+    card.defaults[group.name] = group.defaults;
+  }
+  leave_out_passwords(card.options);
+  return card;
+}
+
+}  // namespace troupe

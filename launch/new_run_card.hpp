@@ -1,0 +1,18 @@
+// The card of a run that begins.
+#pragma once
+
+#include "troupe/launch/option_group.hpp"
+#include "troupe/runtime/report/run_card.hpp"
+
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+/// With an id, the process's command line, and the options with their defaults. Passwords in addresses are left out.
+RunCard new_run_card(const std::vector<OptionGroup>& groups);
+
+/// "http://user:secret@host" becomes "http://***@host", wherever it stands in `text`.
+std::string without_passwords(const std::string& text);
+
+}  // namespace troupe

@@ -1,0 +1,32 @@
+// What to change where something other than the step takes the time.
+#pragma once
+
+#include "troupe/modules/data_module.hpp"
+#include "troupe/modules/optim/optimizers.hpp"
+#include "troupe/modules/options/trainer_options.hpp"
+#include "troupe/runtime/report/phase_report.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+/// The options that phases depend on, as they are.
+struct AdviceFacts {
+  int64_t num_workers = 0;                     ///< of the loader with the fewest
+  int64_t prefetch = 0;                        ///< of that loader
+  int64_t processors = 1;                      ///< that the process may use
+  std::optional<int64_t> every_n_train_steps;  ///< the smallest of the ModelCheckpoints'
+  bool has_torch_optimizer = false;            ///< one that steps parameter by parameter
+  TrainerOptions options;
+};
+AdviceFacts advice_facts(const TrainerOptions& options, const DataLoaders& loaders, const Optimizers& optimizers);
+
+/// "62 % waiting for data: raise num_workers (DataLoaderOptions) from 0": the largest phase that is no part of the
+/// step, if it takes more than a third of the time, or the optimizer, if it takes more than half; with the option that
+/// would help and its present value. Empty if there is nothing to say.
+std::string advice_of(const PhaseReport& report, const AdviceFacts& facts);
+
+}  // namespace troupe

@@ -1,0 +1,158 @@
+#include "troupe/runtime/report/run_files.hpp"
+
+#include "troupe/base/exception_text.hpp"
+#include "troupe/base/unix_seconds.hpp"
+#include "troupe/runtime/checkpoint/atomic_write.hpp"
+#include "troupe/runtime/report/environment.hpp"
+#include "troupe/runtime/report/failure_file.hpp"
+#include "troupe/runtime/report/report_page.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <span>
+#include <utility>
+
+namespace troupe {
+
+namespace {
+
+constexpr double kCardInterval = 2, kPageInterval = 5;  // seconds
+constexpr double kPageShare = 0.02;                     // of the time, at most
+constexpr std::size_t kMostWarnings = 100;
+
+void write_text(const std::filesystem::path& path, const std::string& text) {
+  write_atomically(path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(text))); });
+}
+
+}  // namespace
+
+RunFiles::RunFiles(RunCard card, Options options) : card_(std::move(card)), options_(std::move(options)) {
+  if (!options_.clock) options_.clock = unix_seconds;
+}
+
+void RunFiles::set_devices(std::vector<std::string> devices, int64_t world_size) {
+  card_.environment.devices = std::move(devices);
+  card_.environment.world_size = world_size;
+}
+
+void RunFiles::begin_stage(Stage stage) {
+  if (!options_.folder.empty() && card_.environment.host.empty()) {
+    auto found = environment_of_process();
+    found.devices = std::move(card_.environment.devices);
+    found.world_size = card_.environment.world_size;
+    card_.environment = std::move(found);
+  }
+  card_.stage = to_string(stage);
+  card_.status = RunStatus::running;
+  card_.message.clear();
+  card_.failure.reset();
+  card_.ended.reset();
+  card_.updated = options_.clock();
+  if (card_.started == 0) card_.started = card_.updated;
+  if (!options_.folder.empty()) {
+    std::error_code ignored;  // it may not be there
+    std::filesystem::remove(options_.folder / "failure.json", ignored);
+  }
+  write_card();
+  card_due_ = card_.updated + kCardInterval;
+  page_due_ = card_.updated + kPageInterval;
+}
+
+void RunFiles::take(const ScalarsRecord& record) {
+  curves_.add(record);
+  is_dirty_ = true;
+}
+
+void RunFiles::take(const RunNews& news) {
+  is_dirty_ = true;
+  if (news.progress) card_.progress = *news.progress;
+  if (news.total_batches) card_.total_batches = news.total_batches;
+  if (news.metrics) card_.metrics = *news.metrics;
+  if (news.phases) {
+    const auto same = std::ranges::find(card_.phases, news.phases->stage, &PhaseReport::stage);
+    (same == card_.phases.end() ? card_.phases.emplace_back() : *same) = *news.phases;
+  }
+  if (news.warning) {
+    const bool is_full = card_.warnings.size() >= kMostWarnings;
+    if (is_full) ++card_.more_warnings;
+    if (!is_full) card_.warnings.push_back(*news.warning);
+  }
+  for (const auto& path : news.checkpoints) {
+    std::erase(card_.checkpoints, path);
+    card_.checkpoints.push_back(path);
+  }
+  if (news.best_checkpoint) card_.best_checkpoint = *news.best_checkpoint;
+  if (news.model) card_.model = *news.model;
+  if (!news.failure) return;
+  card_.failure = news.failure;
+  write_failure();
+}
+
+void RunFiles::end_stage(RunStatus status, const std::string& message) {
+  card_.status = status;
+  card_.message = message;
+  card_.ended = options_.clock();
+  is_dirty_ = true;
+  write_card();
+  write_page();
+}
+
+bool RunFiles::write_if_due() {
+  const double now = options_.clock();
+  if (!is_dirty_ || options_.folder.empty() || (now < card_due_ && now < page_due_)) return false;
+  if (now >= card_due_) {
+    write_card();
+    card_due_ = now + kCardInterval;
+  }
+  if (options_.writes_page && now >= page_due_) {
+    write_page();
+    const double took = options_.clock() - now;
+    page_due_ = now + took + std::max(kPageInterval, took / kPageShare);
+    is_dirty_ = false;
+  }
+  return true;
+}
+
+std::string RunFiles::take_problem() {
+  return std::exchange(problem_, "");
+}
+
+std::filesystem::path RunFiles::page() const {
+  return has_page_ ? options_.folder / "report.html" : std::filesystem::path();
+}
+
+template <class Write>
+void RunFiles::write(const char* what, Write write) {
+  if (options_.folder.empty()) return;
+  const auto why = text_thrown_by(write);
+  if (why.empty() || std::exchange(has_warned_, true)) return;
+  problem_ = std::string(what) + " of the run cannot be written, and the run goes on: " + why;
+}
+
+void RunFiles::write_card() {
+  card_.updated = options_.clock();
+  forget_deleted_checkpoints();
+  write("run.json", [&] { write_run_card(card_, options_.folder); });
+}
+
+void RunFiles::write_page() {
+  if (!options_.writes_page) return;
+  write("report.html", [&] {
+    const RunView view{card_, curves_};
+    write_text(options_.folder / "report.html", report_page({&view, 1}));
+    has_page_ = true;
+  });
+}
+
+void RunFiles::write_failure() {
+  write("failure.json", [&] {
+    write_text(options_.folder / "failure.json", failure_file(*card_.failure, "", options_.clock()).dump(2) + "\n");
+  });
+}
+
+void RunFiles::forget_deleted_checkpoints() {
+  std::error_code error;
+  std::erase_if(card_.checkpoints, [&](const auto& path) { return !std::filesystem::exists(path, error) && !error; });
+}
+
+}  // namespace troupe

@@ -1,0 +1,78 @@
+// The files that tell of a run, while it goes on and afterwards: run.json, report.html, failure.json.
+#pragma once
+
+#include "troupe/modules/stage.hpp"
+#include "troupe/runtime/report/metric_curves.hpp"
+#include "troupe/runtime/report/run_card.hpp"
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+/// What is new of a run; what has no value says nothing.
+struct RunNews {
+  std::optional<Progress> progress = {};
+  std::optional<int64_t> total_batches = {};
+  std::optional<MetricMap> metrics = {};
+  std::optional<PhaseReport> phases = {};
+  std::optional<std::string> warning = {};
+  std::vector<std::filesystem::path> checkpoints = {};  ///< that are on the disk now
+  std::optional<std::filesystem::path> best_checkpoint = {};
+  std::optional<ModelRecord> model = {};
+  std::optional<Failure> failure = {};
+};
+
+/// Keeps a run's card and curves, and writes the files when they are due: run.json every 2 s, the page every 5 s, or
+/// less often so that it takes at most a fiftieth of the time. The stages of one Trainer, which share a folder, share
+/// one of these.
+///
+/// A file that cannot be written is a warning, once; the next time it is tried again. Used by one thread at a time.
+class RunFiles {
+ public:
+  struct Options {
+    std::filesystem::path folder = {};  ///< empty: nothing is written
+    bool writes_page = true;
+    std::function<double()> clock = {};  ///< seconds since 1970; empty: the system's
+  };
+
+  RunFiles(RunCard card, Options options);
+
+  /// Before a stage: what it runs on.
+  void set_devices(std::vector<std::string> devices, int64_t world_size);
+  /// A stage begins. On a thread that may wait: it asks git.
+  void begin_stage(Stage stage);
+  void take(const ScalarsRecord& record);
+  void take(const RunNews& news);
+  /// The stage is over; all files are written.
+  void end_stage(RunStatus status, const std::string& message);
+  /// Writes what is due. True if a file was tried.
+  bool write_if_due();
+  /// What could not be written since the last call, in one sentence; empty: nothing.
+  std::string take_problem();
+
+  const RunCard& card() const { return card_; }
+  /// The page, if it was written.
+  std::filesystem::path page() const;
+
+ private:
+  template <class Write>
+  void write(const char* what, Write write);
+  void write_card();
+  void write_page();
+  void write_failure();
+  void forget_deleted_checkpoints();
+
+  RunCard card_;
+  MetricCurves curves_;
+  Options options_;
+  bool is_dirty_ = false;
+  bool has_page_ = false;
+  bool has_warned_ = false;
+  double card_due_ = 0, page_due_ = 0;
+  std::string problem_;
+};
+
+}  // namespace troupe

@@ -1,0 +1,40 @@
+// The last lines of a stage: what came of it, where the time went, and where the files are.
+#pragma once
+
+#include "troupe/runtime/report/run_card.hpp"
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace troupe {
+
+/// What a summary shows besides the card.
+struct RunSummaryOptions {
+  int width = 80;  ///< columns; sentences and lists go on in a next line, paths are never broken
+  bool colours = false;
+  std::filesystem::path folder = {};                   ///< the run's; empty: nothing was written
+  std::optional<double> seconds = std::nullopt;        ///< of the stage; nothing: from the card's phases or its times
+  std::string monitor = {};                            ///< that chose the best checkpoint; empty: none did
+  std::optional<double> monitor_value = std::nullopt;  ///< of that checkpoint
+  std::vector<std::string> first_metrics = {};         ///< those on the progress bar, which are shown first
+};
+
+/// Whole lines, of card.stage as it has ended:
+///
+///     fit finished in 00:12: 2 epochs, 250 steps
+///     metrics:         train_loss=0.745, val_acc=0.942, val_loss=0.199
+///     time:            backward 41 %, forward 30 %, waiting for data 12 %
+///                      12 % waiting for data: raise data.num_workers from 0
+///     best val_loss:   0.199
+///     best checkpoint: runs/digits/version_0/checkpoints/epoch=1-step=250.safetensors
+///     run:             runs/digits/version_0
+///     page:            runs/digits/version_0/report.html
+///
+/// At most ten metrics, and the five longest phases that took 1 % at least. A run that failed has a line with the path
+/// of failure.json; the failure itself is for whoever catches it to say. The page and failure.json are named if they
+/// are there. Metrics and the checkpoint are those of a fit: an evaluation's results are its caller's.
+std::string run_summary(const RunCard& card, const RunSummaryOptions& options);
+
+}  // namespace troupe

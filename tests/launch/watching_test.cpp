@@ -1,0 +1,150 @@
+// What a run leaves behind for those who look at it: run.json, report.html, failure.json.
+#include "tests/support/file_content.hpp"
+#include "tests/support/lines.hpp"
+#include "troupe/runtime/report/run_card.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <numeric>
+
+namespace troupe {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::IsSupersetOf;
+
+std::vector<std::string> names_of(const std::vector<PhaseTime>& phases) {
+  std::vector<std::string> names;
+  for (const auto& phase : phases) names.push_back(phase.name);
+  return names;
+}
+
+struct Breaks : Line {
+  using Line::Line;
+  StepOutput training_step(const Batch& batch, int64_t index) override {
+    if (index == 2) throw std::runtime_error("the third batch is <b>bad</b>");
+    return Line::training_step(batch, index);
+  }
+};
+
+/// Keeps what every record was.
+struct Kinds : Sink {
+  std::string name() const override { return "kinds"; }
+  void write(const Record& record) override {
+    if (const auto* ended = std::get_if<StageEndedRecord>(&record)) ends.push_back(*ended);
+    if (std::holds_alternative<FileRecord>(record)) ++files;
+    if (const auto* given = std::get_if<ModelRecord>(&record)) model = *given;
+  }
+  void flush() override {}
+  std::vector<StageEndedRecord> ends;
+  int files = 0;
+  ModelRecord model;
+};
+
+TEST(Watching, ARunTellsWhatItWas) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.name = "line";
+  options.enable_model_summary = true;
+  const auto kinds = std::make_shared<Kinds>();
+  options.sinks = {kinds};
+  Trainer trainer(options);
+  trainer.fit<Line>({.lr = 0.2}, points(), points(16, false));
+  const auto card = read_run_card(trainer.run_dir());
+  EXPECT_EQ(card.name, "line");
+  EXPECT_EQ(card.version, "version_0");
+  EXPECT_EQ(card.status, RunStatus::finished);
+  EXPECT_EQ(card.stage, "fit");
+  EXPECT_EQ(card.progress.global_step, 8);
+  EXPECT_EQ(card.total_batches, 8);
+  EXPECT_TRUE(card.metrics.contains("val_loss"));
+  EXPECT_EQ(card.options["model"]["lr"], 0.2);
+  EXPECT_EQ(card.defaults["model"]["lr"], 0.1);
+  EXPECT_EQ(card.options["trainer"]["seed"], 7);
+  EXPECT_EQ(card.model.parameters, 2);
+  EXPECT_FALSE(card.checkpoints.empty());
+  EXPECT_EQ(card.best_checkpoint, trainer.best_model_path());
+  EXPECT_FALSE(card.command.empty());
+  EXPECT_EQ(card.environment.devices.front(), "cpu");
+  const auto page = content_of(trainer.run_dir() / "report.html");
+  EXPECT_THAT(page, HasSubstr("val_loss"));
+  EXPECT_EQ(kinds->ends.size(), 1u);
+  EXPECT_EQ(kinds->ends[0].status, RunStatus::finished);
+  EXPECT_GT(kinds->files, 0);
+  EXPECT_EQ(kinds->model.layers.size(), 1u);
+
+  trainer.test(points(16, false));
+  const auto tested = read_run_card(trainer.run_dir());
+  EXPECT_EQ(tested.id, card.id);
+  EXPECT_EQ(tested.stage, "test");
+  EXPECT_EQ(tested.started, card.started);
+  EXPECT_TRUE(tested.metrics.contains("test_loss"));
+  EXPECT_EQ(tested.phases.size(), 2u);
+  EXPECT_THAT(content_of(trainer.run_dir() / "report.html"), HasSubstr("train_loss")) << "the curves of fit stay";
+}
+
+TEST(Watching, ThePhasesOfARunAddUpToItsTime) {
+  const TempDir dir;
+  Trainer trainer(quiet(dir));
+  trainer.fit<Line>({}, points(), points(16, false));
+  const auto card = read_run_card(trainer.run_dir());
+  ASSERT_EQ(card.phases.size(), 1u);
+  const auto& fit = card.phases[0];
+  EXPECT_EQ(fit.stage, "fit");
+  EXPECT_EQ(fit.batches, 8);
+  EXPECT_THAT(names_of(fit.phases), IsSupersetOf({"forward", "backward", "optimizer", "validation", "start-up"}));
+  const double sum = std::accumulate(fit.phases.begin(), fit.phases.end(), 0.0,
+                                     [](double all, const PhaseTime& phase) { return all + phase.seconds; });
+  EXPECT_NEAR(sum, fit.seconds, 0.01 * fit.seconds);
+}
+
+TEST(Watching, AFailureIsToldWithItsPlace) {
+  const TempDir dir;
+  Trainer trainer(quiet(dir));
+  EXPECT_THROW(trainer.fit<Breaks>({}, points()), RunError);
+  const auto card = read_run_card(trainer.run_dir());
+  EXPECT_EQ(card.status, RunStatus::failed);
+  ASSERT_TRUE(card.failure);
+  EXPECT_EQ(card.failure->hook, "training_step");
+  EXPECT_EQ(card.failure->batch_idx, 2);
+  const auto failure = nlohmann::json::parse(content_of(trainer.run_dir() / "failure.json"));
+  EXPECT_EQ(failure["batch"], 2);
+  EXPECT_EQ(failure["message"], "the third batch is <b>bad</b>");
+  const auto page = content_of(trainer.run_dir() / "report.html");
+  EXPECT_THAT(page, HasSubstr("the third batch is "));
+  EXPECT_THAT(page, Not(HasSubstr("<b>bad</b>")));
+}
+
+TEST(Watching, APageThatCannotBeWrittenIsAWarning) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  struct InTheWay : Line {
+    using Line::Line;
+    void on_train_start() override { fs::create_directories(trainer().run_dir() / "report.html" / "folder"); }
+  };
+  testing::internal::CaptureStderr();
+  Trainer trainer(options);
+  trainer.fit<InTheWay>({}, points());
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("report.html of the run cannot be written"));
+  EXPECT_EQ(read_run_card(trainer.run_dir()).status, RunStatus::finished);
+}
+
+TEST(Watching, LoggersAreChosenByName) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.loggers = {"jsonl"};
+  Trainer trainer(options);
+  trainer.fit<Line>({}, points());
+  EXPECT_TRUE(fs::exists(trainer.run_dir() / "metrics.jsonl"));
+  EXPECT_FALSE(fs::exists(trainer.run_dir() / "metrics.csv"));
+  options.loggers = {"csv", "tensorbord"};
+  EXPECT_THAT(error_of([&] { Trainer refused(options); }), HasSubstr("did you mean 'tensorboard'?"));
+  options.loggers = {"csv", "csv"};
+  EXPECT_THAT(error_of([&] { Trainer refused(options); }), HasSubstr("'csv' twice"));
+}
+
+}  // namespace
+}  // namespace troupe

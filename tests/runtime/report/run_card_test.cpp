@@ -1,0 +1,112 @@
+#include "troupe/runtime/report/run_card.hpp"
+
+#include "tests/support/file_content.hpp"
+#include "tests/support/refusal.hpp"
+#include "tests/support/temp_dir.hpp"
+
+#include "troupe/base/host_name.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace troupe {
+namespace {
+
+using testing::HasSubstr;
+
+RunCard full_card() {
+  RunCard card;
+  card.id = "0123456789abcdef0123456789abcdef";
+  card.name = "digits";
+  card.version = "version_3";
+  card.status = RunStatus::failed;
+  card.stage = "fit";
+  card.message = "no memory";
+  card.started = 1.7e9;
+  card.updated = 1.7e9 + 61.5;
+  card.ended = 1.7e9 + 62;
+  card.command = {"./digits", "fit", "--model.lr", "0.1"};
+  card.options = {{"trainer", {{"max_epochs", 3}}}, {"model", {{"lr", 0.1}}}};
+  card.defaults = {{"trainer", {{"max_epochs", nullptr}}}, {"model", {{"lr", 0.001}}}};
+  card.environment = {"node7", "Linux 6.1", "a processor", {"cuda:0", "cuda:1"}, 4, 123, "0.2.0", "2.11.0", "g++ 12",
+                      "13.0",  "abcdef",    true};
+  card.progress = {2, 5, 17, 25, 20};
+  card.total_batches = 30;
+  card.metrics = {{"val_acc", 0.1}, {"loss", std::nan("")}, {"up", HUGE_VAL}, {"down", -HUGE_VAL}};
+  card.model = {{{"net.0", "Linear", "[32, 784]", "[32, 10]", 7850}}, 7850, 7840};
+  card.checkpoints = {"checkpoints/a.safetensors", "checkpoints/b.safetensors"};
+  card.best_checkpoint = "checkpoints/a.safetensors";
+  card.phases = {{"fit",
+                  60,
+                  25,
+                  {{"forward", 30, 25, 2}, {"backward", 30, 25, 3}},
+                  {{"logging", 1, 4, 0.5}},
+                  {{"forward", 29, 31, 3}},
+                  "62 % waiting for data"}};
+  card.warnings = {"one", "two"};
+  card.more_warnings = 4;
+  card.failure = Failure{1, "node7", "cuda:1", "fit", "training_step", 2, 5, "no memory"};
+  return card;
+}
+
+TEST(RunCard, ComesBackFromItsFileAsItWas) {
+  const TempDir dir;
+  write_run_card(full_card(), dir.path());
+  const auto back = read_run_card(dir.path());
+  EXPECT_EQ(to_json(back), to_json(full_card()));
+  EXPECT_TRUE(std::isnan(back.metrics.at("loss")));
+  EXPECT_EQ(back.metrics.at("down"), -std::numeric_limits<double>::infinity());
+  EXPECT_EQ(back.failure->hook, "training_step");
+  EXPECT_EQ(back.phases[0].ranks[0].slowest_rank, 3);
+}
+
+TEST(RunCard, TextThatIsNoUtf8DoesNotKeepItFromBeingWritten) {
+  const TempDir dir;
+  auto card = full_card();
+  card.warnings = {"\xff"};
+  card.command = {"\xfe"};
+  card.metrics["\xfd"] = 1;
+  card.failure->message = "\xfc";
+  write_run_card(card, dir.path());
+  EXPECT_EQ(read_run_card(dir.path()).warnings[0], "\xef\xbf\xbd");
+}
+
+TEST(RunCard, OneThatIsDamagedIsRefusedWithItsPath) {
+  const TempDir dir;
+  EXPECT_THAT(refusal([&] { read_run_card(dir.path()); }), HasSubstr("run.json: No such file or directory"));
+  const auto with = [&](const std::string& key, const nlohmann::json& value) {
+    auto json = to_json(full_card());
+    json[key] = value;
+    put(dir / "run.json", json.dump());
+    return refusal([&] { read_run_card(dir.path()); });
+  };
+  EXPECT_THAT(with("status", "well"), HasSubstr("run.json is damaged: status is 'well', which no run has"));
+  EXPECT_THAT(with("format", 2), HasSubstr("format"));
+  EXPECT_THAT(with("metrics", nlohmann::json::array()), HasSubstr("metrics is not an object"));
+  EXPECT_THAT(with("metrics", {{"a", "b"}}), HasSubstr("metrics.a is not a number"));
+  EXPECT_THAT(with("phases", {{{"stage", 1}}}), HasSubstr("stage"));
+  EXPECT_THAT(with("failure", "none"), HasSubstr("failure"));
+  EXPECT_THAT(with("warnings", {1}), HasSubstr("warnings"));
+  put(dir / "run.json", "{");
+  EXPECT_THAT(refusal([&] { read_run_card(dir.path()); }), HasSubstr("run.json"));
+}
+
+TEST(RunCard, ARunWhoseProcessIsGoneHasFailed) {
+  const TempDir dir;
+  auto card = full_card();
+  card.status = RunStatus::running;
+  card.environment.host = host_name();
+  card.environment.pid = std::numeric_limits<pid_t>::max();  // above what any kernel gives
+  write_run_card(card, dir.path());
+  EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::failed);
+  EXPECT_THAT(read_run_card(dir.path()).message, HasSubstr("its process is gone"));
+  card.environment.host = "another";
+  write_run_card(card, dir.path());
+  EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::running);
+}
+
+}  // namespace
+}  // namespace troupe
