@@ -174,9 +174,15 @@ int64_t TensorBoardSink::place(Curves& curves, const std::string& tag, int64_t s
     return step;
   }
   auto& curve = found->second;
+  // The records of a stage may still come when it has ended (a callback actor's): it is a step back that tells that a
+  // later stage counts anew.
   if (curve.stage != stages_) {
-    curve.stage = stages_;
-    curve.offset = step < curve.last ? curve.last + 1 - step : 0;
+    if (step >= curve.last) {
+      curve.offset = 0;
+    } else if (step + curve.offset < curve.last) {
+      curve.offset = curve.last + 1 - step;
+      curve.stage = stages_;
+    }
   }
   curve.last = std::max(curve.last, step + curve.offset);
   return curve.last;
