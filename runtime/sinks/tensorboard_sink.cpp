@@ -55,13 +55,11 @@ AppendFile open_file(const fs::path& folder, double now) {
 
 constexpr std::uintmax_t kLongestConfig = 64 * 1024;
 
-/// A cell of a Markdown table.
+/// A cell of a Markdown table, as code: | within it parts no cells.
 std::string table_cell(const std::string& text) {
-  std::string cell = "`";
-  for (const char c : single_line(text)) cell += c == '`' ? '\'' : c;
-  std::string out;
-  for (const char c : cell + "`") out += c == '|' ? std::string("\\|") : std::string(1, c);
-  return out;
+  std::string cell = single_line(text);
+  std::ranges::replace(cell, '`', '\'');
+  return "`" + cell + "`";
 }
 
 /// Options that are not as they would be if nothing was given: {"trainer.max_epochs": {"3", "1000"}}.
@@ -176,9 +174,15 @@ int64_t TensorBoardSink::place(Curves& curves, const std::string& tag, int64_t s
     return step;
   }
   auto& curve = found->second;
+  // The records of a stage may still come when it has ended (a callback actor's): it is a step back that tells that a
+  // later stage counts anew.
   if (curve.stage != stages_) {
-    curve.stage = stages_;
-    curve.offset = step < curve.last ? curve.last + 1 - step : 0;
+    if (step >= curve.last) {
+      curve.offset = 0;
+    } else if (step + curve.offset < curve.last) {
+      curve.offset = curve.last + 1 - step;
+      curve.stage = stages_;
+    }
   }
   curve.last = std::max(curve.last, step + curve.offset);
   return curve.last;

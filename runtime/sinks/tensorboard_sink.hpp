@@ -56,8 +56,8 @@ class TensorBoardSink : public Sink {
   // Where the curve of a tag stands.
   struct Curve {
     int64_t last = 0;
-    int64_t offset = 0;  // added to its steps in this stage
-    int64_t stage = 0;
+    int64_t offset = 0;  // added to its steps
+    int64_t stage = 0;   // in which they began anew
   };
   using Curves = std::unordered_map<std::string, Curve>;
 

@@ -179,7 +179,7 @@ TEST_F(GuideProperties, ASinkOfOnesOwnGetsTheRecords) {
   // [guide:own_sink_use]
   options.sinks = {std::make_shared<PrintingSink>(out)};  // besides those that options.loggers names
   // [guide:end]
-  Trainer(options).fit<LogsItsLoss>({}, images());
+  Trainer(options).fit(std::make_shared<LogsItsLoss>(), images());
   EXPECT_THAT(out.str(), HasSubstr("0 train_loss "));
 }
 

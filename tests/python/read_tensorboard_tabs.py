@@ -77,7 +77,7 @@ def main():
         now["layout"] = json.loads(now["layout"])
     run = os.listdir(sys.argv[1])[0]
     text = text_plugin.TextPlugin(context)
-    now["texts"] = {tag: text.text_impl(RequestContext(), run, tag, "")[0]["text"] for tag in now["texts"]}
+    now["texts"] = {tag: text.text_impl(RequestContext(), run, tag, "", True)[0]["text"] for tag in now["texts"]}
     print(json.dumps(now))
 
 

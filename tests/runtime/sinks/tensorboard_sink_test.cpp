@@ -96,10 +96,13 @@ TEST(TensorBoardSink, CountsATagOnWhoseStepsBeginAnewInALaterStage) {
     TensorBoardSink sink(dir / "run", noon);
     write_steps(sink, "actor", {0, 10, 20});
     write_steps(sink, "placed", {0, 10, 20});
+    write_steps(sink, "behind", {0, 1, 2});
     sink.write(TextRecord{4, "note", "a"});
     sink.write(HistogramRecord{4, "weights", torch::ones({2})});
     sink.write(StageEndedRecord{});
+    write_steps(sink, "behind", {3});  // of the stage that has ended
     write_steps(sink, "actor", {0, 10, 20});
+    write_steps(sink, "behind", {0, 1});
     write_steps(sink, "placed", {20, 30});
     sink.write(TextRecord{0, "note", "b"});
     sink.write(HistogramRecord{2, "weights", torch::ones({2})});
@@ -110,6 +113,7 @@ TEST(TensorBoardSink, CountsATagOnWhoseStepsBeginAnewInALaterStage) {
   const auto shown = tabs_of(dir.path());
   EXPECT_EQ(shown["scalars"]["actor"], json::parse("[0, 10, 20, 21, 31, 41, 42, 43]"));
   EXPECT_EQ(shown["scalars"]["placed"], json::parse("[0, 10, 20, 30, 40]"));
+  EXPECT_EQ(shown["scalars"]["behind"], json::parse("[0, 1, 2, 3, 4, 5]"));
   EXPECT_EQ(shown["histograms"]["weights"], json::parse("[4, 5]"));
 }
 
