@@ -139,10 +139,13 @@ class MlflowSink::Impl {
   Impl& operator=(const Impl&) = delete;
 
   void write(const Record& record) {
-    if (!reopen()) return;
-    if (const auto* scalars = std::get_if<ScalarsRecord>(&record)) spool_metrics(*scalars);
-    if (const auto* hparams = std::get_if<HparamsRecord>(&record)) spool_params(hparams->hparams);
-    if (const auto* ended = std::get_if<StageEndedRecord>(&record)) spool_end(*ended);
+    const auto* scalars = std::get_if<ScalarsRecord>(&record);
+    const auto* hparams = std::get_if<HparamsRecord>(&record);
+    const auto* ended = std::get_if<StageEndedRecord>(&record);
+    if (!(scalars || hparams || ended) || !reopen()) return;
+    if (scalars) spool_metrics(*scalars);
+    if (hparams) spool_params(hparams->hparams);
+    if (ended) spool_end(*ended);
   }
 
   void flush() {
