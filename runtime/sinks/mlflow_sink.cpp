@@ -282,7 +282,8 @@ void MlflowSink::Impl::report_rest(bool was_too_slow) {
   }
   if (waiting == 0) return;
   warn("mlflow: " + std::string(was_too_slow ? "the server takes too long: " : "") + std::to_string(waiting) +
-       " records wait in " + (folder_ / "mlflow.spool").string() + "; send them with: troupe sync " + folder_.string());
+       (waiting == 1 ? " record waits in " : " records wait in ") + (folder_ / "mlflow.spool").string() +
+       "; send them with: troupe sync " + folder_.string());
 }
 
 void MlflowSink::Impl::spool(SpoolEntry entry) {
