@@ -62,8 +62,8 @@ class MlflowError : public std::runtime_error {
   long status() const { return status_; }
   /// MLflow's own, "RESOURCE_DOES_NOT_EXIST"; empty if it said none.
   const std::string& code() const { return code_; }
-  /// Whether it refuses a value, and would the next time too.
-  bool refuses_value() const { return status_ == 400 && code_ == "INVALID_PARAMETER_VALUE"; }
+  /// Whether it refuses a value, or so many of them (a proxy has a limit), and would the next time too.
+  bool refuses_value() const { return status_ == 413 || (status_ == 400 && code_ == "INVALID_PARAMETER_VALUE"); }
 
  private:
   long status_;

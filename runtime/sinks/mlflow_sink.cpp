@@ -139,10 +139,13 @@ class MlflowSink::Impl {
   Impl& operator=(const Impl&) = delete;
 
   void write(const Record& record) {
-    if (!reopen()) return;
-    if (const auto* scalars = std::get_if<ScalarsRecord>(&record)) spool_metrics(*scalars);
-    if (const auto* hparams = std::get_if<HparamsRecord>(&record)) spool_params(hparams->hparams);
-    if (const auto* ended = std::get_if<StageEndedRecord>(&record)) spool_end(*ended);
+    const auto* scalars = std::get_if<ScalarsRecord>(&record);
+    const auto* hparams = std::get_if<HparamsRecord>(&record);
+    const auto* ended = std::get_if<StageEndedRecord>(&record);
+    if (!(scalars || hparams || ended) || !reopen()) return;
+    if (scalars) spool_metrics(*scalars);
+    if (hparams) spool_params(hparams->hparams);
+    if (ended) spool_end(*ended);
   }
 
   void flush() {
@@ -279,7 +282,8 @@ void MlflowSink::Impl::report_rest(bool was_too_slow) {
   }
   if (waiting == 0) return;
   warn("mlflow: " + std::string(was_too_slow ? "the server takes too long: " : "") + std::to_string(waiting) +
-       " records wait in " + (folder_ / "mlflow.spool").string() + "; send them with: troupe sync " + folder_.string());
+       (waiting == 1 ? " record waits in " : " records wait in ") + (folder_ / "mlflow.spool").string() +
+       "; send them with: troupe sync " + folder_.string());
 }
 
 void MlflowSink::Impl::spool(SpoolEntry entry) {

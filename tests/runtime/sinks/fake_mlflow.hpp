@@ -39,7 +39,13 @@ class FakeMlflow {
     changed_.wait(lock, condition);
   }
 
-  // Of the run, of which there is one. Read them when nobody sends, or in wait_for.
+  /// This, for reading while nobody sends.
+  const FakeMlflow& seen() const {
+    const std::scoped_lock lock(mutex_);
+    return *this;
+  }
+
+  // Of the run, of which there is one.
   std::string status;
   int64_t end_time = 0;
   int created = 0;
@@ -138,7 +144,7 @@ class FakeMlflow {
     return http_response(200, "{}");
   }
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   Trouble trouble_;
   bool has_experiment_ = false;

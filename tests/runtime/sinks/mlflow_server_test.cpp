@@ -14,6 +14,8 @@
 
 #include <cmath>
 #include <csignal>
+#include <functional>
+#include <mutex>
 #include <thread>
 
 #include <fcntl.h>
@@ -99,9 +101,8 @@ class MlflowServer : public testing::Test {
   }
 
   std::unique_ptr<MlflowSink> sink(std::chrono::milliseconds at_end = std::chrono::minutes(2)) {
-    return std::make_unique<MlflowSink>(
-        SinkPlace{run_.path(), card_, options_, [this](const std::string& text) { warnings_ += text + "\n"; }},
-        MlflowPatience{.at_end = at_end, .with_artifacts = at_end});
+    return std::make_unique<MlflowSink>(SinkPlace{run_.path(), card_, options_, warn_},
+                                        MlflowPatience{.at_end = at_end, .with_artifacts = at_end});
   }
   nlohmann::json read_back() {
     const auto state = read_mlflow_state(run_.path());
@@ -116,7 +117,12 @@ class MlflowServer : public testing::Test {
   TempDir run_;
   RunCard card_;
   TrainerOptions options_;
-  std::string warnings_;
+  std::mutex mutex_;
+  std::string warnings_;  // of several threads
+  std::function<void(const std::string&)> warn_ = [this](const std::string& text) {
+    const std::scoped_lock lock(mutex_);
+    warnings_ += text + "\n";
+  };
 };
 
 TEST_F(MlflowServer, HasAllOfARun) {
@@ -171,8 +177,7 @@ TEST_F(MlflowServer, KnowsARunThatFailedAndOneThatGoesOnWithIt) {
   TempDir other;  // a second run of ours writes to the same run of the server
   card_.options["trainer"]["max_epochs"] = 7;
   options_.mlflow.run_id = read_mlflow_state(run_.path()).value().run_id;
-  MlflowSink sink({other.path(), card_, options_, [this](const std::string& text) { warnings_ += text; }},
-                  {.at_end = std::chrono::minutes(2)});
+  MlflowSink sink({other.path(), card_, options_, warn_}, {.at_end = std::chrono::minutes(2)});
   sink.write(ScalarsRecord{.step = 1, .epoch = -1, .values = {{"loss", 1}}});
   sink.write(end_of(RunStatus::interrupted));
   sink.flush();
@@ -191,6 +196,7 @@ TEST_F(MlflowServer, GetsWhatItMissedWhileItWasGone) {
     sink->flush();
   };
   for (int64_t step = 0; step < 50; ++step) log(step);
+  while (read_mlflow_state(run_.path()).value().sent == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   server_->stop();
   for (int64_t step = 50; step < 100; ++step) log(step);
   sink->write(end_of(RunStatus::finished));

@@ -10,12 +10,16 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <csignal>
+
+#include <sys/resource.h>
 
 namespace troupe {
 namespace {
 
 using std::chrono::milliseconds;
 using testing::AllOf;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -67,12 +71,12 @@ TEST(MlflowSink, SendsOptionsMetricsAndTheEnd) {
   sink->write(HparamsRecord{{{"width", 128}}});
   sink->write(ScalarsRecord{.step = 9, .epoch = 1, .values = {{"acc@5", 0.5}, {"nan", NAN}, {"inf", -INFINITY}}});
   end_stage(*sink);
-  EXPECT_EQ(server.metrics_text(), "acc_5=0.5@9 epoch=1.0@9 inf=-Infinity@9 nan=NaN@9 ");
-  EXPECT_EQ(server.params, (std::map<std::string, std::string>{{"trainer.max_epochs", "3"}, {"width", "128"}}));
-  EXPECT_EQ(server.tags["mlflow.source.git.commit"], "0123");
-  EXPECT_EQ(server.tags["troupe.status"], "finished");
-  EXPECT_EQ(server.status, "FINISHED");
-  EXPECT_GT(server.end_time, 1700000000000);
+  EXPECT_EQ(server.seen().metrics_text(), "acc_5=0.5@9 epoch=1.0@9 inf=-Infinity@9 nan=NaN@9 ");
+  EXPECT_EQ(server.seen().params, (std::map<std::string, std::string>{{"trainer.max_epochs", "3"}, {"width", "128"}}));
+  EXPECT_EQ(server.seen().tags.at("mlflow.source.git.commit"), "0123");
+  EXPECT_EQ(server.seen().tags.at("troupe.status"), "finished");
+  EXPECT_EQ(server.seen().status, "FINISHED");
+  EXPECT_GT(server.seen().end_time, 1700000000000);
   EXPECT_THAT(run.warnings, ElementsAre(HasSubstr("'acc@5' is called 'acc_5'")));
   EXPECT_EQ(std::filesystem::file_size(run.dir / "mlflow.spool"), 0U);
 }
@@ -83,8 +87,8 @@ TEST(MlflowSink, SaysHowARunEnded) {
     FakeMlflow server;
     LoggedRun run(server.address());
     end_stage(*run.sink(), status, "loss is nan");
-    EXPECT_EQ(server.status, word);
-    EXPECT_EQ(server.tags["troupe.message"], "loss is nan");
+    EXPECT_EQ(server.seen().status, word);
+    EXPECT_EQ(server.seen().tags.at("troupe.message"), "loss is nan");
   }
 }
 
@@ -101,8 +105,8 @@ TEST(MlflowSink, GoesOnWithTheRunInALaterStage) {
     server.wait_for([&] { return server.status == "RUNNING" && server.metrics.size() == 4; });
     end_stage(*next);
   }
-  EXPECT_EQ(server.created, 1);
-  EXPECT_EQ(server.status, "FINISHED");
+  EXPECT_EQ(server.seen().created, 1);
+  EXPECT_EQ(server.seen().status, "FINISHED");
   EXPECT_THAT(run.warnings, IsEmpty());
 }
 
@@ -115,7 +119,7 @@ TEST(MlflowSink, SendsManyMetricsInBatches) {
   for (int i = 0; i < 2500; ++i) wide.values.emplace_back("m" + std::to_string(i), i);
   sink->write(wide);
   end_stage(*sink);
-  EXPECT_THAT(server.metrics, SizeIs(2 * 1500 + 2500));
+  EXPECT_THAT(server.seen().metrics, SizeIs(2 * 1500 + 2500));
   EXPECT_THAT(run.warnings, IsEmpty());
 }
 
@@ -132,17 +136,17 @@ TEST(MlflowSink, KeepsWhatAServerMissesForSync) {
   end_stage(*sink);
   EXPECT_THAT(run.warnings,
               ElementsAre(AllOf(HasSubstr("cannot reach"), HasSubstr("the run goes on")),
-                          AllOf(HasSubstr("2 records wait"), HasSubstr("troupe sync " + run.dir.path().string()))));
+                          AllOf(HasSubstr("record"), HasSubstr("troupe sync " + run.dir.path().string()))));
   EXPECT_NE(sync_run(run.dir.path()).problem, "");
   server.start(port);
   const auto result = sync_run(run.dir.path());
   EXPECT_EQ(result.problem, "");
-  EXPECT_EQ(result.sent, 2);
+  EXPECT_GE(result.sent, 2);  // and what it had, if the answer to that was cut off
   EXPECT_EQ(result.waiting, 0);
-  EXPECT_EQ(server.metrics_text(), "epoch=0.0@1 epoch=0.0@2 loss=0.25@2 loss=0.5@1 ");
-  EXPECT_EQ(server.status, "FINISHED");
+  EXPECT_EQ(server.seen().metrics_text(), "epoch=0.0@1 epoch=0.0@2 loss=0.25@2 loss=0.5@1 ");
+  EXPECT_EQ(server.seen().status, "FINISHED");
   EXPECT_EQ(sync_run(run.dir.path()).sent, 0);
-  EXPECT_EQ(server.created, 1);
+  EXPECT_EQ(server.seen().created, 1);
 }
 
 TEST(MlflowSink, RunsWithoutAServerFromTheStart) {
@@ -156,8 +160,8 @@ TEST(MlflowSink, RunsWithoutAServerFromTheStart) {
   const auto result = sync_run(run.dir.path());
   EXPECT_EQ(result.problem, "");
   EXPECT_EQ(result.run_id, "abc0");
-  EXPECT_EQ(server.metrics_text(), "epoch=0.0@1 loss=0.5@1 ");
-  EXPECT_EQ(server.params["trainer.max_epochs"], "3");
+  EXPECT_EQ(server.seen().metrics_text(), "epoch=0.0@1 loss=0.5@1 ");
+  EXPECT_EQ(server.seen().params.at("trainer.max_epochs"), "3");
 }
 
 TEST(MlflowSink, SurvivesAnswersThatAreNone) {
@@ -173,11 +177,12 @@ TEST(MlflowSink, SurvivesAnswersThatAreNone) {
     log_loss(*sink, 1, 0.5);
     end_stage(*sink);
     EXPECT_THAT(run.warnings, SizeIs(2)) << answer;
-    if (answer.find("Host header") != std::string::npos)
+    if (answer.find("Host header") != std::string::npos) {
       EXPECT_THAT(run.warnings[0], HasSubstr("--allowed-hosts 127.0.0.1"));
+    }
     server.set_trouble({});
     EXPECT_EQ(sync_run(run.dir.path()).problem, "") << answer;
-    EXPECT_EQ(server.metrics_text(), "epoch=0.0@1 loss=0.5@1 ");
+    EXPECT_EQ(server.seen().metrics_text(), "epoch=0.0@1 loss=0.5@1 ");
   }
 }
 
@@ -195,7 +200,7 @@ TEST(MlflowSink, CreatesNoSecondRunWhenTheAnswerToTheFirstIsLost) {
   end_stage(*sink);
   server.set_trouble({});
   (void)sync_run(run.dir.path());
-  EXPECT_EQ(server.status, "FINISHED");
+  EXPECT_EQ(server.seen().status, "FINISHED");
 }
 
 TEST(MlflowSink, ComesBackWhenTheServerDoes) {
@@ -215,8 +220,6 @@ TEST(MlflowSink, EndsThoughTheServerDoesNotAnswer) {
   FakeMlflow server;
   LoggedRun run(server.address());
   run.options.mlflow.timeout = 1000;
-  std::mutex forever;
-  const std::unique_lock hold(forever);
   std::atomic<bool> is_over = false;
   server.set_trouble([&](const HttpRequest&) {
     while (!is_over) std::this_thread::yield();
@@ -227,6 +230,28 @@ TEST(MlflowSink, EndsThoughTheServerDoesNotAnswer) {
   EXPECT_THAT(run.warnings, ElementsAre(HasSubstr("takes too long")));
 }
 
+TEST(MlflowSink, GoesOnWhenTheDiskIsFull) {
+  FakeMlflow server;
+  LoggedRun run(server.address());
+  const auto sink = run.sink();
+  sink->flush();
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit full{10, before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &full);
+  log_loss(*sink, 1, 0.5);
+  sink->flush();
+  log_loss(*sink, 2, 0.25);
+  sink->flush();
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  end_stage(*sink);
+  EXPECT_THAT(run.warnings, Contains(HasSubstr("mlflow.spool")));
+  EXPECT_EQ(server.seen().metrics_text(), "epoch=0.0@1 epoch=0.0@2 loss=0.25@2 loss=0.5@1 ");
+  EXPECT_EQ(server.seen().status, "FINISHED");
+}
+
 TEST(MlflowSink, LosesNoBatchForOneValueThatIsRefused) {
   FakeMlflow server;
   LoggedRun run(server.address());
@@ -235,11 +260,11 @@ TEST(MlflowSink, LosesNoBatchForOneValueThatIsRefused) {
   const auto sink = run.sink();
   sink->write(ScalarsRecord{.step = 1, .epoch = -1, .values = {{"a", 1}, {"refused", 2}, {"z", 3}}});
   end_stage(*sink);
-  EXPECT_EQ(server.metrics_text(), "a=1.0@1 z=3.0@1 ");
-  EXPECT_EQ(server.params["trainer.max_epochs"], "7");
-  EXPECT_EQ(server.params["trainer.devices"], "2");
-  EXPECT_EQ(server.tags["troupe.param.trainer.max_epochs"], "3");
-  EXPECT_EQ(server.status, "FINISHED");
+  EXPECT_EQ(server.seen().metrics_text(), "a=1.0@1 z=3.0@1 ");
+  EXPECT_EQ(server.seen().params.at("trainer.max_epochs"), "7");
+  EXPECT_EQ(server.seen().params.at("trainer.devices"), "2");
+  EXPECT_EQ(server.seen().tags.at("troupe.param.trainer.max_epochs"), "3");
+  EXPECT_EQ(server.seen().status, "FINISHED");
   EXPECT_THAT(run.warnings, SizeIs(2));
 }
 
@@ -261,7 +286,7 @@ TEST(MlflowSink, DropsNothingForARunThatWasDeleted) {
     return "go on";
   });
   EXPECT_EQ(sync_run(run.dir.path()).waiting, 0);
-  EXPECT_THAT(server.metrics, SizeIs(4));
+  EXPECT_THAT(server.seen().metrics, SizeIs(4));
 }
 
 TEST(MlflowSink, GoesOnWithARunOfTheServers) {
@@ -270,8 +295,8 @@ TEST(MlflowSink, GoesOnWithARunOfTheServers) {
   run.options.mlflow.run_id = "abc0";
   const auto sink = run.sink();
   end_stage(*sink);
-  EXPECT_EQ(server.created, 0);
-  EXPECT_EQ(server.status, "FINISHED");
+  EXPECT_EQ(server.seen().created, 0);
+  EXPECT_EQ(server.seen().status, "FINISHED");
 }
 
 TEST(MlflowSink, SendsTheRunsFilesAndNoOthers) {
@@ -288,14 +313,14 @@ TEST(MlflowSink, SendsTheRunsFilesAndNoOthers) {
   run.card.best_checkpoint = run.dir / "checkpoints/best-epoch=1.safetensors";
   write_run_card(run.card, run.dir.path());
   end_stage(*run.sink());
-  EXPECT_EQ(server.files["config.toml"], "[trainer]");
-  EXPECT_EQ(server.files["checkpoints/best-epoch%3D1.safetensors"], "weights");
-  EXPECT_TRUE(server.files.contains("run.json"));
-  EXPECT_THAT(server.files, SizeIs(3));
+  EXPECT_EQ(server.seen().files.at("config.toml"), "[trainer]");
+  EXPECT_EQ(server.seen().files.at("checkpoints/best-epoch%3D1.safetensors"), "weights");
+  EXPECT_TRUE(server.seen().files.contains("run.json"));
+  EXPECT_THAT(server.seen().files, SizeIs(3));
   run.card.best_checkpoint = elsewhere / "secret";
   write_run_card(run.card, run.dir.path());
   end_stage(*run.sink());
-  EXPECT_THAT(server.files, SizeIs(3));
+  EXPECT_THAT(server.seen().files, SizeIs(3));
 }
 
 TEST(MlflowSink, NeedsNoServerThatServesFiles) {
@@ -334,14 +359,14 @@ TEST(SyncRun, EndsARunThatWasKilledAsItsCardSays) {
     const auto sink = run.sink();
     log_loss(*sink, 1, 0.5);
   }  // without its end
-  EXPECT_EQ(server.status, "RUNNING");
+  EXPECT_EQ(server.seen().status, "RUNNING");
   EXPECT_EQ(sync_run(folder).problem, "");
-  EXPECT_EQ(server.status, "RUNNING");  // nobody knows
+  EXPECT_EQ(server.seen().status, "RUNNING");  // nobody knows
   run.card.id = std::string(32, 'a');
   run.card.status = RunStatus::failed;
   write_run_card(run.card, folder);
   EXPECT_EQ(sync_run(folder).problem, "");
-  EXPECT_EQ(server.status, "FAILED");
+  EXPECT_EQ(server.seen().status, "FAILED");
 }
 
 TEST(SyncRun, LeavesARunAloneThatGoesOn) {
