@@ -8,9 +8,13 @@
 #include "troupe/launch/option_group.hpp"
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace troupe {
+
+/// `PROGRAM completion SHELL` prints the script; the word is no stage.
+inline constexpr std::string_view completion_word = "completion";
 
 /// What completes an option's value, or the arguments of a command.
 enum class Completion {

@@ -48,10 +48,6 @@ struct CheckpointDifference {
   }
 };
 
-std::string kind_of(const SafetensorsEntry& entry) {
-  return entry.dtype_name + " " + shape_text(entry.shape);
-}
-
 std::string value_at(const torch::Tensor& tensor, int64_t position) {
   const auto value = tensor.flatten()[position];
   if (!value.is_complex()) {

@@ -46,10 +46,6 @@ std::vector<double> shares_of(const std::vector<double>& weights, std::size_t fi
   return shares;
 }
 
-std::string kind_of(const SafetensorsEntry& entry) {
-  return entry.dtype_name + " " + shape_text(entry.shape);
-}
-
 /// What keeps the weights of `source` from being averaged with those of `model`.
 std::vector<std::string> differences_of(const CheckpointSource& source, const CheckpointSource& model) {
   const auto here = shown(source.path().string()), there = shown(model.path().string());

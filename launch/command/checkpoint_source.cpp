@@ -32,6 +32,10 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return "[" + joined(shape) + "]";
 }
 
+std::string kind_of(const SafetensorsEntry& entry) {
+  return entry.dtype_name + " " + shape_text(entry.shape);
+}
+
 int64_t element_count(const std::vector<int64_t>& shape) {
   int64_t count = 1;
   for (const auto size : shape) count *= size;

@@ -45,6 +45,9 @@ class CheckpointSource {
 /// "[2, 3]"
 std::string shape_text(const std::vector<int64_t>& shape);
 
+/// "F32 [2, 3]"
+std::string kind_of(const SafetensorsEntry& entry);
+
 /// Elements of a tensor of that shape.
 int64_t element_count(const std::vector<int64_t>& shape);
 
