@@ -137,8 +137,8 @@ std::vector<Cell> row_of(const ListedRun& run, const std::vector<std::string>& m
 }
 
 void print_table(const std::vector<ListedRun>& runs, const std::vector<std::string>& metrics, const Screen& screen) {
-  std::vector<Column> columns{{"run", false, 12}, {"status"},      {"started"},
-                              {"took", true},     {"epoch", true}, {"step", true}};
+  std::vector<Column> columns{
+      {"run"}, {"status"}, {"started", false, 0, 2}, {"took", true, 0, 3}, {"epoch", true, 0, 4}, {"step", true, 0, 1}};
   for (const auto& name : metrics) columns.push_back({single_line(name), true});
   columns.push_back({"message", false, 12});
   std::vector<std::vector<Cell>> rows;

@@ -10,7 +10,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <ctime>
+#include <optional>
 #include <system_error>
+#include <utility>
 
 #include <unistd.h>
 
@@ -41,9 +43,10 @@ std::string_view escape_of(Style style) {
   return "";
 }
 
-int sum_of(const std::vector<int>& widths, std::size_t count) {
-  int sum = 0;
-  for (std::size_t i = 0; i < count; ++i) sum += widths[i] + (i > 0 ? gap : 0);
+/// Columns that are shown, with what lies between them; -1 is the width of one that is left out.
+int sum_of(const std::vector<int>& widths) {
+  int sum = -gap;
+  for (const int width : widths) sum += width < 0 ? 0 : width + gap;
   return sum;
 }
 
@@ -51,25 +54,39 @@ std::string cut_to(const std::string& text, int width) {
   return columns(text) <= width ? text : fit_columns(text, width - 1) + "…";
 }
 
-/// Makes the widths fit, and returns how many columns are shown.
-std::size_t fit_widths(const std::vector<Column>& columns, std::vector<int>& widths, int width) {
-  std::size_t shown = columns.size();
-  if (width <= 0) return shown;
-  while (sum_of(widths, shown) > width) {
-    std::size_t widest = shown;
-    for (std::size_t i = 0; i < shown; ++i) {
-      const bool can_be_cut = columns[i].narrowest > 0 && widths[i] > columns[i].narrowest;
-      if (can_be_cut && (widest == shown || widths[i] > widths[widest])) widest = i;
-    }
-    if (widest < shown) {
-      --widths[widest];
-    } else if (shown > 1) {
-      --shown;
+/// The widest column that may be cut further; nothing if there is none.
+std::optional<std::size_t> widest_to_cut(const std::vector<Column>& columns, const std::vector<int>& widths) {
+  std::optional<std::size_t> widest;
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    const bool can_be_cut = columns[i].narrowest > 0 && widths[i] > columns[i].narrowest;
+    if (can_be_cut && (!widest || widths[i] > widths[*widest])) widest = i;
+  }
+  return widest;
+}
+
+/// The column that can be missed most, of those that are shown; 0 if only the first one is.
+std::size_t column_to_leave_out(const std::vector<Column>& columns, const std::vector<int>& widths) {
+  std::size_t found = 0;
+  for (std::size_t i = 1; i < columns.size(); ++i) {
+    if (widths[i] >= 0 && (found == 0 || columns[i].spare >= columns[found].spare)) found = i;
+  }
+  return found;
+}
+
+/// Cuts and leaves out columns, whose width is -1 then, until they fit.
+std::vector<int> fitted(const std::vector<Column>& columns, std::vector<int> widths, int width) {
+  const auto full = widths;
+  while (width > 0 && sum_of(widths) > width) {
+    if (const auto widest = widest_to_cut(columns, widths)) {
+      --widths[*widest];
+    } else if (const auto other = column_to_leave_out(columns, widths)) {
+      widths[other] = -1;
+      for (std::size_t i = 0; i < widths.size(); ++i) widths[i] = widths[i] < 0 ? -1 : full[i];
     } else {
       widths[0] = width;
     }
   }
-  return shown;
+  return widths;
 }
 
 std::string with_digits(double value, int digits) {
@@ -116,12 +133,13 @@ std::string table(const std::vector<Column>& titles, const std::vector<std::vect
     widths.push_back(columns(titles[i].title));
     for (const auto& row : rows) widths[i] = std::max(widths[i], columns(row[i].text));
   }
-  const auto shown = fit_widths(titles, widths, screen.width);
+  widths = fitted(titles, std::move(widths), screen.width);
   std::string out;
   const auto add_line = [&](const std::vector<Cell>& row) {
     std::string line;
     int blanks = 0;
-    for (std::size_t i = 0; i < shown; ++i) {
+    for (std::size_t i = 0; i < widths.size(); ++i) {
+      if (widths[i] < 0) continue;
       const auto text = cut_to(row[i].text, widths[i]);
       const int room = widths[i] - columns(text);
       blanks += (i > 0 ? gap : 0) + (titles[i].is_number ? room : 0);

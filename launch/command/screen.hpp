@@ -37,10 +37,11 @@ struct Column {
   std::string title;
   bool is_number = false;  ///< to the right
   int narrowest = 0;       ///< columns that it may be cut to if the terminal is too narrow; 0: it is not cut
+  int spare = 0;           ///< if that is not enough the column with the greatest number is left out
 };
 
-/// Lines of a table. Where the terminal is too narrow the columns that may be cut are, the widest first, and after that
-/// whole columns are left out, the last first, but for the first one.
+/// Lines of a table. If the terminal is too narrow, the columns that may be cut are, the widest first. If that is not
+/// enough whole columns are left out: those with the greatest `spare`, of equal ones the last; the first one stays.
 std::string table(const std::vector<Column>& columns, const std::vector<std::vector<Cell>>& rows, const Screen& screen);
 
 /// "1.2 MiB"
