@@ -1,6 +1,6 @@
 # cmake --install: the public headers as include/troupe/<layer>/..., the library, and the CMake package that
-# find_package(troupe) loads. Nothing installed names a folder of this machine: the package finds LibTorch and the others
-# anew where it is used, and can be moved.
+# find_package(troupe) loads; and the command, bin/troupe. The package finds LibTorch and the others anew where it is used, and
+# can be moved. Only the command names folders of this machine: its RPATH has those of the libraries that it was linked with.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(_package "${CMAKE_INSTALL_LIBDIR}/cmake/troupe")
@@ -35,6 +35,9 @@ endforeach()
 install(FILES launch/troupe.hpp DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/troupe")
 
 install(TARGETS troupe EXPORT troupeTargets ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+if(TARGET troupe_command)
+  install(TARGETS troupe_command EXPORT troupeTargets RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+endif()
 install(EXPORT troupeTargets NAMESPACE troupe:: DESTINATION "${_package}")
 
 configure_package_config_file(cmake/troupeConfig.cmake.in troupeConfig.cmake INSTALL_DESTINATION "${_package}")

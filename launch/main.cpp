@@ -1,5 +1,6 @@
 #include "troupe/launch/main.hpp"
 
+#include "troupe/launch/completion.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/prediction_shapes.hpp"
 #include "troupe/launch/processes.hpp"
@@ -8,6 +9,7 @@
 #include <csignal>
 #include <filesystem>
 #include <iostream>
+#include <string_view>
 
 namespace troupe::main_detail {
 
@@ -72,6 +74,11 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
     std::vector<OptionGroup> all = trainer_groups(options.trainer);
     all.insert(all.end(), groups.begin(), groups.end());
     const CommandLine command_line(name, std::move(all));
+    if (argc > 1 && std::string_view(argv[1]) == completion_word) {
+      const auto called = std::filesystem::path(argv[0]).filename().string();
+      std::cout << completion_answer(completed_program(called, command_line.groups()), {argv + 2, argv + argc});
+      return 0;
+    }
     const Invocation invocation = command_line.parse(argc, argv);
     if (invocation.help) {
       std::cout << command_line.help();

@@ -44,66 +44,67 @@ SafetensorsMetadata file_metadata(const NamedTensors& tensors, nlohmann::json me
   return {{"format", "pt"}, {kEnvelope, std::move(text)}, {kEnvelopeChecksum, std::move(checksum)}};
 }
 
-/// What a checkpoint's header says, verified against its own checksum.
-struct Opened {
-  explicit Opened(const std::filesystem::path& path) : file(path) {
-    if (!file.metadata().contains(kEnvelope)) {
-      throw CheckpointError(path, "it is a safetensors file, but not a checkpoint of Troupe: its metadata have no '" +
-                                      std::string(kEnvelope) + "'");
-    }
-    const auto& text = file.metadata().at(kEnvelope);
-    const auto checksum = file.metadata().find(kEnvelopeChecksum);
-    if (checksum == file.metadata().end() || checksum->second != Checksum().add(text).hex()) {
-      throw CheckpointError(path, "its metadata are damaged: the checksum differs");
-    }
-    try {
-      read_envelope(parse_strict_json(text));
-    } catch (const CheckpointError&) {
-      throw;
-    } catch (const UsageError& error) {
-      throw CheckpointError(path, std::string("its metadata are damaged: ") + error.what());
-    }
-  }
-
-  /// Throws CheckpointError unless `checksum` is the one stored for `entry`.
-  void compare(const SafetensorsEntry& entry, const std::string& checksum) const {
-    if (checksums.at(entry.name) != checksum) {
-      throw CheckpointError(file.path(), "tensor '" + shown(entry.name) + "' (bytes " + std::to_string(entry.begin) +
-                                             " to " + std::to_string(entry.end) + ") is damaged: its checksum differs");
-    }
-  }
-
-  SafetensorsFile file;
-  nlohmann::json metadata;
-  nlohmann::json checksums;
-
- private:
-  void read_envelope(nlohmann::json envelope) {
-    if (!envelope.is_object()) throw UsageError("they are not an object");
-    const auto version = envelope.find("format_version");
-    if (version == envelope.end() || !version->is_number_integer()) throw UsageError("they have no 'format_version'");
-    if (*version != kFormatVersion) {
-      throw CheckpointError(file.path(), "its format_version is " + version->dump() + ", this library reads " +
-                                             std::to_string(kFormatVersion));
-    }
-    for (const char* key : {"metadata", "checksums"}) {
-      if (!envelope.contains(key) || !envelope[key].is_object()) {
-        throw UsageError("'" + std::string(key) + "' is missing or no object");
-      }
-    }
-    metadata = std::move(envelope["metadata"]);
-    checksums = std::move(envelope["checksums"]);
-    for (const auto& entry : file.entries()) {
-      if (!checksums.contains(entry.name)) throw UsageError("tensor '" + shown(entry.name) + "' has no checksum");
-    }
-    if (checksums.size() != file.entries().size()) {
-      throw UsageError("they list " + std::to_string(checksums.size()) + " tensors, the file has " +
-                       std::to_string(file.entries().size()));
-    }
-  }
-};
-
 }  // namespace
+
+CheckpointFile::CheckpointFile(const std::filesystem::path& path) : file_(path) {
+  if (!is_checkpoint(file_)) {
+    throw CheckpointError(path, "it is a safetensors file, but not a checkpoint of Troupe: its metadata have no '" +
+                                    std::string(kEnvelope) + "'");
+  }
+  const auto& text = file_.metadata().at(kEnvelope);
+  const auto checksum = file_.metadata().find(kEnvelopeChecksum);
+  if (checksum == file_.metadata().end() || checksum->second != Checksum().add(text).hex()) {
+    throw CheckpointError(path, "its metadata are damaged: the checksum differs");
+  }
+  try {
+    read_envelope(parse_strict_json(text));
+  } catch (const CheckpointError&) {
+    throw;
+  } catch (const UsageError& error) {
+    throw CheckpointError(path, std::string("its metadata are damaged: ") + error.what());
+  }
+}
+
+bool CheckpointFile::is_checkpoint(const SafetensorsFile& file) {
+  return file.metadata().contains(kEnvelope);
+}
+
+void CheckpointFile::read_envelope(nlohmann::json envelope) {
+  if (!envelope.is_object()) throw UsageError("they are not an object");
+  const auto version = envelope.find("format_version");
+  if (version == envelope.end() || !version->is_number_integer()) throw UsageError("they have no 'format_version'");
+  if (*version != kFormatVersion) {
+    throw CheckpointError(file_.path(), "its format_version is " + version->dump() + ", this library reads " +
+                                            std::to_string(kFormatVersion));
+  }
+  for (const char* key : {"metadata", "checksums"}) {
+    if (!envelope.contains(key) || !envelope[key].is_object()) {
+      throw UsageError("'" + std::string(key) + "' is missing or no object");
+    }
+  }
+  metadata_ = std::move(envelope["metadata"]);
+  checksums_ = std::move(envelope["checksums"]);
+  for (const auto& entry : file_.entries()) {
+    if (!checksums_.contains(entry.name)) throw UsageError("tensor '" + shown(entry.name) + "' has no checksum");
+  }
+  if (checksums_.size() != file_.entries().size()) {
+    throw UsageError("they list " + std::to_string(checksums_.size()) + " tensors, the file has " +
+                     std::to_string(file_.entries().size()));
+  }
+}
+
+int64_t CheckpointFile::format_version() const {
+  return kFormatVersion;
+}
+
+torch::Tensor CheckpointFile::read(const SafetensorsEntry& entry) const {
+  auto tensor = file_.read(entry);
+  if (checksums_.at(entry.name) != checksum_of(tensor)) {
+    throw CheckpointError(file_.path(), "tensor '" + shown(entry.name) + "' (bytes " + std::to_string(entry.begin) +
+                                            " to " + std::to_string(entry.end) + ") is damaged: its checksum differs");
+  }
+  return tensor;
+}
 
 double saved_at_after(double former) {
   constexpr double greatest = std::numeric_limits<double>::max();  // JSON has no infinity
@@ -120,21 +121,17 @@ void write_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path&
 }
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
-  Opened opened(path);
+  CheckpointFile file(path);
   Checkpoint checkpoint;
-  checkpoint.tensors.reserve(opened.file.entries().size());
-  for (const auto& entry : opened.file.entries()) {
-    auto tensor = opened.file.read(entry);
-    opened.compare(entry, checksum_of(tensor));
-    checkpoint.tensors.emplace_back(entry.name, std::move(tensor));
-  }
-  checkpoint.metadata = std::move(opened.metadata);
+  checkpoint.tensors.reserve(file.entries().size());
+  for (const auto& entry : file.entries()) checkpoint.tensors.emplace_back(entry.name, file.read(entry));
+  checkpoint.metadata = file.take_metadata();
   return checkpoint;
 }
 
 Checkpoint read_weights(const std::filesystem::path& path) {
   const SafetensorsFile file(path);
-  if (file.metadata().contains(kEnvelope)) return read_checkpoint(path);
+  if (CheckpointFile::is_checkpoint(file)) return read_checkpoint(path);
   Checkpoint weights;
   weights.tensors.reserve(file.entries().size());
   for (const auto& entry : file.entries()) {
@@ -149,7 +146,7 @@ Checkpoint read_weights(const std::filesystem::path& path) {
 }
 
 nlohmann::json read_checkpoint_metadata(const std::filesystem::path& path) {
-  return std::move(Opened(path).metadata);
+  return CheckpointFile(path).take_metadata();
 }
 
 }  // namespace troupe

@@ -7,8 +7,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstdint>
 #include <filesystem>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace troupe {
 
@@ -28,6 +31,32 @@ double saved_at_after(double former);
 /// for what cannot be stored, FileError with path and reason for what the file system refuses.
 void write_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path& path,
                       FileSystem& files = real_file_system());
+
+/// A checkpoint opened for reading tensor by tensor. Its header and its metadata were verified. Executes nothing of the
+/// file, and asks for no memory before the sizes in the header were checked. Any thread may call. Everything throws
+/// CheckpointError that names the file, the tensor and what is wrong.
+class CheckpointFile {
+ public:
+  explicit CheckpointFile(const std::filesystem::path& path);
+
+  /// Whether a safetensors file says that it is a checkpoint of this library.
+  static bool is_checkpoint(const SafetensorsFile& file);
+
+  /// In the order of the header.
+  const std::vector<SafetensorsEntry>& entries() const { return file_.entries(); }
+  const nlohmann::json& metadata() const { return metadata_; }
+  nlohmann::json take_metadata() { return std::move(metadata_); }
+  int64_t format_version() const;
+
+  /// The tensor, its checksum verified, in memory of its own.
+  torch::Tensor read(const SafetensorsEntry& entry) const;
+
+ private:
+  void read_envelope(nlohmann::json envelope);
+
+  SafetensorsFile file_;
+  nlohmann::json metadata_, checksums_;
+};
 
 /// Reads a checkpoint whole and verifies every checksum. Executes nothing of it, and asks for no memory before the
 /// sizes in the header were checked. Throws CheckpointError that names the file, the tensor and what is wrong.

@@ -72,6 +72,7 @@ struct MetricCurves {
 /// CSVLogger write it) in a run's folder; of the first if both are there, which has the times, and none if neither is.
 /// A torn last line is left out. Reads a line at a time. Throws UsageError with the path for a file that cannot be
 /// read, that is no table of metrics, or that has a line above 16 MiB or more than 10,000 metrics.
-MetricCurves read_metric_curves(const std::filesystem::path& folder);
+/// Of each metric at most `most_points` stay, as in a MetricCurve.
+MetricCurves read_metric_curves(const std::filesystem::path& folder, std::size_t most_points = 2000);
 
 }  // namespace troupe

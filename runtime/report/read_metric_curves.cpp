@@ -80,7 +80,8 @@ class MetricLines {
 /// The curves by name, found at once for names that come in the order of the row before.
 class CurvesByName {
  public:
-  CurvesByName(MetricCurves& curves, const std::filesystem::path& path) : curves_(curves), path_(path) {}
+  CurvesByName(MetricCurves& curves, const std::filesystem::path& path, std::size_t most_points)
+      : curves_(curves), path_(path), most_points_(most_points) {}
 
   MetricCurve& at(std::size_t position, std::string_view name) {
     if (position < latest_.size() && latest_[position]->first == name) return latest_[position]->second;
@@ -100,18 +101,19 @@ class CurvesByName {
     const auto old = curves_.curves.find(name);
     if (old != curves_.curves.end()) return *old;
     if (curves_.curves.size() == kMostMetrics) refuse_metrics(path_, "it has more than 10,000 metrics");
-    return *curves_.curves.emplace(std::string(name), MetricCurve()).first;
+    return *curves_.curves.emplace(std::string(name), MetricCurve(most_points_)).first;
   }
 
   MetricCurves& curves_;
   const std::filesystem::path& path_;
+  std::size_t most_points_;
   std::vector<Entry*> latest_;
 };
 
-MetricCurves read_json_lines(const std::filesystem::path& path) {
+MetricCurves read_json_lines(const std::filesystem::path& path, std::size_t most_points) {
   MetricCurves out;
   MetricLines lines(path);
-  CurvesByName curves(out, lines.path());
+  CurvesByName curves(out, lines.path(), most_points);
   MetricRow row;
   std::string first_wrong;
   bool any = false;
@@ -177,12 +179,12 @@ bool read_metric_cells(std::string_view line, std::vector<std::optional<double>>
   return true;
 }
 
-MetricCurves read_metrics_table(const std::filesystem::path& path) {
+MetricCurves read_metrics_table(const std::filesystem::path& path, std::size_t most_points) {
   MetricCurves out;
   MetricLines lines(path);
   const auto columns = metric_columns(lines);
   if (!columns) return out;
-  CurvesByName curves(out, lines.path());
+  CurvesByName curves(out, lines.path(), most_points);
   std::vector<std::optional<double>> cells(columns->names.size());
   while (const auto line = lines.next()) {
     if (line->find_first_not_of("\r\n") == std::string_view::npos) continue;
@@ -202,11 +204,11 @@ MetricCurves read_metrics_table(const std::filesystem::path& path) {
 
 }  // namespace
 
-MetricCurves read_metric_curves(const std::filesystem::path& folder) {
+MetricCurves read_metric_curves(const std::filesystem::path& folder, std::size_t most_points) {
   const auto lines = folder / "metrics.jsonl", table = folder / "metrics.csv";
   std::error_code ignored;
-  if (std::filesystem::exists(lines, ignored)) return read_json_lines(lines);
-  if (std::filesystem::exists(table, ignored)) return read_metrics_table(table);
+  if (std::filesystem::exists(lines, ignored)) return read_json_lines(lines, most_points);
+  if (std::filesystem::exists(table, ignored)) return read_metrics_table(table, most_points);
   return {};
 }
 

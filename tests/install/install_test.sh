@@ -36,4 +36,11 @@ cmake -S "$TROUPE_SOURCE_DIR/tests/install/outside" -B "$folder/b uild" -G Ninja
 cmake --build "$folder/b uild"
 said=$("$folder/b uild/outside" fit --model.lr 0.5 --trainer.max_epochs 20 --trainer.default_root_dir "$folder/runs")
 [ "$said" = "slope 3" ] || fail "the outside program printed '$said'"
-[ -e "$folder/runs/slope/version_0/checkpoints/last.safetensors" ] || fail "the outside program left no checkpoint"
+checkpoint="$folder/runs/slope/version_0/checkpoints/last.safetensors"
+[ -e "$checkpoint" ] || fail "the outside program left no checkpoint"
+
+# The installed command, from another folder.
+said=$(cd / && "$prefix/bin/troupe" checkpoint verify "$checkpoint")
+[[ "$said" = *": good: "* ]] || fail "the installed command says of the checkpoint: $said"
+said=$(cd "$folder" && "$prefix/bin/troupe" runs)
+[[ "$said" = *slope/version_0* ]] || fail "the installed command lists the runs as: $said"

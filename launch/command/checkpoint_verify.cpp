@@ -1,0 +1,72 @@
+#include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/launch/command/checkpoint_source.hpp"
+#include "troupe/launch/command/command.hpp"
+#include "troupe/launch/command/tensor_values.hpp"
+
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace troupe::command {
+namespace {
+
+/// What is wrong with the tensors of a file, a sentence each.
+std::vector<std::string> problems_in(const CheckpointSource& source) {
+  std::vector<std::string> problems;
+  for (const auto& entry : source.entries()) {
+    try {
+      const auto tensor = source.read(entry);
+      if (!source.is_weight(entry)) continue;
+      const auto bad = not_finite(tensor);
+      if (bad.count == 0) continue;
+      problems.push_back("tensor '" + shown(entry.name) + "' has " + std::to_string(bad.count) +
+                         (bad.count == 1 ? " value that is" : " values that are") + " not finite, the first at " +
+                         index_text(bad.first, tensor));
+    } catch (const CheckpointError& error) {
+      problems.emplace_back(error.what());
+    }
+  }
+  return problems;
+}
+
+bool verify(const std::string& path, const Screen& screen) {
+  std::vector<std::string> problems;
+  std::string good;
+  try {
+    const CheckpointSource source(path);
+    problems = problems_in(source);
+    good = std::to_string(source.entries().size()) + " tensors" +
+           (source.is_checkpoint() ? ", all checksums hold" : "; it is not of Troupe and has no checksums");
+  } catch (const UsageError& error) {
+    problems.emplace_back(error.what());
+  }
+  const auto name = single_line(path);
+  std::string out;
+  for (const auto& problem : problems) out += name + ": " + screen.styled("bad", Style::bad) + ": " + problem + "\n";
+  if (problems.empty()) out = name + ": " + screen.styled("good", Style::good) + ": " + good + "\n";
+  screen.print(out);
+  return problems.empty();
+}
+
+}  // namespace
+
+Command checkpoint_verify_command() {
+  return {.name = "checkpoint verify",
+          .summary = "check structure, checksums, and that weights are finite",
+          .arguments = {"FILE...", 1, std::numeric_limits<std::size_t>::max(), Completion::weights},
+          .text =
+              "Reads each file whole: its structure, the checksum of the metadata and of each tensor, and whether all\n"
+              "weights are finite. Says which tensor or byte is damaged. Ends with 1 if anything is wrong.",
+          .examples = {{"runs/digits/version_0/checkpoints/*.safetensors", "all checkpoints of a run"}},
+          .options = {},
+          .values = {},
+          .letters = {},
+          .run = [](const auto& arguments, const Screen& screen) {
+            bool all_good = true;
+            for (const auto& path : arguments) all_good = verify(path, screen) && all_good;
+            return all_good ? succeeded : failed;
+          }};
+}
+
+}  // namespace troupe::command

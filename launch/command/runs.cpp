@@ -1,0 +1,210 @@
+#include "troupe/base/failure.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/unix_seconds.hpp"
+#include "troupe/launch/command/command.hpp"
+#include "troupe/launch/command/metric_names.hpp"
+#include "troupe/launch/command/run_list.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+#include <set>
+
+namespace troupe::command {
+namespace {
+
+namespace fs = std::filesystem;
+
+enum class StateFilter { any, running, finished, interrupted, failed, lost, damaged, unknown };
+TROUPE_CHOICES(StateFilter, {any, "any"}, {running, "running"}, {finished, "finished"}, {interrupted, "interrupted"},
+               {failed, "failed"}, {lost, "lost"}, {damaged, "damaged"}, {unknown, "unknown"})
+
+struct RunsOptions {
+  std::string sort = "";
+  bool descending = false;
+  std::vector<std::string> metrics = {};
+  StateFilter status = StateFilter::any;
+  std::string name = "";
+  int64_t limit = 0;
+  bool json = false;
+};
+TROUPE_OPTIONS(RunsOptions, (sort, "by this metric, the smallest first; -METRIC: the greatest first"),
+               (descending, "with --sort: the greatest first"), (metrics, "show these, with commas between them"),
+               (status, "only runs of this status; failed includes lost"), (name, "only runs of this name"),
+               (limit, "at most so many; 0: all"), (json, "print one JSON array, with all metrics"))
+
+std::string name_in(const ListedRun& run) {
+  return run.card ? run.card->name : run.folder.parent_path().filename().string();
+}
+
+bool has_state(const ListedRun& run, StateFilter wanted) {
+  if (wanted == StateFilter::any) return true;
+  const auto name = name_of(run.state);
+  return name == name_of(wanted) || (wanted == StateFilter::failed && run.state == RunState::lost);
+}
+
+std::optional<double> metric_of(const ListedRun& run, const std::string& name) {
+  if (!run.card) return std::nullopt;
+  const auto found = run.card->metrics.find(name);
+  return found == run.card->metrics.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::vector<std::string> metrics_of(const std::vector<ListedRun>& runs) {
+  std::set<std::string> names;
+  for (const auto& run : runs) {
+    if (!run.card) continue;
+    for (const auto& [name, value] : run.card->metrics) names.insert(name);
+  }
+  return {names.begin(), names.end()};
+}
+
+/// Nothing for a run that has not begun, and for one that nobody knows.
+std::optional<double> seconds_of(const ListedRun& run) {
+  if (!run.card) return std::nullopt;
+  const auto& card = *run.card;
+  const double end = card.ended ? *card.ended : run.state == RunState::running ? unix_seconds() : card.updated;
+  return std::max(0.0, end - card.started);
+}
+
+void keep_named(std::vector<ListedRun>& runs, const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& run : runs) names.push_back(name_in(run));
+  if (!names.empty() && std::ranges::find(names, name) == names.end()) {
+    throw UsageError("no run is called '" + shown(name) + "'; did you mean " + shown(nearest(name, names)) + "?");
+  }
+  std::erase_if(runs, [&](const auto& run) { return name_in(run) != name; });
+}
+
+/// Runs without the metric last, those of NaN before them.
+void sort_by(std::vector<ListedRun>& runs, const std::string& metric, bool descending) {
+  const auto rank = [&](const ListedRun& run) {
+    const auto value = metric_of(run, metric);
+    const int kind = !value ? 2 : std::isnan(*value) ? 1 : 0;
+    return std::pair(kind, kind > 0 ? 0.0 : descending ? -*value : *value);
+  };
+  std::ranges::stable_sort(runs, std::less<>(), rank);
+}
+
+nlohmann::json json_of(const ListedRun& run) {
+  nlohmann::json out = {{"run", valid_utf8(run.folder.string())},
+                        {"name", valid_utf8(name_in(run))},
+                        {"version", valid_utf8(run.folder.filename().string())},
+                        {"status", name_of(run.state)},
+                        {"message", run.message},
+                        {"started", nullptr},
+                        {"ended", nullptr},
+                        {"seconds", nullptr},
+                        {"epoch", nullptr},
+                        {"step", nullptr},
+                        {"metrics", nlohmann::json::object()}};
+  if (!run.card) return out;
+  const auto card = to_json(*run.card);
+  for (const char* key : {"id", "version", "stage", "started", "ended", "metrics", "best_checkpoint", "failure"}) {
+    out[key] = card[key];
+  }
+  out["seconds"] = *seconds_of(run);
+  out["epoch"] = run.card->progress.epoch;
+  out["step"] = run.card->progress.global_step;
+  return out;
+}
+
+void print_json(const std::vector<ListedRun>& runs, const Screen& screen) {
+  std::string out = "[";
+  for (const auto& run : runs) {
+    out += (out.size() > 1 ? ",\n " : "") + json_of(run).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  }
+  screen.print(out + "]\n");
+}
+
+std::vector<Cell> row_of(const ListedRun& run, const std::vector<std::string>& metrics) {
+  const auto seconds = seconds_of(run);
+  std::vector<Cell> row{{run.reference},
+                        {name_of(run.state), style_of(run.state)},
+                        {time_text(run.started)},
+                        {seconds ? duration_text(*seconds) : ""}};
+  row.push_back({run.card ? std::to_string(run.card->progress.epoch) : ""});
+  row.push_back({run.card ? std::to_string(run.card->progress.global_step) : ""});
+  for (const auto& name : metrics) {
+    const auto value = metric_of(run, name);
+    row.push_back({value ? metric_text(*value) : ""});
+  }
+  row.push_back({run.message, run.state == RunState::failed ? Style::plain : Style::dim});
+  return row;
+}
+
+void print_table(const std::vector<ListedRun>& runs, const std::vector<std::string>& metrics, const Screen& screen) {
+  std::vector<Column> columns{
+      {"run"}, {"status"}, {"started", false, 0, 2}, {"took", true, 0, 3}, {"epoch", true, 0, 4}, {"step", true, 0, 1}};
+  for (const auto& name : metrics) columns.push_back({single_line(name), true});
+  columns.push_back({"message", false, 12});
+  std::vector<std::vector<Cell>> rows;
+  for (const auto& run : runs) rows.push_back(row_of(run, metrics));
+  screen.print(table(columns, rows, screen));
+}
+
+int show_runs(RunsOptions options, const fs::path& root, const Screen& screen) {
+  std::error_code error;
+  if (!fs::is_directory(root, error)) {
+    throw UsageError("there is no folder '" + shown(root.string()) + "'; troupe runs DIR looks into another one");
+  }
+  if (options.limit < 0) throw UsageError("limit = " + std::to_string(options.limit) + " is negative; use 0 for all");
+  auto runs = list_runs(root);
+  const auto known = metrics_of(runs);
+  const bool is_known = std::ranges::find(known, options.sort) != known.end();
+  if (options.sort.starts_with('-') && !is_known) {
+    options.sort.erase(0, 1);
+    options.descending = true;
+  }
+  if (!options.name.empty()) keep_named(runs, options.name);
+  std::erase_if(runs, [&](const auto& run) { return !has_state(run, options.status); });
+  auto metrics = options.metrics;
+  if (!options.sort.empty() && std::ranges::find(metrics, options.sort) == metrics.end()) {
+    metrics.insert(metrics.begin(), options.sort);
+  }
+  if (!runs.empty()) {
+    for (const auto& name : metrics) check_metric(name, known, " in any of these runs");
+  }
+  if (!options.sort.empty()) sort_by(runs, options.sort, options.descending);
+  if (options.limit > 0 && runs.size() > static_cast<std::size_t>(options.limit)) {
+    runs.resize(static_cast<std::size_t>(options.limit));
+  }
+  if (options.json) {
+    print_json(runs, screen);
+  } else if (runs.empty()) {
+    screen.print("no such runs below " + shown(root.string()) + "\n");
+  } else {
+    print_table(runs, metrics, screen);
+  }
+  return succeeded;
+}
+
+}  // namespace
+
+Command runs_command() {
+  const auto options = std::make_shared<RunsOptions>();
+  return {.name = "runs",
+          .summary = "list runs with their status and metrics",
+          .arguments = {"[DIR]", 0, 1, Completion::folders},
+          .text =
+              "Lists the runs below DIR (default: runs), the newest first: when each began, how long it took, how\n"
+              "far it came, the metrics that are asked for, and why it ended early. Reads run.json of each run.\n"
+              "A run whose process is gone without a word is lost. A folder without run.json is unknown: another\n"
+              "version wrote it, or the run has just begun.",
+          .examples = {{"", "all runs below ./runs"},
+                       {"--sort val_loss --metrics val_acc,lr --limit 10", "the ten with the smallest val_loss"},
+                       {"--sort -val_acc --name digits", "those called digits, the greatest val_acc first"},
+                       {"--status failed", "those that failed, and why"},
+                       {"--json | jq '.[].metrics.val_loss'", "for other programs"}},
+          .options = option_refs(*options),
+          .values = {},
+          .letters = {},
+          .run = [options](const auto& arguments, const Screen& screen) {
+            return show_runs(*options, arguments.empty() ? "runs" : arguments[0], screen);
+          }};
+}
+
+}  // namespace troupe::command

@@ -1,0 +1,55 @@
+#include "troupe/launch/command/tensor_values.hpp"
+
+#include "troupe/base/text.hpp"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace troupe::command {
+namespace {
+
+Counted counted(const torch::Tensor& flags) {
+  const auto positions = flags.flatten().nonzero();
+  if (positions.size(0) == 0) return {};
+  return {positions.size(0), positions[0].item<int64_t>()};
+}
+
+/// Whole numbers whose 8 bytes a double may not hold.
+bool is_wide_integer(torch::ScalarType type) {
+  return type == torch::kInt64 || type == torch::kUInt64;
+}
+
+}  // namespace
+
+torch::Tensor as_double(const torch::Tensor& tensor) {
+  return tensor.to(tensor.is_complex() ? torch::kComplexDouble : torch::kDouble);
+}
+
+Counted not_finite(const torch::Tensor& tensor) {
+  if (!tensor.is_floating_point() && !tensor.is_complex()) return {};
+  return counted(as_double(tensor).isfinite().logical_not());
+}
+
+ValueDifference difference(const torch::Tensor& a, const torch::Tensor& b) {
+  if (a.nbytes() == 0 || std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0) return {};
+  const auto x = as_double(a), y = as_double(b);
+  auto differs = x.ne(y).logical_and(x.isnan().logical_and(y.isnan()).logical_not());
+  if (is_wide_integer(a.scalar_type())) differs = a.view(torch::kLong).ne(b.view(torch::kLong));
+  ValueDifference out{counted(differs)};
+  if (out.differing.count > 0) out.largest = (x - y).abs().masked_select(differs).max().item<double>();
+  return out;
+}
+
+std::string index_text(int64_t position, const torch::Tensor& tensor) {
+  std::vector<int64_t> index(static_cast<std::size_t>(tensor.dim()));
+  for (auto i = tensor.dim() - 1; i >= 0; --i) {
+    index[static_cast<std::size_t>(i)] = position % tensor.size(i);
+    position /= tensor.size(i);
+  }
+  return "[" + joined(index) + "]";
+}
+
+}  // namespace troupe::command

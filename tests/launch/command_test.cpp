@@ -1,0 +1,381 @@
+#include "tests/support/file_content.hpp"
+#include "tests/support/program.hpp"
+#include "tests/support/temp_dir.hpp"
+#include "troupe/base/host_name.hpp"
+#include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/report/run_card.hpp"
+#include "troupe/runtime/sinks/csv_sink.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+#include <nlohmann/json.hpp>
+
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace troupe {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+namespace fs = std::filesystem;
+
+/// The real program, in a folder of the test's own.
+class CommandTest : public testing::Test {
+ protected:
+  Finished run(const std::string& words) const {
+    return run_program("cd '" + dir_.path().string() + "' && '" TROUPE_COMMAND "' " + words + " 2>&1");
+  }
+  std::string refusal(const std::string& words) const {
+    const auto finished = run(words);
+    EXPECT_EQ(finished.status, 2) << words << "\n" << finished.output;
+    return finished.output;
+  }
+  nlohmann::json json(const std::string& words) const {
+    const auto finished = run(words);
+    EXPECT_EQ(finished.status, 0) << finished.output;
+    return nlohmann::json::parse(finished.output);
+  }
+
+  fs::path folder(const std::string& reference) const { return dir_ / "runs" / reference; }
+
+  /// A run that has ended, with its card and metrics.csv.
+  RunCard card(const std::string& name, const std::string& version, double started, MetricMap metrics = {}) const {
+    RunCard card;
+    card.id = std::string(32, '0');
+    card.name = name;
+    card.version = version;
+    card.status = RunStatus::finished;
+    card.stage = "fit";
+    card.started = card.updated = started;
+    card.ended = started + 75;
+    card.progress = {.epoch = 3, .batch_idx = 0, .global_step = 120, .total_batches = 120, .log_step = 120};
+    card.metrics = std::move(metrics);
+    card.environment.host = host_name();
+    return card;
+  }
+  void write(const RunCard& card) const {
+    fs::create_directories(folder(card.name + "/" + card.version));
+    write_run_card(card, folder(card.name + "/" + card.version));
+  }
+  void write_curve(const fs::path& run) const {
+    CsvSink sink(run);
+    for (int step = 0; step < 3; ++step) {
+      sink.write(ScalarsRecord{step, step / 2, {{"train_loss", 1.0 / (1 + step)}}});
+    }
+    sink.write(ScalarsRecord{2, 1, {{"val_loss", std::numeric_limits<double>::quiet_NaN()}, {"val_acc", 0.5}}});
+    sink.flush();
+  }
+  fs::path write_tensors(const std::string& name, double weight, int64_t step = 10) const {
+    Checkpoint checkpoint;
+    checkpoint.tensors = {{"model.layer.weight", torch::full({2, 3}, weight)},
+                          {"model.layer.count", torch::full({}, step, torch::kLong)},
+                          {"optimizer.0.layer.weight.exp_avg", torch::ones({2, 3})}};
+    checkpoint.metadata = {
+        {"run", {{"name", "digits"}}},
+        {"progress", {{"epoch", 1}, {"global_step", step}}},
+        {"optimizers", {{{"class", "FusedAdam"}, {"groups", {{{"params", {"layer.weight"}}, {"lr", 0.5}}}}}}},
+        {"callbacks", {{"ModelCheckpoint", {{"best_model_path", "a.safetensors"}}}}}};
+    write_checkpoint(checkpoint, dir_ / name);
+    return dir_ / name;
+  }
+
+  TempDir dir_;
+};
+
+TEST_F(CommandTest, ExplainsItselfAndEachCommand) {
+  EXPECT_THAT(run("--help").output, AllOf(HasSubstr("checkpoint verify"), HasSubstr("usage: troupe COMMAND")));
+  EXPECT_THAT(run("--version").output, StartsWith("troupe 0."));
+  for (const char* command : {"runs", "query", "report", "sync", "checkpoint show", "checkpoint diff",
+                              "checkpoint verify", "checkpoint merge", "completion"}) {
+    const auto help = run(std::string(command) + " --help");
+    EXPECT_EQ(help.status, 0);
+    EXPECT_THAT(help.output, AllOf(StartsWith(std::string("usage: troupe ") + command), HasSubstr("examples:")));
+  }
+}
+
+TEST_F(CommandTest, NamesTheNearestOfWhatItDoesNotKnow) {
+  EXPECT_THAT(refusal("rusn"), HasSubstr("unknown command 'rusn'; did you mean runs?"));
+  EXPECT_THAT(refusal("checkpoint dif a b"), HasSubstr("did you mean checkpoint diff?"));
+  EXPECT_THAT(refusal("runs --limt 3"), HasSubstr("unknown option --limt; did you mean --limit?"));
+  EXPECT_THAT(refusal("runs --limit"), HasSubstr("option --limit needs a value"));
+  EXPECT_THAT(refusal("runs --limit x"), HasSubstr("limit = x is not a whole number"));
+  EXPECT_THAT(refusal("runs a b"), HasSubstr("takes [DIR], and got 2 arguments"));
+  EXPECT_THAT(refusal(""), HasSubstr("no command"));
+  EXPECT_THAT(refusal("completion tcsh"), HasSubstr("no completion for the shell 'tcsh'"));
+}
+
+TEST_F(CommandTest, ListsRunsTheNewestFirst) {
+  write(card("digits", "version_0", 1000));
+  write(card("digits", "version_1", 3000));
+  write(card("words", "version_0", 2000));
+  const auto listed = json("runs --json");
+  ASSERT_EQ(listed.size(), 3U);
+  EXPECT_EQ(listed[0]["run"], "runs/digits/version_1");
+  EXPECT_EQ(listed[1]["name"], "words");
+  EXPECT_EQ(listed[2]["seconds"], 75);
+  EXPECT_EQ(listed[2]["step"], 120);
+  EXPECT_EQ(json("runs --json --limit 1").size(), 1U);
+  EXPECT_EQ(json("runs --json --name words").size(), 1U);
+  EXPECT_EQ(json("runs runs/digits --json").size(), 2U);
+  EXPECT_THAT(refusal("runs --name word"), HasSubstr("did you mean words?"));
+  EXPECT_THAT(refusal("runs nowhere"), HasSubstr("there is no folder 'nowhere'"));
+}
+
+TEST_F(CommandTest, SortsRunsByAMetric) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  write(card("a", "version_0", 1, {{"val_loss", 0.5}}));
+  write(card("b", "version_0", 2, {{"val_loss", 0.25}, {"val_acc", 0.75}}));
+  write(card("c", "version_0", 3, {{"val_loss", nan}}));
+  write(card("d", "version_0", 4));
+  const auto names = [&](const std::string& words) {
+    std::string out;
+    for (const auto& run : json(words)) out += run["name"].get<std::string>();
+    return out;
+  };
+  EXPECT_EQ(names("runs --json --sort val_loss"), "bacd");
+  EXPECT_EQ(names("runs --json --sort -val_loss"), "abcd");
+  EXPECT_EQ(names("runs --json --sort val_loss --descending"), "abcd");
+  EXPECT_THAT(run("runs --sort val_loss --metrics val_acc").output, AllOf(HasSubstr("val_loss"), HasSubstr("0.75")));
+  EXPECT_THAT(refusal("runs --sort val_los"),
+              HasSubstr("no metric 'val_los' in any of these runs; did you mean val_loss?"));
+}
+
+TEST_F(CommandTest, SaysWhatBecameOfEachRun) {
+  auto failed = card("failed", "version_0", 5);
+  failed.status = RunStatus::failed;
+  failed.message = "the loss is nan\nin training_step";
+  write(failed);
+  auto lost = card("lost", "version_0", 4);
+  lost.status = RunStatus::running;
+  lost.ended = std::nullopt;
+  lost.environment.pid = 2147483646;
+  write(lost);
+  fs::create_directories(folder("half/version_0/checkpoints"));
+  fs::create_directories(folder("hostile/version_0"));
+  put(folder("hostile/version_0") / "run.json", std::string(1000, '['));
+  const auto listed = run("runs").output;
+  EXPECT_THAT(listed, HasSubstr("the loss is nan in training_step\n"));
+  EXPECT_THAT(listed, HasSubstr("lost/version_0     lost"));
+  EXPECT_THAT(listed, HasSubstr("it has no run.json"));
+  EXPECT_THAT(listed, HasSubstr("nested more than 100 deep"));
+  const auto named = json("runs --json --status failed");
+  ASSERT_EQ(named.size(), 2U);
+  EXPECT_EQ(named[0]["message"], "the loss is nan in training_step");
+  EXPECT_EQ(json("runs --json --status damaged")[0]["name"], "hostile");
+  EXPECT_THAT(refusal("runs --status fialed"), HasSubstr("failed"));
+}
+
+TEST_F(CommandTest, TakesARunByItsNameBelowRuns) {
+  write(card("digits", "version_2", 9));
+  write(card("digits", "version_10", 10));
+  write(card("words", "version_0", 20));
+  for (const char* run : {"digits/version_2", "digits/version_10", "words/version_0"}) write_curve(folder(run));
+  put(folder("digits/version_10") / "metrics.csv", "epoch,step,newest\n0,1,2\n");
+  put(folder("words/version_0") / "metrics.csv", "epoch,step,of_all\n0,1,2\n");
+  EXPECT_EQ(run("query digits").output, "newest\n");
+  EXPECT_EQ(run("query last").output, "of_all\n");
+  EXPECT_EQ(run("query runs/digits/version_2").output, "train_loss\nval_acc\nval_loss\n");
+  EXPECT_THAT(refusal("query digts"), HasSubstr("there is no run 'digts'; did you mean digits?"));
+}
+
+TEST_F(CommandTest, PrintsEveryPointOfAMetric) {
+  write(card("digits", "version_0", 9));
+  write_curve(folder("digits/version_0"));
+  EXPECT_EQ(run("query digits train_loss --csv").output,
+            "metric,step,epoch,value\ntrain_loss,0,0,1.0\ntrain_loss,1,0,0.5\ntrain_loss,2,1,0.3333333333333333\n");
+  EXPECT_EQ(json("query digits train_loss --min --json"),
+            nlohmann::json::parse(R"([{"metric": "train_loss", "step": 2, "epoch": 1, "value": 0.3333333333333333}])"));
+  EXPECT_EQ(json("query digits train_loss --max --json")[0]["step"], 0);
+  EXPECT_EQ(json("query digits val_loss val_acc --last --json")[0]["value"], "NaN");
+  EXPECT_THAT(refusal("query digits vall_oss"), HasSubstr("did you mean val_loss? (train_loss, val_acc, val_loss)"));
+  EXPECT_THAT(refusal("query digits val_acc --csv --json"), HasSubstr("exclude each other"));
+}
+
+TEST_F(CommandTest, KeepsMoreThanAPageNeeds) {
+  fs::create_directories(folder("long/version_0"));
+  std::string text = "epoch,step,loss\n";
+  for (int step = 0; step < 5000; ++step) text += "0," + std::to_string(step) + ",1\n";
+  put(folder("long/version_0") / "metrics.csv", text);
+  EXPECT_EQ(json("query long loss --json").size(), 5000U);
+}
+
+TEST_F(CommandTest, LeavesOutATornLastLine) {
+  fs::create_directories(folder("torn/version_0"));
+  put(folder("torn/version_0") / "metrics.csv", "epoch,step,loss\n0,1,2\n0,2,");
+  const auto finished = run("query torn loss --csv");
+  EXPECT_EQ(finished.status, 0);
+  EXPECT_THAT(finished.output,
+              AllOf(HasSubstr("left out 1 damaged"), HasSubstr("loss,1,0,2.0"), Not(HasSubstr("loss,2"))));
+}
+
+TEST_F(CommandTest, WritesThePageOfARunAndOfSeveral) {
+  for (const char* version : {"version_0", "version_1"}) {
+    write(card("digits", version, 9));
+    write_curve(folder(std::string("digits/") + version));
+  }
+  EXPECT_EQ(run("report digits").output, "runs/digits/version_1/report.html\n");
+  EXPECT_THAT(content_of(folder("digits/version_1") / "report.html"), HasSubstr("<html"));
+  EXPECT_EQ(run("report digits/version_0 digits/version_1").output, "report.html\n");
+  EXPECT_EQ(run("report digits -o both.html").output, "both.html\n");
+  EXPECT_TRUE(fs::exists(dir_ / "both.html"));
+  fs::create_directories(folder("half/version_0"));
+  EXPECT_THAT(refusal("report half"), HasSubstr("run.json"));
+}
+
+TEST_F(CommandTest, ShowsWhatACheckpointHolds) {
+  write_tensors("a.safetensors", 0.5);
+  const auto shown = run("checkpoint show a.safetensors").output;
+  EXPECT_THAT(shown, AllOf(HasSubstr("checkpoint, version 1"), HasSubstr(R"("global_step":10)"), HasSubstr("FusedAdam"),
+                           HasSubstr("ModelCheckpoint"), HasSubstr("[2, 3]"), HasSubstr("optimizer.0")));
+  const auto as_json = json("checkpoint show a.safetensors --json");
+  EXPECT_EQ(as_json["format_version"], 1);
+  EXPECT_EQ(as_json["tensors"][0]["shape"], nlohmann::json::parse("[2, 3]"));
+  EXPECT_EQ(as_json["groups"]["optimizer.0"]["bytes"], 24);
+  EXPECT_EQ(as_json["metadata"]["callbacks"]["ModelCheckpoint"]["best_model_path"], "a.safetensors");
+  EXPECT_THAT(refusal("checkpoint show none.safetensors"), HasSubstr("none.safetensors"));
+}
+
+TEST_F(CommandTest, VerifyNamesTheTensorThatIsDamaged) {
+  const auto path = write_tensors("a.safetensors", 0.5);
+  EXPECT_THAT(run("checkpoint verify a.safetensors").output, HasSubstr("a.safetensors: good: 3 tensors"));
+  auto bytes = content_of(path);
+  bytes[bytes.size() - 1] ^= 1;  // of the last tensor
+  put(path, bytes);
+  write_tensors("b.safetensors", std::numeric_limits<double>::infinity());
+  put(dir_ / "c.safetensors", bytes.substr(0, bytes.size() - 5));
+  write_tensors("d.safetensors", 1);
+  const auto finished = run("checkpoint verify a.safetensors b.safetensors c.safetensors d.safetensors");
+  EXPECT_EQ(finished.status, 1);
+  EXPECT_THAT(finished.output, HasSubstr("tensor 'optimizer.0.layer.weight.exp_avg' (bytes"));
+  EXPECT_THAT(finished.output,
+              HasSubstr("tensor 'model.layer.weight' has 6 values that are not finite, the first at [0, 0]"));
+  EXPECT_THAT(finished.output, HasSubstr("c.safetensors: bad: cannot read"));
+  EXPECT_THAT(finished.output, HasSubstr("the file is truncated"));
+  EXPECT_THAT(finished.output, HasSubstr("d.safetensors: good"));
+}
+
+TEST_F(CommandTest, DiffSaysHowTwoCheckpointsDiffer) {
+  write_tensors("a.safetensors", 0.5);
+  write_tensors("b.safetensors", 0.75, 11);
+  write_tensors("c.safetensors", 0.5);
+  EXPECT_EQ(run("checkpoint diff a.safetensors c.safetensors").status, 0);
+  const auto finished = run("checkpoint diff a.safetensors b.safetensors");
+  EXPECT_EQ(finished.status, 1);
+  EXPECT_THAT(finished.output, AllOf(HasSubstr("6 of 6"), HasSubstr("0.25"), HasSubstr("[0, 0]"),
+                                     HasSubstr("0.5 | 0.75"), HasSubstr("progress/global_step: 10 | 11")));
+  const auto weights = run("checkpoint diff a.safetensors b.safetensors --weights --json");
+  EXPECT_EQ(nlohmann::json::parse(weights.output)["metadata"].size(), 0U);
+  Checkpoint other;
+  other.tensors = {{"model.layer.weight", torch::ones({3, 2})}, {"model.layer.bias", torch::ones({2})}};
+  write_checkpoint(other, dir_ / "d.safetensors");
+  const auto shapes = run("checkpoint diff a.safetensors d.safetensors").output;
+  EXPECT_THAT(shapes,
+              AllOf(HasSubstr("F32 [2, 3] | F32 [3, 2]"), HasSubstr("only in d.safetensors\n  model.layer.bias")));
+}
+
+TEST_F(CommandTest, MergeAveragesWeights) {
+  write_tensors("a.safetensors", 1, 10);
+  write_tensors("b.safetensors", 2, 20);
+  EXPECT_EQ(run("checkpoint merge a.safetensors b.safetensors -o mean.safetensors").output, "mean.safetensors\n");
+  const auto mean = read_checkpoint(dir_ / "mean.safetensors");
+  EXPECT_TRUE(mean.find("model.layer.weight")->equal(torch::full({2, 3}, 1.5)));
+  EXPECT_EQ(mean.find("model.layer.count")->item<int64_t>(), 20);
+  EXPECT_EQ(mean.metadata["progress"]["global_step"], 20);
+  EXPECT_EQ(mean.metadata["merged"][0]["weight"], 0.5);
+  EXPECT_EQ(run("checkpoint merge a.safetensors b.safetensors --weights 1,3 -o parts.safetensors").status, 0);
+  EXPECT_TRUE(read_checkpoint(dir_ / "parts.safetensors").find("model.layer.weight")->equal(torch::full({2, 3}, 1.75)));
+}
+
+TEST_F(CommandTest, MergeRefusesWhatDoesNotFit) {
+  write_tensors("a.safetensors", 1);
+  Checkpoint other;
+  for (int i = 0; i < 15; ++i) other.tensors.emplace_back("model." + std::to_string(i), torch::ones({2}));
+  write_checkpoint(other, dir_ / "b.safetensors");
+  const auto said = refusal("checkpoint merge a.safetensors b.safetensors -o c.safetensors");
+  EXPECT_THAT(said, AllOf(HasSubstr("'model.9' is missing in a.safetensors"), HasSubstr("and 7 more"),
+                          Not(HasSubstr("model.11"))));
+  EXPECT_FALSE(fs::exists(dir_ / "c.safetensors"));
+  EXPECT_THAT(refusal("checkpoint merge a.safetensors"), HasSubstr("-o OUT"));
+  EXPECT_THAT(refusal("checkpoint merge a.safetensors -o ./a.safetensors"),
+              HasSubstr("is to be merged and to be written"));
+  EXPECT_THAT(refusal("checkpoint merge a.safetensors -o c.safetensors --weights 1,2"),
+              HasSubstr("2 numbers for 1 files"));
+  EXPECT_THAT(refusal("checkpoint merge a.safetensors -o c.safetensors --weights=-1"), HasSubstr("at least 0"));
+}
+
+TEST_F(CommandTest, EndsWellIfNobodyReadsOn) {
+  for (int i = 0; i < 50; ++i) {
+    auto long_card = card("digits", "version_" + std::to_string(i), i);
+    long_card.message = std::string(4000, 'x');  // together more than a pipe holds
+    write(long_card);
+  }
+  const auto finished =
+      run_program("cd '" + dir_.path().string() +
+                  "' && bash -c \"set -o pipefail; '" TROUPE_COMMAND "' runs --json | head -c 1 >/dev/null\"");
+  EXPECT_EQ(finished.status, 0);
+}
+
+TEST_F(CommandTest, FitsTheTerminalAndObeysNoColor) {
+  auto failed = card("digits", "version_0", 5);
+  failed.status = RunStatus::failed;
+  failed.message = std::string(300, 'x');
+  write(failed);
+  const auto on_terminal = [&](const std::string& before) {
+    return run_program("cd '" + dir_.path().string() + "' && " + before +
+                       " script -qec \"stty cols 70; '" TROUPE_COMMAND "' runs\" /dev/null");
+  };
+  const auto plain = on_terminal("NO_COLOR=1 TERM=xterm").output;
+  EXPECT_THAT(plain, AllOf(HasSubstr("digits/version_0"), HasSubstr("…"), Not(HasSubstr("\x1b["))));
+  EXPECT_THAT(plain, Not(HasSubstr(std::string(71, 'x'))));
+  EXPECT_THAT(on_terminal("NO_COLOR= TERM=xterm").output, HasSubstr("\x1b[31mfailed"));
+}
+
+/// What bash offers behind `words`, the first of which is the program, in `folder`.
+std::string completed_in_bash(const fs::path& folder, const std::vector<std::string>& words) {
+  const auto function = "_troupe_" + fs::path(words[0]).filename().string();
+  std::string command =
+      "cd '" + folder.string() + "' && bash -c 'eval \"$(" + words[0] + " completion bash)\"; COMP_WORDS=(";
+  for (const auto& word : words) command += "\"" + word + "\" ";
+  command += "); COMP_CWORD=" + std::to_string(words.size() - 1) + "; " + function + "; echo \"${COMPREPLY[*]}\"'";
+  return run_program(command).output;
+}
+
+TEST_F(CommandTest, CompletesItsWordsInBash) {
+  write(card("digits", "version_0", 1));
+  put(folder("digits/version_0") / "metrics.csv", "epoch,step,val_loss,$(touch hacked)\n0,1,2,3\n");
+  const auto complete = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), TROUPE_COMMAND);
+    return completed_in_bash(dir_.path(), words);
+  };
+  EXPECT_EQ(complete({"re"}), "report\n");
+  EXPECT_EQ(complete({"checkpoint", ""}), "show diff verify merge\n");
+  EXPECT_EQ(complete({"runs", "--des"}), "--descending\n");
+  EXPECT_EQ(complete({"runs", "--status", "fi"}), "finished\n");
+  EXPECT_EQ(complete({"runs", "--status", "=", "fi"}), "finished\n");
+  EXPECT_EQ(complete({"report", "dig"}), "digits digits/version_0\n");
+  EXPECT_EQ(complete({"query", "digits", "v"}), "val_loss\n");
+  EXPECT_THAT(complete({"query", "digits", ""}), HasSubstr("touch"));
+  EXPECT_FALSE(fs::exists(dir_ / "hacked"));
+}
+
+TEST_F(CommandTest, ProgramsOfTheLibraryCompleteTheirOptionsInBash) {
+  const auto complete = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), example("digits"));
+    return completed_in_bash(dir_.path(), words);
+  };
+  EXPECT_EQ(complete({"v"}), "validate\n");
+  EXPECT_EQ(complete({"fit", "--trainer.max_ep"}), "--trainer.max_epochs\n");
+  EXPECT_EQ(complete({"fit", "--trainer.nonfinite", "st"}), "stop\n");
+  EXPECT_EQ(complete({"fit", "--trainer.loggers", "csv,tens"}), "csv,tensorboard\n");
+  EXPECT_EQ(complete({"fit", "--ckpt_path", "la"}), "last\n");
+  EXPECT_EQ(complete({"completion", "z"}), "zsh\n");
+}
+
+}  // namespace
+}  // namespace troupe
