@@ -14,7 +14,7 @@ std::string new_card_id() {
   constexpr std::string_view digits = "0123456789abcdef";
   std::random_device device;
   std::string id;
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 4; ++i) {
     for (auto bits = device(); id.size() < static_cast<std::size_t>(8 * (i + 1)); bits >>= 4) id += digits[bits & 15];
   }
   return id;

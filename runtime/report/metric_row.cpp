@@ -16,6 +16,7 @@ class MetricRowReader : public nlohmann::json_sax<nlohmann::json> {
   explicit MetricRowReader(MetricRow& row) : row_(row) {}
 
   bool is_whole() const { return has_step_ && has_values_; }
+  bool has_values() const { return has_values_; }
 
   bool null() override { return is_other() || (depth_ == 1 && (key_ == "epoch" || key_ == "time")); }
   bool boolean(bool) override { return is_other(); }
@@ -31,7 +32,7 @@ class MetricRowReader : public nlohmann::json_sax<nlohmann::json> {
   bool binary(nlohmann::json::binary_t&) override { return false; }
   bool start_object(std::size_t) override {
     ++depth_;
-    if (depth_ == 1) return true;
+    if (depth_ == 1 || is_other()) return true;
     if (depth_ > 2 || key_ != "values" || has_values_) return false;
     return has_values_ = true;
   }
@@ -39,12 +40,18 @@ class MetricRowReader : public nlohmann::json_sax<nlohmann::json> {
     --depth_;
     return true;
   }
-  bool start_array(std::size_t) override { return false; }
-  bool end_array() override { return false; }
+  bool start_array(std::size_t) override {
+    ++depth_;
+    return is_other();
+  }
+  bool end_array() override {
+    --depth_;
+    return true;
+  }
   bool key(std::string& name) override {
     if (depth_ == 1) {
       key_ = name;
-    } else {
+    } else if (!is_other()) {
       row_.begin_value(name);
     }
     return true;
@@ -52,12 +59,13 @@ class MetricRowReader : public nlohmann::json_sax<nlohmann::json> {
   bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception&) override { return false; }
 
  private:
-  // Whether the value is one that is not for us, from a later version perhaps.
+  // Whether the value belongs to a record of another kind, or of a later version.
   bool is_other() const {
-    return depth_ == 1 && key_ != "step" && key_ != "epoch" && key_ != "time" && key_ != "values";
+    return depth_ >= 1 && !key_.empty() && key_ != "step" && key_ != "epoch" && key_ != "time" && key_ != "values";
   }
 
   bool number(double value) {
+    if (is_other()) return true;
     if (depth_ == 2) {
       row_.end_value(value);
       return true;
@@ -168,6 +176,7 @@ void MetricRow::clear() {
   size_ = 0;
   step = 0;
   epoch = time = -1;
+  is_of_another_kind_ = false;
 }
 
 void MetricRow::begin_value(std::string_view name) {
@@ -183,7 +192,9 @@ bool MetricRow::parse(std::string_view line) {
   if (PlainMetricRow(*this, line).parse()) return true;
   clear();
   MetricRowReader reader(*this);
-  return nlohmann::json::sax_parse(line.begin(), line.end(), &reader) && reader.is_whole();
+  const bool is_object = nlohmann::json::sax_parse(line.begin(), line.end(), &reader);
+  is_of_another_kind_ = is_object && !reader.has_values();
+  return is_object && reader.is_whole();
 }
 
 }  // namespace troupe

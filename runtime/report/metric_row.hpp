@@ -18,6 +18,8 @@ class MetricRow {
  public:
   /// False, and the row is of no use, for what is no such line.
   bool parse(std::string_view line);
+  /// Whether that was an object without values: a text, the end of a stage.
+  bool is_of_another_kind() const { return is_of_another_kind_; }
 
   int64_t step = 0;
   double epoch = -1;
@@ -37,6 +39,7 @@ class MetricRow {
   void end_value(double value) { values_[size_++] = value; }
 
   std::size_t size_ = 0;
+  bool is_of_another_kind_ = false;
   std::vector<std::string> names_;  // may be longer than size_
   std::vector<double> values_;
 };

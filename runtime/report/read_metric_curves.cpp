@@ -118,7 +118,13 @@ MetricCurves read_json_lines(const std::filesystem::path& path, std::size_t most
   std::string first_wrong;
   bool any = false;
   while (const auto line = lines.next()) {
-    if (!line->ends_with('\n') || !row.parse(*line)) {
+    const bool is_whole = line->ends_with('\n');
+    const bool is_row = is_whole && row.parse(*line);
+    if (is_whole && row.is_of_another_kind()) {
+      any = true;
+      continue;
+    }
+    if (!is_row) {
       if (out.damaged_rows++ == 0 && line->ends_with('\n')) first_wrong = shown(line->substr(0, line->size() - 1));
       continue;
     }

@@ -139,6 +139,20 @@ TEST(ReadMetricCurves, ReadsALineAlikeHoweverItIsWritten) {
   }
 }
 
+TEST(ReadMetricCurves, PassesOverRecordsOfOtherKinds) {
+  const TempDir dir;
+  put(dir / "metrics.jsonl", R"({"time":1,"hparams":{"a":[1,{"b":"NaN"}],"step":3}})"
+                             "\n"
+                             R"({"step":1,"values":{"loss":0.5}})"
+                             "\n"
+                             R"({"step":2,"time":1,"ended":{"stage":"fit","metrics":{"loss":0.5,"up":"Infinity"}}})"
+                             "\n");
+  const auto curves = read_metric_curves(dir.path());
+  EXPECT_EQ(curves.damaged_rows, 0);
+  EXPECT_EQ(curves.curves.size(), 1u);
+  EXPECT_EQ(curves.curves.at("loss").count(), 1);
+}
+
 TEST(ReadMetricCurves, LeavesOutRowsThatAreTornOrMakeNoSense) {
   TempDir dir;
   put(dir / "metrics.csv", "epoch,step,loss\n0,1,0.5\n0,2,what\n0,,1\n0,3\n0,4,0.25\n\n0,5,0.2");
