@@ -82,6 +82,11 @@ void CoordinatorState::begin_run() {
   auto& system = self_->system();
   const ActorRef me = ref_to(self_);
   progress_ = join(Role::console, spawn_progress(system, me, state().options.quiet), "progress");
+  if (setup_->warnings) {
+    setup_->warnings->set_run([progress = progress_](const std::string& text) {
+      tell_anonymously(progress, PrintLine{std::string(warning_mark) + text, true});
+    });
+  }
   spawn_watch(me);
   if (setup_->files) {
     recorder_ = join(Role::recorder,

@@ -19,6 +19,7 @@
 #include "troupe/actors/worker.hpp"
 #include "troupe/modules/callback_actor.hpp"
 #include "troupe/runtime/loops/run_state.hpp"
+#include "troupe/runtime/sinks/sink_warning.hpp"
 
 #include <functional>
 #include <future>
@@ -43,7 +44,8 @@ struct RunSetup {
   std::function<void(const Failure&)> tell_others;
   std::vector<std::shared_ptr<Sink>> sinks;
   std::vector<CallbackActor> actors;
-  std::shared_ptr<RunFiles> files = {};  ///< null but for the process of rank zero
+  std::shared_ptr<SinkWarnings> warnings = {};  ///< of the sinks; may be null
+  std::shared_ptr<RunFiles> files = {};         ///< null but for the process of rank zero
   bool weights_only_checkpoints = false;
 };
 

@@ -60,6 +60,7 @@ void CoordinatorState::go_on_ending() {
              " events, which were dropped");
     }
     show_phases();
+    if (setup_->warnings) setup_->warnings->set_run(nullptr);
     ending_ = Role::recorder;
     drain_recorder();
   }

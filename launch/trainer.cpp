@@ -175,8 +175,10 @@ void Trainer::Runner::add_sinks(cast::RunSetup& setup, const ModuleSource& sourc
   for (const auto& device : setup.devices) devices.push_back(device.str());
   setup.files->set_devices(std::move(devices), setup.peers.empty() ? 1 : setup.peers.front()->place().world_size);
   if (!options_.logger || run_dir_.empty()) return;
+  setup.warnings = sink_warnings_;
+  const auto warn = [warnings = sink_warnings_](const std::string& text) { warnings->warn(text); };
   // One for all stages: a tracker's run is the same, and curves know where they stand.
-  if (sinks_.empty()) sinks_ = make_sinks(options_.loggers, {run_dir_, setup.files->card(), options_});
+  if (sinks_.empty()) sinks_ = make_sinks(options_.loggers, {run_dir_, setup.files->card(), options_, warn});
   setup.sinks = sinks_;
   setup.sinks.insert(setup.sinks.end(), options_.sinks.begin(), options_.sinks.end());
 }

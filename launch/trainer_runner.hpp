@@ -64,7 +64,8 @@ class Trainer::Runner {
   std::vector<OptionGroup> extra_groups_;
   std::vector<CallbackActor> actors_;
   std::filesystem::path run_dir_;
-  std::shared_ptr<RunFiles> files_;           // of rank zero, between two stages
+  std::shared_ptr<RunFiles> files_;  // of rank zero, between two stages
+  std::shared_ptr<SinkWarnings> sink_warnings_ = std::make_shared<SinkWarnings>();
   std::vector<std::shared_ptr<Sink>> sinks_;  // that options_.loggers names
   CurveAxis curves_;                          // of the run's folder
   std::filesystem::path best_;                // as rank zero has it, after a fit of several processes
