@@ -1,6 +1,7 @@
 #include "troupe/runtime/sinks/csv_sink.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/runtime/sinks/csv_line.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -41,38 +42,6 @@ std::string to_line(const std::vector<std::string>& cells) {
   return line + '\n';
 }
 
-struct CsvLine {
-  std::vector<std::string> cells;
-  std::size_t length = 0;   ///< bytes, line end included
-  bool terminated = false;  ///< whether it has a line end
-};
-
-/// The first line of `text`; a quoted cell may hold line ends.
-CsvLine parse_line(std::string_view text) {
-  CsvLine line;
-  line.cells.emplace_back();
-  bool in_quotes = false;
-  while (line.length < text.size()) {
-    char c = text[line.length++];
-    bool doubled = in_quotes && c == '"' && line.length < text.size() && text[line.length] == '"';
-    if (doubled) {
-      line.cells.back() += '"';
-      ++line.length;
-    } else if (c == '"') {
-      in_quotes = !in_quotes;
-    } else if (c == ',' && !in_quotes) {
-      line.cells.emplace_back();
-    } else if (c == '\n' && !in_quotes) {
-      line.terminated = true;
-      if (line.cells.back().ends_with('\r')) line.cells.back().pop_back();
-      return line;
-    } else {
-      line.cells.back() += c;
-    }
-  }
-  return line;
-}
-
 std::string read_all(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   std::string content{std::istreambuf_iterator<char>(in), {}};
@@ -84,7 +53,7 @@ std::string read_all(const fs::path& path) {
 std::optional<std::vector<std::string>> open_table(const fs::path& path) {
   if (!fs::is_regular_file(path) || fs::file_size(path) == 0) return std::nullopt;
   std::string content = read_all(path);
-  CsvLine header = parse_line(content);
+  CsvLine header = parse_csv_line(content);
   if (header.cells.size() < 2 || !std::equal(kFirstColumns.begin(), kFirstColumns.end(), header.cells.begin())) {
     throw UsageError("'" + path.string() + "' is not a table of metrics: its first line is '" +
                      content.substr(0, std::min<std::size_t>(content.find('\n'), 60)) +
@@ -96,7 +65,7 @@ std::optional<std::vector<std::string>> open_table(const fs::path& path) {
   if (!header.terminated) return std::nullopt;
   if (content.back() == '\n') return header.cells;
   std::size_t last_row = content.rfind('\n') + 1;
-  bool complete = parse_line(std::string_view(content).substr(last_row)).cells.size() == header.cells.size();
+  bool complete = parse_csv_line(std::string_view(content).substr(last_row)).cells.size() == header.cells.size();
   if (complete) {
     AppendFile(path, AppendFile::Existing::keep).append("\n");
   } else {
@@ -107,7 +76,7 @@ std::optional<std::vector<std::string>> open_table(const fs::path& path) {
 
 /// `table` with `header` in place of its own and `added` empty cells at the end of each row.
 std::string widened(std::string_view table, const std::vector<std::string>& header, std::size_t added) {
-  table.remove_prefix(parse_line(table).length);
+  table.remove_prefix(parse_csv_line(table).length);
   std::string out = to_line(header);
   while (!table.empty()) {
     std::size_t end = table.find('\n');
