@@ -122,7 +122,8 @@ nlohmann::json object_in(const nlohmann::json& json, const char* key, const Stat
 
 MetricMap metrics_in(const nlohmann::json& json, const StateReader& reader) {
   MetricMap metrics;
-  for (const auto& [name, value] : object_in(json, "metrics", reader).items()) {
+  const auto saved = object_in(json, "metrics", reader);  // items() refers to it
+  for (const auto& [name, value] : saved.items()) {
     const auto number = metric_from_json(value);
     if (!number) reader.refuse("metrics." + shown(name) + " is not a number");
     metrics[name] = *number;
