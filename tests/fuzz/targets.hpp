@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tests/fuzz/array_targets.hpp"
+#include "tests/fuzz/curve_targets.hpp"
 #include "tests/fuzz/image_targets.hpp"
 #include "tests/fuzz/metadata.hpp"
 #include "tests/fuzz/shard_targets.hpp"
@@ -114,6 +115,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
   add_array_targets(all, dir);
   add_image_targets(all, dir);
   add_shard_targets(all, dir);
+  add_curve_targets(all, dir);
   return all;
 }
 
