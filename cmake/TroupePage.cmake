@@ -1,7 +1,8 @@
 # troupe_embed_page(TARGET): the files of runtime/report/page/ as a source of TARGET, so that the library needs none of them
-# when it runs. Written when the library is built, into the build folder; cmake -P runs the second part of this file.
+# when it runs. Written when the library is built, into the build folder; cmake -P runs the first part of this file.
 if(CMAKE_SCRIPT_MODE_FILE STREQUAL CMAKE_CURRENT_LIST_FILE)
   # cmake -DFOLDER=... -DOUT=... -DPROGRAM="a.js b.js" -P TroupePage.cmake
+  cmake_minimum_required(VERSION 3.25)
   set(_program "")
   separate_arguments(PROGRAM)
   foreach(_part IN LISTS PROGRAM)

@@ -22,7 +22,7 @@ struct RunView {
 /// One run: its page. A page of a run that goes on reads its own file anew every 10 seconds (write_report_page replaces
 /// it as a whole). Several: their curves over each other, and the options that differ. None: a page that says so.
 ///
-/// 20 metrics of 100,000 points take about 1 MB, since MetricCurve keeps 2,000 of them.
+/// 20 metrics of 100,000 points take about 0.9 MB, since MetricCurve keeps at most 2,000 of them.
 std::string report_page(std::span<const RunView> runs);
 
 /// report_page(runs) as the file `path`, which is replaced at once: who reads it sees the old page or the new one.

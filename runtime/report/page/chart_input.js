@@ -95,22 +95,26 @@ function onKey(chart, event) {
   const [low, high] = chart.scale.domain;
   const x = leader(chart);
   const now = view.cursor === null ? high : view.cursor;
-  const move = (to) => setCursor(x === null || x.length === 0 ? null : x[Math.min(Math.max(to, lowerBound(x, low)), Math.max(0, lowerBound(x, high * (1 + 1e-12)) - (x[lowerBound(x, high)] === high ? 0 : 1)), x.length - 1)]);
-  const at = x ? nearest(x, now) : 0;
+  if (!x || x.length === 0) return;
+  // The first and the last point that are shown.
+  const first = Math.min(lowerBound(x, low), x.length - 1);
+  const last = Math.max(first, x[lowerBound(x, high)] === high ? lowerBound(x, high) : lowerBound(x, high) - 1);
+  const move = (to) => setCursor(x[Math.min(Math.max(to, first), last)]);
+  const at = nearest(x, now);
   const far = (high - low) / 10;
   const keys = {
     ArrowLeft: () => move(event.shiftKey ? nearest(x, now - far) : view.cursor === null ? at : at - 1),
     ArrowRight: () => move(event.shiftKey ? nearest(x, now + far) : at + 1),
     PageDown: () => move(nearest(x, now - far)),
     PageUp: () => move(nearest(x, now + far)),
-    Home: () => move(0),
-    End: () => move(x.length - 1),
+    Home: () => move(first),
+    End: () => move(last),
     "+": () => zoomBy(0.5),
     "=": () => zoomBy(0.5),
     "-": () => zoomBy(2),
     Escape: () => setZoom(null),
   };
-  if (!keys[event.key] || !x) return;
+  if (!keys[event.key]) return;
   event.preventDefault();
   keys[event.key]();
 }
