@@ -56,7 +56,8 @@ void CoordinatorState::go_on_ending() {
   if (ending_ == Role::writer && members_.have_ended(Role::writer) && members_.have_ended(Role::usher)) {
     for (const auto& [name, count] : result_.dropped) {
       if (count > 0)
-        note("warning: the actor " + name + " was too slow for " + std::to_string(count) + " events, which were dropped");
+        note("warning: the actor " + name + " was too slow for " + std::to_string(count) +
+             " events, which were dropped");
     }
     ending_ = Role::console;
     members_.for_each(Role::console, [&](const Member& console) { tell(self_, console.actor, Drain{}); });

@@ -62,7 +62,8 @@ bool look(WatchdogSelf* self) {
       each.beats = pulse->beats;
       each.since = now;
     } else if (now - each.since >= setup.timeout) {
-      if (setup.shows_stacks) tell(self, setup.progress, PrintLine{"warning: somebody hangs; the threads are at\n" + thread_stacks(), true});
+      if (setup.shows_stacks)
+        tell(self, setup.progress, PrintLine{"warning: somebody hangs; the threads are at\n" + thread_stacks(), true});
       tell(self, setup.coordinator, Failed{failure_of(*pulse, each.rank, setup.timeout), false, /*hangs=*/true});
       return true;
     }
