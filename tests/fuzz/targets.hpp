@@ -5,6 +5,7 @@
 #include "tests/fuzz/array_targets.hpp"
 #include "tests/fuzz/image_targets.hpp"
 #include "tests/fuzz/metadata.hpp"
+#include "tests/fuzz/mlflow_targets.hpp"
 #include "tests/fuzz/shard_targets.hpp"
 #include "tests/fuzz/target.hpp"
 #include "tests/support/file_content.hpp"
@@ -113,6 +114,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
   // Of one subject each, in files of their own.
   add_array_targets(all, dir);
   add_image_targets(all, dir);
+  add_mlflow_targets(all, dir);
   add_shard_targets(all, dir);
   return all;
 }
