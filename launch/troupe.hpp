@@ -100,6 +100,8 @@
 #include "troupe/runtime/data/transforms/transform.hpp"
 #include "troupe/runtime/data/transforms/values.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
+#include "troupe/runtime/sinks/mlflow_sink.hpp"
+#include "troupe/runtime/sinks/mlflow_sync.hpp"
 #include "troupe/runtime/sinks/png.hpp"
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 #include "troupe/runtime/summary/model_summary.hpp"

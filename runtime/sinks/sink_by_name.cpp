@@ -4,6 +4,7 @@
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
+#include "troupe/runtime/sinks/mlflow_sink.hpp"
 #include "troupe/runtime/sinks/tensorboard_sink.hpp"
 
 #include <algorithm>
@@ -26,6 +27,8 @@ constexpr std::array kNamedSinks = {
               [](const SinkPlace& place) -> std::shared_ptr<Sink> {
                 return std::make_shared<TensorBoardSink>(place.folder);
               }},
+    NamedSink{"mlflow",
+              [](const SinkPlace& place) -> std::shared_ptr<Sink> { return std::make_shared<MlflowSink>(place); }},
 };
 
 const NamedSink& named_sink(const std::string& name) {

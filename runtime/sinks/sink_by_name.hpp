@@ -5,6 +5,7 @@
 #include "troupe/runtime/report/run_card.hpp"
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +17,8 @@ struct SinkPlace {
   const std::filesystem::path& folder;
   const RunCard& card;  ///< as the run begins
   const TrainerOptions& options;
+  /// Takes a sentence that the user should read, from any thread; empty: it goes to stderr.
+  std::function<void(const std::string&)> warn = {};
 };
 
 /// "csv", "tensorboard", ...
