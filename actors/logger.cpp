@@ -2,6 +2,7 @@
 
 #include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
+#include "troupe/base/unix_seconds.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -21,7 +22,7 @@ struct LoggerState {
   std::vector<std::shared_ptr<Sink>> sinks;
   std::shared_ptr<InFlight> in_flight;
   std::shared_ptr<Pulse> pulse;
-  std::vector<ScalarsRecord> unrecorded;  // that the recorder has not got
+  std::vector<MetricsWritten::Row> unrecorded;  // that the recorder has not got
   PhaseTime work{"logger", 0, 0, 0};
   bool is_dirty = false;
   bool has_failed = false;
@@ -84,7 +85,7 @@ void flush(LoggerSelf* self) {
 void keep_for_recorder(LoggerSelf* self, Record& record) {
   LoggerState& state = state_of(self);
   if (!state.recorder) return;
-  if (auto* scalars = std::get_if<ScalarsRecord>(&record)) state.unrecorded.push_back(std::move(*scalars));
+  if (auto* scalars = std::get_if<ScalarsRecord>(&record)) state.unrecorded.push_back({std::move(*scalars), unix_seconds()});
   if (auto* model = std::get_if<ModelRecord>(&record)) tell(self, state.recorder, RunNews{.model = std::move(*model)});
 }
 

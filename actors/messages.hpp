@@ -146,7 +146,11 @@ struct PassOnWarnings {
 };
 /// Logger to recorder: what it has written since its last flush.
 struct MetricsWritten {
-  std::vector<ScalarsRecord> records;
+  struct Row {
+    ScalarsRecord record;
+    double time = 0;  ///< seconds since 1970, when it came
+  };
+  std::vector<Row> rows;
 };
 /// Coordinator to recorder, when nobody writes any more: write everything, answer RecorderDrained, quit (P7).
 struct EndRecorder {

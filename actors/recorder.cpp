@@ -46,7 +46,7 @@ caf::behavior recorder(RecorderSelf* self, const ActorRef& coordinator, const Ac
   return Handlers{
       [self](const MetricsWritten& written) {
         with_files(self, [&](RunFiles& all) {
-          for (const auto& record : written.records) all.take(record);
+          for (const auto& row : written.rows) all.take(row.record, row.time);
         });
       },
       [self](const RunNews& news) { with_files(self, [&](RunFiles& all) { all.take(news); }); },

@@ -7,6 +7,7 @@
 #include "troupe/modules/progress.hpp"
 #include "troupe/modules/run_context.hpp"
 #include "troupe/runtime/profile/phase_clock.hpp"
+#include "troupe/runtime/profile/thread_lane.hpp"
 #include "troupe/runtime/replica/replica_setup.hpp"
 
 #include <memory>
@@ -64,6 +65,7 @@ struct ReplicaCore {
   void call_batch_callbacks(Hook hook, Call call) const {
     for (const auto& [callback, owner] : batch_callbacks) {
       enter_phase(id_of(owner, hook));
+      const TracedPart part(typeid(*callback));
       call(*callback);
     }
   }
@@ -72,6 +74,7 @@ struct ReplicaCore {
   void call_callbacks(Hook hook, Call call) const {
     for (std::size_t i = 0; i < callbacks.size(); ++i) {
       const PhaseScope phase(id_of(first_callback_owner + static_cast<HookOwner>(i), hook));
+      const TracedPart part(typeid(*callbacks[i]));
       call(*callbacks[i]);
     }
   }
@@ -79,6 +82,7 @@ struct ReplicaCore {
   void call_callbacks(CallbackHook hook, Call call) const {
     for (std::size_t i = 0; i < callbacks.size(); ++i) {
       const PhaseScope phase(id_of(first_callback_owner + static_cast<HookOwner>(i), hook));
+      const TracedPart part(typeid(*callbacks[i]));
       call(*callbacks[i]);
     }
   }

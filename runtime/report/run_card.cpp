@@ -131,6 +131,22 @@ MetricMap metrics_in(const nlohmann::json& json, const StateReader& reader) {
   return metrics;
 }
 
+/// What a process that crashed has left in failure.json.
+std::optional<Failure> crash_in(const std::filesystem::path& folder) {
+  const auto path = folder / "failure.json";
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  if (error || size > kLargestCard) return std::nullopt;
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  try {
+    const auto json = parse_strict_json(text.str());
+    return failure_in(StateReader(json, path.string()));
+  } catch (const UsageError&) {
+    return std::nullopt;
+  }
+}
+
 }  // namespace
 
 nlohmann::json to_json(const RunCard& card) {
@@ -225,6 +241,8 @@ RunCard read_run_card(const std::filesystem::path& folder) {
   if (card.status == RunStatus::running && is_gone) {
     card.status = RunStatus::failed;
     card.message = "its process is gone: it was killed, or the machine was";
+    card.failure = crash_in(folder);
+    if (card.failure) card.message = card.failure->describe();
   }
   return card;
 }

@@ -58,8 +58,8 @@ void RunFiles::begin_stage(Stage stage) {
   page_due_ = card_.updated + kPageInterval;
 }
 
-void RunFiles::take(const ScalarsRecord& record) {
-  curves_.add(record);
+void RunFiles::take(const ScalarsRecord& record, double time) {
+  curves_.add(record, time);
   is_dirty_ = true;
 }
 
@@ -145,6 +145,8 @@ void RunFiles::write_page() {
 }
 
 void RunFiles::write_failure() {
+  std::error_code ignored;
+  if (std::filesystem::exists(options_.folder / "failure.json", ignored)) return;  // the stage's: it began without one
   write("failure.json", [&] {
     write_text(options_.folder / "failure.json", failure_file(*card_.failure, "", options_.clock()).dump(2) + "\n");
   });

@@ -44,7 +44,8 @@ class RunFiles {
   void set_devices(std::vector<std::string> devices, int64_t world_size);
   /// A stage begins. On a thread that may wait: it asks git.
   void begin_stage(Stage stage);
-  void take(const ScalarsRecord& record);
+  /// `time`: seconds since 1970, when it was logged.
+  void take(const ScalarsRecord& record, double time);
   void take(const RunNews& news);
   /// The stage is over; all files are written.
   void end_stage(RunStatus status, const std::string& message);
@@ -62,6 +63,7 @@ class RunFiles {
   void write(const char* what, Write write);
   void write_card();
   void write_page();
+  /// Not if the process that crashed has done so: it knows more.
   void write_failure();
   void forget_deleted_checkpoints();
 

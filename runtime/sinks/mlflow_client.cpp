@@ -14,7 +14,7 @@ namespace {
 // The tag that a run is found again by.
 constexpr const char* kRunKeyTag = "troupe.key";
 
-nlohmann::json parsed_answer(const std::string& body) {
+nlohmann::json parsed_mlflow_answer(const std::string& body) {
   try {
     return parse_strict_json(body);
   } catch (const UsageError&) {
@@ -22,59 +22,59 @@ nlohmann::json parsed_answer(const std::string& body) {
   }
 }
 
-std::string text_member(const nlohmann::json& json, const char* key) {
+std::string mlflow_text(const nlohmann::json& json, const char* key) {
   const auto found = json.is_object() ? json.find(key) : json.end();
   return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-const nlohmann::json& object_member(const nlohmann::json& json, const char* key) {
+const nlohmann::json& mlflow_object(const nlohmann::json& json, const char* key) {
   static const nlohmann::json none = nlohmann::json::object();
   const auto found = json.is_object() ? json.find(key) : json.end();
   return found != json.end() && found->is_object() ? *found : none;
 }
 
-std::string host_in(const std::string& address) {
+std::string host_in_address(const std::string& address) {
   const auto begin = address.find("://") + 3;
   return address.substr(begin, address.find_first_of(":/", begin) - begin);
 }
 
-std::string server_said(const std::string& body, const nlohmann::json& json) {
-  const auto message = text_member(json, "message");
+std::string mlflow_said(const std::string& body, const nlohmann::json& json) {
+  const auto message = mlflow_text(json, "message");
   const auto text = message.empty() ? body : message;
   return text.empty() ? "without a text" : "'" + shown(text) + "'";
 }
 
 [[noreturn]] void refuse_answer(const HttpAnswer& answer, const std::string& url, const std::string& address) {
-  const auto json = parsed_answer(answer.body);
-  auto text = url + " answers " + std::to_string(answer.status) + " " + server_said(answer.body, json);
+  const auto json = parsed_mlflow_answer(answer.body);
+  auto text = url + " answers " + std::to_string(answer.status) + " " + mlflow_said(answer.body, json);
   if (answer.status == 403 && answer.body.find("Invalid Host header") != std::string::npos) {
-    text = address + " refuses to be called by the name " + host_in(address) +
-           ": start its server with --allowed-hosts " + host_in(address) + ", or call it by its number";
+    text = address + " refuses to be called by the name " + host_in_address(address) +
+           ": start its server with --allowed-hosts " + host_in_address(address) + ", or call it by its number";
   } else if (!answer.location.empty()) {
     text = url + " is at " + shown(answer.location) + " now: let mlflow.uri say so";
   } else if (answer.status == 401) {
     text = url + " wants credentials: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN";
-  } else if (answer.status == 404 && text_member(json, "error_code").empty()) {
+  } else if (answer.status == 404 && mlflow_text(json, "error_code").empty()) {
     text = url + " is not there: " + address + " is the address of something other than an MLflow server";
   }
-  throw MlflowError(text, answer.status, text_member(json, "error_code"));
+  throw MlflowError(text, answer.status, mlflow_text(json, "error_code"));
 }
 
 // A login page or a proxy answers 200 too.
 nlohmann::json object_answered(const HttpAnswer& answer, const std::string& url, const std::string& address) {
   if (answer.status != 200) refuse_answer(answer, url, address);
-  auto json = parsed_answer(answer.body);
+  auto json = parsed_mlflow_answer(answer.body);
   if (!json.is_object()) {
-    throw MlflowError(url + " answers with what no MLflow server says: " + server_said(answer.body, nullptr),
+    throw MlflowError(url + " answers with what no MLflow server says: " + mlflow_said(answer.body, nullptr),
                       answer.status, "");
   }
   return json;
 }
 
 MlflowRun run_in_answer(const nlohmann::json& json, const std::string& url) {
-  const auto& info = object_member(json, "info");
-  MlflowRun run{text_member(info, "run_id"), text_member(info, "status"),
-                text_member(info, "lifecycle_stage") == "deleted", text_member(info, "artifact_uri")};
+  const auto& info = mlflow_object(json, "info");
+  MlflowRun run{mlflow_text(info, "run_id"), mlflow_text(info, "status"),
+                mlflow_text(info, "lifecycle_stage") == "deleted", mlflow_text(info, "artifact_uri")};
   if (!is_mlflow_run_id(run.id)) throw MlflowError(url + " answers with a run that has no id", 200, "");
   return run;
 }
@@ -131,13 +131,13 @@ std::optional<std::string> MlflowClient::find_experiment(const std::string& name
     if (error.code() == "RESOURCE_DOES_NOT_EXIST") return std::nullopt;
     throw;
   }
-  const auto& experiment = object_member(answer, "experiment");
-  if (text_member(experiment, "lifecycle_stage") == "deleted") {
+  const auto& experiment = mlflow_object(answer, "experiment");
+  if (mlflow_text(experiment, "lifecycle_stage") == "deleted") {
     throw MlflowError("the experiment '" + shown(name) + "' was deleted on " + address_ +
                           ": restore it there, or give another mlflow.experiment",
                       200, "");
   }
-  auto id = text_member(experiment, "experiment_id");
+  auto id = mlflow_text(experiment, "experiment_id");
   if (!is_mlflow_run_id(id)) throw MlflowError(address_ + " answers with an experiment that has no id", 200, "");
   return id;
 }
@@ -168,12 +168,12 @@ MlflowRun MlflowClient::create_run(const std::string& experiment_id, const std::
   const auto answer =
       post("mlflow/runs/create",
            {{"experiment_id", experiment_id}, {"start_time", start_time}, {"run_name", run_name}, {"tags", tags}});
-  return run_in_answer(object_member(answer, "run"), url("mlflow/runs/create"));
+  return run_in_answer(mlflow_object(answer, "run"), url("mlflow/runs/create"));
 }
 
 MlflowRun MlflowClient::run(const std::string& id) {
   const auto path = "mlflow/runs/get?run_id=" + url_escaped(id);
-  return run_in_answer(object_member(get(path), "run"), url(path));
+  return run_in_answer(mlflow_object(get(path), "run"), url(path));
 }
 
 void MlflowClient::log_batch(const std::string& run_id, const MlflowBatch& batch) {
@@ -194,7 +194,7 @@ void MlflowClient::set_status(const std::string& run_id, MlflowStatus status, st
   nlohmann::json body = {{"run_id", run_id}, {"status", name_of(status)}};
   if (end_time) body["end_time"] = *end_time;
   const auto answer = post("mlflow/runs/update", body);
-  const auto is = text_member(object_member(answer, "run_info"), "status");
+  const auto is = mlflow_text(mlflow_object(answer, "run_info"), "status");
   if (is != name_of(status)) {
     throw MlflowError(
         address_ + " keeps the status '" + shown(is) + "' of the run, though " + name_of(status) + " was sent", 200,

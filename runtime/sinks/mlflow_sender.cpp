@@ -25,14 +25,14 @@ bool fits_request(const MlflowBatch& a, const MlflowBatch& b) {
 }
 
 template <class Item>
-void append_all(std::vector<Item>& to, const std::vector<Item>& from) {
+void append_to_batch(std::vector<Item>& to, const std::vector<Item>& from) {
   to.insert(to.end(), from.begin(), from.end());
 }
 
 void append_batch(MlflowBatch& to, const MlflowBatch& from) {
-  append_all(to.metrics, from.metrics);
-  append_all(to.params, from.params);
-  append_all(to.tags, from.tags);
+  append_to_batch(to.metrics, from.metrics);
+  append_to_batch(to.params, from.params);
+  append_to_batch(to.tags, from.tags);
 }
 
 // Entries [first, last) of a batch, counted over metrics, then params, then tags.
@@ -69,7 +69,7 @@ fs::path best_checkpoint_below(const fs::path& folder) {
   return {};
 }
 
-bool is_own_file(const fs::path& path) {
+bool is_file_and_no_link(const fs::path& path) {
   std::error_code error;
   return fs::symlink_status(path, error).type() == fs::file_type::regular;
 }
@@ -213,7 +213,7 @@ void MlflowSender::send_refused(const MlflowBatch& batch, const std::string& why
 void MlflowSender::send_artifacts() {
   const auto run = client_.run(state_.run_id);
   for (const auto* name : {"config.toml", "run.json", "report.html"}) {
-    if (is_own_file(folder_ / name) && !send_artifact(run, folder_ / name, name)) return;
+    if (is_file_and_no_link(folder_ / name) && !send_artifact(run, folder_ / name, name)) return;
   }
   const auto best = best_checkpoint_below(folder_);
   if (!best.empty()) send_artifact(run, best, "checkpoints/" + best.filename().string());

@@ -26,7 +26,7 @@ namespace {
 constexpr std::size_t kMetricsOfEntry = 1000, kParamsOfEntry = 100;
 constexpr std::size_t kLongestExperiment = 500;
 
-int64_t milliseconds_now() {
+int64_t mlflow_time_now() {
   return static_cast<int64_t>(unix_seconds() * 1000);
 }
 
@@ -85,7 +85,7 @@ MlflowState state_for_run(const SinkPlace& place) {
           .run_name = valid_utf8(options.run_name.empty() ? version : options.run_name),
           .key = is_run_key(place.card.id) ? place.card.id : random_run_key(),
           .run_id = options.run_id,
-          .started = milliseconds_now(),
+          .started = mlflow_time_now(),
           .sent = 0,
           .status = std::nullopt};
 }
@@ -129,7 +129,7 @@ class MlflowSink::Impl {
     open();
     spool_params(place.card.options);
     spool({.batch = {.metrics = {}, .params = {}, .tags = tags_of_run(place)},
-           .status = MlflowStatusChange{MlflowStatus::running, milliseconds_now()}});
+           .status = MlflowStatusChange{MlflowStatus::running, mlflow_time_now()}});
     flush_spool();
     write_mlflow_state(state_, folder_);
     wake();
@@ -308,7 +308,7 @@ void MlflowSink::Impl::spool_metrics(const ScalarsRecord& record) {
   if (record.epoch >= 0 && std::ranges::none_of(values, is_epoch)) {
     values.emplace_back("epoch", static_cast<double>(record.epoch));
   }
-  const auto time = milliseconds_now();
+  const auto time = mlflow_time_now();
   for (std::size_t i = 0; i < values.size();) {
     SpoolEntry entry;
     for (; i < values.size() && entry.batch.metrics.size() < kMetricsOfEntry; ++i) {
@@ -344,7 +344,7 @@ void MlflowSink::Impl::spool_end(const StageEndedRecord& record) {
   entry.batch.tags = {{"troupe.stage", std::string(to_string(record.stage))},
                       {"troupe.status", name_of(record.status)},
                       {"troupe.message", message}};
-  entry.status = {status_of_end(record.status), milliseconds_now()};
+  entry.status = {status_of_end(record.status), mlflow_time_now()};
   spool(std::move(entry));
   if (has_artifacts_) {
     SpoolEntry files;

@@ -20,10 +20,10 @@ namespace troupe {
 
 namespace {
 
-constexpr std::size_t kLongestSpoolLine = std::size_t{4} << 20;
+constexpr std::size_t kLongestLine = std::size_t{4} << 20;
 constexpr std::size_t kReadAtOnce = std::size_t{256} << 10;
 constexpr std::size_t kMostUnwritten = std::size_t{4} << 20;
-constexpr std::size_t kMostSpoolMetrics = 1000, kMostTexts = 100;
+constexpr std::size_t kMostMetrics = 1000, kMostTexts = 100;
 
 nlohmann::json spooled_number(double value) {
   if (std::isfinite(value)) return value;
@@ -69,13 +69,13 @@ MlflowTexts texts_in_spool(const StateReader& reader, const char* key, std::size
   return texts;
 }
 
-std::string reason_of_errno() {
+std::string spool_errno_reason() {
   return std::generic_category().message(errno);
 }
 
 int open_spool(const std::filesystem::path& path) {
   const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-  if (descriptor < 0) throw UsageError("cannot write '" + path.string() + "': " + reason_of_errno());
+  if (descriptor < 0) throw UsageError("cannot write '" + path.string() + "': " + spool_errno_reason());
   struct stat status {};
   if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(descriptor);
@@ -94,7 +94,7 @@ std::string read_spool(int descriptor, uint64_t from, std::size_t count, const s
   while (have < count) {
     const auto got = ::pread(descriptor, text.data() + have, count - have, static_cast<off_t>(from + have));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw UsageError("cannot read '" + path.string() + "': " + reason_of_errno());
+    if (got < 0) throw UsageError("cannot read '" + path.string() + "': " + spool_errno_reason());
     if (got == 0) break;
     have += static_cast<std::size_t>(got);
   }
@@ -148,7 +148,7 @@ SpoolEntry spool_entry(std::string_view line, const std::string& what) {
   if (reader.has("metrics")) {
     const auto step = reader.count("step", -largest_saved_count);
     const auto time = reader.count("time");
-    for (const auto& pair : spooled_pairs(reader, "metrics", kMostSpoolMetrics)) {
+    for (const auto& pair : spooled_pairs(reader, "metrics", kMostMetrics)) {
       auto key = pair[0].get<std::string>();
       if (mlflow_key(key) != key) reader.refuse("'" + shown(key) + "' is no key");
       entry.batch.metrics.push_back({std::move(key), number_in_spool(pair[1], reader), time, step});
@@ -196,13 +196,13 @@ MlflowSpool::~MlflowSpool() {
 // The last whole line has the largest number; what is behind it was never whole.
 void MlflowSpool::open_end() {
   const auto size = size_of_spool(lock_);
-  const auto from = size - std::min<uint64_t>(size, 2 * kLongestSpoolLine);
+  const auto from = size - std::min<uint64_t>(size, 2 * kLongestLine);
   const auto text = read_spool(lock_, from, static_cast<std::size_t>(size - from), path_);
   const auto end = text.rfind('\n');
   if (end == std::string::npos && from > 0) refuse_long_line(path_, from);
   const auto whole = end == std::string::npos ? 0 : end + 1;
   if (whole < text.size() && ::ftruncate(lock_, static_cast<off_t>(from + whole)) != 0) {
-    throw UsageError("cannot write '" + path_.string() + "': " + reason_of_errno());
+    throw UsageError("cannot write '" + path_.string() + "': " + spool_errno_reason());
   }
   if (whole == 0) return;
   const auto before = text.substr(0, end).rfind('\n');
@@ -251,8 +251,8 @@ std::vector<SpoolEntry> MlflowSpool::next() {
   while (entries.empty()) {
     auto text = read_spool(lock_, position_, kReadAtOnce, path_);
     if (text.find('\n') == std::string::npos && text.size() == kReadAtOnce) {
-      text = read_spool(lock_, position_, kLongestSpoolLine, path_);
-      if (text.size() == kLongestSpoolLine && text.find('\n') == std::string::npos) refuse_long_line(path_, position_);
+      text = read_spool(lock_, position_, kLongestLine, path_);
+      if (text.size() == kLongestLine && text.find('\n') == std::string::npos) refuse_long_line(path_, position_);
     }
     uint64_t at = position_;
     for (std::size_t i = 0, end = 0; (end = text.find('\n', i)) != std::string::npos; i = end + 1) {

@@ -15,7 +15,7 @@ namespace {
 constexpr int64_t kStateFormat = 1;
 constexpr uint64_t kLargestState = 64 * 1024;
 
-std::string text_of_file(const std::filesystem::path& path) {
+std::string text_of_state_file(const std::filesystem::path& path) {
   const InputFile file(path);
   if (file.size() > kLargestState) {
     throw UsageError(path.string() + " has " + std::to_string(file.size()) + " bytes, which no run writes");
@@ -50,7 +50,7 @@ std::optional<MlflowState> read_mlflow_state(const std::filesystem::path& run_fo
   const auto path = run_folder / "mlflow.json";
   std::error_code error;
   if (!std::filesystem::exists(path, error)) return std::nullopt;
-  const auto text = text_of_file(path);
+  const auto text = text_of_state_file(path);
   try {
     const auto json = parse_strict_json(text);
     return state_in(StateReader(json, path.string()));

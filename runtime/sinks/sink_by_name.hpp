@@ -6,6 +6,7 @@
 #include "troupe/runtime/sinks/sink_warning.hpp"
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>

@@ -46,7 +46,7 @@ TEST_F(RunFilesTest, TheCardIsThereFromTheStartAndRenewedWhenItIsDue) {
 TEST_F(RunFilesTest, TheEndOfAStageWritesEverything) {
   auto all = files(dir_.path());
   all.begin_stage(Stage::fit);
-  all.take(ScalarsRecord{1, 0, {{"train_loss", 0.5}}});
+  all.take(ScalarsRecord{1, 0, {{"train_loss", 0.5}}}, now_);
   all.take(RunNews{.metrics = MetricMap{{"train_loss", 0.5}}, .warning = "the disk is slow"});
   all.end_stage(RunStatus::interrupted, "interrupted by SIGINT");
   const auto card = read_run_card(dir_.path());

@@ -54,11 +54,11 @@ struct LoggedRun {
   }
 };
 
-void log_loss(Sink& sink, int64_t step, double value) {
+void log_mlflow_loss(Sink& sink, int64_t step, double value) {
   sink.write(ScalarsRecord{.step = step, .epoch = 0, .values = {{"loss", value}}});
 }
 
-void end_stage(Sink& sink, RunStatus status = RunStatus::finished, const std::string& message = "") {
+void end_mlflow_stage(Sink& sink, RunStatus status = RunStatus::finished, const std::string& message = "") {
   sink.write(StageEndedRecord{.stage = Stage::fit, .status = status, .step = 0, .metrics = {}, .message = message});
   sink.flush();
 }
@@ -70,7 +70,7 @@ TEST(MlflowSink, SendsOptionsMetricsAndTheEnd) {
   const auto sink = run.sink();
   sink->write(HparamsRecord{{{"width", 128}}});
   sink->write(ScalarsRecord{.step = 9, .epoch = 1, .values = {{"acc@5", 0.5}, {"nan", NAN}, {"inf", -INFINITY}}});
-  end_stage(*sink);
+  end_mlflow_stage(*sink);
   EXPECT_EQ(server.seen().metrics_text(), "acc_5=0.5@9 epoch=1.0@9 inf=-Infinity@9 nan=NaN@9 ");
   EXPECT_EQ(server.seen().params, (std::map<std::string, std::string>{{"trainer.max_epochs", "3"}, {"width", "128"}}));
   EXPECT_EQ(server.seen().tags.at("mlflow.source.git.commit"), "0123");
@@ -86,7 +86,7 @@ TEST(MlflowSink, SaysHowARunEnded) {
        {std::pair(RunStatus::failed, "FAILED"), std::pair(RunStatus::interrupted, "KILLED")}) {
     FakeMlflow server;
     LoggedRun run(server.address());
-    end_stage(*run.sink(), status, "loss is nan");
+    end_mlflow_stage(*run.sink(), status, "loss is nan");
     EXPECT_EQ(server.seen().status, word);
     EXPECT_EQ(server.seen().tags.at("troupe.message"), "loss is nan");
   }
@@ -97,13 +97,13 @@ TEST(MlflowSink, GoesOnWithTheRunInALaterStage) {
   LoggedRun run(server.address());
   {
     const auto sink = run.sink();
-    log_loss(*sink, 1, 0.5);
-    end_stage(*sink);
+    log_mlflow_loss(*sink, 1, 0.5);
+    end_mlflow_stage(*sink);
     const auto next = run.sink();  // while the first is still there
-    log_loss(*next, 2, 0.25);
+    log_mlflow_loss(*next, 2, 0.25);
     next->flush();
     server.wait_for([&] { return server.status == "RUNNING" && server.metrics.size() == 4; });
-    end_stage(*next);
+    end_mlflow_stage(*next);
   }
   EXPECT_EQ(server.seen().created, 1);
   EXPECT_EQ(server.seen().status, "FINISHED");
@@ -114,11 +114,11 @@ TEST(MlflowSink, SendsManyMetricsInBatches) {
   FakeMlflow server;
   LoggedRun run(server.address());
   const auto sink = run.sink();
-  for (int64_t step = 0; step < 1500; ++step) log_loss(*sink, step, 1);
+  for (int64_t step = 0; step < 1500; ++step) log_mlflow_loss(*sink, step, 1);
   ScalarsRecord wide{.step = 1500, .epoch = -1, .values = {}};
   for (int i = 0; i < 2500; ++i) wide.values.emplace_back("m" + std::to_string(i), i);
   sink->write(wide);
-  end_stage(*sink);
+  end_mlflow_stage(*sink);
   EXPECT_THAT(server.seen().metrics, SizeIs(2 * 1500 + 2500));
   EXPECT_THAT(run.warnings, IsEmpty());
 }
@@ -127,13 +127,13 @@ TEST(MlflowSink, KeepsWhatAServerMissesForSync) {
   FakeMlflow server;
   LoggedRun run(server.address());
   const auto sink = run.sink();
-  log_loss(*sink, 1, 0.5);
+  log_mlflow_loss(*sink, 1, 0.5);
   sink->flush();
   server.wait_for([&] { return server.metrics.size() == 2; });
   const int port = server.port();
   server.stop();
-  log_loss(*sink, 2, 0.25);
-  end_stage(*sink);
+  log_mlflow_loss(*sink, 2, 0.25);
+  end_mlflow_stage(*sink);
   EXPECT_THAT(run.warnings,
               ElementsAre(AllOf(HasSubstr("cannot reach"), HasSubstr("the run goes on")),
                           AllOf(HasSubstr("record"), HasSubstr("troupe sync " + run.dir.path().string()))));
@@ -153,8 +153,8 @@ TEST(MlflowSink, RunsWithoutAServerFromTheStart) {
   const int port = closed_port();
   LoggedRun run("http://127.0.0.1:" + std::to_string(port));
   const auto sink = run.sink();
-  log_loss(*sink, 1, 0.5);
-  end_stage(*sink);
+  log_mlflow_loss(*sink, 1, 0.5);
+  end_mlflow_stage(*sink);
   EXPECT_THAT(run.warnings, SizeIs(2));
   FakeMlflow server(port);
   const auto result = sync_run(run.dir.path());
@@ -174,8 +174,8 @@ TEST(MlflowSink, SurvivesAnswersThatAreNone) {
     LoggedRun run(server.address());
     server.set_trouble([&](const HttpRequest&) { return answer; });
     const auto sink = run.sink();
-    log_loss(*sink, 1, 0.5);
-    end_stage(*sink);
+    log_mlflow_loss(*sink, 1, 0.5);
+    end_mlflow_stage(*sink);
     EXPECT_THAT(run.warnings, SizeIs(2)) << answer;
     if (answer.find("Host header") != std::string::npos) {
       EXPECT_THAT(run.warnings[0], HasSubstr("--allowed-hosts 127.0.0.1"));
@@ -197,7 +197,7 @@ TEST(MlflowSink, CreatesNoSecondRunWhenTheAnswerToTheFirstIsLost) {
     return "";
   });
   const auto sink = run.sink();
-  end_stage(*sink);
+  end_mlflow_stage(*sink);
   server.set_trouble({});
   (void)sync_run(run.dir.path());
   EXPECT_EQ(server.seen().status, "FINISHED");
@@ -209,10 +209,10 @@ TEST(MlflowSink, ComesBackWhenTheServerDoes) {
   int answers = 0;
   server.set_trouble([&](const HttpRequest&) { return ++answers < 5 ? http_response(503, "") : "go on"; });
   const auto sink = run.sink();
-  log_loss(*sink, 1, 0.5);
+  log_mlflow_loss(*sink, 1, 0.5);
   sink->flush();
   server.wait_for([&] { return server.metrics.size() == 2; });
-  end_stage(*sink);
+  end_mlflow_stage(*sink);
   EXPECT_THAT(run.warnings, ElementsAre(HasSubstr("the run goes on")));
 }
 
@@ -225,7 +225,7 @@ TEST(MlflowSink, EndsThoughTheServerDoesNotAnswer) {
     while (!is_over) std::this_thread::yield();
     return std::string();
   });
-  end_stage(*run.sink(milliseconds(10)));
+  end_mlflow_stage(*run.sink(milliseconds(10)));
   is_over = true;
   EXPECT_THAT(run.warnings, ElementsAre(HasSubstr("takes too long")));
 }
@@ -240,13 +240,13 @@ TEST(MlflowSink, GoesOnWhenTheDiskIsFull) {
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit full{10, before.rlim_max};
   setrlimit(RLIMIT_FSIZE, &full);
-  log_loss(*sink, 1, 0.5);
+  log_mlflow_loss(*sink, 1, 0.5);
   sink->flush();
-  log_loss(*sink, 2, 0.25);
+  log_mlflow_loss(*sink, 2, 0.25);
   sink->flush();
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
-  end_stage(*sink);
+  end_mlflow_stage(*sink);
   EXPECT_THAT(run.warnings, Contains(HasSubstr("mlflow.spool")));
   EXPECT_EQ(server.seen().metrics_text(), "epoch=0.0@1 epoch=0.0@2 loss=0.25@2 loss=0.5@1 ");
   EXPECT_EQ(server.seen().status, "FINISHED");
@@ -259,7 +259,7 @@ TEST(MlflowSink, LosesNoBatchForOneValueThatIsRefused) {
   run.card.options["trainer"]["devices"] = 2;
   const auto sink = run.sink();
   sink->write(ScalarsRecord{.step = 1, .epoch = -1, .values = {{"a", 1}, {"refused", 2}, {"z", 3}}});
-  end_stage(*sink);
+  end_mlflow_stage(*sink);
   EXPECT_EQ(server.seen().metrics_text(), "a=1.0@1 z=3.0@1 ");
   EXPECT_EQ(server.seen().params.at("trainer.max_epochs"), "7");
   EXPECT_EQ(server.seen().params.at("trainer.devices"), "2");
@@ -272,15 +272,15 @@ TEST(MlflowSink, DropsNothingForARunThatWasDeleted) {
   FakeMlflow server;
   LoggedRun run(server.address());
   const auto sink = run.sink();
-  log_loss(*sink, 1, 0.5);
+  log_mlflow_loss(*sink, 1, 0.5);
   sink->flush();
   server.wait_for([&] { return server.metrics.size() == 2; });
   server.set_trouble([&](const HttpRequest&) {
     server.is_deleted = true;
     return "go on";
   });
-  log_loss(*sink, 2, 0.5);
-  end_stage(*sink);
+  log_mlflow_loss(*sink, 2, 0.5);
+  end_mlflow_stage(*sink);
   server.set_trouble([&](const HttpRequest&) {
     server.is_deleted = false;
     return "go on";
@@ -294,7 +294,7 @@ TEST(MlflowSink, GoesOnWithARunOfTheServers) {
   LoggedRun run(server.address());
   run.options.mlflow.run_id = "abc0";
   const auto sink = run.sink();
-  end_stage(*sink);
+  end_mlflow_stage(*sink);
   EXPECT_EQ(server.seen().created, 0);
   EXPECT_EQ(server.seen().status, "FINISHED");
 }
@@ -312,14 +312,14 @@ TEST(MlflowSink, SendsTheRunsFilesAndNoOthers) {
   run.card.id = std::string(32, 'a');
   run.card.best_checkpoint = run.dir / "checkpoints/best-epoch=1.safetensors";
   write_run_card(run.card, run.dir.path());
-  end_stage(*run.sink());
+  end_mlflow_stage(*run.sink());
   EXPECT_EQ(server.seen().files.at("config.toml"), "[trainer]");
   EXPECT_EQ(server.seen().files.at("checkpoints/best-epoch%3D1.safetensors"), "weights");
   EXPECT_TRUE(server.seen().files.contains("run.json"));
   EXPECT_THAT(server.seen().files, SizeIs(3));
   run.card.best_checkpoint = elsewhere / "secret";
   write_run_card(run.card, run.dir.path());
-  end_stage(*run.sink());
+  end_mlflow_stage(*run.sink());
   EXPECT_THAT(server.seen().files, SizeIs(3));
 }
 
@@ -332,7 +332,7 @@ TEST(MlflowSink, NeedsNoServerThatServesFiles) {
     return request.method == "PUT" ? http_response(503, "Artifact serving is disabled. Run with `--serve-artifacts`")
                                    : std::string("go on");
   });
-  end_stage(*run.sink());
+  end_mlflow_stage(*run.sink());
   EXPECT_THAT(run.warnings, ElementsAre(HasSubstr("config.toml is not sent")));
   EXPECT_EQ(sync_run(run.dir.path()).waiting, 0);
 }
@@ -357,7 +357,7 @@ TEST(SyncRun, EndsARunThatWasKilledAsItsCardSays) {
   const auto folder = run.dir.path();
   {
     const auto sink = run.sink();
-    log_loss(*sink, 1, 0.5);
+    log_mlflow_loss(*sink, 1, 0.5);
   }  // without its end
   EXPECT_EQ(server.seen().status, "RUNNING");
   EXPECT_EQ(sync_run(folder).problem, "");
@@ -378,7 +378,7 @@ TEST(SyncRun, LeavesARunAloneThatGoesOn) {
 
 TEST(SyncRun, SendsCredentialsToNoServerButTheirOwn) {
   LoggedRun run("http://127.0.0.1:" + std::to_string(closed_port()));
-  end_stage(*run.sink());
+  end_mlflow_stage(*run.sink());
   ::setenv("MLFLOW_TRACKING_TOKEN", "secret", 1);
   const auto problem = sync_run(run.dir.path()).problem;
   ::unsetenv("MLFLOW_TRACKING_TOKEN");
