@@ -2,32 +2,20 @@
 
 #include "troupe/base/exception_text.hpp"
 #include "troupe/base/number_text.hpp"
-#include "troupe/base/text.hpp"
-#include "troupe/launch/checkpoint_choice.hpp"
-#include "troupe/launch/config_file.hpp"
 #include "troupe/launch/end_of_ranks.hpp"
-#include "troupe/launch/new_run_card.hpp"
 #include "troupe/launch/processes.hpp"
 #include "troupe/launch/profiled_run.hpp"
-#include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/signals.hpp"
 #include "troupe/launch/slurm.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
 #include "troupe/runtime/callbacks/model_summary.hpp"
-#include "troupe/runtime/checkpoint/checkpoint_file.hpp"
-#include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
-#include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/data/random.hpp"
-#include "troupe/runtime/device/device.hpp"
 #include "troupe/runtime/sinks/sink_by_name.hpp"
-
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <iostream>
 #include <limits>
 #include <mutex>
@@ -43,30 +31,8 @@ uint64_t draw_seed() {
   return (uint64_t{device()} << 32 | device()) >> 1;
 }
 
-// launch/run, which starts a run again, gives all of its starts one name.
-std::string launch_id() {
-  return environment_variable("TROUPE_LAUNCH_ID").value_or("");
-}
-
-nlohmann::json model_options(const ModuleSource& source, const std::vector<OptionGroup>& more) {
-  for (const auto* groups : {&source.groups, &more}) {
-    for (const auto& group : *groups) {
-      if (group.name == "model") return to_json_object(group.options, group.name);
-    }
-  }
-  return nullptr;
-}
-
 // How long a rank whose run is over waits for others at least, which may have a checkpoint to write; in seconds.
 constexpr double shortest_patience_with_ranks = 1800;
-
-std::vector<const ModelCheckpoint*> model_checkpoints(const std::vector<std::shared_ptr<Callback>>& callbacks) {
-  std::vector<const ModelCheckpoint*> found;
-  for (const auto& callback : callbacks) {
-    if (const auto* checkpoint = dynamic_cast<const ModelCheckpoint*>(callback.get())) found.push_back(checkpoint);
-  }
-  return found;
-}
 
 std::string whereabouts_of(const std::vector<std::shared_ptr<Pulse>>& pulses) {
   std::string says;
@@ -130,196 +96,10 @@ std::filesystem::path Trainer::Runner::best_model_path() const {
 }
 
 std::filesystem::path Trainer::Runner::own_best_model_path() const {
-  for (const auto* checkpoint : model_checkpoints(options_.callbacks)) {
+  for (const auto* checkpoint : model_checkpoints()) {
     if (!checkpoint->best_model_path().empty()) return checkpoint->best_model_path();
   }
   return {};
-}
-
-void Trainer::Runner::make_run_dir(Stage stage, const ModuleSource& source) {
-  const bool saves = stage == Stage::fit && options_.enable_checkpointing;
-  const bool writes = writes_profile(options_) || (options_.fast_dev_run == 0 && (options_.logger || saves));
-  if (!writes || !run_dir_.empty()) return;
-  run_dir_ = Processes::get().from_rank_zero([&] { return new_run_dir(source).string(); });
-}
-
-std::filesystem::path Trainer::Runner::new_run_dir(const ModuleSource& source) {
-  const auto run_dir = create_run_dir(options_.default_root_dir, run_name(source));
-  std::ofstream file(run_dir / "config.toml");
-  file << to_toml(all_groups(source));
-  if (!file.flush()) throw UsageError("cannot write " + (run_dir / "config.toml").string());
-  return run_dir;
-}
-
-std::vector<OptionGroup> Trainer::Runner::all_groups(const ModuleSource& source) {
-  std::vector<OptionGroup> groups = trainer_groups(given_);
-  groups.insert(groups.end(), source.groups.begin(), source.groups.end());
-  groups.insert(groups.end(), extra_groups_.begin(), extra_groups_.end());
-  return groups;
-}
-
-// Those of the stage before, if there was one.
-std::shared_ptr<RunFiles> Trainer::Runner::run_files(const ModuleSource& source) {
-  if (files_) return std::exchange(files_, nullptr);
-  RunCard card = new_run_card(all_groups(source));
-  card.name = run_name(source);
-  card.version = run_dir_.filename().string();
-  return std::make_shared<RunFiles>(std::move(card),
-                                    RunFiles::Options{.folder = run_dir_, .writes_page = options_.logger});
-}
-
-void Trainer::Runner::add_sinks(cast::RunSetup& setup, const ModuleSource& source) {
-  if (!Processes::get().is_rank_zero()) return;
-  setup.files = run_files(source);
-  std::vector<std::string> devices;
-  for (const auto& device : setup.devices) devices.push_back(device.str());
-  setup.files->set_devices(std::move(devices), setup.peers.empty() ? 1 : setup.peers.front()->place().world_size);
-  if (!options_.logger || run_dir_.empty()) return;
-  setup.warnings = sink_warnings_;
-  const auto warn = [warnings = sink_warnings_](const std::string& text) { warnings->warn(text); };
-  // One for all stages: a tracker's run is the same, and curves know where they stand.
-  if (sinks_.empty()) sinks_ = make_sinks(options_.loggers, {run_dir_, setup.files->card(), options_, warn});
-  setup.sinks = sinks_;
-  setup.sinks.insert(setup.sinks.end(), options_.sinks.begin(), options_.sinks.end());
-}
-
-std::string Trainer::Runner::run_name(const ModuleSource& source) const {
-  return options_.name.empty() ? snake_case_class_name(source.class_name) : options_.name;
-}
-
-nlohmann::json Trainer::Runner::run_identity(const ModuleSource& source) const {
-  const auto as_text = [](const std::string& bytes) { return is_utf8(bytes) ? bytes : shown(bytes); };
-  return {{"name", as_text(run_name(source))},
-          {"model", model_options(source, extra_groups_)},
-          {"launch", as_text(launch_id())}};
-}
-
-// Rank zero says which file "last", "best" and "auto" are; all read it. Empty: there is none.
-Checkpoint Trainer::Runner::read_found(const std::string& wanted, const ModuleSource& source, std::string& path) const {
-  std::optional<Checkpoint> checkpoint;
-  path = Processes::get().from_rank_zero([&]() -> std::string {
-    CheckpointChoice choice(run_name(source), run_identity(source), source, wanted == "auto" ? launch_id() : "");
-    auto found = wanted == "best" ? find_best(options_.default_root_dir, choice.filter())
-                                  : find_last(options_.default_root_dir, choice.filter());
-    choice.warn(found);
-    if (!found) return "";
-    checkpoint = std::move(found->checkpoint);
-    return found->path.string();
-  });
-  if (checkpoint || path.empty()) return checkpoint ? std::move(*checkpoint) : Checkpoint();
-  return read_checkpoint(path);
-}
-
-void Trainer::Runner::refuse_missing(const std::string& wanted, const ModuleSource& source) const {
-  const auto name = run_name(source);
-  std::string text = "ckpt_path = \"" + wanted + "\": there is no checkpoint of " + shown(name) + " below " +
-                     std::filesystem::absolute(options_.default_root_dir).string();
-  const auto others = run_names(options_.default_root_dir);
-  if (!others.empty() && others != std::vector{name}) {
-    text += "; there are runs of " + joined_as(others, shown) + " (trainer.name says which is meant)";
-  }
-  throw UsageError(text);
-}
-
-// Before anything is built.
-void Trainer::Runner::add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSource& source,
-                                     const RunArguments& arguments) const {
-  const auto wanted = arguments.ckpt_path.value_or("");
-  if (wanted.empty()) return;
-  Checkpoint checkpoint;
-  const auto own = best_model_path();
-  if (wanted == "auto" || wanted == "last" || (wanted == "best" && own.empty())) {
-    std::string path;
-    checkpoint = read_found(wanted, source, path);
-    if (path.empty() && wanted == "auto") return;
-    if (path.empty()) refuse_missing(wanted, source);
-  } else {
-    const auto path = Processes::get().from_rank_zero([&] { return wanted == "best" ? own.string() : wanted; });
-    checkpoint = stage == Stage::fit || wanted == "best" ? read_checkpoint(path) : read_weights(path);
-  }
-  setup.replica.checkpoint = std::make_shared<Checkpoint>(std::move(checkpoint));
-  setup.replica.weights_only = stage != Stage::fit;
-  if (stage == Stage::fit) setup.state.checkpoint = setup.replica.checkpoint;
-}
-
-cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments) {
-  cast::RunSetup setup;
-  setup.devices = choose_devices(options_.accelerator, options_.devices, Processes::get().local_rank());
-  add_checkpoint(setup, stage, source, arguments);
-  make_run_dir(stage, source);
-  if (stage == Stage::fit && options_.enable_checkpointing && model_checkpoints(options_.callbacks).empty()) {
-    options_.callbacks.push_back(std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{.save_last = true}));
-  }
-  const auto checkpoints = model_checkpoints(options_.callbacks);
-  setup.weights_only_checkpoints = std::any_of(checkpoints.begin(), checkpoints.end(), [](const auto* checkpoint) {
-    return checkpoint->options().save_weights_only;
-  });
-  setup.state.stage = stage;
-  setup.state.options = options_;
-  setup.state.info.run_dir = run_dir_;
-  if (stage != Stage::fit) setup.state.progress = curves_.fitted();
-  setup.replica.stage = stage;
-  setup.replica.make_module = source.make;
-  setup.replica.overridden = source.overridden;
-  setup.replica.options = options_;
-  setup.replica.datamodule = arguments.datamodule;
-  setup.replica.run_dir = run_dir_;
-  setup.replica.keeps_predictions = arguments.return_predictions;
-  setup.replica.run_identity = run_identity(source);
-  setup.replica.curves = curves_;
-  add_workers(setup, source);
-  setup.actors = actors_;
-  add_sinks(setup, source);
-  return setup;
-}
-
-// The devices of this process, and how their workers reach all others.
-void Trainer::Runner::add_workers(cast::RunSetup& setup, const ModuleSource& source) {
-  auto& processes = Processes::get();
-  setup.replica.device = setup.devices.front();
-  setup.make_more = source.make_more;
-  if (!source.make_more && setup.devices.size() > 1) {
-    throw UsageError("trainer.devices = " + std::to_string(options_.devices) +
-                     " needs a module for each device, and one module was given: give its options instead, as in"
-                     " fit<M>(options)");
-  }
-  if (options_.strategy == Strategy::dp && !processes.is_alone()) {
-    throw UsageError("strategy = dp divides batches among the devices of one process, and there are " +
-                     std::to_string(processes.size()) + " processes: use ddp2, or ddp");
-  }
-  if (divides_batches(options_.strategy)) {
-    // One worker, which computes on all of them.
-    setup.replica.part_devices.assign(setup.devices.begin() + 1, setup.devices.end());
-    setup.replica.make_part = source.make_more;
-    setup.devices.resize(1, setup.devices.front());
-  }
-  setup.peers = processes.make_peers(setup.devices, options_);
-  for (const auto& peers : setup.peers) {
-    setup.pulses.push_back(std::make_shared<Pulse>("worker " + std::to_string(peers->place().global_rank)));
-  }
-  if (setup.pulses.empty()) setup.pulses.push_back(std::make_shared<Pulse>("worker 0"));
-  setup.state.has_other_processes = !processes.is_alone();
-  divide_processors(setup);
-  if (processes.is_alone()) return;
-  setup.host = processes.host();
-  setup.tell_others = [&processes](const Failure& failure) { processes.tell_failure(failure); };
-}
-
-// What this process may use goes to its workers in equal parts. LibTorch's default, which OMP_NUM_THREADS can set,
-// counts neither other processes nor other workers nor a quota.
-void Trainer::Runner::divide_processors(cast::RunSetup& setup) const {
-  auto& processes = Processes::get();
-  const double share = processes.cpu_share();
-  const bool on_cpu = setup.devices.front().is_cpu();
-  if (on_cpu && options_.devices > 1 && static_cast<double>(options_.devices) > share && processes.is_rank_zero()) {
-    std::cerr << "troupe: warning: trainer.devices = " + std::to_string(options_.devices) + " compute on " +
-                     (share < 1 ? "less than one" : std::to_string(static_cast<int64_t>(share))) + " processor(s)" +
-                     ", which takes longer than fewer devices would\n";
-  }
-  if (options_.num_threads > 0) return;
-  constexpr double rounding = 1e-6;
-  const auto threads = static_cast<int64_t>(share / static_cast<double>(options_.devices) + rounding);
-  setup.replica.options.num_threads = std::clamp<int64_t>(threads, 1, at::get_num_threads());
 }
 
 void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval,

@@ -12,6 +12,8 @@
 
 namespace troupe {
 
+class ModelCheckpoint;
+
 /// Functions and results are the Trainer's of the same name.
 class Trainer::Runner {
  public:
@@ -56,6 +58,7 @@ class Trainer::Runner {
   std::shared_ptr<RunFiles> run_files(const ModuleSource& source);
   void add_sinks(cast::RunSetup& setup, const ModuleSource& source);
   std::filesystem::path own_best_model_path() const;
+  std::vector<const ModelCheckpoint*> model_checkpoints() const;
   std::vector<CrashPlace> crash_places(const cast::RunSetup& setup) const;
   void say_summary() const;
 

@@ -20,10 +20,10 @@ namespace troupe {
 
 namespace {
 
-constexpr std::size_t kLongestLine = std::size_t{4} << 20;
+constexpr std::size_t kLongestSpoolLine = std::size_t{4} << 20;
 constexpr std::size_t kReadAtOnce = std::size_t{256} << 10;
 constexpr std::size_t kMostUnwritten = std::size_t{4} << 20;
-constexpr std::size_t kMostMetrics = 1000, kMostTexts = 100;
+constexpr std::size_t kMostSpoolMetrics = 1000, kMostTexts = 100;
 
 nlohmann::json spooled_number(double value) {
   if (std::isfinite(value)) return value;
@@ -148,7 +148,7 @@ SpoolEntry spool_entry(std::string_view line, const std::string& what) {
   if (reader.has("metrics")) {
     const auto step = reader.count("step", -largest_saved_count);
     const auto time = reader.count("time");
-    for (const auto& pair : spooled_pairs(reader, "metrics", kMostMetrics)) {
+    for (const auto& pair : spooled_pairs(reader, "metrics", kMostSpoolMetrics)) {
       auto key = pair[0].get<std::string>();
       if (mlflow_key(key) != key) reader.refuse("'" + shown(key) + "' is no key");
       entry.batch.metrics.push_back({std::move(key), number_in_spool(pair[1], reader), time, step});
@@ -196,7 +196,7 @@ MlflowSpool::~MlflowSpool() {
 // The last whole line has the largest number; what is behind it was never whole.
 void MlflowSpool::open_end() {
   const auto size = size_of_spool(lock_);
-  const auto from = size - std::min<uint64_t>(size, 2 * kLongestLine);
+  const auto from = size - std::min<uint64_t>(size, 2 * kLongestSpoolLine);
   const auto text = read_spool(lock_, from, static_cast<std::size_t>(size - from), path_);
   const auto end = text.rfind('\n');
   if (end == std::string::npos && from > 0) refuse_long_line(path_, from);
@@ -251,8 +251,8 @@ std::vector<SpoolEntry> MlflowSpool::next() {
   while (entries.empty()) {
     auto text = read_spool(lock_, position_, kReadAtOnce, path_);
     if (text.find('\n') == std::string::npos && text.size() == kReadAtOnce) {
-      text = read_spool(lock_, position_, kLongestLine, path_);
-      if (text.size() == kLongestLine && text.find('\n') == std::string::npos) refuse_long_line(path_, position_);
+      text = read_spool(lock_, position_, kLongestSpoolLine, path_);
+      if (text.size() == kLongestSpoolLine && text.find('\n') == std::string::npos) refuse_long_line(path_, position_);
     }
     uint64_t at = position_;
     for (std::size_t i = 0, end = 0; (end = text.find('\n', i)) != std::string::npos; i = end + 1) {
