@@ -175,7 +175,7 @@ class Chart {
     context.textAlign = "center";
     context.textBaseline = "top";
     const {domain} = this.scale;
-    const places = settings.axis === "time" ? timeTicks(...domain, inner.width / 90) : ticks(...domain, inner.width / 90);
+    const places = settings.axis === "time" ? timeTicks(...domain, inner.width / 90) : ticks(...domain, inner.width / 60);
     let free = -Infinity;
     for (const place of places) {
       const text = axisValue(settings.axis, place);
