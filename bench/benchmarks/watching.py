@@ -12,7 +12,7 @@ def runs(setting):
     folder = os.path.join(setting.folder, "runs")
     return [Run([program, "steps", *(["1", "50"] if setting.quick else ["5"])]),
             Run([program, "page"]),
-            Run([sys.executable, os.path.join(PEERS, "listed_runs.py"), program, setting.program("launch/troupe"),
+            Run([sys.executable, os.path.join(PEERS, "listed_runs.py"), program, setting.program("bin/troupe"),
                  str(10 if setting.quick else RUNS), folder], f"troupe runs over {RUNS} runs", "list")]
 
 
@@ -31,6 +31,6 @@ process, an epoch each, and a number is the middle of five such epochs. The page
     runs=runs,
     minutes=2,
     bars=(Bar("watched", ("unwatched",), share=1.01),),
-    programs=("bench/watching", "launch/troupe"),
+    programs=("bench/watching", "bin/troupe"),
     has_peers=False,
 )
