@@ -57,6 +57,7 @@ class Trainer::Runner {
   std::vector<OptionGroup> all_groups(const ModuleSource& source);
   std::shared_ptr<RunFiles> run_files(const ModuleSource& source);
   void add_sinks(cast::RunSetup& setup, const ModuleSource& source);
+  void record_refusal(cast::RunSetup& setup, Stage stage, const ModuleSource& source);
   std::filesystem::path own_best_model_path() const;
   std::vector<const ModelCheckpoint*> model_checkpoints() const;
   std::vector<CrashPlace> crash_places(const cast::RunSetup& setup) const;

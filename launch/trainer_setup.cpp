@@ -1,4 +1,5 @@
 // A run's setup: its folder, its card and sinks, the checkpoint that it goes on from, its workers.
+#include "troupe/base/exception_text.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/launch/checkpoint_choice.hpp"
@@ -181,10 +182,23 @@ cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& sour
   setup.replica.keeps_predictions = arguments.return_predictions;
   setup.replica.run_identity = run_identity(source);
   setup.replica.curves = curves_;
-  add_workers(setup, source);
   setup.actors = actors_;
-  add_sinks(setup, source);
+  try {
+    add_workers(setup, source);
+    add_sinks(setup, source);
+  } catch (...) {
+    record_refusal(setup, stage, source);
+    throw;
+  }
   return setup;
+}
+
+// The folder is there already: it says why nothing has run.
+void Trainer::Runner::record_refusal(cast::RunSetup& setup, Stage stage, const ModuleSource& source) {
+  if (run_dir_.empty() || !Processes::get().is_rank_zero()) return;
+  files_ = setup.files ? std::move(setup.files) : run_files(source);
+  files_->begin_stage(stage);
+  files_->end_stage(RunStatus::failed, current_exception_text());
 }
 
 // The devices of this process, and how their workers reach all others.

@@ -14,6 +14,7 @@ namespace troupe {
 
 std::string Trainer::Runner::summary() const {
   if (!stage_) return "";
+  if (result_.failure && run_dir_.empty() && result_.progress.total_batches == 0) return "";  // the error says it all
   RunCard card = files_ ? files_->card() : RunCard();
   card.stage = to_string(*stage_);
   card.status = result_.failure           ? RunStatus::failed

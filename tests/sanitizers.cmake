@@ -12,7 +12,7 @@ function(troupe_add_part name)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}" "${TROUPE_INCLUDE}")
   target_compile_definitions(${name} PRIVATE "TROUPE_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
   target_link_libraries(${name} PRIVATE troupe::torch CAF::core spdlog::spdlog nlohmann_json::nlohmann_json
-    Threads::Threads ZLIB::ZLIB PNG::PNG JPEG::JPEG Deflate::deflate protozero::protozero xxHash::xxhash
+    Threads::Threads ZLIB::ZLIB PNG::PNG JPEG::JPEG Deflate::deflate CURL::libcurl protozero::protozero xxHash::xxhash
     tomlplusplus::headers)
   target_precompile_headers(${name} PRIVATE "${PROJECT_SOURCE_DIR}/cmake/precompiled.hpp")
   set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 20)
@@ -34,7 +34,10 @@ set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp mo
   modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/metric.cpp modules/optim/*.cpp
   runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/data/*/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
-  runtime/sinks/append_file.cpp runtime/sinks/json_line*.cpp runtime/sinks/sink_warning.cpp
+  runtime/profile/*.cpp runtime/report/metric_*.cpp runtime/report/phase_report.cpp
+  runtime/report/re*.cpp runtime/report/run_card.cpp runtime/sinks/append_file.cpp runtime/sinks/csv_line.cpp
+  runtime/sinks/json_line*.cpp runtime/sinks/metric_charts.cpp runtime/sinks/http_client.cpp runtime/sinks/mlflow_client.cpp runtime/sinks/mlflow_s[pt]*.cpp
+  runtime/sinks/mlflow_values.cpp runtime/sinks/sink_warning.cpp
   launch/config_file.cpp launch/option_group.cpp launch/parse_config.cpp)
 set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp modules/data/sampler.cpp base/*.cpp
   modules/hooks.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
@@ -46,20 +49,31 @@ set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_lo
   runtime/collectives/store_backend.cpp runtime/collectives/threaded_backend.cpp
   runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/keyed_permutation.cpp
   runtime/data/random.cpp
-  runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/process/pulse.cpp
+  runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/data/weights.cpp runtime/process/pulse.cpp
+  runtime/profile/*.cpp
   runtime/sinks/append_file.cpp runtime/sinks/c*.cpp runtime/sinks/histogram.cpp runtime/sinks/metric_charts.cpp
   runtime/sinks/png.cpp runtime/sinks/tensorboard_*.cpp)
+
+# The page, which the library's build writes.
+function(troupe_add_page name)
+  set_source_files_properties("${PROJECT_BINARY_DIR}/page_parts.cpp" PROPERTIES
+    GENERATED ON SKIP_PRECOMPILE_HEADERS ON SKIP_UNITY_BUILD_INCLUSION ON)
+  target_sources(${name} PRIVATE "${PROJECT_BINARY_DIR}/page_parts.cpp")
+  add_dependencies(${name} troupe)
+endfunction()
 
 if(NOT TROUPE_SANITIZE)
   troupe_add_sanitized_test(readers_under_address_sanitizer address,undefined
     MAIN fuzz/readers_test.cpp SOURCES ${_readers})
+  troupe_add_page(readers_under_address_sanitizer)
   # LibTorch's own leaks, at the end of the process.
   set_property(TEST readers_under_address_sanitizer APPEND PROPERTY ENVIRONMENT
     "ASAN_OPTIONS=detect_leaks=0" "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1")
   # Replays write into memory that is shared by what is in use at different times.
   troupe_add_sanitized_test(replays_under_address_sanitizer address,undefined
     MAIN launch/capture/random_networks_test.cpp runtime/capture/program_test.cpp runtime/capture/substitutes_test.cpp
-    SOURCES base/*.cpp modules/support/step_recorder.cpp runtime/capture/*.cpp)
+    SOURCES base/*.cpp modules/hooks.cpp modules/support/step_recorder.cpp runtime/capture/*.cpp
+      runtime/checkpoint/atomic_write.cpp runtime/checkpoint/file_*.cpp runtime/profile/*.cpp)
   set_property(TEST replays_under_address_sanitizer APPEND PROPERTY ENVIRONMENT
     "ASAN_OPTIONS=detect_leaks=0" "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1" "OMP_NUM_THREADS=1")
   troupe_add_sanitized_test(threads_under_thread_sanitizer thread
@@ -72,6 +86,7 @@ if(NOT TROUPE_SANITIZE)
     "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp" "OMP_NUM_THREADS=1")
 elseif(TROUPE_SANITIZE MATCHES "fuzzer")
   troupe_add_part(fuzz_readers MAIN fuzz/fuzz_readers.cpp SOURCES ${_readers})
+  troupe_add_page(fuzz_readers)
   # Clang 14 fails on it in some sources ("Cannot represent a difference across sections").
   target_compile_options(fuzz_readers PRIVATE -fno-sanitize=function)
   target_link_options(fuzz_readers PRIVATE -fsanitize=fuzzer)

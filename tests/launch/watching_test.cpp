@@ -132,6 +132,19 @@ TEST(Watching, APageThatCannotBeWrittenIsAWarning) {
   EXPECT_EQ(read_run_card(trainer.run_dir()).status, RunStatus::finished);
 }
 
+TEST(Watching, ARunThatIsRefusedSaysWhy) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.loggers = {"mlflow"};
+  options.mlflow.uri = "ftp://somewhere";
+  Trainer trainer(options);
+  const auto why = error_of([&] { trainer.fit<Line>({}, points()); });
+  const auto card = read_run_card(trainer.run_dir());
+  EXPECT_EQ(card.status, RunStatus::failed);
+  EXPECT_EQ(card.message, why);
+  EXPECT_THAT(why, HasSubstr("ftp://somewhere"));
+}
+
 TEST(Watching, LoggersAreChosenByName) {
   const TempDir dir;
   auto options = quiet(dir);

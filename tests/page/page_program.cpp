@@ -111,12 +111,12 @@ RunCard some_card(const std::string& version, RunStatus status, double started) 
   card.progress = {.epoch = 12, .batch_idx = 0, .global_step = 6000, .total_batches = 6000, .log_step = 6000};
   card.total_batches = 6000;
   card.metrics = {{"train_loss", 0.0812}, {"train_acc", 0.991}, {"val_loss", 0.197}, {"val_acc", 0.962}};
-  card.layers = {{"body", "Sequential", "[32, 784]", "[32, 256]", 200960},
+  card.model.layers = {{"body", "Sequential", "[32, 784]", "[32, 256]", 200960},
                  {"body.0", "Linear", "[32, 784]", "[32, 256]", 200960},
                  {"body.1", "ReLU", "[32, 256]", "[32, 256]", 0},
                  {"head", "Linear", "[32, 256]", "[32, 10]", 2570}};
-  card.parameters = 203530;
-  card.trainable_parameters = 203530;
+  card.model.parameters = 203530;
+  card.model.trainable_parameters = 203530;
   const std::filesystem::path folder = "runs/digits/" + version + "/checkpoints";
   card.checkpoints = {folder / "epoch=7-step=4000.safetensors", folder / "last.safetensors"};
   card.best_checkpoint = folder / "epoch=7-step=4000.safetensors";
@@ -135,7 +135,7 @@ RunCard hostile_card(const std::string& name) {
   card.environment.host = card.environment.system = card.environment.git_commit = name;
   card.environment.devices = {name};
   card.metrics = {{name, 1}, {"__proto__", 2}};
-  card.layers = {{name, name, name, name, 1}};
+  card.model.layers = {{name, name, name, name, 1}};
   card.checkpoints = {name};
   card.best_checkpoint = name;
   card.warnings = {name};
