@@ -361,7 +361,7 @@ TEST_F(CommandTest, CompletesItsWordsInBash) {
   EXPECT_EQ(completed_in_bash(dir_.path(), TROUPE_COMMAND,
                               {"re", "checkpoint ''", "runs --des", "runs --status fi", "runs --status = fi",
                                "report dig", "query digits v", "query digits '$'"}),
-            "report\nshow diff verify merge\n--descending\nfinished\nfinished\ndigits digits/version_0\nval_loss\n"
+            "report\nshow diff verify merge convert\n--descending\nfinished\nfinished\ndigits digits/version_0\nval_loss\n"
             "\\$\\(touch\\ hacked\\)\n");
   EXPECT_FALSE(fs::exists(dir_ / "hacked"));
 }
