@@ -2,11 +2,12 @@
 
 sharded_model.py make FOLDER    writes one with huggingface_hub: every type, tied weights, three shards and an index
 sharded_model.py bits FILE...   prints a line of JSON a tensor of the files: name, dtype, shape, bytes in hexadecimal
-sharded_model.py load FOLDER    loads it with huggingface_hub into a module of Linear layers `a` and `b` (4 to 4) whose
+sharded_model.py load FOLDER... loads each with huggingface_hub into a module of Linear layers `a` and `b` (4 to 4) whose
                                 weights are tied; prints the weights and the keys that were missing or left over
 sharded_model.py split SIZE N.. prints huggingface_hub's index of F32 tensors t0, t1, ... with N elements
 """
 import json
+import os
 import sys
 
 import torch
@@ -29,6 +30,7 @@ def make(folder):
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     tensors["bool"] = torch.tensor([True, False])
     tensors["tied"] = tensors["float32"]
+    os.makedirs(folder)
     save_torch_state_dict(tensors, folder, max_shard_size=400)
 
 
@@ -38,13 +40,14 @@ def bits(*paths):
             print(json.dumps([name, str(tensor.dtype), list(tensor.shape), raw(tensor)]))
 
 
-def load(folder):
-    module = torch.nn.Module()
-    module.a, module.b = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4, bias=False)
-    module.b.weight = module.a.weight
-    keys = load_torch_model(module, folder, strict=False)
-    print(json.dumps([module.b.weight.flatten().tolist(), module.a.bias.tolist(), sorted(keys.missing_keys),
-                      sorted(keys.unexpected_keys)]))
+def load(*folders):
+    for folder in folders:
+        module = torch.nn.Module()
+        module.a, module.b = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4, bias=False)
+        module.b.weight = module.a.weight
+        keys = load_torch_model(module, folder, strict=False)
+        print(json.dumps([module.b.weight.flatten().tolist(), module.a.bias.tolist(), sorted(keys.missing_keys),
+                          sorted(keys.unexpected_keys)]))
 
 
 def split(size, *counts):

@@ -205,7 +205,8 @@ TEST(Safetensors, ReadsTheTensorsBesideOneOfATypeThatItDoesNotHave) {
   const std::vector<std::array<std::string, 3>> cases = {
       {"F6_E2M3", "4,4", "dtype 'F6_E2M3', which LibTorch does not have; convert it to BF16"},
       {"F6_E3M2", "16", "dtype 'F6_E3M2', which LibTorch does not have"},
-      {"F4", "8,3", "the shape [8, 3]: LibTorch holds two F4 in a byte, so the last size has to be even"},
+      {"F4", "8,3",
+       "dtype 'F4' and the shape [8, 3]: LibTorch holds two F4 in a byte, so the last size has to be even"},
       {"I128", "3,5", "dtype 'I128', which is unknown; the format's that LibTorch has are F64"},
       {"", "3,5", "dtype '', which is unknown"}};
   for (const auto& [dtype, shape, why] : cases) {
