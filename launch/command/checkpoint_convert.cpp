@@ -159,10 +159,12 @@ Command checkpoint_convert_command() {
           .summary = "write the weights of a checkpoint or model in another form",
           .arguments = {"SOURCE -o TARGET", 1, 1, Completion::weights},
           .text =
-              "Reads the weights of a checkpoint, a safetensors file, a model.safetensors.index.json or a folder that\n"
-              "has one, and writes them by the names that the model has for them: to one *.safetensors file, or to\n"
-              "several with an index, which Python, transformers and accelerate read. Optimizers, progress and random\n"
-              "states are left out. Nothing that is there is replaced without --force.",
+              "Reads the weights of a checkpoint, a safetensors file, an index of several\n"
+              "(model.safetensors.index.json) or a folder that has one of them, and writes them\n"
+              "by the names that the model has for them: to one *.safetensors file, or to\n"
+              "several with an index, which Python, transformers and accelerate read.\n"
+              "Optimizers, progress and random states are left out. Nothing that is there is\n"
+              "replaced without --force.",
           .examples = {{"runs/digits/version_0/checkpoints/last.safetensors -o digits.safetensors",
                         "weights alone, by the names of the module"},
                        {"big.safetensors -o big/ --shard-size 5GB --dtype bf16",

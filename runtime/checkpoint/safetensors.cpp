@@ -138,6 +138,13 @@ void place(std::vector<SafetensorsEntry>& entries, uint64_t data_begin, uint64_t
   }
 }
 
+/// Nothing where the file system has no maps: then tensors are copied.
+std::shared_ptr<const MappedFile> map_of(const InputFile& file) try {
+  return std::make_shared<const MappedFile>(file, MapOptions{.copy_on_write = true});
+} catch (const UsageError&) {
+  return nullptr;
+}
+
 }  // namespace
 
 void check_storable(const std::string& name, const torch::Tensor& tensor) {
@@ -191,9 +198,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path, TensorMemory
     place(header.entries, 8 + text.size(), file_.size());
     entries_ = std::move(header.entries);
     metadata_ = std::move(header.metadata);
-    if (memory == TensorMemory::mapped) {
-      map_ = std::make_shared<const MappedFile>(file_, MapOptions{.copy_on_write = true});
-    }
+    if (memory == TensorMemory::mapped) map_ = map_of(file_);
   } catch (const HeaderError& error) {
     throw CheckpointError(path, error.what());
   }
@@ -227,7 +232,7 @@ torch::Tensor SafetensorsFile::read(const SafetensorsEntry& entry) const {
   // Compilers take numbers to be aligned: a loop over others may fail.
   const bool is_aligned = entry.begin % c10::elementSize(c10::toRealValueType(entry.dtype)) == 0;
   torch::Tensor tensor;
-  if (map_ && is_aligned && entry.begin != entry.end) {
+  if (map_ && is_aligned && entry.begin < entry.end && entry.end <= map_->size()) {
     tensor = mapped(entry);
   } else {
     tensor = torch::empty(entry.shape, torch::TensorOptions(entry.dtype));
