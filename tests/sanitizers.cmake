@@ -41,7 +41,8 @@ set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp mo
   launch/config_file.cpp launch/option_group.cpp launch/parse_config.cpp)
 set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp modules/data/sampler.cpp base/*.cpp
   modules/hooks.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
-  runtime/checkpoint/checksum.cpp runtime/checkpoint/file_lock.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/safetensors*.cpp
+  runtime/checkpoint/checksum.cpp runtime/checkpoint/file_lock.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/*safetensors*.cpp
+  runtime/data/files/mapped_file.cpp
   runtime/checkpoint/snapshot_memory.cpp runtime/checkpoint/strict_json.cpp runtime/collectives/chunk_pool.cpp
   runtime/collectives/collective_*.cpp runtime/collectives/deadline_watch.cpp runtime/collectives/gather.cpp
   runtime/collectives/memory_*.cpp

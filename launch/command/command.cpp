@@ -176,7 +176,7 @@ CompletedProgram completed_program(const std::vector<Command>& commands) {
     const auto group = command.name.substr(0, blank);
     const bool is_new = std::ranges::none_of(program.commands, [&](const auto& other) { return other.name == group; });
     if (blank != std::string::npos && is_new)
-      program.commands.push_back({group, "look at checkpoints, and merge them"});
+      program.commands.push_back({group, "look at checkpoints, merge and convert them"});
     CompletedCommand out{command.name, command.summary, {}, command.arguments.completion, command.arguments.words};
     for (const auto& option : command.options) {
       CompletedOption completed{std::string(option.name), std::string(option.meaning), !is_bool(option)};
@@ -204,7 +204,8 @@ std::vector<Command> all_commands() {
                                 checkpoint_show_command(),
                                 checkpoint_diff_command(),
                                 checkpoint_verify_command(),
-                                checkpoint_merge_command()};
+                                checkpoint_merge_command(),
+                                checkpoint_convert_command()};
   commands.push_back({.name = "completion",
                       .summary = "print a script that completes these words in a shell",
                       .arguments = {"bash|zsh|fish", 1, 1, Completion::words, completion_shells()},

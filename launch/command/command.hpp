@@ -65,6 +65,7 @@ Command checkpoint_show_command();
 Command checkpoint_diff_command();
 Command checkpoint_verify_command();
 Command checkpoint_merge_command();
+Command checkpoint_convert_command();
 Command sync_command();
 
 /// All of them, and `completion`.

@@ -22,9 +22,21 @@ bool is_wide_integer(torch::ScalarType type) {
   return type == torch::kInt64 || type == torch::kUInt64;
 }
 
+/// Two numbers of an element, the lower half of the byte first
+/// (https://www.opencompute.org/documents/ocp-microscaling-formats-mx-v1-0-spec-final-pdf, 5.3.3).
+torch::Tensor f4_as_double(const torch::Tensor& tensor) {
+  const auto values =
+      torch::tensor({0., .5, 1., 1.5, 2., 3., 4., 6., -0., -.5, -1., -1.5, -2., -3., -4., -6.}, torch::kDouble);
+  const auto bytes = tensor.view(torch::kByte).to(torch::kLong);
+  auto shape = tensor.sizes().vec();
+  shape.back() *= 2;
+  return values.index({torch::stack({bytes.bitwise_and(15), bytes.bitwise_right_shift(4)}, -1)}).reshape(shape);
+}
+
 }  // namespace
 
 torch::Tensor as_double(const torch::Tensor& tensor) {
+  if (tensor.scalar_type() == torch::kFloat4_e2m1fn_x2) return f4_as_double(tensor);
   return tensor.to(tensor.is_complex() ? torch::kComplexDouble : torch::kDouble);
 }
 
@@ -46,8 +58,10 @@ ValueDifference difference(const torch::Tensor& a, const torch::Tensor& b) {
 std::string index_text(int64_t position, const torch::Tensor& tensor) {
   std::vector<int64_t> index(static_cast<std::size_t>(tensor.dim()));
   for (auto i = tensor.dim() - 1; i >= 0; --i) {
-    index[static_cast<std::size_t>(i)] = position % tensor.size(i);
-    position /= tensor.size(i);
+    const bool is_pair = tensor.scalar_type() == torch::kFloat4_e2m1fn_x2 && i == tensor.dim() - 1;
+    const auto size = tensor.size(i) * (is_pair ? 2 : 1);
+    index[static_cast<std::size_t>(i)] = position % size;
+    position /= size;
   }
   return "[" + joined(index) + "]";
 }

@@ -5,11 +5,14 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/checksum.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
+#include "troupe/runtime/checkpoint/sharded_safetensors.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace troupe {
@@ -67,6 +70,10 @@ CheckpointFile::CheckpointFile(const std::filesystem::path& path) : file_(path) 
 
 bool CheckpointFile::is_checkpoint(const SafetensorsFile& file) {
   return file.metadata().contains(kEnvelope);
+}
+
+bool CheckpointFile::is_checkpoint(const ShardedSafetensors& file) {
+  return !file.has_index() && file.metadata().contains(kEnvelope);
 }
 
 void CheckpointFile::read_envelope(nlohmann::json envelope) {
@@ -130,16 +137,24 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
 }
 
 Checkpoint read_weights(const std::filesystem::path& path) {
-  const SafetensorsFile file(path);
-  if (CheckpointFile::is_checkpoint(file)) return read_checkpoint(path);
+  const ShardedSafetensors file(path);
+  if (CheckpointFile::is_checkpoint(file)) return read_checkpoint(file.path());
   Checkpoint weights;
   weights.tensors.reserve(file.entries().size());
+  std::unordered_map<std::string_view, torch::Tensor> read;
   for (const auto& entry : file.entries()) {
     auto name = "model." + entry.name;
-    if (entry.dtype != torch::ScalarType::Undefined) {
-      weights.tensors.emplace_back(std::move(name), file.read(entry));
+    if (entry.dtype == torch::ScalarType::Undefined) {
+      weights.unreadable.emplace(std::move(name), why_unreadable(entry));
+      continue;
+    }
+    weights.tensors.emplace_back(std::move(name), read[entry.name] = file.read(entry));
+  }
+  for (const auto& [name, kept] : file.tied()) {
+    if (const auto found = read.find(kept); found != read.end()) {
+      weights.tensors.emplace_back("model." + name, found->second);
     } else {
-      weights.unreadable.emplace(std::move(name), "has the unknown dtype '" + shown(entry.dtype_name) + "'");
+      weights.unreadable.emplace("model." + name, why_unreadable(*file.find(kept)));
     }
   }
   return weights;

@@ -15,6 +15,8 @@
 
 namespace troupe {
 
+class ShardedSafetensors;
+
 /// Files of checkpoints end so.
 inline constexpr std::string_view checkpoint_extension = ".safetensors";
 
@@ -41,6 +43,7 @@ class CheckpointFile {
 
   /// Whether a safetensors file says that it is a checkpoint of this library.
   static bool is_checkpoint(const SafetensorsFile& file);
+  static bool is_checkpoint(const ShardedSafetensors& file);
 
   /// In the order of the header.
   const std::vector<SafetensorsEntry>& entries() const { return file_.entries(); }
@@ -62,10 +65,12 @@ class CheckpointFile {
 /// sizes in the header were checked. Throws CheckpointError that names the file, the tensor and what is wrong.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
-/// The weights of a model out of a checkpoint, verified like all of it, or out of any other safetensors file, whose
-/// tensors then count as the model's under the names that they have ("layer.weight"): so a file that Python's
-/// `safetensors.torch.save_file(model.state_dict(), path)` wrote can be loaded. Its metadata are empty then, and
-/// tensors of types that this library does not know are only named (`unreadable`). Throws like read_checkpoint.
+/// The weights of a model out of a checkpoint, verified like all of it, or out of any other safetensors file, an index
+/// of several or a folder with either (find_safetensors), whose tensors then count as the model's under the names that
+/// they have ("layer.weight"): so a file that Python's `safetensors.torch.save_file(model.state_dict(), path)` wrote
+/// can be loaded, and so can a model of the Hugging Face Hub. Its metadata are empty then, its tensors lie in the
+/// mapped file (TensorMemory::mapped), and those of types that LibTorch does not have are only named (`unreadable`).
+/// Throws like read_checkpoint.
 Checkpoint read_weights(const std::filesystem::path& path);
 
 /// The metadata alone, verified; reads the header and not the tensors. Throws like read_checkpoint.

@@ -32,8 +32,11 @@ std::string Differences::describe() const {
 }
 
 bool Differences::fits(std::string_view name, const torch::Tensor& saved, const torch::Tensor& live) {
+  const auto can_be_converted = [](const torch::Tensor& tensor) {  // LibTorch converts F4 to nothing
+    return tensor.is_floating_point() && tensor.scalar_type() != torch::kFloat4_e2m1fn_x2;
+  };
   const bool same_kind =
-      saved.scalar_type() == live.scalar_type() || (saved.is_floating_point() && live.is_floating_point());
+      saved.scalar_type() == live.scalar_type() || (can_be_converted(saved) && can_be_converted(live));
   if (same_kind && saved.sizes() == live.sizes()) return true;
   unlike.push_back(shown(name) + " is " + kind(saved) + " in the checkpoint and " + kind(live) + " here");
   return false;

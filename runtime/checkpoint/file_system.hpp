@@ -78,6 +78,8 @@ class InputFile {
   /// Fills `into` from `offset` on; returns how many bytes there were, fewer only at the end of the file.
   std::size_t read(uint64_t offset, std::span<std::byte> into) const;
   const std::filesystem::path& path() const { return path_; }
+  /// For calls of the system; it stays this object's.
+  int descriptor() const { return descriptor_; }
 
  private:
   std::filesystem::path path_;

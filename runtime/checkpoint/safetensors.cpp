@@ -2,6 +2,9 @@
 
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/safetensors_header.hpp"
+#include "troupe/runtime/data/files/mapped_file.hpp"
+
+#include <ATen/ops/from_blob.h>
 
 #include <nlohmann/json.hpp>
 
@@ -90,18 +93,16 @@ std::string read_header(const InputFile& file) {
   return text;
 }
 
-/// Of a type that is not known nobody can say how many there have to be.
 void check_bytes(const SafetensorsEntry& entry, const std::string& who, const std::string& where) {
-  if (entry.dtype == torch::ScalarType::Undefined) return;
-  uint64_t bytes = 0;
+  std::optional<uint64_t> bytes;
   try {
-    bytes = bytes_of_shape(entry.shape, entry.dtype);
+    bytes = stored_bytes(entry);
   } catch (const HeaderError& error) {
     throw HeaderError(who + error.what());
   }
-  if (entry.end - entry.begin == bytes) return;
+  if (!bytes || entry.end - entry.begin == *bytes) return;
   throw HeaderError(who + where + " hold " + std::to_string(entry.end - entry.begin) + " bytes, its shape takes " +
-                    std::to_string(bytes));
+                    std::to_string(*bytes));
 }
 
 /// Turns positions after the header into positions in the file, after checking that each tensor has the bytes that its
@@ -137,6 +138,13 @@ void place(std::vector<SafetensorsEntry>& entries, uint64_t data_begin, uint64_t
   }
 }
 
+/// Nothing where the file system has no maps: then tensors are copied.
+std::shared_ptr<const MappedFile> map_of(const InputFile& file) try {
+  return std::make_shared<const MappedFile>(file, MapOptions{.copy_on_write = true});
+} catch (const UsageError&) {
+  return nullptr;
+}
+
 }  // namespace
 
 void check_storable(const std::string& name, const torch::Tensor& tensor) {
@@ -150,6 +158,9 @@ void check_storable(const std::string& name, const torch::Tensor& tensor) {
   if (tensor.is_nested()) refuse_kind("nested");
   if (tensor.layout() != torch::kStrided || safetensors_dtype(tensor.scalar_type()).empty()) {
     refuse_kind(tensor.toString());
+  }
+  if (tensor.scalar_type() == torch::kFloat4_e2m1fn_x2 && tensor.dim() == 0) {
+    refuse("has no dimensions: of F4 the last one is stored with twice its size; view it as one of the shape [1]");
   }
 }
 
@@ -180,13 +191,14 @@ void write_safetensors(OutputFile& file, std::span<const std::pair<std::string, 
   }
 }
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) try : file_(path) {
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path, TensorMemory memory) try : file_(path) {
   try {
     const auto text = read_header(file_);
     auto header = parse_safetensors_header(text);
     place(header.entries, 8 + text.size(), file_.size());
     entries_ = std::move(header.entries);
     metadata_ = std::move(header.metadata);
+    if (memory == TensorMemory::mapped) map_ = map_of(file_);
   } catch (const HeaderError& error) {
     throw CheckpointError(path, error.what());
   }
@@ -207,17 +219,29 @@ void SafetensorsFile::read_bytes(uint64_t offset, std::span<std::byte> into) con
   }
 }
 
+torch::Tensor SafetensorsFile::mapped(const SafetensorsEntry& entry) const {
+  auto* const data = const_cast<std::byte*>(map_->bytes().data()) + entry.begin;
+  return at::from_blob(
+      data, entry.shape, [map = map_](void*) {}, torch::TensorOptions(entry.dtype));
+}
+
 torch::Tensor SafetensorsFile::read(const SafetensorsEntry& entry) const {
   if (entry.dtype == torch::ScalarType::Undefined) {
-    throw CheckpointError(path(), "tensor '" + shown(entry.name) + "' has the dtype '" + shown(entry.dtype_name) +
-                                      "', this library reads " + all_safetensors_dtypes());
+    throw CheckpointError(path(), "tensor '" + shown(entry.name) + "' " + why_unreadable(entry));
   }
-  auto tensor = torch::empty(entry.shape, torch::TensorOptions(entry.dtype));
-  const std::span bytes(static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes());
-  read_bytes(entry.begin, bytes);
+  // Compilers take numbers to be aligned: a loop over others may fail.
+  const bool is_aligned = entry.begin % c10::elementSize(c10::toRealValueType(entry.dtype)) == 0;
+  torch::Tensor tensor;
+  if (map_ && is_aligned && entry.begin < entry.end && entry.end <= map_->size()) {
+    tensor = mapped(entry);
+  } else {
+    tensor = torch::empty(entry.shape, torch::TensorOptions(entry.dtype));
+    read_bytes(entry.begin, {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()});
+  }
+  if (entry.dtype != torch::kBool) return tensor;
   // A bool that is neither 0 nor 1 is undefined behaviour wherever it is used.
-  if (entry.dtype == torch::kBool &&
-      std::any_of(bytes.begin(), bytes.end(), [](std::byte byte) { return byte > std::byte{1}; })) {
+  const std::span bytes(static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes());
+  if (std::any_of(bytes.begin(), bytes.end(), [](std::byte byte) { return byte > std::byte{1}; })) {
     throw CheckpointError(path(), "tensor '" + shown(entry.name) + "' has a boolean that is neither 0 nor 1");
   }
   return tensor;

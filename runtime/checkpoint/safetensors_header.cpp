@@ -20,7 +20,7 @@ struct Dtype {
   torch::ScalarType type;
   std::string_view name;
 };
-// Those that LibTorch has, too; the format's further ones have elements of less than a byte.
+// Those that LibTorch has, too.
 constexpr Dtype kDtypes[] = {{torch::kFloat64, "F64"},
                              {torch::kFloat32, "F32"},
                              {torch::kFloat16, "F16"},
@@ -39,7 +39,15 @@ constexpr Dtype kDtypes[] = {{torch::kFloat64, "F64"},
                              {torch::kUInt32, "U32"},
                              {torch::kUInt16, "U16"},
                              {torch::kUInt8, "U8"},
-                             {torch::kBool, "BOOL"}};
+                             {torch::kBool, "BOOL"},
+                             {torch::kFloat4_e2m1fn_x2, "F4"}};
+/// Types of less than a byte, of which the header counts single elements. LibTorch has none of 6 bits, and holds two F4
+/// in an element, along the last dimension.
+struct SmallDtype {
+  std::string_view name;
+  int64_t bits;
+};
+constexpr SmallDtype kSmallDtypes[] = {{"F4", 4}, {"F6_E2M3", 6}, {"F6_E3M2", 6}};
 constexpr std::string_view kMetadata = "__metadata__";
 /// More dimensions than LibTorch's kernels take.
 constexpr std::size_t kMaxDimensions = 64;
@@ -50,7 +58,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   SafetensorsHeader take() { return std::move(header_); }
 
-  bool null() override { return refuse("null"); }
+  bool null() override {  // the reference implementation takes it for no metadata
+    return (place_ == Place::top && key_ == kMetadata) || refuse("null");
+  }
   bool boolean(bool) override { return refuse("a boolean"); }
   bool number_float(number_float_t, const string_t& text) override { return refuse("the number " + shown(text)); }
   bool number_integer(number_integer_t number) override { return refuse("the number " + std::to_string(number)); }
@@ -115,6 +125,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
         if (!seen_[i]) fail("has no '" + std::string(kKeys[i]) + "'");
       }
       if (offsets_ != 2) fail("'data_offsets' has fewer than two numbers");
+      pack();
       header_.entries.push_back(std::move(entry_));
     }
     place_ = place_ == Place::top ? Place::end : Place::top;
@@ -138,6 +149,16 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  private:
   enum class Place { start, top, metadata, entry, shape, offsets, end };
   static constexpr std::array<std::string_view, 3> kKeys = {"dtype", "shape", "data_offsets"};
+
+  /// Of what LibTorch cannot hold the shape stays that of the header.
+  void pack() {
+    if (entry_.dtype != torch::kFloat4_e2m1fn_x2) return;
+    if (entry_.shape.empty() || entry_.shape.back() % 2 != 0) {
+      entry_.dtype = torch::ScalarType::Undefined;
+    } else {
+      entry_.shape.back() /= 2;
+    }
+  }
 
   bool refuse(const std::string& what) {
     if (place_ == Place::start) throw HeaderError("the header is " + what + " instead of an object");
@@ -171,15 +192,36 @@ std::string all_safetensors_dtypes() {
   return names;
 }
 
-uint64_t bytes_of_shape(const std::vector<int64_t>& shape, torch::ScalarType dtype) {
+std::optional<uint64_t> stored_bytes(const SafetensorsEntry& entry) {
   // Zeros are left aside: LibTorch computes strides as if they were ones.
-  int64_t product = static_cast<int64_t>(c10::elementSize(dtype));
-  bool empty = false;
-  for (const auto size : shape) {
-    empty = empty || size == 0;
-    if (size != 0 && __builtin_mul_overflow(product, size, &product)) throw HeaderError("the shape is too large");
+  const auto product_of = [&](int64_t product) {
+    bool empty = false;
+    for (const auto size : entry.shape) {
+      empty = empty || size == 0;
+      if (size != 0 && __builtin_mul_overflow(product, size, &product)) throw HeaderError("the shape is too large");
+    }
+    return empty ? 0 : static_cast<uint64_t>(product);
+  };
+  if (entry.dtype != torch::ScalarType::Undefined)
+    return product_of(static_cast<int64_t>(c10::elementSize(entry.dtype)));
+  const auto small = std::ranges::find(kSmallDtypes, std::string_view(entry.dtype_name), &SmallDtype::name);
+  if (small == std::end(kSmallDtypes)) return std::nullopt;
+  const auto bits = product_of(small->bits);
+  if (bits % 8 != 0)
+    throw HeaderError("its elements of " + std::to_string(small->bits) + " bits do not fill whole bytes");
+  return bits / 8;
+}
+
+std::string why_unreadable(const SafetensorsEntry& entry) {
+  if (entry.dtype_name == "F4") {
+    return "has the dtype 'F4' and the shape [" + joined(entry.shape) +
+           "]: LibTorch holds two F4 in a byte, so the last size has to be even";
   }
-  return empty ? 0 : static_cast<uint64_t>(product);
+  const bool is_small =
+      std::ranges::find(kSmallDtypes, std::string_view(entry.dtype_name), &SmallDtype::name) != std::end(kSmallDtypes);
+  const auto dtype = "has the dtype '" + shown(entry.dtype_name) + "'";
+  if (is_small) return dtype + ", which LibTorch does not have; convert it to BF16 or F8_E4M3 where it was written";
+  return dtype + ", which is unknown; the format's that LibTorch has are " + all_safetensors_dtypes();
 }
 
 SafetensorsHeader parse_safetensors_header(std::string_view text) {
@@ -200,8 +242,10 @@ std::string safetensors_header_text(const SafetensorsHeader& header) {
   if (!json.is_null()) text.pop_back();
   // Entry by entry: a JSON object of all would search its keys for each insertion.
   for (const auto& entry : header.entries) {
+    auto shape = entry.shape;
+    if (entry.dtype == torch::kFloat4_e2m1fn_x2) shape.back() *= 2;
     const nlohmann::ordered_json value = {
-        {"dtype", entry.dtype_name}, {"shape", entry.shape}, {"data_offsets", {entry.begin, entry.end}}};
+        {"dtype", entry.dtype_name}, {"shape", std::move(shape)}, {"data_offsets", {entry.begin, entry.end}}};
     if (text.size() > 1) text += ',';
     text += nlohmann::json(entry.name).dump() + ":" + value.dump();
   }

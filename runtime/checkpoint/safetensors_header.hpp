@@ -3,6 +3,7 @@
 
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 
+#include <optional>
 #include <stdexcept>
 
 namespace troupe {
@@ -27,7 +28,9 @@ SafetensorsHeader parse_safetensors_header(std::string_view text);
 /// UTF-8.
 std::string safetensors_header_text(const SafetensorsHeader& header);
 
-/// Bytes that `shape` takes. Throws HeaderError if the product overflows, zeros left aside.
-uint64_t bytes_of_shape(const std::vector<int64_t>& shape, torch::ScalarType dtype);
+/// Bytes that the tensor takes; nothing for a type of which nobody can say how many there have to be. Throws
+/// HeaderError if the product overflows, zeros left aside, and for elements of less than a byte that do not fill whole
+/// bytes.
+std::optional<uint64_t> stored_bytes(const SafetensorsEntry& entry);
 
 }  // namespace troupe

@@ -14,7 +14,7 @@ build=${TROUPE_FUZZ_BUILD:-build/fuzz}
 seconds=${1:-600}
 [ $# -eq 0 ] || shift
 readers=("$@")
-[ ${#readers[@]} -gt 0 ] || readers=("safetensors" "metadata" "csv" "blank csv" "mnist csv" "idx" "config")
+[ ${#readers[@]} -gt 0 ] || readers=("safetensors" "safetensors index" "metadata" "csv" "blank csv" "mnist csv" "idx" "config")
 command -v clang++ >/dev/null || { echo "error: libFuzzer is part of clang: apt-get install clang libclang-rt-dev" >&2; exit 1; }
 [ -e "$build/build.ninja" ] || cmake --preset fuzz -B "$build" >/dev/null
 cmake --build "$build" --target fuzz_readers

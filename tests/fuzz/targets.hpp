@@ -10,6 +10,7 @@
 #include "tests/fuzz/mlflow_targets.hpp"
 #include "tests/fuzz/report_targets.hpp"
 #include "tests/fuzz/shard_targets.hpp"
+#include "tests/fuzz/sharded_targets.hpp"
 #include "tests/fuzz/target.hpp"
 #include "tests/support/file_content.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -61,7 +62,8 @@ inline std::vector<Target> targets(const TempDir& dir) {
                             {"b", torch::ones({1, 3}, torch::kBool)},
                             {"c", torch::ones(1, torch::kComplexFloat)},
                             {"d", torch::ones(2).to(torch::kFloat8_e4m3fn)},
-                            {"e", torch::ones(1).to(torch::kUInt16)}};
+                            {"e", torch::ones(1).to(torch::kUInt16)},
+                            {"f", torch::ones(2, torch::kByte).view(torch::kFloat4_e2m1fn_x2)}};
   write_safetensors(*real_file_system().create(dir / "few.safetensors"), few, {{"format", "pt"}});
   all.push_back({"safetensors",
                  {content_of(dir / "few.safetensors"), content_of(dir / "found" / "metadata.safetensors")},
@@ -119,6 +121,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
   add_image_targets(all, dir);
   add_mlflow_targets(all, dir);
   add_shard_targets(all, dir);
+  add_sharded_targets(all, dir);
   add_report_targets(all, dir);
   add_curve_targets(all, dir);
   add_json_lines_targets(all, dir);

@@ -2,6 +2,7 @@
 #include "tests/support/program.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/base/host_name.hpp"
+#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/report/run_card.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
@@ -316,6 +317,42 @@ TEST_F(CommandTest, MergeRefusesWhatDoesNotFit) {
   EXPECT_THAT(refusal("checkpoint merge a.safetensors -o c.safetensors --weights=-1"), HasSubstr("at least 0"));
 }
 
+TEST_F(CommandTest, ConvertWritesWeightsInAnotherForm) {
+  write_tensors("a.safetensors", 0.5);
+  EXPECT_EQ(run("checkpoint convert a.safetensors -o plain.safetensors").output, "plain.safetensors\n");
+  const auto plain = read_any_weights(dir_ / "plain.safetensors");
+  ASSERT_EQ(plain.size(), 2U);
+  EXPECT_EQ(plain[0].first, "layer.weight");
+  EXPECT_EQ(run("checkpoint convert plain.safetensors -o shards/ --shard-size 10 --dtype bf16").output,
+            "shards/model-00001-of-00002.safetensors\nshards/model-00002-of-00002.safetensors\n"
+            "shards/model.safetensors.index.json\n");
+  EXPECT_EQ(run("checkpoint convert shards -o own.safetensors --checkpoint --dtype fp32").output, "own.safetensors\n");
+  const auto own = read_checkpoint(dir_ / "own.safetensors");
+  EXPECT_TRUE(own.find("model.layer.weight")->equal(torch::full({2, 3}, 0.5)));
+  EXPECT_EQ(own.find("model.layer.count")->item<int64_t>(), 10);
+}
+
+TEST_F(CommandTest, ConvertRefusesWhatItCannotDoAndReplacesNothing) {
+  write_tensors("a.safetensors", 0.5);
+  put(dir_ / "b.safetensors", "mine");
+  EXPECT_THAT(refusal("checkpoint convert a.safetensors -o b.safetensors"),
+              HasSubstr("'./b.safetensors' is there already; overwrite (--force) replaces it"));
+  EXPECT_THAT(refusal("checkpoint convert a.safetensors -o b.safetensors --checkpoint"), HasSubstr("is there already"));
+  EXPECT_EQ(content_of(dir_ / "b.safetensors"), "mine");
+  EXPECT_EQ(run("checkpoint convert a.safetensors -o b.safetensors --force").status, 0);
+  EXPECT_THAT(refusal("checkpoint convert a.safetensors"), HasSubstr("-o TARGET"));
+  EXPECT_THAT(refusal("checkpoint convert a.safetensors -o ./a.safetensors --force"),
+              HasSubstr("is to be read and to be written"));
+  EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c.pth"), HasSubstr("safetensors.torch.load_file"));
+  EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c --shard-size 5XB"), HasSubstr("--shard-size is '5XB'"));
+  EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c --shard-size 0"), HasSubstr("--shard-size is '0'"));
+  EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c --dtype bf61"), HasSubstr("bf16"));
+  EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c --checkpoint --shard-size 5GB"),
+              HasSubstr("exclude each other"));
+  EXPECT_THAT(refusal("checkpoint convert none -o c"), HasSubstr("none"));
+  EXPECT_FALSE(fs::exists(dir_ / "c"));
+}
+
 TEST_F(CommandTest, EndsWellIfNobodyReadsOn) {
   for (int i = 0; i < 50; ++i) {
     auto long_card = card("digits", "version_" + std::to_string(i), i);
@@ -358,11 +395,12 @@ std::string completed_in_bash(const fs::path& folder, const std::string& program
 TEST_F(CommandTest, CompletesItsWordsInBash) {
   write(card("digits", "version_0", 1));
   put(folder("digits/version_0") / "metrics.csv", "epoch,step,val_loss,$(touch hacked)\n0,1,2,3\n");
-  EXPECT_EQ(completed_in_bash(dir_.path(), TROUPE_COMMAND,
-                              {"re", "checkpoint ''", "runs --des", "runs --status fi", "runs --status = fi",
-                               "report dig", "query digits v", "query digits '$'"}),
-            "report\nshow diff verify merge\n--descending\nfinished\nfinished\ndigits digits/version_0\nval_loss\n"
-            "\\$\\(touch\\ hacked\\)\n");
+  EXPECT_EQ(
+      completed_in_bash(dir_.path(), TROUPE_COMMAND,
+                        {"re", "checkpoint ''", "runs --des", "runs --status fi", "runs --status = fi", "report dig",
+                         "query digits v", "query digits '$'"}),
+      "report\nshow diff verify merge convert\n--descending\nfinished\nfinished\ndigits digits/version_0\nval_loss\n"
+      "\\$\\(touch\\ hacked\\)\n");
   EXPECT_FALSE(fs::exists(dir_ / "hacked"));
 }
 

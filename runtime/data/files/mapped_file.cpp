@@ -1,6 +1,7 @@
 #include "troupe/runtime/data/files/mapped_file.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/runtime/checkpoint/file_system.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -46,11 +47,20 @@ MappedFile::MappedFile(std::filesystem::path path, const MapOptions& options) : 
     throw UsageError(path_.string() + " is no regular file; what is mapped into memory has to be one");
   }
   size_ = static_cast<std::size_t>(status.st_size);
+  map(file.number(), options);
+}
+
+MappedFile::MappedFile(const InputFile& file, const MapOptions& options)
+    : path_(file.path()), size_(static_cast<std::size_t>(file.size())) {
+  map(file.descriptor(), options);
+}
+
+void MappedFile::map(int descriptor, const MapOptions& options) {
   if (size_ == 0) return;  // the system maps no empty ones
   // No reserve: memory is needed for pages that are written to, not for the whole of a large file.
-  void* const address = options.copy_on_write ? ::mmap(nullptr, size_, PROT_READ | PROT_WRITE,
-                                                       MAP_PRIVATE | MAP_NORESERVE, file.number(), 0)
-                                              : ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.number(), 0);
+  void* const address = options.copy_on_write
+                            ? ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor, 0)
+                            : ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
   if (address == MAP_FAILED) {
     throw UsageError("cannot map " + path_.string() + " into memory: " + std::strerror(errno));
   }

@@ -8,6 +8,8 @@
 
 namespace troupe {
 
+class InputFile;
+
 /// In which order the bytes are going to be read, for the system's read-ahead (madvise).
 enum class AccessPattern { normal, sequential, random };
 
@@ -28,6 +30,8 @@ class MappedFile {
  public:
   /// Throws UsageError naming the file, for what cannot be opened, for folders and for what is no regular file.
   explicit MappedFile(std::filesystem::path path, const MapOptions& options = {});
+  /// The file that is open, whatever has its name by now, with the size that it had then. Throws as the above.
+  explicit MappedFile(const InputFile& file, const MapOptions& options = {});
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -39,6 +43,8 @@ class MappedFile {
   void will_need(std::size_t offset, std::size_t length) const;
 
  private:
+  void map(int descriptor, const MapOptions& options);
+
   std::filesystem::path path_;
   void* address_ = nullptr;
   std::size_t size_ = 0;

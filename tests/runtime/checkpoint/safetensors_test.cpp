@@ -9,7 +9,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
+#include <nlohmann/json.hpp>
 
+#include <array>
 #include <fstream>
 #include <sstream>
 
@@ -198,21 +200,76 @@ TEST(Safetensors, RefusesHeadersThatAreNotTheOneShape) {
   EXPECT_THAT(error_of_reading("{" + entry("a", "F32", "1.0", "0,4") + "}", "1234"), HasSubstr("the number 1.0"));
 }
 
-TEST(Safetensors, ReadsTheTensorsBesideOneOfATypeThatItDoesNotKnow) {
+TEST(Safetensors, ReadsTheTensorsBesideOneOfATypeThatItDoesNotHave) {
   const TempDir dir;
-  for (const char* const unknown : {"F4", "F6_E2M3", "I128", ""}) {
-    const auto header = "{" + entry("ids", unknown, "3,5", "0,8") + "," + entry("w", "F32", "1", "8,12") + "}";
-    put(dir / "f", header, std::string("12345678\0\0\x80\x3f", 12));
+  const std::vector<std::array<std::string, 3>> cases = {
+      {"F6_E2M3", "4,4", "dtype 'F6_E2M3', which LibTorch does not have; convert it to BF16"},
+      {"F6_E3M2", "16", "dtype 'F6_E3M2', which LibTorch does not have"},
+      {"F4", "8,3",
+       "dtype 'F4' and the shape [8, 3]: LibTorch holds two F4 in a byte, so the last size has to be even"},
+      {"I128", "3,5", "dtype 'I128', which is unknown; the format's that LibTorch has are F64"},
+      {"", "3,5", "dtype '', which is unknown"}};
+  for (const auto& [dtype, shape, why] : cases) {
+    put(dir / "f", "{" + entry("ids", dtype, shape, "0,12") + "," + entry("w", "F32", "1", "12,16") + "}",
+        std::string("123456789012\0\0\x80\x3f", 16));
     const SafetensorsFile file(dir / "f");
-    EXPECT_EQ(named(file, "w").item<float>(), 1) << unknown;
-    EXPECT_EQ(file.entries()[0].dtype_name, unknown);
-    EXPECT_THAT(error_of_file(dir / "f"),
-                AllOf(HasSubstr("tensor 'ids' has the dtype '" + std::string(unknown) + "'"), HasSubstr("F8_E4M3")));
+    EXPECT_EQ(named(file, "w").item<float>(), 1) << dtype;
+    EXPECT_EQ(file.entries()[0].dtype_name, dtype);
+    EXPECT_THAT(error_of_file(dir / "f"), HasSubstr("tensor 'ids' has the " + why));
   }
-  // Where it lies is checked all the same.
-  EXPECT_THAT(error_of_reading("{" + entry("a", "F4", "16", "0,9") + "}", "12345678"),
+  // Where it lies is checked all the same, and how long it is where a type says it.
+  EXPECT_THAT(error_of_reading("{" + entry("a", "I128", "16", "0,9") + "}", "12345678"),
               HasSubstr("reach beyond the 8 bytes"));
-  EXPECT_THAT(error_of_reading("{" + entry("a", "F4", "16", "1,8") + "}", "12345678"), HasSubstr("behind a hole"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "I128", "16", "1,8") + "}", "12345678"), HasSubstr("behind a hole"));
+  EXPECT_THAT(error_of_reading("{" + entry("a", "F6_E2M3", "4", "0,4") + "}", "1234"), HasSubstr("shape takes 3"));
+  for (const char* const shape : {"", "3", "3,5"}) {
+    EXPECT_THAT(error_of_reading("{" + entry("a", "F4", shape, "0,8") + "}", "12345678"),
+                HasSubstr("its elements of 4 bits do not fill whole bytes"));
+  }
+}
+
+TEST(Safetensors, HoldsTwoF4InAnElement) {
+  const TempDir dir;
+  const auto f4 = torch::arange(12, torch::kByte).view({4, 3}).view(torch::kFloat4_e2m1fn_x2);
+  write(dir / "f", {{"f4", f4}, {"transposed", f4.t()}});
+  EXPECT_THAT(content_of(dir / "f"), HasSubstr(R"("dtype":"F4","shape":[4,6])"));
+  const SafetensorsFile file(dir / "f");
+  EXPECT_TRUE(has_same_bits(named(file, "f4"), f4));
+  EXPECT_TRUE(has_same_bits(named(file, "transposed"), f4.t()));
+  EXPECT_THROW(write(dir / "g", {{"f4", f4[0][0]}}), UsageError);
+}
+
+TEST(Safetensors, TakesNullForNoMetadataAndBlanksBehindTheHeader) {
+  const TempDir dir;
+  put(dir / "f", "{\"__metadata__\":null," + entry("a", "U8", "1", "0,1") + "}   \n\t ", "7");
+  EXPECT_EQ(named(SafetensorsFile(dir / "f"), "a").item<int64_t>(), '7');
+}
+
+TEST(Safetensors, MapsTensorsThatOutliveTheFile) {
+  const TempDir dir;
+  put(dir / "f",
+      "{" + entry("flag", "BOOL", "1", "0,1") + "," + entry("odd", "F32", "1", "1,5") + "," +
+          entry("none", "F32", "0,2", "5,5") + "," + entry("bytes", "U8", "3", "5,8") + "}  ",
+      std::string("\x01\0\0\x80\x3f"
+                  "abc",
+                  8));
+  torch::Tensor flag, odd, none, bytes;
+  {
+    const SafetensorsFile file(dir / "f", TensorMemory::mapped);
+    flag = named(file, "flag"), odd = named(file, "odd"), none = named(file, "none"), bytes = named(file, "bytes");
+    EXPECT_EQ(named(file, "bytes").const_data_ptr(), bytes.const_data_ptr());
+    EXPECT_NE(named(file, "odd").const_data_ptr(), odd.const_data_ptr());  // not aligned: copied
+  }
+  const auto before = content_of(dir / "f");
+  fs::remove(dir / "f");
+  put(dir / "f", "{}", "");
+  EXPECT_TRUE(flag.item<bool>());
+  EXPECT_EQ(odd.item<float>(), 1);
+  EXPECT_EQ(none.sizes(), (std::vector<int64_t>{0, 2}));
+  EXPECT_EQ(bytes[0].item<int64_t>(), 'a');
+  std::ofstream(dir / "g", std::ios::binary) << before;
+  named(SafetensorsFile(dir / "g", TensorMemory::mapped), "bytes").zero_();
+  EXPECT_EQ(content_of(dir / "g"), before);
 }
 
 TEST(Safetensors, StoresNumbersWhoseConjugateOrNegativeIsOnlyNotedDown) {

@@ -1,0 +1,136 @@
+#include "troupe/runtime/checkpoint/safetensors_index.hpp"
+
+#include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/runtime/checkpoint/file_system.hpp"
+#include "troupe/runtime/checkpoint/strict_json.hpp"
+
+#include <algorithm>
+#include <system_error>
+#include <vector>
+
+namespace troupe {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view safetensors_ending = ".safetensors";
+
+std::string text_of_index(const fs::path& path) try {
+  const InputFile file(path);
+  if (file.size() > max_safetensors_index) {
+    throw CheckpointError(path, "it has " + std::to_string(file.size()) + " bytes, more than the 100 MB of an index");
+  }
+  std::string text(file.size(), '\0');
+  text.resize(file.read(0, std::as_writable_bytes(std::span(text.data(), text.size()))));
+  return text;
+} catch (const FileError& error) {
+  throw CheckpointError(path, error.code().message());
+}
+
+/// Of any system: an index may have been written on another one.
+bool leaves_its_folder(const std::string& shard) {
+  if (shard.find('\\') != shard.npos || shard.find(':') != shard.npos || shard.find('\0') != shard.npos) return true;
+  const fs::path path(shard);
+  return path.is_absolute() || std::ranges::any_of(path, [](const auto& part) { return part == ".."; });
+}
+
+void check_shard_name(const fs::path& index, const std::string& tensor, const std::string& shard) {
+  const auto refuse = [&](const std::string& why) {
+    throw CheckpointError(index, "its weight_map has '" + shown(tensor) + "' in '" + shown(shard) + "', which " + why);
+  };
+  if (leaves_its_folder(shard)) refuse("may leave the folder; shards are named relative to the index, without '..'");
+  if (!shard.ends_with(safetensors_ending) || fs::path(shard).stem().empty()) refuse("is no *.safetensors file");
+}
+
+bool lies_below(const fs::path& file, const fs::path& folder) {
+  return std::mismatch(folder.begin(), folder.end(), file.begin(), file.end()).first == folder.end();
+}
+
+/// The cache of the Hub has each file once, as <repository>/blobs/<hash>, and links to them below
+/// <repository>/snapshots/<revision>/ (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
+fs::path blobs_of(fs::path folder) {
+  for (; folder.has_relative_path(); folder = folder.parent_path()) {
+    if (folder.filename() == "snapshots") return folder.parent_path() / "blobs";
+  }
+  return {};
+}
+
+/// Names in `folder` with that ending, in order.
+std::vector<fs::path> files_ending_in(const fs::path& folder, std::string_view ending) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const auto name = entry->path().filename().string();
+    if (name.ends_with(ending) && !name.starts_with('.')) found.push_back(entry->path());
+  }
+  if (error) throw CheckpointError(folder, error.message());
+  std::ranges::sort(found);
+  return found;
+}
+
+}  // namespace
+
+SafetensorsIndex read_safetensors_index(const fs::path& path) {
+  nlohmann::json json;
+  try {
+    json = parse_strict_json(text_of_index(path));
+  } catch (const CheckpointError&) {
+    throw;
+  } catch (const UsageError& error) {
+    throw CheckpointError(path, error.what());
+  }
+  const auto map = json.is_object() ? json.find("weight_map") : json.end();
+  if (!json.is_object() || map == json.end() || !map->is_object()) {
+    throw CheckpointError(path, "it is no index of safetensors files: it has no object 'weight_map'");
+  }
+  SafetensorsIndex index;
+  for (const auto& [tensor, shard] : map->items()) {
+    if (!shard.is_string()) {
+      throw CheckpointError(path, "its weight_map has for '" + shown(tensor) + "' no text but " + shown(shard.dump()));
+    }
+    check_shard_name(path, tensor, shard.get_ref<const std::string&>());
+    index.weight_map.emplace_hint(index.weight_map.end(), tensor, shard.get<std::string>());
+  }
+  const auto metadata = json.find("metadata");
+  if (metadata != json.end() && metadata->is_object()) index.metadata = std::move(*metadata);
+  return index;
+}
+
+fs::path find_shard(const fs::path& index, const std::string& shard) {
+  const auto parent = index.parent_path();
+  std::error_code error;
+  const auto folder = fs::canonical(parent.empty() ? fs::path(".") : parent, error);
+  if (error) throw CheckpointError(index, error.message());
+  auto file = fs::canonical(folder / shard, error);
+  if (error) throw CheckpointError(index, "its shard '" + shown(shard) + "' is missing: " + error.message());
+  const auto blobs = blobs_of(folder);
+  if (!lies_below(file, folder) && (blobs.empty() || !lies_below(file, blobs))) {
+    throw CheckpointError(index, "its shard '" + shown(shard) + "' is a link out of the folder, to " +
+                                     shown(file.string()) + "; copy the file into the folder");
+  }
+  return file;
+}
+
+SafetensorsSource find_safetensors(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return {path, path.extension() == ".json"};
+  const auto file = path / "model.safetensors", index = path / "model.safetensors.index.json";
+  if (fs::exists(file, error)) return {file, false};
+  if (fs::exists(index, error)) return {index, true};
+  const auto files = files_ending_in(path, safetensors_ending),
+             indexes = files_ending_in(path, safetensors_index_ending);
+  if (indexes.size() == 1) return {indexes[0], true};
+  if (indexes.empty() && files.size() == 1) return {files[0], false};
+  const auto& several = indexes.empty() ? files : indexes;
+  if (several.empty()) {
+    throw CheckpointError(path, "the folder has no *.safetensors file and no *.safetensors.index.json");
+  }
+  std::vector<std::string> names;
+  for (const auto& each : several) names.push_back(shown(each.filename().string()));
+  throw CheckpointError(path, std::string("the folder has several ") +
+                                  (indexes.empty() ? "files and no index" : "indexes") +
+                                  "; name one of them: " + brief_list(names));
+}
+
+}  // namespace troupe
