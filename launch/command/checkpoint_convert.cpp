@@ -138,7 +138,11 @@ int convert(const fs::path& source, const ConvertOptions& options, const Screen&
   const auto target = target_of(options.output);
   (void)bytes_in(options.shard_size);
   check_apart(source, target);
-  auto weights = read_any_weights(source);
+  auto [weights, unreadable] = read_any_weights(source);
+  if (!unreadable.empty()) {
+    const auto& [name, why] = *unreadable.begin();
+    throw CheckpointError(source, "tensor '" + shown(name) + "' " + why);
+  }
   const auto files = options.checkpoint ? write_as_checkpoint(std::move(weights), target, options)
                                         : write_as_safetensors(weights, target, options);
   std::string out;

@@ -1,18 +1,24 @@
-// Weights out of whatever file holds them.
+// Weights out of a file of whatever format.
 #pragma once
 
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 
 #include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
 
 namespace troupe {
 
-/// The weights of a model by the names that the model has for them ("layer.weight"), and nothing else of the file: out
-/// of a checkpoint (verified), a safetensors file, an index, or a folder that has one of them (find_safetensors). Names
-/// that share a tensor share memory. Tensors of safetensors files that are no checkpoints lie in the mapped files
-/// (TensorMemory::mapped). Executes nothing of the files. Any thread may call.
-///
-/// Throws CheckpointError for what cannot be read, and for a tensor of a type that LibTorch does not have.
-NamedTensors read_any_weights(const std::filesystem::path& path);
+struct AnyWeights {
+  NamedTensors tensors;
+  /// Tensors that cannot be read, by name, and why.
+  std::map<std::string, std::string, std::less<>> unreadable;
+};
+
+/// The weights in a file of torch.save (`key` as in pth_weights), a safetensors file or a checkpoint, by the names that
+/// they have in their module; the format is found by the content. Throws UsageError for what cannot be read, and for a
+/// `key` of a file that has none.
+AnyWeights read_any_weights(const std::filesystem::path& path, const std::string& key = {});
 
 }  // namespace troupe

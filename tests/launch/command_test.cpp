@@ -320,7 +320,7 @@ TEST_F(CommandTest, MergeRefusesWhatDoesNotFit) {
 TEST_F(CommandTest, ConvertWritesWeightsInAnotherForm) {
   write_tensors("a.safetensors", 0.5);
   EXPECT_EQ(run("checkpoint convert a.safetensors -o plain.safetensors").output, "plain.safetensors\n");
-  const auto plain = read_any_weights(dir_ / "plain.safetensors");
+  const auto plain = read_any_weights(dir_ / "plain.safetensors").tensors;
   ASSERT_EQ(plain.size(), 2U);
   EXPECT_EQ(plain[0].first, "layer.weight");
   EXPECT_EQ(run("checkpoint convert plain.safetensors -o shards/ --shard-size 10 --dtype bf16").output,

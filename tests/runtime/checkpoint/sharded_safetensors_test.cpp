@@ -246,7 +246,7 @@ TEST_F(ShardedSafetensorsTest, WritesATiedModelThatHuggingFaceLoads) {
     const auto written = write_sharded_safetensors(tensors, folder, {.max_shard_bytes = size});
     EXPECT_EQ(written.files.size(), size == 50 ? 3U : 1U);
     EXPECT_EQ(written.tied.at("b.weight"), "a.weight");
-    const auto read = read_any_weights(folder);
+    const auto read = read_any_weights(folder).tensors;
     EXPECT_EQ(read.size(), 3U);
     const std::map<std::string, torch::Tensor> by_name(read.begin(), read.end());
     EXPECT_EQ(by_name.at("a.weight").const_data_ptr(), by_name.at("b.weight").const_data_ptr());
@@ -338,11 +338,23 @@ TEST_F(ShardedSafetensorsTest, IsLoadedIntoAModel) {
   }
 }
 
+TEST_F(ShardedSafetensorsTest, NamesWeightsOfTypesThatLibTorchDoesNotHave) {
+  const std::string header =
+      R"({"__metadata__":{"tied":"six"},"six":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[0,3]}})";
+  put(path("more/two.safetensors"), static_cast<char>(header.size()) + std::string(7, '\0') + header + "123");
+  index({{"a", "one.safetensors"}, {"six", "more/two.safetensors"}});
+  const auto weights = read_any_weights(dir_.path());
+  EXPECT_EQ(weights.tensors.size(), 2U);
+  EXPECT_THAT(weights.unreadable.at("six"), HasSubstr("'F6_E2M3', which LibTorch does not have"));
+  EXPECT_TRUE(weights.unreadable.contains("tied"));
+  EXPECT_THAT(error(), HasSubstr("tensor 'six' has the dtype 'F6_E2M3'"));
+}
+
 TEST_F(ShardedSafetensorsTest, GivesTheWeightsOfACheckpointTheirOwnNames) {
   Checkpoint checkpoint;
   checkpoint.tensors = {{"model.layer.weight", torch::ones(2)}, {"optimizer.0.layer.weight.exp_avg", torch::ones(2)}};
   write_checkpoint(checkpoint, path("last.safetensors"));
-  const auto weights = read_any_weights(path("last.safetensors"));
+  const auto weights = read_any_weights(path("last.safetensors")).tensors;
   ASSERT_THAT(names_in(weights), ElementsAre("layer.weight"));
   auto bytes = content_of(path("last.safetensors"));
   bytes[bytes.size() - 12] ^= 1;
