@@ -35,7 +35,7 @@ set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp mo
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/metric.cpp modules/optim/*.cpp
   runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/data/*/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
   runtime/sinks/append_file.cpp runtime/sinks/json_line*.cpp runtime/sinks/sink_warning.cpp
-  launch/config_file.cpp launch/option_group.cpp launch/parse_config.cpp)
+  runtime/weights/*.cpp launch/config_file.cpp launch/option_group.cpp launch/parse_config.cpp)
 set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp modules/data/sampler.cpp base/*.cpp
   modules/hooks.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
   runtime/checkpoint/checksum.cpp runtime/checkpoint/file_lock.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/safetensors*.cpp
@@ -46,9 +46,10 @@ set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_lo
   runtime/collectives/store_backend.cpp runtime/collectives/threaded_backend.cpp
   runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/keyed_permutation.cpp
   runtime/data/random.cpp
+  runtime/data/files/mapped_file.cpp runtime/data/files/zip_archive.cpp
   runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/process/pulse.cpp
   runtime/sinks/append_file.cpp runtime/sinks/c*.cpp runtime/sinks/histogram.cpp runtime/sinks/metric_charts.cpp
-  runtime/sinks/png.cpp runtime/sinks/tensorboard_*.cpp)
+  runtime/sinks/png.cpp runtime/sinks/tensorboard_*.cpp runtime/weights/*.cpp)
 
 if(NOT TROUPE_SANITIZE)
   troupe_add_sanitized_test(readers_under_address_sanitizer address,undefined

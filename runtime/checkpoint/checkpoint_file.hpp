@@ -65,7 +65,8 @@ Checkpoint read_checkpoint(const std::filesystem::path& path);
 /// The weights of a model out of a checkpoint, verified like all of it, or out of any other safetensors file, whose
 /// tensors then count as the model's under the names that they have ("layer.weight"): so a file that Python's
 /// `safetensors.torch.save_file(model.state_dict(), path)` wrote can be loaded. Its metadata are empty then, and
-/// tensors of types that this library does not know are only named (`unreadable`). Throws like read_checkpoint.
+/// tensors of types that this library does not know are only named (`unreadable`). A file of torch.save counts too
+/// (pth_weights). Throws like read_checkpoint, and UsageError as read_pth does.
 Checkpoint read_weights(const std::filesystem::path& path);
 
 /// The metadata alone, verified; reads the header and not the tensors. Throws like read_checkpoint.

@@ -34,11 +34,10 @@ bool is_zip(std::string_view bytes) {
   return bytes.starts_with(std::string_view("PK\3\4", 4)) || bytes.starts_with(std::string_view("PK\5\6", 4));
 }
 
-/// The pickle opcode PROTO. A safetensors file begins with the length of its header, whose second byte may be any but
-/// whose eighth is 0; a pickle of 8 bytes and more has an opcode there.
+/// The pickle opcode PROTO, and not the length of a safetensors file's header, which these begin with.
 bool is_pickle(std::string_view bytes) {
-  return bytes.size() > 2 && bytes[0] == '\x80' && bytes[1] >= 1 && bytes[1] <= 5 &&
-         (bytes.size() < 8 || bytes.substr(5, 3) != std::string_view("\0\0\0", 3));
+  const bool is_length = bytes.size() > 8 && bytes.substr(5, 4) == std::string_view("\0\0\0{", 4);
+  return bytes.size() > 2 && bytes[0] == '\x80' && bytes[1] >= 1 && bytes[1] <= 5 && !is_length;
 }
 
 /// The archive of a file: its folder has the name that the file had when it was saved.

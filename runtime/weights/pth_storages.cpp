@@ -5,6 +5,7 @@
 
 #include <ATen/ops/empty.h>
 #include <c10/core/Allocator.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cstring>
