@@ -39,19 +39,19 @@ class WeightsSource {
 /// its ends, and a dot that is meant as one is "\\.".
 struct WeightsMapping {
   /// Of a .pth: which dictionary in it holds the weights, "state_dict"; see pth_weights.
-  std::string key;
+  std::string key = {};
   /// Takes only the names that begin with it, and takes it off: "model." of a Lightning checkpoint, "module." of
   /// DistributedDataParallel, "encoder." for one part of a model.
-  std::string prefix;
+  std::string prefix = {};
   /// Pairs of a pattern and what replaces each place that it matches ("$1" is its first group), one after the other in
   /// the order given, after `prefix`. `{"^", "backbone."}` puts something in front; a name of which nothing is left is
   /// passed over.
   ///
   ///     .rename = {{"^h\\.(\\d+)\\.", "blocks.$1."}, {"ln_f", "norm"}, {"^lm_head\\..*", ""}}
-  std::vector<std::pair<std::string, std::string>> rename;
+  std::vector<std::pair<std::string, std::string>> rename = {};
   /// Patterns of names, as they are after `rename`, whose matrices are stored transposed: those of GPT-2's Conv1D. Each
   /// must match a name.
-  std::vector<std::string> transpose;
+  std::vector<std::string> transpose = {};
   /// Every tensor of the module must be in the file and the other way round. False: what is missing keeps its value,
   /// what is left over is passed over, and both are returned; shapes and types must fit all the same.
   bool strict = true;

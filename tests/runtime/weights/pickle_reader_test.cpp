@@ -47,7 +47,7 @@ TEST(PickleReader, ReadsNumbersOfEverySize) {
   EXPECT_EQ(std::get<int64_t>(hand.read("\x80\x02J\xfe\xff\xff\xff.")), -2);
   EXPECT_EQ(std::get<int64_t>(hand.read("M\x01\x02.")), 513);
   EXPECT_EQ(std::get<int64_t>(hand.read(std::string("\x8a\x00.", 3))), 0);
-  EXPECT_EQ(std::get<int64_t>(hand.read("\x8a\x02\x00\x80.")), -32768);
+  EXPECT_EQ(std::get<int64_t>(hand.read(std::string("\x8a\x02\x00\x80.", 5))), -32768);
   EXPECT_EQ(std::get<double>(hand.read(std::string("G\x3f\xf8\0\0\0\0\0\0.", 10))), 1.5);
 }
 
