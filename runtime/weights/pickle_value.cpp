@@ -10,7 +10,7 @@ namespace troupe {
 namespace {
 
 constexpr std::size_t kMostNodes = 4'000'000;
-constexpr std::size_t kMostCharged = std::size_t{1} << 29;
+constexpr std::size_t kMostCharged = std::size_t{1} << 27;
 
 std::string pickle_node_text(const PickleNode& node) {
   switch (node.kind) {

@@ -50,7 +50,7 @@ class PickleArena {
   PickleNode* make(PickleKind kind, std::string text);
   PickleNode* make(PickleKind kind, std::vector<PickleValue> items);
   /// Counts memory that a few opcodes ask for again and again, since they can refer to one value many times: copies of
-  /// texts and lists, tensors. Throws UsageError beyond 512 MB.
+  /// texts and lists, tensors. Throws UsageError beyond 128 MB.
   void charge(std::size_t bytes);
 
  private:

@@ -25,8 +25,8 @@ inline std::string stored_zip(const std::vector<std::pair<std::string, std::stri
   for (const auto& [name, content] : members) {
     const auto common = std::string(12, '\0') + little_endian_number(content.size(), 4) +
                         little_endian_number(content.size(), 4) + little_endian_number(name.size(), 2);
-    list += "PK\1\2" + std::string(4, '\0') + common.substr(0, 2) + common.substr(2) + std::string(14, '\0') +
-            little_endian_number(out.size(), 4) + name;
+    list +=
+        "PK\1\2" + std::string(4, '\0') + common + std::string(12, '\0') + little_endian_number(out.size(), 4) + name;
     out += "PK\3\4" + std::string(2, '\0') + common + std::string(2, '\0') + name + content;
   }
   return out + list + "PK\5\6" + std::string(6, '\0') + little_endian_number(members.size(), 2) +
