@@ -69,6 +69,7 @@
 #include "troupe/runtime/callbacks/prediction_writer.hpp"
 #include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/load_from_checkpoint.hpp"
+#include "troupe/runtime/checkpoint/load_weights.hpp"
 #include "troupe/runtime/checkpoint/sharded_safetensors.hpp"
 #include "troupe/runtime/data/arrays/npy.hpp"
 #include "troupe/runtime/data/arrays/npz.hpp"
@@ -112,3 +113,4 @@
 #include "troupe/runtime/sinks/trackio_sink.hpp"
 #include "troupe/runtime/summary/model_summary.hpp"
 #include "troupe/runtime/terminal/progress_bar.hpp"
+#include "troupe/runtime/weights/pth_file.hpp"

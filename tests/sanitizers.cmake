@@ -37,7 +37,7 @@ set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp mo
   runtime/profile/*.cpp runtime/report/metric_*.cpp runtime/report/phase_report.cpp
   runtime/report/re*.cpp runtime/report/run_card.cpp runtime/sinks/append_file.cpp runtime/sinks/csv_line.cpp
   runtime/sinks/json_line*.cpp runtime/sinks/metric_charts.cpp runtime/sinks/http_client.cpp runtime/sinks/mlflow_client.cpp runtime/sinks/mlflow_s[pt]*.cpp
-  runtime/sinks/mlflow_values.cpp runtime/sinks/sink_warning.cpp
+  runtime/sinks/mlflow_values.cpp runtime/sinks/sink_warning.cpp runtime/weights/*.cpp
   launch/config_file.cpp launch/option_group.cpp launch/parse_config.cpp)
 set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp modules/data/sampler.cpp base/*.cpp
   modules/hooks.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
@@ -51,9 +51,9 @@ set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_lo
   runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/keyed_permutation.cpp
   runtime/data/random.cpp
   runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/data/weights.cpp runtime/process/pulse.cpp
-  runtime/profile/*.cpp
+  runtime/profile/*.cpp runtime/data/files/zip_archive.cpp
   runtime/sinks/append_file.cpp runtime/sinks/c*.cpp runtime/sinks/histogram.cpp runtime/sinks/metric_charts.cpp
-  runtime/sinks/png.cpp runtime/sinks/tensorboard_*.cpp)
+  runtime/sinks/png.cpp runtime/sinks/tensorboard_*.cpp runtime/weights/*.cpp)
 
 # The page, which the library's build writes.
 function(troupe_add_page name)

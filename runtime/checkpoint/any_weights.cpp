@@ -3,6 +3,7 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/weights/pth_file.hpp"
 
 #include <string_view>
 #include <utility>
@@ -10,6 +11,7 @@
 namespace troupe {
 
 AnyWeights read_any_weights(const std::filesystem::path& path, const std::string& key) {
+  if (is_pth(path)) return {.tensors = pth_weights(path, key), .unreadable = {}};
   if (!key.empty()) {
     throw UsageError(
         path.string() + ": key = \"" + shown(key) +

@@ -7,6 +7,7 @@
 #include "troupe/runtime/checkpoint/keys.hpp"
 #include "troupe/runtime/checkpoint/sharded_safetensors.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
+#include "troupe/runtime/weights/pth_file.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -137,6 +138,11 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
 }
 
 Checkpoint read_weights(const std::filesystem::path& path) {
+  if (is_pth(path)) {
+    Checkpoint weights;
+    for (auto& [name, tensor] : pth_weights(path)) weights.tensors.emplace_back("model." + name, std::move(tensor));
+    return weights;
+  }
   const ShardedSafetensors file(path);
   if (CheckpointFile::is_checkpoint(file)) return read_checkpoint(file.path());
   Checkpoint weights;

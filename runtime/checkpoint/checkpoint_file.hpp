@@ -70,7 +70,7 @@ Checkpoint read_checkpoint(const std::filesystem::path& path);
 /// they have ("layer.weight"): so a file that Python's `safetensors.torch.save_file(model.state_dict(), path)` wrote
 /// can be loaded, and so can a model of the Hugging Face Hub. Its metadata are empty then, its tensors lie in the
 /// mapped file (TensorMemory::mapped), and those of types that LibTorch does not have are only named (`unreadable`).
-/// Throws like read_checkpoint.
+/// A file of torch.save counts too (pth_weights). Throws like read_checkpoint, and UsageError as read_pth does.
 Checkpoint read_weights(const std::filesystem::path& path);
 
 /// The metadata alone, verified; reads the header and not the tensors. Throws like read_checkpoint.

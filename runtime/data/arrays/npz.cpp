@@ -4,7 +4,7 @@
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/data/arrays/npy_header.hpp"
-#include "troupe/runtime/data/arrays/zip_archive.hpp"
+#include "troupe/runtime/data/files/zip_archive.hpp"
 #include "troupe/runtime/data/files/mapped_file.hpp"
 
 #include <ATen/ops/empty.h>

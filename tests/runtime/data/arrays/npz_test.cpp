@@ -92,7 +92,7 @@ TEST(Npz, FindsDamage) {
   EXPECT_THAT(refusal([&] { read_npz(dir / "x.npz")["large"]; }), HasSubstr("'large.npy' "));
   for (const std::size_t size : {std::size_t{0}, std::size_t{10}, content.size() / 2, content.size() - 1}) {
     put(dir / "x.npz", content.substr(0, size));
-    EXPECT_THAT(refusal([&] { read_npz(dir / "x.npz"); }), HasSubstr("x.npz: is no zip archive (.npz)"));
+    EXPECT_THAT(refusal([&] { read_npz(dir / "x.npz"); }), HasSubstr("x.npz: is no zip archive"));
   }
 }
 

@@ -1,4 +1,4 @@
-#include "troupe/runtime/data/arrays/zip_archive.hpp"
+#include "troupe/runtime/data/files/zip_archive.hpp"
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
@@ -54,13 +54,13 @@ struct ZipDirectory {
 /// Where the record at the archive's end begins; a comment may follow it.
 std::size_t end_of_directory(const ZipBytes& bytes) {
   if (bytes.size() < kEndBytes)
-    bytes.refuse("is no zip archive (.npz): it has " + std::to_string(bytes.size()) + " bytes");
+    bytes.refuse("is no zip archive: it has " + std::to_string(bytes.size()) + " bytes");
   const std::size_t last = bytes.size() - kEndBytes;
   for (std::size_t back = 0; back <= std::min(last, kLongestComment); ++back) {
     const auto record = bytes.part(last - back, kEndBytes, "the end record");
     if (zip_number(record, 0, 4) == kEndSignature && zip_number(record, 20, 2) == back) return last - back;
   }
-  bytes.refuse("is no zip archive (.npz), or cut off: the record at its end is missing");
+  bytes.refuse("is no zip archive, or cut off: the record at its end is missing");
 }
 
 ZipDirectory find_directory(const ZipBytes& bytes) {
@@ -121,10 +121,10 @@ ZipMember read_member(const ZipBytes& bytes, std::span<const std::byte> entry, s
   out.name.assign(reinterpret_cast<const char*>(name.data()), name.size());
   const auto member = out.text();
   const auto flags = zip_number(entry, 8, 2), method = zip_number(entry, 10, 2);
-  if ((flags & 1) != 0) bytes.refuse(member + " is encrypted; np.load reads none such either");
+  if ((flags & 1) != 0) bytes.refuse(member + " is encrypted; pack it without a password");
   if (method != 0 && method != 8) {
     bytes.refuse(member + " is packed by method " + std::to_string(method) +
-                 "; np.savez stores, np.savez_compressed deflates (methods 0 and 8)");
+                 "; stored and deflated members are read (methods 0 and 8)");
   }
   out.is_deflated = method == 8;
   out.crc = static_cast<uint32_t>(zip_number(entry, 16, 4));

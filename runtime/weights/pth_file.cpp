@@ -1,0 +1,363 @@
+#include "troupe/runtime/weights/pth_file.hpp"
+
+#include "troupe/base/failure.hpp"
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/runtime/data/files/mapped_file.hpp"
+#include "troupe/runtime/weights/pth_storages.hpp"
+#include "troupe/runtime/weights/torch_objects.hpp"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <fstream>
+#include <span>
+#include <string_view>
+#include <unordered_set>
+#include <utility>
+
+namespace troupe {
+
+namespace {
+
+constexpr std::string_view kPickleMember = "data.pkl";
+constexpr uint64_t kMostPickleBytes = 100'000'000;
+constexpr std::size_t kMostVisits = 4'000'000;
+
+std::string_view text_of_bytes(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+bool is_zip(std::string_view bytes) {
+  return bytes.starts_with(std::string_view("PK\3\4", 4)) || bytes.starts_with(std::string_view("PK\5\6", 4));
+}
+
+/// The pickle opcode PROTO, and not the length of a safetensors file's header, which these begin with.
+bool is_pickle(std::string_view bytes) {
+  const bool is_length = bytes.size() > 8 && bytes.substr(5, 4) == std::string_view("\0\0\0{", 4);
+  return bytes.size() > 2 && bytes[0] == '\x80' && bytes[1] >= 1 && bytes[1] <= 5 && !is_length;
+}
+
+/// The archive of a file: its folder has the name that the file had when it was saved.
+class PthArchive {
+ public:
+  PthArchive(std::span<const std::byte> bytes, std::string source)
+      : source_(std::move(source)), members_(zip_members(bytes, source_)) {
+    for (const auto& member : members_) {
+      const auto slash = member.name.find('/');
+      if (slash == std::string::npos || member.name.substr(slash + 1) != kPickleMember) continue;
+      if (pickle_) refuse("it has two members data.pkl");
+      pickle_ = &member;
+      folder_ = member.name.substr(0, slash + 1);
+    }
+    if (!pickle_) refuse_other();
+    check_program();
+    check_byte_order();
+  }
+
+  const std::vector<ZipMember>& members() const { return members_; }
+  std::string storage_folder() const { return folder_ + "data/"; }
+  /// The bytes of the pickle, which `memory` keeps if it was compressed.
+  std::span<const std::byte> pickle(torch::Tensor& memory) const {
+    if (pickle_->size > kMostPickleBytes) {
+      refuse("its data.pkl has " + std::to_string(pickle_->size) + " bytes, 100 MB are the most");
+    }
+    if (!pickle_->is_deflated) return pickle_->content;
+    memory = at::empty({static_cast<int64_t>(pickle_->size)}, torch::kByte);
+    const std::span bytes(static_cast<std::byte*>(memory.mutable_data_ptr()), pickle_->size);
+    inflate_member(*pickle_, bytes, source_ + ": " + pickle_->text());
+    return bytes;
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& why) const { throw UsageError(source_ + ": " + why); }
+  bool has(std::string_view name) const {
+    return std::ranges::any_of(members_,
+                               [&](const auto& member) { return member.name == folder_ + std::string(name); });
+  }
+  [[noreturn]] void refuse_other() const {
+    for (const auto& member : members_) {
+      if (member.name.ends_with("models/model.json")) {
+        refuse("it is an exported program (.pt2), not weights; torch.save(program.state_dict, path) writes these");
+      }
+      if (member.name.ends_with(".npy")) refuse("it is an archive of numpy's arrays; read_npz reads it");
+    }
+    refuse("it is a zip archive without data.pkl, not one that torch.save wrote");
+  }
+  void check_program() const {
+    const bool is_script = has("constants.pkl") || std::ranges::any_of(members_, [&](const auto& member) {
+                             return member.name.starts_with(folder_ + "code/");
+                           });
+    if (!is_script) return;
+    refuse(
+        "it is a TorchScript archive, a program and not weights; in Python, if you trust it: "
+        "torch.save(torch.jit.load(path).state_dict(), new)");
+  }
+  void check_byte_order() const {
+    for (const auto& member : members_) {
+      if (member.name != folder_ + "byteorder" || member.is_deflated) continue;
+      const auto order = text_of_bytes(member.content);
+      if (order == "little") return;
+      if (order != "big") refuse("its byteorder is '" + shown(order) + "', neither little nor big");
+      refuse("its numbers are big-endian; load and save it again on a little-endian machine");
+    }
+  }
+
+  std::string source_;
+  std::vector<ZipMember> members_;
+  const ZipMember* pickle_ = nullptr;
+  std::string folder_;
+};
+
+/// Walks over dictionaries and lists, which may hold themselves and each other.
+class TensorNames {
+ public:
+  void add(const PthValue& value, const std::string& name, int depth) {
+    constexpr int most_levels = 100;
+    constexpr std::size_t most_bytes = std::size_t{1} << 28;
+    if (depth > most_levels) throw UsageError("'" + shown(name) + "' is nested deeper than 100 levels");
+    bytes_ += name.size();
+    visits_ += 1 + value.size();
+    if (visits_ > kMostVisits || bytes_ > most_bytes) throw UsageError("it refers to its values too many times");
+    switch (value.kind()) {
+      case PthValue::Kind::tensor:
+        if (!names_.insert(name).second) throw UsageError("it has two tensors called '" + shown(name) + "'");
+        tensors_.emplace_back(name, value.tensor());
+        return;
+      case PthValue::Kind::dictionary:
+        for (const auto& [key, each] : value.entries()) add_entry(key, each, name, depth);
+        return;
+      case PthValue::Kind::list:
+      case PthValue::Kind::tuple: {
+        std::size_t i = 0;
+        for (const auto& each : value.items()) add(each, below(name, std::to_string(i++)), depth + 1);
+        return;
+      }
+      default: return;
+    }
+  }
+  NamedTensors take() { return std::move(tensors_); }
+
+ private:
+  void add_entry(const PthValue& key, const PthValue& value, const std::string& name, int depth) {
+    const auto kind = key.kind();
+    if (kind == PthValue::Kind::text) return add(value, below(name, key.text()), depth + 1);
+    if (kind == PthValue::Kind::integer) return add(value, below(name, std::to_string(key.integer())), depth + 1);
+  }
+  static std::string below(const std::string& name, const std::string& key) {
+    return name.empty() ? key : name + "." + key;
+  }
+
+  NamedTensors tensors_;
+  std::unordered_set<std::string> names_;
+  std::size_t visits_ = 0, bytes_ = 0;
+};
+
+bool holds_tensors(const PthValue& value) {
+  return value.kind() == PthValue::Kind::dictionary && std::ranges::any_of(value.entries(), [](const auto& entry) {
+           return entry.second.kind() == PthValue::Kind::tensor;
+         });
+}
+
+std::vector<std::string> to_show(std::vector<std::string> keys) {
+  for (auto& key : keys) key = shown(key);
+  return keys;
+}
+
+std::vector<std::string> text_keys(const PthValue& value) {
+  std::vector<std::string> out;
+  if (value.kind() != PthValue::Kind::dictionary) return out;
+  for (const auto& [key, each] : value.entries()) {
+    if (key.kind() == PthValue::Kind::text) out.push_back(key.text());
+  }
+  return out;
+}
+
+/// The value at "ema.model"; a key that itself has dots comes first.
+PthValue value_at(const PthValue& value, const std::string& key) {
+  if (const auto found = value.find(key)) return *found;
+  for (std::size_t dot = key.find('.'); dot != std::string::npos; dot = key.find('.', dot + 1)) {
+    if (const auto found = value.find(key.substr(0, dot))) return value_at(*found, key.substr(dot + 1));
+  }
+  const auto keys = text_keys(value);
+  if (keys.empty()) throw UsageError("it has no '" + shown(key) + "': it is " + value.describe());
+  throw UsageError("it has no '" + shown(key) + "', did you mean '" + shown(nearest(key, keys)) + "'? It has " +
+                   brief_list(to_show(keys)));
+}
+
+/// The dictionary of weights, if no key says which it is.
+PthValue only_weights(const PthValue& file) {
+  std::vector<std::string> found;
+  if (file.kind() == PthValue::Kind::dictionary) {
+    std::size_t visits = 0;  // one dictionary may stand at many keys
+    for (const auto& [key, each] : file.entries()) {
+      visits += each.size();
+      if (visits > kMostVisits) throw UsageError("it refers to its values too many times");
+      if (key.kind() == PthValue::Kind::text && holds_tensors(each)) found.push_back(key.text());
+    }
+  }
+  if (found.empty()) return file;
+  if (found.size() == 1 && !holds_tensors(file)) return *file.find(found.front());
+  throw UsageError("it has tensors " + std::string(holds_tensors(file) ? "itself and in " : "in ") +
+                   brief_list(to_show(found)) + "; say which dictionary holds the weights (key = \"" +
+                   shown(found.front()) + "\")");
+}
+
+/// What is wrong with the file's values, with the file in front.
+template <class F>
+auto in_file(const std::filesystem::path& path, F read) {
+  try {
+    return read();
+  } catch (const UsageError& error) {
+    throw UsageError(path.string() + ": " + error.what());
+  }
+}
+
+}  // namespace
+
+PthValue::Kind PthValue::kind() const {
+  if (std::holds_alternative<std::monostate>(value_)) return Kind::none;
+  if (std::holds_alternative<bool>(value_)) return Kind::flag;
+  if (std::holds_alternative<int64_t>(value_)) return Kind::integer;
+  if (std::holds_alternative<double>(value_)) return Kind::number;
+  switch (std::get<PickleNode*>(value_)->kind) {
+    case PickleKind::text: return Kind::text;
+    case PickleKind::bytes: return Kind::bytes;
+    case PickleKind::list: return Kind::list;
+    case PickleKind::tuple: return Kind::tuple;
+    case PickleKind::set: return Kind::set;
+    case PickleKind::dictionary: return Kind::dictionary;
+    case PickleKind::tensor: return Kind::tensor;
+    default: return Kind::other;
+  }
+}
+
+void PthValue::refuse(const char* wanted) const {
+  throw UsageError("the value is " + describe() + ", not " + wanted);
+}
+
+const PickleNode& PthValue::node(Kind wanted, const char* name) const {
+  if (kind() != wanted) refuse(name);
+  return *std::get<PickleNode*>(value_);
+}
+
+bool PthValue::flag() const {
+  if (kind() != Kind::flag) refuse("True or False");
+  return std::get<bool>(value_);
+}
+
+int64_t PthValue::integer() const {
+  if (kind() != Kind::integer) refuse("a whole number");
+  return std::get<int64_t>(value_);
+}
+
+double PthValue::number() const {
+  if (kind() == Kind::integer) return static_cast<double>(integer());
+  if (kind() != Kind::number) refuse("a number");
+  return std::get<double>(value_);
+}
+
+const std::string& PthValue::text() const {
+  return node(Kind::text, "a text").text;
+}
+
+const std::string& PthValue::bytes() const {
+  return node(Kind::bytes, "bytes").text;
+}
+
+const torch::Tensor& PthValue::tensor() const {
+  return node(Kind::tensor, "a tensor").tensor;
+}
+
+std::size_t PthValue::size() const {
+  switch (kind()) {
+    case Kind::list:
+    case Kind::tuple:
+    case Kind::set: return std::get<PickleNode*>(value_)->items.size();
+    case Kind::dictionary: return std::get<PickleNode*>(value_)->items.size() / 2;
+    default: return 0;
+  }
+}
+
+std::vector<PthValue> PthValue::items() const {
+  const auto is = kind();
+  if (is != Kind::list && is != Kind::tuple && is != Kind::set) refuse("a list, a tuple or a set");
+  std::vector<PthValue> out;
+  for (const auto& item : std::get<PickleNode*>(value_)->items) out.push_back({content_, item});
+  return out;
+}
+
+std::vector<std::pair<PthValue, PthValue>> PthValue::entries() const {
+  const auto& all = node(Kind::dictionary, "a dictionary").items;
+  std::vector<std::pair<PthValue, PthValue>> out;
+  for (std::size_t i = 0; i + 1 < all.size(); i += 2) {
+    out.emplace_back(PthValue(content_, all[i]), PthValue(content_, all[i + 1]));
+  }
+  return out;
+}
+
+std::optional<PthValue> PthValue::find(std::string_view key) const {
+  if (kind() != Kind::dictionary) return std::nullopt;
+  const auto& all = std::get<PickleNode*>(value_)->items;
+  // A key that is given again has its last value, as in Python.
+  for (std::size_t i = all.size() / 2; i-- > 0;) {
+    const auto* const text = node_of(all[2 * i], PickleKind::text);
+    if (text && text->text == key) return PthValue(content_, all[2 * i + 1]);
+  }
+  return std::nullopt;
+}
+
+std::string PthValue::describe() const {
+  return pickle_text(value_);
+}
+
+PthValue read_pth(const std::filesystem::path& path, const PthOptions& options) {
+  const auto source = path.string();
+  const auto file = std::make_shared<const MappedFile>(path, MapOptions{.copy_on_write = options.mmap});
+  const auto begin = text_of_bytes(file->bytes());
+  if (is_pickle(begin)) {
+    throw UsageError(source +
+                     ": it is a pickle as PyTorch before 1.6 wrote it, or another program; in Python: "
+                     "torch.save(torch.load(old, weights_only=True, map_location='cpu'), new)");
+  }
+  const PthArchive archive(file->bytes(), source);
+  torch::Tensor memory;
+  const auto pickle = archive.pickle(memory);
+  PthStorages storages(archive.members(), archive.storage_folder(), options.mmap ? file : nullptr, options.most_bytes);
+  const auto arena = std::make_shared<PickleArena>();
+  TorchObjects objects(storages, *arena, options.most_bytes);
+  const auto value = read_pickle(pickle, source + ": data.pkl", *arena, objects);
+  return {arena, value};
+}
+
+NamedTensors tensors_of(const PthValue& value) {
+  TensorNames names;
+  names.add(value, "", 0);
+  return names.take();
+}
+
+NamedTensors pth_weights(const std::filesystem::path& path, const std::string& key, const PthOptions& options) {
+  const auto file = read_pth(path, options);
+  return in_file(path, [&] {
+    const auto weights = key.empty() ? only_weights(file) : value_at(file, key);
+    if (weights.kind() != PthValue::Kind::dictionary) {
+      throw UsageError((key.empty() ? "it" : "its '" + shown(key) + "'") + " is " + weights.describe() +
+                       ", not a dictionary of tensors");
+    }
+    auto tensors = tensors_of(weights);
+    if (tensors.empty()) throw UsageError((key.empty() ? "it" : "its '" + shown(key) + "'") + " holds no tensors");
+    return tensors;
+  });
+}
+
+bool is_pth(const std::filesystem::path& path) {
+  std::array<char, 16> begin{};
+  std::ifstream file(path, std::ios::binary);
+  file.read(begin.data(), begin.size());
+  const std::string_view bytes(begin.data(), static_cast<std::size_t>(file.gcount()));
+  return is_zip(bytes) || is_pickle(bytes);
+}
+
+}  // namespace troupe

@@ -1,0 +1,101 @@
+// Files of torch.save: .pth, .pt and Lightning's .ckpt.
+#pragma once
+
+#include "troupe/runtime/checkpoint/safetensors.hpp"
+
+#include <torch/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace troupe {
+
+struct PickleNode;
+
+struct PthOptions {
+  /// Map the file into memory in place of reading it. A write to a tensor then changes its memory and not the file.
+  bool mmap = true;
+  /// Refuse more bytes than this from members that another program compressed, and from one tensor that repeats its
+  /// elements (`expand`): a small file may stand for a huge one.
+  int64_t most_bytes = int64_t{1} << 33;
+};
+
+/// A value that torch.save wrote. Copies refer to the same value and keep all that belongs to it; any thread may use
+/// them.
+class PthValue {
+ public:
+  /// `other`: devices, dtypes, complex numbers and whole numbers of more than 64 bits, of which only describe() tells.
+  enum class Kind : uint8_t { none, flag, integer, number, text, bytes, tensor, list, tuple, set, dictionary, other };
+  Kind kind() const;
+
+  /// The value. Throws UsageError ("the value is a dictionary of 3, not a tensor") for another kind.
+  bool flag() const;
+  int64_t integer() const;
+  double number() const;
+  const std::string& text() const;
+  const std::string& bytes() const;
+  /// On the CPU, without gradient, whatever it was. Tensors that shared a storage share it here.
+  const torch::Tensor& tensor() const;
+  /// Values in a list, a tuple or a set, entries of a dictionary; 0 for everything else.
+  std::size_t size() const;
+  /// Of a list, a tuple or a set.
+  std::vector<PthValue> items() const;
+  /// Of a dictionary, in its order.
+  std::vector<std::pair<PthValue, PthValue>> entries() const;
+  /// The value at the text `key` of a dictionary. Nothing if it is not there or this is no dictionary.
+  std::optional<PthValue> find(std::string_view key) const;
+  /// "a dictionary of 3", "the number 5": for messages.
+  std::string describe() const;
+
+ private:
+  friend PthValue read_pth(const std::filesystem::path& path, const PthOptions& options);
+  using Value = std::variant<std::monostate, bool, int64_t, double, PickleNode*>;
+  PthValue(std::shared_ptr<const void> content, Value value) : content_(std::move(content)), value_(value) {}
+  const PickleNode& node(Kind wanted, const char* name) const;
+  [[noreturn]] void refuse(const char* wanted) const;
+
+  std::shared_ptr<const void> content_;  // owns the nodes
+  Value value_;
+};
+
+/// Reads what torch.save wrote since PyTorch 1.6 (https://docs.pytorch.org/docs/stable/notes/serialization.html):
+///
+///     const auto file = read_pth("checkpoint.pth");
+///     const int64_t epoch = file.find("epoch")->integer();
+///     for (const auto& [name, tensor] : tensors_of(*file.find("state_dict"))) ...
+///
+/// Nothing in the file is run. It may hold tensors of every type and view, nn.Parameters, numbers, bools, strings,
+/// bytes, None, lists, tuples, sets, dictionaries, OrderedDicts (whose `_metadata` are dropped) and Counters; whatever
+/// else it names is refused by that name, as are quantized, sparse, nested and meta tensors. Tensors are mapped: pages
+/// are read when they are used, and each keeps the map alive (mapped_file.hpp says what the file must not do
+/// meanwhile). As in PyTorch with mmap=True no checksum of them is compared.
+///
+/// Throws UsageError naming the file and what is wrong: files of PyTorch before 1.6 and TorchScript (with what to do),
+/// big-endian ones, what is damaged or cut off, tensors that do not lie in their storage, bools that are neither 0
+/// nor 1.
+PthValue read_pth(const std::filesystem::path& path, const PthOptions& options = {});
+
+/// Every tensor in `value` by the way to it, with dots: "state_dict.layer.weight", "optimizer.state.0.exp_avg". Lists
+/// and tuples count from 0. Throws UsageError for two tensors of one name, and for what is nested deeper than 100
+/// levels.
+NamedTensors tensors_of(const PthValue& value);
+
+/// The weights in a file, by the names that they have in their module. `key` says where they are if the file has more:
+/// "state_dict", "ema.model". Without one it is the only dictionary in the file's that holds tensors (state_dict of
+/// Lightning's .ckpt, model, module, model_state_dict), or the file's own if none does. Values that are no tensors are
+/// passed over. Throws UsageError if several dictionaries hold tensors, naming them, and for a file without tensors.
+NamedTensors pth_weights(const std::filesystem::path& path, const std::string& key = {},
+                         const PthOptions& options = {});
+
+/// Whether the file begins as one of torch.save does: with a zip archive, or the pickle of old ones.
+bool is_pth(const std::filesystem::path& path);
+
+}  // namespace troupe
