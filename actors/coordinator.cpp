@@ -52,6 +52,7 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
         fail(std::move(failed.failure), !failed.elsewhere);
       },
       [this](GiveUp) { give_up(); },
+      [this](RecorderIsLate) { go_on_without_recorder(); },
       [this](WorkerEnded& ended) { take_worker(ended); },
       [this](PhasesMeasured& measured) { take_phases(measured); },
       [this](const Saved& saved) { failing_on_throw([&] { take_saved(saved); }); },
@@ -79,6 +80,7 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
 }
 
 void CoordinatorState::begin_run() {
+  result_.phases.stage = to_string(state().stage);
   auto& system = self_->system();
   const ActorRef me = ref_to(self_);
   progress_ = join(Role::console, spawn_progress(system, me, state().options.quiet), "progress");
@@ -226,7 +228,7 @@ void CoordinatorState::take_saved(const Saved& saved) {
       state().ask(*monitor, "saved", [&] { monitor->saved(path); });
     }
     publish(CheckpointSaved{path});
-    if (writes()) logger_.deliver(self_, WriteRecord{FileRecord{path}});
+    if (writes()) logger_.deliver_at_once(self_, WriteRecord{FileRecord{path}});
   }
   RunNews news{.checkpoints = saved.paths};
   for (const auto& monitor : state().monitors) {
@@ -235,6 +237,7 @@ void CoordinatorState::take_saved(const Saved& saved) {
   }
   tell_recorder(std::move(news));
   for (const auto& missing : saved.missing) take_missing(missing);
+  if (ending_) go_on_ending();  // which waits for what is being written
   if (waiting_ && !ending_) {
     advance([&] { return std::exchange(waiting_, std::nullopt); });
   }
@@ -324,6 +327,7 @@ void CoordinatorState::fail_hung(Failure failure) {
 void CoordinatorState::give_up() {
   if (!promise_) return;
   logger_.in_flight->close();  // nobody waits for it
+  end_monitors();
   drain_recorder();
   finish();
 }

@@ -2,11 +2,14 @@
 // have come to their end or are gone.
 #include "troupe/actors/coordinator_state.hpp"
 
+#include <chrono>
 #include <utility>
 
 namespace troupe::cast {
 
 namespace {
+
+constexpr auto patience_with_recorder = std::chrono::seconds(30);
 
 // Batches were dealt out to the workers one by one.
 EpochOutputs joined_predictions(const std::vector<WorkerEnded>& workers) {
@@ -48,7 +51,9 @@ void CoordinatorState::sender_has_ended() {
 }
 
 void CoordinatorState::go_on_ending() {
-  if (ending_ == Role::worker && members_.have_ended(Role::worker)) {
+  // A checkpoint that cannot be written is a failure still, and what the sinks are told of the end is final.
+  const bool is_settled = saves_in_flight_ == 0 || result_.failure;
+  if (ending_ == Role::worker && members_.have_ended(Role::worker) && is_settled) {
     close_books();
     ending_ = Role::writer;
     drain_writers();
@@ -61,6 +66,7 @@ void CoordinatorState::go_on_ending() {
     }
     show_phases();
     if (setup_->warnings) setup_->warnings->set_run(nullptr);
+    end_monitors();
     ending_ = Role::recorder;
     drain_recorder();
   }
@@ -93,7 +99,29 @@ RunStatus CoordinatorState::status() const {
 void CoordinatorState::drain_recorder() {
   const auto message = result_.failure ? result_.failure->describe() : result_.stop_reason;
   tell_recorder({.progress = state().progress, .metrics = state().metrics, .phases = result_.phases});
-  if (recorder_) tell(self_, recorder_, EndRecorder{status(), message});
+  if (!recorder_) return;
+  // Behind the warnings, which come to it through the console.
+  const Member* console = members_.find(progress_);
+  tell(self_, console && !console->has_ended ? progress_ : recorder_, EndRecorder{status(), message});
+  tell_later(self_, patience_with_recorder, RecorderIsLate{});
+}
+
+// Its disk hangs: nothing of the run depends on it.
+void CoordinatorState::go_on_without_recorder() {
+  if (ending_ != Role::recorder) return;
+  members_.for_each(Role::recorder, [](Member& recorder) { recorder.has_ended = true; });
+  note("warning: run.json and report.html take too long to write, and are left as they are");
+  result_.left_behind = true;
+  go_on_ending();
+}
+
+void CoordinatorState::end_monitors() {
+  if (!writes() || std::exchange(monitors_have_ended_, true)) return;
+  for (const auto& monitor : state().monitors) {
+    const std::string problem =
+        text_thrown_by([&] { state().ask(*monitor, "run_ended", [&] { monitor->run_ended(); }); });
+    if (!problem.empty()) fail_here(state().place(), problem);
+  }
 }
 
 // The results, which the workers have handed over.
@@ -114,7 +142,7 @@ void CoordinatorState::close_books() {
   if (writes()) {
     StageEndedRecord ended{state().stage, status(), state().progress.log_step, state().metrics, result_.stop_reason};
     if (result_.failure) ended.message = result_.failure->describe();
-    logger_.deliver(self_, WriteRecord{std::move(ended)});
+    logger_.deliver_at_once(self_, WriteRecord{std::move(ended)});
   }
   publish(RunEnded{state().progress, state().metrics, result_.stop_reason, result_.failure.has_value()});
   if (state().skipped_saves > 0) {
@@ -125,13 +153,7 @@ void CoordinatorState::close_books() {
 
 void CoordinatorState::finish() {
   ending_ = Role::watchdog;
-  if (writes()) {
-    for (const auto& monitor : state().monitors) {
-      const std::string problem =
-          text_thrown_by([&] { state().ask(*monitor, "run_ended", [&] { monitor->run_ended(); }); });
-      if (!problem.empty()) fail_here(state().place(), problem);
-    }
-  }
+  end_monitors();
   result_.progress = state().progress;
   result_.metrics = std::move(state().metrics);
   result_.evaluation = std::move(state().evaluation);

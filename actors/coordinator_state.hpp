@@ -82,6 +82,8 @@ class CoordinatorState {
   void show_phases();
   void drain_writers();
   void drain_recorder();
+  void go_on_without_recorder();
+  void end_monitors();
   RunStatus status() const;
   void close_books();
   void finish();
@@ -106,6 +108,7 @@ class CoordinatorState {
   std::optional<Command> waiting_;  // a save that waits for the one in flight
   int64_t saves_in_flight_ = 0;
   std::optional<Role> ending_;  // whose end the run waits for; nothing: it goes on
+  bool monitors_have_ended_ = false;
   RunResult result_;
 };
 

@@ -25,7 +25,6 @@ struct LoggerState {
   std::vector<MetricsWritten::Row> unrecorded;  // that the recorder has not got
   PhaseTime work{"logger", 0, 0, 0};
   bool is_dirty = false;
-  bool has_failed = false;
 
   // Nobody waits for one that is gone.
   ~LoggerState() {
@@ -54,24 +53,23 @@ class WorkTime {
 
 using LoggerSelf = caf::stateful_actor<LoggerState>;
 
-// What a sink throws ends the run once; later records are dropped.
+// What a sink throws ends the run, and the sink gets nothing more; the others hear how the run has ended.
 template <class Action>
 void for_each_sink(LoggerSelf* self, Action action) {
   LoggerState& state = state_of(self);
   const Working working(*state.pulse);
   const WorkTime time(state.work);
-  for (const auto& sink : state.sinks) {
-    if (state.has_failed) return;
+  std::erase_if(state.sinks, [&](const std::shared_ptr<Sink>& sink) {
+    Failure failure;
     const Sink& its_type = *sink;
     const TracedPart part(typeid(its_type));
-    Failure failure;
     failure.message = text_thrown_by([&] { action(*sink); });
-    if (failure.message.empty()) continue;
-    state.has_failed = true;
+    if (failure.message.empty()) return false;
     failure.hook = "logger";
     (void)text_thrown_by([&] { failure.hook += " " + sink->name(); });
     tell(self, state.coordinator, Failed{std::move(failure)});
-  }
+    return true;
+  });
 }
 
 void flush(LoggerSelf* self) {
@@ -85,7 +83,8 @@ void flush(LoggerSelf* self) {
 void keep_for_recorder(LoggerSelf* self, Record& record) {
   LoggerState& state = state_of(self);
   if (!state.recorder) return;
-  if (auto* scalars = std::get_if<ScalarsRecord>(&record)) state.unrecorded.push_back({std::move(*scalars), unix_seconds()});
+  if (auto* scalars = std::get_if<ScalarsRecord>(&record))
+    state.unrecorded.push_back({std::move(*scalars), unix_seconds()});
   if (auto* model = std::get_if<ModelRecord>(&record)) tell(self, state.recorder, RunNews{.model = std::move(*model)});
 }
 

@@ -157,6 +157,8 @@ struct EndRecorder {
   RunStatus status = RunStatus::finished;
   std::string message;  ///< why it ended early
 };
+/// Coordinator to itself, by a timer.
+struct RecorderIsLate {};
 struct RecorderDrained {
   std::shared_ptr<RunFiles> files;
 };
@@ -197,6 +199,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::RunNews)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PassOnWarnings)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::MetricsWritten)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndRecorder)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::RecorderIsLate)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::RecorderDrained)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WatchPulse)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Drain)

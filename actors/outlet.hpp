@@ -40,6 +40,11 @@ class InFlight {
     ++count_;
     return !is_closed_;
   }
+  /// The same, and neither waits nor loses: for a sender that sends few and must not wait.
+  void add_at_once() {
+    std::lock_guard lock(mutex_);
+    ++count_;
+  }
   /// By the receiver, for each message that it took.
   void remove() {
     {
@@ -79,6 +84,12 @@ struct Outlet {
   template <class Self, class Message>
   void offer(Self* self, Message&& message) const {
     if (in_flight->try_add()) tell(self, to, std::forward<Message>(message));
+  }
+  /// Sends, however many are on their way.
+  template <class Self, class Message>
+  void deliver_at_once(Self* self, Message&& message) const {
+    in_flight->add_at_once();
+    tell(self, to, std::forward<Message>(message));
   }
   /// Sends, and waits first while too many are on their way.
   template <class Self, class Message>

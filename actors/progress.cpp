@@ -75,6 +75,7 @@ caf::behavior progress(caf::stateful_actor<Terminal>* self, const ActorRef& coor
         if (!message.is_warning() || !state_of(self).recorder) return;
         tell(self, state_of(self).recorder, RunNews{.warning = message.line.substr(warning_mark.size())});
       },
+      [self](EndRecorder& message) { tell(self, state_of(self).recorder, std::move(message)); },
       [self](PassOnWarnings& message) { state_of(self).recorder = std::move(message.recorder); },
       [self, coordinator](Drain) {
         state_of(self).bar.close();

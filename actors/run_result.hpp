@@ -32,7 +32,7 @@ struct RunResult {
   std::vector<MetricMap> evaluation;
   EpochOutputs predictions;
   ResultQueue queue;
-  CapturedSteps captured;  ///< of the first worker
+  CapturedSteps captured;   ///< of the first worker
   std::string stop_reason;  ///< empty for a natural end
   bool was_interrupted = false;
   int signal = 0;                               ///< that interrupted it, or 0

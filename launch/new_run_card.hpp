@@ -12,7 +12,4 @@ namespace troupe {
 /// With an id, the process's command line, and the options with their defaults. Passwords in addresses are left out.
 RunCard new_run_card(const std::vector<OptionGroup>& groups);
 
-/// "http://user:secret@host" becomes "http://***@host", wherever it stands in `text`.
-std::string without_passwords(const std::string& text);
-
 }  // namespace troupe

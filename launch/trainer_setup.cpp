@@ -14,6 +14,7 @@
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 #include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/device/device.hpp"
+#include "troupe/runtime/report/environment.hpp"
 #include "troupe/runtime/sinks/sink_by_name.hpp"
 
 #include <ATen/Parallel.h>
@@ -75,10 +76,11 @@ std::vector<OptionGroup> Trainer::Runner::all_groups(const ModuleSource& source)
 
 // Those of the stage before, if there was one.
 std::shared_ptr<RunFiles> Trainer::Runner::run_files(const ModuleSource& source) {
-  if (files_) return std::exchange(files_, nullptr);
+  if (files_ && files_->folder() == run_dir_) return std::exchange(files_, nullptr);
   RunCard card = new_run_card(all_groups(source));
   card.name = run_name(source);
   card.version = run_dir_.filename().string();
+  card.environment = find_environment();
   return std::make_shared<RunFiles>(std::move(card),
                                     RunFiles::Options{.folder = run_dir_, .writes_page = options_.logger});
 }
@@ -92,6 +94,7 @@ void Trainer::Runner::add_sinks(cast::RunSetup& setup, const ModuleSource& sourc
   if (!options_.logger || run_dir_.empty()) return;
   setup.warnings = sink_warnings_;
   const auto warn = [warnings = sink_warnings_](const std::string& text) { warnings->warn(text); };
+  if (std::ranges::count(options_.loggers, "mlflow") > 0) setup.files->ask_git();  // a tag of its run
   // One for all stages: a tracker's run is the same, and curves know where they stand.
   if (sinks_.empty()) sinks_ = make_sinks(options_.loggers, {run_dir_, setup.files->card(), options_, warn});
   setup.sinks = sinks_;

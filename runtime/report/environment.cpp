@@ -129,9 +129,9 @@ void find_git_state(RunEnvironment& environment, const std::filesystem::path& fo
   if (environment.git_commit == "(initial)") environment.git_commit.clear();
 }
 
-const RunEnvironment& environment_of_process() {
+const RunEnvironment& git_state_of_process() {
   static const RunEnvironment environment = [] {
-    auto found = find_environment();
+    RunEnvironment found;
     std::error_code error;
     const auto folder = std::filesystem::current_path(error);
     if (!error) find_git_state(found, folder);

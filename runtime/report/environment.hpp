@@ -15,7 +15,7 @@ RunEnvironment find_environment();
 /// is no git, no repository or no answer.
 void find_git_state(RunEnvironment& environment, const std::filesystem::path& folder);
 
-/// Both, of the folder that the process is in, as they were at the first call.
-const RunEnvironment& environment_of_process();
+/// The same of the folder that the process is in, as it was at the first call.
+const RunEnvironment& git_state_of_process();
 
 }  // namespace troupe

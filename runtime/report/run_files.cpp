@@ -6,6 +6,7 @@
 #include "troupe/runtime/report/environment.hpp"
 #include "troupe/runtime/report/failure_file.hpp"
 #include "troupe/runtime/report/report_page.hpp"
+#include "troupe/runtime/report/without_passwords.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -36,12 +37,6 @@ void RunFiles::set_devices(std::vector<std::string> devices, int64_t world_size)
 }
 
 void RunFiles::begin_stage(Stage stage) {
-  if (!options_.folder.empty() && card_.environment.host.empty()) {
-    auto found = environment_of_process();
-    found.devices = std::move(card_.environment.devices);
-    found.world_size = card_.environment.world_size;
-    card_.environment = std::move(found);
-  }
   card_.stage = to_string(stage);
   card_.status = RunStatus::running;
   card_.message.clear();
@@ -54,17 +49,26 @@ void RunFiles::begin_stage(Stage stage) {
     std::filesystem::remove(options_.folder / "failure.json", ignored);
   }
   write_card();
+  ask_git();
   card_due_ = card_.updated + kCardInterval;
   page_due_ = card_.updated + kPageInterval;
 }
 
+void RunFiles::ask_git() {
+  if (options_.folder.empty() || std::exchange(has_asked_git_, true)) return;
+  const auto& git = git_state_of_process();
+  card_.environment.git_commit = git.git_commit;
+  card_.environment.git_is_dirty = git.git_is_dirty;
+  card_is_old_ = page_is_old_ = true;
+}
+
 void RunFiles::take(const ScalarsRecord& record, double time) {
   curves_.add(record, time);
-  is_dirty_ = true;
+  page_is_old_ = true;
 }
 
 void RunFiles::take(const RunNews& news) {
-  is_dirty_ = true;
+  card_is_old_ = page_is_old_ = true;
   if (news.progress) card_.progress = *news.progress;
   if (news.total_batches) card_.total_batches = news.total_batches;
   if (news.metrics) card_.metrics = *news.metrics;
@@ -75,7 +79,7 @@ void RunFiles::take(const RunNews& news) {
   if (news.warning) {
     const bool is_full = card_.warnings.size() >= kMostWarnings;
     if (is_full) ++card_.more_warnings;
-    if (!is_full) card_.warnings.push_back(*news.warning);
+    if (!is_full) card_.warnings.push_back(without_passwords(*news.warning));
   }
   for (const auto& path : news.checkpoints) {
     std::erase(card_.checkpoints, path);
@@ -85,32 +89,35 @@ void RunFiles::take(const RunNews& news) {
   if (news.model) card_.model = *news.model;
   if (!news.failure) return;
   card_.failure = news.failure;
+  card_.failure->message = without_passwords(card_.failure->message);
   write_failure();
 }
 
 void RunFiles::end_stage(RunStatus status, const std::string& message) {
   card_.status = status;
-  card_.message = message;
+  card_.message = without_passwords(message);
   card_.ended = options_.clock();
-  is_dirty_ = true;
   write_card();
   write_page();
 }
 
 bool RunFiles::write_if_due() {
   const double now = options_.clock();
-  if (!is_dirty_ || options_.folder.empty() || (now < card_due_ && now < page_due_)) return false;
-  if (now >= card_due_) {
+  if (options_.folder.empty()) return false;
+  const bool writes_card = card_is_old_ && now >= card_due_;
+  const bool writes_page = options_.writes_page && page_is_old_ && now >= page_due_;
+  if (writes_card) {
     write_card();
+    card_is_old_ = false;
     card_due_ = now + kCardInterval;
   }
-  if (options_.writes_page && now >= page_due_) {
+  if (writes_page) {
     write_page();
+    page_is_old_ = false;
     const double took = options_.clock() - now;
     page_due_ = now + took + std::max(kPageInterval, took / kPageShare);
-    is_dirty_ = false;
   }
-  return true;
+  return writes_card || writes_page;
 }
 
 std::string RunFiles::take_problem() {

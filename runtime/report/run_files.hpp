@@ -42,6 +42,8 @@ class RunFiles {
 
   /// Before a stage: what it runs on.
   void set_devices(std::vector<std::string> devices, int64_t world_size);
+  /// The commit of the folder that the process is in. It may wait for git, once.
+  void ask_git();
   /// A stage begins. On a thread that may wait: it asks git.
   void begin_stage(Stage stage);
   /// `time`: seconds since 1970, when it was logged.
@@ -55,6 +57,7 @@ class RunFiles {
   std::string take_problem();
 
   const RunCard& card() const { return card_; }
+  const std::filesystem::path& folder() const { return options_.folder; }
   /// The page, if it was written.
   std::filesystem::path page() const;
 
@@ -70,7 +73,7 @@ class RunFiles {
   RunCard card_;
   MetricCurves curves_;
   Options options_;
-  bool is_dirty_ = false;
+  bool card_is_old_ = false, page_is_old_ = false, has_asked_git_ = false;
   bool has_page_ = false;
   bool has_warned_ = false;
   double card_due_ = 0, page_due_ = 0;

@@ -5,6 +5,8 @@
 #include "troupe/base/text.hpp"
 #include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/collectives/launch_environment.hpp"
+#include "troupe/runtime/process/pulse.hpp"
+#include "troupe/runtime/report/without_passwords.hpp"
 #include "troupe/runtime/sinks/mlflow_sender.hpp"
 #include "troupe/runtime/sinks/mlflow_spool.hpp"
 #include "troupe/runtime/sinks/mlflow_values.hpp"
@@ -126,12 +128,17 @@ class MlflowSink::Impl {
         warn_(place.warn) {
     create_output_folder(folder_);
     state_ = state_for_run(place);
-    open();
-    spool_params(place.card.options);
-    spool({.batch = {.metrics = {}, .params = {}, .tags = tags_of_run(place)},
-           .status = MlflowStatusChange{MlflowStatus::running, mlflow_time_now()}});
-    flush_spool();
     write_mlflow_state(state_, folder_);
+    open();
+    try {
+      spool_params(place.card.options);
+      spool({.batch = {.metrics = {}, .params = {}, .tags = tags_of_run(place)},
+             .status = MlflowStatusChange{MlflowStatus::running, mlflow_time_now()}});
+      flush_spool();
+    } catch (...) {
+      close();  // the sender's thread is there already
+      throw;
+    }
     wake();
   }
   ~Impl() { close(); }
@@ -262,6 +269,7 @@ void MlflowSink::Impl::close() {
     std::unique_lock lock(mutex_);
     is_closing_ = true;
     changed_.notify_all();
+    const Waiting waiting;  // for a server, which the watchdog does not judge
     const auto patience = has_artifacts_ && is_at_end_ ? patience_.with_artifacts : patience_.at_end;
     was_too_slow = !changed_.wait_for(lock, patience, [this] { return is_done_; });
   }
@@ -339,7 +347,7 @@ void MlflowSink::Impl::spool_params(const nlohmann::json& values) {
 }
 
 void MlflowSink::Impl::spool_end(const StageEndedRecord& record) {
-  const auto message = first_characters(valid_utf8(record.message), longest_mlflow_tag);
+  const auto message = first_characters(valid_utf8(without_passwords(record.message)), longest_mlflow_tag);
   SpoolEntry entry;
   entry.batch.tags = {{"troupe.stage", std::string(to_string(record.stage))},
                       {"troupe.status", name_of(record.status)},
