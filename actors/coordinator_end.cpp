@@ -33,7 +33,7 @@ EpochOutputs joined_predictions(const std::vector<WorkerEnded>& workers) {
 }  // namespace
 
 void CoordinatorState::end_workers() {
-  if (ending_) return;
+  if (ending_) return go_on_ending();  // a failure may be what it waits for
   ending_ = Role::worker;
   tell_workers_urgently(EndWorker{result_.failure});
   go_on_ending();
@@ -66,8 +66,8 @@ void CoordinatorState::go_on_ending() {
     }
     show_phases();
     if (setup_->warnings) setup_->warnings->set_run(nullptr);
-    end_monitors();
     ending_ = Role::recorder;
+    end_monitors();
     drain_recorder();
   }
   if (ending_ == Role::recorder && members_.have_ended(Role::recorder)) {

@@ -28,7 +28,6 @@ TEST_F(RunFilesTest, TheCardIsThereFromTheStartAndRenewedWhenItIsDue) {
   auto all = files(dir_.path());
   all.begin_stage(Stage::fit);
   EXPECT_EQ(read_run_card(dir_.path()).status, RunStatus::running);
-  EXPECT_FALSE(read_run_card(dir_.path()).environment.processor.empty());
   all.take(RunNews{.progress = Progress{.global_step = 7}});
   now_ += 1;
   EXPECT_FALSE(all.write_if_due());
