@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 namespace troupe {
 
@@ -20,8 +21,11 @@ class ActorSystem {
   ActorSystem& operator=(const ActorSystem&) = delete;
 
   caf::actor_system& actors() { return *actors_; }
-  /// Asks the run in progress to stop, if there is one.
+  /// Asks the run in progress to stop, if there is one. Whoever asks between `begin_run` and `set`, when the run's
+  /// threads may be at work already, is heard by `set`.
   void stop(const std::string& reason, bool interrupt, int signal = 0);
+  /// A run is about to start.
+  void begin_run();
   /// The run that is in progress from now on; null: none. It must outlive that.
   void set(const cast::Run* current);
   /// Whether all actors have come to their end within that time. Those that make a batch end after it.
@@ -32,6 +36,8 @@ class ActorSystem {
   std::unique_ptr<caf::actor_system> actors_;
   std::mutex mutex_;
   const cast::Run* run_ = nullptr;
+  bool is_starting_ = false;
+  std::vector<StopRequest> asked_;  // while is_starting_
 };
 
 }  // namespace troupe

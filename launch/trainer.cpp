@@ -19,6 +19,7 @@
 #include <iostream>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -127,20 +128,21 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
   const auto began = std::chrono::steady_clock::now();
   Told told;
   const ProfiledRun profiled(options_, stage, run_dir_, peers.empty() ? 0 : peers.front()->place().global_rank);
+  system_->begin_run();
+  std::optional<SignalWatch> signals(std::in_place, [this](int signal) {
+    system_->stop(std::string("interrupted by ") + name_of_signal(signal), true, signal);
+  });
   cast::Run run = cast::start_run(system_->actors(), std::move(setup));
   system_->set(&run);
   processes.on_failure([&](const Failure& failure) {
     told.tell(failure);
     run.fail(failure);
   });
-  {
-    SignalWatch signals(
-        [this](int signal) { system_->stop(std::string("interrupted by ") + name_of_signal(signal), true, signal); });
-    if (max_time != without_end && run.result.wait_for(max_time) == std::future_status::timeout) {
-      run.stop("max_time = " + options_.max_time + " is over", false);
-    }
-    run.result.wait();
+  if (max_time != without_end && run.result.wait_for(max_time) == std::future_status::timeout) {
+    run.stop("max_time = " + options_.max_time + " is over", false);
   }
+  run.result.wait();
+  signals.reset();
   result_ = run.result.get();
   stage_ = stage;
   seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();

@@ -2,11 +2,13 @@
 #include "tests/support/lines.hpp"
 
 #include "tests/support/file_content.hpp"
+#include "troupe/launch/actor_system.hpp"
 #include "troupe/launch/prediction_shapes.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <csignal>
 #include <fstream>
 #include <set>
@@ -15,6 +17,7 @@
 namespace troupe {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // Looks at where it runs.
@@ -228,6 +231,36 @@ TEST(Fit, CtrlCKeepsTheModelAndWritesACheckpoint) {
   Trainer resumed(options);
   resumed.fit<Line>({}, points(), {}, {.ckpt_path = "last"});
   EXPECT_EQ(resumed.global_step(), (at / 4 + 1) * 4);
+}
+
+// The run's threads may have come to their sixth step, or to a stop, before the one that started them goes on.
+TEST(ActorSystem, AStopFromWhileTheRunStartsIsHeard) {
+  ActorSystem system;
+  std::vector<std::string> heard;
+  {
+    caf::scoped_actor coordinator{system.actors()};
+    const cast::Run run{caf::actor_cast<cast::ActorRef>(coordinator), {}};
+    const auto hear = [&] {
+      coordinator->receive([&](const cast::StopRun& stop) { heard.push_back(stop.request.reason); },
+                           caf::after(std::chrono::seconds(20)) >> [] { ADD_FAILURE() << "nothing was heard"; });
+    };
+    system.stop("before any run", false);
+    system.begin_run();
+    system.stop("interrupted", true, SIGINT);
+    system.stop("enough", false);
+    system.set(&run);
+    hear();
+    hear();
+    system.stop("in the run", false);
+    hear();
+    system.set(nullptr);
+    system.stop("behind the run", false);
+    system.begin_run();
+    system.set(&run);
+    system.stop("the next", false);
+    hear();
+  }
+  EXPECT_THAT(heard, ElementsAre("interrupted", "enough", "in the run", "the next"));
 }
 
 class Queued : public Line {
