@@ -120,7 +120,9 @@ inline void check(const Combination& c, const std::filesystem::path& root, int64
     EXPECT_EQ((captured.weights - weights).abs().max().item<double>(), 0) << folder;
     EXPECT_EQ(captured.metrics, trainer.callback_metrics()) << folder;
     if (c.is_manual()) return;
-    if (!checkpoint) EXPECT_GT(captured.captured.replays(), 0);  // few steps may be left to one that is resumed
+    if (!checkpoint) {
+      EXPECT_GT(captured.captured.replays(), 0);  // few steps may be left to one that is resumed
+    }
     EXPECT_THAT(captured.captured.refusals, Not(Contains(StartsWith("training_step")))) << folder;
   };
   expect_captured("captured", std::nullopt);
