@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 
+from common import report
+
 maker, command, count, folder = sys.argv[1:]
 subprocess.run([maker, "make", count, folder], check=True)
 start = time.perf_counter()
@@ -11,4 +13,4 @@ listed = subprocess.run([command, "runs", folder, "--json"], check=True, capture
 took = time.perf_counter() - start
 if len(json.loads(listed)) != int(count):
     sys.exit(f"{command} listed {len(json.loads(listed))} of {count} runs")
-print(json.dumps({"ms": took * 1000}))
+report(ms=took * 1000)
