@@ -257,9 +257,7 @@ void CoordinatorState::add_meanwhile(const PhaseTime& time) {
   auto& all = result_.phases.meanwhile;
   const auto found = std::ranges::find(all, time.name, &PhaseTime::name);
   if (found == all.end()) return all.push_back(time);
-  found->seconds += time.seconds;
-  found->count += time.count;
-  found->longest = std::max(found->longest, time.longest);
+  found->add(time);
 }
 
 void CoordinatorState::take_missing(const Saved::Missing& missing) {

@@ -80,7 +80,7 @@ void CoordinatorState::go_on_ending() {
 // The whole table for who asked for it. Rank zero's first worker speaks for all.
 void CoordinatorState::show_phases() {
   const auto& options = state().options;
-  if (options.profiler != Profiler::simple || options.quiet || rank() != 0) return;
+  if (options.profiler != Profiler::simple || !writes()) return;
   note("trainer.profiler = simple\n" + to_text(result_.phases, PhaseTable::all));
 }
 
@@ -91,18 +91,13 @@ void CoordinatorState::drain_writers() {
   members_.for_each(Role::usher, [&](const Member& usher) { tell(self_, usher.actor, Drain{}); });
 }
 
-RunStatus CoordinatorState::status() const {
-  if (result_.failure) return RunStatus::failed;
-  return result_.was_interrupted ? RunStatus::interrupted : RunStatus::finished;
-}
-
 void CoordinatorState::drain_recorder() {
   const auto message = result_.failure ? result_.failure->describe() : result_.stop_reason;
   tell_recorder({.progress = state().progress, .metrics = state().metrics, .phases = result_.phases});
   if (!recorder_) return;
   // Behind the warnings, which come to it through the console.
   const Member* console = members_.find(progress_);
-  tell(self_, console && !console->has_ended ? progress_ : recorder_, EndRecorder{status(), message});
+  tell(self_, console && !console->has_ended ? progress_ : recorder_, EndRecorder{result_.status(), message});
   tell_later(self_, patience_with_recorder, RecorderIsLate{});
 }
 
@@ -140,7 +135,8 @@ void CoordinatorState::close_books() {
     note("stopped: " + state().stop->reason);
   }
   if (writes()) {
-    StageEndedRecord ended{state().stage, status(), state().progress.log_step, state().metrics, result_.stop_reason};
+    StageEndedRecord ended{state().stage, result_.status(), state().progress.log_step, state().metrics,
+                           result_.stop_reason};
     if (result_.failure) ended.message = result_.failure->describe();
     logger_.deliver_at_once(self_, WriteRecord{std::move(ended)});
   }

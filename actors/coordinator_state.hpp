@@ -84,7 +84,6 @@ class CoordinatorState {
   void drain_recorder();
   void go_on_without_recorder();
   void end_monitors();
-  RunStatus status() const;
   void close_books();
   void finish();
 

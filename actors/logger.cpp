@@ -38,9 +38,7 @@ class WorkTime {
   explicit WorkTime(PhaseTime& work) : work_(work) {}
   ~WorkTime() {
     const double took = std::chrono::duration<double>(Clock::now() - began_).count();
-    work_.seconds += took;
-    work_.longest = std::max(work_.longest, took);
-    ++work_.count;
+    work_.add({"", took, 1, took});
   }
   WorkTime(const WorkTime&) = delete;
   WorkTime& operator=(const WorkTime&) = delete;

@@ -3,7 +3,7 @@
 // receives  ShowProgress  from the worker, at most ten a second and one at each segment's end
 //           PrintLine     a line of the module's (stdout), a warning or a note of the library's (stderr; warnings are
 //                         yellow on a terminal)
-//           PassOnWarnings from the coordinator
+//           PassOnWarnings, EndRecorder   from the coordinator, for the recorder
 //           Drain         from the coordinator: end the bar, answer Drained, quit (P7)
 //
 // The bar is drawn on stderr, so that a program's own output on stdout stays clean.

@@ -3,8 +3,8 @@
 //
 // receives  RunNews          from the coordinator, and from the progress actor for warnings
 //           MetricsWritten   from the logger, all that it has written since its last flush (P5: one of them in 2 s)
-//           Drain            from the coordinator, behind the logger's last records: write all, answer RecorderDrained,
-//                            quit (P7)
+//           EndRecorder      from the coordinator, by way of the progress actor, so that it comes behind the warnings:
+//                            write all, answer RecorderDrained, quit (P7)
 // sends     PrintLine        to the progress actor, for a file that cannot be written, once; the run goes on
 #pragma once
 

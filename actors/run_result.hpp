@@ -40,6 +40,10 @@ struct RunResult {
   bool left_behind = false;                     ///< a member of the cast hangs, and has the module or a file still
   bool lost_coordinator = false;                ///< the others end without it, maybe after this result
   std::shared_ptr<RunFiles> files;              ///< of rank zero; null where the recorder did not come to its end
+  RunStatus status() const {
+    if (failure) return RunStatus::failed;
+    return was_interrupted ? RunStatus::interrupted : RunStatus::finished;
+  }
   std::vector<std::pair<std::string, int64_t>> dropped;  ///< events that callback actors missed, by name
 };
 

@@ -1,7 +1,6 @@
 # `troupe`, the command (launch/command/): built and installed with the library.
 file(GLOB _command_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/launch/command/*.cpp")
 troupe_add_program(troupe_command ${_command_sources})
-target_compile_definitions(troupe_command PRIVATE "TROUPE_VERSION=\"${PROJECT_VERSION}\"")
 # In a folder of its own: Ninja has a target `troupe`, the library. An installed copy finds LibTorch, MPI and CUDA's
 # libraries where the build has found them.
 set_target_properties(troupe_command PROPERTIES

@@ -65,6 +65,7 @@ CompletedProgram completed_program(const std::string& name, const std::vector<Op
                              Completion::weights,
                              {"best", "last", "auto", "none"}},
                             {"print_config", "print the resulting options, and do nothing", false},
+                            {"quiet", "say nothing on the terminal but results, warnings and errors", false},
                             {"help", "print the options, and do nothing", false}}};
   for (const auto& group : groups) {
     for (const auto& option : group.options) program.options.push_back(completed_option(group, option));

@@ -1,25 +1,14 @@
 #include "troupe/launch/new_run_card.hpp"
 
+#include "troupe/base/random_id.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/report/without_passwords.hpp"
 
-#include <array>
 #include <fstream>
-#include <random>
 
 namespace troupe {
 
 namespace {
-
-std::string new_card_id() {
-  constexpr std::string_view digits = "0123456789abcdef";
-  std::random_device device;
-  std::string id;
-  for (int i = 0; i < 4; ++i) {
-    for (auto bits = device(); id.size() < static_cast<std::size_t>(8 * (i + 1)); bits >>= 4) id += digits[bits & 15];
-  }
-  return id;
-}
 
 std::vector<std::string> command_of_process() {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
@@ -40,7 +29,7 @@ void leave_out_passwords(nlohmann::json& value) {
 
 RunCard new_run_card(const std::vector<OptionGroup>& groups) {
   RunCard card;
-  card.id = new_card_id();
+  card.id = random_id();
   card.command = command_of_process();
   for (const auto& group : groups) {
     card.options[group.name] = to_json_object(group.options, group.name);

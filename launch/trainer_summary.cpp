@@ -15,11 +15,9 @@ namespace troupe {
 std::string Trainer::Runner::summary() const {
   if (!stage_) return "";
   if (result_.failure && run_dir_.empty() && result_.progress.total_batches == 0) return "";  // the error says it all
-  RunCard card = files_ ? files_->card() : RunCard();
+  RunCard card;
   card.stage = to_string(*stage_);
-  card.status = result_.failure           ? RunStatus::failed
-                : result_.was_interrupted ? RunStatus::interrupted
-                                          : RunStatus::finished;
+  card.status = result_.status();
   card.progress = result_.progress;
   card.metrics = result_.metrics;
   card.phases = {result_.phases};
@@ -30,9 +28,8 @@ std::string Trainer::Runner::summary() const {
   options.seconds = seconds_;
   options.first_metrics = result_.bar_metrics;
   card.best_checkpoint = best_model_path();
-  for (const auto& callback : options_.callbacks) {
-    const auto* checkpoint = dynamic_cast<const ModelCheckpoint*>(callback.get());
-    if (!checkpoint || checkpoint->best_model_path().empty()) continue;
+  for (const auto* checkpoint : model_checkpoints()) {
+    if (checkpoint->best_model_path().empty()) continue;
     card.best_checkpoint = checkpoint->best_model_path();
     options.monitor = checkpoint->options().monitor;
     options.monitor_value = checkpoint->best_model_score();

@@ -1,4 +1,5 @@
 #include "troupe/base/failure.hpp"
+#include "troupe/base/number_json.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/launch/command/checkpoint_source.hpp"
@@ -156,11 +157,6 @@ std::string text_of(const CheckpointDifference& found, const std::string& left, 
   return out;
 }
 
-nlohmann::json number_json(double value) {
-  if (std::isfinite(value)) return value;
-  return std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
-}
-
 nlohmann::json json_of(const CheckpointDifference& found) {
   nlohmann::json out = {{"only_left", found.only_left}, {"only_right", found.only_right}};
   out["kinds"] = out["values"] = out["metadata"] = nlohmann::json::array();
@@ -170,7 +166,7 @@ nlohmann::json json_of(const CheckpointDifference& found) {
     out["values"].push_back({{"name", one.name},
                              {"differing", one.differing},
                              {"of", one.of},
-                             {"largest", number_json(one.largest)},
+                             {"largest", number_to_json(one.largest)},
                              {"first", one.first},
                              {"left", one.left},
                              {"right", one.right}});

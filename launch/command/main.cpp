@@ -1,14 +1,12 @@
 // `troupe`, the command: looks at runs and checkpoints.
 #include "troupe/base/failure.hpp"
+#include "troupe/base/version.hpp"
 #include "troupe/launch/command/command.hpp"
 #include "troupe/launch/signals.hpp"
 
 #include <algorithm>
 #include <iostream>
-
-#ifndef TROUPE_VERSION
-#define TROUPE_VERSION "unknown"
-#endif
+#include <string>
 
 namespace troupe::command {
 namespace {
@@ -20,7 +18,7 @@ bool asks_for_help(const std::string& word) {
 int run_command(const std::vector<std::string>& words, const Screen& screen) {
   const auto commands = all_commands();
   if (!words.empty() && words[0] == "--version") {
-    screen.print("troupe " TROUPE_VERSION "\n");
+    screen.print(std::string("troupe ") + library_version + "\n");
     return succeeded;
   }
   if (!words.empty() && asks_for_help(words[0])) {

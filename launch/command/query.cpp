@@ -1,10 +1,12 @@
 #include "troupe/base/failure.hpp"
+#include "troupe/base/number_json.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/launch/command/command.hpp"
 #include "troupe/launch/command/metric_names.hpp"
 #include "troupe/launch/command/run_list.hpp"
 #include "troupe/runtime/report/metric_curves.hpp"
+#include "troupe/runtime/sinks/csv_line.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -60,37 +62,24 @@ std::string epoch_text(const Point& point) {
   return text.ends_with(".0") ? text.substr(0, text.size() - 2) : text;
 }
 
-nlohmann::json json_number(double value) {
-  if (std::isfinite(value)) return value;
-  return std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
-}
-
 std::string json_of(const std::vector<QueriedMetric>& metrics) {
   std::string out = "[";
   for (const auto& metric : metrics) {
     for (const auto& point : metric.points) {
       nlohmann::ordered_json object = {{"metric", valid_utf8(metric.name)}, {"step", point.step}, {"epoch", nullptr}};
       if (point.epoch >= 0) object["epoch"] = point.epoch;
-      object["value"] = json_number(point.value);
+      object["value"] = number_to_json(point.value);
       out += (out.size() > 1 ? ",\n " : "") + object.dump();
     }
   }
   return out + "]\n";
 }
 
-/// A cell as RFC 4180 quotes it.
-std::string csv_cell(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string out = "\"";
-  for (const char c : text) out += c == '"' ? "\"\"" : std::string(1, c);
-  return out + "\"";
-}
-
 std::string csv_of(const std::vector<QueriedMetric>& metrics) {
   std::string out = "metric,step,epoch,value\n";
   for (const auto& metric : metrics) {
     for (const auto& point : metric.points) {
-      out += csv_cell(metric.name) + "," + std::to_string(point.step) + "," + epoch_text(point) + "," +
+      out += quoted_csv_cell(metric.name) + "," + std::to_string(point.step) + "," + epoch_text(point) + "," +
              double_to_text(point.value) + "\n";
     }
   }

@@ -1,17 +1,13 @@
 #include "troupe/runtime/report/report_page.hpp"
 
-#include "troupe/base/failure.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/launch/command/command.hpp"
 #include "troupe/launch/command/run_list.hpp"
-#include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/report/metric_curves.hpp"
 #include "troupe/runtime/report/run_card.hpp"
 
 #include <filesystem>
 #include <limits>
 #include <memory>
-#include <span>
 
 namespace troupe::command {
 namespace {
@@ -38,8 +34,7 @@ int write_report(const std::vector<std::string>& arguments, const ReportOptions&
   if (path.empty()) path = runs.size() == 1 ? folders[0] / page_name : fs::path(page_name);
   std::error_code error;
   if (fs::is_directory(path, error)) path /= page_name;
-  const auto page = report_page(runs);
-  write_atomically(path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(page))); });
+  write_report_page(runs, path);
   screen.print(path.string() + "\n");
   return succeeded;
 }

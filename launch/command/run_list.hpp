@@ -46,7 +46,8 @@ std::vector<std::filesystem::path> run_folders(const std::filesystem::path& root
 /// The run in `folder` as its card tells. Throws nothing for what is wrong with it.
 ListedRun listed_run(const std::filesystem::path& folder, const std::filesystem::path& root);
 
-/// All of them, the newest first. Reads run.json of each and no other file, on several threads.
+/// All of them, the newest first. Reads run.json of each, on several threads, and of one whose process is gone
+/// failure.json.
 std::vector<ListedRun> list_runs(const std::filesystem::path& root);
 
 /// The folder that `reference` means: a run's folder; a folder of versions, of which the newest; or the same below

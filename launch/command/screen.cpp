@@ -2,13 +2,13 @@
 
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/terminal/progress_bar.hpp"
+#include "troupe/runtime/terminal/terminal_style.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
-#include <cstdlib>
 #include <ctime>
 #include <optional>
 #include <system_error>
@@ -20,16 +20,6 @@ namespace troupe::command {
 namespace {
 
 constexpr int gap = 2;  // between columns
-
-bool environment_has(const char* name) {
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): there is one thread
-  return value && *value != '\0';
-}
-
-bool is_dumb_terminal() {
-  const char* value = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): there is one thread
-  return value && std::string_view(value) == "dumb";
-}
 
 std::string_view escape_of(Style style) {
   switch (style) {
@@ -123,7 +113,7 @@ Screen standard_screen() {
   Screen screen;
   if (isatty(STDOUT_FILENO) == 0) return screen;
   screen.width = terminal_width(STDOUT_FILENO);
-  screen.has_styles = !environment_has("NO_COLOR") && !is_dumb_terminal();
+  screen.has_styles = terminal_style(/*is_terminal=*/true).colours;
   return screen;
 }
 

@@ -1,20 +1,16 @@
 #include "troupe/runtime/callbacks/model_summary.hpp"
 
+#include "troupe/base/text.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/runtime/summary/example_input.hpp"
 #include "troupe/runtime/summary/model_summary.hpp"
-
-#include <sstream>
 
 namespace troupe {
 
 namespace {
 
 std::string shape_text(const std::optional<Shape>& shape) {
-  if (!shape) return "";
-  std::ostringstream text;
-  text << c10::IntArrayRef(*shape);
-  return text.str();
+  return shape ? "[" + joined(*shape) + "]" : "";
 }
 
 ModelRecord record_of(const ModuleSummary& summary) {

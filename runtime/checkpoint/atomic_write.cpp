@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -96,6 +97,11 @@ void write_atomically(const std::filesystem::path& path, const std::function<voi
     throw;
   }
   files.sync_folder(folder);
+}
+
+void write_text_atomically(const std::filesystem::path& path, std::string_view text, FileSystem& files) {
+  write_atomically(
+      path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(text))); }, files);
 }
 
 std::size_t remove_abandoned_files(const std::filesystem::path& folder) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <string_view>
 
 namespace troupe {
 
@@ -18,6 +19,10 @@ namespace troupe {
 /// system refuses.
 void write_atomically(const std::filesystem::path& path, const std::function<void(OutputFile&)>& write,
                       FileSystem& files = real_file_system());
+
+/// The same of a file of these bytes.
+void write_text_atomically(const std::filesystem::path& path, std::string_view text,
+                           FileSystem& files = real_file_system());
 
 /// A name for a temporary file in `folder`, each time another one; it says to people which process of which host left
 /// the file, and to remove_abandoned_files on which machine.

@@ -1,6 +1,5 @@
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 
-#include "troupe/base/state_reader.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
 
 namespace troupe {
@@ -14,7 +13,10 @@ nlohmann::json to_json(const Progress& progress) {
 }
 
 Progress progress_from_json(const nlohmann::json& json) {
-  const StateReader reader(json, "the checkpoint's progress");
+  return progress_in(StateReader(json, "the checkpoint's progress"));
+}
+
+Progress progress_in(const StateReader& reader) {
   return {.epoch = reader.count("epoch"),
           .batch_idx = reader.count("batch_idx"),
           .global_step = reader.count(metadata_key::global_step),

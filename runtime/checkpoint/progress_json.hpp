@@ -1,6 +1,7 @@
 // Progress in a checkpoint's metadata.
 #pragma once
 
+#include "troupe/base/state_reader.hpp"
 #include "troupe/modules/progress.hpp"
 
 #include <nlohmann/json.hpp>
@@ -10,5 +11,7 @@ namespace troupe {
 nlohmann::json to_json(const Progress& progress);
 /// Throws UsageError for what is not a Progress: a missing or negative counter.
 Progress progress_from_json(const nlohmann::json& json);
+/// The same of an object that is being read.
+Progress progress_in(const StateReader& reader);
 
 }  // namespace troupe

@@ -60,4 +60,8 @@ std::string strict_json_text(const json& value, std::string_view what) {
   return value.dump();
 }
 
+std::string json_text(std::string_view text) {
+  return nlohmann::json(valid_utf8(text)).dump();
+}
+
 }  // namespace troupe

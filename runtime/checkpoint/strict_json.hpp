@@ -20,4 +20,7 @@ nlohmann::json parse_strict_json(std::string_view text);
 /// begins the sentence: "the metadata".
 std::string strict_json_text(const nlohmann::json& value, std::string_view what);
 
+/// `text` in quotes, as JSON has it; bytes that are not UTF-8 are replaced (valid_utf8).
+std::string json_text(std::string_view text);
+
 }  // namespace troupe

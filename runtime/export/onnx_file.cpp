@@ -212,7 +212,7 @@ void write_onnx(const std::filesystem::path& path, const OnnxGraph& graph, const
   const bool data_is_new = options.external_data && !std::filesystem::exists(data_path);
   if (options.external_data) write_atomically(data_path, [&](OutputFile& file) { encoder.write_external(file); });
   try {
-    write_atomically(path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(bytes))); });
+    write_text_atomically(path, bytes);
   } catch (...) {
     std::error_code ignored;  // the first failure is the one to report
     if (data_is_new) std::filesystem::remove(data_path, ignored);

@@ -2,6 +2,7 @@
 
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
+#include "troupe/runtime/checkpoint/strict_json.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -91,10 +92,6 @@ CrashPoint point_of(const Pulse& pulse) {
   CrashPoint point{to_string(static_cast<Stage>(pulse.stage)), named, pulse.epoch, pulse.batch};
   if (*named == 0) point.hook = pulse.part.empty() ? to_string(static_cast<Hook>(pulse.hook)) : pulse.part;
   return point;
-}
-
-std::string json_text(const std::string& text) {
-  return nlohmann::json(valid_utf8(text)).dump();
 }
 
 // Open MPI prints a stack and goes on to what was there before.

@@ -16,11 +16,11 @@ constexpr std::size_t longest_thread_name = 15;  // the kernel's
 
 thread_local std::shared_ptr<Pulse> own_pulse;
 
+}  // namespace
+
 int64_t nanoseconds_now() {
   return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
-
-}  // namespace
 
 std::string Pulse::place() const {
   if (const char* named = name; *named != 0) return named;

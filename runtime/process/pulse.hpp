@@ -15,6 +15,9 @@
 
 namespace troupe {
 
+/// Of the steady clock.
+int64_t nanoseconds_now();
+
 /// A value that one thread writes and any may read. Values of several of them may be of different moments.
 template <class T>
 class Shared {

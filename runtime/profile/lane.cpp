@@ -1,18 +1,9 @@
 #include "troupe/runtime/profile/lane.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 namespace troupe {
-
-namespace {
-
-int64_t lane_time() {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
 
 std::string_view to_string(SpanKind kind) {
   switch (kind) {
@@ -42,12 +33,12 @@ void Lane::end(const void* id) noexcept {
   const auto found = std::find_if(open_.rbegin(), open_.rend(), [&](const Open& each) { return each.id == id; });
   if (found == open_.rend()) return;
   const auto depth = static_cast<std::size_t>(open_.rend() - found);  // with the one that is meant
-  const int64_t now = lane_time();
+  const int64_t now = nanoseconds_now();
   while (open_.size() >= depth) pop(now);
 }
 
 void Lane::follow(SpanKind kind, std::string_view name) {
-  if (!open_.empty() && !open_.back().id) pop(lane_time());
+  if (!open_.empty() && !open_.back().id) pop(nanoseconds_now());
   push(kind, name, nullptr, -1);
 }
 
@@ -60,7 +51,7 @@ void Lane::note_allocation(int64_t bytes) {
 void Lane::push(SpanKind kind, std::string_view name, const void* id, int64_t number) {
   SpanSums& sums = sums_of(kind, name);
   ++sums.open_;
-  open_.push_back({&sums, id, lane_time(), number, 0});
+  open_.push_back({&sums, id, nanoseconds_now(), number, 0});
 }
 
 void Lane::pop(int64_t now) {

@@ -160,15 +160,12 @@ std::vector<PhaseTime> PhaseClock::times(const Slot* slots, double seconds_per_t
   for (PhaseId phase = 0; phase < size_; ++phase) {
     const Slot& slot = slots[phase];
     if (slot.count == 0 && slot.ticks == 0) continue;
-    const double seconds = static_cast<double>(slot.ticks) * seconds_per_tick;
-    const double longest = static_cast<double>(slot.longest) * seconds_per_tick;
-    const int64_t count = std::max<int64_t>(1, slot.count);
-    if (phase >= phase_count && seconds < small) {
-      others.seconds += seconds;
-      others.count += count;
-      others.longest = std::max(others.longest, longest);
+    PhaseTime time{name_of(phase), static_cast<double>(slot.ticks) * seconds_per_tick, std::max<int64_t>(1, slot.count),
+                   static_cast<double>(slot.longest) * seconds_per_tick};
+    if (phase >= phase_count && time.seconds < small) {
+      others.add(time);
     } else {
-      found.push_back({name_of(phase), seconds, count, longest});
+      found.push_back(std::move(time));
     }
   }
   if (others.count > 0) found.push_back(std::move(others));

@@ -2,8 +2,8 @@
 //
 // A training has few kinds of work, phases, and a thread is always in exactly one of them: the clock attributes the
 // time between two marks to the phase that ran, so that all phases together are the whole, without gaps. It measures
-// always: a mark is one look at the processor's time stamp counter and two lines of cache (12 to 14 ns on a Xeon of
-// 2023, where std::chrono::steady_clock::now() alone takes 22 ns), and a training step has five of them without hooks.
+// always: a mark is one look at the processor's time stamp counter, which takes less time than
+// std::chrono::steady_clock::now(), and two lines of cache; a training step has about five of them without hooks.
 //
 // It is the host's time. On a GPU kernels run behind the calls that start them, so what a phase shows there is the time
 // of those calls, and the waiting is in whichever phase reads something back ("logging", "reduction", a hook).

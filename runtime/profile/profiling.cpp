@@ -7,17 +7,12 @@
 #include "troupe/runtime/profile/thread_lane.hpp"
 #include "troupe/runtime/profile/trace.hpp"
 
-#include <chrono>
 #include <span>
 #include <utility>
 
 namespace troupe {
 
 namespace {
-
-int64_t profile_time() {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // The one of this process.
 struct Current {
@@ -49,10 +44,6 @@ LaneScopes& lane_scopes() {
 std::filesystem::path profile_path(const ProfileSetup& setup, const std::string& name, const std::string& extension) {
   return setup.folder / (name + (setup.stage == "fit" ? "" : "_" + setup.stage) +
                          (setup.rank == 0 ? "" : ".rank_" + std::to_string(setup.rank)) + extension);
-}
-
-void write_profile_text(const std::filesystem::path& path, const std::string& text) {
-  write_atomically(path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(text))); });
 }
 
 }  // namespace
@@ -99,7 +90,7 @@ void Profiling::begin_recording() {
   is_recording_ = true;
   MemoryWatch::spend_first_warning(memory_);
   number_.fetch_add(1, std::memory_order_release);
-  begun_at_ = profile_time();
+  begun_at_ = nanoseconds_now();
   state_ = setup_.kind == Profiler::trace ? traced : summed;
   ScopeRecorder::current = &lane_scopes();
   callback_ = observe_operators();
@@ -111,7 +102,7 @@ void Profiling::end_recording() {
   forget_operators(callback_);
   ScopeRecorder::current = nullptr;
   state_ = waiting;
-  ended_at_ = profile_time();
+  ended_at_ = nanoseconds_now();
 }
 
 // Another one may be the process's from now on.
@@ -159,8 +150,8 @@ ProfileEnd Profiling::end() {
   const OperatorTable table = operators_of(*this);
   if (setup_.kind == Profiler::operators) said.text = to_text(table);
   if (setup_.folder.empty()) return said;
-  attempt([&] { write_profile_text(profile_path(setup_, "operators", ".txt"), to_text(table)); });
-  attempt([&] { write_profile_text(profile_path(setup_, "operators", ".json"), to_json(table).dump(1) + "\n"); });
+  attempt([&] { write_text_atomically(profile_path(setup_, "operators", ".txt"), to_text(table)); });
+  attempt([&] { write_text_atomically(profile_path(setup_, "operators", ".json"), to_json(table).dump(1) + "\n"); });
   if (setup_.kind != Profiler::trace) return said;
   attempt([&] {
     const auto path = profile_path(setup_, "trace", ".json");
@@ -186,7 +177,7 @@ std::vector<std::shared_ptr<const Lane>> Profiling::lanes() const {
 
 double Profiling::seconds() const {
   if (begun_at_ == 0) return 0;
-  return 1e-9 * static_cast<double>((ended_at_ != 0 ? ended_at_.load() : profile_time()) - begun_at_);
+  return 1e-9 * static_cast<double>((ended_at_ != 0 ? ended_at_.load() : nanoseconds_now()) - begun_at_);
 }
 
 int64_t Profiling::peak_bytes(bool of_device) const {

@@ -1,7 +1,7 @@
 #include "troupe/runtime/profile/trace.hpp"
 
-#include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
+#include "troupe/runtime/checkpoint/strict_json.hpp"
 #include "troupe/runtime/profile/profiling.hpp"
 
 #include <fmt/format.h>
@@ -18,10 +18,6 @@
 namespace troupe {
 
 namespace {
-
-std::string json_text(std::string_view text) {
-  return nlohmann::json(valid_utf8(text)).dump();
-}
 
 // Events as lines, handed to the file a piece at a time.
 class TraceText {

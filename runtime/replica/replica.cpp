@@ -198,8 +198,7 @@ void Replica::write_captured() {
   const auto& path = core_.options().capture_step_dump;
   if (path.empty() || core_.place().global_rank != 0) return;
   const std::string text = stepper_.capture().to_text() + evaluation_.capture().to_text();
-  const std::string problem = text_thrown_by(
-      [&] { write_atomically(path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(text))); }); });
+  const std::string problem = text_thrown_by([&] { write_text_atomically(path, text); });
   if (!problem.empty()) core_.outputs.note("warning: " + problem + " (trainer.capture_step_dump)");
 }
 

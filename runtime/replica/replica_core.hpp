@@ -70,16 +70,8 @@ struct ReplicaCore {
     }
   }
   /// The same for all callbacks, of a hook between batches; the phase before goes on behind it.
-  template <class Call>
-  void call_callbacks(Hook hook, Call call) const {
-    for (std::size_t i = 0; i < callbacks.size(); ++i) {
-      const PhaseScope phase(id_of(first_callback_owner + static_cast<HookOwner>(i), hook));
-      const TracedPart part(typeid(*callbacks[i]));
-      call(*callbacks[i]);
-    }
-  }
-  template <class Call>
-  void call_callbacks(CallbackHook hook, Call call) const {
+  template <class AnyHook, class Call>
+  void call_callbacks(AnyHook hook, Call call) const {
     for (std::size_t i = 0; i < callbacks.size(); ++i) {
       const PhaseScope phase(id_of(first_callback_owner + static_cast<HookOwner>(i), hook));
       const TracedPart part(typeid(*callbacks[i]));

@@ -62,9 +62,7 @@ std::string phase_lines(const std::vector<PhaseTime>& phases, const PhaseReport&
   PhaseTime small{"smaller ones", 0, 0, 0};
   for (const auto& phase : phases) {
     if (table == PhaseTable::large && phase.seconds < small_share * report.seconds) {
-      small.seconds += phase.seconds;
-      small.count += phase.count;
-      small.longest = std::max(small.longest, phase.longest);
+      small.add(phase);
       continue;
     }
     text += phase_line(phase, report.seconds, indent);

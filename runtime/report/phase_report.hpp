@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -15,6 +16,13 @@ struct PhaseTime {
   double seconds = 0;  ///< in all
   int64_t count = 0;   ///< how often
   double longest = 0;  ///< seconds of one time
+
+  /// Joins another one's time to it.
+  void add(const PhaseTime& other) {
+    seconds += other.seconds;
+    count += other.count;
+    longest = std::max(longest, other.longest);
+  }
 };
 
 /// A phase over all ranks.

@@ -149,7 +149,7 @@ std::string report_page(std::span<const RunView> runs) {
 
 void write_report_page(std::span<const RunView> runs, const std::filesystem::path& path) {
   const auto page = report_page(runs);
-  write_atomically(path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(page))); });
+  write_text_atomically(path, page);
 }
 
 }  // namespace troupe

@@ -2,9 +2,11 @@
 
 #include "troupe/base/failure_json.hpp"
 #include "troupe/base/host_name.hpp"
+#include "troupe/base/number_json.hpp"
 #include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
+#include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
 
 #include <algorithm>
@@ -26,19 +28,6 @@ std::vector<std::string> valid_texts(const std::vector<std::string>& texts) {
   std::vector<std::string> out;
   for (const auto& text : texts) out.push_back(valid_utf8(text));
   return out;
-}
-
-nlohmann::json metric_to_json(double value) {
-  if (std::isfinite(value)) return value;
-  return std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
-}
-
-std::optional<double> metric_from_json(const nlohmann::json& json) {
-  if (json.is_number()) return json.get<double>();
-  if (json == "NaN") return std::nan("");
-  if (json == "Infinity") return HUGE_VAL;
-  if (json == "-Infinity") return -HUGE_VAL;
-  return std::nullopt;
 }
 
 nlohmann::json environment_to_json(const RunEnvironment& environment) {
@@ -71,19 +60,6 @@ RunEnvironment environment_in(const StateReader& reader) {
   environment.git_commit = reader.text("git_commit");
   environment.git_is_dirty = reader.flag("git_is_dirty");
   return environment;
-}
-
-nlohmann::json counters_to_json(const Progress& progress) {
-  return {{"epoch", progress.epoch},
-          {"batch_idx", progress.batch_idx},
-          {"global_step", progress.global_step},
-          {"total_batches", progress.total_batches},
-          {"log_step", progress.log_step}};
-}
-
-Progress counters_in(const StateReader& reader) {
-  return {reader.count("epoch"), reader.count("batch_idx"), reader.count("global_step"), reader.count("total_batches"),
-          reader.count("log_step")};
 }
 
 nlohmann::json layers_to_json(const std::vector<ModelRecord::Layer>& layers) {
@@ -124,7 +100,7 @@ MetricMap metrics_in(const nlohmann::json& json, const StateReader& reader) {
   MetricMap metrics;
   const auto saved = object_in(json, "metrics", reader);  // items() refers to it
   for (const auto& [name, value] : saved.items()) {
-    const auto number = metric_from_json(value);
+    const auto number = number_from_json(value);
     if (!number) reader.refuse("metrics." + shown(name) + " is not a number");
     metrics[name] = *number;
   }
@@ -164,7 +140,7 @@ nlohmann::json to_json(const RunCard& card) {
                          {"options", card.options},
                          {"defaults", card.defaults},
                          {"environment", environment_to_json(card.environment)},
-                         {"progress", counters_to_json(card.progress)},
+                         {"progress", to_json(card.progress)},
                          {"total_batches", card.total_batches ? nlohmann::json(*card.total_batches) : nlohmann::json()},
                          {"metrics", nlohmann::json::object()},
                          {"layers", layers_to_json(card.model.layers)},
@@ -176,7 +152,7 @@ nlohmann::json to_json(const RunCard& card) {
                          {"warnings", valid_texts(card.warnings)},
                          {"more_warnings", card.more_warnings},
                          {"failure", nullptr}};
-  for (const auto& [name, value] : card.metrics) json["metrics"][valid_utf8(name)] = metric_to_json(value);
+  for (const auto& [name, value] : card.metrics) json["metrics"][valid_utf8(name)] = number_to_json(value);
   for (const auto& path : card.checkpoints) json["checkpoints"].push_back(valid_utf8(path.string()));
   for (const auto& report : card.phases) json["phases"].push_back(to_json(report));
   if (card.failure) json["failure"] = to_json(*card.failure);
@@ -200,7 +176,7 @@ RunCard run_card_from_json(const nlohmann::json& json, const std::string& what) 
   card.options = object_in(json, "options", reader);
   card.defaults = object_in(json, "defaults", reader);
   card.environment = environment_in(reader.object("environment"));
-  card.progress = counters_in(reader.object("progress"));
+  card.progress = progress_in(reader.object("progress"));
   card.total_batches = reader.optional_count("total_batches");
   card.metrics = metrics_in(json, reader);
   card.model.layers = layers_in(reader);
@@ -249,7 +225,7 @@ RunCard read_run_card(const std::filesystem::path& folder) {
 
 void write_run_card(const RunCard& card, const std::filesystem::path& folder) {
   const auto text = strict_json_text(to_json(card), "the run's card") + "\n";
-  write_atomically(folder / "run.json", [&](OutputFile& file) { file.write(std::as_bytes(std::span(text))); });
+  write_text_atomically(folder / "run.json", text);
 }
 
 }  // namespace troupe

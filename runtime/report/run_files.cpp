@@ -9,8 +9,6 @@
 #include "troupe/runtime/report/without_passwords.hpp"
 
 #include <algorithm>
-#include <chrono>
-#include <span>
 #include <utility>
 
 namespace troupe {
@@ -20,10 +18,6 @@ namespace {
 constexpr double kCardInterval = 2, kPageInterval = 5;  // seconds
 constexpr double kPageShare = 0.02;                     // of the time, at most
 constexpr std::size_t kMostWarnings = 100;
-
-void write_text(const std::filesystem::path& path, const std::string& text) {
-  write_atomically(path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(text))); });
-}
 
 }  // namespace
 
@@ -124,10 +118,6 @@ std::string RunFiles::take_problem() {
   return std::exchange(problem_, "");
 }
 
-std::filesystem::path RunFiles::page() const {
-  return has_page_ ? options_.folder / "report.html" : std::filesystem::path();
-}
-
 template <class Write>
 void RunFiles::write(const char* what, Write write) {
   if (options_.folder.empty()) return;
@@ -146,8 +136,7 @@ void RunFiles::write_page() {
   if (!options_.writes_page) return;
   write("report.html", [&] {
     const RunView view{card_, curves_};
-    write_text(options_.folder / "report.html", report_page({&view, 1}));
-    has_page_ = true;
+    write_report_page({&view, 1}, options_.folder / "report.html");
   });
 }
 
@@ -155,7 +144,8 @@ void RunFiles::write_failure() {
   std::error_code ignored;
   if (std::filesystem::exists(options_.folder / "failure.json", ignored)) return;  // the stage's: it began without one
   write("failure.json", [&] {
-    write_text(options_.folder / "failure.json", failure_file(*card_.failure, "", options_.clock()).dump(2) + "\n");
+    write_text_atomically(options_.folder / "failure.json",
+                          failure_file(*card_.failure, "", options_.clock()).dump(2) + "\n");
   });
 }
 

@@ -58,8 +58,6 @@ class RunFiles {
 
   const RunCard& card() const { return card_; }
   const std::filesystem::path& folder() const { return options_.folder; }
-  /// The page, if it was written.
-  std::filesystem::path page() const;
 
  private:
   template <class Write>
@@ -74,7 +72,6 @@ class RunFiles {
   MetricCurves curves_;
   Options options_;
   bool card_is_old_ = false, page_is_old_ = false, has_asked_git_ = false;
-  bool has_page_ = false;
   bool has_warned_ = false;
   double card_due_ = 0, page_due_ = 0;
   std::string problem_;

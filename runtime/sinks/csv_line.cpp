@@ -27,4 +27,14 @@ CsvLine parse_csv_line(std::string_view text) {
   return line;
 }
 
+std::string quoted_csv_cell(const std::string& cell) {
+  if (cell.find_first_of(",\"\r\n") == std::string::npos) return cell;
+  std::string out = "\"";
+  for (char c : cell) {
+    if (c == '"') out += '"';
+    out += c;
+  }
+  return out + '"';
+}
+
 }  // namespace troupe

@@ -17,4 +17,7 @@ struct CsvLine {
 /// The first line of `text`; a quoted cell may hold line ends.
 CsvLine parse_csv_line(std::string_view text);
 
+/// A cell as RFC 4180 quotes it.
+std::string quoted_csv_cell(const std::string& cell);
+
 }  // namespace troupe

@@ -25,20 +25,9 @@ std::string to_cell(double value) {
   return {text, std::to_chars(text, text + sizeof text, value).ptr};
 }
 
-/// A cell as RFC 4180 quotes it.
-std::string quoted_cell(const std::string& cell) {
-  if (cell.find_first_of(",\"\r\n") == std::string::npos) return cell;
-  std::string out = "\"";
-  for (char c : cell) {
-    if (c == '"') out += '"';
-    out += c;
-  }
-  return out + '"';
-}
-
 std::string to_line(const std::vector<std::string>& cells) {
   std::string line;
-  for (std::size_t i = 0; i < cells.size(); ++i) line += (i == 0 ? "" : ",") + quoted_cell(cells[i]);
+  for (std::size_t i = 0; i < cells.size(); ++i) line += (i == 0 ? "" : ",") + quoted_csv_cell(cells[i]);
   return line + '\n';
 }
 

@@ -56,10 +56,6 @@ StagedName split_name(std::string_view name) {
 
 }  // namespace
 
-std::string measured_by(std::string_view name) {
-  return std::string(split_name(name).measured);
-}
-
 std::vector<MetricChart> charts_over_stages(const std::vector<std::string>& names) {
   struct Group {
     std::set<std::string_view> stages;

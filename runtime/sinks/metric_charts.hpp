@@ -2,7 +2,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace troupe {
@@ -11,9 +10,6 @@ struct MetricChart {
   std::string title;               ///< "loss"
   std::vector<std::string> names;  ///< "train_loss_step", "train_loss_epoch", "val_loss/dataloader_idx_1"
 };
-
-/// What "train_loss_step", "val/loss", "loss/val" and "loss" measure: "loss".
-std::string measured_by(std::string_view name);
 
 /// A chart for each thing that metrics of more than one stage measure, by title. A name without a stage counts as one.
 std::vector<MetricChart> charts_over_stages(const std::vector<std::string>& names);

@@ -1,6 +1,7 @@
 #include "troupe/runtime/sinks/mlflow_client.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/number_json.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
 
@@ -77,11 +78,6 @@ MlflowRun run_in_answer(const nlohmann::json& json, const std::string& url) {
                 mlflow_text(info, "lifecycle_stage") == "deleted", mlflow_text(info, "artifact_uri")};
   if (!is_mlflow_run_id(run.id)) throw MlflowError(url + " answers with a run that has no id", 200, "");
   return run;
-}
-
-nlohmann::json number_for_mlflow(double value) {
-  if (std::isfinite(value)) return value;
-  return std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
 }
 
 nlohmann::json keys_and_values(const MlflowTexts& texts) {
@@ -180,7 +176,7 @@ void MlflowClient::log_batch(const std::string& run_id, const MlflowBatch& batch
   auto metrics = nlohmann::json::array();
   for (const auto& metric : batch.metrics) {
     metrics.push_back({{"key", metric.key},
-                       {"value", number_for_mlflow(metric.value)},
+                       {"value", number_to_json(metric.value)},
                        {"timestamp", metric.time},
                        {"step", metric.step}});
   }

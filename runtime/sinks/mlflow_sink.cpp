@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/number_text.hpp"
+#include "troupe/base/random_id.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/collectives/launch_environment.hpp"
@@ -16,7 +17,6 @@
 #include <iostream>
 #include <mutex>
 #include <optional>
-#include <random>
 #include <set>
 #include <thread>
 #include <utility>
@@ -30,17 +30,6 @@ constexpr std::size_t kLongestExperiment = 500;
 
 int64_t mlflow_time_now() {
   return static_cast<int64_t>(unix_seconds() * 1000);
-}
-
-std::string random_run_key() {
-  std::random_device random;
-  std::string key;
-  while (key.size() < 32) key += "0123456789abcdef"[random() % 16];
-  return key;
-}
-
-bool is_run_key(const std::string& id) {
-  return id.size() == 32 && id.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
 std::string address_of_server(const MlflowOptions& options) {
@@ -85,7 +74,7 @@ MlflowState state_for_run(const SinkPlace& place) {
   return {.address = address,
           .experiment = experiment,
           .run_name = valid_utf8(options.run_name.empty() ? version : options.run_name),
-          .key = is_run_key(place.card.id) ? place.card.id : random_run_key(),
+          .key = is_random_id(place.card.id) ? place.card.id : random_id(),
           .run_id = options.run_id,
           .started = mlflow_time_now(),
           .sent = 0,

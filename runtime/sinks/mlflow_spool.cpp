@@ -1,6 +1,7 @@
 #include "troupe/runtime/sinks/mlflow_spool.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/number_json.hpp"
 #include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/file_lock.hpp"
@@ -25,16 +26,8 @@ constexpr std::size_t kReadAtOnce = std::size_t{256} << 10;
 constexpr std::size_t kMostUnwritten = std::size_t{4} << 20;
 constexpr std::size_t kMostSpoolMetrics = 1000, kMostTexts = 100;
 
-nlohmann::json spooled_number(double value) {
-  if (std::isfinite(value)) return value;
-  return std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
-}
-
 double number_in_spool(const nlohmann::json& json, const StateReader& reader) {
-  if (json.is_number()) return json.get<double>();
-  if (json == "NaN") return std::nan("");
-  if (json == "Infinity") return HUGE_VAL;
-  if (json == "-Infinity") return -HUGE_VAL;
+  if (const auto number = number_from_json(json)) return *number;
   reader.refuse("a metric is not a number");
 }
 
@@ -123,7 +116,7 @@ std::string spool_line(const SpoolEntry& entry) {
     json["step"] = metrics[0].step;
     json["time"] = metrics[0].time;
     auto& list = json["metrics"] = nlohmann::json::array();
-    for (const auto& metric : metrics) list.push_back({metric.key, spooled_number(metric.value)});
+    for (const auto& metric : metrics) list.push_back({metric.key, number_to_json(metric.value)});
   }
   if (entry.status) {
     json["status"] = name_of(entry.status->status);

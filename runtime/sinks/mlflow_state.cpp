@@ -1,4 +1,5 @@
 #include "troupe/base/failure.hpp"
+#include "troupe/base/random_id.hpp"
 #include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
@@ -35,8 +36,7 @@ MlflowState state_in(const StateReader& reader) {
   state.run_id = reader.text("run_id");
   state.started = reader.count("started");
   state.sent = reader.count("sent");
-  const auto is_hexadecimal = state.key.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (state.key.size() != 32 || !is_hexadecimal) reader.refuse("key is not 32 hexadecimal digits");
+  if (!is_random_id(state.key)) reader.refuse("key is not 32 hexadecimal digits");
   if (!state.run_id.empty() && !is_mlflow_run_id(state.run_id)) reader.refuse("run_id is no run's id");
   const auto status = reader.text("status");
   state.status = mlflow_status(status);
@@ -67,7 +67,7 @@ void write_mlflow_state(const MlflowState& state, const std::filesystem::path& r
       {"run_name", state.run_name}, {"key", state.key},         {"run_id", state.run_id},
       {"started", state.started},   {"sent", state.sent},       {"status", state.status ? name_of(*state.status) : ""}};
   const auto text = strict_json_text(json, "the run's state at MLflow") + "\n";
-  write_atomically(run_folder / "mlflow.json", [&](OutputFile& file) { file.write(std::as_bytes(std::span(text))); });
+  write_text_atomically(run_folder / "mlflow.json", text);
 }
 
 }  // namespace troupe

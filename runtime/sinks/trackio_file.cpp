@@ -3,6 +3,7 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/collectives/launch_environment.hpp"
+#include "troupe/runtime/sinks/append_file.hpp"
 
 #include <fcntl.h>
 #include <sqlite3.h>
@@ -215,11 +216,7 @@ TrackioFile::~TrackioFile() = default;
 
 void TrackioFile::open(Patience patience) {
   if (database_) return;
-  std::error_code error;
-  fs::create_directories(path_.parent_path(), error);
-  if (error) {
-    throw UsageError("cannot create the folder '" + path_.parent_path().string() + "': " + error.message());
-  }
+  create_output_folder(path_.parent_path());
   const TrackioLock lock(lock_path_, lock_patience(patience));
   connect(patience);
 }

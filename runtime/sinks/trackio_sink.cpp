@@ -1,6 +1,8 @@
 #include "troupe/runtime/sinks/trackio_sink.hpp"
 
 #include "troupe/base/exception_text.hpp"
+#include "troupe/base/number_json.hpp"
+#include "troupe/base/random_id.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/sinks/json_line.hpp"
 
@@ -9,7 +11,6 @@
 #include <cmath>
 #include <cstdio>
 #include <ctime>
-#include <random>
 #include <string_view>
 #include <utility>
 
@@ -32,17 +33,6 @@ std::string iso_time(double seconds) {
   return text.data();
 }
 
-std::string new_run_id() {
-  std::random_device device;
-  std::string id;
-  for (int i = 0; i < 4; ++i) {
-    std::array<char, 16> digits{};
-    std::snprintf(digits.data(), digits.size(), "%08x", device());
-    id += digits.data();
-  }
-  return id;
-}
-
 std::string first_not_empty(const std::string& first, const std::string& second, const char* third) {
   return !first.empty() ? first : !second.empty() ? second : third;
 }
@@ -62,12 +52,7 @@ void add_flat(nlohmann::json& flat, const std::string& name, const nlohmann::jso
     return;
   }
   if (name.empty() || name.starts_with('_')) return;
-  if (value.is_number_float() && !std::isfinite(value.get<double>())) {
-    const auto number = value.get<double>();
-    flat[name] = std::isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity";
-  } else {
-    flat[name] = value;
-  }
+  flat[name] = value.is_number_float() ? number_to_json(value.get<double>()) : value;
 }
 
 }  // namespace
@@ -76,7 +61,7 @@ TrackioSink::TrackioSink(const TrackioOptions& options, const RunCard& card, Sin
     : warn_(std::move(warn)),
       clock_(std::move(clock)),
       file_(trackio_folder(options.dir), first_not_empty(options.project, card.name, "default")),
-      run_id_(card.id.empty() ? new_run_id() : card.id),
+      run_id_(card.id.empty() ? random_id() : card.id),
       run_name_(valid_utf8(first_not_empty(options.run_name, card.version, "run"))),
       config_(nlohmann::json::object()) {
   add_flat(config_, "", card.options);

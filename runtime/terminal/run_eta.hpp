@@ -35,7 +35,6 @@ class MovingRate {
 /// first one is not known before it was there). Whichever of max_epochs, max_steps and max_time comes first is the end.
 class RunEta {
  public:
-  RunEta() = default;
   /// Expects resolved options. The time counts from `seconds` on; `train_batches` are those of an epoch, if they can
   /// be counted.
   RunEta(const TrainerOptions& options, double seconds, std::optional<int64_t> train_batches);

@@ -140,8 +140,7 @@ class PickleMachine {
 
   void push(PickleValue value) { stack_.push_back(value); }
   PickleValue pop() {
-    if (stack_.size() <= (marks_.empty() ? 0 : marks_.back())) throw UsageError("it takes a value that is not there");
-    const auto value = stack_.back();
+    const auto value = top();
     stack_.pop_back();
     return value;
   }

@@ -69,7 +69,7 @@ void PthStorages::check_bools(const std::string& key) {
     throw UsageError("element " + std::to_string(wrong - bytes.begin()) + " of the bools in storage data/" +
                      shown(key) + " is " + std::to_string(*wrong) + ", neither 0 nor 1");
   }
-  are_bools_.emplace(key, true);
+  are_bools_.insert(key);
 }
 
 }  // namespace troupe

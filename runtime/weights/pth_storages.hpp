@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace troupe {
@@ -34,7 +35,7 @@ class PthStorages {
 
   std::unordered_map<std::string, const ZipMember*> members_;
   std::unordered_map<std::string, c10::Storage> made_;
-  std::unordered_map<std::string, bool> are_bools_;
+  std::unordered_set<std::string> are_bools_;
   std::shared_ptr<const void> owner_;
   int64_t bytes_left_;
 };

@@ -112,9 +112,9 @@ RunCard some_card(const std::string& version, RunStatus status, double started) 
   card.total_batches = 6000;
   card.metrics = {{"train_loss", 0.0812}, {"train_acc", 0.991}, {"val_loss", 0.197}, {"val_acc", 0.962}};
   card.model.layers = {{"body", "Sequential", "[32, 784]", "[32, 256]", 200960},
-                 {"body.0", "Linear", "[32, 784]", "[32, 256]", 200960},
-                 {"body.1", "ReLU", "[32, 256]", "[32, 256]", 0},
-                 {"head", "Linear", "[32, 256]", "[32, 10]", 2570}};
+                       {"body.0", "Linear", "[32, 784]", "[32, 256]", 200960},
+                       {"body.1", "ReLU", "[32, 256]", "[32, 256]", 0},
+                       {"head", "Linear", "[32, 256]", "[32, 10]", 2570}};
   card.model.parameters = 203530;
   card.model.trainable_parameters = 203530;
   const std::filesystem::path folder = "runs/digits/" + version + "/checkpoints";

@@ -4,8 +4,8 @@
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/data/arrays/npy_header.hpp"
-#include "troupe/runtime/data/files/zip_archive.hpp"
 #include "troupe/runtime/data/files/mapped_file.hpp"
+#include "troupe/runtime/data/files/zip_archive.hpp"
 
 #include <ATen/ops/empty.h>
 

@@ -54,7 +54,6 @@ TEST_F(RunFilesTest, TheEndOfAStageWritesEverything) {
   EXPECT_EQ(card.ended, now_);
   EXPECT_THAT(card.warnings, ElementsAre("the disk is slow"));
   EXPECT_THAT(content_of(dir_ / "report.html"), HasSubstr("train_loss"));
-  EXPECT_EQ(all.page(), dir_ / "report.html");
 }
 
 TEST_F(RunFilesTest, AFailureIsWrittenAtOnceAndTakenBackByTheNextStage) {
@@ -111,7 +110,6 @@ TEST_F(RunFilesTest, WithoutAFolderNothingIsWritten) {
   all.end_stage(RunStatus::failed, "");
   EXPECT_EQ(all.card().status, RunStatus::failed);
   EXPECT_EQ(all.take_problem(), "");
-  EXPECT_EQ(all.page(), "");
 }
 
 TEST_F(RunFilesTest, WarningsAreKeptUpToAHundred) {
