@@ -5,7 +5,6 @@
 
 #include <pthread.h>
 
-#include <chrono>
 #include <utility>
 
 namespace troupe {
@@ -17,10 +16,6 @@ constexpr std::size_t longest_thread_name = 15;  // the kernel's
 thread_local std::shared_ptr<Pulse> own_pulse;
 
 }  // namespace
-
-int64_t nanoseconds_now() {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 std::string Pulse::place() const {
   if (const char* named = name; *named != 0) return named;

@@ -7,6 +7,7 @@
 #include "troupe/modules/stage.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -16,7 +17,9 @@
 namespace troupe {
 
 /// Of the steady clock.
-int64_t nanoseconds_now();
+inline int64_t nanoseconds_now() {
+  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 /// A value that one thread writes and any may read. Values of several of them may be of different moments.
 template <class T>

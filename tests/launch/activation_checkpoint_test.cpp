@@ -41,7 +41,7 @@ std::vector<torch::Tensor> gradients(const Function& forward, const std::vector<
   return all;
 }
 
-void expect_equal(const std::vector<torch::Tensor>& a, const std::vector<torch::Tensor>& b) {
+void expect_equal_gradients(const std::vector<torch::Tensor>& a, const std::vector<torch::Tensor>& b) {
   ASSERT_EQ(a.size(), b.size());
   for (std::size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(a[i].equal(b[i])) << i;
 }
@@ -51,8 +51,8 @@ TEST(ActivationCheckpoint, HasThePlainCallsGradientsAndRandomNumbers) {
   auto net = block();
   const Function plain = [net](const auto& x) mutable { return net->forward(x); };
   const Function checkpointed = [plain](const auto& x) { return activation_checkpoint(plain, x); };
-  expect_equal(gradients(checkpointed, net->parameters()), gradients(plain, net->parameters()));
-  expect_equal(gradients(checkpointed, net->parameters(), false), gradients(plain, net->parameters(), false));
+  expect_equal_gradients(gradients(checkpointed, net->parameters()), gradients(plain, net->parameters()));
+  expect_equal_gradients(gradients(checkpointed, net->parameters(), false), gradients(plain, net->parameters(), false));
 }
 
 TEST(ActivationCheckpoint, CallsTheFunctionOnceMoreInTheBackwardPassAndNotWithoutGradients) {
@@ -99,7 +99,7 @@ TEST(ActivationCheckpoint, MayBeNested) {
         },
         x);
   };
-  expect_equal(gradients(nested, parameters), gradients(plain, parameters));
+  expect_equal_gradients(gradients(nested, parameters), gradients(plain, parameters));
 }
 
 TEST(ActivationCheckpoint, TakesAndReturnsSeveralTensors) {
@@ -108,14 +108,14 @@ TEST(ActivationCheckpoint, TakesAndReturnsSeveralTensors) {
   const auto loss = [](const auto& outputs) { return (std::get<0>(outputs) + std::get<1>(outputs)).sum(); };
   const auto plain = torch::autograd::grad({loss(both(a, b))}, {a, b});
   const auto checkpointed = torch::autograd::grad({loss(activation_checkpoint(both, a, b))}, {a, b});
-  expect_equal(checkpointed, plain);
+  expect_equal_gradients(checkpointed, plain);
 }
 
 TEST(ActivationCheckpoint, ServesSeveralBackwardPasses) {
   const auto x = torch::randn({4}).requires_grad_();
   const auto y = activation_checkpoint([](const torch::Tensor& x) { return x.sin().exp(); }, x).sum();
   const auto once = torch::autograd::grad({y}, {x}, {}, /*retain_graph=*/true);
-  expect_equal(torch::autograd::grad({y}, {x}), once);
+  expect_equal_gradients(torch::autograd::grad({y}, {x}), once);
 }
 
 TEST(ActivationCheckpoint, ComputesAgainInTheSamePrecision) {
@@ -130,7 +130,7 @@ TEST(ActivationCheckpoint, ComputesAgainInTheSamePrecision) {
   const Function plain = [net](const auto& x) mutable { return net->forward(x); };
   const Function checkpointed = [plain](const auto& x) { return activation_checkpoint(plain, x); };
   const auto expected = gradients(in_bfloat16(plain), net->parameters());
-  expect_equal(gradients(in_bfloat16(checkpointed), net->parameters()), expected);
+  expect_equal_gradients(gradients(in_bfloat16(checkpointed), net->parameters()), expected);
   EXPECT_FALSE(expected[1].equal(gradients(plain, net->parameters())[1]));  // it is another computation
   EXPECT_FALSE(at::autocast::is_autocast_enabled(torch::kCPU));
 }

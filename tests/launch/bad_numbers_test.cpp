@@ -46,7 +46,7 @@ DataLoader data() {
   return DataLoader(samples(160), {.batch_size = 4});
 }
 
-TrainerOptions with(const TempDir& dir, NonFinite nonfinite, int64_t devices = 1) {
+TrainerOptions options_for(const TempDir& dir, NonFinite nonfinite, int64_t devices = 1) {
   auto options = exact(dir, devices);
   options.nonfinite = nonfinite;
   options.max_epochs = 1;
@@ -57,7 +57,7 @@ TEST(BadNumbers, SkippedStepsLeaveTheWeightsFinite) {
   for (const int64_t devices : {1, 2}) {
     for (const bool gradient : {false, true}) {
       const TempDir dir;
-      Trainer trainer(with(dir, NonFinite::skip, devices));
+      Trainer trainer(options_for(dir, NonFinite::skip, devices));
       const auto model = trainer.fit<Bad>({.rank = devices - 1, .gradient = gradient}, data());
       EXPECT_TRUE(torch::isfinite(model->weights()).all().item<bool>());
       EXPECT_EQ(trainer.global_step(), 40 / devices - 2);
@@ -88,7 +88,7 @@ TEST(BadNumbers, SparseGradientsAreJudgedAndClipped) {
   const DataLoader indices(std::make_shared<TensorDataset>(torch::tensor({0, 1, 0})), {.batch_size = 3});
   for (const auto precision : {Precision::float32, Precision::float16_mixed}) {
     const TempDir dir;
-    auto options = with(dir, NonFinite::skip);
+    auto options = options_for(dir, NonFinite::skip);
     options.precision = precision;
     options.gradient_clip_val = 1;
     const auto by_norm = std::make_shared<Words>(1);
@@ -106,7 +106,7 @@ TEST(BadNumbers, SparseGradientsAreJudgedAndClipped) {
     EXPECT_TRUE(infinite->weights().equal(torch::zeros({4}))) << name_of(precision);
   }
   const TempDir dir;
-  auto options = with(dir, NonFinite::stop);
+  auto options = options_for(dir, NonFinite::stop);
   options.precision = Precision::float32;
   EXPECT_THAT(error_of([&] { Trainer(options).fit(std::make_shared<Words>(1e30), indices); }),
               HasSubstr("the gradient of words.weight is not finite"));
@@ -115,7 +115,7 @@ TEST(BadNumbers, SparseGradientsAreJudgedAndClipped) {
 TEST(BadNumbers, ContinueIsTheDefaultAndLosesTheWeights) {
   const TempDir dir;
   EXPECT_EQ(TrainerOptions().nonfinite, NonFinite::proceed);
-  const auto model = Trainer(with(dir, NonFinite::proceed)).fit<Bad>({}, data());
+  const auto model = Trainer(options_for(dir, NonFinite::proceed)).fit<Bad>({}, data());
   EXPECT_FALSE(torch::isfinite(model->weights()).all().item<bool>());
 }
 
@@ -123,7 +123,7 @@ TEST(BadNumbers, StopNamesTheRankAndTheParameterBeforeTheStep) {
   for (const int64_t devices : {1, 3}) {
     const TempDir dir;
     try {
-      Trainer(with(dir, NonFinite::stop, devices)).fit<Bad>({.rank = devices - 1}, data());
+      Trainer(options_for(dir, NonFinite::stop, devices)).fit<Bad>({.rank = devices - 1}, data());
       FAIL() << "nothing was thrown";
     } catch (const RunError& error) {
       EXPECT_THAT(error.failure().message, HasSubstr("the loss is nan (trainer.nonfinite = stop)"));
@@ -133,13 +133,13 @@ TEST(BadNumbers, StopNamesTheRankAndTheParameterBeforeTheStep) {
     }
   }
   const TempDir dir;
-  EXPECT_THAT(error_of([&] { Trainer(with(dir, NonFinite::stop)).fit<Bad>({.gradient = true}, data()); }),
+  EXPECT_THAT(error_of([&] { Trainer(options_for(dir, NonFinite::stop)).fit<Bad>({.gradient = true}, data()); }),
               HasSubstr("the gradient of net.2.bias is not finite"));
 }
 
 TEST(BadNumbers, TooManySkippedStepsInARowEndTheRun) {
   const TempDir dir;
-  auto options = with(dir, NonFinite::skip, 2);
+  auto options = options_for(dir, NonFinite::skip, 2);
   options.max_skipped_steps = 4;
   EXPECT_THAT(error_of([&] { Trainer(options).fit<Bad>({.rank = 1, .first = 3, .last = 20}, data()); }),
               HasSubstr("4 steps before it were left out"));
@@ -148,7 +148,7 @@ TEST(BadNumbers, TooManySkippedStepsInARowEndTheRun) {
 
 TEST(BadNumbers, ALossThatJumpsCountsAsBad) {
   const TempDir dir;
-  auto options = with(dir, NonFinite::skip, 1);
+  auto options = options_for(dir, NonFinite::skip, 1);
   options.loss_spike_zscore = 20;
   const BadOptions jumps{.first = 30, .last = 31, .factor = 1e6};
   EXPECT_EQ(Trainer(options).fit<Bad>(jumps, data())->steps, 38);
@@ -160,7 +160,7 @@ TEST(BadNumbers, ALossThatJumpsCountsAsBad) {
 
 TEST(BadNumbers, AWindowWithABadBatchIsLeftOut) {
   const TempDir dir;
-  auto options = with(dir, NonFinite::skip);
+  auto options = options_for(dir, NonFinite::skip);
   options.accumulate_grad_batches = 4;
   const auto model = Trainer(options).fit<Bad>({}, data());
   EXPECT_EQ(model->steps, 8);  // batches 3 and 4 lie in two windows

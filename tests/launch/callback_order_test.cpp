@@ -237,7 +237,7 @@ const std::string validation =
     "module.on_validation_model_eval on_validation_start on_epoch_start on_validation_epoch_start "
     "on_validation_batch_start module.validation_step on_validation_batch_end on_validation_epoch_end on_epoch_end "
     "on_validation_end module.on_validation_model_train ";
-const std::string fit_start = begin + "on_fit_start " + set_up + "module.configure_optimizers ";
+const std::string order_of_fit_start = begin + "on_fit_start " + set_up + "module.configure_optimizers ";
 const std::string pretrain = "on_pretrain_routine_start on_pretrain_routine_end ";
 const std::string train_start = "on_train_start on_epoch_start on_train_epoch_start on_train_batch_start ";
 
@@ -262,8 +262,8 @@ TEST_F(CallbackOrderP4, OfAFit) {
   EXPECT_THAT(
       journal_.calls,
       ElementsAreArray(expanded(
-          fit_start + pretrain + "callback.on_sanity_check_start " + validation + "callback.on_sanity_check_end " +
-          train_start +
+          order_of_fit_start + pretrain + "callback.on_sanity_check_start " + validation +
+          "callback.on_sanity_check_end " + train_start +
           "module.training_step on_before_zero_grad on_before_backward on_after_backward on_before_optimizer_step "
           "on_train_batch_end " +
           validation + "module.training_epoch_end on_train_epoch_end on_epoch_end on_train_end on_fit_end " + end)));
@@ -299,7 +299,7 @@ TEST_F(CallbackOrderP4, OfAFailure) {
             }),
             "");
   EXPECT_THAT(journal_.calls,
-              ElementsAreArray(expanded(fit_start + pretrain + train_start +
+              ElementsAreArray(expanded(order_of_fit_start + pretrain + train_start +
                                         "module.training_step callback.on_exception data.on_exception " + end)));
 }
 

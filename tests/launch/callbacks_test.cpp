@@ -22,7 +22,7 @@ std::shared_ptr<M> fresh() {
   return std::make_shared<M>();
 }
 
-class Callbacks : public ::testing::Test {
+class CallbacksOfARun : public ::testing::Test {
  protected:
   template <class M>
   std::shared_ptr<M> fit(std::shared_ptr<M> module, std::vector<std::shared_ptr<Callback>> callbacks,
@@ -45,7 +45,7 @@ class Callbacks : public ::testing::Test {
 
 // --- LearningRateMonitor ---
 
-class Scheduled : public Line {
+class ScheduledForMonitors : public Line {
  public:
   Optimizers configure_optimizers() override {
     const auto optimizer =
@@ -55,13 +55,13 @@ class Scheduled : public Line {
   LRSchedulerConfig::Interval interval = LRSchedulerConfig::Interval::epoch;
 };
 
-TEST_F(Callbacks, LearningRatesAreLoggedByGroup) {
-  fit(std::make_shared<Scheduled>(),
+TEST_F(CallbacksOfARun, LearningRatesAreLoggedByGroup) {
+  fit(std::make_shared<ScheduledForMonitors>(),
       {std::make_shared<LearningRateMonitor>(LearningRateMonitorOptions{.log_momentum = true})});
   EXPECT_DOUBLE_EQ(metric("lr-Adam/pg1"), 0.05);
   EXPECT_DOUBLE_EQ(metric("lr-Adam/pg2"), 0.5);
   EXPECT_DOUBLE_EQ(metric("lr-Adam/pg1-momentum"), 0.9);
-  const auto by_step = std::make_shared<Scheduled>();
+  const auto by_step = std::make_shared<ScheduledForMonitors>();
   by_step->interval = LRSchedulerConfig::Interval::step;
   fit(by_step, {std::make_shared<LearningRateMonitor>()});
   EXPECT_DOUBLE_EQ(metric("lr-Adam/pg2"), std::pow(0.5, 7));
@@ -72,7 +72,7 @@ TEST_F(Callbacks, LearningRatesAreLoggedByGroup) {
 
 // --- Timer ---
 
-TEST_F(Callbacks, TheTimerEndsTheRunAndCountsOnAfterAResume) {
+TEST_F(CallbacksOfARun, TheTimerEndsTheRunAndCountsOnAfterAResume) {
   const auto timer = std::make_shared<Timer>(TimerOptions{.duration = std::chrono::milliseconds(0)});
   fit(fresh<Line>(), {timer}, 10);
   EXPECT_EQ(trainer_->global_step(), 1);
@@ -91,7 +91,7 @@ TEST_F(Callbacks, TheTimerEndsTheRunAndCountsOnAfterAResume) {
 
 // --- GradientAccumulationScheduler ---
 
-TEST_F(Callbacks, AccumulationChangesByEpoch) {
+TEST_F(CallbacksOfARun, AccumulationChangesByEpoch) {
   fit(fresh<Line>(), {std::make_shared<GradientAccumulationScheduler>(std::map<int64_t, int64_t>{{1, 2}, {2, 4}})}, 3);
   EXPECT_EQ(trainer_->global_step(), 4 + 2 + 1);
   EXPECT_THAT(refusal([] { GradientAccumulationScheduler(std::map<int64_t, int64_t>()); }), HasSubstr("no epoch"));
@@ -103,7 +103,7 @@ TEST_F(Callbacks, AccumulationChangesByEpoch) {
 
 // --- LambdaCallback ---
 
-TEST_F(Callbacks, FunctionsAreCallbacksToo) {
+TEST_F(CallbacksOfARun, FunctionsAreCallbacksToo) {
   std::vector<std::string> calls;
   fit(fresh<Line>(),
       {std::make_shared<LambdaCallback>(LambdaCallbackOptions{
@@ -129,7 +129,7 @@ class Traced : public Line {
   std::vector<double> weights, validated;
 };
 
-TEST_F(Callbacks, TheExponentialAverageIsWhatValidationSeesAndWhatRemains) {
+TEST_F(CallbacksOfARun, TheExponentialAverageIsWhatValidationSeesAndWhatRemains) {
   const auto average = std::make_shared<WeightAveraging>(WeightAveragingOptions{.decay = 0.75});
   const auto model = std::make_shared<Traced>();
   fit(model, {average}, 2, {}, /*validates=*/true);
@@ -144,7 +144,7 @@ TEST_F(Callbacks, TheExponentialAverageIsWhatValidationSeesAndWhatRemains) {
   EXPECT_EQ(average->updates(), 8);
 }
 
-TEST_F(Callbacks, TheStochasticAverageCountsEpochsAlike) {
+TEST_F(CallbacksOfARun, TheStochasticAverageCountsEpochsAlike) {
   const auto model = std::make_shared<Traced>();
   fit(model,
       {std::make_shared<WeightAveraging>(
@@ -154,7 +154,7 @@ TEST_F(Callbacks, TheStochasticAverageCountsEpochsAlike) {
   EXPECT_NEAR(model->weight(), (w[7] + w[11] + w[15]) / 3, 1e-6);
 }
 
-TEST_F(Callbacks, AResumedAverageGoesOnExactly) {
+TEST_F(CallbacksOfARun, AResumedAverageGoesOnExactly) {
   const auto make = [] { return std::make_shared<WeightAveraging>(WeightAveragingOptions{.decay = 0.9}); };
   const auto whole = fit(fresh<Line>(), {make()}, 4);
   const auto middle = std::make_shared<ModelCheckpoint>(
@@ -197,12 +197,12 @@ class Transfer : public Module {
   torch::nn::Linear head_{nullptr};
 };
 
-std::shared_ptr<BackboneFinetuning> finetuning() {
+std::shared_ptr<BackboneFinetuning> backbone_finetuning() {
   return std::make_shared<BackboneFinetuning>(BackboneFinetuningOptions{.unfreeze_backbone_at_epoch = 2});
 }
 
-TEST_F(Callbacks, TheBackboneIsFrozenAndJoinsLater) {
-  const auto model = fit(fresh<Transfer>(), {finetuning()}, 7);
+TEST_F(CallbacksOfARun, TheBackboneIsFrozenAndJoinsLater) {
+  const auto model = fit(fresh<Transfer>(), {backbone_finetuning()}, 7);
   const auto& r = model->rates;
   ASSERT_EQ(r.size(), 7u);
   EXPECT_THAT(std::vector<double>(r.begin(), r.begin() + 2), ElementsAre(0, 0));
@@ -214,19 +214,19 @@ TEST_F(Callbacks, TheBackboneIsFrozenAndJoinsLater) {
   EXPECT_FALSE(torch::equal(model->first[1], model->first[2]));
 }
 
-TEST_F(Callbacks, ARunGoesOnWithTheBackboneInItsGroup) {
-  const auto whole = fit(fresh<Transfer>(), {finetuning()}, 6);
-  fit(fresh<Transfer>(), {finetuning()}, 4);
-  const auto resumed = fit(fresh<Transfer>(), {finetuning()}, 6, last());
+TEST_F(CallbacksOfARun, ARunGoesOnWithTheBackboneInItsGroup) {
+  const auto whole = fit(fresh<Transfer>(), {backbone_finetuning()}, 6);
+  fit(fresh<Transfer>(), {backbone_finetuning()}, 4);
+  const auto resumed = fit(fresh<Transfer>(), {backbone_finetuning()}, 6, last());
   for (std::size_t i = 0; i < whole->parameters().size(); ++i) {
     EXPECT_TRUE(torch::equal(whole->parameters()[i], resumed->parameters()[i])) << i;
   }
-  EXPECT_THAT(error_of([&] { fit(fresh<Line>(), {finetuning()}); }), HasSubstr("no submodule 'backbone'"));
+  EXPECT_THAT(error_of([&] { fit(fresh<Line>(), {backbone_finetuning()}); }), HasSubstr("no submodule 'backbone'"));
 }
 
 // --- Monitors of speed and memory ---
 
-TEST_F(Callbacks, SpeedAndMemoryAreLogged) {
+TEST_F(CallbacksOfARun, SpeedAndMemoryAreLogged) {
   fit(fresh<Line>(), {std::make_shared<ThroughputMonitor>(), std::make_shared<DeviceStatsMonitor>()});
   EXPECT_NEAR(metric("train/samples_per_sec") / metric("train/batches_per_sec"), 16, 1e-6);
   EXPECT_GT(metric("device/cpu_rss_mb"), 10);
@@ -250,7 +250,7 @@ class Failing : public Line {
   bool fails = true;
 };
 
-TEST_F(Callbacks, AFailedRunGoesOnAtTheBatchThatFailed) {
+TEST_F(CallbacksOfARun, AFailedRunGoesOnAtTheBatchThatFailed) {
   const auto fine = fresh<Failing>();
   fine->fails = false;
   fit(fine, {});
@@ -267,7 +267,7 @@ TEST_F(Callbacks, AFailedRunGoesOnAtTheBatchThatFailed) {
 
 // --- ModelSummary ---
 
-TEST_F(Callbacks, TheExampleIsOfTheRunsPrecision) {
+TEST_F(CallbacksOfARun, TheExampleIsOfTheRunsPrecision) {
   for (const auto precision : {Precision::float32, Precision::float64, Precision::float16_true,
                                Precision::bfloat16_true, Precision::bfloat16_mixed}) {
     auto options = quiet(dir_);
@@ -287,7 +287,7 @@ TEST_F(Callbacks, TheExampleIsOfTheRunsPrecision) {
 
 // --- PredictionWriter ---
 
-TEST_F(Callbacks, PredictionsAreWrittenByBatchAndByEpoch) {
+TEST_F(CallbacksOfARun, PredictionsAreWrittenByBatchAndByEpoch) {
   const auto folder = dir_ / "predictions";
   auto options = quiet(dir_);
   options.callbacks = {std::make_shared<PredictionWriter>(
@@ -349,7 +349,7 @@ class Asking : public Line {
   std::shared_ptr<int> seen = std::make_shared<int>(0);
 };
 
-TEST_F(Callbacks, ModulesReachTheSinksAndWritePredictions) {
+TEST_F(CallbacksOfARun, ModulesReachTheSinksAndWritePredictions) {
   const auto model = fit(std::make_shared<Asking>(), {});
   EXPECT_EQ(*model->seen, 2);
   EXPECT_DOUBLE_EQ(model->model_size(), 8e-6);

@@ -17,7 +17,7 @@ using nlohmann::json;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-struct ModelOptions {
+struct ConfiguredOptions {
   double lr = 1e-3;
   int64_t hidden = 128;
   uint64_t seed = 0;
@@ -30,9 +30,9 @@ struct ModelOptions {
   std::vector<double> betas = {0.9, 0.999};
   std::vector<std::string> words = {};
 
-  bool operator==(const ModelOptions&) const = default;
+  bool operator==(const ConfiguredOptions&) const = default;
 };
-TROUPE_OPTIONS(ModelOptions, (lr, "learning rate"), (hidden, "units"), (seed, "seed"), (bias, "with a bias"),
+TROUPE_OPTIONS(ConfiguredOptions, (lr, "learning rate"), (hidden, "units"), (seed, "seed"), (bias, "with a bias"),
                (text, "text"), (dir, "folder"), (limit, "limit"), (every, "every"), (label, "label"), (betas, "betas"),
                (words, "words"))
 
@@ -97,7 +97,7 @@ class ConfigFile : public testing::Test {
       std::filesystem::path(testing::TempDir()) /
       ("config_file_" + std::to_string(::getpid()) + testing::UnitTest::GetInstance()->current_test_info()->name());
   std::filesystem::path path_ = folder_ / "run.toml";
-  ModelOptions model_;
+  ConfiguredOptions model_;
 };
 
 TEST_F(ConfigFile, SetsOptionsOfEveryType) {
@@ -121,16 +121,16 @@ betas = [
 words = ["a,b", 'c', ""]
 )");
   EXPECT_EQ(ckpt_path, "last");
-  EXPECT_EQ(model_, (ModelOptions{.lr = 1e-4,
-                                  .hidden = 1024,
-                                  .bias = false,
-                                  .text = "a # b \"c\" \\ \t é",
-                                  .dir = "C:\\data",
-                                  .limit = 10,
-                                  .every = std::nullopt,
-                                  .label = "x",
-                                  .betas = {0.5, 1.0},
-                                  .words = {"a,b", "c", ""}}));
+  EXPECT_EQ(model_, (ConfiguredOptions{.lr = 1e-4,
+                                       .hidden = 1024,
+                                       .bias = false,
+                                       .text = "a # b \"c\" \\ \t é",
+                                       .dir = "C:\\data",
+                                       .limit = 10,
+                                       .every = std::nullopt,
+                                       .label = "x",
+                                       .betas = {0.5, 1.0},
+                                       .words = {"a,b", "c", ""}}));
 }
 
 TEST_F(ConfigFile, TakesDottedAndQuotedKeysWindowsLineEndsAndNoFinalLineEnd) {
@@ -165,18 +165,18 @@ TEST_F(ConfigFile, IntegersAreCountsAndFloatsFractions) {
 }
 
 TEST_F(ConfigFile, WrittenOptionsComeBackAsTheyWere) {
-  const ModelOptions written{.lr = 0.1 + 0.2,
-                             .hidden = std::numeric_limits<int64_t>::min(),
-                             .seed = std::numeric_limits<uint64_t>::max(),
-                             .bias = false,
-                             .text = "\"quoted\" \\ back\nnew\tline # größe \x01\x7f '''",
-                             .dir = "a b/c\"d",
-                             .limit = 3,
-                             .every = std::nullopt,
-                             .label = "",
-                             .betas = {},
-                             .words = {"", "a\"b", "c,d]"}};
-  ModelOptions source = written;
+  const ConfiguredOptions written{.lr = 0.1 + 0.2,
+                                  .hidden = std::numeric_limits<int64_t>::min(),
+                                  .seed = std::numeric_limits<uint64_t>::max(),
+                                  .bias = false,
+                                  .text = "\"quoted\" \\ back\nnew\tline # größe \x01\x7f '''",
+                                  .dir = "a b/c\"d",
+                                  .limit = 3,
+                                  .every = std::nullopt,
+                                  .label = "",
+                                  .betas = {},
+                                  .words = {"", "a\"b", "c,d]"}};
+  ConfiguredOptions source = written;
   const std::string toml = to_toml({option_group("model", source)}, "a \"b\"");
   EXPECT_EQ(apply(toml), "a \"b\"");
   EXPECT_EQ(model_, written);
@@ -215,7 +215,7 @@ TEST_F(ConfigFile, OptionsOfEveryTypeComeBackAsTheyWere) {
 }
 
 TEST_F(ConfigFile, NumbersAreWrittenAsShortAsTheyComeBack) {
-  ModelOptions source{.lr = 0.1, .limit = 1.0};
+  ConfiguredOptions source{.lr = 0.1, .limit = 1.0};
   const std::string toml = to_toml({option_group("model", source)});
   EXPECT_THAT(toml, HasSubstr("lr = 0.1\n"));
   EXPECT_THAT(toml, HasSubstr("limit = 1.0\n"));
@@ -225,7 +225,7 @@ TEST_F(ConfigFile, WrittenDoublesComeBackExactly) {
   std::mt19937_64 random(7);
   for (int i = 0; i < 200; ++i) {
     const double value = std::ldexp(static_cast<double>(random()), static_cast<int>(random() % 2000) - 1064);
-    ModelOptions source{.lr = value};
+    ConfiguredOptions source{.lr = value};
     apply(to_toml({option_group("model", source)}));
     ASSERT_EQ(model_.lr, value);
   }
@@ -333,7 +333,7 @@ TEST_F(ConfigFile, SaysThatItIsOfAnotherEncoding) {
 }
 
 TEST_F(ConfigFile, DamagedFilesCauseUsageErrorsOnly) {
-  ModelOptions source{.text = "a\\\"b\n", .label = "é", .words = {"x", "y"}};
+  ConfiguredOptions source{.text = "a\\\"b\n", .label = "é", .words = {"x", "y"}};
   const std::string good = to_toml({option_group("model", source)}, "last");
   const std::string spice = std::string("\"'[]=#\\\n\r\t.,-+e_\xff\x80u{}") + '\0';
   std::mt19937 random(11);

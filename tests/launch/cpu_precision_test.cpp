@@ -205,9 +205,9 @@ TEST(CpuPrecision, AnLstmStaysInSixteenBitsWhereOneDnnTakesThem) {
   }
 }
 
-class Reader : public Module {
+class ReaderOfText : public Module {
  public:
-  Reader() {
+  ReaderOfText() {
     lstm_ = register_module("lstm", nn::LSTM(nn::LSTMOptions(1, 4).batch_first(true)));
     out_ = register_module("out", nn::Linear(4, 1));
   }
@@ -237,7 +237,7 @@ TEST(CpuPrecision, AnLstmTrainsInEveryPrecision) {
     options.accelerator = Accelerator::cpu;
     options.max_epochs = 20;
     Trainer trainer(options);
-    const auto model = trainer.fit(std::make_shared<Reader>(), points(), points());
+    const auto model = trainer.fit(std::make_shared<ReaderOfText>(), points(), points());
     EXPECT_LT(model->losses.back(), 0.5 * model->losses.front()) << name_of(precision);
     EXPECT_TRUE(std::isfinite(trainer.callback_metrics().at("val_loss"))) << name_of(precision);
   }

@@ -21,8 +21,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-torch::Tensor trained(int64_t devices, int64_t count, int64_t global_batch, TrainerOptions options,
-                      bool shuffle = true) {
+torch::Tensor trained_on_devices(int64_t devices, int64_t count, int64_t global_batch, TrainerOptions options,
+                                 bool shuffle = true) {
   options.devices = devices;
   Trainer trainer(options);
   const DataLoader loader(samples(count), {.batch_size = global_batch / devices, .shuffle = shuffle});
@@ -31,9 +31,9 @@ torch::Tensor trained(int64_t devices, int64_t count, int64_t global_batch, Trai
 
 TEST(Devices, TrainToTheWeightsOfOneDeviceWithTheSameGlobalBatch) {
   const TempDir dir;
-  const auto alone = trained(1, 48, 12, exact(dir));
+  const auto alone = trained_on_devices(1, 48, 12, exact(dir));
   for (const int64_t devices : {2, 3, 4}) {
-    EXPECT_LE(largest_difference(trained(devices, 48, 12, exact(dir)), alone), 1e-12) << devices;
+    EXPECT_LE(largest_difference(trained_on_devices(devices, 48, 12, exact(dir)), alone), 1e-12) << devices;
   }
 }
 
@@ -42,8 +42,8 @@ TEST(Devices, AccumulateAndClipAsOneDeviceDoes) {
   auto options = exact(dir);
   options.accumulate_grad_batches = 3;
   options.gradient_clip_val = 0.05;
-  const auto alone = trained(1, 64, 8, options);
-  EXPECT_LE(largest_difference(trained(2, 64, 8, options), alone), 1e-12);
+  const auto alone = trained_on_devices(1, 64, 8, options);
+  EXPECT_LE(largest_difference(trained_on_devices(2, 64, 8, options), alone), 1e-12);
 }
 
 // Uses one branch or the other.
@@ -100,13 +100,13 @@ TEST(Devices, HaveTheSameWeightsBitForBit) {
 
 TEST(Devices, SmallBucketsAndALookForUnusedParametersChangeNothing) {
   const TempDir dir;
-  const auto alone = trained(1, 48, 12, exact(dir));
+  const auto alone = trained_on_devices(1, 48, 12, exact(dir));
   auto options = exact(dir);
   options.first_bucket_mb = 1e-5;
   options.bucket_cap_mb = 1e-4;
-  EXPECT_LE(largest_difference(trained(2, 48, 12, options), alone), 1e-12);
+  EXPECT_LE(largest_difference(trained_on_devices(2, 48, 12, options), alone), 1e-12);
   options.find_unused_parameters = true;
-  EXPECT_LE(largest_difference(trained(2, 48, 12, options), alone), 1e-12);
+  EXPECT_LE(largest_difference(trained_on_devices(2, 48, 12, options), alone), 1e-12);
 }
 
 TEST(Devices, EvaluateToTheSameMetricsForEveryNumberOfThem) {
@@ -310,8 +310,8 @@ TEST(Devices, NeedTheOptionsOfAModule) {
   EXPECT_THAT(error, HasSubstr("trainer.devices = 2 needs a module for each device"));
 }
 
-struct ByHand : Net {
-  explicit ByHand(NetOptions options) : Net(options) { automatic_optimization = false; }
+struct ReducedByHand : Net {
+  explicit ReducedByHand(NetOptions options) : Net(options) { automatic_optimization = false; }
 };
 
 TEST(Devices, CannotJoinWhatTheOthersDoByHand) {
@@ -319,7 +319,7 @@ TEST(Devices, CannotJoinWhatTheOthersDoByHand) {
   auto options = exact(dir, 2);
   options.uneven_data = UnevenData::join;
   Trainer trainer(options);
-  const auto error = error_of([&] { trainer.fit<ByHand>({}, DataLoader(samples(8), {.batch_size = 4})); });
+  const auto error = error_of([&] { trainer.fit<ReducedByHand>({}, DataLoader(samples(8), {.batch_size = 4})); });
   EXPECT_THAT(error, HasSubstr("trainer.uneven_data = join"));
   EXPECT_THAT(error, HasSubstr("automatic_optimization = false"));
 }

@@ -65,7 +65,7 @@ void allow(const fs::path& folder) {
 // --- Runs in which something happens ---
 
 // Tells when the answer to a request of `last` has come, which is the latest of each occasion.
-struct Watched : ModelCheckpoint {
+struct WatchedOnDisk : ModelCheckpoint {
   using ModelCheckpoint::ModelCheckpoint;
   Decision decide(Moment moment, const Progress& progress, const MetricMap& metrics) override {
     Decision decision = ModelCheckpoint::decide(moment, progress, metrics);
@@ -105,7 +105,7 @@ struct Interfering : Net {
 
   using Act = std::function<void(Interfering&, const fs::path&)>;
   static inline std::vector<Act> at_epoch;
-  static inline std::shared_ptr<Watched> watched;
+  static inline std::shared_ptr<WatchedOnDisk> watched;
 
  private:
   torch::Tensor gain_;
@@ -137,7 +137,7 @@ class DiskTrouble : public ::testing::Test {
     Interfering::watched = nullptr;
   }
   void keep(const ModelCheckpointOptions& options) {
-    checkpoint_ = std::make_shared<Watched>(options);
+    checkpoint_ = std::make_shared<WatchedOnDisk>(options);
     options_.callbacks = {checkpoint_};
     Interfering::watched = checkpoint_;
   }
@@ -162,7 +162,7 @@ class DiskTrouble : public ::testing::Test {
 
   const TempDir dir_;
   TrainerOptions options_;
-  std::shared_ptr<Watched> checkpoint_;
+  std::shared_ptr<WatchedOnDisk> checkpoint_;
   std::string error_;
 };
 

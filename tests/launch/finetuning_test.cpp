@@ -187,9 +187,9 @@ TEST_F(Finetuning, AnOptimizerOfOneGroupIsRefusedBeforeTraining) {
 
 // --- Frozen statistics ---
 
-class Normed : public Module {
+class NormedBackbone : public Module {
  public:
-  Normed() {
+  NormedBackbone() {
     backbone_ = register_module("backbone", nn::Sequential(nn::Linear(1, 4), nn::BatchNorm1d(4)));
     instance_ = nn::InstanceNorm1d(nn::InstanceNorm1dOptions(4).affine(true).track_running_stats(true));
     backbone_->push_back(instance_);
@@ -232,7 +232,7 @@ TEST(FrozenNorms, LeaveTheirStatisticsAloneUntilTheBackboneIsTrained) {
     auto options = quiet(dir);
     options.max_epochs = 3;
     options.callbacks = {finetuning({.unfreeze_backbone_at_epoch = 2, .train_bn = false})};
-    const auto model = std::make_shared<Normed>();
+    const auto model = std::make_shared<NormedBackbone>();
     model->wakes = wakes;
     Trainer(options).fit(model, points(), points(64, false));
     EXPECT_THAT(model->statistics[0], testing::Each(0)) << wakes;
@@ -247,7 +247,7 @@ TEST(FrozenNorms, GoOnToLearnWithTrainBn) {
   const TempDir dir;
   auto options = quiet(dir);
   options.callbacks = {finetuning({.unfreeze_backbone_at_epoch = 5})};
-  const auto model = std::make_shared<Normed>();
+  const auto model = std::make_shared<NormedBackbone>();
   Trainer(options).fit(model, points());
   EXPECT_EQ(model->statistics[1][1], 8);
   EXPECT_THAT(model->statistics[0], testing::Each(testing::Gt(0)));
@@ -259,11 +259,11 @@ TEST(FrozenNorms, RestAfterAResumeAndNotAfterTheRun) {
   options.max_epochs = 1;
   options.callbacks = {finetuning({.unfreeze_backbone_at_epoch = 5, .train_bn = false})};
   Trainer first(options);
-  const auto model = std::make_shared<Normed>();
+  const auto model = std::make_shared<NormedBackbone>();
   first.fit(model, points(), points(64, false));
   EXPECT_FALSE(model->rests()) << "the run is over";
   options.max_epochs = 2;
-  const auto resumed = std::make_shared<Normed>();
+  const auto resumed = std::make_shared<NormedBackbone>();
   Trainer(options).fit(resumed, points(), points(64, false),
                        {.ckpt_path = (first.run_dir() / "checkpoints/last.safetensors").string()});
   EXPECT_THAT(resumed->statistics.back(), testing::Each(0));

@@ -15,15 +15,15 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 namespace fs = std::filesystem;
 
-struct NetOptions {
+struct FoundNetOptions {
   int64_t hidden = 4;
   double lr = 0.01;
 };
-TROUPE_OPTIONS(NetOptions, (hidden, "units"), (lr, "learning rate"))
+TROUPE_OPTIONS(FoundNetOptions, (hidden, "units"), (lr, "learning rate"))
 
-class Net : public ModuleWith<NetOptions> {
+class FoundNet : public ModuleWith<FoundNetOptions> {
  public:
-  explicit Net(NetOptions options) : ModuleWith(options) {
+  explicit FoundNet(FoundNetOptions options) : ModuleWith(options) {
     first_ = register_module("first", torch::nn::Linear(1, options.hidden));
     second_ = register_module("second", torch::nn::Linear(options.hidden, 1));
   }
@@ -81,13 +81,13 @@ class FoundCheckpoint : public ::testing::Test {
 
 TEST_F(FoundCheckpoint, IsOfARunOfTheSameName) {
   EXPECT_EQ(fit<Line>(1, {}, ""), 0);
-  EXPECT_EQ(fit<Net>(3, {}, "auto"), 0) << "the other program's run is none of its own";
+  EXPECT_EQ(fit<FoundNet>(3, {}, "auto"), 0) << "the other program's run is none of its own";
   EXPECT_EQ(fit<Line>(2, {}, "auto"), 1);
-  EXPECT_EQ(fit<Net>(4, {}, "last"), 3);
+  EXPECT_EQ(fit<FoundNet>(4, {}, "last"), 3);
   EXPECT_EQ(fit<Line>(3, {}, "last"), 2);
   Trainer trainer(options(1));
   trainer.test(std::make_shared<Line>(), points(), {.ckpt_path = "best"});
-  trainer.test(std::make_shared<Net>(NetOptions{}), points(), {.ckpt_path = "best"});
+  trainer.test(std::make_shared<FoundNet>(FoundNetOptions{}), points(), {.ckpt_path = "best"});
   EXPECT_THAT(error_of([&] {
                 auto named = options(1);
                 named.name = "another";
@@ -98,55 +98,56 @@ TEST_F(FoundCheckpoint, IsOfARunOfTheSameName) {
 }
 
 TEST_F(FoundCheckpoint, IsOfAModelOfTheSameSizes) {
-  EXPECT_EQ(fit<Net>(1, {.hidden = 4}, ""), 0);
-  EXPECT_EQ(fit<Net>(3, {.hidden = 8}, "auto"), 0) << "there is none that fits";
+  EXPECT_EQ(fit<FoundNet>(1, {.hidden = 4}, ""), 0);
+  EXPECT_EQ(fit<FoundNet>(3, {.hidden = 8}, "auto"), 0) << "there is none that fits";
   testing::internal::CaptureStderr();
-  EXPECT_EQ(fit<Net>(2, {.hidden = 4}, "auto"), 1);
+  EXPECT_EQ(fit<FoundNet>(2, {.hidden = 4}, "auto"), 1);
   EXPECT_THAT(
       testing::internal::GetCapturedStderr(),
       AllOf(HasSubstr("passed over"), HasSubstr("it belongs to another model: first.bias is [8] in it and [4]")));
   // Other options of the same sizes are another matter: the newest it is.
-  EXPECT_EQ(fit<Net>(4, {.hidden = 8, .lr = 0.1}, "last"), 3);
-  EXPECT_EQ(fit<Net>(5, {.hidden = 8}, "last"), 4);
+  EXPECT_EQ(fit<FoundNet>(4, {.hidden = 8, .lr = 0.1}, "last"), 3);
+  EXPECT_EQ(fit<FoundNet>(5, {.hidden = 8}, "last"), 4);
   Trainer trainer(options(1));
   for (const int64_t hidden : {4, 8}) {
-    trainer.test(std::make_shared<Net>(NetOptions{.hidden = hidden}), points(), {.ckpt_path = "last"});
+    trainer.test(std::make_shared<FoundNet>(FoundNetOptions{.hidden = hidden}), points(), {.ckpt_path = "last"});
   }
-  EXPECT_THAT(error_of([&] { fit<Net>(4, {.hidden = 16}, "last"); }), HasSubstr("there is no checkpoint of net below"));
+  EXPECT_THAT(error_of([&] { fit<FoundNet>(4, {.hidden = 16}, "last"); }),
+              HasSubstr("there is no checkpoint of net below"));
 }
 
 TEST_F(FoundCheckpoint, DrawsNoRandomNumberOfTheCallers) {
-  fit<Net>(1, {.hidden = 4}, "");
+  fit<FoundNet>(1, {.hidden = 4}, "");
   torch::manual_seed(3);
   const auto expected = torch::rand(4);
   torch::manual_seed(3);
-  EXPECT_EQ(fit<Net>(2, {.hidden = 4, .lr = 0.1}, "auto"), 1);
+  EXPECT_EQ(fit<FoundNet>(2, {.hidden = 4, .lr = 0.1}, "auto"), 1);
   EXPECT_TRUE(torch::equal(torch::rand(4), expected));
 }
 
 TEST_F(FoundCheckpoint, IsThatOfTheLaunchWhereOneStartsTheRunAgain) {
   const auto launched = [](const char* id) { setenv("TROUPE_LAUNCH_ID", id, 1); };
   launched("first");
-  EXPECT_EQ(fit<Net>(1, {}, "auto"), 0);
+  EXPECT_EQ(fit<FoundNet>(1, {}, "auto"), 0);
   // A clock that is behind that of the machine that started it does no harm.
   rewrite([](nlohmann::json& metadata) { metadata["saved_at"] = 1.5e9; });
   launched("second");
-  EXPECT_EQ(fit<Net>(3, {}, "auto"), 0);
+  EXPECT_EQ(fit<FoundNet>(3, {}, "auto"), 0);
   launched("first");
-  EXPECT_EQ(fit<Net>(2, {}, "auto"), 1);
-  EXPECT_EQ(fit<Net>(4, {}, "last"), 2) << "what is asked for by name need not be of the launch";
+  EXPECT_EQ(fit<FoundNet>(2, {}, "auto"), 1);
+  EXPECT_EQ(fit<FoundNet>(4, {}, "last"), 2) << "what is asked for by name need not be of the launch";
   unsetenv("TROUPE_LAUNCH_ID");
 }
 
 TEST_F(FoundCheckpoint, IsTheOneThatWentOnFromAFileOfTheFuture) {
-  EXPECT_EQ(fit<Net>(1, {}, ""), 0);
+  EXPECT_EQ(fit<FoundNet>(1, {}, ""), 0);
   static constexpr double in_2040 = 2.2e9;
   rewrite([](nlohmann::json& metadata) { metadata["saved_at"] = in_2040; });
   testing::internal::CaptureStderr();
-  EXPECT_EQ(fit<Net>(2, {}, "auto"), 1);
+  EXPECT_EQ(fit<FoundNet>(2, {}, "auto"), 1);
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("says that it was saved more than a day from now"));
-  EXPECT_EQ(fit<Net>(3, {}, "auto"), 2);
-  EXPECT_EQ(fit<Net>(4, {}, "last"), 3);
+  EXPECT_EQ(fit<FoundNet>(3, {}, "auto"), 2);
+  EXPECT_EQ(fit<FoundNet>(4, {}, "last"), 3);
   const auto saved_at = read_checkpoint_metadata(run_dir_ / "checkpoints/last.safetensors").at("saved_at");
   EXPECT_GT(saved_at, in_2040);
   EXPECT_LT(saved_at, in_2040 + 1);
@@ -155,10 +156,10 @@ TEST_F(FoundCheckpoint, IsTheOneThatWentOnFromAFileOfTheFuture) {
 TEST_F(FoundCheckpoint, MayLieBehindALink) {
   const TempDir elsewhere;
   fs::create_directory_symlink(elsewhere.path(), dir_ / "net");
-  EXPECT_EQ(fit<Net>(1, {}, "auto"), 0);
-  EXPECT_EQ(fit<Net>(2, {}, "auto"), 1);
-  EXPECT_EQ(fit<Net>(3, {}, "last"), 2);
-  Trainer(options(1)).test(std::make_shared<Net>(NetOptions{}), points(), {.ckpt_path = "best"});
+  EXPECT_EQ(fit<FoundNet>(1, {}, "auto"), 0);
+  EXPECT_EQ(fit<FoundNet>(2, {}, "auto"), 1);
+  EXPECT_EQ(fit<FoundNet>(3, {}, "last"), 2);
+  Trainer(options(1)).test(std::make_shared<FoundNet>(FoundNetOptions{}), points(), {.ckpt_path = "best"});
   EXPECT_TRUE(fs::exists(elsewhere / "version_2/checkpoints/last.safetensors"));
 }
 

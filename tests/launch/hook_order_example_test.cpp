@@ -13,7 +13,7 @@ namespace {
 
 using Names = std::vector<std::string>;
 
-Names words(const std::string& text) {
+Names words_of(const std::string& text) {
   std::istringstream in(text);
   return {std::istream_iterator<std::string>(in), {}};
 }
@@ -28,7 +28,7 @@ Names hooks_of(const std::string& arguments) {
   const auto run = run_program(example("hook_order") + " " + arguments + " 2>/dev/null");
   EXPECT_EQ(run.status, 0) << run.output;
   Names names;
-  for (auto& name : words(run.output)) {
+  for (auto& name : words_of(run.output)) {
     if (!not_in_pseudo_code.contains(name)) names.push_back(std::move(name));
   }
   return names;
@@ -69,14 +69,14 @@ const std::string fit_end = "on_train_end on_fit_end teardown";
 TEST(HookOrderP4, FitCallsEveryHookOfTheGuideInItsOrder) {
   const auto epoch = epoch_start + repeat(train_batch(), 3) + val_loop(2) + epoch_end;
   EXPECT_EQ(hooks_of("fit --trainer.max_epochs 2 --trainer.limit_train_batches 3 --trainer.limit_val_batches 2"),
-            words(fit_start() + val_loop(2) + "on_train_start " + epoch + epoch + fit_end));
+            words_of(fit_start() + val_loop(2) + "on_train_start " + epoch + epoch + fit_end));
 }
 
 TEST(HookOrderP4, ValidationWithinTheEpochFollowsTheBatchAfterWhichItIsDue) {
   EXPECT_EQ(hooks_of("fit --trainer.limit_train_batches 2 --trainer.limit_val_batches 1 --trainer.val_check_interval 1 "
                      "--trainer.num_sanity_val_steps 0"),
-            words(fit_start() + "on_train_start " + epoch_start + train_batch() + val_loop(1) + train_batch() +
-                  val_loop(1) + epoch_end + fit_end));
+            words_of(fit_start() + "on_train_start " + epoch_start + train_batch() + val_loop(1) + train_batch() +
+                     val_loop(1) + epoch_end + fit_end));
 }
 
 TEST(HookOrderP4, AnAccumulationWindowZeroesOnItsFirstBatchAndStepsOnItsLast) {
@@ -88,18 +88,18 @@ TEST(HookOrderP4, AnAccumulationWindowZeroesOnItsFirstBatchAndStepsOnItsLast) {
   // Three batches, windows of two: the short last window steps too.
   EXPECT_EQ(hooks_of("fit --trainer.limit_train_batches 3 --trainer.limit_val_batches 0 "
                      "--trainer.accumulate_grad_batches 2"),
-            words(fit_start() + "on_train_start " + epoch_start + head + zero + back + tail + head + back + step +
-                  tail + head + zero + back + step + tail + epoch_end + fit_end));
+            words_of(fit_start() + "on_train_start " + epoch_start + head + zero + back + tail + head + back + step +
+                     tail + head + zero + back + step + tail + epoch_end + fit_end));
 }
 
 TEST(HookOrderP4, ValidateAndTestMirrorTheValidationLoop) {
   const std::string before = "prepare_data configure_callbacks setup ";
-  EXPECT_EQ(hooks_of("validate --trainer.limit_val_batches 2"), words(before + val_loop(2) + "teardown"));
-  auto as_test = words(val_loop(2));
+  EXPECT_EQ(hooks_of("validate --trainer.limit_val_batches 2"), words_of(before + val_loop(2) + "teardown"));
+  auto as_test = words_of(val_loop(2));
   for (auto& name : as_test) {
     if (const auto at = name.find("validation"); at != std::string::npos) name.replace(at, 10, "test");
   }
-  auto expected = words(before);
+  auto expected = words_of(before);
   expected.insert(expected.end(), as_test.begin(), as_test.end());
   expected.emplace_back("teardown");
   EXPECT_EQ(hooks_of("test --trainer.limit_test_batches 2"), expected);
@@ -108,13 +108,13 @@ TEST(HookOrderP4, ValidateAndTestMirrorTheValidationLoop) {
 TEST(HookOrderP4, PredictHasHooksOfItsOwn) {
   const auto run = run_program(example("hook_order") + " predict --trainer.limit_predict_batches 1 2>/dev/null");
   EXPECT_EQ(run.status, 0);
-  const auto expected = words(
+  const auto expected = words_of(
       "prepare_data configure_callbacks setup on_post_move_to_device predict_dataloader "
       "on_predict_model_eval on_predict_start on_predict_epoch_start on_predict_batch_start" +
       transfer() +
       "predict_step on_predict_batch_end on_predict_epoch_end on_predict_end teardown add_to_queue "
       "get_from_queue");
-  const auto names = words(run.output);
+  const auto names = words_of(run.output);
   ASSERT_GE(names.size(), expected.size());
   EXPECT_EQ(Names(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(expected.size())), expected);
 }

@@ -58,7 +58,7 @@ TrainerOptions everything(const TempDir& dir, int64_t devices) {
   return options;
 }
 
-void fit(const TrainerOptions& options, const std::string& from = {}) {
+void fit_from(const TrainerOptions& options, const std::string& from = {}) {
   RunArguments arguments;
   if (!from.empty()) arguments.ckpt_path = from;
   const DataLoader train(samples(40), {.batch_size = 4, .shuffle = true}), validation(samples(8), {.batch_size = 4});
@@ -68,7 +68,7 @@ void fit(const TrainerOptions& options, const std::string& from = {}) {
 // In the second epoch, within a window of accumulation.
 Checkpoint written_by_a_run(int64_t devices) {
   const TempDir dir;
-  fit(everything(dir, devices));
+  fit_from(everything(dir, devices));
   for (const auto& entry : std::filesystem::recursive_directory_iterator(dir.path())) {
     if (entry.path().extension() != ".safetensors") continue;
     auto checkpoint = read_checkpoint(entry.path());
@@ -89,7 +89,7 @@ class HostileCheckpoints : public ::testing::TestWithParam<int64_t> {
     const auto path = dir / "hostile.safetensors";
     write_checkpoint(checkpoint, path);
     try {
-      fit(everything(dir, GetParam()), path);
+      fit_from(everything(dir, GetParam()), path);
       outcomes_.trained += 1;
     } catch (const RunError& error) {  // in a sentence of this library's own, not of one below
       for (const char* foreign : {"json.exception", "INTERNAL ASSERT", "Exception raised from", "can't be cast",
@@ -106,13 +106,13 @@ class HostileCheckpoints : public ::testing::TestWithParam<int64_t> {
 };
 
 // Calls `visit` with the place of each value in `json`.
-void walk(const nlohmann::json& json, const nlohmann::json::json_pointer& at,
-          const std::function<void(const nlohmann::json::json_pointer&)>& visit) {
+void walk_values(const nlohmann::json& json, const nlohmann::json::json_pointer& at,
+                 const std::function<void(const nlohmann::json::json_pointer&)>& visit) {
   if (!at.empty()) visit(at);
   if (json.is_object()) {
-    for (const auto& [key, value] : json.items()) walk(value, at / key, visit);
+    for (const auto& [key, value] : json.items()) walk_values(value, at / key, visit);
   } else if (json.is_array()) {
-    for (std::size_t i = 0; i < json.size() && i < 2; ++i) walk(json[i], at / i, visit);
+    for (std::size_t i = 0; i < json.size() && i < 2; ++i) walk_values(json[i], at / i, visit);
   }
 }
 
@@ -122,7 +122,7 @@ TEST_P(HostileCheckpoints, WithOtherMetadataAreRefusedOrTrainedFrom) {
   if (GetParam() == 1) {
     odd.insert(odd.end(), {-1, int64_t{1} << 40, 0.5, nlohmann::json::array({1, "a", nullptr}), {{"a", 1}}});
   }
-  walk(good.metadata, nlohmann::json::json_pointer(), [&](const auto& at) {
+  walk_values(good.metadata, nlohmann::json::json_pointer(), [&](const auto& at) {
     for (const auto& value : odd) {
       auto bad = good;
       bad.metadata[at] = value;

@@ -12,15 +12,15 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
-struct NetOptions {
+struct LoadedNetOptions {
   int64_t hidden = 4;
   std::string name = "net";
 };
-TROUPE_OPTIONS(NetOptions, (hidden, "units"), (name, "of the net"))
+TROUPE_OPTIONS(LoadedNetOptions, (hidden, "units"), (name, "of the net"))
 
-class Net : public ModuleWith<NetOptions> {
+class LoadedNet : public ModuleWith<LoadedNetOptions> {
  public:
-  explicit Net(NetOptions options) : ModuleWith(options) {
+  explicit LoadedNet(LoadedNetOptions options) : ModuleWith(options) {
     first_ = register_module("first", torch::nn::Linear(1, options.hidden));
     second_ = register_module("second", torch::nn::Linear(options.hidden, 1));
   }
@@ -50,7 +50,7 @@ class OtherNet : public ModuleWith<OtherOptions> {
   explicit OtherNet(OtherOptions options) : ModuleWith(options) {}
 };
 
-// One more layer and one hyper-parameter more than Net.
+// One more layer and one hyper-parameter more than LoadedNet.
 struct DeepOptions {
   int64_t hidden = 4;
   std::string name = "net";
@@ -67,20 +67,20 @@ class DeepNet : public ModuleWith<DeepOptions> {
 
 class LoadFromCheckpoint : public ::testing::Test {
  protected:
-  // A trained Net of 6 hidden units.
+  // A trained LoadedNet of 6 hidden units.
   void SetUp() override {
     Trainer trainer(quiet(dir_));
-    trained_ = trainer.fit<Net>({.hidden = 6, .name = "digits"}, points());
+    trained_ = trainer.fit<LoadedNet>({.hidden = 6, .name = "digits"}, points());
     path_ = trainer.run_dir() / "checkpoints/last.safetensors";
   }
 
   TempDir dir_;
-  std::shared_ptr<Net> trained_;
+  std::shared_ptr<LoadedNet> trained_;
   fs::path path_;
 };
 
 TEST_F(LoadFromCheckpoint, BuildsTheModelAsItWasTrained) {
-  const auto loaded = load_from_checkpoint<Net>(path_);
+  const auto loaded = load_from_checkpoint<LoadedNet>(path_);
   EXPECT_EQ(loaded->options().hidden, 6);
   EXPECT_EQ(loaded->options().name, "digits");
   EXPECT_EQ(loaded->hparams(), trained_->hparams());
@@ -91,27 +91,27 @@ TEST_F(LoadFromCheckpoint, BuildsTheModelAsItWasTrained) {
 }
 
 TEST_F(LoadFromCheckpoint, ServesInferenceWithoutATrainer) {
-  const auto model = load_from_checkpoint<Net>(path_);
+  const auto model = load_from_checkpoint<LoadedNet>(path_);
   model->freeze();
   EXPECT_FALSE(model->is_training());
   EXPECT_FALSE((*model)(torch::ones({2, 1})).requires_grad());
 }
 
 TEST_F(LoadFromCheckpoint, OverridesWinOverTheCheckpoint) {
-  EXPECT_EQ(load_from_checkpoint<Net>(path_, {.hparams = {{"name", "other"}}})->options().name, "other");
+  EXPECT_EQ(load_from_checkpoint<LoadedNet>(path_, {.hparams = {{"name", "other"}}})->options().name, "other");
   EXPECT_THAT(error_of([&] {
-                load_from_checkpoint<Net>(path_, {.hparams = {{"hidden", 5}}});
+                load_from_checkpoint<LoadedNet>(path_, {.hparams = {{"hidden", 5}}});
               }),
               AllOf(HasSubstr("another model"), HasSubstr("first.weight is [6, 1]")));
   EXPECT_THAT(error_of([&] {
-                load_from_checkpoint<Net>(path_, {.hparams = {{"hiden", 5}}});
+                load_from_checkpoint<LoadedNet>(path_, {.hparams = {{"hiden", 5}}});
               }),
               AllOf(HasSubstr("'hiden'"), HasSubstr("did you mean hidden?")));
   EXPECT_THAT(error_of([&] {
-                load_from_checkpoint<Net>(path_, {.hparams = {{"hidden", "many"}}});
+                load_from_checkpoint<LoadedNet>(path_, {.hparams = {{"hidden", "many"}}});
               }),
               HasSubstr("hparams.hidden"));
-  EXPECT_THAT(error_of([&] { load_from_checkpoint<Net>(path_, {.hparams = {1, 2}}); }), HasSubstr("JSON object"));
+  EXPECT_THAT(error_of([&] { load_from_checkpoint<LoadedNet>(path_, {.hparams = {1, 2}}); }), HasSubstr("JSON object"));
 }
 
 TEST_F(LoadFromCheckpoint, NamesAHyperParameterThatTheClassDoesNotKnow) {
@@ -139,7 +139,7 @@ TEST_F(LoadFromCheckpoint, NotStrictTakesWhatFitsAndSaysWhatDoesNot) {
 }
 
 TEST_F(LoadFromCheckpoint, FillsAModuleThatIsThere) {
-  Net net({.hidden = 6});
+  LoadedNet net({.hidden = 6});
   load_from_checkpoint(path_, net);
   EXPECT_TRUE(torch::equal(net(torch::ones({1, 1})), (*trained_)(torch::ones({1, 1}))));
   Line line;
@@ -165,9 +165,10 @@ TEST_F(LoadFromCheckpoint, TakesWeightsThatPythonWrote) {
 }
 
 TEST_F(LoadFromCheckpoint, RefusesWhatIsNoCheckpoint) {
-  EXPECT_THAT(error_of([&] { load_from_checkpoint<Net>(dir_ / "missing.safetensors"); }), HasSubstr("missing.safet"));
+  EXPECT_THAT(error_of([&] { load_from_checkpoint<LoadedNet>(dir_ / "missing.safetensors"); }),
+              HasSubstr("missing.safet"));
   fs::resize_file(path_, fs::file_size(path_) - 1);
-  EXPECT_THAT(error_of([&] { load_from_checkpoint<Net>(path_); }), HasSubstr(path_.string()));
+  EXPECT_THAT(error_of([&] { load_from_checkpoint<LoadedNet>(path_); }), HasSubstr(path_.string()));
 }
 
 }  // namespace

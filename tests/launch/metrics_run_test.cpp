@@ -14,7 +14,7 @@ using metrics::MeanSquaredError;
 using ::testing::HasSubstr;
 
 // Logs metrics beside the loss that Line logs.
-class Measured : public Line {
+class MeasuredInRun : public Line {
  public:
   using Line::Line;
   StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
@@ -60,7 +60,7 @@ TEST(MetricsRun, AreLoggedByStepAndByEpochAndBeginAnew) {
   options.log_every_n_steps = 1;
   Trainer trainer(options);
   // 64 points in batches of 24: 24, 24, 16.
-  const auto model = trainer.fit<Measured>({}, points(24), points(24, false));
+  const auto model = trainer.fit<MeasuredInRun>({}, points(24), points(24, false));
   const auto& logged = trainer.callback_metrics();
   // Line logs the same error as a mean weighted by batch size, of values in float32.
   EXPECT_NEAR(logged.at("train_mse_epoch"), logged.at("train_loss_epoch"), 1e-6);
@@ -81,7 +81,7 @@ TEST(MetricsRun, DecideInEarlyStoppingAndModelCheckpoint) {
   options.callbacks = {checkpoint, std::make_shared<EarlyStopping>(
                                        EarlyStoppingOptions{.monitor = "val_mae", .stopping_threshold = 0.05})};
   Trainer trainer(options);
-  trainer.fit<Measured>({.lr = 0.3}, points(), points(64, false));
+  trainer.fit<MeasuredInRun>({.lr = 0.3}, points(), points(64, false));
   EXPECT_LT(trainer.current_epoch(), 50);
   EXPECT_THAT(trainer.stop_reason(), HasSubstr("val_mae"));
   EXPECT_LT(trainer.callback_metrics().at("val_mae"), 0.05);
@@ -127,9 +127,9 @@ TEST(MetricsRun, JudgeScoresOverAllBatches) {
 
 // --- Several loaders ---
 
-class TwoLoaders : public Measured {
+class TwoLoaders : public MeasuredInRun {
  public:
-  using Measured::Measured;
+  using MeasuredInRun::MeasuredInRun;
   StepOutput validation_step(const Batch& batch, int64_t, int64_t) override {
     auto [x, y] = batch.get<2>();
     val_mae.update(forward(x), y);
@@ -154,7 +154,7 @@ TEST(MetricsRun, KeepLoadersApart) {
 
 // Two epochs of four batches with a checkpoint after the third of the second; its path.
 std::string middle_of_the_second_epoch(Trainer& trainer) {
-  trainer.fit<Measured>({}, points(), points());
+  trainer.fit<MeasuredInRun>({}, points(), points());
   return (trainer.run_dir() / "checkpoints/middle.safetensors").string();
 }
 
@@ -176,15 +176,15 @@ TEST(MetricsRun, GoOnFromTheMiddleOfAnEpoch) {
   EXPECT_EQ(checkpoint.metadata.at("metrics").at("train_mse").at("updates"), 3);
 
   Trainer resumed(quiet(dir));
-  resumed.fit<Measured>({}, points(), points(), {.ckpt_path = path});
+  resumed.fit<MeasuredInRun>({}, points(), points(), {.ckpt_path = path});
   for (const char* name : {"train_mse_epoch", "train_loss_epoch", "val_mae", "val_loss"}) {
     EXPECT_EQ(resumed.callback_metrics().at(name), whole.callback_metrics().at(name)) << name;
   }
 }
 
-class SavesInValidation : public Measured {
+class SavesInValidation : public MeasuredInRun {
  public:
-  using Measured::Measured;
+  using MeasuredInRun::MeasuredInRun;
   void on_validation_batch_end(const StepOutput&, const Batch&, int64_t batch_idx, int64_t) override {
     if (!trainer().sanity_checking() && current_epoch() == 0 && batch_idx == 1) {
       trainer().save_checkpoint(trainer().run_dir() / "validating.safetensors");

@@ -25,16 +25,16 @@ struct ByHandOptions {
 };
 TROUPE_OPTIONS(ByHandOptions, (what, "which step"))
 
-class ByHand;
-using Step = std::function<void(ByHand&, const Batch&)>;
+class ScaledByHand;
+using Step = std::function<void(ScaledByHand&, const Batch&)>;
 std::vector<Step>& steps() {
   static std::vector<Step> all;
   return all;
 }
 
-class ByHand : public ModuleWith<ByHandOptions> {
+class ScaledByHand : public ModuleWith<ByHandOptions> {
  public:
-  explicit ByHand(ByHandOptions options) : ModuleWith(options) {
+  explicit ScaledByHand(ByHandOptions options) : ModuleWith(options) {
     automatic_optimization = false;
     a = register_parameter("a", torch::ones({1}));
     b = register_parameter("b", torch::ones({1}));
@@ -65,27 +65,28 @@ struct Devices {
 };
 
 // The module after batches of ones, trained with `step` in this precision and with these devices.
-std::shared_ptr<ByHand> by_hand(const Step& step, Precision precision,
-                                const Devices& devices = {Strategy::automatic, 1}, int64_t batches = 1) {
+std::shared_ptr<ScaledByHand> by_hand(const Step& step, Precision precision,
+                                      const Devices& devices = {Strategy::automatic, 1}, int64_t batches = 1) {
   steps() = {step};
   const TempDir dir;
   auto options = one_epoch(dir, precision);
   options.strategy = devices.strategy;
   options.devices = devices.count;
-  return Trainer(options).fit<ByHand>(
+  return Trainer(options).fit<ScaledByHand>(
       {}, numbers(std::vector<float>(static_cast<std::size_t>(batches * devices.count), 1)));
 }
 
-const std::vector<Precision> precisions = {Precision::float32, Precision::float16_mixed, Precision::bfloat16_mixed};
+const std::vector<Precision> mixed_precisions = {Precision::float32, Precision::float16_mixed,
+                                                 Precision::bfloat16_mixed};
 const std::vector<Devices> placements = {{Strategy::automatic, 1}, {Strategy::ddp, 2}, {Strategy::zero, 2}};
 
 TEST(ManualOptimization, ClipsTheGradientsThemselvesInEveryPrecision) {
   for (const auto& devices : placements) {
-    for (const auto precision : precisions) {
+    for (const auto precision : mixed_precisions) {
       for (const auto algorithm : {GradientClipAlgorithm::norm, GradientClipAlgorithm::value}) {
         SCOPED_TRACE(name_of(devices.strategy) + " " + name_of(precision) + " " + name_of(algorithm));
         const auto model = by_hand(
-            [&](ByHand& m, const Batch& batch) {
+            [&](ScaledByHand& m, const Batch& batch) {
               auto opt = m.optimizer();
               opt.zero_grad();
               m.manual_backward((2 * m.a * batch[0]).mean());
@@ -105,7 +106,7 @@ TEST(ManualOptimization, StepsTwoOptimizersWithOneBackwardInAnyOrder) {
     for (const std::size_t first : {0u, 1u}) {
       SCOPED_TRACE(name_of(devices.strategy) + std::to_string(first));
       const auto model = by_hand(
-          [&](ByHand& m, const Batch&) {
+          [&](ScaledByHand& m, const Batch&) {
             m.zero();
             m.manual_backward((m.a * 1e35 + m.b).sum());
             m.optimizer(first).step();
@@ -121,10 +122,10 @@ TEST(ManualOptimization, StepsTwoOptimizersWithOneBackwardInAnyOrder) {
 
 TEST(ManualOptimization, StepsOneOptimizerTwiceWithOneBackward) {
   for (const auto& devices : placements) {
-    for (const auto precision : precisions) {
+    for (const auto precision : mixed_precisions) {
       SCOPED_TRACE(name_of(devices.strategy) + " " + name_of(precision));
       const auto model = by_hand(
-          [](ByHand& m, const Batch&) {
+          [](ScaledByHand& m, const Batch&) {
             m.zero();
             m.manual_backward(-m.a.sum());
             m.optimizer().step();
@@ -138,10 +139,10 @@ TEST(ManualOptimization, StepsOneOptimizerTwiceWithOneBackward) {
 
 TEST(ManualOptimization, AddsToGradientsThatWereClippedOrLookedAt) {
   for (const auto& devices : placements) {
-    for (const auto precision : precisions) {
+    for (const auto precision : mixed_precisions) {
       SCOPED_TRACE(name_of(devices.strategy) + " " + name_of(precision));
       const auto model = by_hand(
-          [](ByHand& m, const Batch&) {
+          [](ScaledByHand& m, const Batch&) {
             m.zero();
             m.manual_backward((4 * m.a + m.b).sum());
             m.clip_gradients(*m.optimizer(), 1.0, GradientClipAlgorithm::value);
@@ -159,10 +160,10 @@ TEST(ManualOptimization, AddsToGradientsThatWereClippedOrLookedAt) {
 
 // As where memory is too small for one of the losses.
 TEST(ManualOptimization, GoesOnAfterABackwardPassThatFailed) {
-  for (const auto precision : precisions) {
+  for (const auto precision : mixed_precisions) {
     SCOPED_TRACE(name_of(precision));
     const auto model = by_hand(
-        [](ByHand& m, const Batch&) {
+        [](ScaledByHand& m, const Batch&) {
           m.zero();
           m.manual_backward(m.b.sum());
           auto bad = m.a * 2;
@@ -180,9 +181,9 @@ TEST(ManualOptimization, GoesOnAfterABackwardPassThatFailed) {
 }
 
 // One parameter that two optimizers have, and one that none has.
-class Shared : public OneWeight {
+class SharedInPrecision : public OneWeight {
  public:
-  Shared() {
+  SharedInPrecision() {
     automatic_optimization = false;
     own = register_parameter("own", torch::ones({1}));
   }
@@ -204,9 +205,10 @@ class Shared : public OneWeight {
 
 TEST(ManualOptimization, DividesAGradientOfTwoOptimizersOnceAndThoseOfNoneToo) {
   const TempDir dir;
-  EXPECT_EQ(
-      Trainer(one_epoch(dir, Precision::float16_mixed)).fit(std::make_shared<Shared>(), numbers({1, 1}))->weight(),
-      1 - 8);
+  EXPECT_EQ(Trainer(one_epoch(dir, Precision::float16_mixed))
+                .fit(std::make_shared<SharedInPrecision>(), numbers({1, 1}))
+                ->weight(),
+            1 - 8);
 }
 
 TEST(ManualOptimization, RefusesToClipByWhatIsNoBound) {
@@ -224,7 +226,7 @@ TEST(ManualOptimization, RefusesToClipByWhatIsNoBound) {
 // --- Steps that the scaler leaves out ---
 
 // The first gradients overflow, whatever the scale.
-class Overflowing : public OneWeight {
+class OverflowingByHand : public OneWeight {
  public:
   StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
     seen.push_back(global_step());
@@ -258,9 +260,9 @@ TEST(ASkippedStep, DoesNotCountAndMovesNoScheduler) {
   auto options = one_epoch(dir, Precision::float16_mixed);
   options.max_steps = 2;
   options.max_epochs = std::nullopt;
-  const auto model = std::make_shared<Overflowing>();
+  const auto model = std::make_shared<OverflowingByHand>();
   Trainer trainer(options);
-  trainer.fit(std::shared_ptr<Overflowing>(model), numbers(std::vector<float>(10, 1)));
+  trainer.fit(std::shared_ptr<OverflowingByHand>(model), numbers(std::vector<float>(10, 1)));
   EXPECT_THAT(model->seen, ElementsAre(0, 0, 0, 0, 1));
   EXPECT_THAT(model->rates, ElementsAre(1, 1, 1, 1, 0.5));
   EXPECT_THAT(model->gradients, ElementsAre(1, 1));
@@ -276,7 +278,7 @@ TEST(ASkippedStep, IsNoneOfEveryNTrainSteps) {
   options.callbacks = {std::make_shared<ModelCheckpoint>(
       ModelCheckpointOptions{.filename = "{step}", .save_top_k = -1, .every_n_train_steps = 2})};
   Trainer trainer(options);
-  trainer.fit(std::make_shared<Overflowing>(), numbers(std::vector<float>(8, 1)));
+  trainer.fit(std::make_shared<OverflowingByHand>(), numbers(std::vector<float>(8, 1)));
   std::set<std::string> names;
   for (const auto& file : std::filesystem::directory_iterator(trainer.run_dir() / "checkpoints")) {
     names.insert(file.path().filename().string());
@@ -290,9 +292,9 @@ TEST(ASkippedStep, LeavesTheNextGradientsWhole) {
     const TempDir dir;
     auto options = one_epoch(dir, precision);
     options.nonfinite = NonFinite::skip;
-    const auto model = std::make_shared<Overflowing>();
+    const auto model = std::make_shared<OverflowingByHand>();
     model->bad_batches = {1};
-    Trainer(options).fit(std::shared_ptr<Overflowing>(model), numbers({1, 1, 2, 3}));
+    Trainer(options).fit(std::shared_ptr<OverflowingByHand>(model), numbers({1, 1, 2, 3}));
     EXPECT_THAT(model->gradients, ElementsAre(1, 2, 3));
   }
 }
@@ -301,7 +303,7 @@ TEST(ASkippedStep, ByHandDoesNotCountEither) {
   for (const auto& devices : placements) {
     SCOPED_TRACE(name_of(devices.strategy));
     const auto model = by_hand(
-        [](ByHand& m, const Batch&) {
+        [](ScaledByHand& m, const Batch&) {
           m.zero();
           m.manual_backward(m.a.sum() * std::numeric_limits<float>::infinity());
           m.optimizer().step();
@@ -317,7 +319,7 @@ TEST(ASkippedStep, EndsTheRunWhereNoScaleIsSmallEnough) {
   auto options = one_epoch(dir, Precision::float16_mixed);
   options.max_steps = 1;
   options.max_epochs = -1;
-  auto model = std::make_shared<Overflowing>();
+  auto model = std::make_shared<OverflowingByHand>();
   for (int64_t i = 0; i < 100; ++i) model->bad_batches.insert(i);
   EXPECT_THAT(error_of([&] { Trainer(options).fit(std::move(model), numbers(std::vector<float>(100, 1))); }),
               AllOf(HasSubstr("not finite, however small the scale"), HasSubstr("batch 56")));
@@ -355,7 +357,7 @@ TEST(AWindow, HoldsGradientsOfOneScaleAlsoWhereTheScaleChangesInIt) {
   EXPECT_THAT(model->gradients, ElementsAre(0.5, 0.5, 1.5));
 }
 
-class Validated : public OneWeight {
+class ValidatedInPrecision : public OneWeight {
  public:
   using OneWeight::OneWeight;
   StepOutput validation_step(const Batch&, int64_t) override { return {}; }
@@ -363,7 +365,7 @@ class Validated : public OneWeight {
 
 TEST(AWindow, IsTheSameInEveryPrecisionOnSeveralDevicesAndAfterAResumeWithinIt) {
   for (const auto& devices : placements) {
-    for (const auto precision : precisions) {
+    for (const auto precision : mixed_precisions) {
       SCOPED_TRACE(name_of(devices.strategy) + " " + name_of(precision));
       const TempDir dir;
       auto options = one_epoch(dir, precision);
@@ -379,10 +381,11 @@ TEST(AWindow, IsTheSameInEveryPrecisionOnSeveralDevicesAndAfterAResumeWithinIt) 
       for (const float x : {1, 2, 3, 4}) data.insert(data.end(), static_cast<std::size_t>(devices.count), x);
       // (1 + 2 + 3) / 3, then 4, which is clipped.
       Trainer trainer(options);
-      EXPECT_NEAR(trainer.fit<Validated>({}, numbers(data), numbers({1}))->weight(), 1 - 2 - 2, 1e-5);
+      EXPECT_NEAR(trainer.fit<ValidatedInPrecision>({}, numbers(data), numbers({1}))->weight(), 1 - 2 - 2, 1e-5);
       const auto within = (trainer.run_dir() / "checkpoints/step=0.safetensors").string();
       options.callbacks = {};
-      const auto resumed = Trainer(options).fit<Validated>({}, numbers(data), numbers({1}), {.ckpt_path = within});
+      const auto resumed =
+          Trainer(options).fit<ValidatedInPrecision>({}, numbers(data), numbers({1}), {.ckpt_path = within});
       EXPECT_NEAR(resumed->weight(), 1 - 2 - 2, 1e-5);
     }
   }
@@ -420,7 +423,7 @@ class Convolution : public Module {
 };
 
 TEST(AStepByHand, IsSeenByTheNextForwardOfTheSameTrainingStep) {
-  for (const auto precision : precisions) {
+  for (const auto precision : mixed_precisions) {
     for (const bool raw : {false, true}) {
       SCOPED_TRACE(name_of(precision));
       const TempDir dir;

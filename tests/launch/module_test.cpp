@@ -297,12 +297,12 @@ TEST(StrictLoading, IsTheModulesChoice) {
 
 // --- The model summary ---
 
-class Deep : public Line {
+class DeepModule : public Line {
  public:
-  Deep() { register_module("block", torch::nn::Sequential(torch::nn::Linear(1, 2), torch::nn::ReLU())); }
+  DeepModule() { register_module("block", torch::nn::Sequential(torch::nn::Linear(1, 2), torch::nn::ReLU())); }
 };
 
-class SummaryOfItsOwn : public Deep {
+class SummaryOfItsOwn : public DeepModule {
  public:
   std::vector<std::shared_ptr<Callback>> configure_callbacks() override { return {std::make_shared<ModelSummary>(-1)}; }
 };
@@ -320,11 +320,12 @@ std::string summary(bool enabled, std::vector<std::shared_ptr<Callback>> callbac
 }
 
 TEST(TheModelSummary, IsACallbackThatTheTrainerAddsUnlessThereIsOne) {
-  EXPECT_THAT(summary<Deep>(true), AllOf(HasSubstr("| block"), HasSubstr("Total params"), Not(HasSubstr("block.0"))));
-  EXPECT_THAT(summary<Deep>(false), Not(HasSubstr("params")));
-  EXPECT_THAT(summary<Deep>(true, {std::make_shared<ModelSummary>(2)}), HasSubstr("block.0"));
-  EXPECT_THAT(summary<Deep>(false, {std::make_shared<ModelSummary>(2)}), HasSubstr("block.0"));
-  EXPECT_THAT(summary<Deep>(true, {std::make_shared<ModelSummary>(0)}), Not(HasSubstr("params")));
+  EXPECT_THAT(summary<DeepModule>(true),
+              AllOf(HasSubstr("| block"), HasSubstr("Total params"), Not(HasSubstr("block.0"))));
+  EXPECT_THAT(summary<DeepModule>(false), Not(HasSubstr("params")));
+  EXPECT_THAT(summary<DeepModule>(true, {std::make_shared<ModelSummary>(2)}), HasSubstr("block.0"));
+  EXPECT_THAT(summary<DeepModule>(false, {std::make_shared<ModelSummary>(2)}), HasSubstr("block.0"));
+  EXPECT_THAT(summary<DeepModule>(true, {std::make_shared<ModelSummary>(0)}), Not(HasSubstr("params")));
   EXPECT_THAT(summary<SummaryOfItsOwn>(true), HasSubstr("block.0"));
   EXPECT_THAT(refusal([] { ModelSummary(-2); }), HasSubstr("max_depth = -2"));
 }

@@ -14,13 +14,13 @@ namespace nn = torch::nn;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-DataLoader numbers(int64_t count, int64_t batch_size) {
+DataLoader counted_numbers(int64_t count, int64_t batch_size) {
   return {std::make_shared<TensorDataset>(torch::arange(count, torch::kFloat32).unsqueeze(1) / count),
           {.batch_size = batch_size}};
 }
 
 // Keeps all of its tensors after each batch.
-class Watched : public Module {
+class WatchedAndShared : public Module {
  public:
   StepOutput validation_step(const Batch& batch, int64_t) override {
     validated.push_back(all());
@@ -42,7 +42,7 @@ class Watched : public Module {
 };
 
 // Each shares something.
-class TiedEmbedding : public Watched {
+class TiedEmbedding : public WatchedAndShared {
  public:
   TiedEmbedding() {
     embedding_ = register_module("embedding", nn::Embedding(6, 4));
@@ -58,7 +58,7 @@ class TiedEmbedding : public Watched {
   nn::Linear decoder_{nullptr};
 };
 
-class LayerTwice : public Watched {
+class LayerTwice : public WatchedAndShared {
  public:
   LayerTwice() { register_module("b", register_module("a", layer_)); }
   torch::Tensor forward(torch::Tensor x) override { return layer_(layer_(x)); }
@@ -67,7 +67,7 @@ class LayerTwice : public Watched {
   nn::Linear layer_{nn::Linear(1, 1)};
 };
 
-class NormTwice : public Watched {
+class NormTwice : public WatchedAndShared {
  public:
   NormTwice() { register_module("b", register_module("a", norm_)); }
   torch::Tensor forward(torch::Tensor x) override { return norm_(x); }
@@ -77,7 +77,7 @@ class NormTwice : public Watched {
 };
 
 // A buffer that is a view of a weight is a tensor of its own, in the same memory.
-class ViewOfAWeight : public Watched {
+class ViewOfAWeight : public WatchedAndShared {
  public:
   ViewOfAWeight() {
     register_module("layer", layer_);
@@ -98,7 +98,7 @@ std::shared_ptr<M> fitted(const TempDir& dir, std::vector<std::shared_ptr<Callba
   options.precision = precision;
   options.callbacks = std::move(callbacks);
   Trainer trainer(options);
-  return trainer.fit(std::make_shared<M>(), numbers(12, 3), numbers(6, 6));
+  return trainer.fit(std::make_shared<M>(), counted_numbers(12, 3), counted_numbers(6, 6));
 }
 
 template <class M>
@@ -188,7 +188,7 @@ double average_after(int64_t steps, WeightAveragingOptions options, Precision pr
   trainer_options.precision = precision;
   trainer_options.callbacks = {std::make_shared<WeightAveraging>(options)};
   Trainer trainer(trainer_options);
-  const auto model = trainer.fit(std::make_shared<TwoSteps>(), numbers(steps, 1));
+  const auto model = trainer.fit(std::make_shared<TwoSteps>(), counted_numbers(steps, 1));
   const auto checkpoint = read_checkpoint(trainer.run_dir() / "checkpoints/last.safetensors");
   const auto* wide = checkpoint.find("callback.WeightAveraging..average.w");
   const auto average = (wide ? *wide : *checkpoint.find("model.w")).to(torch::kFloat64);

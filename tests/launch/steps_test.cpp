@@ -146,9 +146,11 @@ TEST(ABatch, OfNoSamplesMustNotGiveALoss) {
 
 // --- How many steps ---
 
-class Asking : public OneWeight {
+class AsksForAStep : public OneWeight {
  public:
-  explicit Asking(OneWeightOptions options = {}) : OneWeight(options) { v = register_parameter("v", torch::ones({1})); }
+  explicit AsksForAStep(OneWeightOptions options = {}) : OneWeight(options) {
+    v = register_parameter("v", torch::ones({1}));
+  }
   StepOutput training_step(const Batch& batch, int64_t) override { return (w * batch[0] + v).mean(); }
   StepOutput training_step(const Batch& batch, int64_t, int64_t) override { return (w * batch[0] + v).mean(); }
   StepOutput training_step(const Batch& part, int64_t, const StepOutput&) override {
@@ -174,14 +176,15 @@ class Asking : public OneWeight {
 };
 
 // 8 batches in each of 2 epochs.
-std::shared_ptr<Asking> asked(TrainerOptions changed, std::shared_ptr<Asking> model = std::make_shared<Asking>()) {
+std::shared_ptr<AsksForAStep> asked(TrainerOptions changed,
+                                    std::shared_ptr<AsksForAStep> model = std::make_shared<AsksForAStep>()) {
   const TempDir dir;
   auto options = one_epoch(dir);
   options.max_epochs = 2;
   options.max_steps = changed.max_steps;
   options.accumulate_grad_batches = changed.accumulate_grad_batches;
   options.callbacks = changed.callbacks;
-  Trainer(options).fit(std::shared_ptr<Asking>(model), numbers(std::vector<float>(8, 1)));
+  Trainer(options).fit(std::shared_ptr<AsksForAStep>(model), numbers(std::vector<float>(8, 1)));
   return model;
 }
 
@@ -200,7 +203,7 @@ TEST(EstimatedSteppingBatches, AreTheStepsOfAnOptimizerWithAScheduleOfAccumulati
 
 TEST(EstimatedSteppingBatches, AreThoseOfEachOfSeveralOptimizers) {
   const auto two = [](int64_t frequency = 0) {
-    auto model = std::make_shared<Asking>();
+    auto model = std::make_shared<AsksForAStep>();
     model->count = 2;
     model->frequency = frequency;
     return model;
@@ -224,17 +227,17 @@ TEST(EstimatedSteppingBatches, AreThoseOfEachOfSeveralOptimizers) {
 }
 
 TEST(EstimatedSteppingBatches, AreUnknownWherePartsOfSequencesAreSteps) {
-  const auto model = std::make_shared<Asking>();
+  const auto model = std::make_shared<AsksForAStep>();
   model->truncated_bptt_steps = 2;
   const TempDir dir;
   auto options = one_epoch(dir);
   const DataLoader sequences(std::make_shared<TensorDataset>(torch::ones({4, 6})), {.batch_size = 1});
   Trainer trainer(options);
-  trainer.fit(std::shared_ptr<Asking>(model), sequences);
+  trainer.fit(std::shared_ptr<AsksForAStep>(model), sequences);
   EXPECT_EQ(trainer.global_step(), 12);
   EXPECT_EQ(model->while_configuring, std::nullopt);
   options.max_steps = 7;
-  Trainer(options).fit(std::shared_ptr<Asking>(model), sequences);
+  Trainer(options).fit(std::shared_ptr<AsksForAStep>(model), sequences);
   EXPECT_EQ(model->while_configuring, 7);
 }
 

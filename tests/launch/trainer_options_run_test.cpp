@@ -9,8 +9,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// Counts its batches.
-class Counts : public Line {
+// CountsBatches its batches.
+class CountsBatches : public Line {
  public:
   using Line::Line;
   StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
@@ -27,20 +27,20 @@ class Counts : public Line {
 };
 
 struct Result {
-  std::shared_ptr<Counts> module;
+  std::shared_ptr<CountsBatches> module;
   int64_t global_step = 0;
   int64_t epoch = 0;
   std::string reason;
 };
 
-Result fit(const std::function<void(TrainerOptions&)>& change, bool shuffle = false) {
+Result fit_with(const std::function<void(TrainerOptions&)>& change, bool shuffle = false) {
   const TempDir dir;
   auto options = quiet(dir);
   options.enable_checkpointing = options.logger = false;
   change(options);
   Trainer trainer(options);
   Result out;
-  out.module = trainer.fit<Counts>({}, points(16, shuffle), points(16, false));
+  out.module = trainer.fit<CountsBatches>({}, points(16, shuffle), points(16, false));
   out.global_step = trainer.global_step();
   out.epoch = trainer.current_epoch();
   out.reason = trainer.stop_reason();
@@ -48,31 +48,31 @@ Result fit(const std::function<void(TrainerOptions&)>& change, bool shuffle = fa
 }
 
 TEST(TrainerOptionsInARun, LimitsAreCountsOrFractions) {
-  const auto counted = fit([](auto& o) { o.limit_train_batches = 3, o.limit_val_batches = 1; });
+  const auto counted = fit_with([](auto& o) { o.limit_train_batches = 3, o.limit_val_batches = 1; });
   EXPECT_EQ(counted.module->trained, 6);
   EXPECT_EQ(counted.module->validated, 2);
-  const auto share = fit([](auto& o) { o.limit_train_batches = 0.5, o.limit_val_batches = 0.25; });
+  const auto share = fit_with([](auto& o) { o.limit_train_batches = 0.5, o.limit_val_batches = 0.25; });
   EXPECT_EQ(share.module->trained, 4);
   EXPECT_EQ(share.module->validated, 2);
-  EXPECT_EQ(fit([](auto& o) { o.limit_val_batches = 0; }).module->validated, 0);
+  EXPECT_EQ(fit_with([](auto& o) { o.limit_val_batches = 0; }).module->validated, 0);
 }
 
 TEST(TrainerOptionsInARun, TheSanityCheckRunsAsManyBatchesAsToldAndLeavesNoMetric) {
-  EXPECT_EQ(fit([](auto&) {}).module->sane, 2);
-  EXPECT_EQ(fit([](auto& o) { o.num_sanity_val_steps = -1; }).module->sane, 4);
-  EXPECT_EQ(fit([](auto& o) { o.num_sanity_val_steps = 0; }).module->sane, 0);
+  EXPECT_EQ(fit_with([](auto&) {}).module->sane, 2);
+  EXPECT_EQ(fit_with([](auto& o) { o.num_sanity_val_steps = -1; }).module->sane, 4);
+  EXPECT_EQ(fit_with([](auto& o) { o.num_sanity_val_steps = 0; }).module->sane, 0);
 }
 
 TEST(TrainerOptionsInARun, MaxStepsEndsWithinAnEpoch) {
-  const auto run = fit([](auto& o) { o.max_steps = 6, o.max_epochs = std::nullopt; });
+  const auto run = fit_with([](auto& o) { o.max_steps = 6, o.max_epochs = std::nullopt; });
   EXPECT_EQ(run.global_step, 6);
   EXPECT_EQ(run.module->trained, 6);
 }
 
 TEST(TrainerOptionsInARun, MinStepsHoldAStopBack) {
-  class Stops : public Counts {
+  class Stops : public CountsBatches {
    public:
-    using Counts::Counts;
+    using CountsBatches::CountsBatches;
     void on_train_start() override { trainer().request_stop("at once"); }
   };
   const TempDir dir;
@@ -85,31 +85,31 @@ TEST(TrainerOptionsInARun, MinStepsHoldAStopBack) {
 }
 
 TEST(TrainerOptionsInARun, OverfitTakesTheSameBatchesUnshuffled) {
-  const auto run = fit([](auto& o) { o.overfit_batches = 2; }, /*shuffle=*/true);
+  const auto run = fit_with([](auto& o) { o.overfit_batches = 2; }, /*shuffle=*/true);
   EXPECT_EQ(run.module->trained, 4);
   EXPECT_EQ(run.module->first_x[0], run.module->first_x[2]);
   EXPECT_EQ(run.module->first_x[0], -1.0f);  // the first sample
 }
 
 TEST(TrainerOptionsInARun, FastDevRunIsOneBatchOfEach) {
-  const auto run = fit([](auto& o) { o.fast_dev_run = 1; });
+  const auto run = fit_with([](auto& o) { o.fast_dev_run = 1; });
   EXPECT_EQ(run.module->trained, 1);
   EXPECT_EQ(run.module->validated, 1);
   EXPECT_EQ(run.module->sane, 0);
 }
 
 TEST(TrainerOptionsInARun, ShuffleGivesEachEpochAnOrderOfItsOwnFromTheSeed) {
-  const auto first = fit([](auto&) {}, true).module->first_x;
-  EXPECT_EQ(first, fit([](auto&) {}, true).module->first_x);
-  EXPECT_NE(first, fit([](auto& o) { o.seed = 8; }, true).module->first_x);
+  const auto first = fit_with([](auto&) {}, true).module->first_x;
+  EXPECT_EQ(first, fit_with([](auto&) {}, true).module->first_x);
+  EXPECT_NE(first, fit_with([](auto& o) { o.seed = 8; }, true).module->first_x);
   EXPECT_NE(std::vector<float>(first.begin(), first.begin() + 4), std::vector<float>(first.begin() + 4, first.end()));
 }
 
 TEST(TrainerOptionsInARun, ClippingByNormAndByValueBoundsTheStep) {
   for (const auto algorithm : {GradientClipAlgorithm::norm, GradientClipAlgorithm::value}) {
-    class First : public Counts {
+    class First : public CountsBatches {
      public:
-      using Counts::Counts;
+      using CountsBatches::CountsBatches;
       void on_train_start() override { before = weight(); }
       double before = 0;
     };
@@ -143,9 +143,9 @@ TEST(TrainerOptionsInARun, DetectAnomalyFindsTheBackwardThatGivesNaN) {
 }
 
 TEST(TrainerOptionsInARun, DeterministicHoldsForTheRunOnly) {
-  class Looks : public Counts {
+  class Looks : public CountsBatches {
    public:
-    using Counts::Counts;
+    using CountsBatches::CountsBatches;
     void on_train_start() override { was_on = at::globalContext().deterministicAlgorithms(); }
     bool was_on = false;
   };
@@ -160,7 +160,7 @@ TEST(TrainerOptionsInARun, DeterministicHoldsForTheRunOnly) {
 // What a run says on stderr.
 std::string said_by(const std::function<void(TrainerOptions&)>& change) {
   ::testing::internal::CaptureStderr();
-  fit([&](auto& options) {
+  fit_with([&](auto& options) {
     options.enable_progress_bar = options.enable_model_summary = true;
     options.max_epochs = 2;
     options.callbacks = {std::make_shared<LambdaCallback>(LambdaCallbackOptions{.on_fit_start = [](auto& run, auto&) {

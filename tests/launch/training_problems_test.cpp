@@ -42,9 +42,9 @@ TEST_F(Problems, AFrozenModuleIsTrained) {
   EXPECT_EQ(error_of_fit(module), "");
 }
 
-class ByHand : public Line {
+class TroubledByHand : public Line {
  public:
-  ByHand() { automatic_optimization = false; }
+  TroubledByHand() { automatic_optimization = false; }
   StepOutput training_step(const Batch& batch, int64_t) override {
     optimizer().zero_grad();
     manual_backward(error(batch));
@@ -54,7 +54,7 @@ class ByHand : public Line {
 };
 
 TEST_F(Problems, AFrozenModuleIsTrainedByHand) {
-  const auto module = std::make_shared<ByHand>();
+  const auto module = std::make_shared<TroubledByHand>();
   module->freeze();
   EXPECT_THAT(error_of_fit(module), HasSubstr("the module is frozen"));
 }
@@ -216,9 +216,9 @@ TEST_F(Problems, ParametersWithoutAGradientAreNamedByOptimizer) {
 
 enum class Mistake { none, shape, name, forgotten };
 
-class Recurrent : public Module {
+class RecurrentWithState : public Module {
  public:
-  explicit Recurrent(Mistake mistake) : mistake_(mistake) {
+  explicit RecurrentWithState(Mistake mistake) : mistake_(mistake) {
     gru_ = register_module("gru", torch::nn::GRU(torch::nn::GRUOptions(1, 3).batch_first(true)));
     truncated_bptt_steps = 2;
   }
@@ -236,24 +236,25 @@ class Recurrent : public Module {
   torch::nn::GRU gru_{nullptr};
 };
 
-std::shared_ptr<Recurrent> with(Mistake mistake) {
-  return std::make_shared<Recurrent>(mistake);
+std::shared_ptr<RecurrentWithState> with_mistake(Mistake mistake) {
+  return std::make_shared<RecurrentWithState>(mistake);
 }
 
-DataLoader sequences() {
+DataLoader sequences_of_state() {
   return {std::make_shared<TensorDataset>(torch::linspace(0, 1, 24).reshape({4, 6, 1})), {.batch_size = 2}};
 }
 
 TEST_F(Problems, HiddensOfTheWrongShapeAreShownWithThePart) {
-  EXPECT_EQ(error_of_fit(with(Mistake::none), sequences()), "");
-  EXPECT_THAT(error_of_fit(with(Mistake::shape), sequences()),
+  EXPECT_EQ(error_of_fit(with_mistake(Mistake::none), sequences_of_state()), "");
+  EXPECT_THAT(error_of_fit(with_mistake(Mistake::shape), sequences_of_state()),
               AllOf(HasSubstr("part 2 of 3 of the batch"), HasSubstr("tensors [2, 2, 1]"),
                     HasSubstr("hiddens hidden [2, 1, 3]"), HasSubstr("in training_step")));
 }
 
 TEST_F(Problems, HiddensThatAreNotThereAreNamed) {
-  EXPECT_THAT(error_of_fit(with(Mistake::name), sequences()), AllOf(HasSubstr("no 'hiden'"), HasSubstr("part 2 of 3")));
-  EXPECT_THAT(error_of_fit(with(Mistake::forgotten), sequences()),
+  EXPECT_THAT(error_of_fit(with_mistake(Mistake::name), sequences_of_state()),
+              AllOf(HasSubstr("no 'hiden'"), HasSubstr("part 2 of 3")));
+  EXPECT_THAT(error_of_fit(with_mistake(Mistake::forgotten), sequences_of_state()),
               AllOf(HasSubstr("truncated_bptt_steps = 2"), HasSubstr("\"hidden\""), HasSubstr("it returned loss []")));
 }
 

@@ -17,6 +17,7 @@ from pathlib import Path
 LAYERS = "base modules runtime actors launch".split()
 # Where tests/CMakeLists.txt names the folders whose tests share a program.
 PROGRAMS = re.compile(r"foreach\(_folder IN ITEMS ([^)]*)\)")
+ALONE = re.compile(r'set\(_alone "([^"]*)"\)')
 OPENING = re.compile(r"(?:inline )?namespace(?: ([\w:]+))? \{")
 # May be there twice, as long as both mean the same.
 HARMLESS = re.compile(r"using |namespace |static_assert|extern |[A-Z_]+\(|template (?!<)")
@@ -118,8 +119,10 @@ def clashes(root, sources, by_name=False):
 
 def all_clashes(root):
     yield from clashes(root, [path for layer in LAYERS for path in (root / layer).rglob("*.cpp")])
-    for program in PROGRAMS.search((root / "tests/CMakeLists.txt").read_text())[1].split():
-        tests = [path for path in (root / "tests" / program).rglob("*_test.cpp") if "_mpi_test" not in path.name]
+    lists = (root / "tests/CMakeLists.txt").read_text()
+    alone = re.compile(ALONE.search(lists)[1])
+    for program in PROGRAMS.search(lists)[1].split():
+        tests = [path for path in (root / "tests" / program).rglob("*_test.cpp") if not alone.search(str(path))]
         yield from clashes(root, tests, by_name=True)
 
 

@@ -9,7 +9,7 @@ failures=0
 python3 "$check" "$TROUPE_SOURCE_DIR" || failures=1
 
 mkdir "$folder/tests"
-echo 'foreach(_folder IN ITEMS base runtime)' >"$folder/tests/CMakeLists.txt"
+printf '%s\n' 'set(_alone "_mpi_test.cpp$")' 'foreach(_folder IN ITEMS base runtime)' >"$folder/tests/CMakeLists.txt"
 
 in_unnamed_namespace() {  # in_unnamed_namespace FILE DEFINITION
   mkdir -p "$(dirname "$folder/$1")"

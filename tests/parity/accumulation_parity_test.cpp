@@ -5,14 +5,14 @@
 namespace troupe {
 namespace {
 
-struct Case {
+struct AccumulationCase {
   const char* name;
   int64_t samples, window;
 };
 // As in accumulation.py, batches of 8.
-const std::vector<Case> accumulated = {
+const std::vector<AccumulationCase> accumulated = {
     {"full", 48, 3}, {"short_window", 56, 3}, {"short_batch", 45, 3}, {"both", 53, 3}, {"one_window", 53, 10}};
-const std::vector<Case> clipped = {{"full", 48, 3}, {"both", 53, 3}, {"single", 53, 1}};
+const std::vector<AccumulationCase> clipped = {{"full", 48, 3}, {"both", 53, 3}, {"single", 53, 1}};
 constexpr int64_t batch_size = 8;
 
 const std::map<std::string, Perceptron::MakeOptimizers>& optimizers() {
@@ -23,7 +23,7 @@ const std::map<std::string, Perceptron::MakeOptimizers>& optimizers() {
 }
 
 // The mean over the samples of each window, from the losses of its batches.
-std::vector<torch::Tensor> of_windows(const std::vector<torch::Tensor>& losses, const Case& c) {
+std::vector<torch::Tensor> of_windows(const std::vector<torch::Tensor>& losses, const AccumulationCase& c) {
   std::vector<torch::Tensor> means;
   for (std::size_t i = 0; i < losses.size();) {
     torch::Tensor sum;
@@ -47,7 +47,7 @@ class AccumulationParity : public ::testing::Test {
   static void TearDownTestSuite() { reference_.clear(); }
 
   // Every case in both formats, one of them with AdamW too.
-  void compare(const std::string& way, const std::vector<Case>& cases, const TrainerOptions& options) {
+  void compare(const std::string& way, const std::vector<AccumulationCase>& cases, const TrainerOptions& options) {
     for (const auto& c : cases) {
       for (const auto& [optimizer, make] : optimizers()) {
         if (optimizer == "adamw" && c.name != std::string("both")) continue;

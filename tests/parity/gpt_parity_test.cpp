@@ -7,7 +7,7 @@
 namespace troupe {
 namespace {
 
-class Recorded : public Gpt {
+class RecordedGpt : public Gpt {
  public:
   using Gpt::Gpt;
   void on_train_batch_end(const StepOutput& output, const Batch&, int64_t) override { losses.push_back(output.loss()); }
@@ -16,7 +16,7 @@ class Recorded : public Gpt {
 
 TEST(GptParity, TwoHundredLossesArePyTorchs) {
   const auto reference = pytorch_reference("gpt.py");
-  const auto model = std::make_shared<Recorded>(
+  const auto model = std::make_shared<RecordedGpt>(
       GptOptions{.layers = 2, .heads = 2, .width = 32, .context = 32, .dropout = 0, .warmup_steps = 50});
   load_weights(*model, reference);
   const auto windows =

@@ -18,12 +18,12 @@ namespace {
 using namespace optim;
 using Optimizer = std::shared_ptr<torch::optim::Optimizer>;
 
-struct Case {
+struct OptimizerCase {
   const char* name;
   std::function<Optimizer(Parameters)> make;
 };
 
-std::vector<Case> cases() {
+std::vector<OptimizerCase> optimizer_cases() {
   return {
       {"sgd", [](Parameters p) { return sgd(p, {.lr = 0.1}); }},
       {"sgd_momentum",
@@ -63,7 +63,7 @@ std::vector<Case> cases() {
 
 TEST(OptimizerParity, LossesAndWeightsArePyTorchs) {
   const auto reference = pytorch_reference("optimizers.py");
-  for (const auto& c : cases()) {
+  for (const auto& c : optimizer_cases()) {
     for (const auto& type : number_types) {
       const auto key = std::string(c.name) + "." + type.name;
       SCOPED_TRACE(key);

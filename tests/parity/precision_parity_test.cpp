@@ -7,11 +7,11 @@
 namespace troupe {
 namespace {
 
-using Make = Perceptron::MakeOptimizers;
+using MakePrecise = Perceptron::MakeOptimizers;
 
-const std::map<std::string, Make>& optimizers() {
+const std::map<std::string, MakePrecise>& precise_optimizers() {
   using Parameters = std::vector<torch::Tensor>;
-  static const std::map<std::string, Make> all = {
+  static const std::map<std::string, MakePrecise> all = {
       {"sgd", [](Parameters p) { return optim::sgd(std::move(p), {.lr = 0.05, .momentum = 0.9}); }},
       {"adamw", [](Parameters p) { return optim::adamw(std::move(p), {.lr = 0.01}); }},
       {"plain",
@@ -61,7 +61,7 @@ class PrecisionParity : public ::testing::Test {
     if (options.max_steps < 0) options.max_steps = 50;
     const auto data = std::make_shared<TensorDataset>(reference_.at("x").to(given), reference_.at(targets).to(given));
     Trainer trainer(options);
-    return trainer.fit(std::make_shared<M>(reference_, given, optimizers().at(optimizer)),
+    return trainer.fit(std::make_shared<M>(reference_, given, precise_optimizers().at(optimizer)),
                        DataLoader(data, {.batch_size = 8}));
   }
 
@@ -90,7 +90,7 @@ TEST_F(PrecisionParity, OneFormatThroughoutGivesItsNumbers) {
                                                                         {Precision::float32, 1e-5},
                                                                         {Precision::bfloat16_true, 0},
                                                                         {Precision::float16_true, 0}}) {
-    for (const auto& [optimizer, make] : optimizers()) {
+    for (const auto& [optimizer, make] : precise_optimizers()) {
       // LibTorch's SGD in C++ rounds otherwise than Python's in 16 bits, also without a Trainer.
       if (optimizer == "plain" && tolerance == 0) continue;
       const auto key = name_of(precision) + "." + optimizer;
@@ -101,7 +101,7 @@ TEST_F(PrecisionParity, OneFormatThroughoutGivesItsNumbers) {
 }
 
 TEST_F(PrecisionParity, Bfloat16MixedIsAutocast) {
-  for (const auto& [optimizer, make] : optimizers()) {
+  for (const auto& [optimizer, make] : precise_optimizers()) {
     SCOPED_TRACE(optimizer);
     const auto model = fit<Perceptron>(Precision::bfloat16_mixed, optimizer);
     expect_equal(*model, "bf16-mixed." + optimizer, 0);
@@ -110,7 +110,7 @@ TEST_F(PrecisionParity, Bfloat16MixedIsAutocast) {
 }
 
 TEST_F(PrecisionParity, Float16MixedIsAutocastWithAGradientScaler) {
-  for (const auto& [optimizer, make] : optimizers()) {
+  for (const auto& [optimizer, make] : precise_optimizers()) {
     const auto key = "16-mixed." + optimizer;
     SCOPED_TRACE(key);
     const auto model = fit<Scaled>(Precision::float16_mixed, optimizer);

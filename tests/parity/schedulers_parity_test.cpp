@@ -50,14 +50,14 @@ Optimizer libtorch_adam() {
   return std::make_shared<torch::optim::Adam>(groups);
 }
 
-struct Case {
+struct SchedulerCase {
   const char* name;
   bool is_adam;
   std::function<Scheduler(Optimizer)> make;
 };
 
-const std::vector<Case>& cases() {
-  static const std::vector<Case> all = {
+const std::vector<SchedulerCase>& scheduler_cases() {
+  static const std::vector<SchedulerCase> all = {
       {"lambda", false,
        [](Optimizer o) {
          return lambda(o, LambdaOptions{{[](int64_t e) { return std::pow(0.95, e); },
@@ -206,8 +206,8 @@ torch::Tensor run(Optimizer optimizer, const Scheduler& scheduler, int64_t from 
 
 TEST(SchedulerParity, RatesAndMomentaArePyTorchs) {
   const auto reference = pytorch_reference("schedulers.py");
-  EXPECT_EQ(reference.size(), cases().size());
-  for (const auto& c : cases()) {
+  EXPECT_EQ(reference.size(), scheduler_cases().size());
+  for (const auto& c : scheduler_cases()) {
     SCOPED_TRACE(c.name);
     const auto own = c.is_adam ? adam() : sgd();
     const auto ours = run(own, c.make(own));
@@ -220,7 +220,7 @@ TEST(SchedulerParity, RatesAndMomentaArePyTorchs) {
 }
 
 TEST(SchedulerState, GoesOnExactly) {
-  for (const auto& c : cases()) {
+  for (const auto& c : scheduler_cases()) {
     for (const int64_t stop : {1, 10, 20, 33}) {
       SCOPED_TRACE(c.name + (" after " + std::to_string(stop)));
       const auto make_optimizer = c.is_adam ? adam : sgd;
@@ -242,7 +242,7 @@ TEST(SchedulerState, GoesOnExactly) {
 }
 
 TEST(SchedulerState, DamagedOnesAreRefusedAndChangeNothing) {
-  for (const auto& c : cases()) {
+  for (const auto& c : scheduler_cases()) {
     SCOPED_TRACE(c.name);
     auto optimizer = c.is_adam ? adam() : sgd();
     const auto scheduler = c.make(optimizer);

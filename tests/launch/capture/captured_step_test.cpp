@@ -247,7 +247,7 @@ TEST_F(CapturedStep, UpdatesMetrics) {
 }
 
 // Hooks that keep what they see, a rate that changes in each step, steps that are left out.
-struct Watched : Mlp {
+struct WatchedAndCaptured : Mlp {
   Optimizers configure_optimizers() override {
     auto optimizer = optim::adam(parameters(), {.lr = 0.01});
     return {optimizer,
@@ -269,12 +269,12 @@ struct Watched : Mlp {
 };
 
 TEST_F(CapturedStep, HasItsHooksAroundIt) {
-  expect_captured(made<Watched>(), images(70, 8, {20}), options());
+  expect_captured(made<WatchedAndCaptured>(), images(70, 8, {20}), options());
   auto skipping = options();
   skipping.nonfinite = NonFinite::skip;
   skipping.loss_spike_zscore = 1;
   skipping.max_skipped_steps = 100;
-  expect_captured(made<Watched>(), images(400, 8, {20}), skipping);
+  expect_captured(made<WatchedAndCaptured>(), images(400, 8, {20}), skipping);
 }
 
 // Trained with every optimizer.
@@ -298,7 +298,7 @@ TEST_F(CapturedStep, LeadsToTheStepsOfEveryOptimizer) {
 }
 
 // Validation, too, in another mode than training.
-struct Validated : Cnn {
+struct ValidatedAndCaptured : Cnn {
   StepOutput validation_step(const Batch& batch, int64_t) override {
     auto [x, y] = batch.get<2>();
     const auto scores = forward(x);
@@ -336,7 +336,7 @@ TEST_F(CapturedStep, IsWrittenAsText) {
 }
 
 // The other evaluations, by themselves.
-struct Tested : Validated {
+struct Tested : ValidatedAndCaptured {
   StepOutput test_step(const Batch& batch, int64_t) override {
     log("test_loss", F::cross_entropy(forward(batch[0]), batch[1]));
     return {};
@@ -367,7 +367,7 @@ TEST_F(CapturedStep, OfATestAndAPredictionIsCapturedToo) {
 
 TEST_F(CapturedStep, OfAnEvaluationIsCapturedToo) {
   has_validation = true;
-  expect_captured(made<Validated>(), images(70, 8, {1, 8, 8}), options());
+  expect_captured(made<ValidatedAndCaptured>(), images(70, 8, {1, 8, 8}), options());
   EXPECT_GT(captured.replays("validation_step"), 0);
 }
 

@@ -108,8 +108,8 @@ TEST_F(RefusedStep, DoesSomethingElseInItsSecondBatch) {
               HasSubstr("aten::mul"));
 }
 
-struct ByHand : Doing {
-  ByHand() : Doing(by_hand) { automatic_optimization = false; }
+struct CapturedByHand : Doing {
+  CapturedByHand() : Doing(by_hand) { automatic_optimization = false; }
   static torch::Tensor by_hand(Doing& module, const torch::Tensor& loss, int64_t) {
     module.optimizer().zero_grad();
     module.manual_backward(loss);
@@ -119,7 +119,7 @@ struct ByHand : Doing {
 };
 
 TEST_F(RefusedStep, OptimizesByHand) {
-  const auto make = [] { return std::make_shared<ByHand>(); };
+  const auto make = [] { return std::make_shared<CapturedByHand>(); };
   const Left plain = run(make, points(), options(), CaptureStep::off);
   expect_same(plain, run(make, points(), options(), CaptureStep::automatic));
   EXPECT_THAT(captured.refusals, Contains(HasSubstr("manual optimization")));
@@ -197,8 +197,8 @@ TEST_F(CapturedStep, IsRecordedAnewWhenTheModuleChanges) {
 }
 
 // An index out of range in batch 6, which is replayed.
-struct Failing : Module {
-  Failing() { rows = register_module("rows", torch::nn::Embedding(10, 1)); }
+struct FailsInItsStep : Module {
+  FailsInItsStep() { rows = register_module("rows", torch::nn::Embedding(10, 1)); }
   StepOutput training_step(const Batch& batch, int64_t) override { return rows(batch[0]).pow(2).mean(); }
   Optimizers configure_optimizers() override { return optim::sgd(parameters(), {.lr = 0.1}); }
   void teardown(Stage) override { had_gradients = torch::GradMode::is_enabled(); }
@@ -211,7 +211,7 @@ TEST_F(CapturedStep, ThatFailsEndsTheRunLikeAPlainOne) {
   auto indices = torch::arange(64).remainder(10);
   indices[50] = 10;
   const DataLoader loader{std::make_shared<TensorDataset>(indices), {.batch_size = 8}};
-  const auto module = std::make_shared<Failing>();
+  const auto module = std::make_shared<FailsInItsStep>();
   const auto error_by = [&](CaptureStep capture) {
     return error_of([&] { run([&] { return module; }, loader, options(), capture); });
   };

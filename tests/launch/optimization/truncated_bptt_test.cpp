@@ -7,9 +7,9 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-class Recurrent : public Module {
+class RecurrentInChunks : public Module {
  public:
-  Recurrent() {
+  RecurrentInChunks() {
     lstm_ = register_module("lstm", torch::nn::LSTM(torch::nn::LSTMOptions(1, 3).batch_first(true)));
     truncated_bptt_steps = 2;
   }
@@ -42,7 +42,7 @@ TEST_F(Optimization, PartsOfASequenceAreSteppedOneByOneWithinOneBatch) {
   options.max_epochs = 1;
   Trainer trainer(options);
   const auto data = std::make_shared<TensorDataset>(torch::linspace(0, 1, 20).reshape({4, 5, 1}));
-  const auto model = trainer.fit(std::make_shared<Recurrent>(), DataLoader(data, {.batch_size = 2}));
+  const auto model = trainer.fit(std::make_shared<RecurrentInChunks>(), DataLoader(data, {.batch_size = 2}));
   EXPECT_THAT(model->lengths, ElementsAre(2, 2, 1, 2, 2, 1));
   EXPECT_THAT(model->begins_anew, ElementsAre(true, false, false, true, false, false));
   EXPECT_THAT(model->starts, ElementsAre(5, 5));
@@ -50,8 +50,9 @@ TEST_F(Optimization, PartsOfASequenceAreSteppedOneByOneWithinOneBatch) {
   EXPECT_EQ(trainer.global_step(), 6);
   options.accumulate_grad_batches = 2;
   Trainer accumulating(options);
-  EXPECT_THAT(error_of([&] { accumulating.fit(std::make_shared<Recurrent>(), DataLoader(data, {.batch_size = 2})); }),
-              HasSubstr("accumulate_grad_batches = 2"));
+  EXPECT_THAT(
+      error_of([&] { accumulating.fit(std::make_shared<RecurrentInChunks>(), DataLoader(data, {.batch_size = 2})); }),
+      HasSubstr("accumulate_grad_batches = 2"));
 }
 
 }  // namespace

@@ -75,7 +75,7 @@ Walked walk(const TempDir& dir, bool goes_on, const Changes& change, std::pair<i
   return out;
 }
 
-void expect_same(const Walked& resumed, const Walked& straight) {
+void expect_same_end(const Walked& resumed, const Walked& straight) {
   EXPECT_EQ(largest_difference(resumed.model->weights(), straight.model->weights()), 0);
   EXPECT_EQ(resumed.metrics, straight.metrics);
   EXPECT_EQ(resumed.epoch, straight.epoch);
@@ -100,7 +100,7 @@ TEST(EndWithinAnEpoch, AtMaxStepsIsGoneOnFromWithTheRestOfTheEpoch) {
     const auto resumed = walk(parts, true, common);
     EXPECT_EQ(resumed.model->batches, rest_after(straight, 5));
     EXPECT_EQ(resumed.model->epoch_ends, (std::vector<int64_t>{0, 1}));
-    expect_same(resumed, straight);
+    expect_same_end(resumed, straight);
   }
 }
 
@@ -130,7 +130,7 @@ TEST(EndWithinAnEpoch, AtAValidationWithinItIsGoneOnFrom) {
   EXPECT_EQ(cut.model->batches.back(), "0:3");
   const auto resumed = walk(parts, true, common);
   EXPECT_EQ(resumed.model->batches, rest_after(straight, 4));
-  expect_same(resumed, straight);
+  expect_same_end(resumed, straight);
 }
 
 TEST(EndWithinAnEpoch, OfAStreamIsGoneOnFromAndItsLastBatchIsTheEpochsEnd) {
@@ -144,9 +144,9 @@ TEST(EndWithinAnEpoch, OfAStreamIsGoneOnFromAndItsLastBatchIsTheEpochsEnd) {
   with_steps(parts, false, 7);
   const auto resumed = with_steps(parts, true, -1);
   EXPECT_EQ(resumed.model->batches, rest_after(straight, 7));
-  expect_same(resumed, straight);
+  expect_same_end(resumed, straight);
   EXPECT_EQ(with_steps(ends, false, 60).epoch, 1);
-  expect_same(with_steps(ends, true, -1), straight);
+  expect_same_end(with_steps(ends, true, -1), straight);
 }
 
 // The scale of the loss is of the epoch's middle, too.
@@ -160,7 +160,7 @@ TEST(EndWithinAnEpoch, InMixedPrecisionIsGoneOnFrom) {
     walk(parts, false, common, {0, 4}, data);
     const auto resumed = walk(parts, true, common, {-1, -1}, data);
     EXPECT_EQ(resumed.model->batches, rest_after(straight, 5)) << name_of(precision);
-    expect_same(resumed, straight);
+    expect_same_end(resumed, straight);
   }
 }
 
@@ -184,7 +184,7 @@ TEST(EndWithinAnEpoch, LeavesAveragesOfEpochsAndEarlyStoppingAsTheyWere) {
   const auto resumed = walk(parts, true, common);
   EXPECT_EQ(averaging->updates(), 2);
   EXPECT_EQ(stopping->state_dict(), expected);
-  expect_same(resumed, straight);
+  expect_same_end(resumed, straight);
 }
 
 // What the epoch's end decides is in the files nevertheless, and the best of them is the part of the epoch there was.

@@ -44,7 +44,7 @@ TEST(Dp, BackpropagatesALossOverTheWholeBatchThroughAllDevices) {
     const TempDir dir;
     Parts::threads.clear();
     Parts::sizes.clear();
-    Trainer trainer(with(dir, Strategy::dp, devices));
+    Trainer trainer(options_with(dir, Strategy::dp, devices));
     const auto weights = trainer.fit<Parts>({}, loader_of(50, 12))->weights();
     return std::pair(weights, trainer.callback_metrics().at("train_loss"));
   };
@@ -62,7 +62,7 @@ TEST(Dp, BackpropagatesALossOverTheWholeBatchThroughAllDevices) {
 TEST(Dp, WithoutTrainingStepEndIsOneDevice) {
   const auto fit = [](int64_t devices) {
     const TempDir dir;
-    auto options = with(dir, Strategy::dp, devices);
+    auto options = options_with(dir, Strategy::dp, devices);
     options.accumulate_grad_batches = 2;
     options.gradient_clip_val = 0.5;
     Trainer trainer(options);
@@ -99,7 +99,7 @@ class Counts : public Net {
 TEST(Dp, MetricsAreThoseOfTheWholeBatch) {
   const auto fit = [](int64_t devices) {
     const TempDir dir;
-    Trainer trainer(with(dir, Strategy::dp, devices));
+    Trainer trainer(options_with(dir, Strategy::dp, devices));
     trainer.fit<Counts>({}, loader_of(50, 12));
     return trainer.callback_metrics();
   };
@@ -121,7 +121,7 @@ class LogsTheStepsMetric : public Counts {
 
 TEST(Dp, RefusesTheStepValueOfAMetricThatSawAPart) {
   const TempDir dir;
-  Trainer trainer(with(dir, Strategy::dp, 2));
+  Trainer trainer(options_with(dir, Strategy::dp, 2));
   const auto error = error_of([&] { trainer.fit<LogsTheStepsMetric>({}, loader_of(50, 12)); });
   EXPECT_THAT(error, HasSubstr("of which each device has seen a part"));
 }
@@ -139,7 +139,7 @@ class FailsInThePart : public Net {
 
 TEST(Dp, APartThatFailsEndsTheRunP6) {
   const TempDir dir;
-  Trainer trainer(with(dir, Strategy::dp, 3));
+  Trainer trainer(options_with(dir, Strategy::dp, 3));
   try {
     trainer.fit<FailsInThePart>({}, loader_of(48, 12));
     FAIL() << "nothing was thrown";
@@ -153,11 +153,11 @@ TEST(Dp, APartThatFailsEndsTheRunP6) {
 TEST(Dp, RefusesWhatCannotBeDivided) {
   const TempDir dir;
   {
-    Trainer trainer(with(dir, Strategy::dp, 2));
+    Trainer trainer(options_with(dir, Strategy::dp, 2));
     const auto error = error_of([&] { trainer.fit<AnyPair>({true}, loader_of(8, 4)); });
     EXPECT_THAT(error, HasSubstr("which manual optimization cannot"));
   }
-  auto options = with(dir, Strategy::dp, 2);
+  auto options = options_with(dir, Strategy::dp, 2);
   options.sync_batchnorm = true;
   EXPECT_THAT(error_of([&] { Trainer trainer(options); }), HasSubstr("trainer.sync_batchnorm = true"));
 }
@@ -171,7 +171,7 @@ TEST(Dp, DrawsTheSameNumbersEachTime) {
   };
   const auto fit = [] {
     const TempDir dir;
-    return Trainer(with(dir, Strategy::dp, 3)).fit<Drops>({}, loader_of(48, 12))->weights();
+    return Trainer(options_with(dir, Strategy::dp, 3)).fit<Drops>({}, loader_of(48, 12))->weights();
   };
   EXPECT_EQ(largest_difference(fit(), fit()), 0);
 }

@@ -9,7 +9,7 @@ inline DataLoader loader_of(int64_t count, int64_t batch_size, bool shuffle = tr
   return DataLoader(samples(count), {.batch_size = batch_size, .shuffle = shuffle});
 }
 
-inline TrainerOptions with(const TempDir& dir, Strategy strategy, int64_t devices) {
+inline TrainerOptions options_with(const TempDir& dir, Strategy strategy, int64_t devices) {
   auto options = exact(dir, devices);
   options.strategy = strategy;
   return options;

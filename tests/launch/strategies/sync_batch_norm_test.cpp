@@ -27,7 +27,7 @@ class Normed : public Net {
 TEST(SyncBatchNorm, IsThatOfTheGlobalBatch) {
   const auto fit = [](int64_t devices, bool synced, Strategy strategy) {
     const TempDir dir;
-    auto options = with(dir, strategy, devices);
+    auto options = options_with(dir, strategy, devices);
     options.sync_batchnorm = synced;
     // 50 samples: the last batches of the ranks are short.
     const auto model = Trainer(options).fit<Normed>({}, loader_of(48, 12 / devices));
@@ -58,7 +58,7 @@ class InstanceNormed : public Net {
 TEST(SyncBatchNorm, LeavesInstanceNormAlone) {
   const auto fit = [](int64_t devices) {
     const TempDir dir;
-    auto options = with(dir, Strategy::ddp, devices);
+    auto options = options_with(dir, Strategy::ddp, devices);
     options.sync_batchnorm = true;
     return Trainer(options).fit<InstanceNormed>({}, loader_of(48, 12 / devices))->weights();
   };
@@ -67,7 +67,7 @@ TEST(SyncBatchNorm, LeavesInstanceNormAlone) {
 
 TEST(SyncBatchNorm, CannotWaitForRanksWithoutABatch) {
   const TempDir dir;
-  auto options = with(dir, Strategy::ddp, 2);
+  auto options = options_with(dir, Strategy::ddp, 2);
   options.sync_batchnorm = true;
   options.uneven_data = UnevenData::join;
   EXPECT_THAT(error_of([&] { Trainer trainer(options); }), HasSubstr("a rank without a batch cannot take part in it"));

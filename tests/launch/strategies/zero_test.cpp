@@ -66,17 +66,20 @@ torch::Tensor trained(const char* optimizer, TrainerOptions options, int64_t glo
 TEST(Zero, TrainsToTheWeightsOfDdpWithEveryOptimizer) {
   for (const char* optimizer : {"sgd", "adamw", "adagrad", "rmsprop", "torch_adam", "groups"}) {
     const TempDir dir;
-    const auto expected = trained(optimizer, with(dir, Strategy::ddp, 3));
-    EXPECT_LE(largest_difference(trained(optimizer, with(dir, Strategy::zero, 3)), expected), 1e-12) << optimizer;
-    EXPECT_LE(largest_difference(trained(optimizer, with(dir, Strategy::zero, 2)), expected), 1e-12) << optimizer;
-    EXPECT_LE(largest_difference(trained(optimizer, with(dir, Strategy::zero, 1)), expected), 1e-12) << optimizer;
+    const auto expected = trained(optimizer, options_with(dir, Strategy::ddp, 3));
+    EXPECT_LE(largest_difference(trained(optimizer, options_with(dir, Strategy::zero, 3)), expected), 1e-12)
+        << optimizer;
+    EXPECT_LE(largest_difference(trained(optimizer, options_with(dir, Strategy::zero, 2)), expected), 1e-12)
+        << optimizer;
+    EXPECT_LE(largest_difference(trained(optimizer, options_with(dir, Strategy::zero, 1)), expected), 1e-12)
+        << optimizer;
   }
 }
 
 TEST(Zero, ClipsAndAccumulatesAsDdpDoes) {
   for (const auto algorithm : {GradientClipAlgorithm::norm, GradientClipAlgorithm::value}) {
     const TempDir dir;
-    auto options = with(dir, Strategy::ddp, 2);
+    auto options = options_with(dir, Strategy::ddp, 2);
     options.accumulate_grad_batches = 3;
     options.gradient_clip_val = 0.05;
     options.gradient_clip_algorithm = algorithm;
@@ -88,7 +91,7 @@ TEST(Zero, ClipsAndAccumulatesAsDdpDoes) {
 
 TEST(Zero, SmallBucketsChangeNothing) {
   const TempDir dir;
-  auto options = with(dir, Strategy::zero, 2);
+  auto options = options_with(dir, Strategy::zero, 2);
   const auto expected = trained("adamw", options);
   options.first_bucket_mb = 1e-5;
   options.bucket_cap_mb = 1e-4;
@@ -97,7 +100,7 @@ TEST(Zero, SmallBucketsChangeNothing) {
 
 TEST(Zero, SendsCompressedGradients) {
   const TempDir dir;
-  auto options = with(dir, Strategy::zero, 2);
+  auto options = options_with(dir, Strategy::zero, 2);
   options.precision = Precision::float32;
   const auto data = [](int64_t count) {
     const auto whole = samples(count);
@@ -120,8 +123,8 @@ TEST(Zero, SendsCompressedGradients) {
 TEST(Zero, DividesTheOptimizersMemory) {
   const TempDir dir;
   const auto loader = loader_of(48, 4);
-  const auto whole = Trainer(with(dir, Strategy::ddp, 3)).fit<AnyNet>({}, loader)->elements;
-  const auto part = Trainer(with(dir, Strategy::zero, 3)).fit<AnyNet>({}, loader)->elements;
+  const auto whole = Trainer(options_with(dir, Strategy::ddp, 3)).fit<AnyNet>({}, loader)->elements;
+  const auto part = Trainer(options_with(dir, Strategy::zero, 3)).fit<AnyNet>({}, loader)->elements;
   EXPECT_EQ(whole, 4 * 9 + 9 + 9 * 2 + 2);
   EXPECT_EQ(part, (whole + 2) / 3);
 }
@@ -129,7 +132,7 @@ TEST(Zero, DividesTheOptimizersMemory) {
 TEST(Zero, WritesOneCheckpointThatAnyNumberOfDevicesLoads) {
   const auto loader_for = [](int64_t devices) { return loader_of(48, 12 / devices); };
   const TempDir straight;
-  auto options = with(straight, Strategy::ddp, 1);
+  auto options = options_with(straight, Strategy::ddp, 1);
   options.max_epochs = 4;
   const auto expected = Trainer(options).fit<AnyNet>({}, loader_for(1))->weights();
   const std::vector<std::pair<Strategy, int64_t>> ways = {
@@ -137,10 +140,10 @@ TEST(Zero, WritesOneCheckpointThatAnyNumberOfDevicesLoads) {
   for (const auto& [first, devices] : ways) {
     for (const auto& [second, others] : ways) {
       const TempDir dir;
-      auto before = with(dir, first, devices);
+      auto before = options_with(dir, first, devices);
       before.max_epochs = 2;
       Trainer(before).fit<AnyNet>({}, loader_for(devices));
-      auto after = with(dir, second, others);
+      auto after = options_with(dir, second, others);
       after.max_epochs = 4;
       const auto weights = Trainer(after).fit<AnyNet>({}, loader_for(others), {}, {.ckpt_path = "last"})->weights();
       EXPECT_LE(largest_difference(weights, expected), 1e-12)
@@ -151,7 +154,7 @@ TEST(Zero, WritesOneCheckpointThatAnyNumberOfDevicesLoads) {
 
 TEST(Zero, RefusesOptimizersThatLookAtAllElementsAtOnce) {
   const TempDir dir;
-  Trainer trainer(with(dir, Strategy::zero, 2));
+  Trainer trainer(options_with(dir, Strategy::zero, 2));
   const auto error = error_of([&] { trainer.fit<AnyNet>({.optimizer = "lbfgs"}, loader_of(8, 4)); });
   EXPECT_THAT(error, HasSubstr("strategy = zero divides parameters into parts"));
   EXPECT_THAT(error, HasSubstr("torch::optim::LBFGS"));
@@ -160,8 +163,10 @@ TEST(Zero, RefusesOptimizersThatLookAtAllElementsAtOnce) {
 TEST(Zero, TakesSeveralOptimizers) {
   for (const bool by_hand : {false, true}) {
     const TempDir dir;
-    const auto alone = Trainer(with(dir, Strategy::automatic, 1)).fit<AnyPair>({by_hand}, loader_of(48, 12))->weights();
-    const auto zero = Trainer(with(dir, Strategy::zero, 2)).fit<AnyPair>({by_hand}, loader_of(48, 6))->weights();
+    const auto alone =
+        Trainer(options_with(dir, Strategy::automatic, 1)).fit<AnyPair>({by_hand}, loader_of(48, 12))->weights();
+    const auto zero =
+        Trainer(options_with(dir, Strategy::zero, 2)).fit<AnyPair>({by_hand}, loader_of(48, 6))->weights();
     EXPECT_LE(largest_difference(zero, alone), 1e-12) << by_hand;
   }
 }
