@@ -6,10 +6,12 @@
 //
 // The step is the MLP 784-128-10 b32 of mlp.hpp, plain and captured: "watched" logs its loss in every step to JSON
 // lines and CSV and keeps card and page, "unwatched" has no folder at all; both measure phases. They alternate in one
-// process.
+// process. "phases" is what the marks between phases cost in a step, by themselves: a difference of steps with and
+// without them is far below the noise.
 #include "bench/cells.hpp"
 #include "bench/mlp.hpp"
 
+#include "troupe/runtime/profile/phase_clock.hpp"
 #include "troupe/runtime/report/report_page.hpp"
 
 #include <troupe/troupe.hpp>
@@ -47,6 +49,21 @@ double step_us(const Case& c, const std::shared_ptr<troupe::bench::MadeBatches>&
       ->us;
 }
 
+// The five marks that a step without hooks makes, as the worker makes them.
+double us_of_phase_marks() {
+  using troupe::Phase;
+  constexpr int steps = 200'000;
+  troupe::PhaseClock clock;
+  const auto start = Clock::now();
+  for (int i = 0; i < steps; ++i) {
+    for (const auto phase :
+         {Phase::waiting_for_data, Phase::forward, Phase::backward, Phase::optimizer, Phase::logging}) {
+      clock.enter(troupe::id_of(phase));
+    }
+  }
+  return troupe::bench::microseconds_since(start) / steps;
+}
+
 void measure_steps(int64_t rounds, int64_t steps, const std::filesystem::path& folder) {
   const Case c{128, 32, steps};
   const auto data = troupe::bench::mlp_batches(c);
@@ -59,6 +76,9 @@ void measure_steps(int64_t rounds, int64_t steps, const std::filesystem::path& f
         if (round >= 0) times[{name, is_watched ? "watched" : "unwatched"}].push_back(us);
       }
     }
+  }
+  for (const char* name : {"plain step", "captured step"}) {
+    troupe::bench::print_cell({{"case", name}, {"who", "phases"}, {"us", us_of_phase_marks()}});
   }
   for (const auto& [key, all] : times) {
     troupe::bench::print_cell({{"case", key.first}, {"who", key.second}, {"us", troupe::bench::median(all)}});

@@ -74,7 +74,8 @@ if(NOT TROUPE_SANITIZE)
   troupe_add_sanitized_test(replays_under_address_sanitizer address,undefined
     MAIN launch/capture/random_networks_test.cpp runtime/capture/program_test.cpp runtime/capture/substitutes_test.cpp
     SOURCES base/*.cpp modules/hooks.cpp modules/support/step_recorder.cpp runtime/capture/*.cpp
-      runtime/checkpoint/atomic_write.cpp runtime/checkpoint/file_*.cpp runtime/profile/*.cpp)
+      runtime/checkpoint/atomic_write.cpp runtime/checkpoint/file_*.cpp runtime/checkpoint/strict_json.cpp
+      runtime/profile/*.cpp)
   set_property(TEST replays_under_address_sanitizer APPEND PROPERTY ENVIRONMENT
     "ASAN_OPTIONS=detect_leaks=0" "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1" "OMP_NUM_THREADS=1")
   troupe_add_sanitized_test(threads_under_thread_sanitizer thread

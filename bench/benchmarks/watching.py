@@ -22,15 +22,17 @@ BENCHMARK = Benchmark(
     title="Seeing a run",
     about="""The MLP 784-128-10 b32, plain and captured: watched, with its loss logged in every step to CSV and JSON lines,
 and with its card and its page kept up to date, and without any of it; phases are measured in both. The two alternate within one
-process, an epoch each, and a number is the middle of five such epochs. The page is what `report_page` makes of 20 metrics.
+process, an epoch each, and a number is the middle of five such epochs. What the marks between phases cost is timed by
+itself, five marks as in a step without hooks. The page is what `report_page` makes of 20 metrics.
 `troupe runs` is timed from the start of its process to its end.""",
     contenders={"watched": Contender("watched", is_ours=True), "unwatched": Contender("not watched"),
+                "phases": Contender("the marks between phases", is_ours=True, is_plotted=False),
                 "page": Contender("page", is_ours=True, is_plotted=False),
                 "list": Contender("troupe runs", is_ours=True, is_plotted=False)},
     measures=(Measure("us", "us", "time of a step"), Measure("ms", "ms", "time"), Measure("kb", "kB", "size")),
     runs=runs,
     minutes=2,
-    bars=(Bar("watched", ("unwatched",), share=1.01),),
+    bars=(Bar("watched", ("unwatched",), share=1.01), Bar("phases", ("unwatched",), share=0.001)),
     programs=("bench/watching", "bin/troupe"),
     has_peers=False,
 )

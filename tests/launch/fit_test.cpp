@@ -2,6 +2,7 @@
 #include "tests/support/lines.hpp"
 
 #include "tests/support/file_content.hpp"
+#include "troupe/actors/messages.hpp"
 #include "troupe/launch/actor_system.hpp"
 #include "troupe/launch/prediction_shapes.hpp"
 
