@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <utility>
 
 namespace troupe::cast {
@@ -24,7 +25,7 @@ struct LoggerState {
   std::shared_ptr<Pulse> pulse;
   std::vector<MetricsWritten::Row> unrecorded;  // that the recorder has not got
   PhaseTime work{"logger", 0, 0, 0};
-  bool is_dirty = false;
+  bool is_dirty = false, recorder_is_behind = false;
 
   // Nobody waits for one that is gone.
   ~LoggerState() {
@@ -70,19 +71,34 @@ void for_each_sink(LoggerSelf* self, Action action) {
   });
 }
 
+void tell_recorder(LoggerSelf* self) {
+  LoggerState& state = state_of(self);
+  if (state.unrecorded.empty()) return;
+  state.recorder_is_behind = true;
+  tell(self, state.recorder, MetricsWritten{std::exchange(state.unrecorded, {})});
+}
+
 void flush(LoggerSelf* self) {
-  if (!state_of(self).is_dirty) return;
-  state_of(self).is_dirty = false;
-  for_each_sink(self, [](Sink& sink) { sink.flush(); });
-  auto& written = state_of(self).unrecorded;
-  if (!written.empty()) tell(self, state_of(self).recorder, MetricsWritten{std::exchange(written, {})});
+  LoggerState& state = state_of(self);
+  if (std::exchange(state.is_dirty, false)) for_each_sink(self, [](Sink& sink) { sink.flush(); });
+  if (!state.recorder_is_behind) tell_recorder(self);
+}
+
+template <class Row>
+void leave_out_every_second(std::vector<Row>& rows) {
+  const std::size_t kept = (rows.size() + 1) / 2;
+  for (std::size_t i = 1; i < kept; ++i) rows[i] = std::move(rows[2 * i]);
+  rows.erase(rows.begin() + static_cast<std::ptrdiff_t>(kept), rows.end());
 }
 
 void keep_for_recorder(LoggerSelf* self, Record& record) {
   LoggerState& state = state_of(self);
   if (!state.recorder) return;
-  if (auto* scalars = std::get_if<ScalarsRecord>(&record))
-    state.unrecorded.push_back({std::move(*scalars), unix_seconds()});
+  if (auto* scalars = std::get_if<ScalarsRecord>(&record)) {
+    auto& rows = state.unrecorded;
+    rows.push_back({std::move(*scalars), unix_seconds()});
+    if (rows.size() > recorder_limit) leave_out_every_second(rows);
+  }
   if (auto* model = std::get_if<ModelRecord>(&record)) tell(self, state.recorder, RunNews{.model = std::move(*model)});
 }
 
@@ -115,9 +131,11 @@ caf::behavior logger(LoggerSelf* self, const ActorRef& coordinator, const ActorR
         flush(self);
         tell_later(self, flush_interval, Tick{});
       },
+      [self](MetricsTaken) { state_of(self).recorder_is_behind = false; },
       [self](Drain) {
         state_of(self).is_dirty = true;
         flush(self);
+        tell_recorder(self);
         tell(self, state_of(self).checkpointer, Drain{});
         tell(self, state_of(self).coordinator, Drained{state_of(self).work});
         self->quit();

@@ -6,7 +6,9 @@
 //                         checkpoint is in the files before it is, so that a killed run loses none of its curves
 //           Drain         from the coordinator: flush, hand it on to the checkpointer, answer Drained, quit (P7)
 // sends     Failed          to the coordinator, for what a sink throws; nothing is written after that
-//           MetricsWritten  to the recorder if there is one, with every flush, and RunNews with the model's summary
+//           MetricsWritten  to the recorder if there is one, with a flush, and RunNews with the model's summary. One is
+//                         under way at a time; policy when the recorder is behind: every second record is left out of
+//                         the page's curves, which are thinned out anyway (P5)
 #pragma once
 
 #include "troupe/actors/caf.hpp"
@@ -14,6 +16,7 @@
 #include "troupe/modules/record.hpp"
 #include "troupe/runtime/process/pulse.hpp"
 
+#include <cstddef>
 #include <memory>
 #include <vector>
 
@@ -21,6 +24,8 @@ namespace troupe::cast {
 
 /// Records that may wait for the logger.
 inline constexpr int64_t logger_limit = 4096;
+/// Records that wait for the recorder are thinned out beyond it.
+inline constexpr std::size_t recorder_limit = 65'536;
 
 /// `recorder` may be null.
 ActorRef spawn_logger(caf::actor_system& system, ActorRef coordinator, ActorRef checkpointer, ActorRef recorder,

@@ -144,7 +144,7 @@ struct PrintLine {
 struct PassOnWarnings {
   ActorRef recorder;
 };
-/// Logger to recorder: what it has written since its last flush.
+/// Logger to recorder, which answers MetricsTaken: what it has written since the last one.
 struct MetricsWritten {
   struct Row {
     ScalarsRecord record;
@@ -152,6 +152,7 @@ struct MetricsWritten {
   };
   std::vector<Row> rows;
 };
+struct MetricsTaken {};
 /// Coordinator to recorder, when nobody writes any more: write everything, answer RecorderDrained, quit (P7).
 struct EndRecorder {
   RunStatus status = RunStatus::finished;
@@ -198,6 +199,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PrintLine)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::RunNews)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PassOnWarnings)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::MetricsWritten)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::MetricsTaken)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndRecorder)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::RecorderIsLate)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::RecorderDrained)

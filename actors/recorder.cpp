@@ -48,6 +48,7 @@ caf::behavior recorder(RecorderSelf* self, const ActorRef& coordinator, const Ac
         with_files(self, [&](RunFiles& all) {
           for (const auto& row : written.rows) all.take(row.record, row.time);
         });
+        tell(self, sender_of(self), MetricsTaken{});
       },
       [self](const RunNews& news) { with_files(self, [&](RunFiles& all) { all.take(news); }); },
       [self](Tick) {

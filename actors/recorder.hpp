@@ -2,7 +2,7 @@
 // process of rank zero.
 //
 // receives  RunNews          from the coordinator, and from the progress actor for warnings
-//           MetricsWritten   from the logger, all that it has written since its last flush (P5: one of them in 2 s)
+//           MetricsWritten   from the logger, answered with MetricsTaken
 //           EndRecorder      from the coordinator, by way of the progress actor, so that it comes behind the warnings:
 //                            write all, answer RecorderDrained, quit (P7)
 // sends     PrintLine        to the progress actor, for a file that cannot be written, once; the run goes on

@@ -2,6 +2,8 @@
 #include "tests/support/lines.hpp"
 #include "tests/support/run_by_hand.hpp"
 #include "troupe/actors/coordinator.hpp"
+#include "troupe/actors/logger.hpp"
+#include "troupe/actors/messages.hpp"
 #include "troupe/modules/hook_order.hpp"
 
 #include <gmock/gmock.h>
@@ -395,6 +397,59 @@ TEST(Sinks, GetHistogramsImagesAndTextFromHooks) {
              std::holds_alternative<ImageRecord>(record);
   }
   EXPECT_EQ(found, 6);
+}
+
+// Plays everybody around a logger.
+class AroundALogger : public ::testing::Test {
+ protected:
+  void log(int64_t step) {
+    in_flight->add();
+    cast::tell_anonymously(logger, cast::WriteRecord{ScalarsRecord{step, 0, {{"loss", 1.0}}}});
+  }
+  void flush() { cast::tell_anonymously(logger, cast::Tick{}); }
+  std::vector<int64_t> recorded_steps() {
+    std::vector<int64_t> steps;
+    others->receive(
+        [&](cast::MetricsWritten& written) {
+          for (const auto& row : written.rows) steps.push_back(row.record.step);
+        },
+        caf::after(std::chrono::seconds(20)) >> [] { ADD_FAILURE() << "the recorder got nothing"; });
+    return steps;
+  }
+
+  caf::actor_system_config config;
+  caf::actor_system system{config};
+  caf::scoped_actor others{system};
+  std::shared_ptr<cast::InFlight> in_flight = std::make_shared<cast::InFlight>(1'000'000);
+  cast::ActorRef logger =
+      cast::spawn_logger(system, others, others, others, {}, in_flight, std::make_shared<Pulse>("logger"));
+};
+
+TEST_F(AroundALogger, ARecorderThatIsBehindGetsTheRestInOneMessage) {
+  log(1);
+  flush();
+  EXPECT_THAT(recorded_steps(), ElementsAre(1));
+  others->send(logger, cast::MetricsTaken{});
+  log(2);
+  flush();
+  EXPECT_THAT(recorded_steps(), ElementsAre(2));
+  for (const int64_t step : {3, 4}) {
+    log(step);
+    flush();
+  }
+  cast::tell_anonymously(logger, cast::Drain{});
+  EXPECT_THAT(recorded_steps(), ElementsAre(3, 4));
+}
+
+TEST_F(AroundALogger, WhatWaitsForTheRecorderHasABoundP5) {
+  constexpr int64_t steps = 200'000;
+  for (int64_t step = 0; step < steps; ++step) log(step);
+  cast::tell_anonymously(logger, cast::Drain{});
+  const auto recorded = recorded_steps();
+  EXPECT_LE(recorded.size(), cast::recorder_limit);
+  EXPECT_GT(recorded.size(), cast::recorder_limit / 4);
+  EXPECT_EQ(recorded.front(), 0);
+  EXPECT_GE(recorded.back(), steps - 8);
 }
 
 }  // namespace

@@ -248,7 +248,7 @@ TEST(CpuPrecision, HoldsOnACpuWithoutAvx512) {
   const auto self = std::filesystem::read_symlink("/proc/self/exe").string();
   for (const std::string isa : {"AVX2", "AVX512_CORE"}) {
     const auto run = run_program("ONEDNN_MAX_CPU_ISA=" + isa + (isa == "AVX2" ? " ATEN_CPU_CAPABILITY=avx2" : "") +
-                                 " '" + self + "' 2>&1");
+                                 " '" + self + "' cpu_precision_test 2>&1");
     EXPECT_EQ(run.status, 0) << isa << '\n' << run.output;
     EXPECT_THAT(run.output, testing::Not(testing::HasSubstr("Overriding a previously registered kernel")));
   }
