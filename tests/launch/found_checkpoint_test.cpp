@@ -94,7 +94,7 @@ TEST_F(FoundCheckpoint, IsOfARunOfTheSameName) {
                 Trainer(named).fit<Line>({}, points(), {}, {.ckpt_path = "last"});
               }),
               AllOf(HasSubstr("there is no checkpoint of another below " + dir_.path().string()),
-                    HasSubstr("there are runs of line, net (trainer.name says which is meant)")));
+                    HasSubstr("there are runs of found_net, line (trainer.name says which is meant)")));
 }
 
 TEST_F(FoundCheckpoint, IsOfAModelOfTheSameSizes) {
@@ -113,7 +113,7 @@ TEST_F(FoundCheckpoint, IsOfAModelOfTheSameSizes) {
     trainer.test(std::make_shared<FoundNet>(FoundNetOptions{.hidden = hidden}), points(), {.ckpt_path = "last"});
   }
   EXPECT_THAT(error_of([&] { fit<FoundNet>(4, {.hidden = 16}, "last"); }),
-              HasSubstr("there is no checkpoint of net below"));
+              HasSubstr("there is no checkpoint of found_net below"));
 }
 
 TEST_F(FoundCheckpoint, DrawsNoRandomNumberOfTheCallers) {
@@ -155,7 +155,7 @@ TEST_F(FoundCheckpoint, IsTheOneThatWentOnFromAFileOfTheFuture) {
 
 TEST_F(FoundCheckpoint, MayLieBehindALink) {
   const TempDir elsewhere;
-  fs::create_directory_symlink(elsewhere.path(), dir_ / "net");
+  fs::create_directory_symlink(elsewhere.path(), dir_ / "found_net");
   EXPECT_EQ(fit<FoundNet>(1, {}, "auto"), 0);
   EXPECT_EQ(fit<FoundNet>(2, {}, "auto"), 1);
   EXPECT_EQ(fit<FoundNet>(3, {}, "last"), 2);
