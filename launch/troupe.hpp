@@ -114,3 +114,5 @@
 #include "troupe/runtime/summary/model_summary.hpp"
 #include "troupe/runtime/terminal/progress_bar.hpp"
 #include "troupe/runtime/weights/pth_file.hpp"
+#include "troupe/runtime/weights/pth_value.hpp"
+#include "troupe/runtime/weights/pth_writer.hpp"

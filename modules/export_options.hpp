@@ -1,4 +1,5 @@
-// How a module is exported; see Module::to_torchscript and Module::to_onnx. docs/export.md says which can be.
+// How a module is exported; see Module::to_exported_program, Module::to_onnx and Module::to_torchscript.
+// docs/export.md says which can be.
 #pragma once
 
 #include <torch/types.h>
@@ -6,19 +7,38 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace troupe {
 
 /// What is exported instead of the module's forward: any number of tensors in and out. It calls the module whose
-/// to_torchscript or to_onnx it is given to.
+/// to_exported_program, to_onnx or to_torchscript it is given to.
 using ExportForward = std::function<std::vector<torch::Tensor>(const std::vector<torch::Tensor>& inputs)>;
 
 /// The axes of the inputs that may have another size in the exported model, each with the name of its size: names of
 /// inputs -> {axis, name}, as torch.onnx.export takes them (https://pytorch.org/docs/stable/onnx.html). Axes with one
 /// name have one size. `{{"tokens", {{1, "time"}}}}`.
 using DynamicAxes = std::map<std::string, std::map<int64_t, std::string>>;
+
+/// The sizes that a dynamic axis may have; `max` nothing: any.
+struct SizeRange {
+  int64_t min = 1;
+  std::optional<int64_t> max = std::nullopt;
+};
+
+struct ExportedProgramOptions {
+  /// Names of the inputs; default: "input", or "input_0" and so on if there are several.
+  std::vector<std::string> input_names = {};
+  /// As TorchscriptOptions'.
+  bool dynamic_batch = true;
+  DynamicAxes dynamic_axes = {};
+  ExportForward forward = {};
+  /// Sizes that the program takes, by the name of the axis ("batch", or a name out of dynamic_axes), as Dim of
+  /// torch.export has them (https://docs.pytorch.org/docs/stable/export.html). An axis that is not named: 1 and more.
+  std::map<std::string, SizeRange> size_ranges = {};
+};
 
 struct TorchscriptOptions {
   /// Names of the inputs; default: "input", or "input_0" and so on if there are several.

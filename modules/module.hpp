@@ -357,9 +357,25 @@ class Module : public torch::nn::Module, public Hyperparameters {
 
   // --- Export: docs/export.md; the mechanism is in runtime/export/ -----------------------------------------------
 
+  /// Writes the model to `file_path` as PyTorch's exported program, an archive that ends in .pt2
+  /// (https://docs.pytorch.org/docs/stable/export.html): for torch.export.load, for AOTInductor, and for
+  /// torch::nativert::ModelRunnerHandle, which runs it without Python. forward is traced in eval mode with
+  /// `example_inputs` (default: example_input_array), which lie in the archive as sample inputs. Written whole or not
+  /// at all, in schema 8.17, which PyTorch 2.11 and later read. The size of the batch may change, see
+  /// ExportedProgramOptions. The archive holds all parameters and buffers under their names; buffers that forward
+  /// changes go on changing where it runs.
+  ///
+  /// Throws as to_torchscript, and UsageError that names every operator that the format cannot hold with the module
+  /// that it is in: those that only TorchScript has, and those whose result has a size that depends on values; and for
+  /// a forward that changes a parameter, or a tensor that is no buffer.
+  void to_exported_program(const std::filesystem::path& file_path, torch::TensorList example_inputs = {},
+                           const ExportedProgramOptions& options = {});
   /// The model as TorchScript, traced in eval mode with `example_inputs` (default: example_input_array), for Python's
   /// torch.jit.load and LibTorch's torch::jit::load. It shares the module's parameters. With a `file_path` it is also
   /// written there, whole or not at all. The size of the batch may change, see TorchscriptOptions.
+  ///
+  /// PyTorch 2.11 and later call TorchScript deprecated, and to_exported_program is the successor; to_torchscript stays
+  /// as long as LibTorch has TorchScript.
   ///
   /// Throws UsageError without an example, and for a forward that throws, returns an undefined tensor or runs other
   /// operators for another size of a dynamic axis; FileError for a file that cannot be written.

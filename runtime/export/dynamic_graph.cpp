@@ -69,6 +69,11 @@ std::optional<std::vector<int64_t>> sizes_of(const Value& value) {
   return type ? type->sizes().concrete_sizes() : std::nullopt;
 }
 
+std::optional<std::vector<int64_t>> strides_of(const Value& value) {
+  const auto type = value.type()->cast<c10::TensorType>();
+  return type ? type->strides().concrete_sizes() : std::nullopt;
+}
+
 class Merger {
  public:
   Merger(TracedModel& model, const Traces& traces, const std::vector<DynamicAxis>& axes, const std::string& caller)
@@ -84,6 +89,7 @@ class Merger {
       if (listings_.front().nodes[i]->kind() == prim::Constant) merge_constant(i);
     }
     describe_ends();
+    describe_values();
     forget_dynamic_sizes();
     for (auto& [constant, formula] : formulas_) constant->replaceAllUsesWith(value_of(formula));
     for (auto& [constant, formula] : formulas_) {
@@ -157,11 +163,12 @@ class Merger {
     throw UsageError(text.str());
   }
 
-  /// The sizes of one value in all traces; nothing if it is no tensor, or its sizes are unknown.
-  std::optional<std::vector<std::vector<int64_t>>> traced_sizes(const std::vector<const Value*>& in_traces) const {
+  /// The sizes (or strides) of one value in all traces; nothing if it is no tensor, or they are unknown.
+  std::optional<std::vector<std::vector<int64_t>>> traced_sizes(const std::vector<const Value*>& in_traces,
+                                                                decltype(sizes_of)* numbers_of = sizes_of) const {
     std::vector<std::vector<int64_t>> all;
     for (const auto* value : in_traces) {
-      auto sizes = sizes_of(*value);
+      auto sizes = numbers_of(*value);
       if (!sizes || (!all.empty() && sizes->size() != all.front().size())) return std::nullopt;
       all.push_back(std::move(*sizes));
     }
@@ -187,16 +194,47 @@ class Merger {
                                            c10::VaryingShape<c10::Stride>(), type->requires_grad()));
   }
 
-  void forget_dynamic_sizes() {
+  /// Calls visit(value, its counterparts in all traces) for all values.
+  template <typename Visit>
+  void for_values(Visit visit) {
     for (std::size_t i = 0; i < graph_.inputs().size(); ++i) {
-      forget_dynamic_sizes(graph_.inputs()[i], counterparts([&](std::size_t t) { return graphs_[t]->inputs()[i]; }));
+      visit(graph_.inputs()[i], counterparts([&](std::size_t t) { return graphs_[t]->inputs()[i]; }));
     }
     for (std::size_t i = 0; i < listings_.front().nodes.size(); ++i) {
       for (std::size_t o = 0; o < listings_.front().nodes[i]->outputs().size(); ++o) {
-        forget_dynamic_sizes(listings_.front().nodes[i]->outputs()[o],
-                             counterparts([&](std::size_t t) { return listings_[t].nodes[i]->outputs()[o]; }));
+        visit(listings_.front().nodes[i]->outputs()[o],
+              counterparts([&](std::size_t t) { return listings_[t].nodes[i]->outputs()[o]; }));
       }
     }
+  }
+
+  void forget_dynamic_sizes() {
+    for_values([&](Value* value, const auto& in_traces) { forget_dynamic_sizes(value, in_traces); });
+  }
+
+  void describe_values() {
+    for_values([&](Value* value, const auto& in_traces) {
+      const auto sizes = traced_sizes(in_traces);
+      if (!sizes) return;
+      auto& known = model_.sizes[value];
+      known.seen = by_axis(*sizes);
+      known.sizes = fitted(known.seen);
+      if (const auto strides = traced_sizes(in_traces, strides_of)) known.strides = fitted(by_axis(*strides));
+    });
+  }
+
+  static std::vector<std::vector<int64_t>> by_axis(const std::vector<std::vector<int64_t>>& by_trace) {
+    std::vector<std::vector<int64_t>> out(by_trace.front().size());
+    for (const auto& numbers : by_trace) {
+      for (std::size_t d = 0; d < numbers.size(); ++d) out[d].push_back(numbers[d]);
+    }
+    return out;
+  }
+
+  std::vector<std::optional<SizeFormula>> fitted(const std::vector<std::vector<int64_t>>& axes) const {
+    std::vector<std::optional<SizeFormula>> out;
+    for (const auto& values : axes) out.push_back(fit_sizes(trials_, values));
+    return out;
   }
 
   template <typename Find>

@@ -54,6 +54,8 @@ const Value* source_of(const Node& node) {
   return nullptr;
 }
 
+}  // namespace
+
 const Value* changed_argument(const Node& node) {
   const auto* schema = node.maybeSchema();
   for (std::size_t i = 0; schema && i < schema->arguments().size(); ++i) {
@@ -63,7 +65,14 @@ const Value* changed_argument(const Node& node) {
   return nullptr;
 }
 
-}  // namespace
+const Value* owner_of_memory(const Value* value) {
+  for (;;) {
+    const auto* node = value->node();
+    const auto* source = node->kind() == prim::ListUnpack ? node->input() : source_of(*node);
+    if (!source) return value;
+    value = source;
+  }
+}
 
 bool works_in_place(const Node& node) {
   return changed_argument(node) != nullptr;

@@ -1,4 +1,4 @@
-// Whether operators that work in place can be written as operators that do not.
+// What operators that work in place change, and whether they can be written as operators that do not.
 #pragma once
 
 #include <torch/csrc/jit/ir/ir.h>
@@ -11,5 +11,11 @@ void check_in_place(const torch::jit::Graph& graph);
 
 /// Whether the node changes an argument.
 bool works_in_place(const torch::jit::Node& node);
+
+/// The argument that the node changes; null if there is none.
+const torch::jit::Value* changed_argument(const torch::jit::Node& node);
+
+/// The value that `value` is a view of, through any number of views and operators in place; `value` if it is none.
+const torch::jit::Value* owner_of_memory(const torch::jit::Value* value);
 
 }  // namespace troupe

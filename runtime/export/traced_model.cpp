@@ -31,6 +31,31 @@ std::string shapes_text(const std::vector<torch::Tensor>& tensors) {
   return text.str();
 }
 
+/// Gives the buffers of a module back what they held: forward may change them, and is called several times.
+class BufferScope {
+ public:
+  explicit BufferScope(const torch::nn::Module& module) {
+    for (const auto& buffer : module.buffers()) {
+      if (buffer.defined() && !buffer.is_inference()) kept_.push_back({buffer, buffer.clone(), buffer._version()});
+    }
+  }
+  ~BufferScope() {
+    const torch::NoGradGuard no_grad;
+    for (const auto& [buffer, content, version] : kept_) {
+      if (buffer._version() != version) buffer.copy_(content);
+    }
+  }
+  BufferScope(const BufferScope&) = delete;
+  BufferScope& operator=(const BufferScope&) = delete;
+
+ private:
+  struct Kept {
+    torch::Tensor buffer, content;
+    int64_t version;
+  };
+  std::vector<Kept> kept_;
+};
+
 class Tracing {
  public:
   explicit Tracing(const TraceRequest& request) : request_(request) {}
@@ -40,6 +65,7 @@ class Tracing {
     find_dynamic_axes();
     const EvalScope eval_mode(request_.module);
     const AutocastOff no_autocast(request_.inputs.front().device());
+    const BufferScope buffers(request_.module);
     model_.module = to_script_module(request_.module);
     try {
       call_forward(request_.inputs);
@@ -50,6 +76,8 @@ class Tracing {
     for (auto& axis : axes_) choose_sizes(axis);
     std::vector<AxisTrial> trials;
     for (const auto& axis : axes_) trials.push_back(axis.trial);
+    model_.axes = trials;
+    model_.example = resized(trial_sizes(trials).front());
     std::vector<std::shared_ptr<torch::jit::Graph>> traces;
     for (const auto& sizes : trial_sizes(trials)) traces.push_back(trace(sizes));
     make_dynamic(model_, traces, axes_, request_.caller);

@@ -1,14 +1,22 @@
 // forward as a graph of LibTorch's operators, whose dynamic axes may have any size.
+//
+// LibTorch's tracer, which belongs to TorchScript and is deprecated with it, is used behind trace_model and nowhere
+// else. When it goes, trace_model has to record forward's operators itself, at the dispatcher as runtime/capture does,
+// into a graph of ours; whoever reads the graph (dynamic_graph, in_place, node_place, onnx_lowering, exported_program
+// and its parts) then reads that one, and to_torchscript and script_module go with TorchScript.
 #pragma once
 
 #include "troupe/modules/export_options.hpp"
+#include "troupe/runtime/export/size_formula.hpp"
 
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/nn/module.h>
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace troupe {
@@ -31,6 +39,12 @@ struct AxisSize {
 };
 using AxisSizes = std::vector<AxisSize>;
 
+/// What the traces say of a tensor in the graph, axis by axis; nothing where no formula explains a number.
+struct TracedSizes {
+  std::vector<std::optional<SizeFormula>> sizes, strides;
+  std::vector<std::vector<int64_t>> seen;  ///< the sizes of each axis, one for each trace
+};
+
 struct TracedModel {
   torch::jit::Module module;  ///< the module's weights (script_module.hpp), still without methods
   /// Takes the module and the inputs. Sizes of dynamic axes are computed with aten::size from the inputs; the types of
@@ -38,9 +52,13 @@ struct TracedModel {
   std::shared_ptr<torch::jit::Graph> graph;
   std::vector<std::string> input_names;
   std::vector<AxisSizes> inputs, outputs;  ///< outputs: each tensor, also where the graph returns a tuple
+  std::vector<AxisTrial> axes;             ///< the dynamic axes
+  std::vector<torch::Tensor> example;      ///< the inputs of the first trace: every dynamic axis has its base size
+  std::unordered_map<const torch::jit::Value*, TracedSizes> sizes;  ///< of the tensors whose sizes the traces know
 };
 
-/// Runs forward a few times, in eval mode and without gradients; the module is then as it was before. Where axes are
+/// Runs forward a few times, in eval mode and without gradients; the module is then as it was before, buffers that
+/// forward changes included. Where axes are
 /// dynamic it is traced with several sizes (samples are repeated or left out), and what differs between the traces
 /// becomes a function of the sizes (size_formula.hpp).
 ///

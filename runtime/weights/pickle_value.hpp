@@ -35,10 +35,10 @@ struct PickleNode {
   PickleKind kind = PickleKind::other;
   torch::ScalarType dtype = torch::ScalarType::Undefined;  ///< of dtype, storage and global; Undefined: untyped
   bool is_ordered_dict = false;
-  int64_t count = 0;               ///< elements of a storage; what a global does
-  std::string text;                ///< of text and bytes; a storage's key, a global's name, what the other ones are
-  std::vector<PickleValue> items;  ///< of list, tuple and set; a dictionary's keys and values in turn
-  torch::Tensor tensor;
+  int64_t count = 0;      ///< elements of a storage; what a global does
+  std::string text = {};  ///< of text and bytes; a storage's key, a global's name, what the other ones are
+  std::vector<PickleValue> items = {};  ///< of list, tuple and set; a dictionary's keys and values in turn
+  torch::Tensor tensor = {};
 };
 
 /// Owns the nodes of a pickle. Lists may hold themselves, and may be nested as deep as the file is long: nodes that own

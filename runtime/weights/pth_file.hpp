@@ -2,23 +2,13 @@
 #pragma once
 
 #include "troupe/runtime/checkpoint/safetensors.hpp"
+#include "troupe/runtime/weights/pth_value.hpp"
 
-#include <torch/types.h>
-
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
-#include <utility>
-#include <variant>
-#include <vector>
 
 namespace troupe {
-
-struct PickleNode;
 
 struct PthOptions {
   /// Map the file into memory in place of reading it. A write to a tensor then changes its memory and not the file.
@@ -26,44 +16,6 @@ struct PthOptions {
   /// Refuse more bytes than this from members that another program compressed, and from one tensor that repeats its
   /// elements (`expand`): a small file may stand for a huge one.
   int64_t most_bytes = int64_t{1} << 33;
-};
-
-/// A value that torch.save wrote. Copies refer to the same value and keep all that belongs to it; any thread may use
-/// them.
-class PthValue {
- public:
-  /// `other`: devices, dtypes, complex numbers and whole numbers of more than 64 bits, of which only describe() tells.
-  enum class Kind : uint8_t { none, flag, integer, number, text, bytes, tensor, list, tuple, set, dictionary, other };
-  Kind kind() const;
-
-  /// The value. Throws UsageError ("the value is a dictionary of 3, not a tensor") for another kind.
-  bool flag() const;
-  int64_t integer() const;
-  double number() const;
-  const std::string& text() const;
-  const std::string& bytes() const;
-  /// On the CPU, without gradient, whatever it was. Tensors that shared a storage share it here.
-  const torch::Tensor& tensor() const;
-  /// Values in a list, a tuple or a set, entries of a dictionary; 0 for everything else.
-  std::size_t size() const;
-  /// Of a list, a tuple or a set.
-  std::vector<PthValue> items() const;
-  /// Of a dictionary, in its order.
-  std::vector<std::pair<PthValue, PthValue>> entries() const;
-  /// The value at the text `key` of a dictionary. Nothing if it is not there or this is no dictionary.
-  std::optional<PthValue> find(std::string_view key) const;
-  /// "a dictionary of 3", "the number 5": for messages.
-  std::string describe() const;
-
- private:
-  friend PthValue read_pth(const std::filesystem::path& path, const PthOptions& options);
-  using Value = std::variant<std::monostate, bool, int64_t, double, PickleNode*>;
-  PthValue(std::shared_ptr<const void> content, Value value) : content_(std::move(content)), value_(value) {}
-  const PickleNode& node(Kind wanted, const char* name) const;
-  [[noreturn]] void refuse(const char* wanted) const;
-
-  std::shared_ptr<const void> content_;  // owns the nodes
-  Value value_;
 };
 
 /// Reads what torch.save wrote since PyTorch 1.6 (https://docs.pytorch.org/docs/stable/notes/serialization.html):

@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/runtime/weights/torch_types.hpp"
 
 #include <ATen/ops/_conj.h>
 #include <ATen/ops/_neg_view.h>
@@ -55,57 +56,6 @@ const std::map<std::string, Role, std::less<>>& torch_roles() {
   };
   return roles;
 }
-
-/// torch.<name> and the storage class of those that have one.
-struct TorchType {
-  std::string_view name;
-  torch::ScalarType dtype;
-  std::string_view storage = {};
-};
-
-constexpr TorchType kTorchTypes[] = {
-    {"uint8", torch::ScalarType::Byte, "ByteStorage"},
-    {"int8", torch::ScalarType::Char, "CharStorage"},
-    {"int16", torch::ScalarType::Short, "ShortStorage"},
-    {"int32", torch::ScalarType::Int, "IntStorage"},
-    {"int64", torch::ScalarType::Long, "LongStorage"},
-    {"float16", torch::ScalarType::Half, "HalfStorage"},
-    {"float32", torch::ScalarType::Float, "FloatStorage"},
-    {"float64", torch::ScalarType::Double, "DoubleStorage"},
-    {"complex32", torch::ScalarType::ComplexHalf},
-    {"complex64", torch::ScalarType::ComplexFloat, "ComplexFloatStorage"},
-    {"complex128", torch::ScalarType::ComplexDouble, "ComplexDoubleStorage"},
-    {"bool", torch::ScalarType::Bool, "BoolStorage"},
-    {"bfloat16", torch::ScalarType::BFloat16, "BFloat16Storage"},
-    {"bits1x8", torch::ScalarType::Bits1x8},
-    {"bits2x4", torch::ScalarType::Bits2x4},
-    {"bits4x2", torch::ScalarType::Bits4x2},
-    {"bits8", torch::ScalarType::Bits8},
-    {"bits16", torch::ScalarType::Bits16},
-    {"float8_e5m2", torch::ScalarType::Float8_e5m2},
-    {"float8_e4m3fn", torch::ScalarType::Float8_e4m3fn},
-    {"float8_e5m2fnuz", torch::ScalarType::Float8_e5m2fnuz},
-    {"float8_e4m3fnuz", torch::ScalarType::Float8_e4m3fnuz},
-    {"float8_e8m0fnu", torch::ScalarType::Float8_e8m0fnu},
-    {"float4_e2m1fn_x2", torch::ScalarType::Float4_e2m1fn_x2},
-    {"uint16", torch::ScalarType::UInt16},
-    {"uint32", torch::ScalarType::UInt32},
-    {"uint64", torch::ScalarType::UInt64},
-    {"uint1", torch::ScalarType::UInt1},
-    {"uint2", torch::ScalarType::UInt2},
-    {"uint3", torch::ScalarType::UInt3},
-    {"uint4", torch::ScalarType::UInt4},
-    {"uint5", torch::ScalarType::UInt5},
-    {"uint6", torch::ScalarType::UInt6},
-    {"uint7", torch::ScalarType::UInt7},
-    {"int1", torch::ScalarType::Int1},
-    {"int2", torch::ScalarType::Int2},
-    {"int3", torch::ScalarType::Int3},
-    {"int4", torch::ScalarType::Int4},
-    {"int5", torch::ScalarType::Int5},
-    {"int6", torch::ScalarType::Int6},
-    {"int7", torch::ScalarType::Int7},
-};
 
 /// What to do about a name that is refused.
 std::string advice_about(std::string_view name) {
@@ -201,7 +151,7 @@ PickleValue TorchObjects::global(const std::string& module, const std::string& n
   const auto role = torch_roles().find(full);
   if (role != torch_roles().end()) return make(role->second, torch::ScalarType::Undefined);
   if (full == "torch.storage.UntypedStorage") return make(Role::storage_type, torch::ScalarType::Undefined);
-  for (const auto& type : kTorchTypes) {
+  for (const auto& type : torch_types()) {
     if (module == "torch" && name == type.name) {
       auto* const node = arena_.make(PickleKind::dtype, full);
       node->dtype = type.dtype;

@@ -1,9 +1,12 @@
-"""Runs exported models on the inputs that lie beside them: check_exported.py FOLDER.
+"""Runs exported models on the inputs that lie beside them: check_exported.py [--compile] FOLDER.
 
-FOLDER holds for each model <name>.onnx (several: <name>@<what>.onnx) and <name>.pt, whichever there are, and
-<name>.safetensors with the tensors "<sample>.in.<index>" and "<sample>.out.<index>". ONNX models must pass the full
-check of the onnx package; onnxruntime and torch.jit must give equal outputs. Prints a line for each problem.
+FOLDER holds for each model <name>.onnx (several: <name>@<what>.onnx), <name>.pt and <name>.pt2, whichever there are,
+and <name>.safetensors with the tensors "<sample>.in.<index>" and "<sample>.out.<index>". ONNX models must pass the full
+check of the onnx package; onnxruntime, torch.jit and torch.export must give equal outputs; with --compile
+AOTInductor compiles <name>.pt2 before it runs. Prints a line for each problem.
 """
+import logging
+import os
 import pathlib
 import sys
 
@@ -13,7 +16,8 @@ import onnxruntime
 import torch
 from safetensors.torch import load_file
 
-TOLERANCE = 1e-5
+COMPILES = "--compile" in sys.argv[1:]
+TOLERANCE = {".onnx": 1e-5, ".pt": 1e-5, ".pt2": 1e-5 if COMPILES else 1e-6}
 
 
 def samples_of(path):
@@ -25,7 +29,7 @@ def samples_of(path):
             for key, ends in samples.items()}
 
 
-def difference(expected, got):
+def difference(expected, got, tolerance):
     """What is wrong with `got`; empty where nothing is."""
     if len(expected) != len(got):
         return f"{len(got)} outputs, not {len(expected)}"
@@ -33,7 +37,7 @@ def difference(expected, got):
         want, have = want.numpy(), numpy.asarray(have)
         if want.dtype != have.dtype or want.shape != have.shape:
             return f"output {index} is {have.dtype}{have.shape}, not {want.dtype}{want.shape}"
-        if not numpy.allclose(want, have, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+        if not numpy.allclose(want, have, rtol=tolerance, atol=tolerance, equal_nan=True):
             return f"output {index} is off by {numpy.abs(want.astype(float) - have).max()}"
     return ""
 
@@ -59,11 +63,29 @@ def run_torch(path):
     return run
 
 
-def problems_of(path, samples, load):
+def run_program(path):
+    program = torch.export.load(str(path))
+    if COMPILES:
+        package = torch._inductor.aoti_compile_and_package(program, package_path=str(path.with_suffix(".aoti.pt2")))
+        module = torch._inductor.aoti_load_package(package)
+    else:
+        module = program.module()
+
+    def run(inputs):
+        with torch.no_grad():
+            out = module(*(tensor.clone() for tensor in inputs))
+        return [tensor.numpy() for tensor in (out if isinstance(out, tuple) else (out,))]
+    return run
+
+
+RUNNERS = {".onnx": run_onnx, ".pt": run_torch, ".pt2": run_program}
+
+
+def problems_of(path, samples):
     try:
-        run = load(path)
+        run = RUNNERS[path.suffix](path)
         for key, (inputs, outputs) in samples.items():
-            wrong = difference(outputs, run(inputs))
+            wrong = difference(outputs, run(inputs), TOLERANCE[path.suffix])
             if wrong:
                 yield f"sample {key}: {wrong}"
     except Exception as error:
@@ -72,12 +94,14 @@ def problems_of(path, samples, load):
 
 def main():
     torch.set_num_threads(1)
-    folder = pathlib.Path(sys.argv[1])
+    logging.disable(logging.WARNING)  # torch.export on storages without a byte
+    folder = pathlib.Path(sys.argv[-1])
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
     for path in sorted(folder.glob("*.safetensors")):
         samples = samples_of(path)
         for model in sorted([*folder.glob(path.stem + ".onnx"), *folder.glob(path.stem + "@*.onnx"),
-                             *folder.glob(path.stem + ".pt")]):
-            for problem in problems_of(model, samples, run_torch if model.suffix == ".pt" else run_onnx):
+                             *folder.glob(path.stem + ".pt"), *folder.glob(path.stem + ".pt2")]):
+            for problem in problems_of(model, samples):
                 print(f"{model.name}: {problem}")
 
 

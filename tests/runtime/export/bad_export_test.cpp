@@ -28,10 +28,11 @@ std::string onnx_of(Net::Function function, const OnnxOptions& options = {},
   return text;
 }
 
-/// What the file system says to both exports.
+/// What the file system says to all exports.
 void expect_unwritable(const std::filesystem::path& path, const std::string& reason) {
   Digits digits{DigitsOptions{}};
   for (const auto& act : {std::function<void()>([&] { digits.to_onnx(path); }),
+                          std::function<void()>([&] { digits.to_exported_program(path); }),
                           std::function<void()>([&] { digits.to_torchscript(path); })}) {
     try {
       act();
@@ -76,6 +77,7 @@ TEST(BadExport, AsksForAnExample) {
   Gan gan{GanOptions{}};
   const auto text = "there is no example input: set example_input_array in the module, or pass one";
   EXPECT_EQ(refusal([&] { gan.to_onnx("unused"); }), std::string("to_onnx: ") + text);
+  EXPECT_EQ(refusal([&] { gan.to_exported_program("unused"); }), std::string("to_exported_program: ") + text);
   EXPECT_EQ(refusal([&] { gan.to_torchscript(); }), std::string("to_torchscript: ") + text);
   EXPECT_THAT(refusal([&] { gan.to_torchscript({}, torch::Tensor()); }), HasSubstr("an undefined tensor"));
   EXPECT_THAT(refusal([&] {

@@ -17,27 +17,31 @@ inline Tensors outputs_of(const ExportCase& one, const Tensors& inputs) {
   return one.options.forward ? one.options.forward(inputs) : Tensors{one.module->forward(inputs.at(0).clone())};
 }
 
-/// Exports every case to ONNX, in the oldest and in the newest version, and to TorchScript; what Python finds wrong
-/// with the files, a line each. Cases that cannot be exported are lines too.
+/// Writes the inputs of a case and what its module gives for them, for check_exported.py.
+inline void write_samples(const TempDir& dir, const ExportCase& one) {
+  NamedTensors tensors;
+  for (std::size_t s = 0; s < one.samples.size(); ++s) {
+    const auto add = [&](const char* end, const Tensors& values) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        tensors.emplace_back(std::to_string(s) + "." + end + "." + std::to_string(i), values[i].contiguous().clone());
+      }
+    };
+    add("in", one.samples[s]);
+    add("out", outputs_of(one, one.samples[s]));
+  }
+  write_atomically(dir / (one.name + ".safetensors"), [&](OutputFile& file) {
+    write_safetensors(file, tensors, {{"format", "pt"}});
+  });
+}
+
+/// Exports every case to ONNX, in the oldest and in the newest version, to TorchScript and as an exported program; what
+/// Python finds wrong with the files, a line each. Cases that cannot be exported are lines too.
 inline std::string problems_of(const std::vector<ExportCase>& cases) {
   const TempDir dir;
   std::string problems;
   for (const auto& one : cases) {
     one.module->eval();
-    NamedTensors tensors;
-    for (std::size_t s = 0; s < one.samples.size(); ++s) {
-      const auto outputs = outputs_of(one, one.samples[s]);
-      const auto add = [&](const char* end, const Tensors& values) {
-        for (std::size_t i = 0; i < values.size(); ++i) {
-          tensors.emplace_back(std::to_string(s) + "." + end + "." + std::to_string(i), values[i].contiguous().clone());
-        }
-      };
-      add("in", one.samples[s]);
-      add("out", outputs);
-    }
-    write_atomically(dir / (one.name + ".safetensors"), [&](OutputFile& file) {
-      write_safetensors(file, tensors, {{"format", "pt"}});
-    });
+    write_samples(dir, one);
     try {
       for (const int64_t opset : {17, 21}) {
         auto options = one.options;
@@ -49,6 +53,11 @@ inline std::string problems_of(const std::vector<ExportCase>& cases) {
                                   .dynamic_batch = one.options.dynamic_batch,
                                   .dynamic_axes = one.options.dynamic_axes,
                                   .forward = one.options.forward});
+      one.module->to_exported_program(dir / (one.name + ".pt2"), one.samples[0],
+                                      {.input_names = one.options.input_names,
+                                       .dynamic_batch = one.options.dynamic_batch,
+                                       .dynamic_axes = one.options.dynamic_axes,
+                                       .forward = one.options.forward});
     } catch (const std::exception& error) {
       problems += one.name + ": " + error.what() + "\n";
     }

@@ -6,6 +6,7 @@
 #include "examples/digits/digits.hpp"
 #include "examples/gan/gan.hpp"
 #include "examples/gpt/gpt.hpp"
+#include "examples/images/images.hpp"
 #include "examples/regression/regression.hpp"
 #include "examples/transfer/transfer.hpp"
 #include "tests/runtime/export/export_cases.hpp"
@@ -100,6 +101,7 @@ inline void add_examples(ExportCases& add) {
                        std::make_shared<Regression>(RegressionOptions{}),
                        batches_of({RegressionOptions{}.features}),
                        {}});
+  add.cases.push_back({"images", std::make_shared<Images>(ImagesOptions{.width = 4}), batches_of({1, 28, 28}), {}});
   add.cases.push_back({"transfer", std::make_shared<Classifier>(ClassifierOptions{}), batches_of({1, 28, 28}), {}});
   const DynamicAxes time{{"bytes", {{1, "time"}}}};
   const GptOptions small{.layers = 2, .heads = 2, .width = 16, .context = 12};
