@@ -11,7 +11,7 @@ namespace troupe {
 
 namespace {
 
-constexpr int64_t kOldestOpset = 17, kNewestOpset = 21;
+constexpr int64_t kOldestOpset = 17, kNewestOpset = 23;
 
 OnnxGraph lower(const TracedModel& traced, const OnnxOptions& options) {
   try {

@@ -17,8 +17,8 @@ inline Tensors outputs_of(const ExportCase& one, const Tensors& inputs) {
   return one.options.forward ? one.options.forward(inputs) : Tensors{one.module->forward(inputs.at(0).clone())};
 }
 
-/// Exports every case to ONNX, in the oldest and in the newest version, and to TorchScript; what Python finds wrong
-/// with the files, a line each. Cases that cannot be exported are lines too.
+/// Exports every case to ONNX, in the oldest, the default and the newest version, and to TorchScript; what Python finds
+/// wrong with the files, a line each. Cases that cannot be exported are lines too.
 inline std::string problems_of(const std::vector<ExportCase>& cases) {
   const TempDir dir;
   std::string problems;
@@ -39,7 +39,7 @@ inline std::string problems_of(const std::vector<ExportCase>& cases) {
       write_safetensors(file, tensors, {{"format", "pt"}});
     });
     try {
-      for (const int64_t opset : {17, 21}) {
+      for (const int64_t opset : {17, 20, 23}) {
         auto options = one.options;
         options.opset_version = std::max(opset, options.opset_version);
         one.module->to_onnx(dir / (one.name + "@" + std::to_string(opset) + ".onnx"), one.samples[0], options);
