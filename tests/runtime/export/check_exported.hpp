@@ -17,9 +17,10 @@ inline Tensors outputs_of(const ExportCase& one, const Tensors& inputs) {
   return one.options.forward ? one.options.forward(inputs) : Tensors{one.module->forward(inputs.at(0).clone())};
 }
 
-/// Exports every case to ONNX, in the oldest, the default and the newest version, and to TorchScript; what Python finds
-/// wrong with the files, a line each. Cases that cannot be exported are lines too.
-inline std::string problems_of(const std::vector<ExportCase>& cases) {
+/// Exports every case to ONNX, in the versions `opsets` (the oldest, the default and the newest one if not given), and
+/// to TorchScript; what Python finds wrong with the files, a line each. Cases that cannot be exported are lines too.
+inline std::string problems_of(const std::vector<ExportCase>& cases,
+                               const std::vector<int64_t>& opsets = {17, 20, 23}) {
   const TempDir dir;
   std::string problems;
   for (const auto& one : cases) {
@@ -39,7 +40,7 @@ inline std::string problems_of(const std::vector<ExportCase>& cases) {
       write_safetensors(file, tensors, {{"format", "pt"}});
     });
     try {
-      for (const int64_t opset : {17, 20, 23}) {
+      for (const auto opset : opsets) {
         auto options = one.options;
         options.opset_version = std::max(opset, options.opset_version);
         one.module->to_onnx(dir / (one.name + "@" + std::to_string(opset) + ".onnx"), one.samples[0], options);
