@@ -59,8 +59,8 @@ struct OnnxOptions {
   bool dynamic_batch = true;
   DynamicAxes dynamic_axes = {};
   ExportForward forward = {};
-  /// The version of ONNX's operators, 17 to 21 (https://onnx.ai/onnx/intro/concepts.html#what-is-an-opset-version).
-  int64_t opset_version = 17;
+  /// The version of ONNX's operators, 17 to 23 (https://onnx.ai/onnx/intro/concepts.html#what-is-an-opset-version).
+  int64_t opset_version = 20;
   /// Puts the weights into `<file_path>.data` beside the model; one file can hold 2 GB.
   bool external_data = false;
 };

@@ -384,8 +384,8 @@ class Module : public torch::nn::Module, public Hyperparameters {
   /// Writes the model to `file_path` in ONNX's format (https://onnx.ai), traced in eval mode with `input_sample`
   /// (default: example_input_array), whole or not at all. The size of the batch may change, see OnnxOptions.
   ///
-  /// Throws as to_torchscript, and UsageError with the operator, the module and the line of the traced graph for an
-  /// operator that has no mapping to ONNX.
+  /// Throws as to_torchscript, and UsageError with all operators that have no mapping to ONNX, each with the modules
+  /// and the line of the traced graph.
   void to_onnx(const std::filesystem::path& file_path, torch::TensorList input_sample = {},
                const OnnxOptions& options = {});
 

@@ -46,7 +46,7 @@ constexpr uint64_t kAlignment = 4096;                           // so that a rea
 
 /// The oldest version of the format that has the operators: https://github.com/onnx/onnx/blob/main/docs/Versioning.md.
 int64_t ir_version(int64_t opset_version) {
-  return opset_version >= 21 ? 10 : opset_version >= 19 ? 9 : 8;
+  return opset_version >= 23 ? 11 : opset_version >= 21 ? 10 : opset_version >= 19 ? 9 : 8;
 }
 
 torch::Tensor host_bytes(const torch::Tensor& tensor) {

@@ -11,7 +11,7 @@ namespace troupe {
 
 struct OnnxFileOptions {
   std::string graph_name;
-  int64_t opset_version = 17;
+  int64_t opset_version = 20;
   /// Weights of 1 KB and more go to `<path>.data`, where a reader looks for them.
   bool external_data = false;
 };

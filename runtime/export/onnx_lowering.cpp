@@ -5,7 +5,9 @@
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/export/dynamic_graph.hpp"
 #include "troupe/runtime/export/in_place.hpp"
+#include "troupe/runtime/export/onnx_bfloat16.hpp"
 #include "troupe/runtime/export/onnx_call.hpp"
+#include "troupe/runtime/export/onnx_problems.hpp"
 
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/types.h>
@@ -40,15 +42,25 @@ class Lowering {
   Lowering(const TracedModel& model, int64_t opset_version) : model_(model), builder_(opset_version) {}
 
   OnnxGraph run(const std::vector<std::string>& output_names) {
-    check_in_place(*model_.graph);
+    try {
+      check_in_place(*model_.graph);
+    } catch (const UsageError& error) {
+      problems_.add(error.what());
+    }
     add_inputs();
     for (const auto* node : model_.graph->nodes()) {
+      if (has_unknown_input(*node)) {
+        leave_unknown(*node);
+        continue;
+      }
       try {
         lower(*node);
       } catch (const UsageError& error) {
-        throw UsageError(std::string(error.what()) + "; " + place_of(*node) + describe_node(*node));
+        problems_.add(error.what(), place_of(*node), describe_node(*node));
+        leave_unknown(*node);
       }
     }
+    problems_.throw_if_any();
     add_outputs(output_names);
     return std::move(builder_.graph());
   }
@@ -126,7 +138,50 @@ class Lowering {
     const auto found = node.kind().is_aten() && node.maybeSchema() ? operators.find(name) : operators.end();
     if (found == operators.end()) return node.isNondeterministic() || !fold(node) ? refuse_operator(node) : void();
     OnnxCall call(builder_, values_, node);
+    const auto written = builder_.graph().nodes.size();
     found->second(call);
+    if (meets_bfloat16(node)) check_bfloat16(call, written);
+  }
+
+  /// Whether an argument has no value because what makes it has no mapping.
+  bool has_unknown_input(const Node& node) const {
+    if (node.kind() == prim::GetAttr) return false;
+    return std::ranges::any_of(node.inputs(), [&](const auto* input) { return !values_.contains(input); });
+  }
+
+  /// Goes on behind a node that cannot be written, so that the message has what else there is: its tensors count as
+  /// known if ONNX has their type, and what uses another of its results is passed over.
+  void leave_unknown(const Node& node) {
+    OnnxCall call(builder_, values_, node);
+    for (std::size_t i = 0; i < node.outputs().size(); ++i) {
+      const auto type = node.outputs()[i]->type()->cast<c10::TensorType>();
+      if (type && type->scalarType() && onnx_type(*type->scalarType()) != 0) {
+        call.returns(builder_.unique_name("unknown"), i);
+      } else {
+        values_.erase(node.outputs()[i]);
+      }
+    }
+  }
+
+  bool meets_bfloat16(const Node& node) const {
+    return std::ranges::any_of(node.inputs(), [&](const auto* input) { return is_bfloat16(*input); }) ||
+           std::ranges::any_of(node.outputs(), [&](const auto* output) { return is_bfloat16(*output); });
+  }
+  bool is_bfloat16(const Value& value) const {
+    const auto found = values_.find(&value);
+    if (found == values_.end()) return false;
+    const auto& known = found->second;
+    if (known.kind == OnnxValue::Kind::tensor) return known.tensor.dtype == torch::kBFloat16;
+    return known.kind == OnnxValue::Kind::constant && known.constant.isTensor() &&
+           known.constant.toTensor().scalar_type() == torch::kBFloat16;
+  }
+  /// The nodes from `first` on belong to a call that computes in bfloat16.
+  void check_bfloat16(const OnnxCall& call, std::size_t first) {
+    const auto& nodes = builder_.graph().nodes;
+    for (auto i = first; i < nodes.size(); ++i) {
+      const auto why = why_no_bfloat16(nodes[i].op_type, builder_.opset_version());
+      if (!why.empty()) call.refuse(why);
+    }
   }
 
   static OnnxValue constant_of(c10::IValue value) {
@@ -236,7 +291,7 @@ class Lowering {
     throw UsageError(text);
   }
 
-  /// "in the module 'encoder.0': ", or behind the last one whose weights the value comes from.
+  /// "in the module 'encoder.0'", or behind the last one whose weights the value comes from.
   std::string place_of(const Node& node) const {
     std::set<const Node*> seen{&node};
     std::vector<const Node*> front{&node};
@@ -247,7 +302,7 @@ class Lowering {
           const auto path = parameter_path(*input);
           if (!path.empty()) {
             const auto module = module_of(path);
-            return (is_own ? "in the module '" : "behind the module '") + (module.empty() ? "(root)" : module) + "', ";
+            return (is_own ? "in the module '" : "behind the module '") + (module.empty() ? "(root)" : module) + "'";
           }
           if (seen.insert(input->node()).second) next.push_back(input->node());
         }
@@ -260,6 +315,7 @@ class Lowering {
   const TracedModel& model_;
   OnnxBuilder builder_;
   OnnxCall::Values values_;
+  OnnxProblems problems_;
 };
 
 }  // namespace

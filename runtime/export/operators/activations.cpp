@@ -20,6 +20,9 @@ void elu(OnnxCall& call) {
 /// x * Phi(x); with tanh the approximation of Hendrycks and Gimpel (https://arxiv.org/abs/1606.08415).
 void gelu(OnnxCall& call) {
   const auto x = call.tensor("self");
+  if (call.b.opset_version() >= 20) {
+    return call.returns(call.b.add("Gelu", {x.name}, {{"approximate", call.text("approximate")}}));
+  }
   const auto number = [&](double value) { return call.b.scalar(value, x.dtype); };
   std::string inner;
   if (call.text("approximate") == "tanh") {

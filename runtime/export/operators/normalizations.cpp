@@ -77,17 +77,27 @@ void group_norm(OnnxCall& call) {
 /// x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467).
 void rms_norm(OnnxCall& call) {
   const auto x = call.tensor("input");
-  const auto dims = static_cast<int64_t>(call.integers("normalized_shape").size());
+  const auto shape = call.integers("normalized_shape");
+  const auto dims = static_cast<int64_t>(shape.size());
+  const bool is_double = x.dtype == torch::kFloat64;
+  // Without an epsilon LibTorch takes the smallest step at 1 of the type that it computes in.
+  const auto epsilon = call.given("eps") ? call.number("eps")
+                       : is_double       ? std::numeric_limits<double>::epsilon()
+                                         : std::numeric_limits<float>::epsilon();
+  // ONNX's operator computes in float32, as LibTorch does for smaller types; a float64 needs its own.
+  if (call.b.opset_version() >= 23 && !is_double) {
+    const auto weight = call.given("weight") ? call.operand("weight", x.dtype) : filled(call, shape, 1, x.dtype);
+    return call.returns(call.b.add("RMSNormalization", {x.name, weight}, {{"axis", -dims}, {"epsilon", epsilon}}));
+  }
+  const auto dtype = is_double ? torch::kFloat64 : torch::kFloat;
+  const auto wide = call.b.cast(x, dtype);
   std::vector<int64_t> axes;
   for (int64_t axis = -dims; axis < 0; ++axis) axes.push_back(axis);
-  const auto mean = call.b.reduce("ReduceMean", call.b.add("Mul", {x.name, x.name}), axes, true);
-  // Without an epsilon LibTorch takes the smallest step of the type at 1.
-  const auto epsilon = call.given("eps")            ? call.number("eps")
-                       : x.dtype == torch::kFloat64 ? std::numeric_limits<double>::epsilon()
-                                                    : std::numeric_limits<float>::epsilon();
-  const auto root = call.b.add("Sqrt", {call.b.add("Add", {mean, call.b.scalar(epsilon, x.dtype)})});
-  const auto normal = call.b.add("Div", {x.name, root});
-  call.returns(call.given("weight") ? call.b.add("Mul", {normal, call.tensor("weight").name}) : normal);
+  const auto mean = call.b.reduce("ReduceMean", call.b.add("Mul", {wide, wide}), axes, true);
+  const auto root = call.b.add("Sqrt", {call.b.add("Add", {mean, call.b.scalar(epsilon, dtype)})});
+  auto y = call.b.add("Div", {wide, root});
+  if (call.given("weight")) y = call.b.add("Mul", {y, call.operand("weight", dtype)});
+  call.returns_cast(y, dtype);
 }
 
 }  // namespace

@@ -201,7 +201,10 @@ TEST(BadExport, ChecksNamesAndAxes) {
   EXPECT_THAT(onnx_of(same, {.dynamic_axes = {{"input", {{1, ""}}}}}), HasSubstr("an axis without a name"));
   EXPECT_THAT(onnx_of(same, {.dynamic_axes = {{"input", {{1, "batch"}}}}}),
               HasSubstr("has the size 2 in one input and 4"));
-  EXPECT_THAT(onnx_of(same, {.opset_version = 16}), HasSubstr("opset_version 16 is none of 17 to 21"));
+  for (const int64_t opset : {-1, 16, 24}) {
+    EXPECT_EQ(onnx_of(same, {.opset_version = opset}),
+              "to_onnx: opset_version " + std::to_string(opset) + " is none of 17 to 23");
+  }
 }
 
 TEST(BadExport, RefusesMoreThanOneFileCanHold) {

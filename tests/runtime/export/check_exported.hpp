@@ -34,16 +34,18 @@ inline void write_samples(const TempDir& dir, const ExportCase& one) {
   });
 }
 
-/// Exports every case to ONNX, in the oldest and in the newest version, to TorchScript and as an exported program; what
-/// Python finds wrong with the files, a line each. Cases that cannot be exported are lines too.
-inline std::string problems_of(const std::vector<ExportCase>& cases) {
+/// Exports every case to ONNX, in the versions `opsets` (the oldest, the default and the newest one if not given), to
+/// TorchScript and as an exported program; what Python finds wrong with the files, a line each. Cases that cannot be
+/// exported are lines too.
+inline std::string problems_of(const std::vector<ExportCase>& cases,
+                               const std::vector<int64_t>& opsets = {17, 20, 23}) {
   const TempDir dir;
   std::string problems;
   for (const auto& one : cases) {
     one.module->eval();
     write_samples(dir, one);
     try {
-      for (const int64_t opset : {17, 21}) {
+      for (const auto opset : opsets) {
         auto options = one.options;
         options.opset_version = std::max(opset, options.opset_version);
         one.module->to_onnx(dir / (one.name + "@" + std::to_string(opset) + ".onnx"), one.samples[0], options);
