@@ -1,6 +1,7 @@
 #include "troupe/runtime/export/dynamic_graph.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/runtime/export/resize_by_factor.hpp"
 
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/types.h>
@@ -10,6 +11,7 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <unordered_map>
 
@@ -95,6 +97,7 @@ class Merger {
     for (auto& [constant, formula] : formulas_) {
       if (constant->node() != start_) constant->node()->destroy();
     }
+    for (auto* resize : resized_by_factor_) leave_size_to_factors(*resize);
   }
 
  private:
@@ -137,13 +140,17 @@ class Merger {
     for (const auto& listing : listings_) values.push_back(*torch::jit::toIValue(listing.nodes[index]->output()));
     const bool same = std::ranges::all_of(values, [&](const auto& v) { return same_constant(v, values.front()); });
     if (same) return;
+    Value* constant = listings_.front().nodes[index]->output();
+    if (auto* resize = resized_by_factor(*constant)) {
+      resized_by_factor_.insert(resize);
+      return;
+    }
     std::optional<SizeFormula> formula;
     if (std::ranges::all_of(values, [](const auto& value) { return value.isInt(); })) {
       std::vector<int64_t> numbers;
       for (const auto& value : values) numbers.push_back(value.toInt());
       formula = fit_sizes(trials_, numbers);
     }
-    Value* constant = listings_.front().nodes[index]->output();
     if (!formula) refuse_constant(*constant, values);
     formulas_.emplace_back(constant, *formula);
   }
@@ -318,6 +325,7 @@ class Merger {
   std::vector<AxisTrial> trials_;
   std::vector<Listing> listings_;
   std::vector<std::pair<Value*, SizeFormula>> formulas_;
+  std::set<Node*> resized_by_factor_;
   std::map<std::string, Value*> computed_;
   std::map<std::size_t, Value*> axis_values_;
 };

@@ -232,7 +232,12 @@ const OnnxOperators& onnx_operators() {
     add_onnx_products(all);
     add_onnx_recurrent(all);
     add_onnx_reductions(all);
+    add_onnx_rearrangements(all);
+    add_onnx_resizing(all);
+    add_onnx_scatters(all);
     add_onnx_shapes(all);
+    add_onnx_special_functions(all);
+    add_onnx_windows(all);
     return all;
   }();
   return operators;

@@ -112,6 +112,11 @@ void add_onnx_pooling(OnnxOperators& operators);
 void add_onnx_products(OnnxOperators& operators);
 void add_onnx_recurrent(OnnxOperators& operators);
 void add_onnx_reductions(OnnxOperators& operators);
+void add_onnx_rearrangements(OnnxOperators& operators);
+void add_onnx_resizing(OnnxOperators& operators);
+void add_onnx_scatters(OnnxOperators& operators);
 void add_onnx_shapes(OnnxOperators& operators);
+void add_onnx_special_functions(OnnxOperators& operators);
+void add_onnx_windows(OnnxOperators& operators);
 
 }  // namespace troupe

@@ -163,11 +163,16 @@ class Encoder {
     tensor.add_int32(value_info::kElemType, onnx_type(info.dtype));
     pbf_writer shape(tensor, value_info::kShape);
     for (const auto& dim : info.dims) {
+      if (dim == OnnxDim(std::string())) {
+        shape.add_message(value_info::kDim,
+                          std::string());  // a writer of a message that stays empty would take it back
+        continue;
+      }
       pbf_writer message_of_dim(shape, value_info::kDim);
       if (const auto* size = std::get_if<int64_t>(&dim)) {
         message_of_dim.add_int64(value_info::kDimValue, *size);
-      } else if (const auto& name = std::get<std::string>(dim); !name.empty()) {
-        message_of_dim.add_string(value_info::kDimParam, name);
+      } else {
+        message_of_dim.add_string(value_info::kDimParam, std::get<std::string>(dim));
       }
     }
   }

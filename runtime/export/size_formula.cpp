@@ -68,7 +68,8 @@ bool sees_all_remainders(const SizeFormula& formula, const std::vector<AxisTrial
   }
   if (!only) return false;
   const auto& axis = axes[*only];
-  if (axis.neighbours.empty()) return true;
+  // The sizes beside base were tried first; forward took them if it takes odd sizes and even ones.
+  if (axis.neighbours.empty() || formula.divisor == 2) return true;
   std::set<int64_t> remainders{axis.base % formula.divisor, axis.far % formula.divisor};
   for (const auto size : axis.neighbours) remainders.insert(size % formula.divisor);
   return static_cast<int64_t>(remainders.size()) == formula.divisor;

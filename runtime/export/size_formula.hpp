@@ -16,8 +16,10 @@ namespace troupe {
 struct AxisTrial {
   std::string name;
   int64_t base = 0;
-  int64_t far = 0;                  ///< a multiple or a half of base where forward takes one
-  std::vector<int64_t> neighbours;  ///< near base; empty if forward takes none, say because sizes must be even
+  int64_t far = 0;  ///< a multiple or a half of base where forward takes one
+  /// The first two of base + 1, base + 2, base - 1 and base - 2 that forward takes; it may take none, say because sizes
+  /// must be multiples of 4.
+  std::vector<int64_t> neighbours;
 };
 
 /// The sizes of all axes in each trace: first every axis at base or far (bit k of the index: axis k is at far), then

@@ -1,5 +1,6 @@
 // Tensors out of nothing but sizes and numbers.
 #include "troupe/runtime/export/onnx_call.hpp"
+#include "troupe/runtime/export/onnx_sizes.hpp"
 
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -21,6 +22,13 @@ void arange(OnnxCall& call) {
   const auto start = call.takes("start") ? call.operand("start", dtype) : call.b.scalar(0, dtype);
   const auto step = call.takes("step") ? call.operand("step", dtype) : call.b.scalar(1, dtype);
   call.returns(call.b.add("Range", {start, call.operand("end", dtype), step}));
+}
+
+/// Ones where row and column are one number.
+void eye(OnnxCall& call) {
+  const auto rows = call.size("n"), columns = call.takes("m") ? call.size("m") : rows;
+  const auto down = call.b.unsqueeze(steps_of(call.b, rows), {1});
+  call.returns_cast(call.b.add("Equal", {down, steps_of(call.b, columns)}), torch::kBool);
 }
 
 }  // namespace
@@ -51,6 +59,7 @@ void add_onnx_creation(OnnxOperators& operators) {
     full(call, call.b.sizes_of(call.tensor("self")), call.operand("src", call.output_type()));
   };
   operators["arange"] = arange;
+  operators["eye"] = eye;
 }
 
 }  // namespace troupe

@@ -31,10 +31,25 @@ void with_running_statistics(OnnxCall& call) {
                           {{"epsilon", call.number("eps")}}));
 }
 
+/// Each channel less its mean over the batch, over its standard deviation there.
+void with_statistics_of_the_batch(OnnxCall& call) {
+  const auto x = call.tensor("input");
+  const auto channels = channels_of(call, x);
+  std::vector<int64_t> axes{0}, by_channel(static_cast<std::size_t>(x.rank()) - 1, 1);
+  for (int64_t axis = 2; axis < x.rank(); ++axis) axes.push_back(axis);
+  by_channel[0] = channels;
+  const auto deviation = call.b.add("Sub", {x.name, call.b.reduce("ReduceMean", x.name, axes, /*keepdim=*/true)});
+  const auto square = call.b.add("Mul", {deviation, deviation});
+  const auto variance = call.b.reduce("ReduceMean", square, axes, /*keepdim=*/true);
+  const auto root = call.b.add("Sqrt", {call.b.add("Add", {variance, call.b.scalar(call.number("eps"), x.dtype)})});
+  auto y = call.b.add("Div", {deviation, root});
+  if (call.given("weight")) y = call.b.add("Mul", {y, call.b.reshape(call.tensor("weight").name, by_channel)});
+  if (call.given("bias")) y = call.b.add("Add", {y, call.b.reshape(call.tensor("bias").name, by_channel)});
+  call.returns(y);
+}
+
 void batch_norm(OnnxCall& call) {
-  if (call.flag("training") || !call.given("running_mean")) {
-    call.refuse("it takes the statistics of the batch: keep running ones (track_running_stats)");
-  }
+  if (call.flag("training") || !call.given("running_mean")) return with_statistics_of_the_batch(call);
   with_running_statistics(call);
 }
 

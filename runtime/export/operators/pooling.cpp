@@ -1,7 +1,11 @@
 // Pooling in one to three dimensions.
 #include "troupe/runtime/export/onnx_call.hpp"
+#include "troupe/runtime/export/onnx_sizes.hpp"
+
+#include <torch/types.h>
 
 #include <algorithm>
+#include <numeric>
 
 namespace troupe {
 
@@ -95,28 +99,81 @@ void average_pool(OnnxCall& call, int64_t dims) {
   call.returns(unbatched(call, y, x, dims));
 }
 
-/// To 1 in each dimension, or to sizes that divide the input's: then all windows are of one size.
+/// Where the windows of an adaptive pooling from `from` elements to `to` begin and end: [to, 1] each. Window i goes
+/// from floor(i * from / to) to ceil((i + 1) * from / to).
+struct AdaptiveWindows {
+  std::string begins, ends;
+
+  AdaptiveWindows(OnnxBuilder& b, const OnnxInt& from, const OnnxInt& to) {
+    const auto number = [&](int64_t value) { return b.scalar(value, torch::kInt64); };
+    const auto size = b.scalar(from, torch::kInt64), count = b.scalar(to, torch::kInt64);
+    const auto scaled = b.add("Mul", {b.unsqueeze(steps_of(b, to), {1}), size});
+    begins = b.add("Div", {scaled, count});
+    const auto last = b.add("Sub", {b.add("Add", {scaled, size}), number(1)});
+    ends = b.add("Add", {b.add("Div", {last, count}), number(1)});
+  }
+};
+
+/// The mean of each window along one axis: a product with a matrix of window lengths' reciprocals.
+std::string average_of_windows(OnnxCall& call, const std::string& x, int64_t rank, int64_t axis, const OnnxInt& from,
+                               const AdaptiveWindows& windows) {
+  auto& b = call.b;
+  const auto dtype = call.output_type();
+  const auto places = steps_of(b, from);
+  const auto is_in =
+      b.add("And", {b.add("GreaterOrEqual", {places, windows.begins}), b.add("Less", {places, windows.ends})});
+  const auto length = b.cast(b.add("Sub", {windows.ends, windows.begins}), torch::kInt64, dtype);
+  const auto matrix = b.add("Div", {b.cast(is_in, torch::kBool, dtype), length});
+  std::vector<int64_t> order(static_cast<std::size_t>(rank));
+  std::iota(order.begin(), order.end(), 0);
+  std::swap(order[axis], order.back());
+  const auto product = b.add("MatMul", {b.transpose(x, order), b.transpose(matrix, {1, 0})});
+  return b.transpose(product, order);
+}
+
+/// The largest element of each window along one axis. Windows are taken with one length, the longest; in shorter ones
+/// the last element comes again.
+std::string maximum_of_windows(OnnxCall& call, const std::string& x, int64_t axis, const OnnxInt& from,
+                               const OnnxInt& to, const AdaptiveWindows& windows) {
+  auto& b = call.b;
+  const auto longest = sum_of(b, quotient_of(b, from, to), {2, ""});
+  const auto last = b.add("Sub", {windows.ends, b.scalar(1, torch::kInt64)});
+  const auto places = b.add("Min", {b.add("Add", {windows.begins, steps_of(b, longest)}), last});
+  return b.reduce("ReduceMax", b.add("Gather", {x, places}, {{"axis", axis}}), {axis + 1}, /*keepdim=*/false);
+}
+
+/// To 1 in each dimension, or to sizes that divide the input's: all windows are of one size, and ONNX's pooling does
+/// it. Otherwise each dimension is pooled by itself.
 void adaptive_pool(OnnxCall& call, int64_t dims, const std::string& kind) {
   refuse_indices(call);
   const auto x = call.tensor("self");
-  const auto wanted = for_each_pooled_dim(call.integers("output_size"), dims);
-  const auto input = batched(call, x, dims);
-  if (std::ranges::all_of(wanted, [](auto size) { return size == 1; })) {
-    return call.returns(unbatched(call, call.b.add("Global" + kind, {input}), x, dims));
+  auto wanted = call.sizes("output_size");
+  if (wanted.size() == 1) wanted.resize(static_cast<std::size_t>(dims), wanted.front());
+  if (std::ranges::all_of(wanted, [](const auto& size) { return size.is_fixed() && size.value == 1; })) {
+    return call.returns(unbatched(call, call.b.add("Global" + kind, {batched(call, x, dims)}), x, dims));
   }
   std::vector<int64_t> kernel;
   for (int64_t d = 0; d < dims; ++d) {
-    const auto size = x.sizes[static_cast<std::size_t>(x.rank() - dims + d)];
-    const auto to = wanted[static_cast<std::size_t>(d)];
-    if (size < 0) call.refuse("an axis of a dynamic size is pooled to " + std::to_string(to));
-    if (to < 1 || size % to != 0) {
-      call.refuse("it pools " + std::to_string(size) + " elements to " + std::to_string(to) +
-                  ", in windows of different sizes; pool to 1 or to a divisor of " + std::to_string(size));
+    const auto from = call.b.size_of(x, x.rank() - dims + d);
+    const auto& to = wanted[static_cast<std::size_t>(d)];
+    if (from.is_fixed() && to.is_fixed() && to.value > 0 && from.value % to.value == 0) {
+      kernel.push_back(from.value / to.value);
     }
-    kernel.push_back(size / to);
   }
-  const auto y = call.b.add(kind, {input}, {{"kernel_shape", kernel}, {"strides", kernel}});
-  call.returns(unbatched(call, y, x, dims));
+  if (static_cast<int64_t>(kernel.size()) == dims) {
+    const auto y = call.b.add(kind, {batched(call, x, dims)}, {{"kernel_shape", kernel}, {"strides", kernel}});
+    return call.returns(unbatched(call, y, x, dims));
+  }
+  auto y = x.name;
+  for (int64_t d = 0; d < dims; ++d) {
+    const auto axis = x.rank() - dims + d;
+    const auto from = call.b.size_of(x, axis);
+    const auto& to = wanted[static_cast<std::size_t>(d)];
+    const AdaptiveWindows windows(call.b, from, to);
+    y = kind == "MaxPool" ? maximum_of_windows(call, y, axis, from, to, windows)
+                          : average_of_windows(call, y, x.rank(), axis, from, windows);
+  }
+  call.returns(y);
 }
 
 }  // namespace

@@ -41,6 +41,25 @@ void outer(OnnxCall& call, const char* other) {
   call.returns(call.b.add("Mul", {column, call.b.unsqueeze(call.tensor(other).name, {0})}));
 }
 
+void einsum(OnnxCall& call) {
+  const auto dtype = call.output_type();
+  std::vector<std::string> inputs;
+  for (const auto& tensor : call.tensors("tensors")) inputs.push_back(call.b.cast(tensor, dtype));
+  call.returns(call.b.add("Einsum", inputs, {{"equation", call.text("equation")}}));
+}
+
+/// The sum over i and j of x1_i W_oij x2_j.
+void bilinear(OnnxCall& call) {
+  const auto x1 = call.tensor("input1"), x2 = call.tensor("input2"), weight = call.tensor("weight");
+  if (weight.sizes[0] < 0 || weight.sizes[2] < 0) call.refuse("its weight may not have a dynamic size");
+  // [..., 1, i] by [o, i, j] gives [..., o, 1, j] and, by x2 as [..., 1, j, 1], [..., o, 1, 1].
+  const auto left = call.b.add("MatMul", {call.b.unsqueeze(x1.name, {-2, -3}), weight.name});
+  const auto product = call.b.add("MatMul", {left, call.b.unsqueeze(x2.name, {-1, -3})});
+  const auto y = call.b.squeeze(product, {-1, -2});
+  const auto bias = call.optional_name("bias");
+  call.returns(bias.empty() ? y : call.b.add("Add", {y, bias}));
+}
+
 }  // namespace
 
 void add_onnx_products(OnnxOperators& operators) {
@@ -60,6 +79,8 @@ void add_onnx_products(OnnxOperators& operators) {
   product("dot", "tensor");
   operators["outer"] = [](OnnxCall& call) { outer(call, "vec2"); };
   operators["embedding"] = embedding;
+  operators["einsum"] = einsum;
+  operators["bilinear"] = bilinear;
 }
 
 }  // namespace troupe

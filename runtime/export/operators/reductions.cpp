@@ -1,5 +1,6 @@
 // Reductions over axes.
 #include "troupe/runtime/export/onnx_call.hpp"
+#include "troupe/runtime/export/onnx_sizes.hpp"
 
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -68,24 +69,36 @@ void any_or_all(OnnxCall& call, const char* op_type) {
   call.returns(call.b.cast(result, torch::kInt32, torch::kBool));
 }
 
+/// The p-norm over axes; all of them if there are none.
+std::string length_over(OnnxBuilder& b, const std::string& x, torch::ScalarType dtype, double order,
+                        const std::vector<int64_t>& axes, bool keep) {
+  if (order == 1) return b.reduce("ReduceL1", x, axes, keep);
+  if (order == 2) return b.reduce("ReduceL2", x, axes, keep);
+  const auto size = b.add("Abs", {x});
+  if (std::isinf(order)) return b.reduce(order > 0 ? "ReduceMax" : "ReduceMin", size, axes, keep);
+  if (order == 0) {
+    const auto is_zero = b.add("Equal", {size, b.scalar(0, dtype)});
+    const auto counted = b.cast(b.add("Not", {is_zero}), torch::kBool, dtype);
+    return b.reduce("ReduceSum", counted, axes, keep);
+  }
+  const auto powers = b.add("Pow", {size, b.scalar(order, dtype)});
+  const auto sum = b.reduce("ReduceSum", powers, axes, keep);
+  return b.add("Pow", {sum, b.scalar(1 / order, dtype)});
+}
+
 void vector_norm(OnnxCall& call, double order) {
   const auto x = call.tensor("self");
   const auto dtype = call.output_type();
-  const auto input = call.b.cast(x, dtype);
-  const auto axes = reduced_axes(call, x);
-  const bool keep = keepdim(call);
-  if (order == 1) return call.returns(call.b.reduce("ReduceL1", input, axes, keep));
-  if (order == 2) return call.returns(call.b.reduce("ReduceL2", input, axes, keep));
-  const auto size = call.b.add("Abs", {input});
-  if (std::isinf(order)) return call.returns(call.b.reduce(order > 0 ? "ReduceMax" : "ReduceMin", size, axes, keep));
-  if (order == 0) {
-    const auto is_zero = call.b.add("Equal", {size, call.b.scalar(0, dtype)});
-    const auto counted = call.b.cast(call.b.add("Not", {is_zero}), torch::kBool, dtype);
-    return call.returns(call.b.reduce("ReduceSum", counted, axes, keep));
-  }
-  const auto powers = call.b.add("Pow", {size, call.b.scalar(order, dtype)});
-  const auto sum = call.b.reduce("ReduceSum", powers, axes, keep);
-  call.returns(call.b.add("Pow", {sum, call.b.scalar(1 / order, dtype)}));
+  call.returns(length_over(call.b, call.b.cast(x, dtype), dtype, order, reduced_axes(call, x), keepdim(call)));
+}
+
+/// The distance of each row of x1 to each of x2.
+void cdist(OnnxCall& call) {
+  const auto dtype = call.output_type();
+  const auto rows = call.b.unsqueeze(call.operand("x1", dtype), {-2});
+  const auto columns = call.b.unsqueeze(call.operand("x2", dtype), {-3});
+  const auto difference = call.b.add("Sub", {rows, columns});
+  call.returns(length_over(call.b, difference, dtype, call.number("p"), {-1}, /*keep=*/false));
 }
 
 void norm(OnnxCall& call) {
@@ -123,6 +136,52 @@ std::string variance(OnnxCall& call) {
   return call.b.add("Div", {sum, divisor(call, x, axes, correction)});
 }
 
+/// The variance or its root, and the mean.
+void with_mean(OnnxCall& call, bool root) {
+  const auto x = call.tensor("self");
+  const auto spread = variance(call);
+  call.returns(root ? call.b.add("Sqrt", {spread}) : spread, 0);
+  call.returns(call.b.reduce("ReduceMean", x.name, reduced_axes(call, x), keepdim(call)), 1);
+}
+
+/// The product of each element and those before it along one axis, whose size is fixed: after each step twice as many
+/// elements are multiplied. (ONNX has an operator for it from version 26 on.)
+std::string doubled_products(OnnxBuilder& b, const std::string& start, const OnnxTensor& x, int64_t axis,
+                             torch::ScalarType dtype) {
+  auto y = start;
+  for (int64_t distance = 1; distance < x.sizes[axis]; distance *= 2) {
+    std::vector<int64_t> pads(2 * x.sizes.size(), 0);
+    pads[axis] = distance;
+    const auto shifted =
+        b.slice(b.add("Pad", {y, b.ints(pads), b.scalar(1, dtype)}), axis, {0, ""}, {x.sizes[axis], ""});
+    y = b.add("Mul", {y, shifted});
+  }
+  return y;
+}
+
+/// The same for any size: for each place a row in which the elements behind it are ones, which takes memory as the
+/// square of the size.
+std::string products_of_rows(OnnxBuilder& b, const std::string& y, const OnnxTensor& x, int64_t axis,
+                             torch::ScalarType dtype) {
+  const auto places = steps_of(b, b.size_of(x, axis));
+  std::vector<int64_t> column(static_cast<std::size_t>(x.rank() - axis), 1);
+  column[0] = -1;
+  const auto elements = b.reshape(places, column);
+  column.push_back(1);
+  const auto is_behind = b.add("Greater", {elements, b.reshape(places, column)});
+  const auto rows = b.add("Where", {is_behind, b.scalar(1, dtype), b.unsqueeze(y, {axis})});
+  return b.reduce("ReduceProd", rows, {axis + 1}, /*keepdim=*/false);
+}
+
+void cumprod(OnnxCall& call) {
+  const auto x = call.tensor("self");
+  const auto dtype = call.output_type();
+  const auto y = call.b.cast(x, dtype);
+  if (x.rank() == 0) return call.returns(y);
+  const auto axis = call.axis("dim", x.rank());
+  call.returns((x.sizes[axis] >= 0 ? doubled_products : products_of_rows)(call.b, y, x, axis, dtype));
+}
+
 /// x y / (|x| |y|), where a length below eps counts as eps.
 void cosine_similarity(OnnxCall& call) {
   const auto dtype = call.output_type();
@@ -144,6 +203,28 @@ void top_k(OnnxCall& call, const OnnxInt& k, bool largest, bool sorted) {
       {{"axis", call.axis("dim", x.rank())}, {"largest", int64_t{largest}}, {"sorted", int64_t{sorted}}});
   call.returns(results[0], 0);
   call.returns(results[1], 1);
+}
+
+/// The element in the middle, of two the smaller one; without an axis that of all elements.
+void median(OnnxCall& call) {
+  auto x = call.tensor("self");
+  const bool of_all = !call.takes("dim");
+  if (of_all) {
+    const auto count = product_of(call.b, call.b.sizes_of(x));
+    x = {call.b.reshape(x.name, std::vector<int64_t>{-1}), x.dtype, true, {count.is_fixed() ? count.value : -1}};
+  } else if (x.rank() == 0) {
+    x = {call.b.unsqueeze(x.name, {0}), x.dtype, true, {1}};
+  }
+  const auto axis = of_all ? 0 : call.axis("dim", x.rank());
+  const auto half = quotient_of(call.b, sum_of(call.b, call.b.size_of(x, axis), {1, ""}), {2, ""});
+  const auto sorted = call.b.add_many("TopK", {x.name, call.b.ints({half})}, 2,
+                                      {{"axis", axis}, {"largest", int64_t{0}}, {"sorted", int64_t{1}}});
+  for (std::size_t i = 0; i < call.output_count(); ++i) {
+    if (i > 0 && !call.output_is_used(i)) continue;
+    const auto last = call.b.slice(sorted[i], axis, {-1, ""}, {std::numeric_limits<int64_t>::max(), ""});
+    const bool keeps = !of_all && call.flag("keepdim") && call.output(i).rank() > 0;
+    call.returns(keeps ? last : call.b.squeeze(last, {axis}), i);
+  }
 }
 
 void sort(OnnxCall& call) {
@@ -184,6 +265,11 @@ void add_onnx_reductions(OnnxOperators& operators) {
     const auto axis = call.b.scalar(call.axis("dim", x.rank()), torch::kInt64);
     call.returns(call.b.add("CumSum", {call.b.cast(x, call.output_type()), axis}));
   };
+  operators["var_mean"] = [](OnnxCall& call) { with_mean(call, /*root=*/false); };
+  operators["std_mean"] = [](OnnxCall& call) { with_mean(call, /*root=*/true); };
+  operators["cumprod"] = cumprod;
+  operators["median"] = median;
+  operators["cdist"] = cdist;
   operators["cosine_similarity"] = cosine_similarity;
   operators["topk"] = [](OnnxCall& call) { top_k(call, call.size("k"), call.flag("largest"), call.flag("sorted")); };
   operators["sort"] = sort;

@@ -248,25 +248,6 @@ void pixel_shuffle(OnnxCall& call) {
                           {{"blocksize", call.integer("upscale_factor")}, {"mode", std::string("CRD")}}));
 }
 
-void resize(OnnxCall& call, const char* mode) {
-  const auto x = call.tensor("self");
-  std::string transformation = "asymmetric";
-  if (std::string(mode) == "linear") transformation = call.flag("align_corners") ? "align_corners" : "half_pixel";
-  std::vector<OnnxInt> sizes{call.b.size_of(x, 0), call.b.size_of(x, 1)};
-  const auto wanted = call.output().sizes;
-  for (std::size_t axis = 2; axis < wanted.size(); ++axis) {
-    if (wanted[axis] < 0) call.refuse("an axis that it resizes may not have a dynamic size");
-    sizes.push_back({wanted[axis], ""});
-  }
-  for (const auto* scales : {"scales", "scales_h", "scales_w", "scales_d"}) {
-    if (call.given(scales))
-      call.refuse("it was given a scale factor: give it the size, or recompute_scale_factor(true)");
-  }
-  OnnxAttributes attributes{{"mode", std::string(mode)}, {"coordinate_transformation_mode", transformation}};
-  if (std::string(mode) == "nearest") attributes.emplace_back("nearest_mode", std::string("floor"));
-  call.returns(call.b.add("Resize", {x.name, "", "", call.b.ints(sizes)}, attributes));
-}
-
 void add_views(OnnxOperators& operators) {
   operators["view"] = [](OnnxCall& call) {
     call.takes("size") ? reshape(call, "size") : call.refuse("it reads the bits as another type");
@@ -316,11 +297,7 @@ void add_onnx_shapes(OnnxOperators& operators) {
   for (const auto* dims : {"1d", "2d", "3d"}) {
     operators[std::string("reflection_pad") + dims] = [](OnnxCall& call) { pad(call, "reflect"); };
     operators[std::string("replication_pad") + dims] = [](OnnxCall& call) { pad(call, "edge"); };
-    operators[std::string("upsample_nearest") + dims] = [](OnnxCall& call) { resize(call, "nearest"); };
   }
-  operators["upsample_linear1d"] = [](OnnxCall& call) { resize(call, "linear"); };
-  operators["upsample_bilinear2d"] = operators["upsample_linear1d"];
-  operators["upsample_trilinear3d"] = operators["upsample_linear1d"];
   operators["pixel_shuffle"] = pixel_shuffle;
 }
 

@@ -117,26 +117,43 @@ TEST(BadExport, NamesAnOperatorWithoutMappingItsModuleAndItsLine) {
 }
 
 TEST(BadExport, SaysWhyAnOperatorHasNoMappingHere) {
-  EXPECT_THAT(
-      onnx_of([](const torch::Tensor& x) { return at::adaptive_avg_pool1d(x.unsqueeze(1), 3).flatten(1); }),
-      AllOf(StartsWith("to_onnx: aten::adaptive_avg_pool1d has no mapping to ONNX here: it pools 4 elements to 3, "
-                       "in windows of different sizes; pool to 1 or to a divisor of 4"),
-            HasSubstr("node ")));
+  EXPECT_THAT(onnx_of([](const torch::Tensor& x) { return torch::one_hot(x.to(torch::kLong)); }),
+              AllOf(StartsWith("to_onnx: aten::one_hot has no mapping to ONNX here: the number of classes depends on "
+                               "values: give num_classes"),
+                    HasSubstr("node ")));
+  EXPECT_THAT(onnx_of([](const torch::Tensor& x) { return x.repeat_interleave(x[0].to(torch::kLong), 1); }),
+              HasSubstr("the size of what it gives depends on values; 'repeats' may be a number or a weight"));
   EXPECT_THAT(onnx_of([](const torch::Tensor& x) { return x.index({x > 5}).sum() + x; }),
               HasSubstr("indexes with a mask"));
   EXPECT_THAT(
       onnx_of([](const torch::Tensor& x) { return std::get<1>(at::max_pool1d_with_indices(x.unsqueeze(1), 2)); }),
       HasSubstr("its indices are used"));
-  torch::nn::BatchNorm1d norm(torch::nn::BatchNorm1dOptions(4).track_running_stats(false));
-  Net normalized([&](const torch::Tensor& x) { return norm(x); }, {norm.ptr()});
-  EXPECT_THAT(refusal([&] {
-                normalized.to_onnx("unused", torch::ones({2, 4}));
-              }),
-              AllOf(HasSubstr("the statistics of the batch"), HasSubstr("in the module 'layer0', node ")));
   EXPECT_THAT(onnx_of([](const torch::Tensor& x) { return torch::randn({4}) + x; }), HasSubstr("aten::randn"));
   EXPECT_THAT(onnx_of([](const torch::Tensor& x) { return torch::fft_fft(x); }), HasSubstr("aten::fft_fft"));
   EXPECT_THAT(onnx_of([](const torch::Tensor& x) { return x; }, {}, torch::ones({2}, torch::kComplexFloat)),
               HasSubstr("ONNX has no tensors of ComplexFloat"));
+}
+
+TEST(BadExport, NamesTheOpsetThatHasAnOperatorAndItsLayer) {
+  const auto at_opset = [](int64_t opset, Net::Function function, const torch::Tensor& x) {
+    return onnx_of(std::move(function), {.opset_version = opset}, x);
+  };
+  const auto fold = [](const torch::Tensor& x) { return at::col2im(x, {2, 2}, {2, 2}, {1, 1}, {0, 0}, {1, 1}); };
+  EXPECT_THAT(at_opset(17, fold, torch::ones({2, 4, 1})),
+              HasSubstr("aten::col2im has no mapping to ONNX here: it needs opset_version 18, which has Col2Im"));
+  EXPECT_EQ(at_opset(18, fold, torch::ones({2, 4, 1})), "accepted");
+  const auto volume = [](const torch::Tensor& x) { return at::grid_sampler(x, x.transpose(1, 4), 0, 0, false); };
+  EXPECT_THAT(at_opset(19, volume, torch::ones({2, 3, 4, 4, 3})), HasSubstr("needs opset_version 20"));
+  const auto largest = [](const torch::Tensor& x) {
+    return x.scatter_reduce(1, torch::zeros({1, 4}, torch::kLong).expand({x.size(0), 4}), x, "amax");
+  };
+  EXPECT_THAT(at_opset(17, largest, torch::ones({2, 4})), HasSubstr("needs opset_version 18"));
+  torch::nn::EmbeddingBag bag(torch::nn::EmbeddingBagOptions(7, 5).mode(torch::kMax));
+  Net net([&](const torch::Tensor& x) { return bag(x); }, {bag.ptr()});
+  EXPECT_THAT(refusal([&] {
+                net.to_onnx("unused", torch::ones({2, 4}, torch::kLong), {.opset_version = 17});
+              }),
+              AllOf(HasSubstr("the mode 'max' needs opset_version 18"), HasSubstr("in the module 'layer0', node ")));
 }
 
 TEST(BadExport, AsksToRegisterAWeight) {

@@ -1,5 +1,6 @@
 // Exported models give in onnxruntime and in Python's TorchScript what they give here, for other batches too.
 #include "tests/runtime/export/check_exported.hpp"
+#include "tests/runtime/export/composed_cases.hpp"
 #include "tests/runtime/export/layer_cases.hpp"
 #include "tests/runtime/export/model_cases.hpp"
 #include "tests/runtime/export/operator_cases.hpp"
@@ -24,6 +25,10 @@ TEST(ExportedModels, GiveEqualOutputsForOperators) {
   EXPECT_EQ(problems_of(operator_cases()), "");
 }
 
+TEST(ExportedModels, GiveEqualOutputsForOperatorsThatAreSeveralOfOnnx) {
+  EXPECT_EQ(problems_of(composed_cases()), "");
+}
+
 TEST(ExportedModels, GiveEqualOutputsForTheExamplesAndModelsOfTheirKindInEveryVersion) {
   EXPECT_EQ(problems_of(model_cases(), {17, 18, 19, 20, 21, 22, 23}), "");
 }
@@ -31,7 +36,7 @@ TEST(ExportedModels, GiveEqualOutputsForTheExamplesAndModelsOfTheirKindInEveryVe
 TEST(OnnxOperators, EachIsInACase) {
   std::set<std::string> missing;
   for (const auto& [name, how] : onnx_operators()) missing.insert(name);
-  for (const auto& cases : {layer_cases(), operator_cases(), model_cases()}) {
+  for (const auto& cases : {layer_cases(), operator_cases(), composed_cases(), model_cases()}) {
     for (const auto& one : cases) {
       auto options = one.options;
       options.dynamic_batch = false;

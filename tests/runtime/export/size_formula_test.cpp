@@ -46,6 +46,11 @@ TEST(SizeFormula, BelievesADivisionOnlyWhereAllItsRemaindersWereSeen) {
   EXPECT_EQ(formula_of({multiples}, [](const Sizes& s) { return s[0] / 4; }), "time // 4");
 }
 
+TEST(SizeFormula, HalvesSizesThatMustBeEven) {
+  const AxisTrial even{"height", 6, 12, {8, 4}};  // forward took neither 7 nor 5
+  EXPECT_EQ(formula_of({even}, [](const Sizes& s) { return s[0] / 2; }), "height // 2");
+}
+
 TEST(SizeFormula, RefusesWhatIsNoSumOfProducts) {
   EXPECT_EQ(formula_of({time_axis}, [](const Sizes& s) { return s[0] * s[0]; }), "none");
   EXPECT_EQ(formula_of({time_axis}, [](const Sizes& s) { return s[0] % 2; }), "none");
