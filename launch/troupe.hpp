@@ -103,6 +103,7 @@
 #include "troupe/runtime/data/transforms/mixing.hpp"
 #include "troupe/runtime/data/transforms/transform.hpp"
 #include "troupe/runtime/data/transforms/values.hpp"
+#include "troupe/runtime/inference/predictor.hpp"
 #include "troupe/runtime/report/phase_report.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
 #include "troupe/runtime/sinks/json_lines_sink.hpp"
