@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/base/failure.hpp"
+#include "troupe/launch/c_api/predictor_library.hpp"
 #include "troupe/launch/command_line.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/main.hpp"
