@@ -130,7 +130,7 @@ class Predictor::Impl {
     auto result = module_->forward(input);
     if (!result.defined()) throw UsageError("forward returned an undefined tensor");
     // Of the input, or of a tensor that the module keeps.
-    const bool is_shared = result.has_storage() && result.storage().use_count() > 1;
+    const bool is_shared = result.use_count() > 1 || (result.has_storage() && result.storage().use_count() > 1);
     return is_shared ? result.clone() : result;
   }
 
