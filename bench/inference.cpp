@@ -150,7 +150,8 @@ void measure_case(const InferenceCase& c, int64_t rounds, int64_t count) {
 
 void write_numbers(const std::filesystem::path& path, const torch::Tensor& tensor) {
   std::ofstream(path, std::ios::binary)
-      .write(tensor.contiguous().const_data_ptr<char>(), static_cast<std::streamsize>(tensor.nbytes()));
+      .write(static_cast<const char*>(tensor.contiguous().const_data_ptr()),
+             static_cast<std::streamsize>(tensor.nbytes()));
 }
 
 void export_models(const std::filesystem::path& folder) {
