@@ -12,6 +12,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -33,9 +34,11 @@ inline std::vector<float> numbers_of(const nlohmann::json& input, std::size_t si
   for (const auto& number : input) {
     const auto name = [&] { return "'input' at " + std::to_string(out.size()); };
     if (!number.is_number()) throw std::invalid_argument(name() + " is no number");
-    const float value = number.get<float>();
-    if (!std::isfinite(value)) throw std::invalid_argument(name() + " is too large for float32");
-    out.push_back(value);
+    const auto value = number.get<double>();
+    if (std::abs(value) > std::numeric_limits<float>::max()) {
+      throw std::invalid_argument(name() + " is too large for float32");
+    }
+    out.push_back(static_cast<float>(value));
   }
   return out;
 }
