@@ -137,6 +137,14 @@ TEST_F(CApi, ConvertsForAModuleInDoubleAndLeavesTheInputToTheCaller) {
   }
 }
 
+TEST_F(CApi, TakesMemoryOfAnyAlignment) {
+  ASSERT_EQ(open("scaled"), TROUPE_OK) << error();
+  for (std::size_t offset = 0; offset < 6; ++offset) {
+    EXPECT_EQ(troupe_predictor_predict(predictor_, &input_[offset], 2, &output_[offset], 6), TROUPE_OK) << error();
+    EXPECT_EQ(output_[offset + 5], 2 * input_[offset + 5]);
+  }
+}
+
 TEST_F(CApi, RefusesBadArgumentsAndWritesNothing) {
   ASSERT_EQ(open("scaled"), TROUPE_OK);
   int64_t number = 7;
