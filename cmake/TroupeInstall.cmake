@@ -45,4 +45,5 @@ write_basic_package_version_file(troupeConfigVersion.cmake COMPATIBILITY SameMin
 install(FILES
   "${CMAKE_CURRENT_BINARY_DIR}/troupeConfig.cmake" "${CMAKE_CURRENT_BINARY_DIR}/troupeConfigVersion.cmake"
   cmake/TroupeTorch.cmake cmake/TroupeCuda.cmake cmake/FindCAF.cmake cmake/FindDeflate.cmake
+  cmake/TroupePredictor.cmake cmake/predictor_exports.map
   DESTINATION "${_package}")

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/base/failure.hpp"
+#include "troupe/launch/c_api/predictor_library.hpp"
 #include "troupe/launch/command_line.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/main.hpp"
@@ -103,6 +104,7 @@
 #include "troupe/runtime/data/transforms/mixing.hpp"
 #include "troupe/runtime/data/transforms/transform.hpp"
 #include "troupe/runtime/data/transforms/values.hpp"
+#include "troupe/runtime/inference/predictor.hpp"
 #include "troupe/runtime/report/phase_report.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
 #include "troupe/runtime/sinks/json_lines_sink.hpp"

@@ -124,6 +124,6 @@ def versions(python):
 from importlib.metadata import distributions
 found = {each.name: each.version for each in distributions()}
 print(json.dumps({name: found[name] for name in sys.argv[1:] if name in found}))"""
-    names = ["torch", "lightning", "jax", "jaxlib", "optax", "numpy", "torchvision", "webdataset", "spdl"]
+    names = ["torch", "lightning", "jax", "jaxlib", "optax", "numpy", "torchvision", "webdataset", "spdl", "onnxruntime"]
     return {**json.loads(said_by([python, "-c", ask, *names]) or "{}"),
             "python": said_by([python, "-c", "import platform; print(platform.python_version())"])}

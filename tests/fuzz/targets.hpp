@@ -9,6 +9,7 @@
 #include "tests/fuzz/metadata.hpp"
 #include "tests/fuzz/mlflow_targets.hpp"
 #include "tests/fuzz/pth_targets.hpp"
+#include "tests/fuzz/request_targets.hpp"
 #include "tests/fuzz/report_targets.hpp"
 #include "tests/fuzz/shard_targets.hpp"
 #include "tests/fuzz/sharded_targets.hpp"
@@ -127,6 +128,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
   add_curve_targets(all, dir);
   add_json_lines_targets(all, dir);
   add_pth_targets(all, dir);
+  add_request_targets(all, dir);
   return all;
 }
 

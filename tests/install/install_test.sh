@@ -10,6 +10,7 @@ fail() { echo "error: $*" >&2; exit 1; }
 cmake --install "$TROUPE_BUILD_DIR" --prefix "$folder/elsewhere" >/dev/null
 mv "$folder/elsewhere" "$prefix"
 
+[ -e "$prefix/include/troupe/launch/c_api/troupe_c.h" ] || fail "the header of C is not installed"
 [ -e "$prefix/include/troupe/troupe.hpp" ] || fail "the umbrella header is not installed"
 for layer in base modules runtime launch; do
   [ -n "$(find "$prefix/include/troupe/$layer" -name '*.hpp' -print -quit)" ] || fail "no header of $layer/ is installed"
@@ -38,6 +39,26 @@ said=$("$folder/b uild/outside" fit --model.lr 0.5 --trainer.max_epochs 20 --tra
 [ "$said" = "slope 3" ] || fail "the outside program printed '$said'"
 checkpoint="$folder/runs/slope/version_0/checkpoints/last.safetensors"
 [ -e "$checkpoint" ] || fail "the outside program left no checkpoint"
+
+# The module in a program in another language, which has no sanitizer.
+library="$folder/b uild/liboutside_predictor.so"
+others=$(nm -D --defined-only "$library" | awk '$3 !~ /^troupe_/')
+[ -z "$others" ] || fail "the library for other languages exports more than its functions: $others"
+if [ -z "$TROUPE_CXX_FLAGS" ]; then
+  said=$(python3 - "$library" "$checkpoint" <<'PREDICT'
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+library.troupe_last_error.restype = ctypes.c_char_p
+slope, given, out = ctypes.c_void_p(), (ctypes.c_float * 2)(2, -1), (ctypes.c_float * 2)()
+for failed in (library.troupe_predictor_open(b"slope", sys.argv[2].encode(), ctypes.byref(slope)),
+               library.troupe_predictor_predict(slope, given, ctypes.c_int64(2), out, ctypes.c_int64(2))):
+    assert not failed, library.troupe_last_error().decode()
+library.troupe_predictor_close(slope)
+print(*map(round, out))
+PREDICT
+  ) || fail "the library for other languages does not work"
+  [ "$said" = "6 -3" ] || fail "the library for other languages printed '$said'"
+fi
 
 # The installed command, from another folder.
 said=$(cd / && "$prefix/bin/troupe" checkpoint verify "$checkpoint")

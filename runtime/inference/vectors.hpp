@@ -1,0 +1,38 @@
+// Vectors of floats, for loops that are compiled for several generations of processors.
+#pragma once
+
+#include <cstddef>
+
+// What a function of these loops is compiled for; which of them runs is decided when weights are packed.
+#if defined(__x86_64__) && defined(__GNUC__)
+#define TROUPE_HAS_WIDE_VECTORS 1
+#define TROUPE_FOR_AVX512 __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")))
+#define TROUPE_FOR_AVX2 __attribute__((target("avx2,fma")))
+#else
+#define TROUPE_HAS_WIDE_VECTORS 0
+#define TROUPE_FOR_AVX512
+#define TROUPE_FOR_AVX2
+#endif
+#define TROUPE_INLINE inline __attribute__((always_inline))
+
+namespace troupe::inference {
+
+/// `Width` floats that are treated at once; anywhere in memory.
+template <int Width>
+struct Floats {
+  typedef float Type __attribute__((vector_size(Width * sizeof(float)), aligned(sizeof(float)), may_alias));
+};
+
+/// How many floats a vector of this processor has: 16 (AVX-512), 8 (AVX2) or 4.
+inline int vector_width() {
+#if TROUPE_HAS_WIDE_VECTORS
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw")) {
+    return 16;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 8;
+#endif
+  return 4;
+}
+
+}  // namespace troupe::inference

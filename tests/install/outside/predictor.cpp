@@ -1,0 +1,3 @@
+#include "slope.hpp"
+
+TROUPE_PREDICTOR(slope, Slope)
