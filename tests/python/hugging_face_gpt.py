@@ -2,9 +2,11 @@
 
 hugging_face_gpt.py make FOLDER         writes two random ones: FOLDER/one in one file, FOLDER/shards in several, and
                                         FOLDER/results.safetensors, `tokens` [2, 9] and the logits of each by its name
-hugging_face_gpt.py logits FOLDER FILE  adds to FILE, which holds `tokens`, the logits of the model in FOLDER, and
-                                        prints the keys that were missing, left over or different
+hugging_face_gpt.py logits FILE NAME... adds to FILE, which holds `tokens`, the logits of the model in each folder NAME
+                                        beside it, by that name, and prints a line of the keys that were missing, left
+                                        over or different
 """
+import os
 import sys
 
 import torch
@@ -34,11 +36,12 @@ def make(folder):
     save_file(results, f"{folder}/results.safetensors")
 
 
-def add_logits(folder, file):
+def add_logits(file, *names):
     results = load_file(file)
-    model, info = GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
-    print(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), sorted(info["mismatched_keys"]))
-    results["logits"] = logits(model, results["tokens"])
+    for name in names:
+        model, info = GPT2LMHeadModel.from_pretrained(os.path.join(os.path.dirname(file), name), output_loading_info=True)
+        print(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), sorted(info["mismatched_keys"]))
+        results[name] = logits(model, results["tokens"])
     save_file(results, file)
 
 
