@@ -21,3 +21,10 @@ torchvision=0.26.0
 mlflow=3.17.2
 trackio=0.43.0
 pillow=12.3.0
+# Trained models for the tests of weights, and transformers with what it needs beside what is here.
+transformers=5.24.0
+tokenizers=0.23.3
+regex=2026.11.19
+wordllama=0.4.0.post1
+toml=0.10.2
+legere=0.11.0

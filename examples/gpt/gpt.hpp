@@ -3,27 +3,14 @@
 #pragma once
 
 #include "../char_rnn/text_data.hpp"
+#include "gpt_options.hpp"
+#include "hugging_face.hpp"
 
 #include <troupe/troupe.hpp>
 
 #include <torch/torch.h>
 
 #include <cmath>
-
-struct GptOptions {
-  int64_t layers = 4, heads = 4, width = 128, context = 128, vocabulary = 256;
-  double dropout = 0.1, lr = 2e-3, weight_decay = 0.1;
-  int64_t warmup_steps = 50, generate = 400;
-  double temperature = 0.7;
-  bool activation_checkpoints = false;
-};
-TROUPE_OPTIONS(GptOptions, (layers, "blocks of attention and MLP"), (heads, "heads of attention; they divide width"),
-               (width, "numbers that stand for a token"), (context, "tokens that one can look back to"),
-               (vocabulary, "number of tokens"), (dropout, "share left out in training"), (lr, "highest rate of AdamW"),
-               (weight_decay, "of matrices"), (warmup_steps, "steps to the highest rate, a cosine falls from there"),
-               (generate, "bytes that predict adds to the prompt"),
-               (temperature, "of predict: below 1 likely bytes are drawn more often"),
-               (activation_checkpoints, "compute each block again in the backward pass, in place of keeping it"))
 
 namespace gpt {
 namespace nn = torch::nn;
@@ -56,8 +43,9 @@ class Block : public nn::Module {
     ln_1_ = register_module("ln_1", nn::LayerNorm(nn::LayerNormOptions({o.width})));
     attn_ = register_module("attn", std::make_shared<Attention>(o));
     ln_2_ = register_module("ln_2", nn::LayerNorm(nn::LayerNormOptions({o.width})));
+    const auto gelu = nn::GELUOptions().approximate(o.activation == GptActivation::gelu ? "none" : "tanh");
     mlp_ = register_module("mlp", nn::Sequential({{"c_fc", nn::Linear(o.width, 4 * o.width)},
-                                                  {"gelu", nn::GELU()},
+                                                  {"gelu", nn::GELU(gelu)},
                                                   {"c_proj", nn::Linear(4 * o.width, o.width)},
                                                   {"dropout", nn::Dropout(o.dropout)}}));
   }
@@ -75,8 +63,9 @@ class Block : public nn::Module {
 
 class Gpt : public troupe::ModuleWith<GptOptions> {
  public:
-  explicit Gpt(const GptOptions& options) : ModuleWith(options) {
+  explicit Gpt(const GptOptions& given) : ModuleWith(own_options(given)), save_pretrained_(given.save_pretrained) {
     namespace nn = torch::nn;
+    const auto& options = this->options();
     const auto transformer = register_module("transformer", std::make_shared<nn::Module>());
     wte_ = transformer->register_module("wte", nn::Embedding(options.vocabulary, options.width));
     wpe_ = transformer->register_module("wpe", nn::Embedding(options.context, options.width));
@@ -89,6 +78,7 @@ class Gpt : public troupe::ModuleWith<GptOptions> {
       if (item.value().dim() == 2) nn::init::normal_(item.value(), 0, std);
       if (item.key().ends_with("bias")) nn::init::zeros_(item.value());
     }
+    if (!given.from_pretrained.empty()) gpt::load_pretrained(*this, given.from_pretrained);
     example_input_array = torch::zeros({1, options.context}, torch::kInt64);
   }
 
@@ -111,6 +101,14 @@ class Gpt : public troupe::ModuleWith<GptOptions> {
     return {};
   }
 
+  void setup(troupe::Stage) override {
+    if (!save_pretrained_.empty()) std::filesystem::create_directories(save_pretrained_);  // fails before the training
+  }
+  void on_fit_end() override { save_pretrained(); }
+  void on_validation_end() override {
+    if (trainer().stage() == troupe::Stage::validate) save_pretrained();
+  }
+
   /// Matrices decay, biases and layer norms do not. The rate grows linearly, then falls as a cosine to a tenth.
   troupe::Optimizers configure_optimizers() override {
     const auto& o = options();
@@ -128,6 +126,18 @@ class Gpt : public troupe::ModuleWith<GptOptions> {
   }
 
  private:
+  /// A checkpoint stands on its own: with the sizes, without the folders.
+  static GptOptions own_options(const GptOptions& given) {
+    if (given.max_shard_bytes < 1) throw troupe::UsageError("model.max_shard_bytes is below 1");
+    auto own = gpt::with_pretrained_sizes(given);
+    own.from_pretrained.clear(), own.save_pretrained.clear();
+    return own;
+  }
+  void save_pretrained() const {
+    if (save_pretrained_.empty() || global_rank() != 0) return;
+    gpt::save_pretrained(*this, options(), save_pretrained_);
+  }
+
   torch::Tensor through_blocks(torch::Tensor x) {
     if (!options().activation_checkpoints) return h_->forward(x);
     for (std::size_t i = 0; i < h_->size(); ++i) {
@@ -143,6 +153,7 @@ class Gpt : public troupe::ModuleWith<GptOptions> {
     return loss;
   }
 
+  std::filesystem::path save_pretrained_;
   torch::nn::Embedding wte_{nullptr}, wpe_{nullptr};
   torch::nn::Sequential h_{nullptr};
   torch::nn::LayerNorm ln_f_{nullptr};

@@ -5,6 +5,8 @@
 //     gpt predict --ckpt_path best --data.prompt "You may not "
 //     gpt fit --data.files books --model.layers 6 --model.width 384
 //     gpt fit --data.train train_000001.bin --data.val val_000000.bin --data.vocabulary 50304 --model.vocabulary 50304
+//     gpt fit --model.from_pretrained gpt2 --model.save_pretrained tuned --data.train t.bin --data.val v.bin
+//         --data.vocabulary 50257  (folders of Hugging Face's; tokens of GPT-2's)
 #include "gpt.hpp"
 #include "token_data.hpp"
 

@@ -18,12 +18,12 @@ TROUPE_OPTIONS(ClassifierOptions, (lr, "learning rate of Adam"), (classes, "numb
 
 class Classifier : public troupe::ModuleWith<ClassifierOptions> {
  public:
-  /// With the backbone of a classifier that is trained already, or one of its own.
-  explicit Classifier(const ClassifierOptions& options, const torch::nn::Sequential& pretrained = nullptr)
+  /// With a backbone that makes `features` numbers of each image, trained already, or with one of its own.
+  explicit Classifier(const ClassifierOptions& options, const torch::nn::Sequential& pretrained = nullptr,
+                      int64_t features = 64 * 3 * 3)
       : ModuleWith(options) {
-    namespace nn = torch::nn;
     backbone = register_module("backbone", pretrained.is_empty() ? new_backbone() : pretrained);
-    head = register_module("head", nn::Linear(64 * 3 * 3, options.classes));
+    head = register_module("head", torch::nn::Linear(features, options.classes));
   }
 
   torch::Tensor forward(torch::Tensor image) override { return head(backbone->forward(image)); }
