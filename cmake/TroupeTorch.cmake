@@ -1,4 +1,5 @@
 # Finds the LibTorch of TROUPE_TORCH_VERSION (default: the one in launch/versions.sh) and makes the target troupe::torch.
+# The preset torch-2.15 asks for another one, which launch/setup --torch installs beside the first.
 # Used by Troupe's own build and, installed beside troupeConfig.cmake, by projects that use Troupe.
 #
 # Searched in this order: CMAKE_PREFIX_PATH and Torch_DIR, the Python on the PATH, the project's folder of dependencies
@@ -60,7 +61,8 @@ function(troupe_usual_roots out)
   if(NOT _deps)
     set(_deps "$ENV{HOME}/.cache/troupe")
   endif()
-  file(GLOB _own "${_deps}/venv/lib/python3*/site-packages/torch")
+  file(GLOB _own "${_deps}/venv/lib/python3*/site-packages/torch"
+    "${_deps}/venv-${TROUPE_TORCH_VERSION}/lib/python3*/site-packages/torch")
   set(${out} ${_roots} ${_own} PARENT_SCOPE)
 endfunction()
 
@@ -89,7 +91,11 @@ another folder in CMAKE_PREFIX_PATH, or leave it out and run launch/setup." PARE
       string(APPEND _others " (the one in ${_root} is ${_version})")
     endif()
   endforeach()
-  set(TROUPE_TORCH_PROBLEM "LibTorch ${TROUPE_TORCH_VERSION} was not found${_others}: run launch/setup, which installs \
+  set(_setup "launch/setup")
+  if(NOT TROUPE_TORCH_VERSION STREQUAL TROUPE_USUAL_TORCH_VERSION)
+    string(APPEND _setup " --torch ${TROUPE_TORCH_VERSION}")
+  endif()
+  set(TROUPE_TORCH_PROBLEM "LibTorch ${TROUPE_TORCH_VERSION} was not found${_others}: run ${_setup}, which installs \
 it, or name its folder in CMAKE_PREFIX_PATH." PARENT_SCOPE)
 endfunction()
 
@@ -104,11 +110,16 @@ function(troupe_link_torch_headers folder)
   endforeach()
 endfunction()
 
-if(NOT TROUPE_TORCH_VERSION)
-  set(_versions "${CMAKE_CURRENT_LIST_DIR}/../launch/versions.sh")
-  file(STRINGS "${_versions}" TROUPE_TORCH_VERSION REGEX "^torch=")
-  string(REPLACE "torch=" "" TROUPE_TORCH_VERSION "${TROUPE_TORCH_VERSION}")
+# An installed copy of this file has no versions.sh beside it, and a TROUPE_TORCH_VERSION.
+set(TROUPE_USUAL_TORCH_VERSION "${TROUPE_TORCH_VERSION}")
+set(_versions "${CMAKE_CURRENT_LIST_DIR}/../launch/versions.sh")
+if(EXISTS "${_versions}")
+  file(STRINGS "${_versions}" TROUPE_USUAL_TORCH_VERSION REGEX "^torch=")
+  string(REPLACE "torch=" "" TROUPE_USUAL_TORCH_VERSION "${TROUPE_USUAL_TORCH_VERSION}")
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${_versions}")
+endif()
+if(NOT TROUPE_TORCH_VERSION)
+  set(TROUPE_TORCH_VERSION "${TROUPE_USUAL_TORCH_VERSION}")
 endif()
 set(TROUPE_TORCH_ROOT "")
 set(TROUPE_TORCH_PROBLEM "")

@@ -102,6 +102,9 @@ class KernelOptimizer : public torch::optim::Optimizer {
     } catch (const c10::Error& error) {
       throw UsageError(std::string(Kernel::name) + ": " + error.what_without_backtrace());
     }
+    // LibTorch 2.15 merges a group's options with the defaults, which it can for its own optimizers alone: others'
+    // groups get the defaults.
+    group_options(param_groups().size() - 1).values = options;
   }
 
   /// Calls `closure` first when there is one and returns its loss; gradients are enabled for it.

@@ -28,6 +28,9 @@ struct OptimizerConfig {
 };
 
 /// The optimizers and their schedulers; none: nothing is trained, with a warning. LibTorch's own are taken as they are.
+/// With LibTorch 2.15 an option of one of their groups that equals the start value of its class (SGDOptions(1e-3))
+/// takes the optimizer's default, and a group of an optimizer class of your own gets the defaults whatever it says;
+/// with 2.11, and in troupe::optim, a group keeps what it says.
 ///
 ///     return optim::adam(parameters(), {.lr = 1e-3});
 ///     return torch::optim::SGD(parameters(), 0.1);

@@ -1,5 +1,7 @@
 #include "troupe/runtime/distributed/gradient_announcement.hpp"
 
+#include "troupe/runtime/distributed/autograd_node.hpp"
+
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
@@ -28,7 +30,7 @@ class ComputeNode : public torch::autograd::Node {
 }  // namespace
 
 void run_as_backward(const std::function<void()>& compute) {
-  const auto root = std::make_shared<ComputeNode>(compute);
+  const auto root = make_autograd_node<ComputeNode>(compute);
   const auto nothing = torch::zeros({});
   root->add_input_metadata(nothing);
   (void)torch::autograd::Engine::get_default_engine().execute({torch::autograd::Edge(root, 0)}, {nothing},

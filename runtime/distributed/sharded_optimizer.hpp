@@ -3,6 +3,7 @@
 
 #include "troupe/modules/options/trainer_choices.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
+#include "troupe/runtime/distributed/autograd_node.hpp"
 #include "troupe/runtime/distributed/gradient_averager.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
 
@@ -17,10 +18,6 @@
 #include <unordered_map>
 #include <utility>
 #include <vector>
-
-namespace torch::autograd {
-struct Node;
-}
 
 namespace troupe {
 
@@ -86,11 +83,11 @@ class ShardedOptimizer final : public GradientAverager {
     torch::Tensor whole;
     std::size_t group;
     std::size_t bucket;
-    int64_t offset;            // in the bucket
-    int64_t begin, end;        // this worker's part of it, counted in its elements; may be empty
-    torch::Tensor shard = {};  // that part; undefined if it is empty
-    torch::Tensor kept = {};   // its gradient before the pass in progress
-    std::shared_ptr<torch::autograd::Node> accumulator = nullptr;  // whose hook says that a gradient is there
+    int64_t offset;                 // in the bucket
+    int64_t begin, end;             // this worker's part of it, counted in its elements; may be empty
+    torch::Tensor shard = {};       // that part; undefined if it is empty
+    torch::Tensor kept = {};        // its gradient before the pass in progress
+    AutogradNode accumulator = {};  // whose hook says that a gradient is there
     uintptr_t hook = 0;
   };
   using PartStates = std::map<std::string, std::map<std::string, torch::Tensor>>;  // by parameter, then by name

@@ -72,6 +72,12 @@ expect_search "root: problem: LibTorch $pinned was not found: run launch/setup, 
 in CMAKE_PREFIX_PATH.;" "$without" "TROUPE_DEPS=$folder/nothing"
 expect_search "root: problem: LibTorch $pinned was not found (the one in $folder/old is 2.10.1): run launch/setup" \
   "PATH=$folder/with_old:$PATH" "TROUPE_DEPS=$folder/nothing"
+# Another version lies beside the first, in an environment of its own.
+fake_torch "$folder/deps/venv-2.99.0/lib/python3.11/site-packages/torch" 2.99.0
+expect_search "root: $folder/deps/venv-2.99.0/lib/python3.11/site-packages/torch problem: ;" \
+  "$without" "TROUPE_DEPS=$folder/deps" -DTROUPE_TORCH_VERSION=2.99.0
+expect_search "LibTorch 2.98.0 was not found (the one in $folder/deps/venv/lib/python3.11/site-packages/torch is $pinned): \
+run launch/setup --torch 2.98.0, which installs it" "$without" "TROUPE_DEPS=$folder/deps" -DTROUPE_TORCH_VERSION=2.98.0
 
 # Troupe itself, in a build folder of its own that is configured again and again.
 # expect_stop SENTENCE [cmake argument]...
@@ -86,17 +92,17 @@ expect_stop() {
   [ "$(grep -o 'CMake Error' <<<"$said" | wc -l)" -eq 1 ] || problem "more than one error with $*: $said"
 }
 
-torch=-DCMAKE_PREFIX_PATH="$TROUPE_TORCH_ROOT"
+torch=(-DCMAKE_PREFIX_PATH="$TROUPE_TORCH_ROOT" -DTROUPE_TORCH_VERSION="$TROUPE_TORCH_VERSION")
 expect_stop "LibTorch in $folder/old is 2.10.1 and Troupe needs $pinned: name another folder" \
   -DCMAKE_PREFIX_PATH="$folder/old"
 for package in "CAF:The C++ Actor Framework (CAF) 0.17.6" spdlog:spdlog nlohmann_json:nlohmann-json ZLIB:zlib \
                PNG:libpng JPEG:libjpeg-turbo Deflate:libdeflate Protozero:protozero xxHash:xxHash Tomlplusplus:toml++; do
   expect_stop "${package#*:} was not found: run launch/setup, which installs it." \
-    "$torch" -DCMAKE_DISABLE_FIND_PACKAGE_"${package%%:*}"=ON
+    "${torch[@]}" -DCMAKE_DISABLE_FIND_PACKAGE_"${package%%:*}"=ON
 done
 fake_torch "$folder/bare" "$pinned"
 expect_stop "TROUPE_CUDA=ON needs a CUDA toolkit and LibTorch's CUDA libraries: install the toolkit, then run \
-launch/setup again." -DCMAKE_PREFIX_PATH="$folder/bare" -DTROUPE_CUDA=ON
+launch/setup again." -DCMAKE_PREFIX_PATH="$folder/bare" -DTROUPE_TORCH_VERSION="$pinned" -DTROUPE_CUDA=ON
 
 mkdir "$folder/adds it"
 cat >"$folder/adds it/CMakeLists.txt" <<'CMAKE'
@@ -112,6 +118,6 @@ foreach(_target batch_test table_test troupe_bench_table)
   endif()
 endforeach()
 CMAKE
-said=$(cmake -S "$folder/adds it" -B "$folder/adds it/build" -G Ninja -DCMAKE_CXX_COMPILER="$TROUPE_CXX" "$torch" 2>&1) ||
+said=$(cmake -S "$folder/adds it" -B "$folder/adds it/build" -G Ninja -DCMAKE_CXX_COMPILER="$TROUPE_CXX" "${torch[@]}" 2>&1) ||
   problem "a project that adds Troupe's folder is not configured: $said"
 exit $failures

@@ -89,7 +89,7 @@ class Checker:
         page = self.root / "docs/architecture.md"
         if page not in self.texts:
             return
-        rows = set(re.findall(r"^\| `([\w/]+)/` \|", self.texts[page], re.MULTILINE))
+        rows = set(re.findall(r"^\| `([\w./]+)/` \|", self.texts[page], re.MULTILINE))
         folders = {path.relative_to(self.root).parent.as_posix() for path in self.sources}
         for folder in sorted(folders - rows):
             if folder.split("/")[0] in LAYERS:

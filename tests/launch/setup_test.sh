@@ -136,26 +136,56 @@ said "has hashes of packages for Python 3.11 on x86_64, and this is Python 3.12 
 ! grep -q "^pip" "$log" || problem "expected that pip is not asked"
 
 fails --dve
-said "setup: unknown option '--dve'; the options are --dev and --cpu"
+said "setup: unknown option '--dve'; the options are --dev, --cpu and --torch VERSION"
+
+# Another LibTorch has an environment and lists of its own, and shares the lists that do not depend on it.
+rm -rf "$deps"
+echo "Python 3.11 on x86_64" >"$folder/machine"
+succeeds --cpu --torch 2.15.0
+ran "python3 -m venv --clear $deps/venv-2.15.0"
+ran "-r $TROUPE_SOURCE_DIR/launch/requirements/2.15.0/torch_cpu.txt"
+ran "-r $TROUPE_SOURCE_DIR/launch/requirements/data.txt"
+[ ! -e "$deps/venv" ] || problem "expected that the usual environment is left alone"
+succeeds --cpu --torch 2.15.0
+ran_nothing
+succeeds --cpu --torch "$torch"
+ran "-r $TROUPE_SOURCE_DIR/launch/requirements/torch_cpu.txt"
+fails --torch 2.1
+said "setup: there are no lists for LibTorch '2.1'; there are some for: $torch 2.15.0"
+fails --torch
+said "setup: --torch needs a version"
 }
-# The lists have the versions of versions.sh, and a hash for each line.
+# The lists have the versions of versions.sh, and a hash for each line; those of another LibTorch fit the shared ones.
 python3 - "$TROUPE_SOURCE_DIR/launch" <<'E2' || failures=1
 import glob, re, sys
 launch = sys.argv[1]
-lists = {path: open(path).read().splitlines()[1:] for path in glob.glob(launch + "/requirements/*.txt")}
-versions = dict(re.findall(r"^(\w+)=(\S+)$", open(launch + "/versions.sh").read(), re.M))
-pinned = {}
-for path, lines in lists.items():
-    for line in lines:
-        found = re.fullmatch(r"([a-z0-9-]+)==(\S+) --hash=sha256:[0-9a-f]{64}", line)
-        if not found:
-            sys.exit(f"error: {path} has the line '{line}'")
-        name, version = found.groups()
-        if pinned.setdefault(name, version) != version:
-            sys.exit(f"error: {name} has the versions {version} and {pinned[name]}")
-wrong = {name: version for name, version in versions.items() if pinned.get(name.replace("_", "-")) != version}
-if wrong:
-    sys.exit(f"error: {wrong} of versions.sh are not in launch/requirements: run launch/update_requirements")
+
+
+def check(lists, names):
+    pinned = {}
+    for path in lists:
+        for line in open(path).read().splitlines()[1:]:
+            found = re.fullmatch(r"([a-z0-9-]+)==(\S+) --hash=sha256:[0-9a-f]{64}", line)
+            if not found:
+                sys.exit(f"error: {path} has the line '{line}'")
+            name, version = found.groups()
+            if pinned.setdefault(name, version) != version:
+                sys.exit(f"error: {path}: {name} has the versions {version} and {pinned[name]}")
+    versions = {}
+    for name in names:
+        versions.update(re.findall(r"^(\w+)=(\S+)$", open(launch + "/" + name).read(), re.M))
+    wrong = {name: version for name, version in versions.items() if pinned.get(name.replace("_", "-")) != version}
+    if wrong:
+        sys.exit(f"error: {wrong} of {names} are not in launch/requirements: run launch/update_requirements")
+
+
+usual = glob.glob(launch + "/requirements/*.txt")
+check(usual, ["versions.sh"])
+for path in glob.glob(launch + "/versions-*.sh"):
+    version = re.search(r"versions-(.*)\.sh$", path)[1]
+    own = glob.glob(f"{launch}/requirements/{version}/*.txt")
+    names = {name.rsplit("/", 1)[1] for name in own}
+    check(own + [name for name in usual if name.rsplit("/", 1)[1] not in names], ["versions.sh", f"versions-{version}.sh"])
 E2
 
 # A file that is not the one whose hash is listed: pip itself refuses it. The packages are made here.

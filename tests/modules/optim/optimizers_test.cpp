@@ -11,6 +11,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
+#include <torch/version.h>
 
 #include <functional>
 #include <tuple>
@@ -222,6 +223,18 @@ TEST(KernelOptimizer, GroupsHaveOptionsOfTheirOwn) {
     }
   }
   for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(torch::allclose(ours[i], theirs[i], 0, 1e-12)) << i;
+}
+
+TEST(KernelOptimizer, AGroupKeepsWhatItSaysThoughThatIsAStartValueInLibTorch) {
+  auto ours = starting_point(), theirs = starting_point();
+  const auto optimizer = adam({{.params = {ours[0]}, .lr = 1e-3}, {.params = {ours[1]}}}, {.lr = 0.1});
+  EXPECT_EQ(optimizer->param_groups()[0].options().get_lr(), 1e-3);
+  EXPECT_EQ(optimizer->param_groups()[1].options().get_lr(), 0.1);
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(Parameters{theirs[0]}, std::make_unique<torch::optim::AdamOptions>(1e-3));
+  torch::optim::Adam reference(groups, torch::optim::AdamOptions(0.1));
+  constexpr bool takes_default = TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR > 11;  // seen with 2.15.0
+  EXPECT_EQ(reference.param_groups()[0].options().get_lr(), takes_default ? 0.1 : 1e-3);
 }
 
 TEST(KernelOptimizer, AGroupMayComeLater) {
