@@ -3,6 +3,7 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/safetensors_index.hpp"
 #include "troupe/runtime/checkpoint/sharded_safetensors.hpp"
+#include "troupe/runtime/checkpoint/stored_dtype.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -22,17 +23,8 @@ using TensorSpan = std::span<const std::pair<std::string, torch::Tensor>>;
 /// Keys of the metadata that mean something else than a name.
 constexpr std::array<std::string_view, 3> kTakenKeys = {"format", "total_size", "__metadata__"};
 
-std::optional<torch::ScalarType> dtype_to_store(const torch::Tensor& tensor, const ShardOptions& options) {
-  const auto type = tensor.scalar_type();
-  const bool is_plain_float =
-      type == torch::kFloat64 || type == torch::kFloat32 || type == torch::kFloat16 || type == torch::kBFloat16;
-  if (!options.dtype || !is_plain_float || type == *options.dtype) return std::nullopt;
-  return options.dtype;
-}
-
 uint64_t bytes_to_store(const torch::Tensor& tensor, const ShardOptions& options) {
-  const auto dtype = dtype_to_store(tensor, options);
-  return static_cast<uint64_t>(tensor.numel()) * (dtype ? c10::elementSize(*dtype) : tensor.element_size());
+  return static_cast<uint64_t>(tensor.numel()) * c10::elementSize(dtype_to_store(tensor.scalar_type(), options.dtype));
 }
 
 void check_model(TensorSpan tensors, const ShardOptions& options) {
@@ -40,10 +32,7 @@ void check_model(TensorSpan tensors, const ShardOptions& options) {
   if (options.name.empty() || options.name.find('/') != options.name.npos || options.name.starts_with('.')) {
     throw UsageError("name is '" + shown(options.name) + "'; files are called by a name without a folder, as 'model'");
   }
-  if (options.dtype && !c10::isFloatingType(*options.dtype)) {
-    throw UsageError(std::string("dtype is ") + c10::toString(*options.dtype) +
-                     "; weights are stored as F64, F32, F16 or BF16");
-  }
+  check_dtype_to_store(options.dtype);
   std::unordered_set<std::string_view> names = {"__metadata__"};
   for (const auto& [name, tensor] : tensors) {
     check_storable(name, tensor);
@@ -138,8 +127,7 @@ void write_shard(const fs::path& path, const Shard& shard, const SafetensorsMeta
                  const ShardOptions& options, FileSystem& files) {
   Shard stored;
   for (const auto& [name, tensor] : shard) {
-    const auto dtype = dtype_to_store(tensor, options);
-    stored.emplace_back(name, dtype ? tensor.detach().to(*dtype) : tensor);
+    stored.emplace_back(name, tensor.detach().to(dtype_to_store(tensor.scalar_type(), options.dtype)));
   }
   write_atomically(
       path, [&](OutputFile& file) { write_safetensors(file, stored, metadata); }, files);

@@ -78,7 +78,7 @@ class PthValue {
   std::string describe() const;
 
  private:
-  friend class PthArchiveWriter;
+  friend struct PthValueContent;
   friend PthValue read_pth(const std::filesystem::path& path, const PthOptions& options);
   using Value = std::variant<std::monostate, bool, int64_t, double, PickleNode*>;
   PthValue(std::shared_ptr<const void> content, Value value) : content_(std::move(content)), value_(value) {}

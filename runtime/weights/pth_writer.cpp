@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
+#include "troupe/runtime/checkpoint/stored_dtype.hpp"
 #include "troupe/runtime/weights/pickle_writer.hpp"
 #include "troupe/runtime/weights/torch_types.hpp"
 
@@ -17,6 +18,11 @@
 #include <vector>
 
 namespace troupe {
+
+/// What the writer sees of a value.
+struct PthValueContent {
+  static const PickleValue& of(const PthValue& value) { return value.value_; }
+};
 
 namespace {
 
@@ -82,10 +88,8 @@ class PthStorageList : public PickledStorages {
 
   Stored stored(const torch::Tensor& tensor) const {
     const auto from = types_.at(identity(tensor));
-    const bool is_plain =
-        from == torch::kFloat64 || from == torch::kFloat32 || from == torch::kFloat16 || from == torch::kBFloat16;
-    const bool is_whole = is_plain && tensor.storage().nbytes() % c10::elementSize(from) == 0;
-    return {tensor.storage(), from, dtype_ && is_whole ? *dtype_ : from};
+    const bool is_whole = is_plain_float(from) && tensor.storage().nbytes() % c10::elementSize(from) == 0;
+    return {tensor.storage(), from, is_whole ? dtype_to_store(from, dtype_) : from};
   }
 
   static torch::Tensor on_cpu(const Stored& item) {
@@ -120,18 +124,13 @@ void note_tensors(const PickleValue& value, PthStorageList& storages) {
   }
 }
 
-}  // namespace
-
 /// A value ready to be written: what cannot be was refused.
 class PthArchiveWriter {
  public:
   PthArchiveWriter(const PthValue& value, const PthWriteOptions& options) : storages_(options.dtype) {
-    if (options.dtype && (!c10::isFloatingType(*options.dtype) || c10::elementSize(*options.dtype) < 2)) {
-      throw UsageError(std::string("dtype is ") + c10::toString(*options.dtype) +
-                       "; weights are stored as F64, F32, F16 or BF16");
-    }
-    note_tensors(value.value_, storages_);
-    pickle_ = write_pickle(value.value_, storages_);
+    check_dtype_to_store(options.dtype);
+    note_tensors(PthValueContent::of(value), storages_);
+    pickle_ = write_pickle(PthValueContent::of(value), storages_);
   }
 
   /// The archive, piece by piece. Its folder is "archive", as where torch.save writes to a Python file. What `sink`
@@ -168,6 +167,8 @@ class PthArchiveWriter {
   PthStorageList storages_;
   std::string pickle_;
 };
+
+}  // namespace
 
 void write_pth(const PthValue& value, const std::filesystem::path& path, const PthWriteOptions& options,
                FileSystem& files) {
