@@ -46,7 +46,7 @@ struct InPlace : Scaled {
 struct Double : Scaled {
   Double() { to(torch::kDouble); }
 };
-struct Counted : Scaled {
+struct CountedFromC : Scaled {
   torch::Tensor forward(torch::Tensor x) override { return x.argmax(1); }
 };
 struct Summed : Scaled {
@@ -72,7 +72,7 @@ struct Tokens : Scaled {
 TROUPE_PREDICTOR(scaled, Scaled)
 TROUPE_PREDICTOR(in_place, InPlace)
 TROUPE_PREDICTOR(in_double, Double)
-TROUPE_PREDICTOR(counted, Counted)
+TROUPE_PREDICTOR(counted, CountedFromC)
 TROUPE_PREDICTOR(summed, Summed)
 TROUPE_PREDICTOR(paired, Paired)
 TROUPE_PREDICTOR(thrown, Thrown)
