@@ -15,7 +15,7 @@
 #include <torch/version.h>
 
 #include <algorithm>
-#include <set>
+#include <limits>
 #include <utility>
 
 namespace troupe {
@@ -48,13 +48,10 @@ class ProgramLowering {
   explicit ProgramLowering(const TracedModel& model) : model_(model), values_(model) {}
 
   ExportedProgram run(const std::map<std::string, SizeRange>& size_ranges) {
-    const auto constraints = range_constraints(size_ranges);
+    auto constraints = range_constraints(size_ranges);
     add_weights(model_.module, "");
     name_constants();
     name_inputs();
-    for (const auto* node : model_.graph->nodes()) {
-      if (const auto* changed = changed_argument(*node)) changed_memory_.insert(owner_of_memory(changed));
-    }
     for (const auto* node : model_.graph->nodes()) {
       try {
         lower(*node);
@@ -63,6 +60,9 @@ class ProgramLowering {
       }
     }
     refuse_problems();
+    for (std::size_t k = 0; k < values_.unexplained(); ++k) {
+      constraints["u" + std::to_string(k)] = {{"min_val", 0}, {"max_val", std::numeric_limits<int64_t>::max() - 1}};
+    }
     program_.example = model_.example;
     program_.model = {{"graph_module", graph_module()},   {"opset_version", {{"aten", 10}}},
                       {"range_constraints", constraints}, {"schema_version", {{"major", 8}, {"minor", 17}}},
@@ -179,14 +179,14 @@ class ProgramLowering {
       const auto* known = values_.number_of(*node.inputs()[i]);
       return known ? *known : constant_number(torch::jit::toIValue(node.inputs()[i])->toInt());
     };
-    if (node.kind() == aten::size) return read_size(node, operand(1).hint);
+    if (node.kind() == aten::size) return read_size(node, *operand(1).hint);
     const auto a = operand(0), b = operand(1);
     auto number = node.kind() == aten::mul   ? product_of(a, b)
                   : node.kind() == aten::add ? sum_of(a, b)
                                              : quotient_of(a, b);
     const std::string name = node.kind().toUnqualString();
     const auto argument = [](const SymbolicNumber& one) -> json {
-      if (!one.name) return exported_int(one.hint);
+      if (!one.name) return exported_int(*one.hint);
       return {{"as_sym_int", {{"as_name", *one.name}}}};
     };
     add_number(
@@ -247,19 +247,13 @@ class ProgramLowering {
     add_node(target, std::move(arguments), std::move(outputs), own_name);
   }
 
-  c10::OperatorHandle operator_of(const Node& node) const {
+  static c10::OperatorHandle operator_of(const Node& node) {
     auto& known = c10::Dispatcher::singleton();
     const auto* schema = node.maybeSchema();
     const auto found = schema ? known.findSchema(schema->operator_name()) : std::nullopt;
     if (!found) throw UsageError("an operator of TorchScript alone");
     // The tracer writes convolutions with switches of cuDNN's behind the arguments that everyone knows.
     if (node.kind() == aten::_convolution) return known.findSchemaOrThrow("aten::convolution", "");
-    // nativert of 2.11 gives results of strided tensors another layout than LibTorch does (mul and others), of which
-    // there is no view then. Where nothing is written through the view, a copy will do.
-    const bool is_view = node.kind() == aten::view && schema->overload_name().empty();
-    if (is_view && !changed_memory_.contains(owner_of_memory(node.output()))) {
-      return known.findSchemaOrThrow("aten::reshape", "");
-    }
     return *found;
   }
 
@@ -268,8 +262,7 @@ class ProgramLowering {
     if (handle.hasTag(at::Tag::data_dependent_output)) throw UsageError("its result is no tensor but a value");
     if (handle.hasTag(at::Tag::dynamic_output_shape) && !has_fixed_result(node)) throw UsageError(by_values);
     for (const auto* output : tensors_of(node)) {
-      if (values_.find_sizes(*output)) continue;
-      throw UsageError("the size of its result follows from the sizes of the dynamic axes in no way that export knows");
+      if (!values_.find_sizes(*output)) throw UsageError("the sizes of its result are unknown");
     }
   }
 
@@ -380,7 +373,6 @@ class ProgramLowering {
   std::map<std::string, std::string> weight_names_;  ///< path -> name in the graph
   std::vector<std::string> argument_names_;
   json inputs_ = json::array(), input_specs_ = json::array(), nodes_ = json::array();
-  std::set<const Value*> changed_memory_;  ///< by operators that work in place
   std::vector<Problem> problems_;
 };
 

@@ -14,13 +14,17 @@ namespace {
 
 constexpr int64_t kLongestStride = 16;
 
-SymbolicNumber symbolic_call(const char* function, const SymbolicNumber& a, const SymbolicNumber& b, int64_t hint) {
-  if (a.is_constant && b.is_constant) return constant_number(hint);
-  return {std::string(function) + "(" + a.text + ", " + b.text + ")", hint};
-}
-
 int64_t rounded_down(int64_t a, int64_t b) {
   return a / b - ((a % b != 0 && (a < 0) != (b < 0)) ? 1 : 0);
+}
+
+/// The call of a function of sympy's, or its value for constants.
+SymbolicNumber symbolic_call(const char* function, const SymbolicNumber& a, const SymbolicNumber& b,
+                             int64_t (*compute)(int64_t, int64_t)) {
+  std::optional<int64_t> hint;
+  if (a.hint && b.hint) hint = compute(*a.hint, *b.hint);
+  if (a.is_constant && b.is_constant) return constant_number(*hint);
+  return {std::string(function) + "(" + a.text + ", " + b.text + ")", hint};
 }
 
 }  // namespace
@@ -30,23 +34,24 @@ SymbolicNumber constant_number(int64_t value) {
 }
 
 SymbolicNumber sum_of(const SymbolicNumber& a, const SymbolicNumber& b) {
-  return symbolic_call("Add", a, b, a.hint + b.hint);
+  return symbolic_call("Add", a, b, [](int64_t x, int64_t y) { return x + y; });
 }
 
 SymbolicNumber product_of(const SymbolicNumber& a, const SymbolicNumber& b) {
   if (a.is_constant && a.hint == 1) return b;
   if (b.is_constant && b.hint == 1) return a;
-  return symbolic_call("Mul", a, b, a.hint * b.hint);
+  return symbolic_call("Mul", a, b, [](int64_t x, int64_t y) { return x * y; });
 }
 
 SymbolicNumber quotient_of(const SymbolicNumber& a, const SymbolicNumber& b) {
   if (b.is_constant && b.hint == 1) return a;
-  return symbolic_call("FloorDiv", a, b, rounded_down(a.hint, b.hint));
+  return symbolic_call("FloorDiv", a, b, [](int64_t x, int64_t y) { return y == 0 ? 0 : rounded_down(x, y); });
 }
 
 nlohmann::json exported_number(const SymbolicNumber& number) {
-  if (number.is_constant) return exported_int(number.hint);
-  return {{"as_expr", {{"expr_str", number.text}, {"hint", exported_int(number.hint)}}}};
+  if (number.is_constant) return exported_int(number.hint.value());
+  return {
+      {"as_expr", {{"expr_str", number.text}, {"hint", number.hint ? exported_int(*number.hint) : nlohmann::json()}}}};
 }
 
 std::string ExportedValues::unique_name(const std::string& wanted) {
@@ -148,7 +153,9 @@ bool ExportedValues::find_sizes(const torch::jit::Value& value) {
     if (!derived_.contains(seen)) {
       auto number = rest_of_reshape(value, d);
       if (!number) number = windows_along(value, d);
-      if (!number) return false;
+      if (!number) {
+        number = SymbolicNumber{"Symbol('u" + std::to_string(unexplained_++) + "', integer=True)", std::nullopt};
+      }
       derived_.emplace(seen, *number);
     }
     sizes.push_back(derived_.at(seen));

@@ -18,8 +18,8 @@ namespace troupe {
 
 /// A whole number that may depend on the sizes of the dynamic axes.
 struct SymbolicNumber {
-  std::string text;  ///< as sympy reads it: "Mul(Integer(2), Symbol('s0', positive=True, integer=True))"
-  int64_t hint = 0;  ///< its value for the example
+  std::string text;                 ///< as sympy reads it: "Mul(Integer(2), Symbol('s0', positive=True, integer=True))"
+  std::optional<int64_t> hint = 0;  ///< its value for the example, if it follows from the dynamic axes
   bool is_constant = false;
   std::optional<std::string> name = std::nullopt;  ///< of the value in the graph, if it is one
 };
@@ -57,10 +57,13 @@ class ExportedValues {
   /// The size of the k-th dynamic axis.
   SymbolicNumber axis(std::size_t k) const;
   SymbolicNumber number_from(const SizeFormula& formula) const;
-  /// Finds the sizes of the tensor as numbers that follow from those of the dynamic axes; false if there is one that
-  /// does not. Tensors that come before it in the graph must have been looked at.
+  /// Finds the sizes of the tensor as numbers that follow from those of the dynamic axes. One that follows in no way
+  /// that is known here gets a symbol of its own, as PyTorch gives sizes that depend on values ("unbacked"). Tensors
+  /// that come before it in the graph must have been looked at. False if the traces know no sizes.
   bool find_sizes(const torch::jit::Value& value);
 
+  /// How many symbols u0, u1, ... there are.
+  std::size_t unexplained() const { return unexplained_; }
   const nlohmann::json& tensors() const { return tensors_; }  ///< name -> TensorMeta
   const nlohmann::json& numbers() const { return numbers_; }  ///< name -> SymInt
 
@@ -74,6 +77,7 @@ class ExportedValues {
   std::unordered_map<const torch::jit::Value*, std::string> names_;
   std::unordered_map<const torch::jit::Value*, SymbolicNumber> symbolic_;
   std::unordered_map<const torch::jit::Value*, std::vector<SymbolicNumber>> sizes_;
+  std::size_t unexplained_ = 0;
   std::map<std::vector<int64_t>, SymbolicNumber> derived_;  ///< sizes without a formula, by what the traces saw
   nlohmann::json tensors_ = nlohmann::json::object(), numbers_ = nlohmann::json::object();
 };
