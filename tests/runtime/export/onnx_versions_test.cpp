@@ -1,5 +1,6 @@
 // What differs between the versions of ONNX's operators: the operators that some have, and the types that they take.
 #include "tests/runtime/export/check_exported.hpp"
+#include "tests/runtime/export/model_cases.hpp"
 #include "tests/support/file_content.hpp"
 #include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -145,6 +146,15 @@ TEST(OnnxVersions, GiveEqualOutputs) {
   add_attention_sizes(add);
   add_rotary(add);
   EXPECT_EQ(problems_of(add.cases, all_opsets), "");
+}
+
+TEST(OnnxVersions, GiveEqualOutputsForAnMlpACnnAndAGpt) {
+  std::vector<ExportCase> three;
+  for (const auto& one : model_cases()) {
+    if (one.name == "autoencoder" || one.name == "digits" || one.name == "example_gpt") three.push_back(one);
+  }
+  EXPECT_EQ(three.size(), 3);
+  EXPECT_EQ(problems_of(three, all_opsets), "");
 }
 
 TEST(OnnxVersions, AreWrittenWithTheirVersionOfTheFormat) {
