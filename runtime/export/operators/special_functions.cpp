@@ -99,12 +99,10 @@ void nan_to_num(OnnxCall& call) {
 
 void add_onnx_special_functions(OnnxOperators& operators) {
   operators["atan2"] = atan2;
-  operators["arctan2"] = atan2;
   operators["hypot"] = hypot;
   operators["logaddexp"] = [](OnnxCall& call) { add_exponentials(call, 1); };
   operators["logaddexp2"] = [](OnnxCall& call) { add_exponentials(call, M_LN2); };
   operators["erfc"] = erfc;
-  operators["special_erfc"] = erfc;
   operators["nan_to_num"] = nan_to_num;
 }
 
