@@ -176,7 +176,7 @@ void PackedConvolutions::append(const Convolution& shape, const float* weight, c
   stage.row = shape.in[1] + 2 * shape.padding[1];
   stage.plane = (shape.in[0] + 2 * shape.padding[0]) * stage.row;
   stage.begin = stages_.empty() ? 0 : stages_.back().begin + stages_.back().numbers;
-  stage.numbers = shape.in_channels * stage.plane;
+  stage.numbers = (shape.in_channels * stage.plane + 15) / 16 * 16;  // whole lines of the cache
   for (int64_t c = 0; c < shape.in_channels; ++c) {
     for (int64_t y = 0; y < shape.kernel[0]; ++y) {
       for (int64_t x = 0; x < shape.kernel[1]; ++x) {
@@ -186,9 +186,9 @@ void PackedConvolutions::append(const Convolution& shape, const float* weight, c
   }
   const auto count = static_cast<int64_t>(stage.offsets.size());
   const int64_t blocks = (shape.out_channels + stage.block - 1) / stage.block;
-  stage.weights.assign(static_cast<std::size_t>(blocks * stage.block * count), 0.0F);
-  stage.bias.assign(static_cast<std::size_t>(blocks * stage.block), 0.0F);
-  if (bias) std::copy_n(bias, shape.out_channels, stage.bias.begin());
+  stage.weights = AlignedFloats(blocks * stage.block * count);
+  stage.bias = AlignedFloats(blocks * stage.block);
+  if (bias) std::copy_n(bias, shape.out_channels, stage.bias.data());
   for (int64_t o = 0; o < shape.out_channels; ++o) {
     float* to = stage.weights.data() + (o / stage.block) * stage.block * count + o % stage.block;
     for (int64_t k = 0; k < count; ++k) to[k * stage.block] = weight[o * count + k];
@@ -198,9 +198,9 @@ void PackedConvolutions::append(const Convolution& shape, const float* weight, c
   stages_.push_back(std::move(stage));
 }
 
-std::vector<float> PackedConvolutions::scratch() const {
+AlignedFloats PackedConvolutions::scratch() const {
   const auto& last = stages_.back();
-  return std::vector<float>(static_cast<std::size_t>(last.begin + last.numbers + rows_numbers_), 0.0F);
+  return AlignedFloats(last.begin + last.numbers + rows_numbers_);
 }
 
 // Zeros around each plane are there already.
@@ -242,7 +242,7 @@ void PackedConvolutions::run_stage(const Stage& stage, const float* padded, cons
   }
 }
 
-void PackedConvolutions::run(const float* in, float* out, int64_t samples, std::vector<float>& scratch) const {
+void PackedConvolutions::run(const float* in, float* out, int64_t samples, const AlignedFloats& scratch) const {
   const auto& last = stages_.back();
   float* rows = scratch.data() + last.begin + last.numbers;
   const auto [height, width] = last.shape.out();
