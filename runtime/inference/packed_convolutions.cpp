@@ -6,6 +6,10 @@
 #include <array>
 #include <utility>
 
+#if TROUPE_HAS_WIDE_VECTORS
+#include <immintrin.h>
+#endif
+
 namespace troupe::inference {
 
 namespace {
@@ -126,6 +130,29 @@ void pool_pixels(const FinishedRow& row) {
   }
 }
 
+// The same; comparisons of long vectors are compiled well in this form only.
+#if TROUPE_HAS_WIDE_VECTORS
+TROUPE_FOR_AVX512 void pool_pixels_avx512(const FinishedRow& row) {
+  const int64_t lower = row.width * row.block;
+  for (int64_t x = 0; x < row.width / 2; ++x) {
+    for (int64_t i = 0; i < row.block; i += 16) {
+      const float* from = row.pixels + 2 * x * row.block + i;
+      __m512 most = _mm512_loadu_ps(from);
+      for (const float* at : {from + row.block, from + lower, from + lower + row.block}) {
+        const __m512 value = _mm512_loadu_ps(at);
+        most = _mm512_maskz_max_ps(0xffff, value, most);  // the second if one is NaN
+        most = _mm512_mask_mov_ps(most, _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q), value);
+      }
+      _mm512_storeu_ps(row.pixels + x * row.block + i, most);
+    }
+  }
+}
+#else
+void pool_pixels_avx512(const FinishedRow& row) {
+  pool_pixels(row);
+}
+#endif
+
 // Channels side by side become rows of planes, four by four.
 void spread_pixels(const FinishedRow& row, int64_t width) {
   using Four = Floats<4>::Type;
@@ -236,7 +263,7 @@ void PackedConvolutions::run_stage(const Stage& stage, const float* padded, cons
       const FinishedRow row{
           rows,         stage.block,    channels,      width, target.at + channel * target.plane + y * target.row,
           target.plane, shape.has_relu, shape.has_pool};
-      if (shape.has_pool) pool_pixels(row);
+      if (shape.has_pool) width_ == 16 ? pool_pixels_avx512(row) : pool_pixels(row);
       spread_pixels(row, shape.out()[1]);
     }
   }
