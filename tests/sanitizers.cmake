@@ -52,6 +52,8 @@ set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_lo
   runtime/data/random.cpp
   runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/data/weights.cpp runtime/process/pulse.cpp
   runtime/profile/*.cpp runtime/data/files/zip_archive.cpp
+  modules/support/module_tensors.cpp modules/support/step_recorder.cpp runtime/capture/*.cpp
+  runtime/inference/f*.cpp runtime/inference/packed_*.cpp
   runtime/sinks/append_file.cpp runtime/sinks/c*.cpp runtime/sinks/histogram.cpp runtime/sinks/metric_charts.cpp
   runtime/sinks/png.cpp runtime/sinks/tensorboard_*.cpp runtime/weights/*.cpp)
 
@@ -82,6 +84,7 @@ if(NOT TROUPE_SANITIZE)
     MAIN actors/shared_memory_test.cpp runtime/collectives/memory_world_test.cpp
       runtime/collectives/process_group_test.cpp runtime/collectives/roll_call_test.cpp
       runtime/collectives/store_backend_test.cpp runtime/collectives/threaded_backend_test.cpp runtime/data/random_test.cpp
+      runtime/inference/forward_capture_test.cpp
     SOURCES ${_shared_by_threads})
   # OpenMP's barriers are invisible to it.
   set_property(TEST threads_under_thread_sanitizer APPEND PROPERTY ENVIRONMENT

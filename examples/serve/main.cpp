@@ -56,7 +56,7 @@ int main(int argc, char** argv) {
   try {
     const auto model = troupe::load_from_checkpoint<Digits>(argv[1]);
     const auto example = model->example_input_array;
-    const troupe::Predictor predictor(model);
+    const troupe::Predictor predictor(model, {.warm_up = {1, max_batch}});
     LineReader reader(STDIN_FILENO, 1024 + bytes_of_number * example[0].numel());
     for (auto lines = reader.next(max_batch); !lines.empty() && std::cout; lines = reader.next(max_batch)) {
       std::cout << answers_to(lines, predictor, example) << std::flush;

@@ -15,6 +15,8 @@
  * input of `rows` samples has rows * (product of the input's shape) numbers. They are converted if the module computes
  * in another type of floating-point numbers.
  *
+ * Two calls with one input may give numbers that differ in rounding, by about 1e-6 of the largest.
+ *
  * Functions that can fail return a troupe_status. Out parameters are written on TROUPE_OK only. No C++ exception leaves
  * them. Strings that go in are in UTF-8 and end with a zero byte.
  *

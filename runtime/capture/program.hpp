@@ -20,12 +20,18 @@
 
 namespace troupe::capture {
 
+/// Makes a kernel for one place in a program: from the arguments of its action, and where its results lie.
+using KernelMaker = std::function<Kernel(std::vector<c10::IValue> arguments, std::vector<torch::Tensor> results)>;
+
 /// What is done with a recording to make a program of it.
 struct ProgramRequest {
   /// What is read after a replay, or between two of its stretches: kept until the next replay.
   std::vector<View> results;
   /// Where memory lies that somebody else has set aside (gradients): by its number in the recording.
   std::unordered_map<std::size_t, torch::Tensor> places;
+  /// Kernels that stand in for actions, by their number; such an action has an operator, and all its results are
+  /// computed.
+  std::unordered_map<std::size_t, KernelMaker> kernels = {};
 };
 
 /// Does the operators of a recording again, in memory that is laid out once: no graph, no views, no allocation but of

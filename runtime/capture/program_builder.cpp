@@ -110,6 +110,7 @@ class Program::Builder {
     for (std::size_t i = 0; i < recording_.actions.size(); ++i) {
       const Action& action = recording_.actions[i];
       if (!action.op || action.is_view || action.is_random || writes_any(*action.op)) continue;
+      if (request_.kernels.contains(i)) continue;
       bool is_constant = true;
       for_arguments(action, [&](const View& view, std::size_t) {
         const Memory& read = memory(view);
@@ -155,6 +156,10 @@ class Program::Builder {
       if (!is_needed_[i]) continue;
       if (!action.op) {
         ways_[i] = Way::calls;
+        continue;
+      }
+      if (request_.kernels.contains(i)) {
+        ways_[i] = Way::substitute;
         continue;
       }
       const bool makes_all = std::ranges::all_of(action.results, [&](const auto& r) { return r && is_computed(*r); });
@@ -284,7 +289,10 @@ class Program::Builder {
     }
     if (ways_[index] == Way::substitute) {
       for (const auto& result : action.results) instruction.outputs.push_back(tensor_of(*result));
-      instruction.kernel = substitute(action, instruction.arguments, instruction.outputs);
+      const auto given = request_.kernels.find(index);
+      instruction.kernel = given == request_.kernels.end()
+                               ? substitute(action, instruction.arguments, instruction.outputs)
+                               : given->second(instruction.arguments, instruction.outputs);
     } else if (ways_[index] == Way::out) {
       for (const auto& result : action.results) instruction.arguments.emplace_back(tensor_of(*result));
     } else if (ways_[index] != Way::in_place) {

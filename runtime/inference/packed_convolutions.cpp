@@ -6,6 +6,10 @@
 #include <array>
 #include <utility>
 
+#if TROUPE_HAS_WIDE_VECTORS
+#include <immintrin.h>
+#endif
+
 namespace troupe::inference {
 
 namespace {
@@ -126,6 +130,29 @@ void pool_pixels(const FinishedRow& row) {
   }
 }
 
+// The same; comparisons of long vectors are compiled well in this form only.
+#if TROUPE_HAS_WIDE_VECTORS
+TROUPE_FOR_AVX512 void pool_pixels_avx512(const FinishedRow& row) {
+  const int64_t lower = row.width * row.block;
+  for (int64_t x = 0; x < row.width / 2; ++x) {
+    for (int64_t i = 0; i < row.block; i += 16) {
+      const float* from = row.pixels + 2 * x * row.block + i;
+      __m512 most = _mm512_loadu_ps(from);
+      for (const float* at : {from + row.block, from + lower, from + lower + row.block}) {
+        const __m512 value = _mm512_loadu_ps(at);
+        most = _mm512_maskz_max_ps(0xffff, value, most);  // the second if one is NaN
+        most = _mm512_mask_mov_ps(most, _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q), value);
+      }
+      _mm512_storeu_ps(row.pixels + x * row.block + i, most);
+    }
+  }
+}
+#else
+void pool_pixels_avx512(const FinishedRow& row) {
+  pool_pixels(row);
+}
+#endif
+
 // Channels side by side become rows of planes, four by four.
 void spread_pixels(const FinishedRow& row, int64_t width) {
   using Four = Floats<4>::Type;
@@ -176,7 +203,7 @@ void PackedConvolutions::append(const Convolution& shape, const float* weight, c
   stage.row = shape.in[1] + 2 * shape.padding[1];
   stage.plane = (shape.in[0] + 2 * shape.padding[0]) * stage.row;
   stage.begin = stages_.empty() ? 0 : stages_.back().begin + stages_.back().numbers;
-  stage.numbers = shape.in_channels * stage.plane;
+  stage.numbers = (shape.in_channels * stage.plane + 15) / 16 * 16;  // whole lines of the cache
   for (int64_t c = 0; c < shape.in_channels; ++c) {
     for (int64_t y = 0; y < shape.kernel[0]; ++y) {
       for (int64_t x = 0; x < shape.kernel[1]; ++x) {
@@ -186,9 +213,9 @@ void PackedConvolutions::append(const Convolution& shape, const float* weight, c
   }
   const auto count = static_cast<int64_t>(stage.offsets.size());
   const int64_t blocks = (shape.out_channels + stage.block - 1) / stage.block;
-  stage.weights.assign(static_cast<std::size_t>(blocks * stage.block * count), 0.0F);
-  stage.bias.assign(static_cast<std::size_t>(blocks * stage.block), 0.0F);
-  if (bias) std::copy_n(bias, shape.out_channels, stage.bias.begin());
+  stage.weights = AlignedFloats(blocks * stage.block * count);
+  stage.bias = AlignedFloats(blocks * stage.block);
+  if (bias) std::copy_n(bias, shape.out_channels, stage.bias.data());
   for (int64_t o = 0; o < shape.out_channels; ++o) {
     float* to = stage.weights.data() + (o / stage.block) * stage.block * count + o % stage.block;
     for (int64_t k = 0; k < count; ++k) to[k * stage.block] = weight[o * count + k];
@@ -198,9 +225,9 @@ void PackedConvolutions::append(const Convolution& shape, const float* weight, c
   stages_.push_back(std::move(stage));
 }
 
-std::vector<float> PackedConvolutions::scratch() const {
+AlignedFloats PackedConvolutions::scratch() const {
   const auto& last = stages_.back();
-  return std::vector<float>(static_cast<std::size_t>(last.begin + last.numbers + rows_numbers_), 0.0F);
+  return AlignedFloats(last.begin + last.numbers + rows_numbers_);
 }
 
 // Zeros around each plane are there already.
@@ -236,13 +263,13 @@ void PackedConvolutions::run_stage(const Stage& stage, const float* padded, cons
       const FinishedRow row{
           rows,         stage.block,    channels,      width, target.at + channel * target.plane + y * target.row,
           target.plane, shape.has_relu, shape.has_pool};
-      if (shape.has_pool) pool_pixels(row);
+      if (shape.has_pool) width_ == 16 ? pool_pixels_avx512(row) : pool_pixels(row);
       spread_pixels(row, shape.out()[1]);
     }
   }
 }
 
-void PackedConvolutions::run(const float* in, float* out, int64_t samples, std::vector<float>& scratch) const {
+void PackedConvolutions::run(const float* in, float* out, int64_t samples, const AlignedFloats& scratch) const {
   const auto& last = stages_.back();
   float* rows = scratch.data() + last.begin + last.numbers;
   const auto [height, width] = last.shape.out();

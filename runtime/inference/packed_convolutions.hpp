@@ -1,6 +1,8 @@
 // Convolutions one after the other, whose weights are laid out for this processor once.
 #pragma once
 
+#include "troupe/runtime/inference/vectors.hpp"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -41,9 +43,9 @@ class PackedConvolutions {
   void append(const Convolution& convolution, const float* weight, const float* bias);
 
   /// Memory that run() needs, as zeros at first; nobody else writes to it.
-  std::vector<float> scratch() const;
+  AlignedFloats scratch() const;
   /// `samples` samples at `in` and `out`, as planes of rows without gaps.
-  void run(const float* in, float* out, int64_t samples, std::vector<float>& scratch) const;
+  void run(const float* in, float* out, int64_t samples, const AlignedFloats& scratch) const;
 
   const std::vector<Convolution>& convolutions() const { return shapes_; }
 
@@ -51,8 +53,8 @@ class PackedConvolutions {
   struct Stage {
     Convolution shape;
     int64_t block = 0;               // channels that are computed at once
-    std::vector<float> weights;      // block after block: for each offset the weights of its channels
-    std::vector<float> bias;         // zeros to the end of the last block
+    AlignedFloats weights;           // block after block: for each offset the weights of its channels
+    AlignedFloats bias;              // zeros to the end of the last block
     std::vector<int64_t> offsets;    // into the input with its padding, of each number that is added up
     int64_t row = 0, plane = 0;      // of that input
     int64_t begin = 0, numbers = 0;  // of that input in the scratch memory

@@ -147,9 +147,9 @@ PackedLinear::PackedLinear(const float* weight, const float* bias, int64_t outpu
   while (vectors < most_vectors && vectors * width_ < outputs) vectors *= 2;
   panel_ = vectors * width_;
   const int64_t panels = (outputs + panel_ - 1) / panel_;
-  weights_.assign(static_cast<std::size_t>(panels * panel_ * inputs), 0.0F);
-  bias_.assign(static_cast<std::size_t>(panels * panel_), 0.0F);
-  if (bias) std::copy_n(bias, outputs, bias_.begin());
+  weights_ = AlignedFloats(panels * panel_ * inputs);
+  bias_ = AlignedFloats(panels * panel_);
+  if (bias) std::copy_n(bias, outputs, bias_.data());
   for (int64_t o = 0; o < outputs; ++o) {
     float* to = weights_.data() + (o / panel_) * panel_ * inputs + o % panel_;
     for (int64_t k = 0; k < inputs; ++k) to[k * panel_] = weight[o * inputs + k];

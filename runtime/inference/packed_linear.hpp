@@ -1,9 +1,10 @@
 // A linear layer whose weights are laid out for this processor once.
 #pragma once
 
+#include "troupe/runtime/inference/vectors.hpp"
+
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 namespace troupe::inference {
 
@@ -21,8 +22,8 @@ class PackedLinear {
   int width_ = 0;      // floats of a vector
   int64_t panel_ = 0;  // outputs that are computed at once
   int64_t outputs_ = 0, inputs_ = 0;
-  std::vector<float> weights_;  // panel after panel: for each input the weights of its outputs
-  std::vector<float> bias_;     // zeros to the end of the last panel
+  AlignedFloats weights_;  // panel after panel: for each input the weights of its outputs
+  AlignedFloats bias_;     // zeros to the end of the last panel
 };
 
 }  // namespace troupe::inference

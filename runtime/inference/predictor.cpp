@@ -2,27 +2,43 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/runtime/inference/forward_capture.hpp"
+#include "troupe/runtime/precision/autocast.hpp"
 #include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/summary/example_input.hpp"
 
 #include <c10/util/StringUtil.h>
 #include <torch/utils.h>
 
+#include <ATen/CPUGeneratorImpl.h>
+
 #include <algorithm>
+#include <thread>
 
 namespace troupe {
 
 namespace {
+
+// Of one shape: plain, recorded, recorded, replayed.
+constexpr int64_t calls_to_replay = 4;
 
 std::string shape_text(const std::vector<int64_t>& shape) {
   return "[" + joined_as(shape, [](int64_t size) { return size < 0 ? std::string("any") : std::to_string(size); }) +
          "]";
 }
 
-// Samples of the example, again from the first if there are too few.
-torch::Tensor resized_example(const torch::Tensor& example, int64_t batch_size) {
+// Samples of the example, again from the first if there are too few; and numbers in their place that show whether
+// forward depends on them, from a generator of their own.
+torch::Tensor warm_up_input(const torch::Tensor& example, int64_t batch_size, int64_t round) {
   const auto rows = torch::arange(batch_size, torch::TensorOptions(example.device()).dtype(torch::kLong));
-  return example.index_select(0, rows.remainder(example.size(0)));
+  auto input = example.index_select(0, (rows + round).remainder(example.size(0)));
+  if (round == 0 || !input.is_floating_point()) return input;
+  const auto generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(round));
+  return torch::rand(input.sizes(), generator, torch::kFloat32).to(input.options());
+}
+
+std::size_t processors() {
+  return std::max(1U, std::thread::hardware_concurrency());
 }
 
 }  // namespace
@@ -37,16 +53,22 @@ class Predictor::Impl {
     if (options_.max_batch < 0) {
       throw UsageError("max_batch is " + std::to_string(options_.max_batch) + "; it is at least 1, or 0 for no bound");
     }
+    capture_ = std::make_unique<inference::ForwardCapture>(
+        *module_, [this](const torch::Tensor& input) { return module_->forward(input); },
+        inference::ForwardCaptureOptions{capture_way(), options_.exact, options_.max_shapes,
+                                         options_.max_callers == 0 ? processors() : options_.max_callers});
     warm_up(options_.warm_up);
   }
 
   torch::Tensor predict(const torch::Tensor& input) const {
     check(input);
     const torch::NoGradGuard no_gradients;
-    if (options_.max_batch == 0 || input.dim() == 0 || input.size(0) <= options_.max_batch) return compute(input);
+    const AutocastOff no_autocast(device_);
+    if (options_.max_batch == 0 || input.dim() == 0 || input.size(0) <= options_.max_batch)
+      return capture_->compute(input);
     std::vector<torch::Tensor> results;
     for (const auto& piece : input.split(options_.max_batch)) {
-      results.push_back(compute(piece));
+      results.push_back(capture_->compute(piece));
       if (results.back().dim() == 0 || results.back().size(0) != piece.size(0)) {
         throw UsageError("forward gives " + shape_text(results.back().sizes().vec()) + " for " +
                          std::to_string(piece.size(0)) +
@@ -65,14 +87,18 @@ class Predictor::Impl {
     }
     for (const int64_t size : batch_sizes) {
       if (size < 1) throw UsageError("warm_up has the batch size " + std::to_string(size) + "; it is at least 1");
-      predict(resized_example(example_, size));
+      for (int64_t round = 0; round < calls_to_replay; ++round) predict(warm_up_input(example_, size, round));
     }
   }
 
   const torch::Tensor& example_input() const { return example_; }
   const std::vector<int64_t>& input_shape() const { return shape_; }
   torch::Device device() const { return device_; }
-  CapturedSteps captured() const { return {}; }
+  CapturedSteps captured() const {
+    auto report = capture_->report();
+    if (!reason_.empty()) report.refusals.push_back(reason_);
+    return report;
+  }
 
  private:
   void freeze() {
@@ -85,6 +111,13 @@ class Predictor::Impl {
     if (options_.device) module_->to(*options_.device);
     module_->freeze();
     device_ = module_->device();
+  }
+
+  CaptureStep capture_way() {
+    if (device_.is_cpu() || options_.capture == CaptureStep::off) return options_.capture;
+    reason_ = "forward is not captured: the device is " + device_.str() + ", and replays are on the CPU";
+    if (options_.capture == CaptureStep::require) throw UsageError(reason_);
+    return CaptureStep::off;
   }
 
   void take_example() {
@@ -126,19 +159,13 @@ class Predictor::Impl {
     }
   }
 
-  torch::Tensor compute(const torch::Tensor& input) const {
-    auto result = module_->forward(input);
-    if (!result.defined()) throw UsageError("forward returned an undefined tensor");
-    // Of the input, or of a tensor that the module keeps.
-    const bool is_shared = result.use_count() > 1 || (result.has_storage() && result.storage().use_count() > 1);
-    return is_shared ? result.clone() : result;
-  }
-
   std::shared_ptr<Module> module_;
   PredictorOptions options_;
   torch::Device device_ = torch::kCPU;
   torch::Tensor example_;
   std::vector<int64_t> shape_;
+  std::string reason_;  // against all capture
+  std::unique_ptr<inference::ForwardCapture> capture_;
 };
 
 Predictor::Predictor(std::shared_ptr<Module> module, PredictorOptions options)

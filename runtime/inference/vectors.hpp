@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
 
 // What a function of these loops is compiled for; which of them runs is decided when weights are packed.
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -21,6 +24,22 @@ namespace troupe::inference {
 template <int Width>
 struct Floats {
   typedef float Type __attribute__((vector_size(Width * sizeof(float)), aligned(sizeof(float)), may_alias));
+};
+
+/// Zeros at first, from the beginning of a line of the cache on, so that no vector lies in two.
+class AlignedFloats {
+ public:
+  AlignedFloats() = default;
+  explicit AlignedFloats(int64_t count)
+      : floats_(new (std::align_val_t(line)) float[static_cast<std::size_t>(count)]()) {}
+  float* data() const { return floats_.get(); }
+
+ private:
+  static constexpr std::size_t line = 64;
+  struct Delete {
+    void operator()(float* floats) const { operator delete[](floats, std::align_val_t(line)); }
+  };
+  std::unique_ptr<float[], Delete> floats_;
 };
 
 /// How many floats a vector of this processor has: 16 (AVX-512), 8 (AVX2) or 4.

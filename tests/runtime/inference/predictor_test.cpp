@@ -3,6 +3,7 @@
 #include "tests/support/refusal.hpp"
 #include "tests/support/same_bits.hpp"
 #include "tests/support/temp_dir.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
 
@@ -10,7 +11,10 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <atomic>
 #include <fstream>
+#include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -152,6 +156,151 @@ TEST(Predictor, GivesResultsThatAreTheCallers) {
   EXPECT_TRUE(has_same_bits(first, copy));
   const Predictor same(std::make_shared<Computed>([](const torch::Tensor& x) { return x; }));
   for (int i = 0; i < 4; ++i) EXPECT_FALSE(same.predict(x).is_alias_of(x));
+}
+
+// --- Replays ---
+
+/// All kinds of layers that have kernels of their own.
+class PredictedCnn : public Module {
+ public:
+  PredictedCnn() {
+    net_ = register_module(
+        "net", nn::Sequential(nn::Conv2d(nn::Conv2dOptions(2, 5, 3).padding(1)), nn::BatchNorm2d(5), nn::ReLU(),
+                              nn::MaxPool2d(2), nn::Conv2d(nn::Conv2dOptions(5, 20, {3, 2}).bias(false)),
+                              nn::ReLU(nn::ReLUOptions(true)), nn::Conv2d(nn::Conv2dOptions(20, 4, 1).stride(2)),
+                              nn::Flatten(), nn::Linear(16, 9), nn::ReLU(), nn::Dropout(0.5), nn::Linear(9, 3)));
+    example_input_array = torch::rand({1, 2, 10, 9});
+    const torch::NoGradGuard no_gradients;
+    auto* norm = net_[1]->as<nn::BatchNorm2d>();
+    norm->running_mean.uniform_(-1, 1);
+    norm->running_var.uniform_(0.5, 2);
+    norm->weight.uniform_(-1, 1);
+    norm->bias.uniform_(-1, 1);
+  }
+  torch::Tensor forward(torch::Tensor x) override { return net_->forward(x); }
+
+ private:
+  nn::Sequential net_{nullptr};
+};
+
+int64_t replays_of(const Predictor& predictor) {
+  return predictor.captured().replays("forward");
+}
+
+TEST(Predictor, GivesTheBitsOfForwardForBatchesOfAnySize) {
+  for (const std::shared_ptr<Module>& module : {std::shared_ptr<Module>(std::make_shared<PredictedMlp>()),
+                                                std::shared_ptr<Module>(std::make_shared<PredictedCnn>())}) {
+    const Predictor predictor(module, {.exact = true, .max_callers = 1});
+    auto sizes = predictor.input_shape();
+    for (int round = 0; round < 6; ++round) {
+      for (const int64_t batch : {1, 2, 7, 32, 33}) {
+        sizes[0] = batch;
+        const auto x = torch::randn(sizes);
+        ASSERT_TRUE(has_same_bits(predictor.predict(x), plain(*module, x))) << batch;
+      }
+    }
+    EXPECT_EQ(predictor.captured().programs.size(), 5);
+    EXPECT_EQ(replays_of(predictor), 5 * 3);
+    EXPECT_THAT(predictor.captured().refusals, testing::IsEmpty());
+  }
+}
+
+TEST(Predictor, GivesForwardWithKernelsOfItsOwn) {
+  const auto module = std::make_shared<PredictedCnn>();
+  const Predictor predictor(module, {.capture = CaptureStep::require, .max_callers = 1});
+  for (const int64_t batch : {1, 2, 7, 32}) {
+    for (int round = 0; round < 5; ++round) {
+      const auto x = torch::randn({batch, 2, 10, 9});
+      const auto expected = plain(*module, x);
+      EXPECT_LT((predictor.predict(x) - expected).abs().max().item<double>(),
+                2e-6 * expected.abs().max().item<double>());
+    }
+  }
+  const auto program = predictor.captured().programs.at(0);
+  EXPECT_EQ(program.replays, 2);
+  EXPECT_LT(program.operators, 6);  // two groups of layers, a convolution with a stride, and what flattens
+}
+
+TEST(Predictor, KeepsNaNAndInfinity) {
+  const auto module = std::make_shared<PredictedCnn>();
+  const Predictor predictor(module, {.warm_up = {1}});
+  auto x = torch::rand({1, 2, 10, 9});
+  x[0][1][4][4] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(torch::equal(predictor.predict(x).isnan(), plain(*module, x).isnan()));
+  EXPECT_TRUE(predictor.predict(x).isnan().any().item<bool>());
+}
+
+TEST(Predictor, ReplaysFromTheFirstRequestOnAfterAWarmUp) {
+  const Predictor predictor(std::make_shared<PredictedMlp>(), {.warm_up = {1, 4}});
+  EXPECT_EQ(predictor.captured().programs.size(), 2);
+  const auto before = replays_of(predictor);
+  predictor.predict(torch::rand({4, 1, 3, 4}));
+  EXPECT_EQ(replays_of(predictor), before + 1);
+}
+
+TEST(Predictor, SaysWhyForwardIsNotCaptured) {
+  const auto reasons = [](const std::function<torch::Tensor(const torch::Tensor&)>& compute) {
+    const auto module = std::make_shared<Computed>(compute, torch::rand({2, 3}));
+    const Predictor predictor(module, {.warm_up = {2}});
+    const auto x = torch::rand({2, 3});
+    predictor.predict(x);
+    EXPECT_EQ(replays_of(predictor), 0);
+    return joined(predictor.captured().refusals);
+  };
+  EXPECT_THAT(reasons([](const torch::Tensor& x) { return x.sum().item<float>() > 3 ? x + 1 : x - 1; }),
+              AllOf(HasSubstr("forward of Float [2, 3] is not captured"), HasSubstr("reads a number back")));
+  EXPECT_THAT(reasons([](const torch::Tensor& x) { return x + torch::rand({3}); }), HasSubstr("draws random numbers"));
+  int calls = 0;
+  EXPECT_THAT(reasons([&calls](const torch::Tensor& x) { return x + ++calls; }), HasSubstr("two calls differ"));
+  auto kept = torch::zeros({2, 3});
+  EXPECT_THAT(reasons([kept](const torch::Tensor& x) { return kept.add_(x).clone(); }),
+              HasSubstr("writes to a tensor that the module keeps"));
+  const auto module =
+      std::make_shared<Computed>([](const torch::Tensor& x) { return x + torch::rand({3}); }, torch::rand({2, 3}));
+  EXPECT_THAT(refusal([&] { Predictor(module, {.capture = CaptureStep::require, .warm_up = {2}}); }),
+              HasSubstr("random numbers"));
+}
+
+TEST(Predictor, FindsWhatAReplayCannotSeeWhenItChecks) {
+  auto added = std::make_shared<float>(1.0F);
+  const auto module =
+      std::make_shared<Computed>([added](const torch::Tensor& x) { return x + *added; }, torch::rand({2, 3}));
+  const Predictor predictor(module, {.capture = CaptureStep::check, .warm_up = {2}});
+  *added = 2;
+  EXPECT_THAT(refusal([&] { predictor.predict(torch::rand({2, 3})); }), HasSubstr("differs from forward"));
+}
+
+TEST(Predictor, KeepsNoMoreShapesThanItMay) {
+  const auto module = std::make_shared<PredictedMlp>();
+  const Predictor predictor(module, {.exact = true, .max_shapes = 2, .max_callers = 1});
+  for (int round = 0; round < 40; ++round) {
+    for (int64_t batch = 1; batch <= 5; ++batch) {
+      const auto x = torch::rand({batch, 1, 3, 4});
+      ASSERT_TRUE(has_same_bits(predictor.predict(x), plain(*module, x)));
+    }
+  }
+}
+
+TEST(Predictor, AnswersSeveralThreadsAtOnce) {
+  for (const std::size_t callers : {1, 2, 4}) {
+    const auto module = std::make_shared<PredictedCnn>();
+    const Predictor predictor(module, {.exact = true, .max_callers = callers});
+    std::vector<std::thread> threads;
+    std::atomic<int> differences = 0;
+    for (int64_t number = 0; number < 4; ++number) {
+      threads.emplace_back([&, number] {
+        for (int64_t i = 0; i < 60; ++i) {
+          const auto x = torch::full({1 + (i + number) % 3, 2, 10, 9}, 0.01 * static_cast<double>(i * 4 + number));
+          const torch::NoGradGuard no_gradients;
+          const auto result = predictor.predict(x);
+          if (!has_same_bits(result, module->forward(x))) ++differences;
+        }
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    EXPECT_EQ(differences, 0);
+    EXPECT_GT(replays_of(predictor), 0);
+  }
 }
 
 }  // namespace
