@@ -59,7 +59,8 @@ inline nn::Sequential backbone(const std::filesystem::path& file) {
   nn::Sequential layers(nn::Functional(as_printed), std::make_shared<Convolutions>(), nn::Flatten());
   if (!file.empty()) {
     // The file has the weights beside its alphabet; what is behind the convolutions reads whole lines.
-    troupe::load_weights(*layers, file, {.key = "model", .rename = {{R"(^(rnn|head)\..*)", ""}, {"^", "1."}}});
+    troupe::load_weights(*layers, file,
+                         {.key = "model", .rename = {{"^(stem|blocks)", "1.$1"}, {"^(rnn|head).*", ""}}});
   }
   return layers;
 }

@@ -61,6 +61,7 @@ class WeightNames {
       const auto& [pattern, replacement] = mapping_.rename[i];
       check_name_length(name);
       name = matched(pattern, [&] { return std::regex_replace(name, rename_[i], replacement); });
+      if (name.empty()) return std::nullopt;  // "^" of the next one would match it
     }
     if (name.empty()) return std::nullopt;
     return name;

@@ -1,6 +1,7 @@
 // The examples as programs, on their real data, cut short.
 #include "tests/support/file_content.hpp"
 #include "tests/support/program.hpp"
+#include "tests/support/python_output.hpp"
 #include "tests/support/temp_dir.hpp"
 
 #include <gmock/gmock.h>
@@ -135,6 +136,18 @@ TEST(Examples, TransferNeedsFewerImagesThanTrainingFromScratch) {
   EXPECT_GT(metric(output, "transferred"), 0.6);  // 0.2 by chance
 }
 
+TEST(Examples, TransferStartsFromWeightsThatOthersTrained) {
+  const TempDir dir;
+  python_output("trained_models.py", "'" + dir.path().string() + "'");
+  const auto output = output_of("transfer",
+                                "fit --trainer.max_epochs 6 --transfer.unfreeze_at_epoch 3 --transfer.shots 5"
+                                " --trainer.seed 1 --transfer.weights " +
+                                    (dir / "printed_text.pt").string(),
+                                dir);
+  EXPECT_THAT(output, testing::Not(testing::HasSubstr("pretrained")));
+  EXPECT_GT(metric(output, "transferred"), 0.4);  // 0.2 by chance
+}
+
 TEST(Examples, TheRegressionExplainsMostOfTheVariance) {
   const TempDir dir;
   output_of("regression", "fit --trainer.max_epochs 60 --trainer.seed 1", dir);
@@ -165,6 +178,8 @@ TEST(Examples, SayInOneSentenceWhatIsWrongWithTheirData) {
   EXPECT_THAT(refused("regression", "--data.csv " + in_dir("cars.csv")), HasSubstr("holds 1 cars; at least 14"));
   EXPECT_THAT(refused("regression", "--data.csv " + in_dir("short")), HasSubstr("line 1 has 1 columns"));
   EXPECT_THAT(refused("transfer", "--transfer.shots 500"), HasSubstr("transfer.shots = 500"));
+  EXPECT_THAT(refused("transfer", "--transfer.weights " + in_dir("short")), HasSubstr("short"));
+  EXPECT_THAT(refused("gpt", "--model.from_pretrained " + in_dir("absent")), HasSubstr("absent/config.json"));
 }
 
 }  // namespace

@@ -96,6 +96,10 @@ TEST(LoadWeights, RenamesStripsAndTransposes) {
                            {"model.h.0.b", weights.at("bias")},
                            {"model.head", torch::ones(1)},
                            {"optimizer.x", torch::ones(1)}};
+  // A name of which nothing is left does not come back by a later pattern.
+  load_weights(*torch::nn::Sequential(layer), weights,
+               {.rename = {{"^(other|bias)$", ""}, {"^", "0."}}, .strict = false});
+  EXPECT_EQ(layer->bias.abs().sum().item<float>(), 0);
   load_weights(*layer, other,
                {.prefix = "model.",
                 .rename = {{R"(^h\.\d+\.)", ""}, {"^w$", "weight"}, {"^(b)$", "$1ias"}, {"^head$", ""}},
