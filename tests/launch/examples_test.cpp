@@ -50,7 +50,8 @@ double metric(const std::string& output, const std::string& name) {
 }
 
 TEST(Examples, HaveStepsThatCanBeCapturedWithTheSameBits) {
-  for (const char* program : {"autoencoder", "char_rnn", "digits", "gan", "gpt", "images", "regression", "transfer"}) {
+  for (const char* program :
+       {"autoencoder", "char_rnn", "custom_operator", "digits", "gan", "gpt", "images", "regression", "transfer"}) {
     const TempDir dir;
     std::string arguments =
         "fit --trainer.max_epochs 1 --trainer.limit_train_batches 8 --trainer.limit_val_batches 4"
