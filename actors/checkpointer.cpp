@@ -41,9 +41,9 @@ bool holds_finite_numbers(const torch::Tensor& tensor) {
 
 // The first parameter or buffer with a number that is not finite; empty: all are.
 std::string first_bad_weight(const Checkpoint& checkpoint) {
-  constexpr std::string_view prefix = "model.";
   for (const auto& [name, tensor] : checkpoint.tensors) {
-    if (name.starts_with(prefix) && !holds_finite_numbers(tensor)) return name.substr(prefix.size());
+    const auto bare = name_in_model(name);
+    if (bare && !holds_finite_numbers(tensor)) return std::string(*bare);
   }
   return "";
 }

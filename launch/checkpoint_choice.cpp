@@ -60,11 +60,10 @@ bool CheckpointChoice::fits(const std::filesystem::path& path, const nlohmann::j
 // Only what no module could be loaded with: what is damaged is found when the file is read, and names that are left
 // over may be those of layers that setup makes.
 std::string CheckpointChoice::difference(const std::filesystem::path& path) try {
-  constexpr std::string_view prefix = "model.";
   Sizes saved;
   const SafetensorsFile file(path);
   for (const auto& entry : file.entries()) {
-    if (entry.name.starts_with(prefix)) saved.emplace(entry.name.substr(prefix.size()), entry.shape);
+    if (const auto name = name_in_model(entry.name)) saved.emplace(*name, entry.shape);
   }
   for (const auto& [name, sizes] : own_sizes()) {
     const auto found = saved.find(name);

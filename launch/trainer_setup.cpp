@@ -10,6 +10,7 @@
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/trainer_runner.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
+#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 #include "troupe/runtime/collectives/launch_environment.hpp"

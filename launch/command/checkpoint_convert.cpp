@@ -5,6 +5,8 @@
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/safetensors_index.hpp"
 #include "troupe/runtime/checkpoint/sharded_safetensors.hpp"
+#include "troupe/runtime/checkpoint/stored_dtype.hpp"
+#include "troupe/runtime/weights/pth_writer.hpp"
 
 #include <algorithm>
 #include <array>
@@ -33,7 +35,7 @@ struct ConvertOptions {
   bool checkpoint = false;
   bool force = false;
 };
-TROUPE_OPTIONS(ConvertOptions, (output, "file (*.safetensors) or folder to write"),
+TROUPE_OPTIONS(ConvertOptions, (output, "file (*.safetensors, *.pth) or folder to write"),
                (shard_size, "bytes of tensors in a file, as 5GB or 500MB, with an index; empty: one file"),
                (dtype, "type of F64, F32, F16 and BF16 tensors"),
                (checkpoint, "write a checkpoint of Troupe, with checksums"), (force, "replace what is there"))
@@ -70,6 +72,7 @@ uint64_t bytes_in(const std::string& text) {
 struct Target {
   fs::path folder;
   std::string name;
+  fs::path pth = {};  ///< the file, if it is to be one of torch.save
 };
 
 bool has_ending(const fs::path& path, std::initializer_list<std::string_view> endings) {
@@ -84,10 +87,15 @@ Target target_of(const fs::path& output) {
     if (has_ending(output, {".safetensors"})) {
       return {output.has_parent_path() ? output.parent_path() : fs::path("."), output.stem().string()};
     }
-    if (has_ending(output, {".pth", ".pt", ".ckpt", ".bin", ".json", ".npz", ".onnx", ".gguf"})) {
+    if (has_ending(output, {".pth", ".pt", ".bin"})) return {{}, {}, output};
+    if (has_ending(output, {".ckpt"})) {
       throw UsageError("cannot write '" + shown(output.string()) +
-                       "': what is written is *.safetensors, or a folder; " +
-                       "Python reads it with safetensors.torch.load_file");
+                       "': a .ckpt of Lightning has optimizers and loops beside the weights; name a *.pth, which " +
+                       "load_state_dict takes in Python");
+    }
+    if (has_ending(output, {".json", ".npz", ".onnx", ".gguf", ".pt2", ".h5", ".pkl"})) {
+      throw UsageError("cannot write '" + shown(output.string()) +
+                       "': what is written is *.safetensors, *.pth or a folder");
     }
   }
   return {output, "model"};
@@ -96,29 +104,35 @@ Target target_of(const fs::path& output) {
 /// Whether writing to `target` would take the place of what `source` is read from.
 void check_apart(const fs::path& source, const Target& target) {
   const auto found = find_safetensors(source).path;
-  for (const auto& ending : {std::string(".safetensors"), std::string(safetensors_index_ending)}) {
+  const auto model = target.folder / target.name;
+  for (const auto& path : {fs::path(model.string() + ".safetensors"),
+                           fs::path(model.string() + std::string(safetensors_index_ending)), target.pth}) {
     std::error_code error;
-    if (!fs::equivalent(found, target.folder / (target.name + ending), error)) continue;
+    if (!fs::equivalent(found, path, error)) continue;
     throw UsageError(shown(found.string()) + " is to be read and to be written; name another file behind -o");
   }
 }
 
-std::vector<fs::path> write_as_checkpoint(NamedTensors weights, const Target& target, const ConvertOptions& options) {
-  if (!options.shard_size.empty()) {
-    throw UsageError("--checkpoint and --shard-size exclude each other: a checkpoint is one file");
-  }
-  const auto path = target.folder / (target.name + std::string(checkpoint_extension));
+void check_free(const fs::path& path, const ConvertOptions& options) {
   std::error_code error;
-  if (!options.force && fs::exists(fs::symlink_status(path, error))) {
-    throw UsageError("'" + shown(path.string()) + "' is there already; overwrite (--force) replaces it");
-  }
+  if (options.force || !fs::exists(fs::symlink_status(path, error))) return;
+  throw UsageError("'" + shown(path.string()) + "' is there already; overwrite (--force) replaces it");
+}
+
+std::vector<fs::path> write_as_pth(const NamedTensors& weights, const Target& target, const ConvertOptions& options) {
+  check_free(target.pth, options);
+  write_pth(weights, target.pth, {.dtype = scalar_type(options.dtype)});
+  return {target.pth};
+}
+
+std::vector<fs::path> write_as_checkpoint(const NamedTensors& weights, const Target& target,
+                                          const ConvertOptions& options) {
+  const auto path = target.folder / (target.name + std::string(checkpoint_extension));
+  check_free(path, options);
   const auto dtype = scalar_type(options.dtype);
   Checkpoint checkpoint;
-  for (auto& [name, tensor] : weights) {
-    const auto type = tensor.scalar_type();
-    const bool is_plain =
-        type == torch::kFloat64 || type == torch::kFloat32 || type == torch::kFloat16 || type == torch::kBFloat16;
-    checkpoint.tensors.emplace_back("model." + name, dtype && is_plain ? tensor.to(*dtype) : tensor);
+  for (const auto& [name, tensor] : weights) {
+    checkpoint.tensors.emplace_back(name_in_checkpoint(name), tensor.to(dtype_to_store(tensor.scalar_type(), dtype)));
   }
   write_checkpoint(checkpoint, path);
   return {path};
@@ -134,17 +148,34 @@ std::vector<fs::path> write_as_safetensors(const NamedTensors& weights, const Ta
       .files;
 }
 
+void check_together(const Target& target, const ConvertOptions& options) {
+  const bool is_pth = !target.pth.empty();
+  if (options.checkpoint && is_pth) {
+    throw UsageError("--checkpoint writes *.safetensors, and '" + shown(target.pth.string()) +
+                     "' is a file of torch.save; leave --checkpoint out, or name a *.safetensors");
+  }
+  if (is_pth && !options.shard_size.empty()) {
+    throw UsageError("--shard-size is for safetensors and their index, and '" + shown(target.pth.string()) +
+                     "' is a file of torch.save; name a folder, or leave --shard-size out");
+  }
+  if (options.checkpoint && !options.shard_size.empty()) {
+    throw UsageError("--checkpoint and --shard-size exclude each other: a checkpoint is one file");
+  }
+}
+
 int convert(const fs::path& source, const ConvertOptions& options, const Screen& screen) {
   const auto target = target_of(options.output);
   (void)bytes_in(options.shard_size);
+  check_together(target, options);
   check_apart(source, target);
-  auto [weights, unreadable] = read_any_weights(source);
-  if (!unreadable.empty()) {
-    const auto& [name, why] = *unreadable.begin();
+  const auto weights = read_any_weights(source);
+  if (!weights.unreadable.empty()) {
+    const auto& [name, why] = *weights.unreadable.begin();
     throw CheckpointError(source, "tensor '" + shown(name) + "' " + why);
   }
-  const auto files = options.checkpoint ? write_as_checkpoint(std::move(weights), target, options)
-                                        : write_as_safetensors(weights, target, options);
+  const auto files = !target.pth.empty()  ? write_as_pth(weights.tensors, target, options)
+                     : options.checkpoint ? write_as_checkpoint(weights.tensors, target, options)
+                                          : write_as_safetensors(weights.tensors, target, options);
   std::string out;
   for (const auto& file : files) out += file.lexically_normal().string() + "\n";
   screen.print(out);
@@ -164,15 +195,18 @@ Command checkpoint_convert_command() {
           .arguments = {"SOURCE -o TARGET", 1, 1, Completion::weights},
           .text =
               "Reads the weights of a checkpoint, a safetensors file, an index of several\n"
-              "(model.safetensors.index.json) or a folder that has one of them, and writes them\n"
-              "by the names that the model has for them: to one *.safetensors file, or to\n"
-              "several with an index, which Python, transformers and accelerate read.\n"
+              "(model.safetensors.index.json), a folder that has one of them or a file of\n"
+              "torch.save (*.pth, *.pt, *.bin, *.ckpt), and writes them by the names that the\n"
+              "model has for them: to one *.safetensors file, to several with an index, which\n"
+              "Python, transformers and accelerate read, or to a *.pth, *.pt or *.bin, which\n"
+              "torch.load reads with weights_only=True.\n"
               "Optimizers, progress and random states are left out. Nothing that is there is\n"
               "replaced without --force.",
           .examples = {{"runs/digits/version_0/checkpoints/last.safetensors -o digits.safetensors",
                         "weights alone, by the names of the module"},
                        {"big.safetensors -o big/ --shard-size 5GB --dtype bf16",
                         "a folder of files of at most 5 GB, in half the bytes"},
+                       {"last.safetensors -o digits.pth", "for model.load_state_dict(torch.load(path)) in Python"},
                        {"gpt2/ -o gpt2.safetensors --checkpoint", "a checkpoint of a folder of Hugging Face's"}},
           .options = std::move(refs),
           .values = {{"output", Completion::files}},

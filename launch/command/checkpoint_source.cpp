@@ -2,30 +2,30 @@
 
 #include "troupe/base/text.hpp"
 
-#include <algorithm>
-
 namespace troupe::command {
 
-CheckpointSource::CheckpointSource(const std::filesystem::path& path) : file_(path) {
-  if (CheckpointFile::is_checkpoint(file_)) {
-    checkpoint_.emplace(path);
+CheckpointSource::CheckpointSource(const std::filesystem::path& path)
+    : file_(std::make_shared<const SafetensorsFile>(path)) {
+  for (const auto& entry : file_->entries()) by_name_.emplace(entry.name, &entry);
+  if (CheckpointFile::is_checkpoint(*file_)) {
+    checkpoint_.emplace(file_);
     metadata_ = checkpoint_->take_metadata();
   } else {
-    for (const auto& [key, text] : file_.metadata()) metadata_[key] = text;
+    for (const auto& [key, text] : file_->metadata()) metadata_[key] = text;
   }
 }
 
 bool CheckpointSource::is_weight(const SafetensorsEntry& entry) const {
-  return !is_checkpoint() || entry.name.starts_with("model.");
+  return !is_checkpoint() || name_in_model(entry.name).has_value();
 }
 
 const SafetensorsEntry* CheckpointSource::find(std::string_view name) const {
-  const auto found = std::ranges::find(file_.entries(), name, &SafetensorsEntry::name);
-  return found == file_.entries().end() ? nullptr : &*found;
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
 }
 
 torch::Tensor CheckpointSource::read(const SafetensorsEntry& entry) const {
-  return checkpoint_ ? checkpoint_->read(entry) : file_.read(entry);
+  return checkpoint_ ? checkpoint_->read(entry) : file_->read(entry);
 }
 
 std::string shape_text(const std::vector<int64_t>& shape) {

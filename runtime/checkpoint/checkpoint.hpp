@@ -7,11 +7,27 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace troupe {
+
+/// The model's parameters and buffers begin so in a checkpoint, and nothing else does.
+inline constexpr std::string_view model_prefix = "model.";
+
+/// The name that a checkpoint has for the parameter or buffer `name`.
+inline std::string name_in_checkpoint(std::string_view name) {
+  return std::string(model_prefix) + std::string(name);
+}
+
+/// The name that the module has for a checkpoint's tensor; nothing if it is not the model's.
+inline std::optional<std::string_view> name_in_model(std::string_view name) {
+  if (!name.starts_with(model_prefix)) return std::nullopt;
+  return name.substr(model_prefix.size());
+}
 
 /// Named tensors in order, and JSON: `model.<name>`, `optimizer.<i>.<param name>.<state>`, random states; hparams,
 /// progress, sampler positions, callbacks and versions in the metadata. See docs/checkpoint-format.md.

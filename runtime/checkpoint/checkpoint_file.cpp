@@ -7,13 +7,11 @@
 #include "troupe/runtime/checkpoint/keys.hpp"
 #include "troupe/runtime/checkpoint/sharded_safetensors.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
-#include "troupe/runtime/weights/pth_file.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 namespace troupe {
@@ -50,14 +48,15 @@ SafetensorsMetadata file_metadata(const NamedTensors& tensors, nlohmann::json me
 
 }  // namespace
 
-CheckpointFile::CheckpointFile(const std::filesystem::path& path) : file_(path) {
-  if (!is_checkpoint(file_)) {
+CheckpointFile::CheckpointFile(std::shared_ptr<const SafetensorsFile> file) : file_(std::move(file)) {
+  const auto& path = file_->path();
+  if (!is_checkpoint(*file_)) {
     throw CheckpointError(path, "it is a safetensors file, but not a checkpoint of Troupe: its metadata have no '" +
                                     std::string(kEnvelope) + "'");
   }
-  const auto& text = file_.metadata().at(kEnvelope);
-  const auto checksum = file_.metadata().find(kEnvelopeChecksum);
-  if (checksum == file_.metadata().end() || checksum->second != Checksum().add(text).hex()) {
+  const auto& text = file_->metadata().at(kEnvelope);
+  const auto checksum = file_->metadata().find(kEnvelopeChecksum);
+  if (checksum == file_->metadata().end() || checksum->second != Checksum().add(text).hex()) {
     throw CheckpointError(path, "its metadata are damaged: the checksum differs");
   }
   try {
@@ -68,6 +67,9 @@ CheckpointFile::CheckpointFile(const std::filesystem::path& path) : file_(path) 
     throw CheckpointError(path, std::string("its metadata are damaged: ") + error.what());
   }
 }
+
+CheckpointFile::CheckpointFile(const std::filesystem::path& path)
+    : CheckpointFile(std::make_shared<const SafetensorsFile>(path)) {}
 
 bool CheckpointFile::is_checkpoint(const SafetensorsFile& file) {
   return file.metadata().contains(kEnvelope);
@@ -82,8 +84,8 @@ void CheckpointFile::read_envelope(nlohmann::json envelope) {
   const auto version = envelope.find("format_version");
   if (version == envelope.end() || !version->is_number_integer()) throw UsageError("they have no 'format_version'");
   if (*version != kFormatVersion) {
-    throw CheckpointError(file_.path(), "its format_version is " + version->dump() + ", this library reads " +
-                                            std::to_string(kFormatVersion));
+    throw CheckpointError(file_->path(), "its format_version is " + version->dump() + ", this library reads " +
+                                             std::to_string(kFormatVersion));
   }
   for (const char* key : {"metadata", "checksums"}) {
     if (!envelope.contains(key) || !envelope[key].is_object()) {
@@ -92,12 +94,12 @@ void CheckpointFile::read_envelope(nlohmann::json envelope) {
   }
   metadata_ = std::move(envelope["metadata"]);
   checksums_ = std::move(envelope["checksums"]);
-  for (const auto& entry : file_.entries()) {
+  for (const auto& entry : file_->entries()) {
     if (!checksums_.contains(entry.name)) throw UsageError("tensor '" + shown(entry.name) + "' has no checksum");
   }
-  if (checksums_.size() != file_.entries().size()) {
+  if (checksums_.size() != file_->entries().size()) {
     throw UsageError("they list " + std::to_string(checksums_.size()) + " tensors, the file has " +
-                     std::to_string(file_.entries().size()));
+                     std::to_string(file_->entries().size()));
   }
 }
 
@@ -106,10 +108,10 @@ int64_t CheckpointFile::format_version() const {
 }
 
 torch::Tensor CheckpointFile::read(const SafetensorsEntry& entry) const {
-  auto tensor = file_.read(entry);
+  auto tensor = file_->read(entry);
   if (checksums_.at(entry.name) != checksum_of(tensor)) {
-    throw CheckpointError(file_.path(), "tensor '" + shown(entry.name) + "' (bytes " + std::to_string(entry.begin) +
-                                            " to " + std::to_string(entry.end) + ") is damaged: its checksum differs");
+    throw CheckpointError(file_->path(), "tensor '" + shown(entry.name) + "' (bytes " + std::to_string(entry.begin) +
+                                             " to " + std::to_string(entry.end) + ") is damaged: its checksum differs");
   }
   return tensor;
 }
@@ -135,35 +137,6 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
   for (const auto& entry : file.entries()) checkpoint.tensors.emplace_back(entry.name, file.read(entry));
   checkpoint.metadata = file.take_metadata();
   return checkpoint;
-}
-
-Checkpoint read_weights(const std::filesystem::path& path) {
-  if (is_pth(path)) {
-    Checkpoint weights;
-    for (auto& [name, tensor] : pth_weights(path)) weights.tensors.emplace_back("model." + name, std::move(tensor));
-    return weights;
-  }
-  const ShardedSafetensors file(path);
-  if (CheckpointFile::is_checkpoint(file)) return read_checkpoint(file.path());
-  Checkpoint weights;
-  weights.tensors.reserve(file.entries().size());
-  std::unordered_map<std::string_view, torch::Tensor> read;
-  for (const auto& entry : file.entries()) {
-    auto name = "model." + entry.name;
-    if (entry.dtype == torch::ScalarType::Undefined) {
-      weights.unreadable.emplace(std::move(name), why_unreadable(entry));
-      continue;
-    }
-    weights.tensors.emplace_back(std::move(name), read[entry.name] = file.read(entry));
-  }
-  for (const auto& [name, kept] : file.tied()) {
-    if (const auto found = read.find(kept); found != read.end()) {
-      weights.tensors.emplace_back("model." + name, found->second);
-    } else {
-      weights.unreadable.emplace("model." + name, why_unreadable(*file.find(kept)));
-    }
-  }
-  return weights;
 }
 
 nlohmann::json read_checkpoint_metadata(const std::filesystem::path& path) {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -40,13 +41,14 @@ void write_checkpoint(const Checkpoint& checkpoint, const std::filesystem::path&
 class CheckpointFile {
  public:
   explicit CheckpointFile(const std::filesystem::path& path);
+  explicit CheckpointFile(std::shared_ptr<const SafetensorsFile> file);
 
   /// Whether a safetensors file says that it is a checkpoint of this library.
   static bool is_checkpoint(const SafetensorsFile& file);
   static bool is_checkpoint(const ShardedSafetensors& file);
 
   /// In the order of the header.
-  const std::vector<SafetensorsEntry>& entries() const { return file_.entries(); }
+  const std::vector<SafetensorsEntry>& entries() const { return file_->entries(); }
   const nlohmann::json& metadata() const { return metadata_; }
   nlohmann::json take_metadata() { return std::move(metadata_); }
   int64_t format_version() const;
@@ -57,21 +59,13 @@ class CheckpointFile {
  private:
   void read_envelope(nlohmann::json envelope);
 
-  SafetensorsFile file_;
+  std::shared_ptr<const SafetensorsFile> file_;
   nlohmann::json metadata_, checksums_;
 };
 
 /// Reads a checkpoint whole and verifies every checksum. Executes nothing of it, and asks for no memory before the
 /// sizes in the header were checked. Throws CheckpointError that names the file, the tensor and what is wrong.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
-
-/// The weights of a model out of a checkpoint, verified like all of it, or out of any other safetensors file, an index
-/// of several or a folder with either (find_safetensors), whose tensors then count as the model's under the names that
-/// they have ("layer.weight"): so a file that Python's `safetensors.torch.save_file(model.state_dict(), path)` wrote
-/// can be loaded, and so can a model of the Hugging Face Hub. Its metadata are empty then, its tensors lie in the
-/// mapped file (TensorMemory::mapped), and those of types that LibTorch does not have are only named (`unreadable`).
-/// A file of torch.save counts too (pth_weights). Throws like read_checkpoint, and UsageError as read_pth does.
-Checkpoint read_weights(const std::filesystem::path& path);
 
 /// The metadata alone, verified; reads the header and not the tensors. Throws like read_checkpoint.
 nlohmann::json read_checkpoint_metadata(const std::filesystem::path& path);

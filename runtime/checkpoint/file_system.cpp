@@ -144,4 +144,10 @@ std::size_t InputFile::read(uint64_t offset, std::span<std::byte> into) const {
   return done;
 }
 
+std::string InputFile::read_all() const {
+  std::string content(size_, '\0');
+  content.resize(read(0, std::as_writable_bytes(std::span(content))));
+  return content;
+}
+
 }  // namespace troupe

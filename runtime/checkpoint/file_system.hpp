@@ -77,6 +77,8 @@ class InputFile {
   uint64_t size() const { return size_; }
   /// Fills `into` from `offset` on; returns how many bytes there were, fewer only at the end of the file.
   std::size_t read(uint64_t offset, std::span<std::byte> into) const;
+  /// All of size() bytes, fewer if the file has become shorter. Callers refuse sizes first that their files never have.
+  std::string read_all() const;
   const std::filesystem::path& path() const { return path_; }
   /// For calls of the system; it stays this object's.
   int descriptor() const { return descriptor_; }

@@ -19,8 +19,6 @@ namespace troupe {
 
 namespace {
 
-constexpr std::string_view prefix = "model.";
-
 // Elements that share memory can be written to by nobody.
 void separate_elements(const torch::Tensor& tensor) {
   if (tensor.layout() != torch::kStrided || tensor.is_nested()) return;
@@ -45,12 +43,13 @@ void separate_elements(const torch::nn::Module& module) {
 }
 
 void check_model_storable(const torch::nn::Module& module) {
-  for (const auto& [name, tensor] : named_model_tensors(module)) check_storable(prefix.data() + name, tensor);
+  for (const auto& [name, tensor] : named_model_tensors(module)) check_storable(name_in_checkpoint(name), tensor);
 }
 
 void append_model_state(Checkpoint& checkpoint, const torch::nn::Module& module) {
-  for (auto& [name, tensor] : named_model_tensors(module))
-    checkpoint.tensors.emplace_back(prefix.data() + name, tensor);
+  for (auto& [name, tensor] : named_model_tensors(module)) {
+    checkpoint.tensors.emplace_back(name_in_checkpoint(name), tensor);
+  }
 }
 
 std::string describe(const IncompatibleKeys& keys) {
@@ -60,7 +59,7 @@ std::string describe(const IncompatibleKeys& keys) {
 IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Module& module, bool strict) {
   std::unordered_map<std::string_view, const torch::Tensor*> saved;
   for (const auto& [name, tensor] : checkpoint.tensors) {
-    if (name.starts_with(prefix)) saved.emplace(std::string_view(name).substr(prefix.size()), &tensor);
+    if (const auto bare = name_in_model(name)) saved.emplace(*bare, &tensor);
   }
   const auto live = named_model_tensors(module);
   Differences differences;
@@ -68,7 +67,7 @@ IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Modul
   for (const auto& [name, tensor] : live) {
     const auto found = saved.find(name);
     if (found == saved.end()) {
-      const auto unreadable = checkpoint.unreadable.find(prefix.data() + name);
+      const auto unreadable = checkpoint.unreadable.find(name_in_checkpoint(name));
       if (unreadable == checkpoint.unreadable.end()) {
         differences.missing.push_back(name);
       } else {
@@ -81,14 +80,13 @@ IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Modul
   }
   // In the file's order: a hash map has none.
   for (const auto& [name, tensor] : checkpoint.tensors) {
-    if (!name.starts_with(prefix)) continue;
-    const auto bare = std::string_view(name).substr(prefix.size());
-    if (saved.contains(bare)) differences.left_over.emplace_back(bare);
+    const auto bare = name_in_model(name);
+    if (bare && saved.contains(*bare)) differences.left_over.emplace_back(*bare);
   }
   for (const auto& [name, why] : checkpoint.unreadable) {
-    const auto bare = name.substr(prefix.size());
-    if (std::ranges::none_of(live, [&](const auto& item) { return item.first == bare; })) {
-      differences.left_over.push_back(bare);
+    const auto bare = name_in_model(name);
+    if (bare && std::ranges::none_of(live, [&](const auto& item) { return item.first == *bare; })) {
+      differences.left_over.emplace_back(*bare);
     }
   }
   IncompatibleKeys keys;

@@ -21,9 +21,7 @@ std::string text_of_index(const fs::path& path) try {
   if (file.size() > max_safetensors_index) {
     throw CheckpointError(path, "it has " + std::to_string(file.size()) + " bytes, more than the 100 MB of an index");
   }
-  std::string text(file.size(), '\0');
-  text.resize(file.read(0, std::as_writable_bytes(std::span(text.data(), text.size()))));
-  return text;
+  return file.read_all();
 } catch (const FileError& error) {
   throw CheckpointError(path, error.code().message());
 }

@@ -6,6 +6,7 @@
 #include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
+#include "troupe/runtime/checkpoint/file_system.hpp"
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
 
@@ -13,9 +14,7 @@
 #include <cerrno>
 #include <cmath>
 #include <csignal>
-#include <fstream>
 #include <span>
-#include <sstream>
 
 namespace troupe {
 
@@ -107,18 +106,27 @@ MetricMap metrics_in(const nlohmann::json& json, const StateReader& reader) {
   return metrics;
 }
 
+std::string text_of_card(const std::filesystem::path& path) try {
+  const InputFile file(path);
+  if (file.size() > kLargestCard) {
+    throw UsageError(path.string() + " has " + std::to_string(file.size()) + " bytes, which is no run's card");
+  }
+  return file.read_all();
+} catch (const FileError& error) {
+  throw UsageError("cannot read " + path.string() + ": " + error.code().message());
+}
+
 /// What a process that crashed has left in failure.json.
 std::optional<Failure> crash_in(const std::filesystem::path& folder) {
   const auto path = folder / "failure.json";
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  if (error || size > kLargestCard) return std::nullopt;
-  std::ostringstream text;
-  text << std::ifstream(path, std::ios::binary).rdbuf();
   try {
-    const auto json = parse_strict_json(text.str());
+    const InputFile file(path);
+    if (file.size() > kLargestCard) return std::nullopt;
+    const auto json = parse_strict_json(file.read_all());
     return failure_in(StateReader(json, path.string()));
   } catch (const UsageError&) {
+    return std::nullopt;
+  } catch (const FileError&) {
     return std::nullopt;
   }
 }
@@ -195,18 +203,10 @@ RunCard run_card_from_json(const nlohmann::json& json, const std::string& what) 
 
 RunCard read_run_card(const std::filesystem::path& folder) {
   const auto path = folder / "run.json";
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  if (error) throw UsageError("cannot read " + path.string() + ": " + error.message());
-  if (size > kLargestCard) {
-    throw UsageError(path.string() + " has " + std::to_string(size) + " bytes, which is no run's card");
-  }
-  std::ostringstream text;
-  std::ifstream file(path, std::ios::binary);
-  if (!(text << file.rdbuf())) throw UsageError("cannot read " + path.string());
+  const auto text = text_of_card(path);
   RunCard card;
   try {
-    card = run_card_from_json(parse_strict_json(text.str()), path.string());
+    card = run_card_from_json(parse_strict_json(text), path.string());
   } catch (const CheckpointError&) {
     throw;
   } catch (const UsageError& wrong) {

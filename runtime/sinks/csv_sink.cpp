@@ -1,13 +1,12 @@
 #include "troupe/runtime/sinks/csv_sink.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/runtime/checkpoint/file_system.hpp"
 #include "troupe/runtime/sinks/csv_line.hpp"
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <string_view>
 
@@ -31,17 +30,10 @@ std::string to_line(const std::vector<std::string>& cells) {
   return line + '\n';
 }
 
-std::string read_all(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string content{std::istreambuf_iterator<char>(in), {}};
-  if (in.bad() || !in.is_open()) throw std::runtime_error("cannot read '" + path.string() + "'");
-  return content;
-}
-
 /// The columns of the table at `path`, its last row repaired; nothing when there is no table yet.
 std::optional<std::vector<std::string>> open_table(const fs::path& path) {
   if (!fs::is_regular_file(path) || fs::file_size(path) == 0) return std::nullopt;
-  std::string content = read_all(path);
+  std::string content = InputFile(path).read_all();
   CsvLine header = parse_csv_line(content);
   if (header.cells.size() < 2 || !std::equal(kFirstColumns.begin(), kFirstColumns.end(), header.cells.begin())) {
     throw UsageError("'" + path.string() + "' is not a table of metrics: its first line is '" +
@@ -120,7 +112,7 @@ void CsvSink::add_columns(const std::vector<std::string>& names) {
   auto columns = columns_;
   columns.insert(columns.end(), names.begin(), names.end());
   auto wider = AppendFile::temporary(path.parent_path());
-  wider.append(widened(read_all(path), columns, names.size()));
+  wider.append(widened(InputFile(path).read_all(), columns, names.size()));
   wider.sync();
   wider.rename_to(path);
   file_ = std::move(wider);

@@ -6,9 +6,6 @@
 #include "troupe/runtime/checkpoint/strict_json.hpp"
 #include "troupe/runtime/sinks/mlflow_spool.hpp"
 
-#include <algorithm>
-#include <span>
-
 namespace troupe {
 
 namespace {
@@ -21,9 +18,7 @@ std::string text_of_state_file(const std::filesystem::path& path) {
   if (file.size() > kLargestState) {
     throw UsageError(path.string() + " has " + std::to_string(file.size()) + " bytes, which no run writes");
   }
-  std::string text(file.size(), '\0');
-  text.resize(file.read(0, std::as_writable_bytes(std::span(text))));
-  return text;
+  return file.read_all();
 }
 
 MlflowState state_in(const StateReader& reader) {

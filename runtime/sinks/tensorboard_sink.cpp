@@ -3,6 +3,7 @@
 #include "troupe/base/exception_text.hpp"
 #include "troupe/base/host_name.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/runtime/checkpoint/file_system.hpp"
 #include "troupe/runtime/sinks/crc32c.hpp"
 #include "troupe/runtime/sinks/tensorboard_event.hpp"
 
@@ -11,8 +12,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <string_view>
 #include <system_error>
@@ -78,12 +77,11 @@ void add_differing(const nlohmann::json& value, const nlohmann::json& usual, con
   }
 }
 
-std::string small_file_content(const fs::path& path) {
-  std::error_code error;
-  const auto size = fs::file_size(path, error);
-  if (error || size > kLongestConfig) return "";
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+std::string small_file_content(const fs::path& path) try {
+  const InputFile file(path);
+  return file.size() > kLongestConfig ? "" : file.read_all();
+} catch (const FileError&) {
+  return "";
 }
 
 /// Markdown: what differs from the defaults as a table, then the whole configuration.

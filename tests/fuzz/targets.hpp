@@ -19,6 +19,7 @@
 #include "troupe/troupe.hpp"
 
 #include "troupe/launch/config_file.hpp"
+#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
