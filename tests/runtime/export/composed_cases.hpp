@@ -124,7 +124,9 @@ inline void add_windows(ExportCases& add) {
   add.function("im2col_unbatched", {3, 6, 8}, [=](const torch::Tensor& x) {
     return at::im2col(x[0], {2, 3}, {1, 2}, {0, 1}, {2, 1}).sum() + x;
   });
-  free_sizes(add, "im2col_free", images, image, unfold);
+  free_sizes(add, "im2col_free", images, image, [](const torch::Tensor& x) {
+    return at::im2col(x, {2, 3}, {1, 2}, {0, 1}, {1, 1});
+  });
   add.function("col2im", {12, 20}, [](const torch::Tensor& x) {
     return F::fold(x, F::FoldFuncOptions({5, 6}, {2, 2})) +
            F::fold(x[0].unsqueeze(0), F::FoldFuncOptions({5, 6}, {2, 2})).squeeze(0);
