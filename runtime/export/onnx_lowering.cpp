@@ -5,6 +5,7 @@
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/export/dynamic_graph.hpp"
 #include "troupe/runtime/export/in_place.hpp"
+#include "troupe/runtime/export/node_place.hpp"
 #include "troupe/runtime/export/onnx_bfloat16.hpp"
 #include "troupe/runtime/export/onnx_call.hpp"
 #include "troupe/runtime/export/onnx_problems.hpp"
@@ -14,7 +15,6 @@
 #include <torch/utils.h>
 
 #include <algorithm>
-#include <set>
 
 namespace troupe {
 
@@ -29,12 +29,6 @@ std::string base_name(const Node& node) {
   std::string name = node.kind().toUnqualString();
   if (works_in_place(node) && name.ends_with('_')) name.pop_back();
   return name;
-}
-
-/// "encoder.0" for the weight "encoder.0.weight".
-std::string module_of(const std::string& path) {
-  const auto dot = path.rfind('.');
-  return dot == std::string::npos ? "" : path.substr(0, dot);
 }
 
 class Lowering {
@@ -289,27 +283,6 @@ class Lowering {
     const auto similar = nearest(name, names);
     if (edit_distance(name, similar) <= 1 + name.size() / 4) text += " (aten::" + similar + " has one)";
     throw UsageError(text);
-  }
-
-  /// "in the module 'encoder.0'", or behind the last one whose weights the value comes from.
-  std::string place_of(const Node& node) const {
-    std::set<const Node*> seen{&node};
-    std::vector<const Node*> front{&node};
-    for (bool is_own = true; !front.empty(); is_own = false) {
-      std::vector<const Node*> next;
-      for (const auto* at : front) {
-        for (const auto* input : at->inputs()) {
-          const auto path = parameter_path(*input);
-          if (!path.empty()) {
-            const auto module = module_of(path);
-            return (is_own ? "in the module '" : "behind the module '") + (module.empty() ? "(root)" : module) + "'";
-          }
-          if (seen.insert(input->node()).second) next.push_back(input->node());
-        }
-      }
-      front = std::move(next);
-    }
-    return "";
   }
 
   const TracedModel& model_;
