@@ -4,6 +4,7 @@
 #include "examples/serve/requests.hpp"
 #include "tests/fuzz/target.hpp"
 #include "tests/support/temp_dir.hpp"
+#include "troupe/base/failure.hpp"
 
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@ inline void add_request_targets(std::vector<Target>& all, const TempDir&) {
                      (void)output_line(request, request.input.data(), request.input.size());
                    } else {
                      (void)error_line(request, request.error);
+                     throw UsageError(request.error);
                    }
                  }});
 }
