@@ -9,6 +9,7 @@
 #include "troupe/launch/slurm.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
 #include "troupe/runtime/callbacks/model_summary.hpp"
+#include "troupe/runtime/capture/offered_memory.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/sinks/sink_by_name.hpp"
 
@@ -110,6 +111,7 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
         "LibTorch does not draw from this program's random generators: link Troupe into the program itself, "
         "not into a plug-in");
   }
+  if (options_.capture_step != CaptureStep::off) capture::prepare_for_offers();
   const FailedWrites failed_writes;
   cast::RunSetup setup = make_setup(stage, source, arguments);
   setup.replica.train_loaders = std::move(train);

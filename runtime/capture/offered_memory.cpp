@@ -81,19 +81,19 @@ class OfferingAllocator final : public c10::Allocator {
   c10::Allocator* usual_;
 };
 
+}  // namespace
+
 // Stays for the rest of the process: tensors keep the allocator that they came from.
-void install_offering_allocator() {
-  static const bool installed = [] {
+void prepare_for_offers() {
+  static const bool is_prepared = [] {
     c10::SetCPUAllocator(new OfferingAllocator(c10::GetCPUAllocator()), /*priority=*/100);
     return true;
   }();
-  (void)installed;
+  (void)is_prepared;
 }
 
-}  // namespace
-
 OfferedMemory::OfferedMemory(const std::vector<Room>& rooms) {
-  install_offering_allocator();
+  prepare_for_offers();
   offer.seen.assign(rooms.size(), 0);
   offer.rooms = &rooms;
 }

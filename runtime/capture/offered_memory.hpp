@@ -13,6 +13,11 @@ struct Room {
   std::size_t passed = 0;  ///< allocations of that size which come before the result's and go elsewhere
 };
 
+/// Puts the allocator that takes offers before LibTorch's, for the rest of the process. The first offer does so too,
+/// but LibTorch's list of allocators has no lock: whoever will make offers calls it before there are threads that
+/// allocate.
+void prepare_for_offers();
+
 /// While it lives, what this thread allocates on the CPU through LibTorch goes into one of `rooms` if it has just that
 /// size, each room once, the first one first; all else is allocated as always. Who offers looks afterwards where a
 /// result lies: an operator may have taken a room for something that it needed in between.

@@ -4,6 +4,7 @@
 #include "troupe/base/text.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/runtime/capture/agreement.hpp"
+#include "troupe/runtime/capture/offered_memory.hpp"
 #include "troupe/runtime/capture/operators.hpp"
 
 #include <ATen/EmptyTensor.h>
@@ -146,6 +147,7 @@ class ForwardCapture::LaneHold {
 
 ForwardCapture::ForwardCapture(const torch::nn::Module& module, Forward forward, const ForwardCaptureOptions& options)
     : module_(module), forward_(std::move(forward)), options_(options) {
+  capture::prepare_for_offers();
   for (std::size_t i = 0; i < std::max<std::size_t>(1, options.max_callers); ++i) {
     lanes_.push_back(std::make_unique<Lane>());
   }
