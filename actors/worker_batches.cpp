@@ -27,6 +27,8 @@ void WorkerState::work() {
   if (can_go_on() && !go_on_sent_) {
     go_on_sent_ = true;
     tell(self_, ref_to(self_), GoOn{});
+  } else if (!can_go_on() && (doing_ == Doing::training || doing_ == Doing::evaluating)) {
+    await_batch();
   }
 }
 

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <numeric>
@@ -57,6 +58,31 @@ class HookedLine : public Line {
   void on_after_backward() override {}
   void on_train_epoch_end() override {}
 };
+
+// Each sample takes longer to make than a step.
+class SlowSamples : public Dataset {
+ public:
+  int64_t size() const override { return 40; }
+  Batch get(int64_t) override {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(5);
+    while (std::chrono::steady_clock::now() < end) {
+    }
+    return Batch{torch::zeros({1}), torch::zeros({1})};
+  }
+};
+
+TEST(Phases, CountTheWaitForEachBatchThatIsLate) {
+  const TempDir dir;
+  auto options = with_table(dir);
+  options.max_epochs = 1;
+  options.num_sanity_val_steps = 0;
+  Trainer trainer(options);
+  const DataLoader slow(std::make_shared<SlowSamples>(), {.batch_size = 4});
+  trainer.fit(std::make_shared<Line>(), slow, slow);
+  const auto& report = trainer.phases();
+  expect_whole(report);
+  EXPECT_GE(count_of(report.phases, "waiting for data"), 5);  // of 10 batches
+}
 
 // Two epochs of four batches of training and two of validation, and a sanity check of two.
 TEST(Phases, OfAFitAreCountedAndAddUpToTheWhole) {
