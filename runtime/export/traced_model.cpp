@@ -5,19 +5,24 @@
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/export/dynamic_graph.hpp"
+#include "troupe/runtime/export/node_place.hpp"
 #include "troupe/runtime/export/script_module.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 #include "troupe/runtime/summary/eval_scope.hpp"
 
+#include <ATen/record_function.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
+#include <memory>
 #include <optional>
 #include <set>
 #include <sstream>
+#include <string_view>
 
 namespace troupe {
 
@@ -54,6 +59,76 @@ class BufferScope {
     int64_t version;
   };
   std::vector<Kept> kept_;
+};
+
+// RecordFunction's callbacks are plain functions without user data.
+class NumbersRead;
+thread_local NumbersRead* reads_at_work = nullptr;
+
+/// What code of forward itself reads back to the host of tensors that depend on the input: the trace would keep the
+/// example's number. What LibTorch's operators read for their checks does not count.
+class NumbersRead {
+ public:
+  NumbersRead()
+      : handle_(at::addThreadLocalCallback(
+            at::RecordFunctionCallback(&begin, &end).needsInputs(true).scopes({at::RecordScope::FUNCTION}))) {
+    reads_at_work = this;
+  }
+  ~NumbersRead() {
+    reads_at_work = nullptr;
+    at::removeCallback(handle_);
+  }
+  NumbersRead(const NumbersRead&) = delete;
+  NumbersRead& operator=(const NumbersRead&) = delete;
+
+  /// "aten::item in the module 'net'" of the first; empty: there is none.
+  const std::string& first() const { return first_; }
+
+ private:
+  static std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction& function) {
+    NumbersRead* reads = reads_at_work;
+    if (reads && reads->depth_++ == 0 && reads->first_.empty()) reads->look_at(function);
+    return nullptr;
+  }
+  static void end(const at::RecordFunction&, at::ObserverContext*) {
+    if (reads_at_work) --reads_at_work->depth_;
+  }
+
+  void look_at(const at::RecordFunction& function) {
+    // Not aten::equal, by which torch::nn::MultiheadAttention finds out that it attends to itself.
+    constexpr std::array<std::string_view, 3> reading = {"aten::item", "aten::is_nonzero", "aten::_local_scalar_dense"};
+    if (std::ranges::find(reading, function.name()) == reading.end()) return;
+    const auto& state = torch::jit::tracer::getTracingState();
+    for (const auto& input : function.inputs()) {
+      if (!state || !input.isTensor() || !input.toTensor().defined() || !state->hasValue(input)) continue;
+      const auto* value = state->getValue(input);
+      if (!depends_on_inputs(*value)) continue;
+      const auto place = place_of(*value->node());
+      first_ = function.name() + (place.empty() ? "" : " " + place);
+      return;
+    }
+  }
+
+  /// The graph's first input is the module.
+  static bool depends_on_inputs(const torch::jit::Value& of) {
+    const auto inputs = of.owningGraph()->inputs().slice(1);
+    std::set<const torch::jit::Value*> seen{&of};
+    std::vector<const torch::jit::Value*> front{&of};
+    while (!front.empty()) {
+      const auto* value = front.back();
+      front.pop_back();
+      if (std::ranges::find(inputs, value) != inputs.end()) return true;
+      for (const auto* input : value->node()->inputs()) {
+        if (seen.insert(input).second) front.push_back(input);
+      }
+    }
+    return false;
+  }
+
+  at::CallbackHandle handle_;
+  at::RecordFunctionGuard enabled_{true};
+  int depth_ = 0;
+  std::string first_;
 };
 
 class Tracing {
@@ -239,11 +314,14 @@ class Tracing {
       if (outputs.size() == 1) return torch::jit::Stack{outputs.front()};
       return torch::jit::Stack{c10::ivalue::Tuple::create(std::vector<c10::IValue>(outputs.begin(), outputs.end()))};
     };
+    std::string number_read;
     try {
+      const NumbersRead reads;
       const auto traced = torch::jit::tracer::trace(
           std::move(stack), forward, [](const torch::Tensor&) { return std::string(); }, /*strict=*/true,
           /*force_outplace=*/false, &model_.module, argument_names());
-      return traced.first->graph;
+      if (reads.first().empty()) return traced.first->graph;
+      number_read = reads.first();
     } catch (...) {
       const auto message = current_exception_text();
       if (message.starts_with("Cannot insert a Tensor that requires grad as a constant")) {
@@ -253,6 +331,8 @@ class Tracing {
       }
       refuse("forward cannot be traced: " + message);
     }
+    refuse("forward reads a number back to the host that depends on the input (" + number_read +
+           "), and would keep the example's: compute with tensors instead, with torch::where for a condition");
   }
 
   const TraceRequest& request_;

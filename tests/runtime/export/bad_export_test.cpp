@@ -43,6 +43,28 @@ void expect_unwritable(const std::filesystem::path& path, const std::string& rea
   }
 }
 
+TEST(BadExport, RefusesNumbersThatForwardReadsOfItsInput) {
+  const std::vector<Net::Function> functions = {
+      [](const auto& x) { return x * x.abs().sum().template item<float>(); },
+      [](const auto& x) { return x.slice(1, 0, static_cast<int64_t>(x[0][0].template item<float>())) + 1; },
+      [](const auto& x) { return x.max().template item<float>() > 0 ? x + 1 : x; },
+      [](const auto& x) { return (x.max() > 0).is_nonzero() ? x + 1 : x; }};
+  for (const bool dynamic_batch : {true, false}) {
+    for (const auto& function : functions) {
+      EXPECT_THAT(onnx_of(function, {.dynamic_batch = dynamic_batch}),
+                  HasSubstr("forward reads a number back to the host that depends on the input (aten::"));
+      const TempDir dir;
+      Net net(function);
+      EXPECT_THAT(refusal([&] {
+                    net.to_exported_program(dir / "model.pt2", torch::ones({2, 4}), {.dynamic_batch = dynamic_batch});
+                  }),
+                  HasSubstr("to_exported_program: forward reads a number back"));
+    }
+  }
+  const auto weight = torch::full({1}, 2.0F);
+  EXPECT_EQ(onnx_of([weight](const auto& x) { return x * weight.item<float>(); }), "accepted");
+}
+
 TEST(BadExport, SaysWhichPathCannotBeWrittenAndLeavesNothing) {
   const TempDir dir;
   put(dir / "file", "");
