@@ -44,12 +44,23 @@ bool writes_for_sure(const capture::Action& action, std::size_t index) {
   return !is_training || is_training->toBool();
 }
 
+// Attention is tagged as random for the dropout that it has in training.
+bool draws_in_fact(const capture::Action& action) {
+  if (!action.is_random) return false;
+  const auto& arguments = action.op->schema().arguments();
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const auto* value = std::get_if<c10::IValue>(&action.arguments[i]);
+    if (arguments[i].name() == "dropout_p" && value && value->isDouble() && value->toDouble() == 0) return false;
+  }
+  return true;
+}
+
 // Why a recording cannot stand for any forward of these shapes.
 std::string reason_against_recording(const capture::Recording& recording) {
   if (!recording.refusal.empty()) return recording.refusal;
   for (const auto& action : recording.actions) {
     if (!action.op) return "it does " + action.name + ", which a replay does not";
-    if (action.is_random) return action.name + " draws random numbers";
+    if (draws_in_fact(action)) return action.name + " draws random numbers";
     std::string written;
     for (std::size_t i = 0; i < action.arguments.size(); ++i) {
       capture::for_views(action.arguments[i], [&](const capture::View& view) {

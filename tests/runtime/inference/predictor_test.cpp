@@ -261,6 +261,22 @@ TEST(Predictor, SaysWhyForwardIsNotCaptured) {
               HasSubstr("random numbers"));
 }
 
+// Its operator is tagged as random, for the dropout of training.
+TEST(Predictor, CapturesAttentionWithoutDropout) {
+  const auto attend = [](double dropout) {
+    return Predictor(std::make_shared<Computed>([dropout](const torch::Tensor& x) {
+                       return at::scaled_dot_product_attention(x, x, x, {}, dropout);
+                     }),
+                     {.exact = true, .example_input = torch::rand({2, 3, 5, 8})});
+  };
+  const auto predictor = attend(0);
+  for (int call = 0; call < 6; ++call) {
+    const auto x = torch::randn({2, 3, 5, 8});
+    EXPECT_TRUE(has_same_bits(predictor.predict(x), at::scaled_dot_product_attention(x, x, x)));
+  }
+  EXPECT_GT(predictor.captured().replays("forward"), 0);
+}
+
 TEST(Predictor, FindsWhatAReplayCannotSeeWhenItChecks) {
   auto added = std::make_shared<float>(1.0F);
   const auto module =
