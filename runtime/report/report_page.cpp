@@ -1,5 +1,6 @@
 #include "troupe/runtime/report/report_page.hpp"
 
+#include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
@@ -9,6 +10,7 @@
 #include <cmath>
 #include <span>
 #include <stdexcept>
+#include <utility>
 
 namespace troupe {
 
@@ -102,6 +104,19 @@ nlohmann::json packed_curve(const std::string& name, const MetricCurve& curve) {
   return json;
 }
 
+// Numbers of options as the command line takes them: the page's program has doubles alone, which hold no seed of 19
+// digits, and do not tell 1.0 (a fraction of all batches) from 1.
+void spell_numbers(nlohmann::json& options) {
+  for (auto& value : options) {
+    if (value.is_object()) spell_numbers(value);
+    if (value.is_number_float()) {
+      value = double_to_text(value.get<double>());
+    } else if (value.is_number()) {
+      value = value.dump();
+    }
+  }
+}
+
 // Nothing of it ends the element that it stands in, or begins a comment there
 // (https://html.spec.whatwg.org/multipage/scripting.html#restrictions-for-contents-of-script-elements).
 std::string json_in_html(const nlohmann::json& json) {
@@ -137,8 +152,10 @@ std::string report_page(std::span<const RunView> runs) {
   for (const auto& run : runs) {
     auto curves = nlohmann::json::array();
     for (const auto& [name, curve] : run.curves.curves) curves.push_back(packed_curve(name, curve));
+    auto card = to_json(run.card);
+    for (const char* options : {"options", "defaults"}) spell_numbers(card[options]);
     data["runs"].push_back(
-        {{"card", to_json(run.card)}, {"curves", std::move(curves)}, {"damaged_rows", run.curves.damaged_rows}});
+        {{"card", std::move(card)}, {"curves", std::move(curves)}, {"damaged_rows", run.curves.damaged_rows}});
   }
   std::string page(page_parts::html);
   fill_in(page, "style", page_parts::style);

@@ -80,6 +80,15 @@ TEST(ReportPage, HoldsEveryNameAsText) {
   EXPECT_EQ(run.at("curves").at(0).at("name"), hostile);
 }
 
+TEST(ReportPage, SpellsNumbersOfOptionsAsTheCommandLineTakesThem) {
+  auto card = RunCard();
+  card.options = {{"trainer", {{"seed", 6283658607547580619}, {"limit_train_batches", 1.0}, {"devices", 1}}}};
+  const auto options = only_run(card, curves_of("a", {1})).at("card").at("options").at("trainer");
+  EXPECT_EQ(options.at("seed"), "6283658607547580619");
+  EXPECT_EQ(options.at("limit_train_batches"), "1.0");
+  EXPECT_EQ(options.at("devices"), "1");
+}
+
 TEST(ReportPage, ReplacesBytesThatAreNotUtf8) {
   auto card = RunCard();
   card.options = {{"path", "\xFF/x"}};
