@@ -54,7 +54,8 @@ std::shared_ptr<Base> build(const std::filesystem::path& path, const nlohmann::j
                             const Recipe<Base>& recipe) {
   if (!options.hparams.is_object()) throw UsageError("LoadOptions::hparams is not a JSON object");
   const auto hparams = merged(saved, options.hparams);
-  if (recipe.known) compare(hparams, *recipe.known, path, options.strict);
+  const bool are_saved = saved.is_object() && !saved.empty();  // not with weights of other programs
+  if (recipe.known) compare(hparams, *recipe.known, path, options.strict && are_saved);
   return recipe.make(hparams);
 }
 

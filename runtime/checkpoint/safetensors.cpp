@@ -79,6 +79,11 @@ std::string read_header(const InputFile& file) {
                       "the header's length");
   }
   const auto length = from_little_endian(length_bytes);
+  if (length > max_safetensors_header && length_bytes[0] == std::byte{'P'} && length_bytes[1] == std::byte{'K'}) {
+    throw HeaderError(
+        "this is not a safetensors file but a zip file, as torch.save writes: troupe checkpoint convert makes one of "
+        "its weights");
+  }
   if (length > max_safetensors_header) {
     throw HeaderError("bytes 0-7 give a header of " + std::to_string(length) +
                       " bytes, more than 100 MB: this is not a safetensors file");
