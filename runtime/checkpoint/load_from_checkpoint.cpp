@@ -51,11 +51,10 @@ namespace {
 
 template <class Base>
 std::shared_ptr<Base> build(const std::filesystem::path& path, const nlohmann::json& saved, const LoadOptions& options,
-                            const Recipe<Base>& recipe) {
+                            bool strict, const Recipe<Base>& recipe) {
   if (!options.hparams.is_object()) throw UsageError("LoadOptions::hparams is not a JSON object");
   const auto hparams = merged(saved, options.hparams);
-  const bool are_saved = saved.is_object() && !saved.empty();  // not with weights of other programs
-  if (recipe.known) compare(hparams, *recipe.known, path, options.strict && are_saved);
+  if (recipe.known) compare(hparams, *recipe.known, path, strict);
   return recipe.make(hparams);
 }
 
@@ -64,7 +63,9 @@ std::shared_ptr<Base> build(const std::filesystem::path& path, const nlohmann::j
 std::shared_ptr<Module> load(const std::filesystem::path& path, const LoadOptions& options,
                              const Recipe<Module>& recipe) {
   const auto checkpoint = read_weights(path);
-  auto module = build(path, checkpoint.metadata.value(metadata_key::hparams, nlohmann::json()), options, recipe);
+  const auto saved = checkpoint.metadata.value(metadata_key::hparams, nlohmann::json());
+  const bool are_saved = saved.is_object() && !saved.empty();  // not with weights of other programs
+  auto module = build(path, saved, options, options.strict && are_saved, recipe);
   troupe::load(checkpoint, *module, options);
   return module;
 }
@@ -72,8 +73,8 @@ std::shared_ptr<Module> load(const std::filesystem::path& path, const LoadOption
 std::shared_ptr<DataModule> load(const std::filesystem::path& path, const LoadOptions& options,
                                  const Recipe<DataModule>& recipe) {
   const auto checkpoint = read_checkpoint(path);
-  auto data =
-      build(path, checkpoint.metadata.value(metadata_key::datamodule_hparams, nlohmann::json()), options, recipe);
+  const auto saved = checkpoint.metadata.value(metadata_key::datamodule_hparams, nlohmann::json());
+  auto data = build(path, saved, options, options.strict, recipe);
   const auto state = checkpoint.metadata.find(metadata_key::datamodule);
   if (state != checkpoint.metadata.end()) data->load_state_dict(*state);
   return data;

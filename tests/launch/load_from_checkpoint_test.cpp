@@ -1,6 +1,8 @@
 #include "tests/support/lines.hpp"
 #include "tests/support/python_output.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/checkpoint/model_state.hpp"
+#include "troupe/runtime/weights/pth_writer.hpp"
 
 #include <gmock/gmock.h>
 
@@ -155,13 +157,24 @@ TEST_F(LoadFromCheckpoint, TakesWeightsThatPythonWrote) {
   load_from_checkpoint(path, line);
   EXPECT_EQ(line.weight(), 2.5);
   EXPECT_EQ(line.bias(), 0.5);
-  // Without hyper-parameters the class's defaults are only taken when asked for.
-  EXPECT_THAT(error_of([&] { load_from_checkpoint<Line>(path); }), HasSubstr("'lr' is missing"));
-  EXPECT_EQ(load_from_checkpoint<Line>(path, {.strict = false})->weight(), 2.5);
+  EXPECT_EQ(load_from_checkpoint<Line>(path)->weight(), 2.5);
   Trainer trainer(quiet(dir_));
   auto module = std::make_shared<Line>();
   trainer.test(module, points(), {.ckpt_path = path.string()});
   EXPECT_EQ(module->weight(), 2.5);
+}
+
+TEST_F(LoadFromCheckpoint, TakesDefaultOptionsWithWeightsThatHaveNone) {
+  const LoadedNet source({.hidden = 4, .name = "anything"});
+  const auto path = dir_ / "weights.pth";
+  write_pth(named_model_tensors(source), path);
+  const auto loaded = load_from_checkpoint<LoadedNet>(path);
+  EXPECT_EQ(loaded->options().name, "net");
+  EXPECT_TRUE(torch::equal(loaded->parameters()[0], source.parameters()[0]));
+  EXPECT_THAT(error_of([&] {
+                load_from_checkpoint<LoadedNet>(path, {.hparams = {{"hidden", 5}}});
+              }),
+              HasSubstr("first.weight is [4, 1]"));
 }
 
 TEST_F(LoadFromCheckpoint, RefusesWhatIsNoCheckpoint) {
