@@ -158,7 +158,7 @@ class ForwardCapture::LaneHold {
 
 ForwardCapture::ForwardCapture(const torch::nn::Module& module, Forward forward, const ForwardCaptureOptions& options)
     : module_(module), forward_(std::move(forward)), options_(options) {
-  capture::prepare_for_offers();
+  if (options.capture != CaptureStep::off) capture::prepare_for_offers();
   for (std::size_t i = 0; i < std::max<std::size_t>(1, options.max_callers); ++i) {
     lanes_.push_back(std::make_unique<Lane>());
   }

@@ -165,8 +165,7 @@ class Fusion {
   // The next operator, if it reads all of what the group has computed, and nobody else reads or writes that.
   const Action* next_of(const Group& group, std::size_t& index) const {
     const Uses& uses = uses_[group.result.memory];
-    const bool is_written_once = std::ranges::all_of(
-        uses.writers, [&](std::size_t i) { return std::ranges::find(group.absorbed, i) != group.absorbed.end(); });
+    const std::size_t own = group_writers(group, uses);
     std::size_t count = 0;
     for (const std::size_t i : uses.readers) count += i > group.last ? 1 : 0;
     const auto next = std::ranges::upper_bound(uses.readers, group.last);
@@ -179,8 +178,14 @@ class Fusion {
       return nullptr;
     }
     const bool is_in_place = action.name == "aten::relu_";
-    if (is_in_place) return uses.writers.size() == group_writers(group, uses) + 1 ? &action : nullptr;
-    return is_written_once && count == 1 && !uses.is_result ? &action : nullptr;
+    if (is_in_place) return uses.writers.size() == own + 1 ? &action : nullptr;
+    return uses.writers.size() == own && count == 1 && !uses.is_result ? &action : nullptr;
+  }
+
+  // The same, if it reads an image as the group has computed it, and not in another shape.
+  const Action* next_image_of(const Group& group, std::size_t& index) const {
+    const Action* action = next_of(group, index);
+    return action && argument_view(*action, 0)->sizes == group.result.sizes ? action : nullptr;
   }
 
   static std::size_t group_writers(const Group& group, const Uses& uses) {
@@ -235,15 +240,17 @@ class Fusion {
   }
 
   capture::KernelMaker linear_maker(const View& weight, const View* bias, int64_t rows, bool has_relu) {
-    auto& known = weights_["linear " + key_of(weight) + (bias ? key_of(*bias) : "")];
+    auto& entry = weights_["linear " + key_of(weight) + (bias ? key_of(*bias) : "")];
+    auto known = std::static_pointer_cast<const PackedLinear>(entry.lock());
     if (!known) {
       const auto rows_of_weights = frozen_tensor(weight).t().contiguous();
       known = std::make_shared<const PackedLinear>(rows_of_weights.const_data_ptr<float>(),
                                                    bias ? frozen_tensor(*bias).const_data_ptr<float>() : nullptr,
                                                    rows_of_weights.size(0), rows_of_weights.size(1));
+      entry = known;
     }
-    return [packed = std::static_pointer_cast<const PackedLinear>(known), rows, has_relu](
-               std::vector<c10::IValue> arguments, std::vector<torch::Tensor> results) -> capture::Kernel {
+    return [packed = std::move(known), rows, has_relu](std::vector<c10::IValue> arguments,
+                                                       std::vector<torch::Tensor> results) -> capture::Kernel {
       return [packed, rows, has_relu, in = arguments[0].toTensor(), out = results[0]] {
         packed->run(in.const_data_ptr<float>(), out.mutable_data_ptr<float>(), rows, has_relu);
       };
@@ -349,13 +356,13 @@ class Fusion {
   }
 
   std::optional<Layer> continued(const Group& group, std::size_t& next) const {
-    const Action* action = next_of(group, next);
+    const Action* action = next_image_of(group, next);
     return action ? layer_at(*action, *argument_view(*action, 0)) : std::nullopt;
   }
 
   void absorb_what_follows(Group& group, Layer& layer) const {
     for (std::size_t next = 0;;) {
-      const Action* action = next_of(group, next);
+      const Action* action = next_image_of(group, next);
       if (!action || action->results.empty()) return;
       if (absorb_norm(group, layer, next, *action) || absorb_pool(group, layer, next, *action)) continue;
       if (!absorb_relu(group, next, *action)) return;
@@ -374,7 +381,8 @@ class Fusion {
       key += c10::str(torch::IntArrayRef(layer.shape.in), torch::IntArrayRef(layer.shape.padding),
                       torch::IntArrayRef(layer.shape.dilation));
     }
-    auto& known = weights_[key];
+    auto& entry = weights_[key];
+    auto known = std::static_pointer_cast<const PackedConvolutions>(entry.lock());
     if (!known) {
       auto packed = std::make_shared<PackedConvolutions>();
       for (const auto& layer : layers) {
@@ -382,9 +390,10 @@ class Fusion {
                        layer.bias.contiguous().const_data_ptr<float>());
       }
       known = std::move(packed);
+      entry = known;
     }
-    return [packed = std::static_pointer_cast<const PackedConvolutions>(known), samples](
-               std::vector<c10::IValue> arguments, std::vector<torch::Tensor> results) -> capture::Kernel {
+    return [packed = std::move(known), samples](std::vector<c10::IValue> arguments,
+                                                std::vector<torch::Tensor> results) -> capture::Kernel {
       return [packed, samples, scratch = std::make_shared<AlignedFloats>(packed->scratch()),
               in = arguments[0].toTensor(), out = results[0]] {
         packed->run(in.const_data_ptr<float>(), out.mutable_data_ptr<float>(), samples, *scratch);
@@ -401,6 +410,7 @@ class Fusion {
 }  // namespace
 
 Fused fuse(const Recording& recording, std::size_t inputs, const std::vector<View>& results, PackedWeights& weights) {
+  std::erase_if(weights, [](const auto& entry) { return entry.second.expired(); });
   return Fusion(recording, inputs, results, weights).run();
 }
 

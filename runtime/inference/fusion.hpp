@@ -13,8 +13,8 @@
 
 namespace troupe::inference {
 
-/// Weights that were laid out once, for all programs that use them. Changed by one thread at a time.
-using PackedWeights = std::map<std::string, std::shared_ptr<const void>>;
+/// Weights that were laid out once, for all programs that use them, which own them. Changed by one thread at a time.
+using PackedWeights = std::map<std::string, std::weak_ptr<const void>>;
 
 struct Fused {
   capture::Recording recording;

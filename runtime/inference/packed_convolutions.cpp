@@ -212,16 +212,9 @@ void PackedConvolutions::append(const Convolution& shape, const float* weight, c
     }
   }
   const auto count = static_cast<int64_t>(stage.offsets.size());
-  const int64_t blocks = (shape.out_channels + stage.block - 1) / stage.block;
-  stage.weights = AlignedFloats(blocks * stage.block * count);
-  stage.bias = AlignedFloats(blocks * stage.block);
-  if (bias) std::copy_n(bias, shape.out_channels, stage.bias.data());
-  for (int64_t o = 0; o < shape.out_channels; ++o) {
-    float* to = stage.weights.data() + (o / stage.block) * stage.block * count + o % stage.block;
-    for (int64_t k = 0; k < count; ++k) to[k * stage.block] = weight[o * count + k];
-  }
+  stage.weights = panels_of(weight, shape.out_channels, count, stage.block);
+  stage.bias = padded_bias(bias, shape.out_channels, stage.block);
   rows_numbers_ = std::max(rows_numbers_, 2 * shape.convolved()[1] * stage.block);
-  shapes_.push_back(shape);
   stages_.push_back(std::move(stage));
 }
 

@@ -47,8 +47,6 @@ class PackedConvolutions {
   /// `samples` samples at `in` and `out`, as planes of rows without gaps.
   void run(const float* in, float* out, int64_t samples, const AlignedFloats& scratch) const;
 
-  const std::vector<Convolution>& convolutions() const { return shapes_; }
-
  private:
   struct Stage {
     Convolution shape;
@@ -69,7 +67,6 @@ class PackedConvolutions {
   void run_stage(const Stage& stage, const float* padded, const Target& target, float* rows) const;
 
   int width_ = 0;  // floats of a vector
-  std::vector<Convolution> shapes_;
   std::vector<Stage> stages_;
   int64_t rows_numbers_ = 0;  // of results on their way to the target
 };

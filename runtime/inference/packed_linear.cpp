@@ -146,14 +146,8 @@ PackedLinear::PackedLinear(const float* weight, const float* bias, int64_t outpu
   int64_t vectors = 1;
   while (vectors < most_vectors && vectors * width_ < outputs) vectors *= 2;
   panel_ = vectors * width_;
-  const int64_t panels = (outputs + panel_ - 1) / panel_;
-  weights_ = AlignedFloats(panels * panel_ * inputs);
-  bias_ = AlignedFloats(panels * panel_);
-  if (bias) std::copy_n(bias, outputs, bias_.data());
-  for (int64_t o = 0; o < outputs; ++o) {
-    float* to = weights_.data() + (o / panel_) * panel_ * inputs + o % panel_;
-    for (int64_t k = 0; k < inputs; ++k) to[k * panel_] = weight[o * inputs + k];
-  }
+  weights_ = panels_of(weight, outputs, inputs, panel_);
+  bias_ = padded_bias(bias, outputs, panel_);
 }
 
 // Weights that several tiles need are taken in pieces that stay in the cache of the first level.

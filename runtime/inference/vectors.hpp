@@ -1,6 +1,7 @@
 // Vectors of floats, for loops that are compiled for several generations of processors.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -41,6 +42,24 @@ class AlignedFloats {
   };
   std::unique_ptr<float[], Delete> floats_;
 };
+
+/// Weights [outputs, inputs] in panels of `panel` outputs, the last one with zeros: for each input those of its
+/// outputs.
+inline AlignedFloats panels_of(const float* weights, int64_t outputs, int64_t inputs, int64_t panel) {
+  AlignedFloats out((outputs + panel - 1) / panel * panel * inputs);
+  for (int64_t o = 0; o < outputs; ++o) {
+    float* to = out.data() + (o / panel) * panel * inputs + o % panel;
+    for (int64_t k = 0; k < inputs; ++k) to[k * panel] = weights[o * inputs + k];
+  }
+  return out;
+}
+
+/// The bias of those panels; null stands for zeros.
+inline AlignedFloats padded_bias(const float* bias, int64_t outputs, int64_t panel) {
+  AlignedFloats out((outputs + panel - 1) / panel * panel);
+  if (bias) std::copy_n(bias, outputs, out.data());
+  return out;
+}
 
 /// How many floats a vector of this processor has: 16 (AVX-512), 8 (AVX2) or 4.
 inline int vector_width() {

@@ -261,6 +261,35 @@ TEST(Predictor, SaysWhyForwardIsNotCaptured) {
               HasSubstr("random numbers"));
 }
 
+// What a convolution gives may be read in another shape, where it is another image.
+TEST(Predictor, ComputesConvolutionsOfAnotherShapeOfTheSameNumbers) {
+  nn::Sequential first(nn::Conv2d(nn::Conv2dOptions(1, 4, 3))), second(nn::Conv2d(nn::Conv2dOptions(1, 2, 3)));
+  nn::BatchNorm2d norm(1);
+  norm->eval();
+  const std::vector<std::function<torch::Tensor(const torch::Tensor&)>> functions = {
+      [&](const torch::Tensor& x) {
+        return second->forward(first->forward(x).view({x.size(0), 1, 24, 6}));
+      },
+      [&](const torch::Tensor& x) {
+        return second->forward(first->forward(x).view({x.size(0) * 4, 1, 6, 6}));
+      },
+      [&](const torch::Tensor& x) {
+        return norm->forward(first->forward(x).view({x.size(0), 1, 24, 6}));
+      },
+      [&](const torch::Tensor& x) {
+        return torch::max_pool2d(first->forward(x).view({x.size(0), 1, 24, 6}), 2);
+      }};
+  for (const auto& function : functions) {
+    const torch::NoGradGuard no_gradients;
+    const Predictor predictor(std::make_shared<Computed>(function), {.example_input = torch::rand({2, 1, 8, 8})});
+    for (int call = 0; call < 5; ++call) {
+      const auto x = torch::randn({3, 1, 8, 8});
+      EXPECT_TRUE(torch::allclose(predictor.predict(x), function(x), 1e-5, 1e-6));
+    }
+    EXPECT_GT(predictor.captured().replays("forward"), 0);
+  }
+}
+
 // Its operator is tagged as random, for the dropout of training.
 TEST(Predictor, CapturesAttentionWithoutDropout) {
   const auto attend = [](double dropout) {
