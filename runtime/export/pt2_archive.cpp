@@ -3,15 +3,14 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/export/exported_types.hpp"
 #include "troupe/runtime/weights/pth_writer.hpp"
+#include "troupe/runtime/weights/torch_archive.hpp"
 
-#include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/export/pt2_archive_constants.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
 #include <algorithm>
 #include <cstddef>
-#include <exception>
 #include <map>
 #include <string>
 #include <string_view>
@@ -41,20 +40,17 @@ std::pair<int64_t, int64_t> covered_elements(const torch::Tensor& tensor) {
 
 class Pt2Writer {
  public:
-  explicit Pt2Writer(caffe2::serialize::PyTorchStreamWriter& archive) : archive_(archive) {
-    archive_.setMinVersion(6);  // of the zip file's layout: what PyTorch writes since 2.0
-  }
+  explicit Pt2Writer(const TorchRecordWriter& put) : put_(put) {}
 
   void write(const ExportedProgram& program) {
     write_tensors(program.weights, pt2_names::WEIGHTS_DIR, pt2_names::WEIGHT_FILENAME_PREFIX,
                   pt2_names::WEIGHTS_CONFIG_FILENAME_FORMAT);
     write_tensors(program.constants, pt2_names::CONSTANTS_DIR, pt2_names::TENSOR_CONSTANT_FILENAME_PREFIX,
                   pt2_names::CONSTANTS_CONFIG_FILENAME_FORMAT);
-    put(named(pt2_names::MODELS_FILENAME_FORMAT), program.model.dump());
-    put(named(pt2_names::SAMPLE_INPUTS_FILENAME_FORMAT), sample_inputs(program.example));
-    put(std::string(pt2_names::ARCHIVE_FORMAT_PATH), pt2_names::ARCHIVE_FORMAT_VALUE);
-    put(std::string(pt2_names::ARCHIVE_VERSION_PATH), pt2_names::ARCHIVE_VERSION_VALUE);
-    archive_.writeEndOfFile();
+    put_(named(pt2_names::MODELS_FILENAME_FORMAT), program.model.dump());
+    put_(named(pt2_names::SAMPLE_INPUTS_FILENAME_FORMAT), sample_inputs(program.example));
+    put_(std::string(pt2_names::ARCHIVE_FORMAT_PATH), pt2_names::ARCHIVE_FORMAT_VALUE);
+    put_(std::string(pt2_names::ARCHIVE_VERSION_PATH), pt2_names::ARCHIVE_VERSION_VALUE);
   }
 
  private:
@@ -62,10 +58,6 @@ class Pt2Writer {
   static std::string named(std::string_view format) {
     std::string name(format);
     return name.replace(name.find("{}"), 2, "model");
-  }
-
-  void put(const std::string& name, std::string_view content) {
-    archive_.writeRecord(name, content.data(), content.size());
   }
 
   /// What torch.save makes of (args, kwargs).
@@ -102,33 +94,24 @@ class Pt2Writer {
     for (std::size_t i = 0; i < ranges.size(); ++i) {
       write_range(std::string(folder) + std::string(prefix) + std::to_string(i), ranges[i]);
     }
-    put(named(config_format), json{{"config", std::move(config)}}.dump());
+    put_(named(config_format), json{{"config", std::move(config)}}.dump());
   }
 
   void write_range(const std::string& name, const StoredRange& range) {
     const auto bytes = range.tensor.detach().as_strided({range.end - range.begin}, {1}, range.begin).cpu();
-    archive_.writeRecord(name, bytes.const_data_ptr(), bytes.nbytes());
+    put_(name, {static_cast<const char*>(bytes.const_data_ptr()), bytes.nbytes()});
   }
 
-  caffe2::serialize::PyTorchStreamWriter& archive_;
+  const TorchRecordWriter& put_;
 };
 
 }  // namespace
 
 void write_pt2(const std::filesystem::path& path, const ExportedProgram& program) {
+  constexpr uint64_t layout = 6;  // what PyTorch writes since 2.0
   write_atomically(path, [&](OutputFile& file) {
-    // An exception must not pass through LibTorch's writer, which would end the program in a destructor.
-    std::exception_ptr problem;
-    caffe2::serialize::PyTorchStreamWriter archive([&](const void* data, std::size_t size) -> std::size_t {
-      try {
-        if (!problem) file.write({static_cast<const std::byte*>(data), size});
-      } catch (...) {
-        problem = std::current_exception();
-      }
-      return size;
-    });
-    Pt2Writer(archive).write(program);
-    if (problem) std::rethrow_exception(problem);
+    write_torch_archive([&](auto bytes) { file.write(bytes); },
+                        [&](const TorchRecordWriter& put) { Pt2Writer(put).write(program); }, layout);
   });
 }
 

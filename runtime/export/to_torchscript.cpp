@@ -2,13 +2,13 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/export/export_request.hpp"
 #include "troupe/runtime/export/traced_model.hpp"
+#include "troupe/runtime/weights/torch_archive.hpp"
 
 #include <torch/csrc/jit/serialization/export.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <cstddef>
-#include <exception>
+#include <functional>
 
 namespace troupe {
 
@@ -16,17 +16,9 @@ namespace {
 
 void write(const torch::jit::Module& module, const std::filesystem::path& path) {
   write_atomically(path, [&](OutputFile& file) {
-    // An exception must not pass through LibTorch's writer, which would end the program in a destructor.
-    std::exception_ptr problem;
-    torch::jit::ExportModule(module, [&](const void* data, std::size_t size) -> std::size_t {
-      try {
-        if (!problem) file.write({static_cast<const std::byte*>(data), size});
-      } catch (...) {
-        problem = std::current_exception();
-      }
-      return size;
-    });
-    if (problem) std::rethrow_exception(problem);
+    ArchiveSink sink([&](auto bytes) { file.write(bytes); });
+    torch::jit::ExportModule(module, std::ref(sink));
+    sink.rethrow();
   });
 }
 

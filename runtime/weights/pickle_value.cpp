@@ -12,7 +12,9 @@ namespace {
 constexpr std::size_t kMostNodes = 4'000'000;
 constexpr std::size_t kMostCharged = std::size_t{1} << 27;
 
-std::string pickle_node_text(const PickleNode& node) {
+}  // namespace
+
+std::string pickle_text(const PickleNode& node) {
   switch (node.kind) {
     case PickleKind::text: return "the text '" + shown(node.text) + "'";
     case PickleKind::bytes: return std::to_string(node.text.size()) + " bytes";
@@ -25,8 +27,6 @@ std::string pickle_node_text(const PickleNode& node) {
     default: return shown(node.text);
   }
 }
-
-}  // namespace
 
 PickleNode* PickleArena::make(PickleKind kind) {
   if (nodes_.size() == kMostNodes) {
@@ -60,7 +60,7 @@ PickleNode* node_of(const PickleValue& value, PickleKind kind) {
 }
 
 std::string pickle_text(const PickleValue& value) {
-  if (const auto* node = std::get_if<PickleNode*>(&value)) return pickle_node_text(**node);
+  if (const auto* node = std::get_if<PickleNode*>(&value)) return pickle_text(**node);
   if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "True" : "False";
   if (const auto* number = std::get_if<int64_t>(&value)) return "the number " + std::to_string(*number);
   if (const auto* number = std::get_if<double>(&value)) return "the number " + std::to_string(*number);

@@ -62,5 +62,6 @@ class PickleArena {
 PickleNode* node_of(const PickleValue& value, PickleKind kind);
 /// "None", "a whole number", "a dictionary": for messages.
 std::string pickle_text(const PickleValue& value);
+std::string pickle_text(const PickleNode& node);
 
 }  // namespace troupe

@@ -4,6 +4,7 @@
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/weights/torch_types.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <limits>
@@ -24,22 +25,6 @@ constexpr std::string_view proto_2 = "\x80\x02", none = "N", newtrue = "\x88", n
 constexpr std::string_view tuple_of[] = {empty_tuple, "\x85", "\x86", "\x87"};
 }  // namespace pickled
 
-bool is_hashable_in_python(const PickleValue& value) {
-  const auto* const node = std::get_if<PickleNode*>(&value);
-  if (!node) return true;
-  switch ((*node)->kind) {
-    case PickleKind::text:
-    case PickleKind::bytes:
-    case PickleKind::tensor: return true;
-    case PickleKind::tuple:
-      for (const auto& item : (*node)->items) {
-        if (!is_hashable_in_python(item)) return false;
-      }
-      return true;
-    default: return false;
-  }
-}
-
 class PickleComposer {
  public:
   explicit PickleComposer(PickledStorages& storages) : storages_(storages) {}
@@ -57,16 +42,15 @@ class PickleComposer {
   void put_number(uint64_t number, int bytes) {
     for (int i = 0; i < bytes; ++i) out_ += static_cast<char>(number >> (8 * i) & 0xff);
   }
-  void refer_to(uint32_t index) {
-    const bool is_short = index < 256;
-    put(is_short ? "h" : "j");
-    put_number(index, is_short ? 1 : 4);
+  void put_index(char opcode_of_byte, char opcode, uint32_t index) {
+    const bool is_byte = index < 256;
+    out_ += is_byte ? opcode_of_byte : opcode;
+    put_number(index, is_byte ? 1 : 4);
   }
+  void refer_to(uint32_t index) { put_index('h', 'j', index); }
   /// Keeps what was made last, and returns the index that refers to it.
   uint32_t keep() {
-    const bool is_short = kept_ < 256;
-    put(is_short ? "q" : "r");
-    put_number(kept_, is_short ? 1 : 4);
+    put_index('q', 'r', kept_);
     return kept_++;
   }
   [[noreturn]] void refuse(const std::string& why) const {
@@ -91,6 +75,8 @@ class PickleComposer {
   void add_entries(const PickleNode& node);
   void add_tensor(const torch::Tensor& tensor);
   void add_storage(const PickledStorage& storage, const TorchType& type);
+  /// Of what has been added: it is not too deep, and each tuple is looked at once.
+  bool is_hashable_in_python(const PickleValue& value);
   void add_within(const std::string& name, const PickleValue& value) {
     constexpr std::size_t most_levels = 100;
     if (path_.size() == most_levels) refuse("is nested deeper than 100 levels");
@@ -103,6 +89,7 @@ class PickleComposer {
   std::string out_;
   uint32_t kept_ = 0;
   std::unordered_map<const PickleNode*, uint32_t> nodes_;
+  std::unordered_map<const PickleNode*, bool> hashable_;
   std::unordered_map<std::string, uint32_t> texts_, globals_;
   std::vector<std::string> path_;
 };
@@ -208,7 +195,7 @@ void PickleComposer::add_node(const PickleNode& node) {
       put(pickled::mark);
       add_entries(node);
       return put(pickled::setitems);
-    default: refuse("is " + pickle_text(&const_cast<PickleNode&>(node)) + ", which cannot be written");
+    default: refuse("is " + pickle_text(node) + ", which cannot be written");
   }
 }
 
@@ -221,10 +208,23 @@ void PickleComposer::add_entries(const PickleNode& node) {
     const auto& key = node.items[i];
     const auto* const text = node_of(key, PickleKind::text);
     const auto name = text ? text->text : pickle_text(key);
-    if (!is_hashable_in_python(key)) refuse("has " + name + " as a key, which Python cannot hash");
     add_within(name, key);
+    if (!is_hashable_in_python(key)) refuse("has " + name + " as a key, which Python cannot hash");
     add_within(name, node.items[i + 1]);
   }
+}
+
+bool PickleComposer::is_hashable_in_python(const PickleValue& value) {
+  const auto* const found = std::get_if<PickleNode*>(&value);
+  if (!found) return true;
+  const PickleNode& node = **found;
+  if (node.kind != PickleKind::tuple) {
+    return node.kind == PickleKind::text || node.kind == PickleKind::bytes || node.kind == PickleKind::tensor;
+  }
+  if (const auto known = hashable_.find(&node); known != hashable_.end()) return known->second;
+  const bool is_hashable =
+      std::ranges::all_of(node.items, [&](const auto& item) { return is_hashable_in_python(item); });
+  return hashable_[&node] = is_hashable;
 }
 
 void PickleComposer::add_tensor(const torch::Tensor& tensor) try {

@@ -4,13 +4,12 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/stored_dtype.hpp"
 #include "troupe/runtime/weights/pickle_writer.hpp"
+#include "troupe/runtime/weights/torch_archive.hpp"
 #include "troupe/runtime/weights/torch_types.hpp"
 
 #include <ATen/ops/from_blob.h>
 #include <c10/core/Storage.h>
-#include <caffe2/serialize/inline_container.h>
 
-#include <exception>
 #include <functional>
 #include <string_view>
 #include <unordered_map>
@@ -70,7 +69,7 @@ class PthStorageList : public PickledStorages {
   }
 
   /// Gives `write` the name and the bytes of each.
-  void write(const std::function<void(const std::string&, std::string_view)>& write) const {
+  void write(const TorchRecordWriter& write) const {
     for (std::size_t i = 0; i < stored_.size(); ++i) {
       const auto memory = on_cpu(stored_[i]);
       write("data/" + std::to_string(i), {static_cast<const char*>(memory.const_data_ptr()), memory.nbytes()});
@@ -136,31 +135,13 @@ class PthArchiveWriter {
   /// The archive, piece by piece. Its folder is "archive", as where torch.save writes to a Python file. What `sink`
   /// throws is thrown on.
   void write(const std::function<void(std::span<const std::byte>)>& sink) const {
-    // The writer ends the archive when it is destroyed, and throws there if it cannot.
-    std::exception_ptr failure;
-    const auto take = [&](const void* bytes, std::size_t size) -> std::size_t {
-      try {
-        if (!failure) sink({static_cast<const std::byte*>(bytes), size});
-      } catch (...) {
-        failure = std::current_exception();
-      }
-      return size;
-    };
-    const auto check = [&] {
-      if (failure) std::rethrow_exception(failure);
-    };
-    caffe2::serialize::PyTorchStreamWriter archive(take);
-    const auto record = [&](const std::string& name, std::string_view bytes) {
-      archive.writeRecord(name, bytes.data(), bytes.size());
-      check();
-    };
-    record("data.pkl", pickle_);
-    record(".format_version", "1");
-    record(".storage_alignment", "64");
-    record("byteorder", "little");
-    storages_.write(record);
-    archive.writeEndOfFile();  // with version and .data/serialization_id
-    check();
+    write_torch_archive(sink, [&](const TorchRecordWriter& record) {
+      record("data.pkl", pickle_);
+      record(".format_version", "1");
+      record(".storage_alignment", "64");
+      record("byteorder", "little");
+      storages_.write(record);
+    });
   }
 
  private:

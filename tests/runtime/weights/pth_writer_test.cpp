@@ -202,6 +202,12 @@ TEST(PthWriter, ConvertsAStorageOnceForAllThatShareIt) {
   EXPECT_TRUE(read[0].second.is_alias_of(read[1].second));
 }
 
+TEST(PthWriter, LooksAtAKeyThatHasItsPartsTwiceOnce) {
+  auto key = PthValue::tuple_of({1});
+  for (int i = 0; i < 60; ++i) key = PthValue::tuple_of({key, key});
+  EXPECT_FALSE(pth_bytes(PthValue::dictionary_of({{key, 1}})).empty());
+}
+
 TEST(PthWriter, SaysWhatCannotBeWrittenAndWritesNothing) {
   const TempDir dir;
   const auto refused = [&](const PthValue& value) { return refusal([&] { write_pth(value, dir / "x.pth"); }); };
@@ -219,6 +225,9 @@ TEST(PthWriter, SaysWhatCannotBeWrittenAndWritesNothing) {
   auto deep = PthValue::list_of({});
   for (int i = 0; i < 101; ++i) deep = PthValue::list_of({deep});
   EXPECT_THAT(refused(deep), HasSubstr("is nested deeper than 100 levels"));
+  auto deep_key = PthValue::tuple_of({1});
+  for (int i = 0; i < 5'000; ++i) deep_key = PthValue::tuple_of({deep_key});
+  EXPECT_THAT(refused(PthValue::dictionary_of({{deep_key, 1}})), HasSubstr("is nested deeper than 100 levels"));
   EXPECT_THAT(refusal([] { (void)PthValue(UINT64_MAX); }), HasSubstr("is too large"));
   EXPECT_THAT(refusal([] { (void)PthValue(torch::Tensor()); }), HasSubstr("undefined"));
   EXPECT_EQ(refusal([] {
