@@ -255,9 +255,7 @@ class Merger {
     AxisSizes out;
     const auto all = traced_sizes(in_traces);
     if (!all) return out;
-    for (std::size_t d = 0; d < all->front().size(); ++d) {
-      std::vector<int64_t> values;
-      for (const auto& sizes : *all) values.push_back(sizes[d]);
+    for (const auto& values : by_axis(*all)) {
       if (std::ranges::all_of(values, [&](auto value) { return value == values.front(); })) {
         out.push_back({values.front(), ""});
       } else {

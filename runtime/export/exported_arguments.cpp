@@ -1,6 +1,7 @@
 #include "troupe/runtime/export/exported_arguments.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/number_json.hpp"
 #include "troupe/runtime/export/exported_types.hpp"
 
 #include <torch/csrc/jit/ir/constants.h>
@@ -54,18 +55,18 @@ class ArgumentWriter {
       case TypeKind::MemoryFormatType:
         return {{"as_memory_format", exported_memory_format(static_cast<c10::MemoryFormat>(value.toInt()))}};
       case TypeKind::FloatType:
-        return {{"as_float", exported_float(value.isInt() ? static_cast<double>(value.toInt()) : value.toDouble())}};
+        return {{"as_float", number_to_json(value.isInt() ? static_cast<double>(value.toInt()) : value.toDouble())}};
       default: break;
     }
     // Numbers keep their kind: x * 1 is of the type of x, and x * 1.0 is not if that is an integer.
     if (value.isBool()) return {{"as_bool", value.toBool()}};
     if (value.isInt()) return {{"as_int", value.toInt()}};
-    if (value.isDouble()) return {{"as_float", exported_float(value.toDouble())}};
+    if (value.isDouble()) return {{"as_float", number_to_json(value.toDouble())}};
     if (value.isString()) return {{"as_string", value.toStringRef()}};
     if (value.isDevice()) return {{"as_device", exported_device(value.toDevice())}};
     if (value.isComplexDouble()) {
       const auto number = value.toComplexDouble();
-      return {{"as_complex", {{"real", exported_float(number.real())}, {"imag", exported_float(number.imag())}}}};
+      return {{"as_complex", {{"real", number_to_json(number.real())}, {"imag", number_to_json(number.imag())}}}};
     }
     refuse_argument(type);
   }
@@ -81,7 +82,7 @@ class ArgumentWriter {
       }
       if (constant->isDoubleList()) {
         auto numbers = json::array();
-        for (const double number : constant->toDoubleVector()) numbers.push_back(exported_float(number));
+        for (const double number : constant->toDoubleVector()) numbers.push_back(number_to_json(number));
         return {{"as_floats", numbers}};
       }
       if (constant->isList() && constant->toListRef().empty()) return {{list_form(element), json::array()}};

@@ -72,10 +72,6 @@ class ProgramLowering {
   }
 
  private:
-  struct Problem {
-    std::string text, place;
-  };
-
   json range_constraints(const std::map<std::string, SizeRange>& size_ranges) const {
     std::vector<std::string> names;
     for (const auto& axis : model_.axes) names.push_back(axis.name);
@@ -312,21 +308,15 @@ class ProgramLowering {
 
   void note_problem(const Node& node, const std::string& what) {
     const auto place = place_of(node);
-    const auto text = std::string(node.kind().toQualString()) + " (" + what + ")";
-    const auto known =
-        std::ranges::find_if(problems_, [&](const auto& p) { return p.text == text && p.place == place; });
-    if (known == problems_.end()) problems_.push_back({text, place});
+    const auto text = std::string(node.kind().toQualString()) + " (" + what + ")" + (place.empty() ? "" : " " + place);
+    if (std::ranges::find(problems_, text) == problems_.end()) problems_.push_back(text);
     // What comes behind is looked at too.
     for (const auto* tensor : tensors_of(node)) values_.name_again(*tensor, "unknown");
   }
 
   void refuse_problems() const {
     if (problems_.empty()) return;
-    std::string text = "PyTorch's exported programs cannot hold ";
-    for (std::size_t i = 0; i < problems_.size(); ++i) {
-      text += (i > 0 ? "; " : "") + problems_[i].text + (problems_[i].place.empty() ? "" : " " + problems_[i].place);
-    }
-    throw UsageError(text);
+    throw UsageError("PyTorch's exported programs cannot hold " + joined(problems_, "; "));
   }
 
   // --- The whole ---------------------------------------------------------------------------------------------------
@@ -373,7 +363,7 @@ class ProgramLowering {
   std::map<std::string, std::string> weight_names_;  ///< path -> name in the graph
   std::vector<std::string> argument_names_;
   json inputs_ = json::array(), input_specs_ = json::array(), nodes_ = json::array();
-  std::vector<Problem> problems_;
+  std::vector<std::string> problems_;
 };
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include "troupe/base/failure.hpp"
 
-#include <cmath>
 #include <string>
 #include <utility>
 
@@ -52,12 +51,6 @@ nlohmann::json exported_device(c10::Device device) {
   nlohmann::json index;
   if (device.has_index()) index = device.index();
   return {{"type", c10::DeviceTypeName(device.type(), /*lower_case=*/true)}, {"index", index}};
-}
-
-nlohmann::json exported_float(double value) {
-  if (std::isnan(value)) return "NaN";
-  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
-  return value;
 }
 
 nlohmann::json exported_int(int64_t value) {

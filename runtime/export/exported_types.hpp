@@ -24,9 +24,6 @@ int64_t exported_memory_format(c10::MemoryFormat format);
 /// {"type": "cuda", "index": 0}; the index of a CPU is null.
 nlohmann::json exported_device(c10::Device device);
 
-/// JSON has no infinities and no NaN: these are texts.
-nlohmann::json exported_float(double value);
-
 /// {"as_int": value}.
 nlohmann::json exported_int(int64_t value);
 

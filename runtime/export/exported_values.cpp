@@ -1,9 +1,10 @@
 #include "troupe/runtime/export/exported_values.hpp"
 
 #include "troupe/runtime/export/exported_types.hpp"
+#include "troupe/runtime/export/script_module.hpp"
+#include "troupe/runtime/export/size_formula.hpp"
 
 #include <algorithm>
-#include <cctype>
 #include <ranges>
 #include <stdexcept>
 #include <utility>
@@ -13,10 +14,6 @@ namespace troupe {
 namespace {
 
 constexpr int64_t kLongestStride = 16;
-
-int64_t rounded_down(int64_t a, int64_t b) {
-  return a / b - ((a % b != 0 && (a < 0) != (b < 0)) ? 1 : 0);
-}
 
 /// The call of a function of sympy's, or its value for constants.
 SymbolicNumber symbolic_call(const char* function, const SymbolicNumber& a, const SymbolicNumber& b,
@@ -45,7 +42,7 @@ SymbolicNumber product_of(const SymbolicNumber& a, const SymbolicNumber& b) {
 
 SymbolicNumber quotient_of(const SymbolicNumber& a, const SymbolicNumber& b) {
   if (b.is_constant && b.hint == 1) return a;
-  return symbolic_call("FloorDiv", a, b, [](int64_t x, int64_t y) { return y == 0 ? 0 : rounded_down(x, y); });
+  return symbolic_call("FloorDiv", a, b, [](int64_t x, int64_t y) { return y == 0 ? 0 : floor_divide(x, y); });
 }
 
 nlohmann::json exported_number(const SymbolicNumber& number) {
@@ -55,10 +52,7 @@ nlohmann::json exported_number(const SymbolicNumber& number) {
 }
 
 std::string ExportedValues::unique_name(const std::string& wanted) {
-  auto name = wanted;
-  std::ranges::replace_if(
-      name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-  if (name.empty() || std::isdigit(static_cast<unsigned char>(name.front())) != 0) name.insert(0, "_");
+  const auto name = python_identifier(wanted);
   if (taken_.insert(name).second) return name;
   return result_name(name);
 }

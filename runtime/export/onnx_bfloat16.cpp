@@ -59,7 +59,7 @@ const std::map<std::string, int64_t>& first_versions() {
 
 std::string why_no_bfloat16(const std::string& op_type, int64_t opset_version) {
   static const std::set<std::string> never{"Celu",   "Compress", "CumProd", "Einsum",
-                                           "OneHot", "Range",    "Shrink",  "TopK"};  // up to version 23
+                                           "OneHot", "Shrink",   "TopK"};  // up to version 23
   if (never.contains(op_type)) return "ONNX's " + op_type + " takes no bfloat16";
   const auto found = first_versions().find(op_type);
   if (found == first_versions().end() || opset_version >= found->second) return "";

@@ -26,16 +26,25 @@ OnnxInt product_of(OnnxBuilder& b, const OnnxInt& left, const OnnxInt& right) {
   return computed_size(b, "Mul", left, right);
 }
 
-OnnxInt product_of(OnnxBuilder& b, const std::vector<OnnxInt>& factors) {
-  OnnxInt product{1, ""};
-  for (const auto& factor : factors) product = product_of(b, product, factor);
-  return product;
-}
-
 OnnxInt quotient_of(OnnxBuilder& b, const OnnxInt& left, const OnnxInt& right) {
   if (right.is_fixed() && right.value == 1) return left;
   if (left.is_fixed() && right.is_fixed()) return {left.value / right.value, ""};
   return computed_size(b, "Div", left, right);
+}
+
+OnnxTensor flattened(OnnxBuilder& b, const OnnxTensor& x) {
+  int64_t count = 1;
+  for (const auto size : x.sizes) count = count < 0 || size < 0 ? -1 : count * size;
+  return {b.reshape(x.name, std::vector<int64_t>{-1}), x.dtype, true, {count}};
+}
+
+std::string repeated(OnnxBuilder& b, const OnnxTensor& x, int64_t axis, const OnnxInt& count) {
+  std::vector<OnnxInt> times(x.sizes.size() + 1, OnnxInt{1, ""});
+  times[static_cast<std::size_t>(axis) + 1] = count;
+  auto sizes = b.sizes_of(x);
+  auto& size = sizes[static_cast<std::size_t>(axis)];
+  size = product_of(b, size, count);
+  return b.reshape(b.add("Expand", {b.unsqueeze(x.name, {axis + 1}), b.ints(times)}), sizes);
 }
 
 std::string steps_of(OnnxBuilder& b, const OnnxInt& count, int64_t step) {

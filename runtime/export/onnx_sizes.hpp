@@ -10,9 +10,13 @@ namespace troupe {
 
 OnnxInt sum_of(OnnxBuilder& b, const OnnxInt& left, const OnnxInt& right);
 OnnxInt product_of(OnnxBuilder& b, const OnnxInt& left, const OnnxInt& right);
-OnnxInt product_of(OnnxBuilder& b, const std::vector<OnnxInt>& factors);
 /// left / right, rounded down; neither may be negative.
 OnnxInt quotient_of(OnnxBuilder& b, const OnnxInt& left, const OnnxInt& right);
+
+/// x as a vector.
+OnnxTensor flattened(OnnxBuilder& b, const OnnxTensor& x);
+/// Each element `count` times along the axis, one after the other.
+std::string repeated(OnnxBuilder& b, const OnnxTensor& x, int64_t axis, const OnnxInt& count);
 
 /// 0, step, 2 * step and so on: int64 [count].
 std::string steps_of(OnnxBuilder& b, const OnnxInt& count, int64_t step = 1);

@@ -14,11 +14,7 @@ namespace {
 
 /// Classes of TorchScript are named as Python's are; the compilation unit numbers those that have one name.
 c10::QualifiedName class_name(const torch::nn::Module& module) {
-  std::string name = module_type_name(module);
-  std::ranges::replace_if(
-      name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-  if (name.empty() || std::isdigit(static_cast<unsigned char>(name.front())) != 0) name.insert(0, "_");
-  return c10::QualifiedName(c10::QualifiedName("__torch__"), name);
+  return c10::QualifiedName(c10::QualifiedName("__torch__"), python_identifier(module_type_name(module)));
 }
 
 class Mirror {
@@ -46,6 +42,13 @@ class Mirror {
 };
 
 }  // namespace
+
+std::string python_identifier(std::string name) {
+  std::ranges::replace_if(
+      name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+  if (name.empty() || std::isdigit(static_cast<unsigned char>(name.front())) != 0) name.insert(0, "_");
+  return name;
+}
 
 torch::jit::Module to_script_module(const torch::nn::Module& root) {
   return Mirror().of(root);

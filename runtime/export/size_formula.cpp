@@ -7,11 +7,11 @@
 
 namespace troupe {
 
-namespace {
-
 int64_t floor_divide(int64_t a, int64_t b) {
   return a / b - ((a % b != 0 && (a < 0) != (b < 0)) ? 1 : 0);
 }
+
+namespace {
 
 bool has(std::size_t set, std::size_t axis) {
   return (set >> axis & 1) != 0;

@@ -26,6 +26,9 @@ struct AxisTrial {
 /// each axis at each of its neighbours while the others are at base.
 std::vector<std::vector<int64_t>> trial_sizes(const std::vector<AxisTrial>& axes);
 
+/// a / b, rounded down as Python's // does.
+int64_t floor_divide(int64_t a, int64_t b);
+
 /// floor(sum / divisor), where the sum has a term for each set of axes: coefficients[set] times the axes' sizes. Bit k
 /// of `set` stands for axis k.
 struct SizeFormula {

@@ -17,7 +17,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <memory>
 #include <optional>
 #include <set>
@@ -47,7 +46,9 @@ class BufferScope {
   ~BufferScope() {
     const torch::NoGradGuard no_grad;
     for (const auto& [buffer, content, version] : kept_) {
-      if (buffer._version() != version) buffer.copy_(content);
+      if (buffer._version() == version) continue;
+      if (buffer.sizes() != content.sizes()) buffer.resize_(content.sizes());
+      buffer.copy_(content);
     }
   }
   BufferScope(const BufferScope&) = delete;
@@ -296,11 +297,7 @@ class Tracing {
   /// The names of the inputs as names of Python's.
   std::vector<std::string> argument_names() const {
     auto names = model_.input_names;
-    for (auto& name : names) {
-      std::ranges::replace_if(
-          name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-      if (std::isdigit(static_cast<unsigned char>(name.front())) != 0) name.insert(0, "_");
-    }
+    for (auto& name : names) name = python_identifier(std::move(name));
     return names;
   }
 

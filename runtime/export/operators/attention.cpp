@@ -1,5 +1,6 @@
 // Scaled dot-product attention (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
 #include "troupe/runtime/export/onnx_call.hpp"
+#include "troupe/runtime/export/onnx_sizes.hpp"
 
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -126,14 +127,7 @@ class Attention {
   std::string for_each_head(const OnnxTensor& x) {
     if (!shares_heads_ || heads(x) == heads(query_)) return x.name;
     if (heads(x) < 1 || heads(query_) < 1) call_.refuse("with enable_gqa the number of heads may not be dynamic");
-    const auto axis = static_cast<std::size_t>(x.rank() - 3);
-    std::vector<int64_t> times(x.sizes.size() + 1, 1);
-    times[axis + 1] = heads(query_) / heads(x);
-    const auto repeated =
-        call_.b.add("Expand", {call_.b.unsqueeze(x.name, {static_cast<int64_t>(axis) + 1}), call_.b.ints(times)});
-    auto sizes = call_.b.sizes_of(x);
-    sizes[axis] = {heads(query_), ""};
-    return call_.b.reshape(repeated, sizes);
+    return repeated(call_.b, x, x.rank() - 3, {heads(query_) / heads(x), ""});
   }
 
   OnnxCall& call_;

@@ -19,6 +19,7 @@ void full(OnnxCall& call, const std::vector<OnnxInt>& sizes, const torch::Scalar
 
 void arange(OnnxCall& call) {
   const auto dtype = call.output_type();
+  if (dtype == torch::kBFloat16) call.refuse("ONNX's Range takes no bfloat16");  // that of sizes has whole numbers
   const auto start = call.takes("start") ? call.operand("start", dtype) : call.b.scalar(0, dtype);
   const auto step = call.takes("step") ? call.operand("step", dtype) : call.b.scalar(1, dtype);
   call.returns(call.b.add("Range", {start, call.operand("end", dtype), step}));

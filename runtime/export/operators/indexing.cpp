@@ -1,5 +1,6 @@
 // Parts of tensors, by place or by condition.
 #include "troupe/runtime/export/onnx_call.hpp"
+#include "troupe/runtime/export/onnx_sizes.hpp"
 
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -30,12 +31,8 @@ void narrow(OnnxCall& call) {
   const auto x = call.tensor("self");
   const auto axis = call.axis("dim", x.rank());
   const auto start = call.size("start"), length = call.size("length");
-  OnnxInt end;
-  if (start.is_fixed() && length.is_fixed()) {
-    end.value = start.value < 0 && start.value + length.value == 0 ? kEnd : start.value + length.value;
-  } else {
-    end.name = call.b.add("Add", {call.b.ints({start}), call.b.ints({length})});
-  }
+  auto end = sum_of(call.b, start, length);
+  if (end.is_fixed() && end.value == 0 && start.is_fixed() && start.value < 0) end.value = kEnd;
   call.returns(call.b.slice(x.name, axis, start, end));
 }
 

@@ -22,6 +22,15 @@ int64_t channels_of(OnnxCall& call, const OnnxTensor& x) {
   return x.sizes[1];
 }
 
+/// Weight and bias, which go by channel, of what was normalized to `y`.
+std::string scaled_by_channel(OnnxCall& call, std::string y, const OnnxTensor& x, int64_t channels) {
+  std::vector<int64_t> by_channel(static_cast<std::size_t>(x.rank()) - 1, 1);
+  by_channel[0] = channels;
+  if (call.given("weight")) y = call.b.add("Mul", {y, call.b.reshape(call.tensor("weight").name, by_channel)});
+  if (call.given("bias")) y = call.b.add("Add", {y, call.b.reshape(call.tensor("bias").name, by_channel)});
+  return y;
+}
+
 void with_running_statistics(OnnxCall& call) {
   const auto x = call.tensor("input");
   const auto channels = channels_of(call, x);
@@ -35,17 +44,13 @@ void with_running_statistics(OnnxCall& call) {
 void with_statistics_of_the_batch(OnnxCall& call) {
   const auto x = call.tensor("input");
   const auto channels = channels_of(call, x);
-  std::vector<int64_t> axes{0}, by_channel(static_cast<std::size_t>(x.rank()) - 1, 1);
+  std::vector<int64_t> axes{0};
   for (int64_t axis = 2; axis < x.rank(); ++axis) axes.push_back(axis);
-  by_channel[0] = channels;
   const auto deviation = call.b.add("Sub", {x.name, call.b.reduce("ReduceMean", x.name, axes, /*keepdim=*/true)});
   const auto square = call.b.add("Mul", {deviation, deviation});
   const auto variance = call.b.reduce("ReduceMean", square, axes, /*keepdim=*/true);
   const auto root = call.b.add("Sqrt", {call.b.add("Add", {variance, call.b.scalar(call.number("eps"), x.dtype)})});
-  auto y = call.b.add("Div", {deviation, root});
-  if (call.given("weight")) y = call.b.add("Mul", {y, call.b.reshape(call.tensor("weight").name, by_channel)});
-  if (call.given("bias")) y = call.b.add("Add", {y, call.b.reshape(call.tensor("bias").name, by_channel)});
-  call.returns(y);
+  call.returns(scaled_by_channel(call, call.b.add("Div", {deviation, root}), x, channels));
 }
 
 void batch_norm(OnnxCall& call) {
@@ -81,12 +86,7 @@ void group_norm(OnnxCall& call) {
   const auto normal =
       call.b.add("InstanceNormalization", {grouped, filled(call, {groups}, 1, dtype), filled(call, {groups}, 0, dtype)},
                  {{"epsilon", call.number("eps")}});
-  auto y = call.b.reshape(normal, call.b.sizes_of(x));
-  std::vector<int64_t> by_channel(static_cast<std::size_t>(x.rank()) - 1, 1);
-  by_channel[0] = channels;
-  if (call.given("weight")) y = call.b.add("Mul", {y, call.b.reshape(call.tensor("weight").name, by_channel)});
-  if (call.given("bias")) y = call.b.add("Add", {y, call.b.reshape(call.tensor("bias").name, by_channel)});
-  call.returns(y);
+  call.returns(scaled_by_channel(call, call.b.reshape(normal, call.b.sizes_of(x)), x, channels));
 }
 
 /// x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467).

@@ -65,28 +65,16 @@ void rot90(OnnxCall& call) {
   call.returns(call.b.transpose(flipped(call.b, x.name, axes[turns == 1 ? 1 : 0]), order));
 }
 
-/// Each element `count` times, one after the other.
-std::string repeated(OnnxCall& call, const OnnxTensor& x, int64_t axis, const OnnxInt& count) {
-  auto wide = call.b.sizes_of(x), sizes = wide;
-  wide.insert(wide.begin() + axis + 1, count);
-  sizes[axis] = product_of(call.b, sizes[axis], count);
-  const auto column = call.b.unsqueeze(x.name, {axis + 1});
-  return call.b.reshape(call.b.add("Expand", {column, call.b.ints(wide)}), sizes);
-}
-
 void repeat_interleave(OnnxCall& call) {
   if (!call.takes("self")) call.refuse("the size of what it gives depends on values");
   auto x = call.tensor("self");
-  if (!call.given("dim")) {  // of the flattened tensor
-    const auto count = product_of(call.b, call.b.sizes_of(x));
-    x = {call.b.reshape(x.name, std::vector<int64_t>{-1}), x.dtype, true, {count.is_fixed() ? count.value : -1}};
-  }
+  if (!call.given("dim")) x = flattened(call.b, x);
   const auto axis = call.given("dim") ? call.axis("dim", x.rank()) : 0;
-  if (!call.is_tensor("repeats")) return call.returns(repeated(call, x, axis, call.size("repeats")));
+  if (!call.is_tensor("repeats")) return call.returns(repeated(call.b, x, axis, call.size("repeats")));
   const auto repeats = call.known_tensor(call.value("repeats"));
   if (!repeats) call.refuse("the size of what it gives depends on values; 'repeats' may be a number or a weight");
   if (repeats->numel() == 1) {
-    return call.returns(repeated(call, x, axis, {repeats->item().toLong(), ""}));
+    return call.returns(repeated(call.b, x, axis, {repeats->item().toLong(), ""}));
   }
   const auto places = torch::repeat_interleave(repeats->to(torch::kCPU, torch::kLong));
   call.returns(call.b.add("Gather", {x.name, call.b.constant(places)}, {{"axis", axis}}));

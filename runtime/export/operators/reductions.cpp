@@ -210,8 +210,7 @@ void median(OnnxCall& call) {
   auto x = call.tensor("self");
   const bool of_all = !call.takes("dim");
   if (of_all) {
-    const auto count = product_of(call.b, call.b.sizes_of(x));
-    x = {call.b.reshape(x.name, std::vector<int64_t>{-1}), x.dtype, true, {count.is_fixed() ? count.value : -1}};
+    x = flattened(call.b, x);
   } else if (x.rank() == 0) {
     x = {call.b.unsqueeze(x.name, {0}), x.dtype, true, {1}};
   }

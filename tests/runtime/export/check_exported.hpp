@@ -34,6 +34,13 @@ inline void write_samples(const TempDir& dir, const ExportCase& one) {
   });
 }
 
+inline ExportedProgramOptions program_options(const ExportCase& one) {
+  return {.input_names = one.options.input_names,
+          .dynamic_batch = one.options.dynamic_batch,
+          .dynamic_axes = one.options.dynamic_axes,
+          .forward = one.options.forward};
+}
+
 /// Exports every case to ONNX, in the versions `opsets` (the oldest, the default and the newest one if not given), to
 /// TorchScript and as an exported program; what Python finds wrong with the files, a line each. Cases that cannot be
 /// exported are lines too.
@@ -55,11 +62,7 @@ inline std::string problems_of(const std::vector<ExportCase>& cases,
                                   .dynamic_batch = one.options.dynamic_batch,
                                   .dynamic_axes = one.options.dynamic_axes,
                                   .forward = one.options.forward});
-      one.module->to_exported_program(dir / (one.name + ".pt2"), one.samples[0],
-                                      {.input_names = one.options.input_names,
-                                       .dynamic_batch = one.options.dynamic_batch,
-                                       .dynamic_axes = one.options.dynamic_axes,
-                                       .forward = one.options.forward});
+      one.module->to_exported_program(dir / (one.name + ".pt2"), one.samples[0], program_options(one));
     } catch (const std::exception& error) {
       problems += one.name + ": " + error.what() + "\n";
     }

@@ -5,7 +5,7 @@
 
 namespace troupe {
 
-/// Like ExportCases::function, with sizes of other axes that change too: `make` gets the number of the sample.
+/// Like ExportCases::function, with sizes of other axes that change too.
 inline void free_sizes(ExportCases& add, const std::string& name, const std::vector<std::vector<int64_t>>& samples,
                        const std::map<int64_t, std::string>& axes, Net::Function function) {
   ExportCase one{name, std::make_shared<Net>(std::move(function)), {}, {}};

@@ -23,13 +23,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-ExportedProgramOptions program_options(const ExportCase& one) {
-  return {.input_names = one.options.input_names,
-          .dynamic_batch = one.options.dynamic_batch,
-          .dynamic_axes = one.options.dynamic_axes,
-          .forward = one.options.forward};
-}
-
 /// The records of an archive.
 class Pt2Records {
  public:

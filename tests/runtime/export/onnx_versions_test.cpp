@@ -193,6 +193,15 @@ TEST(OnnxVersions, AreRefusedIfTheirOperatorsTakeNoBfloat16) {
               HasSubstr("ONNX's TopK takes no bfloat16"));
 }
 
+TEST(OnnxVersions, TakeWholeNumbersOfSizesBesideBfloat16) {
+  const auto text = refusal([] {
+    testing::internal::CaptureStderr();
+    op_types([](const torch::Tensor& x) { return x.unfold(1, 2, 1); }, torch::ones({2, 4}, torch::kBFloat16), 22);
+  });
+  testing::internal::GetCapturedStderr();
+  EXPECT_EQ(text, "accepted");
+}
+
 TEST(OnnxVersions, WarnThatOnnxruntimeRunsNoBfloat16) {
   EXPECT_THAT(convolution_in(torch::kBFloat16, 22),
               testing::AllOf(HasSubstr("troupe: warning: to_onnx: "), HasSubstr("model.onnx computes in bfloat16"),
