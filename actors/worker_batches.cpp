@@ -24,11 +24,11 @@ void WorkerState::work() {
     else if (doing_ == Doing::evaluating)
       evaluate_once();
   } while (can_go_on() && !has_mail(self_));
-  if (can_go_on() && !go_on_sent_) {
+  if (!can_go_on()) {
+    if (doing_ == Doing::training || doing_ == Doing::evaluating) await_batch();
+  } else if (!go_on_sent_) {
     go_on_sent_ = true;
     tell(self_, ref_to(self_), GoOn{});
-  } else if (!can_go_on() && (doing_ == Doing::training || doing_ == Doing::evaluating)) {
-    await_batch();
   }
 }
 
@@ -46,7 +46,7 @@ void WorkerState::train_once() {
   agreed_.pause |= std::exchange(asked_.pause, false);
   if (is_at_end_of_segment()) return end_segment(false);
   if (train_feed_.is_exhausted()) return end_segment(true);
-  if (!train_feed_.has_batch()) return await_batch();
+  if (!train_feed_.has_batch()) return;
   BatchReady ready = train_feed_.pop(self_, copier(), next_ticket_);
   const AfterBatch after =
       train_with([&] { return replica_->train_batch(std::move(ready.batch), ready.index, ready.last); });
@@ -82,7 +82,7 @@ Tally WorkerState::joint_tally() {
 // The same with others: a vote on each batch, in which requests to stop are agreed on too.
 void WorkerState::train_jointly() {
   if (is_at_end_of_segment()) return end_segment(false);
-  if (!joint_->vote(self_, train_feed_, next_ticket_, asked_)) return await_batch();
+  if (!joint_->vote(self_, train_feed_, next_ticket_, asked_)) return;
   const Tally tally = joint_tally();
   if (joint_->compares_now()) {
     if (auto remark = stragglers_->compare(); !remark.empty()) note("warning: " + std::move(remark));
@@ -140,7 +140,7 @@ void WorkerState::evaluate_once() {
     if (reporter_.is_due()) reporter_.show_evaluation(*replica_, evaluation_, evaluation_feed_, false);
     if (!ready.last) return;
   } else if (!evaluation_feed_.is_exhausted()) {
-    return await_batch();
+    return;
   }
   evaluation_feed_.close_loader(self_);
   if (reporter_.is_on()) reporter_.show_evaluation(*replica_, evaluation_, evaluation_feed_, true);

@@ -81,12 +81,6 @@ Loaded load_once(const std::string& what, const fs::path& folder, torch::Tensor&
   return loaded;
 }
 
-double middle(std::vector<double> values) {
-  const auto half = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), half, values.end());
-  return *half;
-}
-
 void measure(const std::vector<std::string>& words) {
   const std::vector<std::string> known = {"make", "whole", "sharded", "selective", "pth"};
   if (std::ranges::find(known, words[0]) == known.end()) {
@@ -104,7 +98,8 @@ void measure(const std::vector<std::string>& words) {
     open_ms.push_back(loaded.open_us / 1e3);
     ms_per_gb.push_back(loaded.all_us / 1e3 / (loaded.bytes / 1e9));
   }
-  troupe::bench::print_cell({{"ms_per_gb", middle(ms_per_gb)}, {"open_ms", middle(open_ms)}});
+  troupe::bench::print_cell(
+      {{"ms_per_gb", troupe::bench::median(ms_per_gb)}, {"open_ms", troupe::bench::median(open_ms)}});
 }
 
 }  // namespace

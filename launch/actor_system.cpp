@@ -31,24 +31,22 @@ void ActorSystem::stop(const std::string& reason, bool interrupt, int signal) {
   std::lock_guard lock(mutex_);
   if (run_) {
     run_->stop(reason, interrupt, signal);
-  } else if (is_starting_) {
-    asked_.push_back({reason, interrupt, signal});
+  } else if (asked_) {
+    asked_->push_back({reason, interrupt, signal});
   }
 }
 
 void ActorSystem::begin_run() {
   std::lock_guard lock(mutex_);
-  is_starting_ = true;
-  asked_.clear();
+  asked_.emplace();
 }
 
 void ActorSystem::set(const cast::Run* current) {
   std::lock_guard lock(mutex_);
   run_ = current;
-  is_starting_ = false;
-  for (const auto& asked : std::exchange(asked_, {})) {
-    if (run_) run_->stop(asked.reason, asked.interrupt, asked.signal);
-  }
+  const auto asked = std::exchange(asked_, std::nullopt);
+  if (!run_ || !asked) return;
+  for (const auto& request : *asked) run_->stop(request.reason, request.interrupt, request.signal);
 }
 
 bool ActorSystem::has_ended_within(double seconds) {

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,8 +37,7 @@ class ActorSystem {
   std::unique_ptr<caf::actor_system> actors_;
   std::mutex mutex_;
   const cast::Run* run_ = nullptr;
-  bool is_starting_ = false;
-  std::vector<StopRequest> asked_;  // while is_starting_
+  std::optional<std::vector<StopRequest>> asked_;  // while a run starts
 };
 
 }  // namespace troupe

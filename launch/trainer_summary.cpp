@@ -30,7 +30,6 @@ std::string Trainer::Runner::summary() const {
   card.best_checkpoint = best_model_path();
   for (const auto* checkpoint : model_checkpoints()) {
     if (checkpoint->best_model_path().empty()) continue;
-    card.best_checkpoint = checkpoint->best_model_path();
     options.monitor = checkpoint->options().monitor;
     options.monitor_value = checkpoint->best_model_score();
     break;

@@ -134,9 +134,6 @@ inline void save_pretrained(const torch::nn::Module& model, const GptOptions& o,
   const nlohmann::json end_of_text = o.vocabulary > 50256 ? nlohmann::json(50256) : nullptr;
   config["bos_token_id"] = config["eos_token_id"] = end_of_text;
   std::filesystem::create_directories(folder);
-  std::ofstream file(folder / "config.json");
-  file << config.dump(2) << std::endl;
-  if (!file) throw troupe::UsageError("cannot write " + (folder / "config.json").string());
   auto tensors = troupe::named_model_tensors(model);
   const std::regex transposed(conv1d_weights);
   for (auto& [name, tensor] : tensors) {
@@ -144,6 +141,9 @@ inline void save_pretrained(const torch::nn::Module& model, const GptOptions& o,
   }
   troupe::write_sharded_safetensors(tensors, folder,
                                     {.max_shard_bytes = static_cast<uint64_t>(o.max_shard_bytes), .overwrite = true});
+  std::ofstream file(folder / "config.json");  // last: with weights that could not be written the old one stays
+  file << config.dump(2) << std::endl;
+  if (!file) throw troupe::UsageError("cannot write " + (folder / "config.json").string());
 }
 
 }  // namespace gpt

@@ -150,10 +150,15 @@ int64_t count_of_rows(int64_t rows, const std::vector<int64_t>& row) {
   return rows * numbers;
 }
 
+std::vector<int64_t> batch_shape(int64_t rows, const std::vector<int64_t>& row) {
+  std::vector<int64_t> shape{rows};
+  shape.insert(shape.end(), row.begin(), row.end());
+  return shape;
+}
+
 at::Tensor predicted(const troupe_predictor& predictor, const at::Tensor& input, int64_t rows) {
   auto output = predictor.predictor.predict(predictor.writes_input ? input.clone() : input);
-  std::vector<int64_t> expected{rows};
-  expected.insert(expected.end(), predictor.output_row.begin(), predictor.output_row.end());
+  const auto expected = batch_shape(rows, predictor.output_row);
   if (output.sizes() != at::IntArrayRef(expected)) {
     throw UsageError("the module's output for " + std::to_string(rows) + " rows is [" + joined(output.sizes()) +
                      "], not [" + joined(expected) + "]");
@@ -171,8 +176,7 @@ void predict_rows(const troupe_predictor& predictor, const float* input, int64_t
     throw Refusal{TROUPE_BAD_ARGUMENT, "capacity is " + std::to_string(capacity) + " and the output of " +
                                            std::to_string(rows) + " rows has " + std::to_string(numbers) + " numbers"};
   }
-  std::vector<int64_t> shape{rows};
-  shape.insert(shape.end(), predictor.input_row.begin(), predictor.input_row.end());
+  const auto shape = batch_shape(rows, predictor.input_row);
   const auto batch = at::from_blob(const_cast<float*>(input), shape, at::kFloat).to(predictor.input_type);
   const auto result = predicted(predictor, batch, rows);
   std::memcpy(output, result.const_data_ptr<float>(), static_cast<std::size_t>(numbers) * sizeof(float));

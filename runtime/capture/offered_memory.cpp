@@ -4,6 +4,7 @@
 #include <c10/core/CPUAllocator.h>
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 
 namespace troupe::capture {
@@ -24,12 +25,18 @@ class Taken {
   void add(void* room) {
     const std::lock_guard lock(mutex_);
     rooms_.push_back(room);
+    count_ = rooms_.size();
   }
+  // All memory that LibTorch gives back by this function comes here, mostly while no room is out.
   bool remove(void* room) {
+    if (count_ == 0) return false;
     const std::lock_guard lock(mutex_);
-    return std::erase(rooms_, room) > 0;
+    const bool was_here = std::erase(rooms_, room) > 0;
+    count_ = rooms_.size();
+    return was_here;
   }
   bool has_any(const std::vector<Room>& rooms) {
+    if (count_ == 0) return false;
     const std::lock_guard lock(mutex_);
     return std::ranges::any_of(rooms, [&](const Room& room) { return std::ranges::count(rooms_, room.data) > 0; });
   }
@@ -37,6 +44,7 @@ class Taken {
  private:
   std::mutex mutex_;
   std::vector<void*> rooms_;
+  std::atomic<std::size_t> count_ = 0;  // of rooms_
 };
 
 Taken& taken() {

@@ -64,7 +64,7 @@ std::shared_ptr<Module> load(const std::filesystem::path& path, const LoadOption
                              const Recipe<Module>& recipe) {
   const auto checkpoint = read_weights(path);
   const auto saved = checkpoint.metadata.value(metadata_key::hparams, nlohmann::json());
-  const bool are_saved = saved.is_object() && !saved.empty();  // not with weights of other programs
+  const bool are_saved = checkpoint.metadata.contains(metadata_key::hparams);  // not with weights alone
   auto module = build(path, saved, options, options.strict && are_saved, recipe);
   troupe::load(checkpoint, *module, options);
   return module;

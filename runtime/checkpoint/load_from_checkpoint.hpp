@@ -30,9 +30,9 @@ struct LoadOptions {
   /// Hyper-parameters that win over those in the checkpoint, or that it lacks: `{{"hidden", 64}}`.
   nlohmann::json hparams = nlohmann::json::object();
   /// Every weight of the model must be in the checkpoint and the other way round, and so must every hyper-parameter of
-  /// the model's if the file has any: with weights alone the class's defaults are taken. False: what is missing keeps
-  /// the value that the constructor gave it, what is left over is passed over; shapes must fit all the same. The
-  /// module's strict_loading = false has that for the weights too.
+  /// the model's if the file is a run's checkpoint: with weights alone the class's defaults are taken. False: what is
+  /// missing keeps the value that the constructor gave it, what is left over is passed over; shapes must fit all the
+  /// same. The module's strict_loading = false has that for the weights too.
   bool strict = true;
   /// Where the model is put.
   torch::Device map_location = torch::kCPU;

@@ -140,9 +140,7 @@ void write_index(const fs::path& path, const std::vector<Shard>& shards, nlohman
     for (const auto& [tensor, value] : shards[i]) map[tensor] = shard_name(name, i, shards.size());
   }
   const nlohmann::json index = {{"metadata", std::move(metadata)}, {"weight_map", std::move(map)}};
-  const auto text = index.dump(2) + "\n";
-  write_atomically(
-      path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(text.data(), text.size()))); }, files);
+  write_text_atomically(path, index.dump(2) + "\n", files);
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include "troupe/runtime/profile/thread_lane.hpp"
 #include "troupe/runtime/profile/trace.hpp"
 
-#include <span>
 #include <utility>
 
 namespace troupe {

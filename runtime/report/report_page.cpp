@@ -111,8 +111,8 @@ void spell_numbers(nlohmann::json& options) {
     if (value.is_object()) spell_numbers(value);
     if (value.is_number_float()) {
       value = double_to_text(value.get<double>());
-    } else if (value.is_number()) {
-      value = value.dump();
+    } else if (value.is_number() || value.is_array()) {
+      value = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     }
   }
 }

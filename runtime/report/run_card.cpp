@@ -12,9 +12,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <csignal>
-#include <span>
 
 namespace troupe {
 
@@ -120,13 +118,9 @@ std::string text_of_card(const std::filesystem::path& path) try {
 std::optional<Failure> crash_in(const std::filesystem::path& folder) {
   const auto path = folder / "failure.json";
   try {
-    const InputFile file(path);
-    if (file.size() > kLargestCard) return std::nullopt;
-    const auto json = parse_strict_json(file.read_all());
+    const auto json = parse_strict_json(text_of_card(path));
     return failure_in(StateReader(json, path.string()));
   } catch (const UsageError&) {
-    return std::nullopt;
-  } catch (const FileError&) {
     return std::nullopt;
   }
 }

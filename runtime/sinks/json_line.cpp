@@ -1,5 +1,6 @@
 #include "troupe/runtime/sinks/json_line.hpp"
 
+#include "troupe/base/number_json.hpp"
 #include "troupe/base/text.hpp"
 
 #include <algorithm>
@@ -63,7 +64,7 @@ void append_json_text(std::string& line, std::string_view text) {
 
 void append_json_number(std::string& line, double value) {
   if (!std::isfinite(value)) {
-    line += std::isnan(value) ? R"("NaN")" : value > 0 ? R"("Infinity")" : R"("-Infinity")";
+    line += number_to_json(value).dump();
     return;
   }
   std::array<char, 32> text;

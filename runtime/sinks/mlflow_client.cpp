@@ -6,7 +6,6 @@
 #include "troupe/runtime/checkpoint/strict_json.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 namespace troupe {
 

@@ -6,7 +6,6 @@
 
 #include <bit>
 #include <cstring>
-#include <span>
 #include <string_view>
 
 namespace troupe {
@@ -180,7 +179,7 @@ ShardIndex load_shard_index(const std::filesystem::path& shard, const ShardIndex
   if (!options.keep) return out;
   const std::string bytes = shard_index_to_bytes(out, stamp);
   try {
-    write_atomically(path, [&](OutputFile& file) { file.write(std::as_bytes(std::span(bytes))); });
+    write_text_atomically(path, bytes);
     out.points = nullptr;
   } catch (const FileError&) {  // a folder for reading alone: the index stays in memory
   }

@@ -82,8 +82,11 @@ TEST(ReportPage, HoldsEveryNameAsText) {
 
 TEST(ReportPage, SpellsNumbersOfOptionsAsTheCommandLineTakesThem) {
   auto card = RunCard();
-  card.options = {{"trainer", {{"seed", 6283658607547580619}, {"limit_train_batches", 1.0}, {"devices", 1}}}};
-  const auto options = only_run(card, curves_of("a", {1})).at("card").at("options").at("trainer");
+  card.options = {{"trainer", {{"seed", 6283658607547580619}, {"limit_train_batches", 1.0}, {"devices", 1}}},
+                  {"model", {{"betas", {0.5, 1.0}}}}};
+  const auto all = only_run(card, curves_of("a", {1})).at("card").at("options");
+  EXPECT_EQ(all.at("model").at("betas"), "[0.5,1.0]");
+  const auto& options = all.at("trainer");
   EXPECT_EQ(options.at("seed"), "6283658607547580619");
   EXPECT_EQ(options.at("limit_train_batches"), "1.0");
   EXPECT_EQ(options.at("devices"), "1");
