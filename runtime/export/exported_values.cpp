@@ -120,7 +120,7 @@ std::optional<SymbolicNumber> ExportedValues::windows_along(const torch::jit::Va
     const auto least = to[0] * stride - from[0];  // the least c that explains the first trace
     std::vector<int64_t> fitting;
     for (auto c = least; c < least + stride; ++c) {
-      if (explains([&](int64_t size) { return rounded_down(size + c, stride); })) fitting.push_back(c);
+      if (explains([&](int64_t size) { return floor_divide(size + c, stride); })) fitting.push_back(c);
     }
     if (fitting.size() == 1) {
       return quotient_of(sum_of(source->second[axis], constant_number(fitting[0])), constant_number(stride));
