@@ -183,7 +183,8 @@ TEST_F(CustomOperator, IsCalledByNameInTorchscript) {
   net.to_torchscript(dir_ / "net.pt");
   auto loaded = torch::jit::load((dir_ / "net.pt").string());
   EXPECT_THAT(loaded.get_method("forward").graph()->toString(), HasSubstr("example::squared_relu("));
-  EXPECT_TRUE(torch::equal(loaded.forward({images}).toTensor(), net.forward(images)));
+  // Not to the bit: on some processors the sums of a matrix product depend on where its weights lie in memory.
+  EXPECT_TRUE(torch::allclose(loaded.forward({images}).toTensor(), net.forward(images), 1e-5, 1e-6));
 }
 
 TEST_F(CustomOperator, IsKnownToPythonOnceItsLibraryIsLoaded) {
