@@ -125,6 +125,12 @@ std::optional<Failure> crash_in(const std::filesystem::path& folder) {
   }
 }
 
+/// As the run would have said it: its host is no news if there is one process.
+std::string sentence_of(Failure failure, const RunEnvironment& environment) {
+  if (environment.world_size == 1) failure.host.clear();
+  return failure.describe();
+}
+
 }  // namespace
 
 nlohmann::json to_json(const RunCard& card) {
@@ -212,7 +218,7 @@ RunCard read_run_card(const std::filesystem::path& folder) {
     card.status = RunStatus::failed;
     card.message = "its process is gone: it was killed, or the machine was";
     card.failure = crash_in(folder);
-    if (card.failure) card.message = card.failure->describe();
+    if (card.failure) card.message = sentence_of(*card.failure, card.environment);
   }
   return card;
 }

@@ -83,6 +83,7 @@ void RunFiles::take(const RunNews& news) {
   if (news.model) card_.model = *news.model;
   if (!news.failure) return;
   card_.failure = news.failure;
+  if (card_.failure->host.empty()) card_.failure->host = card_.environment.host;  // a run of one process
   card_.failure->message = without_passwords(card_.failure->message);
   write_failure();
 }

@@ -112,6 +112,8 @@ TEST(Watching, AFailureIsToldWithItsPlace) {
   EXPECT_EQ(card.failure->batch_idx, 2);
   const auto failure = nlohmann::json::parse(content_of(trainer.run_dir() / "failure.json"));
   EXPECT_EQ(failure["batch"], 2);
+  EXPECT_EQ(failure["host"], card.environment.host);
+  EXPECT_EQ(failure["device"], "cpu");
   EXPECT_EQ(failure["message"], "the third batch is <b>bad</b>");
   const auto page = content_of(trainer.run_dir() / "report.html");
   EXPECT_THAT(page, HasSubstr("the third batch is "));

@@ -5,6 +5,7 @@
 #include "tests/support/temp_dir.hpp"
 
 #include "troupe/base/host_name.hpp"
+#include "troupe/runtime/report/failure_file.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -103,6 +104,16 @@ TEST(RunCard, ARunWhoseProcessIsGoneHasFailed) {
   write_run_card(card, dir.path());
   EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::failed);
   EXPECT_THAT(read_run_card(dir.path()).message, HasSubstr("its process is gone"));
+  const Failure crash{
+      .host = card.environment.host, .device = "cpu", .stage = "fit", .message = "the process crashed: SIGSEGV"};
+  put(dir / "failure.json", failure_file(crash, "SIGSEGV", 1).dump());
+  card.environment.world_size = 1;
+  write_run_card(card, dir.path());
+  EXPECT_EQ(read_run_card(dir.path()).failure->host, host_name());
+  EXPECT_EQ(read_run_card(dir.path()).message, "the process crashed: SIGSEGV (stage fit, rank 0, cpu)");
+  card.environment.world_size = 2;
+  write_run_card(card, dir.path());
+  EXPECT_THAT(read_run_card(dir.path()).message, HasSubstr("rank 0 on " + host_name()));
   card.environment.host = "another";
   write_run_card(card, dir.path());
   EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::running);

@@ -72,6 +72,17 @@ TEST_F(RunFilesTest, AFailureIsWrittenAtOnceAndTakenBackByTheNextStage) {
   EXPECT_FALSE(read_run_card(dir_.path()).failure);
 }
 
+TEST_F(RunFilesTest, AFailureOfTheOnlyProcessHasTheNameOfItsHost) {
+  RunCard card;
+  card.environment.host = "node3";
+  RunFiles all(card, {.folder = dir_.path(), .clock = [this] { return now_; }});
+  all.begin_stage(Stage::fit);
+  all.take(RunNews{.failure = Failure{.message = "no memory"}});
+  all.end_stage(RunStatus::failed, "no memory");
+  EXPECT_EQ(nlohmann::json::parse(content_of(dir_ / "failure.json"))["host"], "node3");
+  EXPECT_EQ(read_run_card(dir_.path()).failure->host, "node3");
+}
+
 TEST_F(RunFilesTest, CheckpointsThatWereDeletedAreForgotten) {
   auto all = files(dir_.path());
   all.begin_stage(Stage::fit);
