@@ -39,7 +39,9 @@ void WorkerState::report_phases(bool is_final) {
   report.ranks = spread_;
   if (replica_) {
     const auto& loaders = stage_ == Stage::fit ? replica_->train_loaders() : replica_->eval_loaders();
-    report.advice = advice_of(report, advice_facts(replica_->options(), loaders, replica_->optimizers()));
+    nlohmann::json given = {{"model", replica_->module()->hparams()}};
+    if (const DataModule* data = replica_->datamodule()) given["data"] = data->hparams();
+    report.advice = advice_of(report, advice_facts(replica_->options(), loaders, replica_->optimizers(), given));
   }
   tell(self_, setup_.coordinator,
        PhasesMeasured{std::move(report), replica_ ? replica_->progress() : Progress{}, is_final});
