@@ -150,6 +150,7 @@ nlohmann::json to_json(const RunCard& card) {
                          {"environment", environment_to_json(card.environment)},
                          {"progress", to_json(card.progress)},
                          {"total_batches", card.total_batches ? nlohmann::json(*card.total_batches) : nlohmann::json()},
+                         {"seconds_left", card.seconds_left ? nlohmann::json(*card.seconds_left) : nlohmann::json()},
                          {"metrics", nlohmann::json::object()},
                          {"layers", layers_to_json(card.model.layers)},
                          {"parameters", card.model.parameters},
@@ -186,6 +187,7 @@ RunCard run_card_from_json(const nlohmann::json& json, const std::string& what) 
   card.environment = environment_in(reader.object("environment"));
   card.progress = progress_in(reader.object("progress"));
   card.total_batches = reader.optional_count("total_batches");
+  if (json.contains("seconds_left")) card.seconds_left = reader.optional_number("seconds_left");
   card.metrics = metrics_in(json, reader);
   card.model.layers = layers_in(reader);
   card.model.parameters = reader.count("parameters");

@@ -36,6 +36,7 @@ RunCard full_card() {
                       "13.0",  "abcdef",    true};
   card.progress = {2, 5, 17, 25, 20};
   card.total_batches = 30;
+  card.seconds_left = 7.5;
   card.metrics = {{"val_acc", 0.1}, {"loss", std::nan("")}, {"up", HUGE_VAL}, {"down", -HUGE_VAL}};
   card.model = {{{"net.0", "Linear", "[32, 784]", "[32, 10]", 7850}}, 7850, 7840};
   card.checkpoints = {"checkpoints/a.safetensors", "checkpoints/b.safetensors"};
