@@ -15,6 +15,7 @@ using ::testing::Gt;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+namespace guide_hooks {
 namespace {
 
 class GuideHooks : public InAFolderOfItsOwn {};
@@ -511,3 +512,4 @@ TEST_F(GuideHooks, OfResults) {
 }
 
 }  // namespace
+}  // namespace guide_hooks
