@@ -248,7 +248,8 @@ void CoordinatorState::take_phases(PhasesMeasured& measured) {
   auto meanwhile = std::move(result_.phases.meanwhile);
   result_.phases = std::move(measured.report);
   result_.phases.meanwhile = std::move(meanwhile);
-  RunNews news{.phases = result_.phases};
+  RunNews news{
+      .total_batches = measured.total_batches, .seconds_left = measured.seconds_left, .phases = result_.phases};
   if (state().stage == Stage::fit && !measured.is_final) news.progress = measured.progress;
   tell_recorder(std::move(news));
 }
@@ -370,12 +371,7 @@ void CoordinatorState::tell_recorder(RunNews news) {
 
 void CoordinatorState::tell_recorder_boundary(const Answer& answer) {
   if (!recorder_) return;
-  RunNews news{.progress = answer.progress, .metrics = answer.metrics};
-  const auto epochs = state().options.max_epochs.value_or(-1);
-  if (state().stage == Stage::fit && state().facts.train_batches && epochs >= 0) {
-    news.total_batches = *state().facts.train_batches * epochs;
-  }
-  tell_recorder(std::move(news));
+  tell_recorder({.progress = answer.progress, .metrics = answer.metrics});
 }
 
 // --- From outside ----------------------------------------------------------------------------------------------------

@@ -86,6 +86,8 @@ struct PhasesMeasured {
   PhaseReport report;  ///< from the stage's beginning; without `meanwhile`
   Progress progress;
   bool is_final = false;
+  std::optional<double> seconds_left = {};  ///< until the end of a fit, as RunEta says
+  std::optional<int64_t> total_batches = {};
 };
 /// Worker to itself: more batches wait. Between two of them urgent messages get their turn.
 struct GoOn {};

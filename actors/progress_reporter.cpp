@@ -29,11 +29,16 @@ bool ProgressReporter::is_due() {
   return true;
 }
 
+const RunEta& ProgressReporter::estimate(Replica& replica, std::optional<int64_t> total_batches) {
+  if (!eta_) eta_.emplace(replica.options(), 0, total_batches);
+  eta_->trained(seconds(), replica.progress());
+  return *eta_;
+}
+
 // The rate is that of the last batches; at the epoch's end, that of the epoch.
 void ProgressReporter::show_training(Replica& replica, std::optional<int64_t> total_batches, bool is_final) {
   const auto& options = replica.options();
-  if (!eta_) eta_.emplace(options, 0, total_batches);
-  eta_->trained(seconds(), replica.progress());
+  const RunEta& eta = estimate(replica, total_batches);
   ProgressState state;
   state.activity = Activity::train;
   state.epoch = replica.progress().epoch;
@@ -42,8 +47,8 @@ void ProgressReporter::show_training(Replica& replica, std::optional<int64_t> to
   state.total_batches = total_batches;
   state.elapsed = std::chrono::duration<double>(Clock::now() - training_began_).count();
   state.batches_per_second = rate_of(state.batch - first_batch_, state.elapsed);
-  if (!is_final) state.batches_per_second = eta_->batches_per_second().value_or(state.batches_per_second);
-  if (options.max_epochs != 1) state.run_seconds_left = eta_->seconds_left();
+  if (!is_final) state.batches_per_second = eta.batches_per_second().value_or(state.batches_per_second);
+  state.run_seconds_left = eta.seconds_left();
   show(replica, std::move(state), is_final);
 }
 
@@ -56,6 +61,7 @@ void ProgressReporter::show_evaluation(Replica& replica, const EvaluateCommand& 
   state.elapsed = std::chrono::duration<double>(Clock::now() - feed.began()).count();
   state.batches_per_second = rate_of(state.batch, state.elapsed);
   if (is_final && eta_ && !command.is_sanity_check) eta_->validated(state.elapsed, replica.progress());
+  if (!is_on_) return;
   show(replica, std::move(state), is_final);
 }
 

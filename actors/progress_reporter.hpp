@@ -1,4 +1,4 @@
-// What a worker shows of its progress: at most ten states a second, and one at the end of a segment.
+// What a worker shows of its progress: at most ten states a second, and one at the end of a segment; and when it ends.
 #pragma once
 
 #include "troupe/actors/caf.hpp"
@@ -30,8 +30,11 @@ class ProgressReporter {
     training_began_ = Clock::now();
     first_batch_ = batch_idx;
   }
+  /// When the fit ends, as far as it is known now. `total_batches` as below.
+  const RunEta& estimate(Replica& replica, std::optional<int64_t> total_batches);
   /// `total_batches`: of the epoch, if it is known. `is_final` ends the line, as below.
   void show_training(Replica& replica, std::optional<int64_t> total_batches, bool is_final);
+  /// One that is off learns from the last of each loader how long validations take, and shows nothing.
   void show_evaluation(Replica& replica, const EvaluateCommand& command, const EvaluationFeed& feed, bool is_final);
 
  private:

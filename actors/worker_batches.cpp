@@ -143,7 +143,7 @@ void WorkerState::evaluate_once() {
     return;
   }
   evaluation_feed_.close_loader(self_);
-  if (reporter_.is_on()) reporter_.show_evaluation(*replica_, evaluation_, evaluation_feed_, true);
+  reporter_.show_evaluation(*replica_, evaluation_, evaluation_feed_, true);
   if (!evaluation_feed_.open_next(self_, next_ticket_)) end_evaluation();
 }
 

@@ -39,10 +39,17 @@ void WorkerState::report_phases(bool is_final) {
   report.ranks = spread_;
   if (replica_) {
     const auto& loaders = stage_ == Stage::fit ? replica_->train_loaders() : replica_->eval_loaders();
-    report.advice = advice_of(report, advice_facts(replica_->options(), loaders, replica_->optimizers()));
+    nlohmann::json given = {{"model", replica_->module()->hparams()}};
+    if (const DataModule* data = replica_->datamodule()) given["data"] = data->hparams();
+    report.advice = advice_of(report, advice_facts(replica_->options(), loaders, replica_->optimizers(), given));
   }
-  tell(self_, setup_.coordinator,
-       PhasesMeasured{std::move(report), replica_ ? replica_->progress() : Progress{}, is_final});
+  PhasesMeasured measured{std::move(report), replica_ ? replica_->progress() : Progress{}, is_final};
+  if (replica_ && stage_ == Stage::fit) {
+    const RunEta& eta = reporter_.estimate(*replica_, facts_.train_batches);
+    measured.seconds_left = eta.seconds_left();
+    measured.total_batches = eta.total_batches();
+  }
+  tell(self_, setup_.coordinator, std::move(measured));
 }
 
 // In the last command of a stage, which all ranks carry out.

@@ -11,7 +11,7 @@ namespace troupe {
 /// Where and why a run failed. The first failure of a run wins; later ones are consequences.
 struct Failure {
   int64_t rank = 0;
-  std::string host;        ///< empty in a run of one process
+  std::string host;        ///< empty in a run of one process; files have its name nevertheless
   std::string device;      ///< "cpu", "cuda:0"; empty when no device was involved
   std::string stage;       ///< "fit", "validate", "test", "predict"
   std::string hook;        ///< the hook or step that raised, or the part of the cast ("loader", "checkpointer", ...)

@@ -150,7 +150,12 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
   seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (result_.failure) {
     processes.on_failure(nullptr);
-    if (result_.lost_coordinator) processes.tell_failure(*result_.failure);
+    if (result_.lost_coordinator) {
+      result_.failure->stage = to_string(stage);
+      if (!peers.empty()) result_.failure->rank = peers.front()->place().global_rank;
+      if (!processes.is_alone()) result_.failure->host = processes.host();
+      processes.tell_failure(*result_.failure);
+    }
   } else if (!processes.is_alone()) {
     result_.failure =
         failure_of_others(peers, std::max(options_.collective_timeout, shortest_patience_with_ranks), told);

@@ -1,4 +1,5 @@
 // What a Trainer says at a stage's end, and where its process was when it crashed.
+#include "troupe/base/host_name.hpp"
 #include "troupe/launch/processes.hpp"
 #include "troupe/launch/trainer_runner.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
@@ -44,7 +45,7 @@ void Trainer::Runner::say_summary() const {
 std::vector<CrashPlace> Trainer::Runner::crash_places(const cast::RunSetup& setup) const {
   std::vector<CrashPlace> places;
   for (std::size_t i = 0; i < setup.pulses.size(); ++i) {
-    CrashPlace place{setup.pulses[i], 0, setup.host, ""};
+    CrashPlace place{setup.pulses[i], 0, setup.host.empty() ? host_name() : setup.host, ""};
     if (i < setup.peers.size()) place.rank = setup.peers[i]->place().global_rank;
     if (i < setup.devices.size()) place.device = setup.devices[i].str();
     places.push_back(std::move(place));

@@ -3,30 +3,34 @@
 # the thread sanitizer. In the preset `fuzz`: the readers under libFuzzer. The whole suite has presets of its own
 # (CONTRIBUTING.md).
 
-# troupe_add_part(NAME MAIN file.cpp... SOURCES pattern...): a program of some of the library's sources.
+# troupe_add_part(NAME MAIN file.cpp... SOURCES pattern... [OPTIONS option...] [LIBRARIES library...]): a program of some
+# of the library's sources. The files of MAIN are compiled together as well: in an object library, which keeps what is
+# said of them here from the other programs that have them.
 function(troupe_add_part name)
-  cmake_parse_arguments(PARSE_ARGV 1 _part "" "" "MAIN;SOURCES")
+  cmake_parse_arguments(PARSE_ARGV 1 _part "" "" "MAIN;SOURCES;OPTIONS;LIBRARIES")
   list(TRANSFORM _part_SOURCES PREPEND "${PROJECT_SOURCE_DIR}/")
   file(GLOB _sources CONFIGURE_DEPENDS ${_part_SOURCES})
-  add_executable(${name} ${_part_MAIN} ${_sources})
-  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}" "${TROUPE_INCLUDE}")
-  target_compile_definitions(${name} PRIVATE "TROUPE_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
-  target_link_libraries(${name} PRIVATE troupe::torch CAF::core spdlog::spdlog nlohmann_json::nlohmann_json
-    Threads::Threads ZLIB::ZLIB PNG::PNG JPEG::JPEG Deflate::deflate CURL::libcurl protozero::protozero xxHash::xxhash
-    tomlplusplus::headers)
-  target_precompile_headers(${name} PRIVATE "${PROJECT_SOURCE_DIR}/cmake/precompiled.hpp")
-  set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 20)
-  set_source_files_properties(${_part_MAIN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+  add_library(${name}_main OBJECT ${_part_MAIN})
+  add_executable(${name} ${_sources})
+  foreach(_target IN ITEMS ${name}_main ${name})
+    target_compile_options(${_target} PRIVATE ${_part_OPTIONS})
+    target_include_directories(${_target} PRIVATE "${PROJECT_SOURCE_DIR}" "${TROUPE_INCLUDE}")
+    target_compile_definitions(${_target} PRIVATE "TROUPE_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
+    target_link_libraries(${_target} PRIVATE troupe::torch CAF::core spdlog::spdlog nlohmann_json::nlohmann_json
+      Threads::Threads ZLIB::ZLIB PNG::PNG JPEG::JPEG Deflate::deflate CURL::libcurl protozero::protozero xxHash::xxhash
+      tomlplusplus::headers ${_part_LIBRARIES})
+    set_target_properties(${_target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 20)
+  endforeach()
+  target_precompile_headers(${name}_main PRIVATE "${PROJECT_SOURCE_DIR}/cmake/precompiled.hpp")
+  target_precompile_headers(${name} REUSE_FROM ${name}_main)
+  target_link_libraries(${name} PRIVATE ${name}_main)
 endfunction()
 
-# troupe_add_sanitized_test(NAME SANITIZERS MAIN test.cpp... SOURCES pattern...)
-function(troupe_add_sanitized_test name sanitizers)
-  troupe_add_part(${name} ${ARGN})
-  target_compile_options(${name} PRIVATE -O0 -g1 -fsanitize=${sanitizers} -fno-omit-frame-pointer)
+# troupe_add_sanitized_program(NAME SANITIZERS MAIN test.cpp... SOURCES pattern...)
+function(troupe_add_sanitized_program name sanitizers)
+  troupe_add_part(${name} ${ARGN} OPTIONS -O0 -g1 -fsanitize=${sanitizers} -fno-omit-frame-pointer
+    LIBRARIES GTest::gtest GTest::gmock)
   target_link_options(${name} PRIVATE -fsanitize=${sanitizers})
-  target_link_libraries(${name} PRIVATE GTest::gtest_main GTest::gmock)
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS sanitizers)
 endfunction()
 
 set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp modules/options/*.cpp
@@ -66,33 +70,33 @@ function(troupe_add_page name)
 endfunction()
 
 if(NOT TROUPE_SANITIZE)
-  troupe_add_sanitized_test(readers_under_address_sanitizer address,undefined
-    MAIN fuzz/readers_test.cpp SOURCES ${_readers})
-  troupe_add_page(readers_under_address_sanitizer)
-  # LibTorch's own leaks, at the end of the process.
-  set_property(TEST readers_under_address_sanitizer APPEND PROPERTY ENVIRONMENT
-    "ASAN_OPTIONS=detect_leaks=0" "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1")
+  # Two tests share a program, and with it the precompiled header and most of the library's sources.
+  troupe_add_sanitized_program(address_sanitizer_tests address,undefined
+    MAIN support/main.cpp fuzz/readers_test.cpp launch/capture/random_networks_test.cpp runtime/capture/program_test.cpp
+      runtime/capture/substitutes_test.cpp
+    SOURCES ${_readers} runtime/capture/*.cpp)
+  troupe_add_page(address_sanitizer_tests)
+  add_test(NAME readers_under_address_sanitizer COMMAND address_sanitizer_tests readers_test)
   # Replays write into memory that is shared by what is in use at different times.
-  troupe_add_sanitized_test(replays_under_address_sanitizer address,undefined
-    MAIN launch/capture/random_networks_test.cpp runtime/capture/program_test.cpp runtime/capture/substitutes_test.cpp
-    SOURCES base/*.cpp modules/hooks.cpp modules/support/step_recorder.cpp runtime/capture/*.cpp
-      runtime/checkpoint/atomic_write.cpp runtime/checkpoint/file_*.cpp runtime/checkpoint/strict_json.cpp
-      runtime/profile/*.cpp)
-  set_property(TEST replays_under_address_sanitizer APPEND PROPERTY ENVIRONMENT
-    "ASAN_OPTIONS=detect_leaks=0" "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1" "OMP_NUM_THREADS=1")
-  troupe_add_sanitized_test(threads_under_thread_sanitizer thread
-    MAIN actors/shared_memory_test.cpp runtime/collectives/memory_world_test.cpp
+  add_test(NAME replays_under_address_sanitizer
+    COMMAND address_sanitizer_tests random_networks_test program_test substitutes_test)
+  # LibTorch's own leaks, at the end of the process.
+  set_tests_properties(readers_under_address_sanitizer replays_under_address_sanitizer PROPERTIES TIMEOUT 300
+    LABELS sanitizers ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1")
+  set_property(TEST replays_under_address_sanitizer APPEND PROPERTY ENVIRONMENT "OMP_NUM_THREADS=1")
+  troupe_add_sanitized_program(threads_under_thread_sanitizer thread
+    MAIN support/main.cpp actors/shared_memory_test.cpp runtime/collectives/memory_world_test.cpp
       runtime/collectives/process_group_test.cpp runtime/collectives/roll_call_test.cpp
       runtime/collectives/store_backend_test.cpp runtime/collectives/threaded_backend_test.cpp runtime/data/random_test.cpp
       runtime/inference/forward_capture_test.cpp
     SOURCES ${_shared_by_threads})
+  add_test(NAME threads_under_thread_sanitizer COMMAND threads_under_thread_sanitizer)
   # OpenMP's barriers are invisible to it.
-  set_property(TEST threads_under_thread_sanitizer APPEND PROPERTY ENVIRONMENT
-    "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp" "OMP_NUM_THREADS=1")
+  set_tests_properties(threads_under_thread_sanitizer PROPERTIES TIMEOUT 300 LABELS sanitizers ENVIRONMENT
+    "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp;OMP_NUM_THREADS=1")
 elseif(TROUPE_SANITIZE MATCHES "fuzzer")
-  troupe_add_part(fuzz_readers MAIN fuzz/fuzz_readers.cpp SOURCES ${_readers})
+  # Clang 14 fails on -fsanitize=function in some sources ("Cannot represent a difference across sections").
+  troupe_add_part(fuzz_readers MAIN fuzz/fuzz_readers.cpp SOURCES ${_readers} OPTIONS -fno-sanitize=function)
   troupe_add_page(fuzz_readers)
-  # Clang 14 fails on it in some sources ("Cannot represent a difference across sections").
-  target_compile_options(fuzz_readers PRIVATE -fno-sanitize=function)
   target_link_options(fuzz_readers PRIVATE -fsanitize=fuzzer)
 endif()

@@ -70,6 +70,12 @@ std::optional<double> seconds_of(const ListedRun& run) {
   return std::max(0.0, end - card.started);
 }
 
+/// Until the end of a run that goes on, if it knows.
+std::optional<double> seconds_left_of(const ListedRun& run) {
+  if (run.state != RunState::running || !run.card || !run.card->seconds_left) return std::nullopt;
+  return std::max(0.0, *run.card->seconds_left - (unix_seconds() - run.card->updated));
+}
+
 void keep_named(std::vector<ListedRun>& runs, const std::string& name) {
   std::vector<std::string> names;
   for (const auto& run : runs) names.push_back(name_in(run));
@@ -98,6 +104,7 @@ nlohmann::json json_of(const ListedRun& run) {
                         {"started", nullptr},
                         {"ended", nullptr},
                         {"seconds", nullptr},
+                        {"seconds_left", nullptr},
                         {"epoch", nullptr},
                         {"step", nullptr},
                         {"metrics", nlohmann::json::object()}};
@@ -107,6 +114,7 @@ nlohmann::json json_of(const ListedRun& run) {
     out[key] = card[key];
   }
   out["seconds"] = *seconds_of(run);
+  if (const auto left = seconds_left_of(run)) out["seconds_left"] = *left;
   out["epoch"] = run.card->progress.epoch;
   out["step"] = run.card->progress.global_step;
   return out;
@@ -132,7 +140,9 @@ std::vector<Cell> row_of(const ListedRun& run, const std::vector<std::string>& m
     const auto value = metric_of(run, name);
     row.push_back({value ? metric_text(*value) : ""});
   }
-  row.push_back({run.message, run.state == RunState::failed ? Style::plain : Style::dim});
+  const auto left = seconds_left_of(run);
+  const auto message = left ? duration_text(*left) + " left" : run.message;
+  row.push_back({message, run.state == RunState::failed ? Style::plain : Style::dim});
   return row;
 }
 
@@ -191,7 +201,8 @@ Command runs_command() {
           .arguments = {"[DIR]", 0, 1, Completion::folders},
           .text =
               "Lists the runs below DIR (default: runs), the newest first: when each began, how long it took, how\n"
-              "far it came, the metrics that are asked for, and why it ended early. Reads run.json of each run.\n"
+              "far it came, the metrics that are asked for, how long it still takes or why it ended early. Reads "
+              "run.json of each run.\n"
               "A run whose process is gone without a word is lost. A folder without run.json is unknown: another\n"
               "version wrote it, or the run has just begun.",
           .examples = {{"", "all runs below ./runs"},

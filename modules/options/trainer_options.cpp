@@ -89,6 +89,64 @@ void validate_distribution(const TrainerOptions& options) {
   }
 }
 
+// For an option that does nothing as long as another one is at its default: whoever gives it waits for what never
+// comes. What somebody has switched off (logger = false, watchdog_timeout = 0) is off, whatever else is given.
+[[noreturn]] void refuse_alone(const std::string& option, const std::string& value, const std::string& partner,
+                               const std::string& advice) {
+  throw UsageError(option + " = " + value + " does nothing with " + partner + "; " + advice);
+}
+
+template <Described Tracker>
+void validate_tracker(const std::string& logger, const Tracker& given, const TrainerOptions& options) {
+  if (!options.logger || options.loggers != default_loggers()) return;
+  const auto values = to_json_object(given), usual = to_json_object(Tracker());
+  for (const auto& [name, value] : values.items()) {
+    if (value == usual.at(name)) continue;
+    const std::string text = value.is_string() ? value.template get<std::string>() : value.dump();
+    const std::string without_password = text.substr(text.rfind('@') + 1);
+    const std::string loggers = joined(options.loggers, ",");
+    refuse_alone(logger + "." + name, shown(without_password), "trainer.loggers = " + loggers,
+                 "use " + loggers + "," + logger);
+  }
+}
+
+void validate_partners(const TrainerOptions& options) {
+  const TrainerOptions usual;
+  const auto partner = [](const std::string& name, const auto& value) {
+    return "trainer." + name + " = " + std::string(name_of(value));
+  };
+  const auto counted = [&](const char* name, int64_t TrainerOptions::*option, const std::string& with,
+                           const std::string& advice) {
+    if (options.*option == usual.*option) return;
+    refuse_alone(std::string("trainer.") + name, std::to_string(options.*option), with, advice);
+  };
+  if (!options.profile_steps.empty() && options.profiler != Profiler::operators &&
+      options.profiler != Profiler::trace) {
+    refuse_alone("trainer.profile_steps", shown(options.profile_steps), partner("profiler", options.profiler),
+                 "use trace or operators");
+  }
+  const std::string capture = partner("capture_step", options.capture_step);
+  if (options.capture_step == CaptureStep::off) {
+    counted("capture_step_programs", &TrainerOptions::capture_step_programs, capture, "use auto");
+    if (!options.capture_step_dump.empty()) {
+      refuse_alone("trainer.capture_step_dump", shown(options.capture_step_dump.string()), capture, "use auto");
+    }
+  }
+  if (options.capture_step != CaptureStep::check) {
+    counted("capture_step_check_every", &TrainerOptions::capture_step_check_every, capture, "use check");
+  }
+  if (options.nonfinite != NonFinite::skip) {
+    counted("max_skipped_steps", &TrainerOptions::max_skipped_steps, partner("nonfinite", options.nonfinite),
+            "use skip");
+  }
+  if (!options.gradient_clip_val && options.gradient_clip_algorithm != usual.gradient_clip_algorithm) {
+    refuse_alone("trainer.gradient_clip_algorithm", std::string(name_of(options.gradient_clip_algorithm)),
+                 "trainer.gradient_clip_val = none", "use a bound, as 0.5");
+  }
+  validate_tracker("mlflow", options.mlflow, options);
+  validate_tracker("trackio", options.trackio, options);
+}
+
 template <class Pointers>
 void no_null(std::string_view name, const Pointers& pointers) {
   const auto null = std::find(pointers.begin(), pointers.end(), nullptr);
@@ -115,6 +173,7 @@ void validate(const TrainerOptions& options) {
     refuse_option("loss_spike_zscore", double_to_text(options.loss_spike_zscore), "use at least 0.0 (off)");
   }
   at_least(0, "num_threads", options.num_threads, " (0: the worker's part of the processors)");
+  validate_partners(options);
   no_null("callbacks", options.callbacks);
   no_null("sinks", options.sinks);
 }

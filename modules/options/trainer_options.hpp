@@ -228,11 +228,15 @@ TROUPE_OPTIONS(
     (detect_anomaly, "find the operation whose backward gives NaN; slow"),
     (detect_unused_parameters, "name the parameters that get no gradient, once"),
     (profiler, "measure hooks, operators, or write a trace of the whole cast"),
-    (profile_steps, "training batches to profile, as 100-120, counted over the whole run; empty: all"),
+    (profile_steps,
+     "profiler = operators or trace: training batches to record, as 100-120, counted over the whole run; empty: all"),
     (quiet, "say nothing on the terminal but warnings and errors"), (logger, "write metrics"),
     (loggers, "where metrics go: csv, tensorboard, jsonl, mlflow, trackio"))
 
-/// Throws UsageError for the first value that cannot be: "trainer.devices = 0 ...; use at least 1".
+/// Throws UsageError for the first value that cannot be: "trainer.devices = 0 ...; use at least 1". An option that does
+/// nothing because another one, which is off by default, was not given is refused too: profile_steps without a
+/// profiler, capture_step_* without capture_step, max_skipped_steps without nonfinite = skip, gradient_clip_algorithm
+/// without gradient_clip_val, and those of mlflow and trackio with the default loggers.
 void validate(const TrainerOptions& options);
 
 /// What the options mean together; doing it twice changes nothing more. Expects valid options.

@@ -37,13 +37,34 @@ std::string percent(double part, double whole) {
   return std::to_string(std::lround(100 * part / whole)) + " %";
 }
 
+std::string named(const std::string& option, const char* member) {
+  return option.empty() ? std::string(member) + " (DataLoaderOptions)" : option;
+}
+
 std::string about_data(const AdviceFacts& facts) {
-  if (facts.num_workers < std::max<int64_t>(1, facts.processors - 1)) {
-    return "raise num_workers (DataLoaderOptions) from " + std::to_string(facts.num_workers);
+  const std::string num_workers = named(facts.num_workers_option, "num_workers");
+  const std::string prefetch = named(facts.prefetch_option, "prefetch") + " from " + std::to_string(facts.prefetch);
+  const std::string now = std::to_string(facts.num_workers);
+  const std::string less_work = "make whole batches at once (Dataset::get_batch), or do less in transforms";
+  if (facts.has_stream) {
+    return "a stream is read by one fetcher, whatever " + num_workers + " (now " + now +
+           ") is: do less for each sample, or read a Dataset";
   }
-  return "num_workers = " + std::to_string(facts.num_workers) + " keep " + std::to_string(facts.processors) +
-         " processor(s) busy: do less work for each sample, or raise prefetch (DataLoaderOptions) from " +
-         std::to_string(facts.prefetch);
+  if (facts.processors == 1) {
+    return less_work + "; there is one processor, so that raising " + num_workers + " from " + now +
+           " helps only if samples wait for a disk or a network";
+  }
+  if (facts.num_workers == 0) return "raise " + num_workers + " from 0";
+  if (facts.num_workers > facts.prefetch) {
+    return "raise " + prefetch + " to " + now + " at least: it says how many of the " + now + " fetchers are busy";
+  }
+  const std::string processors =
+      std::to_string(facts.processors) + " processors" + (facts.options.devices > 1 ? " per worker" : "");
+  if (facts.num_workers < facts.processors) {
+    return "raise " + num_workers + " from " + now + " (there are " + processors + "); " + less_work;
+  }
+  return less_work + "; " + num_workers + " = " + now + " is enough for " + processors + ", and a greater prefetch" +
+         " helps if few batches take long (raise " + prefetch + ")";
 }
 
 std::string about_checkpoints(const AdviceFacts& facts) {
@@ -98,8 +119,9 @@ std::string about_ranks(const PhaseReport& report) {
 }
 
 std::string about_between_epochs(const AdviceFacts& facts) {
-  return "make epochs longer: the data loader begins anew in each (num_workers = " + std::to_string(facts.num_workers) +
-         ")";
+  return "make epochs longer: the data loader begins anew in each (" +
+         (facts.num_workers_option.empty() ? "num_workers" : facts.num_workers_option) + " = " +
+         std::to_string(facts.num_workers) + ")";
 }
 
 // What helps against a phase.
@@ -127,19 +149,43 @@ std::string about_optimizer(const PhaseReport& report, const AdviceFacts& facts)
          std::to_string(facts.options.accumulate_grad_batches) + ") or larger batches";
 }
 
+// "data.num_workers" if that is how the program's users say it: an option of that name with the loader's value.
+std::string option_called(std::string_view member, int64_t value, const nlohmann::json& given) {
+  for (const char* group : {"data", "model"}) {
+    const auto options = given.find(group);
+    if (options == given.end() || !options->is_object()) continue;
+    for (const auto& [name, option] : options->items()) {
+      if (std::string_view(name).ends_with(member) && option == value) return std::string(group) + "." + name;
+    }
+  }
+  return "";
+}
+
+// Of this process, for each of its workers.
+int64_t processors_of_a_worker(const TrainerOptions& options) {
+  static const std::optional<double> quota = cpu_quota();
+  double all = static_cast<double>(allowed_cpus().size());
+  if (quota) all = std::min(all, *quota);
+  return std::max<int64_t>(1, static_cast<int64_t>(all) / std::max<int64_t>(1, options.devices));
+}
+
 }  // namespace
 
-AdviceFacts advice_facts(const TrainerOptions& options, const DataLoaders& loaders, const Optimizers& optimizers) {
+AdviceFacts advice_facts(const TrainerOptions& options, const DataLoaders& loaders, const Optimizers& optimizers,
+                         const nlohmann::json& given) {
   AdviceFacts facts;
   facts.options = options;
   facts.num_workers = std::numeric_limits<int64_t>::max();
   for (const auto& loader : loaders) {
+    facts.has_stream |= loader.stream() != nullptr;
     if (loader.options().num_workers >= facts.num_workers) continue;
     facts.num_workers = loader.options().num_workers;
     facts.prefetch = loader.options().prefetch;
   }
   if (loaders.empty()) facts.num_workers = 0;
-  facts.processors = static_cast<int64_t>(std::max<std::size_t>(1, allowed_cpus().size()));
+  facts.num_workers_option = option_called("num_workers", facts.num_workers, given);
+  facts.prefetch_option = option_called("prefetch", facts.prefetch, given);
+  facts.processors = processors_of_a_worker(options);
   for (const auto& callback : options.callbacks) {
     const auto* checkpoint = dynamic_cast<const ModelCheckpoint*>(callback.get());
     const auto every = checkpoint ? checkpoint->options().every_n_train_steps : std::nullopt;

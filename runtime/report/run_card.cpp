@@ -125,6 +125,12 @@ std::optional<Failure> crash_in(const std::filesystem::path& folder) {
   }
 }
 
+/// As the run would have said it: its host is no news if there is one process.
+std::string sentence_of(Failure failure, const RunEnvironment& environment) {
+  if (environment.world_size == 1) failure.host.clear();
+  return failure.describe();
+}
+
 }  // namespace
 
 nlohmann::json to_json(const RunCard& card) {
@@ -144,6 +150,7 @@ nlohmann::json to_json(const RunCard& card) {
                          {"environment", environment_to_json(card.environment)},
                          {"progress", to_json(card.progress)},
                          {"total_batches", card.total_batches ? nlohmann::json(*card.total_batches) : nlohmann::json()},
+                         {"seconds_left", card.seconds_left ? nlohmann::json(*card.seconds_left) : nlohmann::json()},
                          {"metrics", nlohmann::json::object()},
                          {"layers", layers_to_json(card.model.layers)},
                          {"parameters", card.model.parameters},
@@ -180,6 +187,7 @@ RunCard run_card_from_json(const nlohmann::json& json, const std::string& what) 
   card.environment = environment_in(reader.object("environment"));
   card.progress = progress_in(reader.object("progress"));
   card.total_batches = reader.optional_count("total_batches");
+  if (json.contains("seconds_left")) card.seconds_left = reader.optional_number("seconds_left");
   card.metrics = metrics_in(json, reader);
   card.model.layers = layers_in(reader);
   card.model.parameters = reader.count("parameters");
@@ -212,7 +220,7 @@ RunCard read_run_card(const std::filesystem::path& folder) {
     card.status = RunStatus::failed;
     card.message = "its process is gone: it was killed, or the machine was";
     card.failure = crash_in(folder);
-    if (card.failure) card.message = card.failure->describe();
+    if (card.failure) card.message = sentence_of(*card.failure, card.environment);
   }
   return card;
 }

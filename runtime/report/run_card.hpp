@@ -42,7 +42,7 @@ struct RunCard {
   nlohmann::json defaults = nlohmann::json::object();  ///< the same, as it is if nothing is given
   RunEnvironment environment;
   Progress progress;
-  std::optional<int64_t> total_batches;  ///< training batches of the whole run, if they can be counted
+  std::optional<int64_t> total_batches;  ///< training batches of the whole run, if they can be told
   MetricMap metrics;                     ///< the latest
   ModelRecord model;
   std::vector<std::filesystem::path> checkpoints;  ///< those that are kept, oldest first
@@ -51,6 +51,7 @@ struct RunCard {
   std::vector<std::string> warnings;  ///< at most 100
   int64_t more_warnings = 0;          ///< that were left out
   std::optional<Failure> failure;
+  std::optional<double> seconds_left;  ///< from `updated` until the end of a fit that goes on, if it can be told
 };
 
 /// JSON without NaN and infinities: metrics that are none are "NaN", "Infinity" and "-Infinity".

@@ -36,6 +36,7 @@ void RunFiles::begin_stage(Stage stage) {
   card_.message.clear();
   card_.failure.reset();
   card_.ended.reset();
+  card_.seconds_left.reset();
   card_.updated = options_.clock();
   if (card_.started == 0) card_.started = card_.updated;
   if (!options_.folder.empty()) {
@@ -65,6 +66,7 @@ void RunFiles::take(const RunNews& news) {
   card_is_old_ = page_is_old_ = true;
   if (news.progress) card_.progress = *news.progress;
   if (news.total_batches) card_.total_batches = news.total_batches;
+  if (news.seconds_left) card_.seconds_left = news.seconds_left;
   if (news.metrics) card_.metrics = *news.metrics;
   if (news.phases) {
     const auto same = std::ranges::find(card_.phases, news.phases->stage, &PhaseReport::stage);
@@ -83,6 +85,7 @@ void RunFiles::take(const RunNews& news) {
   if (news.model) card_.model = *news.model;
   if (!news.failure) return;
   card_.failure = news.failure;
+  if (card_.failure->host.empty()) card_.failure->host = card_.environment.host;  // a run of one process
   card_.failure->message = without_passwords(card_.failure->message);
   write_failure();
 }
@@ -91,6 +94,7 @@ void RunFiles::end_stage(RunStatus status, const std::string& message) {
   card_.status = status;
   card_.message = without_passwords(message);
   card_.ended = options_.clock();
+  card_.seconds_left.reset();
   write_card();
   write_page();
 }

@@ -16,6 +16,7 @@ namespace troupe {
 struct RunNews {
   std::optional<Progress> progress = {};
   std::optional<int64_t> total_batches = {};
+  std::optional<double> seconds_left = {};
   std::optional<MetricMap> metrics = {};
   std::optional<PhaseReport> phases = {};
   std::optional<std::string> warning = {};

@@ -61,12 +61,19 @@ std::string format_count(const ProgressState& state) {
   return std::to_string(state.batch) + "/" + (known ? std::to_string(*state.total_batches) : "?");
 }
 
+bool is_only_epoch(const ProgressState& state) {
+  return state.max_epochs == 1;
+}
+
 std::string format_times(const ProgressState& state) {
   double remaining = NAN;
   if (fraction_done(state) && is_known(state.batches_per_second)) {
     auto left = std::max<int64_t>(0, *state.total_batches - state.batch);
     remaining = static_cast<double>(left) / state.batches_per_second;
   }
+  // An epoch ends with its run, by max_time or max_steps.
+  const auto& run = state.run_seconds_left;
+  if (run && (remaining > *run || (std::isnan(remaining) && is_only_epoch(state)))) remaining = *run;
   return format_time(state.elapsed) + "<" + format_time(remaining);
 }
 
@@ -110,7 +117,7 @@ Pieces split(const ProgressState& state) {
   if (const auto fraction = fraction_done(state)) pieces.percent = format_percent(*fraction);
   pieces.count = format_count(state);
   pieces.times = format_times(state);
-  if (state.run_seconds_left) pieces.run = "run<" + format_time(*state.run_seconds_left);
+  if (state.run_seconds_left && !is_only_epoch(state)) pieces.run = "run<" + format_time(*state.run_seconds_left);
   pieces.rate = format_rate(state.batches_per_second);
   for (const auto& [name, value] : state.metrics) {
     pieces.metrics.push_back(single_line(name) + "=" + format_metric(value));

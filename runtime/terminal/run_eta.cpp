@@ -48,6 +48,8 @@ std::optional<double> MovingRate::batches_per_second() const {
 RunEta::RunEta(const TrainerOptions& options, double seconds, std::optional<int64_t> train_batches)
     : train_batches_(train_batches),
       max_steps_(options.max_steps),
+      min_epochs_(options.min_epochs.value_or(0)),
+      min_steps_(options.min_steps.value_or(0)),
       between_validations_(batches_between_validations(options, train_batches)),
       now_(seconds),
       batches_per_step_(static_cast<double>(options.accumulate_grad_batches)) {
@@ -69,22 +71,28 @@ void RunEta::validated(double duration, const Progress& progress) {
   validated_at_ = progress.total_batches;
 }
 
-// Of what ends the run, whatever comes first.
+// Nothing if nobody knows how many batches an epoch has.
+std::optional<double> RunEta::batches_until_epoch(int64_t epoch) const {
+  const int64_t epochs = epoch - progress_.epoch;
+  if (epochs <= 0) return 0;
+  if (!train_batches_) return std::nullopt;
+  const double batches = static_cast<double>(epochs) * static_cast<double>(*train_batches_);
+  return std::max(0.0, batches - static_cast<double>(progress_.batch_idx));
+}
+
+double RunEta::batches_until_step(int64_t step) const {
+  const auto steps = static_cast<double>(std::max<int64_t>(0, step - progress_.global_step));
+  const bool is_known = progress_.global_step >= kStepsToMeasure;
+  const double measured = static_cast<double>(progress_.total_batches) / static_cast<double>(progress_.global_step);
+  return steps * (is_known ? measured : batches_per_step_);
+}
+
+// Of max_epochs and max_steps, whatever comes first.
 std::optional<double> RunEta::batches_left() const {
   std::optional<double> left;
-  if (max_epochs_ && train_batches_) {
-    const int64_t epochs = std::max<int64_t>(0, *max_epochs_ - progress_.epoch);
-    left = static_cast<double>(epochs) * static_cast<double>(*train_batches_) -
-           static_cast<double>(epochs > 0 ? progress_.batch_idx : 0);
-  }
-  if (max_steps_ >= 0) {
-    const auto steps = static_cast<double>(max_steps_ - progress_.global_step);
-    const bool is_known = progress_.global_step >= kStepsToMeasure;
-    const double measured = static_cast<double>(progress_.total_batches) / static_cast<double>(progress_.global_step);
-    left = std::min(left.value_or(HUGE_VAL), steps * (is_known ? measured : batches_per_step_));
-  }
-  if (!left) return std::nullopt;
-  return std::max(0.0, *left);
+  if (max_epochs_) left = batches_until_epoch(*max_epochs_);
+  if (max_steps_ >= 0) left = std::min(left.value_or(HUGE_VAL), batches_until_step(max_steps_));
+  return left;
 }
 
 double RunEta::validations_in(double batches) const {
@@ -96,17 +104,40 @@ double RunEta::validations_in(double batches) const {
   return std::max(0.0, until(end) - until(done));
 }
 
-std::optional<double> RunEta::seconds_left() const {
-  std::optional<double> left;
-  if (end_) left = std::max(0.0, *end_ - now_);
-  const auto batches = batches_left();
+// With the validations that fall due on the way.
+std::optional<double> RunEta::seconds_for(double batches) const {
   const auto rate = rate_.batches_per_second();
-  if (batches && (rate || *batches == 0)) {
-    const double validation = validations_ > 0 ? validation_seconds_ / static_cast<double>(validations_) : 0;
-    const double training = *batches > 0 ? *batches / *rate : 0;
-    left = std::min(left.value_or(HUGE_VAL), training + validations_in(*batches) * validation);
-  }
+  if (batches > 0 && !rate) return std::nullopt;
+  const double validation = validations_ > 0 ? validation_seconds_ / static_cast<double>(validations_) : 0;
+  const double training = batches > 0 ? batches / *rate : 0;
+  return training + validations_in(batches) * validation;
+}
+
+std::optional<double> RunEta::seconds_until_max_time() const {
+  if (!end_) return std::nullopt;
+  const auto epochs = batches_until_epoch(min_epochs_);
+  if (!epochs) return std::nullopt;
+  const auto minimum = seconds_for(std::max(*epochs, batches_until_step(min_steps_)));
+  if (!minimum) return std::nullopt;
+  return std::max({0.0, *end_ - now_, *minimum});
+}
+
+std::optional<double> RunEta::seconds_left() const {
+  std::optional<double> left = seconds_until_max_time();
+  const auto batches = batches_left();
+  const auto seconds = batches ? seconds_for(*batches) : std::nullopt;
+  if (seconds) left = std::min(left.value_or(HUGE_VAL), *seconds);
   return left;
+}
+
+std::optional<int64_t> RunEta::total_batches() const {
+  auto left = batches_left();
+  const auto until_max_time = seconds_until_max_time();
+  const auto rate = rate_.batches_per_second();
+  const auto seconds = left ? seconds_for(*left) : std::nullopt;
+  if (until_max_time && rate && (!seconds || *until_max_time < *seconds)) left = *until_max_time * *rate;
+  if (!left) return std::nullopt;
+  return progress_.total_batches + std::llround(*left);
 }
 
 }  // namespace troupe

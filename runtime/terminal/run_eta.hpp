@@ -29,10 +29,12 @@ class MovingRate {
   double seconds_seen_ = 0;
 };
 
-/// Estimates the seconds until the end of a fit, for the progress bar; used by one thread, which tells it what it saw.
+/// Estimates the seconds until the end of a fit, for the progress bar and the run's page; used by one thread, which
+/// tells it what it saw.
 ///
 /// Training goes on at the pace of the last batches, and each validation takes as long as those so far on average (the
-/// first one is not known before it was there). Whichever of max_epochs, max_steps and max_time comes first is the end.
+/// first one is not known before it was there). Whichever of max_epochs, max_steps and max_time comes first is the end;
+/// max_time waits for min_epochs and min_steps.
 class RunEta {
  public:
   /// Expects resolved options. The time counts from `seconds` on; `train_batches` are those of an epoch, if they can
@@ -49,13 +51,19 @@ class RunEta {
   /// Nothing while the speed is unknown, and if nothing says how many batches there will be (a stream, max_epochs = -1)
   /// nor how long the run may take.
   std::optional<double> seconds_left() const;
+  /// Training batches of the whole run, those that a checkpoint says were made included; nothing if nobody knows.
+  std::optional<int64_t> total_batches() const;
 
  private:
+  std::optional<double> batches_until_epoch(int64_t epoch) const;
+  double batches_until_step(int64_t step) const;
   std::optional<double> batches_left() const;
   double validations_in(double batches) const;
+  std::optional<double> seconds_for(double batches) const;
+  std::optional<double> seconds_until_max_time() const;
 
   std::optional<int64_t> max_epochs_, train_batches_;
-  int64_t max_steps_ = -1;
+  int64_t max_steps_ = -1, min_epochs_ = 0, min_steps_ = 0;
   std::optional<double> end_;                  // by max_time
   std::optional<double> between_validations_;  // batches
   MovingRate rate_;

@@ -1,6 +1,7 @@
 // Faults, injected for real: how the run ends, what it says, and that the next start goes on to the end.
 #include "tests/support/program.hpp"
 #include "tests/support/temp_dir.hpp"
+#include "troupe/base/host_name.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -94,7 +95,8 @@ TEST_F(Faults, AProcessThatCrashesLeavesItsPlaceInTheRunsFolder) {
   EXPECT_THAT(ended.output, HasSubstr("/failure.json\n"));
   const auto written = run_program("cat " + root_.path().string() + "/*/version_0/failure.json").output;
   EXPECT_THAT(written, AllOf(HasSubstr("\"signal\":\"SIGSEGV\""), HasSubstr("\"hook\":\"training_step\""),
-                             HasSubstr("\"epoch\":1"), HasSubstr("\"batch\":2"), HasSubstr("\"device\":\"cpu\"")));
+                             HasSubstr("\"epoch\":1"), HasSubstr("\"batch\":2"), HasSubstr("\"device\":\"cpu\""),
+                             HasSubstr("\"host\":\"" + host_name() + "\"")));
   expect_end(ended, "SIGSEGV (invalid memory access)");
 }
 

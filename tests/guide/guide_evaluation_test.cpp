@@ -5,6 +5,7 @@ using namespace troupe;
 using namespace troupe::guide;
 namespace F = torch::nn::functional;
 
+namespace guide_evaluation {
 namespace {
 
 class GuideEvaluation : public InAFolderOfItsOwn {};
@@ -154,3 +155,4 @@ TEST_F(GuideEvaluation, TestAfterFitAndTestOfAModelThatIsThere) {
 }
 
 }  // namespace
+}  // namespace guide_evaluation

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+namespace guide_hook_order {
 namespace {
 
 using Names = std::vector<std::string>;
@@ -174,3 +175,4 @@ TEST(GuideHooksP4, ARunFollowsThePseudoCode) {
 }
 
 }  // namespace
+}  // namespace guide_hook_order

@@ -15,6 +15,7 @@ using ::testing::Gt;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+namespace guide_hooks {
 namespace {
 
 class GuideHooks : public InAFolderOfItsOwn {};
@@ -193,7 +194,7 @@ TEST_F(GuideHooks, OfATraining) {
   options.num_sanity_val_steps = 0;
   Trainer trainer(options);
   testing::internal::CaptureStdout();
-  const auto module = trainer.fit(std::make_shared<::Run>(), images(), images());
+  const auto module = trainer.fit(std::make_shared<guide_hooks::Run>(), images(), images());
   EXPECT_THAT(testing::internal::GetCapturedStdout(), HasSubstr("took "));
   EXPECT_EQ(module->optimizers_there, 1u);
   EXPECT_EQ(module->resumed_at, 0);
@@ -511,3 +512,4 @@ TEST_F(GuideHooks, OfResults) {
 }
 
 }  // namespace
+}  // namespace guide_hooks

@@ -5,6 +5,7 @@ using namespace troupe;
 using namespace troupe::guide;
 namespace F = torch::nn::functional;
 
+namespace guide_inference {
 namespace {
 
 class GuideInference : public InAFolderOfItsOwn {};
@@ -315,3 +316,4 @@ TEST_F(GuideInference, ATaskMayBeAGan) {
 }
 
 }  // namespace
+}  // namespace guide_inference

@@ -5,6 +5,7 @@ using namespace troupe;
 using namespace troupe::guide;
 namespace F = torch::nn::functional;
 
+namespace guide_intro {
 namespace {
 
 class Guide : public InAFolderOfItsOwn {};
@@ -100,3 +101,4 @@ TEST_F(Guide, ALoaderNeedsNoSampler) {
 }
 
 }  // namespace
+}  // namespace guide_intro

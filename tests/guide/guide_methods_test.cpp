@@ -9,6 +9,7 @@ using namespace troupe::guide;
 namespace F = torch::nn::functional;
 using ::testing::ElementsAre;
 
+namespace guide_methods {
 namespace {
 
 class GuideMethods : public InAFolderOfItsOwn {};
@@ -469,3 +470,4 @@ TEST_F(GuideMethods, LoadFromCheckpoint) {
 }
 
 }  // namespace
+}  // namespace guide_methods

@@ -11,6 +11,7 @@ namespace F = torch::nn::functional;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
+namespace guide_properties {
 namespace {
 
 class GuideProperties : public InAFolderOfItsOwn {};
@@ -348,3 +349,4 @@ TEST_F(GuideProperties, SequencesAreCut) {
 }
 
 }  // namespace
+}  // namespace guide_properties

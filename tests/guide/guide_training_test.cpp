@@ -7,6 +7,7 @@ using namespace troupe;
 using namespace troupe::guide;
 namespace F = torch::nn::functional;
 
+namespace guide_training {
 namespace {
 
 class GuideTraining : public InAFolderOfItsOwn {};
@@ -193,3 +194,4 @@ TEST_F(GuideTraining, TheEndOfAStepIsThatOfAllDevices) {
 }
 
 }  // namespace
+}  // namespace guide_training

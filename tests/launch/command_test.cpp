@@ -2,6 +2,7 @@
 #include "tests/support/program.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/base/host_name.hpp"
+#include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/report/run_card.hpp"
@@ -12,6 +13,8 @@
 #include <torch/torch.h>
 #include <nlohmann/json.hpp>
 
+#include <unistd.h>
+
 #include <limits>
 #include <string>
 #include <vector>
@@ -20,6 +23,7 @@ namespace troupe {
 namespace {
 
 using testing::AllOf;
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
@@ -125,6 +129,19 @@ TEST_F(CommandTest, ListsRunsTheNewestFirst) {
   EXPECT_EQ(json("runs runs/digits --json").size(), 2U);
   EXPECT_THAT(refusal("runs --name word"), HasSubstr("did you mean words?"));
   EXPECT_THAT(refusal("runs nowhere"), HasSubstr("there is no folder 'nowhere'"));
+}
+
+TEST_F(CommandTest, SaysHowLongARunStillTakes) {
+  auto running = card("digits", "version_0", unix_seconds());
+  running.status = RunStatus::running;
+  running.ended.reset();
+  running.environment.pid = getpid();
+  running.seconds_left = 7300;
+  write(running);
+  EXPECT_THAT(run("runs").output, ContainsRegex("running.* 2:01:[0-9][0-9] left"));
+  const auto left = json("runs --json")[0]["seconds_left"].get<double>();
+  EXPECT_GT(left, 7200);
+  EXPECT_LE(left, 7300);
 }
 
 TEST_F(CommandTest, SortsRunsByAMetric) {

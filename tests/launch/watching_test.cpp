@@ -101,6 +101,32 @@ TEST(Watching, ThePhasesOfARunAddUpToItsTime) {
   EXPECT_NEAR(sum, fit.seconds, 0.01 * fit.seconds);
 }
 
+TEST(Watching, ARunWithMaxTimeSaysThatItEndsByThen) {
+  struct Watches : Line {
+    using Line::Line;
+    void on_train_epoch_start() override {
+      const auto card = read_run_card(trainer().run_dir());
+      if (!card.seconds_left) return;
+      seconds_left = card.seconds_left;
+      total_batches = card.total_batches;
+      trainer().request_stop("seen");
+    }
+    std::optional<double> seconds_left;
+    std::optional<int64_t> total_batches;
+  };
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.max_epochs = 1'000'000'000;
+  options.max_time = "00:00:01:00";
+  Trainer trainer(options);
+  const auto module = trainer.fit<Watches>({}, points());
+  ASSERT_TRUE(module->seconds_left);
+  EXPECT_LE(*module->seconds_left, 60);
+  EXPECT_GT(*module->seconds_left, 0);
+  ASSERT_TRUE(module->total_batches);
+  EXPECT_LT(*module->total_batches, 1'000'000'000) << "the epochs will not be made";
+}
+
 TEST(Watching, AFailureIsToldWithItsPlace) {
   const TempDir dir;
   Trainer trainer(quiet(dir));
@@ -112,6 +138,8 @@ TEST(Watching, AFailureIsToldWithItsPlace) {
   EXPECT_EQ(card.failure->batch_idx, 2);
   const auto failure = nlohmann::json::parse(content_of(trainer.run_dir() / "failure.json"));
   EXPECT_EQ(failure["batch"], 2);
+  EXPECT_EQ(failure["host"], card.environment.host);
+  EXPECT_EQ(failure["device"], "cpu");
   EXPECT_EQ(failure["message"], "the third batch is <b>bad</b>");
   const auto page = content_of(trainer.run_dir() / "report.html");
   EXPECT_THAT(page, HasSubstr("the third batch is "));

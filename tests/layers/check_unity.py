@@ -121,8 +121,10 @@ def all_clashes(root):
     yield from clashes(root, [path for layer in LAYERS for path in (root / layer).rglob("*.cpp")])
     lists = (root / "tests/CMakeLists.txt").read_text()
     alone = re.compile(ALONE.search(lists)[1])
+    taken = set()  # by a program of a folder within
     for program in PROGRAMS.search(lists)[1].split():
-        tests = [path for path in (root / "tests" / program).rglob("*_test.cpp") if not alone.search(str(path))]
+        tests = {path for path in (root / "tests" / program).rglob("*_test.cpp") if not alone.search(str(path))} - taken
+        taken |= tests
         yield from clashes(root, tests, by_name=True)
 
 

@@ -237,7 +237,14 @@ void write_pages(const std::filesystem::path& folder) {
   running.phases[0].batches = 2500;
   running.phases[0].seconds = 57;
   running.phases[0].ranks.clear();
+  running.seconds_left = 79.8;
   write_report_page(std::vector<RunView>{{running, half}}, folder / "running.html");
+
+  auto limited = running;
+  limited.options["trainer"]["max_time"] = "00:00:00:10";
+  limited.total_batches = 2600;
+  limited.seconds_left = 3;
+  write_report_page(std::vector<RunView>{{limited, half}}, folder / "limited.html");
 
   auto failed = some_card("version_5", RunStatus::failed, now - 60);
   failed.progress = {5, 17, 2517, 2517, 2517};

@@ -57,7 +57,7 @@ class PageTest(unittest.TestCase):
         return self.browser.run(f"(({{x, y, width, height}}) => ({{x, y, width, height}}))(document.querySelector('{selector}').getBoundingClientRect())")
 
     def test_draws_every_page_without_an_error(self):
-        for name in ("finished", "running", "failed", "several", "odd", "empty", "none", "large", "many"):
+        for name in ("finished", "running", "limited", "failed", "several", "odd", "empty", "none", "large", "many"):
             with self.subTest(name):
                 run = self.open(name)
                 run("dispatchEvent(new Event('beforeprint')); dispatchEvent(new Event('afterprint'))")
@@ -181,7 +181,10 @@ class PageTest(unittest.TestCase):
 
     def test_says_how_far_a_run_is_and_keeps_what_the_reader_has_set(self):
         run = self.open("running")
-        self.assertRegex(run("document.querySelector('.progress').innerText"), r"41\.7 %.*2,500 of 6,000 batches.*1 min \d+ s left")
+        self.assertRegex(run("document.querySelector('.progress').innerText"), r"41\.7 %.*2,500 of 6,000 batches.*1 min 19 s left")
+        limited = self.open("limited")
+        self.assertRegex(limited("document.querySelector('.progress').innerText"), r"2,500 of about 2,600 batches.*3\.0 s left")
+        run = self.open("running")
         run("document.querySelector('#set-log').click()")
         run("{const input = document.querySelector('#filter'); input.value = 'loss'; input.dispatchEvent(new Event('input'))}")
         run("document.querySelector('#chart-0').focus()")

@@ -1,5 +1,5 @@
-// The main function of programs that several sources of tests share. `PROGRAM png_test` runs the tests of png_test.cpp
-// alone, so that each source is a CTest test and a process of its own; a --gtest_filter is obeyed instead.
+// The main function of programs that several sources of tests share. `PROGRAM png_test...` runs the tests of
+// png_test.cpp alone, so that each source is a CTest test and a process of its own; a --gtest_filter is obeyed instead.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -29,10 +29,14 @@ std::string tests_in(const std::string& source) {
 int main(int argc, char** argv) {
   testing::InitGoogleMock(&argc, argv);
   if (argc > 1 && GTEST_FLAG_GET(filter) == "*") {
-    const auto filter = tests_in(argv[1]);
-    if (filter.empty()) {
-      std::cerr << argv[0] << ": there are no tests of " << argv[1] << ".cpp in this program" << std::endl;
-      return 1;
+    std::string filter;
+    for (int i = 1; i < argc; ++i) {
+      const auto more = tests_in(argv[i]);
+      if (more.empty()) {
+        std::cerr << argv[0] << ": there are no tests of " << argv[i] << ".cpp in this program" << std::endl;
+        return 1;
+      }
+      filter += more;
     }
     GTEST_FLAG_SET(filter, filter);
   }

@@ -8,13 +8,12 @@ function statusPill(status) {
   return element("span", {class: "pill " + known}, element("span", {"aria-hidden": "true"}, statusMarks[known] + " "), statusWords[known]);
 }
 
-// Batches of the run so far, how many there will be, and how long the rest takes at the latest stage's pace.
+// Batches of the run so far, how many there will be (that many only if the pace stays, with max_time), and the seconds left.
 function progressOf(card) {
   const done = card.progress.total_batches, all = card.total_batches;
   if (!all || card.stage !== "fit") return null;
-  const stage = card.phases.filter((report) => report.stage === card.stage).pop();
-  const pace = stage && stage.batches > 0 && stage.seconds > 0 ? stage.batches / stage.seconds : done / (card.updated - card.started);
-  return {part: Math.min(1, done / all), done, all, left: pace > 0 ? Math.max(0, all - done) / pace : NaN};
+  const isGuess = card.status === "running" && Boolean(((card.options || {}).trainer || {}).max_time);
+  return {part: Math.min(1, done / all), done, all, isGuess, left: card.seconds_left ?? NaN};
 }
 
 function runTime(card) {
@@ -51,7 +50,7 @@ function buildStatus(run) {
 
 function progressBar(progress, isRunning) {
   const percent = (100 * progress.part).toFixed(progress.part < 1 ? 1 : 0) + " %";
-  const text = percent + " · " + count(progress.done) + " of " + count(progress.all) + " batches" +
+  const text = percent + " · " + count(progress.done) + (progress.isGuess ? " of about " : " of ") + count(progress.all) + " batches" +
     (isRunning && progress.part < 1 ? " · " + (Number.isFinite(progress.left) ? duration(progress.left) + " left" : "time left unknown") : "");
   return element("div", {class: "progress"}, element("progress", {max: 1, value: progress.part, "aria-label": "Progress of the run"}), element("span", {}, text));
 }

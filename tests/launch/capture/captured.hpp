@@ -92,6 +92,7 @@ class CapturedStep : public ::testing::Test {
     const auto metrics = std::make_shared<KeptMetrics>();
     const auto states = std::make_shared<KeptStates>();
     options.capture_step = capture;
+    if (capture == CaptureStep::off) options.capture_step_dump.clear();  // nothing is captured, and it is refused
     options.loggers = {};
     options.sinks = {metrics};
     options.callbacks.push_back(states);

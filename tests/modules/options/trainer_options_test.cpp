@@ -187,6 +187,7 @@ TEST(TrainerOptions, OtherProfileStepsAreRefusedInASentence) {
     try {
       TrainerOptions options;
       options.profile_steps = text;
+      options.profiler = Profiler::trace;
       validate(options);
     } catch (const UsageError& error) {
       return error.what();
@@ -199,6 +200,47 @@ TEST(TrainerOptions, OtherProfileStepsAreRefusedInASentence) {
         << text << ": " << refusal(text);
   }
   EXPECT_NE(refusal("120-100").find("use 100-120"), std::string::npos) << refusal("120-100");
+}
+
+TEST(TrainerOptions, OptionsThatDoNothingWithoutAnotherOneAreRefused) {
+  TrainerOptions steps{.profile_steps = "100-120"};
+  EXPECT_EQ(refusal(steps),
+            "trainer.profile_steps = 100-120 does nothing with trainer.profiler = off; use trace or operators");
+  steps.profiler = Profiler::simple;
+  EXPECT_THAT(refusal(steps), HasSubstr("does nothing with trainer.profiler = simple"));
+  EXPECT_EQ(refusal({.capture_step_programs = 5}),
+            "trainer.capture_step_programs = 5 does nothing with trainer.capture_step = off; use auto");
+  EXPECT_THAT(refusal({.capture_step_dump = "steps.txt"}), HasSubstr("trainer.capture_step_dump = steps.txt does"));
+  EXPECT_EQ(refusal({.capture_step = CaptureStep::automatic, .capture_step_check_every = 5}),
+            "trainer.capture_step_check_every = 5 does nothing with trainer.capture_step = auto; use check");
+  EXPECT_EQ(refusal({.max_skipped_steps = 5}),
+            "trainer.max_skipped_steps = 5 does nothing with trainer.nonfinite = continue; use skip");
+  EXPECT_EQ(refusal({.gradient_clip_algorithm = GradientClipAlgorithm::value}),
+            "trainer.gradient_clip_algorithm = value does nothing with trainer.gradient_clip_val = none; use a bound,"
+            " as 0.5");
+  EXPECT_EQ(refusal({.mlflow = {.uri = "http://ann:secret@host:5000"}}),
+            "mlflow.uri = host:5000 does nothing with trainer.loggers = csv,tensorboard; use csv,tensorboard,mlflow");
+  EXPECT_THAT(refusal({.trackio = {.project = "mlp"}}), HasSubstr("use csv,tensorboard,trackio"));
+}
+
+TEST(TrainerOptions, OptionsAreKeptBesideWhatTheyNeedAndBesideWhatWasSwitchedOff) {
+  EXPECT_EQ(refusal({.capture_step = CaptureStep::check,
+                     .capture_step_programs = 5,
+                     .capture_step_check_every = 5,
+                     .capture_step_dump = "steps.txt",
+                     .gradient_clip_val = 0.5,
+                     .gradient_clip_algorithm = GradientClipAlgorithm::value,
+                     .nonfinite = NonFinite::skip,
+                     .max_skipped_steps = 5,
+                     .profiler = Profiler::operators,
+                     .profile_steps = "100-120",
+                     .loggers = {"mlflow"},
+                     .mlflow = {.uri = "http://host:5000"}}),
+            "accepted");
+  EXPECT_EQ(refusal({.watchdog_timeout = 0, .watchdog_stacks = true}), "accepted");
+  EXPECT_EQ(refusal({.enable_checkpointing = false, .checkpoint_failure = CheckpointFailure::proceed}), "accepted");
+  EXPECT_EQ(refusal({.logger = false, .mlflow = {.uri = "http://host:5000"}}), "accepted");
+  EXPECT_EQ(refusal({.loggers = {"csv"}, .mlflow = {.uri = "http://host:5000"}}), "accepted");
 }
 
 }  // namespace

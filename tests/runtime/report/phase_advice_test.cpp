@@ -37,11 +37,53 @@ TEST(PhaseAdvice, WantsMoreFetchersWhereTrainingWaitsForData) {
             "62 % waiting for data: raise num_workers (DataLoaderOptions) from 0");
 }
 
-TEST(PhaseAdvice, WantsLessWorkForASampleWhereAllProcessorsFetch) {
+TEST(PhaseAdvice, SpellsTheOptionAsTheProgramsUsersDo) {
+  auto facts = facts_with();
+  facts.num_workers_option = "data.num_workers";
+  EXPECT_EQ(advice_of(mostly("waiting for data", 62), facts), "62 % waiting for data: raise data.num_workers from 0");
+  EXPECT_THAT(advice_of(mostly("between epochs", 62), facts), HasSubstr("(data.num_workers = 0)"));
+}
+
+TEST(PhaseAdvice, SaysWhatElseHelpsIfSomeFetch) {
+  auto facts = facts_with();
+  facts.num_workers = 2;
+  EXPECT_EQ(advice_of(mostly("waiting for data", 62), facts),
+            "62 % waiting for data: raise num_workers (DataLoaderOptions) from 2 (there are 8 processors); make whole"
+            " batches at once (Dataset::get_batch), or do less in transforms");
+  facts.prefetch = 1;
+  EXPECT_EQ(advice_of(mostly("waiting for data", 62), facts),
+            "62 % waiting for data: raise prefetch (DataLoaderOptions) from 1 to 2 at least: it says how many of the 2"
+            " fetchers are busy");
+}
+
+TEST(PhaseAdvice, WantsLessWorkIfAllProcessorsFetch) {
   auto facts = facts_with();
   facts.num_workers = 8;
-  EXPECT_THAT(advice_of(mostly("waiting for data", 62), facts),
-              HasSubstr("do less work for each sample, or raise prefetch (DataLoaderOptions) from 8"));
+  facts.num_workers_option = "data.num_workers";
+  facts.prefetch_option = "data.prefetch";
+  EXPECT_EQ(advice_of(mostly("waiting for data", 62), facts),
+            "62 % waiting for data: make whole batches at once (Dataset::get_batch), or do less in transforms;"
+            " data.num_workers = 8 is enough for 8 processors, and a greater prefetch helps if few batches take long"
+            " (raise data.prefetch from 8)");
+  facts.options.devices = 2;
+  EXPECT_THAT(advice_of(mostly("waiting for data", 62), facts), HasSubstr("for 8 processors per worker"));
+}
+
+TEST(PhaseAdvice, DoesNotAskOneProcessorForMoreFetchers) {
+  auto facts = facts_with();
+  facts.processors = 1;
+  EXPECT_THAT(
+      advice_of(mostly("waiting for data", 62), facts),
+      HasSubstr("there is one processor, so that raising num_workers (DataLoaderOptions) from 0 helps only if"));
+}
+
+TEST(PhaseAdvice, DoesNotAskForMoreFetchersOfAStream) {
+  auto facts = facts_with();
+  facts.has_stream = true;
+  facts.num_workers = 1;
+  EXPECT_EQ(advice_of(mostly("waiting for data", 62), facts),
+            "62 % waiting for data: a stream is read by one fetcher, whatever num_workers (DataLoaderOptions) (now 1)"
+            " is: do less for each sample, or read a Dataset");
 }
 
 TEST(PhaseAdvice, WantsFewerCheckpoints) {
@@ -141,6 +183,23 @@ TEST(PhaseAdvice, TakesItsFactsFromTheSlowestLoaderTheCheckpointsAndTheOptimizer
   Optimizers fused = optim::adam({torch::zeros({1})});
   EXPECT_FALSE(advice_facts(options, loaders, fused).has_torch_optimizer);
   EXPECT_EQ(advice_facts(options, {}, fused).num_workers, 0);
+}
+
+TEST(PhaseAdvice, FindsTheProgramsOptionThatTheLoaderHasItsValueFrom) {
+  const DataLoaders loaders = {DataLoader(std::make_shared<TensorDataset>(torch::zeros({4, 1})), {.num_workers = 2})};
+  const Optimizers optimizers = optim::adam({torch::zeros({1})});
+  const nlohmann::json given = {{"model", {{"num_workers", 2}}}, {"data", {{"train_num_workers", 2}, {"prefetch", 3}}}};
+  const auto facts = advice_facts({}, loaders, optimizers, given);
+  EXPECT_EQ(facts.num_workers_option, "data.train_num_workers");
+  EXPECT_EQ(facts.prefetch_option, "") << "the loader's prefetch is 8, so that it comes from somewhere else";
+  EXPECT_FALSE(facts.has_stream);
+  EXPECT_EQ(advice_facts({}, loaders, optimizers, {{"data", nullptr}}).num_workers_option, "");
+}
+
+TEST(PhaseAdvice, DividesTheProcessorsAmongTheWorkers) {
+  const Optimizers optimizers = optim::adam({torch::zeros({1})});
+  EXPECT_EQ(advice_facts({.devices = 100'000}, {}, optimizers).processors, 1);
+  EXPECT_GE(advice_facts({}, {}, optimizers).processors, 1);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "tests/support/temp_dir.hpp"
 
 #include "troupe/base/host_name.hpp"
+#include "troupe/runtime/report/failure_file.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -35,6 +36,7 @@ RunCard full_card() {
                       "13.0",  "abcdef",    true};
   card.progress = {2, 5, 17, 25, 20};
   card.total_batches = 30;
+  card.seconds_left = 7.5;
   card.metrics = {{"val_acc", 0.1}, {"loss", std::nan("")}, {"up", HUGE_VAL}, {"down", -HUGE_VAL}};
   card.model = {{{"net.0", "Linear", "[32, 784]", "[32, 10]", 7850}}, 7850, 7840};
   card.checkpoints = {"checkpoints/a.safetensors", "checkpoints/b.safetensors"};
@@ -103,6 +105,16 @@ TEST(RunCard, ARunWhoseProcessIsGoneHasFailed) {
   write_run_card(card, dir.path());
   EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::failed);
   EXPECT_THAT(read_run_card(dir.path()).message, HasSubstr("its process is gone"));
+  const Failure crash{
+      .host = card.environment.host, .device = "cpu", .stage = "fit", .message = "the process crashed: SIGSEGV"};
+  put(dir / "failure.json", failure_file(crash, "SIGSEGV", 1).dump());
+  card.environment.world_size = 1;
+  write_run_card(card, dir.path());
+  EXPECT_EQ(read_run_card(dir.path()).failure->host, host_name());
+  EXPECT_EQ(read_run_card(dir.path()).message, "the process crashed: SIGSEGV (stage fit, rank 0, cpu)");
+  card.environment.world_size = 2;
+  write_run_card(card, dir.path());
+  EXPECT_THAT(read_run_card(dir.path()).message, HasSubstr("rank 0 on " + host_name()));
   card.environment.host = "another";
   write_run_card(card, dir.path());
   EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::running);

@@ -45,6 +45,8 @@ TEST_F(RunFilesTest, TheCardIsThereFromTheStartAndRenewedWhenItIsDue) {
 TEST_F(RunFilesTest, TheEndOfAStageWritesEverything) {
   auto all = files(dir_.path());
   all.begin_stage(Stage::fit);
+  all.take(RunNews{.total_batches = 30, .seconds_left = 12.5});
+  EXPECT_EQ(all.card().seconds_left, 12.5);
   all.take(ScalarsRecord{1, 0, {{"train_loss", 0.5}}}, now_);
   all.take(RunNews{.metrics = MetricMap{{"train_loss", 0.5}}, .warning = "the disk is slow"});
   all.end_stage(RunStatus::interrupted, "interrupted by SIGINT");
@@ -52,6 +54,8 @@ TEST_F(RunFilesTest, TheEndOfAStageWritesEverything) {
   EXPECT_EQ(card.status, RunStatus::interrupted);
   EXPECT_EQ(card.message, "interrupted by SIGINT");
   EXPECT_EQ(card.ended, now_);
+  EXPECT_EQ(card.total_batches, 30);
+  EXPECT_FALSE(card.seconds_left) << "there is nothing left of it";
   EXPECT_THAT(card.warnings, ElementsAre("the disk is slow"));
   EXPECT_THAT(content_of(dir_ / "report.html"), HasSubstr("train_loss"));
 }
@@ -70,6 +74,17 @@ TEST_F(RunFilesTest, AFailureIsWrittenAtOnceAndTakenBackByTheNextStage) {
   all.begin_stage(Stage::test);
   EXPECT_FALSE(fs::exists(dir_ / "failure.json"));
   EXPECT_FALSE(read_run_card(dir_.path()).failure);
+}
+
+TEST_F(RunFilesTest, AFailureOfTheOnlyProcessHasTheNameOfItsHost) {
+  RunCard card;
+  card.environment.host = "node3";
+  RunFiles all(card, {.folder = dir_.path(), .clock = [this] { return now_; }});
+  all.begin_stage(Stage::fit);
+  all.take(RunNews{.failure = Failure{.message = "no memory"}});
+  all.end_stage(RunStatus::failed, "no memory");
+  EXPECT_EQ(nlohmann::json::parse(content_of(dir_ / "failure.json"))["host"], "node3");
+  EXPECT_EQ(read_run_card(dir_.path()).failure->host, "node3");
 }
 
 TEST_F(RunFilesTest, CheckpointsThatWereDeletedAreForgotten) {

@@ -72,6 +72,18 @@ TEST(ProgressLine, ShowsTheTimeLeftOfTheRunBesideThatOfTheEpoch) {
   EXPECT_NE(render_plain(state).find("00:12<00:14, run<00:00, 4.61it/s"), std::string::npos);
 }
 
+TEST(ProgressLine, EndsAnEpochWithItsRun) {
+  auto state = training(56);
+  state.run_seconds_left = 3;  // by max_time
+  EXPECT_NE(render_plain(state).find("[00:12<00:03, run<00:03, 4.61it/s"), std::string::npos) << render_plain(state);
+  state.max_epochs = 1;
+  EXPECT_NE(render_plain(state).find("[00:12<00:03, 4.61it/s"), std::string::npos) << "it says so once";
+  state.run_seconds_left = 185;  // with its validation
+  EXPECT_NE(render_plain(state).find("[00:12<00:14, 4.61it/s"), std::string::npos) << render_plain(state);
+  state.total_batches.reset();
+  EXPECT_NE(render_plain(state).find("[00:12<03:05, 4.61it/s"), std::string::npos) << "a stream, by max_time";
+}
+
 TEST(ProgressLine, KeepsWhatMattersMostOnANarrowTerminal) {
   auto state = training(56);
   state.run_seconds_left = 185;

@@ -65,6 +65,47 @@ TEST(RunEta, EndsWithWhateverComesFirst) {
   EXPECT_NEAR(*by_time.seconds_left(), 7, 1e-6);
 }
 
+TEST(RunEta, WaitsForTheMinimaBeforeMaxTimeEndsIt) {
+  auto options = three_epochs();
+  options.max_time = "00:00:00:12";
+  options.min_epochs = 2;
+  RunEta by_epochs(options, 0, 100);
+  EXPECT_FALSE(by_epochs.seconds_left()) << "the pace is not known yet";
+  train_evenly(by_epochs, 50);
+  EXPECT_NEAR(*by_epochs.seconds_left(), 15, 1e-6);
+  options.min_epochs = 0;
+  options.min_steps = 90;
+  RunEta by_steps(options, 0, 100);
+  train_evenly(by_steps, 50);
+  EXPECT_NEAR(*by_steps.seconds_left(), 7, 1e-6) << "the minimum is reached before";
+  options.min_steps = 1000;
+  RunEta for_long(options, 0, 100);
+  train_evenly(for_long, 50);
+  EXPECT_NEAR(*for_long.seconds_left(), 25, 1e-6) << "max_epochs wins over min_steps";
+}
+
+TEST(RunEta, TellsHowManyBatchesThereWillBe) {
+  auto options = three_epochs();
+  RunEta by_epochs(options, 0, 100);
+  EXPECT_EQ(by_epochs.total_batches(), 300);
+  train_evenly(by_epochs, 50);
+  EXPECT_EQ(by_epochs.total_batches(), 300);
+  options.max_steps = 150;
+  RunEta by_steps(options, 0, 100);
+  train_evenly(by_steps, 50);
+  EXPECT_EQ(by_steps.total_batches(), 150);
+  options.max_time = "00:00:00:12";
+  RunEta by_time(options, 0, 100);
+  EXPECT_EQ(by_time.total_batches(), 150) << "the pace is not known yet";
+  train_evenly(by_time, 50);
+  EXPECT_EQ(by_time.total_batches(), 120);
+  options.max_epochs = options.max_steps = -1;
+  RunEta of_stream(options, 0, std::nullopt);
+  EXPECT_FALSE(of_stream.total_batches());
+  train_evenly(of_stream, 50);
+  EXPECT_EQ(of_stream.total_batches(), 120);
+}
+
 TEST(RunEta, CountsBatchesOfAStepWhereGradientsAreAccumulated) {
   auto options = three_epochs();
   options.max_epochs = -1;
