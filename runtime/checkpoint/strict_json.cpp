@@ -34,13 +34,13 @@ void check(const json& value, std::string_view what, const std::string& place, i
   }
 }
 
-bool is_blank(std::string_view text) {
+bool has_nothing_in_it(std::string_view text) {
   return text.find_first_not_of(" \t\r\n") == text.npos;
 }
 
 // `byte`: the number, from 1, of the last one that the parser has read.
 std::string what_is_wrong(std::string_view text, std::size_t byte) {
-  if (is_blank(text)) return "it is empty";
+  if (has_nothing_in_it(text)) return "it is empty";
   if (byte > text.size()) return "it ends in the middle";
   const auto at = byte == 0 ? 0 : byte - 1;
   const auto before = text.substr(0, at);
