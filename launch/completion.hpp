@@ -27,6 +27,7 @@ enum class Completion {
   folders,  ///< any folder
   runs,     ///< folders, and names of runs below ./runs
   metrics,  ///< the first argument is a run, the others are names of its metrics
+  columns,  ///< of the table of runs, with the metrics of the runs below the first argument (a folder) or ./runs
 };
 
 struct CompletedOption {

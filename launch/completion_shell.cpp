@@ -45,6 +45,7 @@ std::string kind_name(Completion kind) {
     case Completion::folders: return "folders";
     case Completion::runs: return "runs";
     case Completion::metrics: return "metrics";
+    case Completion::columns: return "columns";
   }
   return "nothing";
 }
@@ -121,6 +122,15 @@ constexpr const char* kBash =
         [[ $word == "$cur"* ]] && COMPREPLY+=("$(printf %q "$word")")
       done < <("${COMP_WORDS[0]}" query "$run" 2>/dev/null)
       ;;
+    columns)
+      [[ -d $run ]] || run=runs
+      head=""
+      [[ $cur == *,* ]] && head=${cur%,*},
+      [[ $cur == -* ]] && head=-
+      while IFS= read -r word; do
+        [[ $head$word == "$cur"* ]] && COMPREPLY+=("$head$(printf %q "$word")")
+      done < <("${COMP_WORDS[0]}" runs "$run" --columns 2>/dev/null)
+      ;;
   esac
   return 0
 }
@@ -178,6 +188,14 @@ constexpr const char* kZsh = R"sh(#compdef @NAME@
   names=("${(@f)$("$program" query "$words[2]" 2>/dev/null)}")
   compadd -- $names
 }
+@ID@_columns() {
+  local -a names
+  local folder=runs
+  [[ -d $words[2] ]] && folder=$words[2]
+  names=("${(@f)$("$program" runs "$folder" --columns 2>/dev/null)}")
+  compset -P '*,' || compset -P '-'
+  compadd -- $names
+}
 @ID@() {
   local command="" program=$words[1]
   local -a list
@@ -226,6 +244,7 @@ std::string zsh_action(Completion kind, const std::vector<std::string>& words, c
     case Completion::folders: return "_files -/";
     case Completion::runs: return id + "_runs";
     case Completion::metrics: return id + "_metrics";
+    case Completion::columns: return id + "_columns";
   }
   return " ";
 }
@@ -285,6 +304,14 @@ function @ID@_run_or_metric
     $words[1] query $words[3] 2>/dev/null
   end
 end
+function @ID@_columns
+  set -l words (commandline -opc)
+  set -l folder runs
+  if test (count $words) -ge 3; and test -d "$words[3]"
+    set folder $words[3]
+  end
+  $words[1] runs $folder --columns 2>/dev/null
+end
 complete -c @WORD@ -f
 )sh";
 
@@ -304,6 +331,7 @@ std::string fish_values(Completion kind, const std::vector<std::string>& words, 
     case Completion::folders: return " -a '(__fish_complete_directories)'";
     case Completion::runs: return " -a " + fish_quoted("(" + id + "_runs)");
     case Completion::metrics: return " -a " + fish_quoted("(" + id + "_run_or_metric)");
+    case Completion::columns: return " -a " + fish_quoted("(" + id + "_columns)");
   }
   return "";
 }

@@ -178,6 +178,7 @@ void Trainer::Runner::take_result(Stage stage) {
   module_ = std::move(result_.module);
   if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;
   const bool has_lost_sinks = result_.failure && result_.failure->hook.starts_with("logger");
+  if (!result_.left_behind) tell_sinks_of_files();
   if (result_.left_behind || has_lost_sinks) sinks_.clear();
   if (result_.left_behind) {
     leave_threads_behind();
@@ -194,6 +195,33 @@ void Trainer::Runner::take_result(Stage stage) {
       if (!options_.quiet || line.starts_with("warning: ")) std::cerr << "troupe: " + line + '\n';
     }
   }
+}
+
+// The files are as they stay; what sinks warn of here comes to them once more.
+void Trainer::Runner::tell_sinks_of_files() {
+  if (!files_) return;
+  std::vector<std::string> warnings;
+  const auto warn = [&](const std::string& text) {
+    warnings.push_back(text);
+    warn_on_stderr(text);
+  };
+  sink_warnings_->set_run(warn);
+  auto sinks = sinks_;
+  sinks.insert(sinks.end(), options_.sinks.begin(), options_.sinks.end());
+  const std::string thrower = result_.failure ? result_.failure->hook : "";
+  for (const auto& sink : sinks) {
+    std::string name;
+    const auto problem = text_thrown_by([&] {
+      name = sink->name();
+      if (thrower != "logger " + name) sink->files_are_complete();
+    });
+    if (!problem.empty()) sink_warnings_->warn("the sink " + name + " could not take the run's files: " + problem);
+  }
+  sink_warnings_->set_run(nullptr);
+  if (warnings.empty()) return;
+  for (const auto& text : warnings) files_->take(RunNews{.warning = text});
+  const auto& card = files_->card();
+  files_->end_stage(card.status, std::string(card.message));
 }
 
 // A thread that hangs cannot be ended, and what it may still touch must stay: its actors, and at the end of the process

@@ -50,6 +50,7 @@ class Trainer::Runner {
   void add_workers(cast::RunSetup& setup, const ModuleSource& source);
   void divide_processors(cast::RunSetup& setup) const;
   void take_result(Stage stage);
+  void tell_sinks_of_files();
   void leave_threads_behind();
   double patience() const;
   void make_run_dir(Stage stage, const ModuleSource& source);

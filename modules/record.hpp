@@ -96,8 +96,8 @@ struct SinkCall {
 using Record = std::variant<ScalarsRecord, HistogramRecord, ImageRecord, TextRecord, HparamsRecord, ModelRecord,
                             StageEndedRecord, FileRecord, SinkCall>;
 
-/// A destination of records (a file, a service). Used from the logger's thread only. What a sink throws is reported
-/// and ends the run as a failure in "logger".
+/// A destination of records (a file, a service). Used from the logger's thread only, files_are_complete excepted. What
+/// a sink throws is reported and ends the run as a failure in "logger".
 class Sink {
  public:
   virtual ~Sink() = default;
@@ -106,6 +106,10 @@ class Sink {
   virtual void write(const Record& record) = 0;
   /// Makes everything written so far visible to readers.
   virtual void flush() = 0;
+  /// The files of the run (run.json, report.html, failure.json, checkpoints) are as the stage leaves them. Behind the
+  /// last flush of each stage, on the thread that called the Trainer; not for a sink that has thrown, nor if threads
+  /// of the run were left behind. What it throws is a warning. For sinks that send these files somewhere.
+  virtual void files_are_complete() {}
 };
 
 }  // namespace troupe

@@ -1,9 +1,12 @@
 #include "troupe/launch/command/run_list.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/host_name.hpp"
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/base/unix_seconds.hpp"
+#include "troupe/runtime/report/lost_run.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -53,9 +56,22 @@ RunState state_of(const RunCard& card) {
     case RunStatus::running: return RunState::running;
     case RunStatus::finished: return RunState::finished;
     case RunStatus::interrupted: return RunState::interrupted;
-    case RunStatus::failed: return card.ended ? RunState::failed : RunState::lost;  // only a reader found it out
+    case RunStatus::failed: return is_lost(card) ? RunState::lost : RunState::failed;
   }
   return RunState::unknown;
+}
+
+// A run that goes on writes every minute.
+std::string message_of(const RunCard& card) {
+  if (!card.message.empty()) return single_line(card.message);
+  if (card.failure) return single_line(card.failure->describe());
+  constexpr double long_silence = 180;
+  const double silent = unix_seconds() - card.updated;
+  if (card.status != RunStatus::running || silent < long_silence) return "";
+  return "nothing written for " + duration_text(silent) +
+         (card.environment.host == host_name()
+              ? ""
+              : ": troupe runs on " + single_line(card.environment.host) + " tells whether its process is there");
 }
 
 std::string reference_of(const fs::path& folder, const fs::path& root) {
@@ -149,11 +165,11 @@ ListedRun listed_run(const fs::path& folder, const fs::path& root) {
     return run;
   }
   try {
-    run.card = read_run_card(folder);
+    run.card = stored_run_card(folder);
+    if (notice_loss(*run.card, folder)) record_loss(*run.card, folder);
     run.state = state_of(*run.card);
     run.started = run.card->started;
-    const auto& failure = run.card->failure;
-    run.message = single_line(!run.card->message.empty() ? run.card->message : failure ? failure->describe() : "");
+    run.message = message_of(*run.card);
   } catch (const std::exception& wrong) {
     run.state = RunState::damaged;
     run.started = changed_at(folder);
@@ -181,12 +197,12 @@ std::vector<ListedRun> list_runs(const fs::path& root) {
 
 fs::path find_run(const std::string& reference) {
   if (reference.empty()) throw UsageError("the name of a run is empty; troupe runs lists all");
-  if (const auto run = run_at(reference)) return *run;
-  if (const auto run = run_at(runs_root / reference)) return *run;
-  if (reference == "last") {
-    if (const auto run = newest_run()) return *run;
-  }
-  refuse_run(reference);
+  auto run = run_at(reference);
+  if (!run) run = run_at(runs_root / reference);
+  if (!run && reference == "last") run = newest_run();
+  if (!run) refuse_run(reference);
+  record_if_lost(*run);
+  return *run;
 }
 
 }  // namespace troupe::command

@@ -43,7 +43,8 @@ bool is_run_folder(const std::filesystem::path& folder);
 /// out. What cannot be read is passed over.
 std::vector<std::filesystem::path> run_folders(const std::filesystem::path& root);
 
-/// The run in `folder` as its card tells. Throws nothing for what is wrong with it.
+/// The run in `folder` as its card tells. Throws nothing for what is wrong with it. The files of one whose process is
+/// gone are put right (record_loss), as by all that follow.
 ListedRun listed_run(const std::filesystem::path& folder, const std::filesystem::path& root);
 
 /// All of them, the newest first. Reads run.json of each, on several threads, and of one whose process is gone

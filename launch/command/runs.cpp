@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <memory>
 #include <set>
+#include <variant>
 
 namespace troupe::command {
 namespace {
@@ -31,11 +32,15 @@ struct RunsOptions {
   std::string name = "";
   int64_t limit = 0;
   bool json = false;
+  bool columns = false;
 };
-TROUPE_OPTIONS(RunsOptions, (sort, "by this metric, the smallest first; -METRIC: the greatest first"),
+TROUPE_OPTIONS(RunsOptions, (sort, "by this metric or column, the smallest first; -METRIC: the greatest first"),
                (descending, "with --sort: the greatest first"), (metrics, "show these, with commas between them"),
                (status, "only runs of this status; failed includes lost"), (name, "only runs of this name"),
-               (limit, "at most so many; 0: all"), (json, "print one JSON array, with all metrics"))
+               (limit, "at most so many; 0: all"), (json, "print one JSON array, with all metrics"),
+               (columns, "print what --sort takes, a line each: the metrics of the runs, then the columns"))
+
+const std::vector<std::string> column_names = {"run", "status", "started", "took", "epoch", "step"};
 
 std::string name_in(const ListedRun& run) {
   return run.card ? run.card->name : run.folder.parent_path().filename().string();
@@ -85,14 +90,50 @@ void keep_named(std::vector<ListedRun>& runs, const std::string& name) {
   std::erase_if(runs, [&](const auto& run) { return name_in(run) != name; });
 }
 
-/// Runs without the metric last, those of NaN before them.
-void sort_by(std::vector<ListedRun>& runs, const std::string& metric, bool descending) {
-  const auto rank = [&](const ListedRun& run) {
-    const auto value = metric_of(run, metric);
-    const int kind = !value ? 2 : std::isnan(*value) ? 1 : 0;
-    return std::pair(kind, kind > 0 ? 0.0 : descending ? -*value : *value);
+/// What a run has in the column; numbers where it has them.
+std::variant<std::monostate, double, std::string> cell_of(const ListedRun& run, const std::string& column) {
+  if (column == "run") return run.reference;
+  if (column == "status") return std::string(name_of(run.state));
+  if (column == "started") return run.started;
+  const auto seconds = seconds_of(run);
+  if (!seconds) return {};
+  if (column == "took") return *seconds;
+  return static_cast<double>(column == "epoch" ? run.card->progress.epoch : run.card->progress.global_step);
+}
+
+/// Runs without a value last, those of NaN before them. A metric goes before a column of its name.
+void sort_by(std::vector<ListedRun>& runs, const std::string& name, bool is_metric, bool descending) {
+  struct Keyed {
+    int kind = 2;  // 0: has a value, 1: NaN, 2: none
+    double number = 0;
+    std::string text;
+    ListedRun run;
   };
-  std::ranges::stable_sort(runs, std::less<>(), rank);
+  std::vector<Keyed> all;
+  for (auto& run : runs) {
+    Keyed keyed;
+    const auto take = [&](double number) {
+      keyed.kind = std::isnan(number) ? 1 : 0;
+      keyed.number = keyed.kind == 1 ? 0 : descending ? -number : number;
+    };
+    const auto cell = is_metric ? decltype(cell_of(run, name)){} : cell_of(run, name);
+    if (is_metric) {
+      if (const auto value = metric_of(run, name)) take(*value);
+    } else if (const auto* number = std::get_if<double>(&cell)) {
+      take(*number);
+    } else if (const auto* text = std::get_if<std::string>(&cell)) {
+      keyed.kind = 0;
+      keyed.text = *text;
+    }
+    keyed.run = std::move(run);
+    all.push_back(std::move(keyed));
+  }
+  std::ranges::stable_sort(all, [&](const Keyed& a, const Keyed& b) {
+    if (a.kind != b.kind) return a.kind < b.kind;
+    if (a.text != b.text) return descending ? a.text > b.text : a.text < b.text;
+    return a.number < b.number;
+  });
+  for (std::size_t i = 0; i < runs.size(); ++i) runs[i] = std::move(all[i].run);
 }
 
 nlohmann::json json_of(const ListedRun& run) {
@@ -156,6 +197,14 @@ void print_table(const std::vector<ListedRun>& runs, const std::vector<std::stri
   screen.print(table(columns, rows, screen));
 }
 
+int show_columns(std::vector<std::string> names, const Screen& screen) {
+  names.insert(names.end(), column_names.begin(), column_names.end());
+  std::string out;
+  for (const auto& name : names) out += single_line(name) + "\n";
+  screen.print(out);
+  return succeeded;
+}
+
 int show_runs(RunsOptions options, const fs::path& root, const Screen& screen) {
   std::error_code error;
   if (!fs::is_directory(root, error)) {
@@ -164,21 +213,23 @@ int show_runs(RunsOptions options, const fs::path& root, const Screen& screen) {
   if (options.limit < 0) throw UsageError("limit = " + std::to_string(options.limit) + " is negative; use 0 for all");
   auto runs = list_runs(root);
   const auto known = metrics_of(runs);
-  const bool is_known = std::ranges::find(known, options.sort) != known.end();
-  if (options.sort.starts_with('-') && !is_known) {
+  if (options.columns) return show_columns(known, screen);
+  const auto is_metric = [&] { return std::ranges::find(known, options.sort) != known.end(); };
+  if (options.sort.starts_with('-') && !is_metric()) {
     options.sort.erase(0, 1);
     options.descending = true;
   }
+  const bool is_column = !is_metric() && std::ranges::find(column_names, options.sort) != column_names.end();
   if (!options.name.empty()) keep_named(runs, options.name);
   std::erase_if(runs, [&](const auto& run) { return !has_state(run, options.status); });
   auto metrics = options.metrics;
-  if (!options.sort.empty() && std::ranges::find(metrics, options.sort) == metrics.end()) {
+  if (!options.sort.empty() && !is_column && std::ranges::find(metrics, options.sort) == metrics.end()) {
     metrics.insert(metrics.begin(), options.sort);
   }
   if (!runs.empty()) {
     for (const auto& name : metrics) check_metric(name, known, " in any of these runs");
   }
-  if (!options.sort.empty()) sort_by(runs, options.sort, options.descending);
+  if (!options.sort.empty()) sort_by(runs, options.sort, !is_column, options.descending);
   if (options.limit > 0 && runs.size() > static_cast<std::size_t>(options.limit)) {
     runs.resize(static_cast<std::size_t>(options.limit));
   }
@@ -203,15 +254,17 @@ Command runs_command() {
               "Lists the runs below DIR (default: runs), the newest first: when each began, how long it took, how\n"
               "far it came, the metrics that are asked for, how long it still takes or why it ended early. Reads "
               "run.json of each run.\n"
-              "A run whose process is gone without a word is lost. A folder without run.json is unknown: another\n"
+              "A run whose process is gone without a word is lost; its run.json and report.html say so from then on. A "
+              "folder without run.json is unknown: another\n"
               "version wrote it, or the run has just begun.",
           .examples = {{"", "all runs below ./runs"},
                        {"--sort val_loss --metrics val_acc,lr --limit 10", "the ten with the smallest val_loss"},
+                       {"--sort -took", "the longest first; so for each column"},
                        {"--sort -val_acc --name digits", "those called digits, the greatest val_acc first"},
                        {"--status failed", "those that failed, and why"},
                        {"--json | jq '.[].metrics.val_loss'", "for other programs"}},
           .options = option_refs(*options),
-          .values = {},
+          .values = {{"sort", Completion::columns}, {"metrics", Completion::columns}},
           .letters = {},
           .run = [options](const auto& arguments, const Screen& screen) {
             return show_runs(*options, arguments.empty() ? "runs" : arguments[0], screen);

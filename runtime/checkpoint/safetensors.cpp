@@ -6,8 +6,6 @@
 
 #include <ATen/ops/from_blob.h>
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -65,11 +63,15 @@ void check_names(const NamedTensors& tensors) {
 }
 
 std::string text_of(const SafetensorsHeader& header) {
-  try {
-    return safetensors_header_text(header);
-  } catch (const nlohmann::json::exception& error) {
-    throw UsageError(std::string("the names or the metadata of a checkpoint are not UTF-8: ") + error.what());
+  const auto check = [](const char* what, const std::string& name, const std::string& text) {
+    if (!is_utf8(text)) throw UsageError(std::string(what) + " '" + shown(name) + "' cannot be stored: not UTF-8");
+  };
+  for (const auto& entry : header.entries) check("the name of tensor", entry.name, entry.name);
+  for (const auto& [key, value] : header.metadata) {
+    check("the metadata's key", key, key);
+    check("the metadata", key, value);
   }
+  return safetensors_header_text(header);
 }
 
 std::string read_header(const InputFile& file) {

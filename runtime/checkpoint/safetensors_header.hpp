@@ -24,8 +24,7 @@ struct SafetensorsHeader {
 /// HeaderError.
 SafetensorsHeader parse_safetensors_header(std::string_view text);
 
-/// Text of `header`, padded with spaces to a multiple of 8. Throws nlohmann::json::exception for text that is not
-/// UTF-8.
+/// Text of `header`, padded with spaces to a multiple of 8. Names and metadata have to be UTF-8.
 std::string safetensors_header_text(const SafetensorsHeader& header);
 
 /// Bytes that the tensor takes; nothing for a type of which nobody can say how many there have to be. Throws

@@ -4,7 +4,9 @@
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <string>
 #include <unordered_set>
 #include <vector>
 
@@ -32,6 +34,26 @@ void check(const json& value, std::string_view what, const std::string& place, i
   }
 }
 
+bool has_nothing_in_it(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == text.npos;
+}
+
+// `byte`: the number, from 1, of the last one that the parser has read.
+std::string what_is_wrong(std::string_view text, std::size_t byte) {
+  if (has_nothing_in_it(text)) return "it is empty";
+  if (byte > text.size()) return "it ends in the middle";
+  const auto at = byte == 0 ? 0 : byte - 1;
+  const auto before = text.substr(0, at);
+  const auto line = std::ranges::count(before, '\n') + 1;
+  const auto column = at - (before.rfind('\n') + 1) + 1;  // npos + 1 is 0
+  constexpr std::size_t shown_bytes = 12;
+  auto there = text.substr(at, shown_bytes);
+  while (!there.empty() && !is_utf8(there) && at + there.size() < text.size()) there.remove_suffix(1);  // a cut letter
+  if (there.empty()) there = text.substr(at, 1);
+  return "it goes wrong at line " + std::to_string(line) + ", byte " + std::to_string(column) + ", '" +
+         shown(there.substr(0, there.find('\n'))) + "'";
+}
+
 }  // namespace
 
 json parse_strict_json(std::string_view text) {
@@ -50,8 +72,10 @@ json parse_strict_json(std::string_view text) {
   if (text.find('\0') != text.npos) throw UsageError("it is not JSON: it has a zero byte");  // ends it for the parser
   try {
     return json::parse(text.begin(), text.end(), watch);
-  } catch (const json::exception& error) {
-    throw UsageError(std::string("it is not JSON: ") + shown(error.what()));
+  } catch (const json::parse_error& error) {
+    throw UsageError("it is not JSON: " + what_is_wrong(text, error.byte));
+  } catch (const json::out_of_range&) {
+    throw UsageError("it has a number that is too large");
   }
 }
 

@@ -1,9 +1,11 @@
 #include "troupe/runtime/report/report_page.hpp"
 
+#include "troupe/base/failure.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
+#include "troupe/runtime/checkpoint/strict_json.hpp"
 #include "troupe/runtime/report/page_parts.hpp"
 
 #include <charconv>
@@ -117,6 +119,12 @@ void spell_numbers(nlohmann::json& options) {
   }
 }
 
+nlohmann::json card_of_page(const RunCard& card) {
+  auto json = to_json(card);
+  for (const char* options : {"options", "defaults"}) spell_numbers(json[options]);
+  return json;
+}
+
 // Nothing of it ends the element that it stands in, or begins a comment there
 // (https://html.spec.whatwg.org/multipage/scripting.html#restrictions-for-contents-of-script-elements).
 std::string json_in_html(const nlohmann::json& json) {
@@ -152,16 +160,35 @@ std::string report_page(std::span<const RunView> runs) {
   for (const auto& run : runs) {
     auto curves = nlohmann::json::array();
     for (const auto& [name, curve] : run.curves.curves) curves.push_back(packed_curve(name, curve));
-    auto card = to_json(run.card);
-    for (const char* options : {"options", "defaults"}) spell_numbers(card[options]);
     data["runs"].push_back(
-        {{"card", std::move(card)}, {"curves", std::move(curves)}, {"damaged_rows", run.curves.damaged_rows}});
+        {{"card", card_of_page(run.card)}, {"curves", std::move(curves)}, {"damaged_rows", run.curves.damaged_rows}});
   }
   std::string page(page_parts::html);
   fill_in(page, "style", page_parts::style);
   fill_in(page, "program", page_parts::program);
   fill_in(page, "data", json_in_html(data));  // last: what it says is no mark
   return page;
+}
+
+std::optional<std::string> page_with_card(const std::string& page, const RunCard& card) {
+  // What stands before it is the library's own, and nothing in it ends the element (json_in_html).
+  const std::string_view begin = "<script type=\"application/json\" id=\"data\">", end = "</script>";
+  const auto mark = page.find(begin);
+  const auto from = mark == std::string::npos ? mark : mark + begin.size();
+  const auto to = from == std::string::npos ? from : page.find(end, from);
+  if (to == std::string::npos) return std::nullopt;
+  nlohmann::json data;
+  try {
+    data = parse_strict_json(std::string_view(page).substr(from, to - from));
+  } catch (const UsageError&) {
+    return std::nullopt;
+  }
+  const bool is_of_one_run = data.is_object() && data.contains("runs") && data["runs"].is_array() &&
+                             data["runs"].size() == 1 && data["runs"][0].is_object();
+  if (!is_of_one_run) return std::nullopt;
+  data["written"] = unix_seconds();
+  data["runs"][0]["card"] = card_of_page(card);
+  return page.substr(0, from) + json_in_html(data) + page.substr(to);
 }
 
 void write_report_page(std::span<const RunView> runs, const std::filesystem::path& path) {

@@ -4,6 +4,7 @@
 #include "troupe/runtime/report/metric_curves.hpp"
 #include "troupe/runtime/report/run_card.hpp"
 
+#include <optional>
 #include <span>
 #include <string>
 
@@ -24,6 +25,10 @@ struct RunView {
 ///
 /// 20 metrics of 100,000 points take about 0.9 MB, since MetricCurve keeps at most 2,000 of them.
 std::string report_page(std::span<const RunView> runs);
+
+/// `page`, which report_page made of one run, with `card` in place of the run's: its curves stay. None if it is no such
+/// page.
+std::optional<std::string> page_with_card(const std::string& page, const RunCard& card);
 
 /// report_page(runs) as the file `path`, which is replaced at once: who reads it sees the old page or the new one.
 /// Throws FileError.

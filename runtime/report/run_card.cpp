@@ -1,7 +1,6 @@
 #include "troupe/runtime/report/run_card.hpp"
 
 #include "troupe/base/failure_json.hpp"
-#include "troupe/base/host_name.hpp"
 #include "troupe/base/number_json.hpp"
 #include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
@@ -11,8 +10,6 @@
 #include "troupe/runtime/checkpoint/strict_json.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <csignal>
 
 namespace troupe {
 
@@ -57,6 +54,19 @@ RunEnvironment environment_in(const StateReader& reader) {
   environment.git_commit = reader.text("git_commit");
   environment.git_is_dirty = reader.flag("git_is_dirty");
   return environment;
+}
+
+nlohmann::json owner_to_json(const RunOwner& owner) {
+  return {{"pid", owner.pid},
+          {"machine", owner.machine},
+          {"processes", owner.processes},
+          {"began", owner.began},
+          {"holds_lock", owner.holds_lock}};
+}
+
+RunOwner owner_in(const StateReader& reader) {
+  return {reader.count("pid"), reader.text("machine"), reader.text("processes"), reader.count("began"),
+          reader.flag("holds_lock")};
 }
 
 nlohmann::json layers_to_json(const std::vector<ModelRecord::Layer>& layers) {
@@ -160,7 +170,8 @@ nlohmann::json to_json(const RunCard& card) {
                          {"phases", nlohmann::json::array()},
                          {"warnings", valid_texts(card.warnings)},
                          {"more_warnings", card.more_warnings},
-                         {"failure", nullptr}};
+                         {"failure", nullptr},
+                         {"owner", owner_to_json(card.owner)}};
   for (const auto& [name, value] : card.metrics) json["metrics"][valid_utf8(name)] = number_to_json(value);
   for (const auto& path : card.checkpoints) json["checkpoints"].push_back(valid_utf8(path.string()));
   for (const auto& report : card.phases) json["phases"].push_back(to_json(report));
@@ -200,28 +211,39 @@ RunCard run_card_from_json(const nlohmann::json& json, const std::string& what) 
   if (json.contains("failure") && !json["failure"].is_null()) {
     card.failure = failure_in(reader.object("failure"));
   }
+  if (reader.has("owner")) card.owner = owner_in(reader.object("owner"));
   return card;
 }
 
-RunCard read_run_card(const std::filesystem::path& folder) {
+RunCard stored_run_card(const std::filesystem::path& folder) {
   const auto path = folder / "run.json";
   const auto text = text_of_card(path);
-  RunCard card;
   try {
-    card = run_card_from_json(parse_strict_json(text), path.string());
+    return run_card_from_json(parse_strict_json(text), path.string());
   } catch (const CheckpointError&) {
     throw;
   } catch (const UsageError& wrong) {
     throw UsageError(path.string() + ": " + wrong.what());
   }
-  const auto pid = static_cast<pid_t>(card.environment.pid);
-  const bool is_gone = card.environment.host == host_name() && pid > 0 && kill(pid, 0) != 0 && errno == ESRCH;
-  if (card.status == RunStatus::running && is_gone) {
-    card.status = RunStatus::failed;
-    card.message = "its process is gone: it was killed, or the machine was";
-    card.failure = crash_in(folder);
-    if (card.failure) card.message = sentence_of(*card.failure, card.environment);
-  }
+}
+
+bool notice_loss(RunCard& card, const std::filesystem::path& folder) {
+  if (card.status != RunStatus::running) return false;
+  if (state_of_owner(card.owner, card.environment.host, card.updated, folder) != OwnerState::is_gone) return false;
+  card.status = RunStatus::failed;
+  card.message = "its process is gone: it was killed, or the machine was";
+  card.failure = crash_in(folder);
+  if (card.failure) card.message = sentence_of(*card.failure, card.environment);
+  return true;
+}
+
+bool is_lost(const RunCard& card) {
+  return card.status == RunStatus::failed && !card.ended;
+}
+
+RunCard read_run_card(const std::filesystem::path& folder) {
+  auto card = stored_run_card(folder);
+  (void)notice_loss(card, folder);
   return card;
 }
 

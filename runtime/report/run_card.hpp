@@ -5,6 +5,7 @@
 #include "troupe/modules/progress.hpp"
 #include "troupe/modules/record.hpp"
 #include "troupe/runtime/report/phase_report.hpp"
+#include "troupe/runtime/report/run_owner.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -52,6 +53,7 @@ struct RunCard {
   int64_t more_warnings = 0;          ///< that were left out
   std::optional<Failure> failure;
   std::optional<double> seconds_left;  ///< from `updated` until the end of a fit that goes on, if it can be told
+  RunOwner owner;                      ///< the process that writes this
 };
 
 /// JSON without NaN and infinities: metrics that are none are "NaN", "Infinity" and "-Infinity".
@@ -59,9 +61,15 @@ nlohmann::json to_json(const RunCard& card);
 /// Throws UsageError, with `what` in front, for what to_json did not write.
 RunCard run_card_from_json(const nlohmann::json& json, const std::string& what);
 
-/// Of <folder>/run.json. Throws UsageError with the path for a file that is not there, above 16 MiB, or no card; what a
-/// stranger wrote may be refused and does no harm. A run that says that it is running while its process is gone from
-/// this host is `failed`, with a message that says so.
+/// What <folder>/run.json says. Throws UsageError with the path for a file that is not there, above 16 MiB, or no card;
+/// what a stranger wrote may be refused and does no harm.
+RunCard stored_run_card(const std::filesystem::path& folder);
+/// Of a card that says that its run goes on while its process is gone (state_of_owner): makes it `failed`, without an
+/// end, with a message that says so or with what a crash has left in failure.json. True if it was such a card.
+bool notice_loss(RunCard& card, const std::filesystem::path& folder);
+/// Whether a run is one that notice_loss has found, now or before: it failed, and nobody saw its end.
+bool is_lost(const RunCard& card);
+/// stored_run_card with notice_loss.
 RunCard read_run_card(const std::filesystem::path& folder);
 /// Throws FileError.
 void write_run_card(const RunCard& card, const std::filesystem::path& folder);

@@ -17,6 +17,7 @@ namespace {
 
 constexpr double kCardInterval = 2, kPageInterval = 5;  // seconds
 constexpr double kPageShare = 0.02;                     // of the time, at most
+constexpr double kSignOfLife = 60;                      // seconds
 constexpr std::size_t kMostWarnings = 100;
 
 }  // namespace
@@ -43,10 +44,20 @@ void RunFiles::begin_stage(Stage stage) {
     std::error_code ignored;  // it may not be there
     std::filesystem::remove(options_.folder / "failure.json", ignored);
   }
+  claim_folder();
   write_card();
   ask_git();
+  sign_of_life_due_ = card_.updated + kSignOfLife;
   card_due_ = card_.updated + kCardInterval;
   page_due_ = card_.updated + kPageInterval;
+}
+
+// A stage of the same Trainer's that did not end may have it still.
+void RunFiles::claim_folder() {
+  if (options_.folder.empty()) return;
+  if (!lock_.holds()) lock_ = RunLock(options_.folder);
+  card_.owner = own_process();
+  card_.owner.holds_lock = lock_.holds();
 }
 
 void RunFiles::ask_git() {
@@ -97,11 +108,16 @@ void RunFiles::end_stage(RunStatus status, const std::string& message) {
   card_.seconds_left.reset();
   write_card();
   write_page();
+  lock_ = RunLock();
 }
 
 bool RunFiles::write_if_due() {
   const double now = options_.clock();
   if (options_.folder.empty()) return false;
+  if (now >= sign_of_life_due_) {
+    card_is_old_ = page_is_old_ = true;
+    sign_of_life_due_ = now + kSignOfLife;
+  }
   const bool writes_card = card_is_old_ && now >= card_due_;
   const bool writes_page = options_.writes_page && page_is_old_ && now >= page_due_;
   if (writes_card) {

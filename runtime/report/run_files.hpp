@@ -27,8 +27,9 @@ struct RunNews {
 };
 
 /// Keeps a run's card and curves, and writes the files when they are due: run.json every 2 s, the page every 5 s, or
-/// less often so that it takes at most a fiftieth of the time. The stages of one Trainer, which share a folder, share
-/// one of these.
+/// less often so that it takes at most a fiftieth of the time; both every minute at least, so that files that stay as
+/// they are for longer tell that nobody writes them any more. The stages of one Trainer, which share a folder, share
+/// one of these. While a stage goes on it holds the folder's RunLock.
 ///
 /// A file that cannot be written is a warning, once; the next time it is tried again. Used by one thread at a time.
 class RunFiles {
@@ -63,6 +64,7 @@ class RunFiles {
  private:
   template <class Write>
   void write(const char* what, Write write);
+  void claim_folder();
   void write_card();
   void write_page();
   /// Not if the process that crashed has done so: it knows more.
@@ -74,7 +76,8 @@ class RunFiles {
   Options options_;
   bool card_is_old_ = false, page_is_old_ = false, has_asked_git_ = false;
   bool has_warned_ = false;
-  double card_due_ = 0, page_due_ = 0;
+  double card_due_ = 0, page_due_ = 0, sign_of_life_due_ = 0;
+  RunLock lock_;
   std::string problem_;
 };
 

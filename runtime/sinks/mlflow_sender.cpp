@@ -124,11 +124,24 @@ void MlflowSender::find_run() {
     if (!run) run = client_.create_run(experiment, state_.run_name, state_.started, state_.key);
     state_.run_id = run->id;
     write_mlflow_state(state_, folder_);
-  } else if (client_.run(state_.run_id).is_deleted) {
-    throw MlflowError("the run " + state_.run_id + " was deleted on " + client_.address() + ": restore it there", 200,
-                      "");
+  } else {
+    check_run();
   }
   has_run_ = true;
+}
+
+void MlflowSender::check_run() {
+  try {
+    if (!client_.run(state_.run_id).is_deleted) return;
+  } catch (const MlflowError& error) {
+    if (error.code() != "RESOURCE_DOES_NOT_EXIST") throw;
+    throw MlflowError(client_.address() + " has no run '" + shown(state_.run_id) +
+                          "': set mlflow.run_id to one that it has, or leave it empty for a new one; what waits can go "
+                          "to another run by troupe sync --run-id",
+                      error.status(), error.code());
+  }
+  throw MlflowError("the run " + state_.run_id + " was deleted on " + client_.address() + ": restore it there", 200,
+                    "");
 }
 
 void MlflowSender::send(const std::vector<SpoolEntry>& entries) {
@@ -151,7 +164,7 @@ void MlflowSender::send(const std::vector<SpoolEntry>& entries) {
                          is_running ? std::nullopt : std::optional(entry.status->time));
       state_.status = entry.status->status;
     }
-    if (entry.has_artifacts) send_artifacts();
+    if (entry.has_artifacts) send_files();
     last = &entry;
   }
   send_gathered();
@@ -210,7 +223,7 @@ void MlflowSender::send_refused(const MlflowBatch& batch, const std::string& why
   }
 }
 
-void MlflowSender::send_artifacts() {
+void MlflowSender::send_files() {
   const auto run = client_.run(state_.run_id);
   for (const auto* name : {"config.toml", "run.json", "report.html"}) {
     if (is_file_and_no_link(folder_ / name) && !send_artifact(run, folder_ / name, name)) return;
@@ -221,6 +234,7 @@ void MlflowSender::send_artifacts() {
 
 // False if no file can be sent.
 bool MlflowSender::send_artifact(const MlflowRun& run, const fs::path& file, const std::string& name) {
+  if (on_file_) on_file_(name);
   try {
     if (client_.put_artifact(run, file, name)) return true;
     warn_once("artifacts", "no files are sent: the server keeps them at " + shown(run.artifact_uri) +

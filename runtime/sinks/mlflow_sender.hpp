@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 namespace troupe {
 
@@ -26,6 +27,11 @@ class MlflowSender {
   bool send_some();
   /// For a run that nobody writes any more and that the server takes for a running one.
   void end_as(MlflowStatus status, int64_t time);
+  /// config.toml, run.json, report.html and the best checkpoint of a run that the server has, as they are now. Throws
+  /// HttpError and MlflowError.
+  void send_files();
+  /// `tell` gets the name of each file before it is sent.
+  void on_file(std::function<void(const std::string& name)> tell) { on_file_ = std::move(tell); }
 
   void abort() { client_.abort(); }
   bool is_aborted() const { return client_.is_aborted(); }
@@ -34,11 +40,11 @@ class MlflowSender {
 
  private:
   void find_run();
+  void check_run();
   void send(const std::vector<SpoolEntry>& entries);
   void send_batch(const MlflowBatch& batch);
   void send_in_parts(const MlflowBatch& batch, const std::string& why);
   void send_refused(const MlflowBatch& batch, const std::string& why);
-  void send_artifacts();
   bool send_artifact(const MlflowRun& run, const std::filesystem::path& file, const std::string& name);
   void warn_once(const std::string& kind, const std::string& text);
 
@@ -47,6 +53,7 @@ class MlflowSender {
   MlflowSpool& spool_;
   MlflowClient client_;
   Warn warn_;
+  std::function<void(const std::string&)> on_file_;
   std::set<std::string> warned_;
   bool has_run_ = false;
 };

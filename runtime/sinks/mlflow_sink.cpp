@@ -130,7 +130,10 @@ class MlflowSink::Impl {
     }
     wake();
   }
-  ~Impl() { close(); }
+  ~Impl() {
+    close();
+    leave_files_to_sync();
+  }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
@@ -151,6 +154,15 @@ class MlflowSink::Impl {
     if (is_at_end_) close();
   }
 
+  void send_files() {
+    if (has_waiting_) return leave_files_to_sync();  // the server is away, and close has said so
+    if (!owes_files_ || !reopen()) return;
+    owes_files_ = false;
+    spool_files();
+    is_at_end_ = true;
+    close();
+  }
+
  private:
   void open();
   bool reopen();
@@ -163,6 +175,8 @@ class MlflowSink::Impl {
   void spool_metrics(const ScalarsRecord& record);
   void spool_params(const nlohmann::json& values);
   void spool_end(const StageEndedRecord& record);
+  void spool_files();
+  void leave_files_to_sync();
   void report_rest(bool was_too_slow);
   void warn(const std::string& text);
   void warn_once(const std::string& kind, const std::string& text);
@@ -175,6 +189,9 @@ class MlflowSink::Impl {
   MlflowState state_;
   MlflowKeys metric_keys_, param_keys_;
   bool is_at_end_ = false;
+  bool owes_files_ = false;              // a stage has ended, and its files are not in the spool
+  bool has_waiting_ = false;             // the server has not got all when the sink was closed
+  std::chrono::milliseconds waited_{0};  // for the server, at the end of this stage
 
   std::function<void(const std::string&)> warn_;
   std::mutex warned_mutex_;
@@ -259,8 +276,12 @@ void MlflowSink::Impl::close() {
     is_closing_ = true;
     changed_.notify_all();
     const Waiting waiting;  // for a server, which the watchdog does not judge
-    const auto patience = has_artifacts_ && is_at_end_ ? patience_.with_artifacts : patience_.at_end;
+    const bool has_more_time = has_artifacts_ && is_at_end_;
+    const auto patience =
+        has_more_time ? std::max(patience_.at_end, patience_.with_artifacts - waited_) : patience_.at_end;
+    const auto from = std::chrono::steady_clock::now();
     was_too_slow = !changed_.wait_for(lock, patience, [this] { return is_done_; });
+    waited_ += std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - from);
   }
   if (was_too_slow) sender_->abort();
   thread_.join();
@@ -273,6 +294,7 @@ void MlflowSink::Impl::close() {
 
 void MlflowSink::Impl::report_rest(bool was_too_slow) {
   const auto waiting = spool_->waiting();
+  has_waiting_ = waiting > 0;
   if (spool_->lost() > 0) {
     warn("mlflow: " + std::to_string(spool_->lost()) + " records are lost, since " +
          (folder_ / "mlflow.spool").string() + " could not be written");
@@ -343,12 +365,30 @@ void MlflowSink::Impl::spool_end(const StageEndedRecord& record) {
                       {"troupe.message", message}};
   entry.status = {status_of_end(record.status), mlflow_time_now()};
   spool(std::move(entry));
-  if (has_artifacts_) {
-    SpoolEntry files;
-    files.has_artifacts = true;
-    spool(std::move(files));
-  }
+  owes_files_ = has_artifacts_;
+  waited_ = {};
   is_at_end_ = true;
+}
+
+void MlflowSink::Impl::spool_files() {
+  SpoolEntry files;
+  files.has_artifacts = true;
+  spool(std::move(files));
+}
+
+// Without a word to the server.
+void MlflowSink::Impl::leave_files_to_sync() {
+  if (!std::exchange(owes_files_, false)) return;
+  try {
+    spool_ = std::make_unique<MlflowSpool>(folder_, state_.sent);
+    spool_files();
+    flush_spool();
+    if (!has_waiting_)
+      warn("mlflow: the files of the run are not sent; send them with: troupe sync " + folder_.string());
+  } catch (const std::exception& error) {
+    warn_once("open", std::string("mlflow: the files of the run are not sent: ") + error.what());
+  }
+  spool_ = nullptr;
 }
 
 void MlflowSink::Impl::warn(const std::string& text) {
@@ -375,6 +415,10 @@ void MlflowSink::write(const Record& record) {
 
 void MlflowSink::flush() {
   impl_->flush();
+}
+
+void MlflowSink::files_are_complete() {
+  impl_->send_files();
 }
 
 }  // namespace troupe

@@ -32,17 +32,19 @@ struct MlflowPatience {
 /// The thread that writes never waits for the network: each record goes to <run>/mlflow.spool (mlflow_spool.hpp), and a
 /// thread of the sink's own sends what is in there, in order. If the server is not there, then or from the start, the
 /// run goes on, there is one warning, and the thread tries again, after 1 s, 2 s and so on up to 60 s. The flush behind
-/// the record that ends a stage waits for the rest, for 10 s at most (120 s with artifacts); `troupe sync` sends what
-/// is left (mlflow_sync.hpp). A full disk costs records, with a warning, and no run.
+/// the record that ends a stage waits for the rest, and files_are_complete for the artifacts, for 10 s at most (120 s
+/// together with artifacts); `troupe sync` sends what is left (mlflow_sync.hpp). A full disk costs records, with a
+/// warning, and no run.
 ///
-/// Used from one thread. write and flush throw nothing.
+/// Used from one thread at a time. Its functions throw nothing.
 class MlflowSink : public Sink {
  public:
   /// Reads MLFLOW_TRACKING_URI from the environment if options.mlflow.uri is empty. Throws UsageError for an address
   /// that is none, for options that no server takes, for a folder whose mlflow.json belongs to another server, and if
   /// the folder cannot be written.
   explicit MlflowSink(const SinkPlace& place, MlflowPatience patience = {});
-  /// Like a flush at the end.
+  /// Like a flush at the end. Artifacts that files_are_complete was not called for are left to `troupe sync`: they may
+  /// not be complete.
   ~MlflowSink() override;
   MlflowSink(const MlflowSink&) = delete;
   MlflowSink& operator=(const MlflowSink&) = delete;
@@ -50,6 +52,7 @@ class MlflowSink : public Sink {
   std::string name() const override { return "mlflow"; }
   void write(const Record& record) override;
   void flush() override;
+  void files_are_complete() override;
 
  private:
   class Impl;

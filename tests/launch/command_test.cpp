@@ -158,6 +158,11 @@ TEST_F(CommandTest, SortsRunsByAMetric) {
   EXPECT_EQ(names("runs --json --sort val_loss"), "bacd");
   EXPECT_EQ(names("runs --json --sort -val_loss"), "abcd");
   EXPECT_EQ(names("runs --json --sort val_loss --descending"), "abcd");
+  EXPECT_EQ(names("runs --json --sort run"), "abcd");
+  EXPECT_EQ(names("runs --json --sort -run"), "dcba");
+  EXPECT_EQ(names("runs --json --sort started"), "abcd");
+  EXPECT_EQ(names("runs --json --sort -started"), "dcba");
+  EXPECT_EQ(run("runs --columns").output, "val_acc\nval_loss\nrun\nstatus\nstarted\ntook\nepoch\nstep\n");
   EXPECT_THAT(run("runs --sort val_loss --metrics val_acc").output, AllOf(HasSubstr("val_loss"), HasSubstr("0.75")));
   EXPECT_THAT(refusal("runs --sort val_los"),
               HasSubstr("no metric 'val_los' in any of these runs; did you mean val_loss?"));
@@ -171,7 +176,7 @@ TEST_F(CommandTest, SaysWhatBecameOfEachRun) {
   auto lost = card("lost", "version_0", 4);
   lost.status = RunStatus::running;
   lost.ended = std::nullopt;
-  lost.environment.pid = 2147483646;
+  lost.owner.pid = 2147483646;
   write(lost);
   fs::create_directories(folder("half/version_0/checkpoints"));
   fs::create_directories(folder("hostile/version_0"));
@@ -251,6 +256,46 @@ TEST_F(CommandTest, WritesThePageOfARunAndOfSeveral) {
   EXPECT_TRUE(fs::exists(dir_ / "both.html"));
   fs::create_directories(folder("half/version_0"));
   EXPECT_THAT(refusal("report half"), HasSubstr("run.json"));
+}
+
+TEST_F(CommandTest, LeavesARunThatIsDamagedOutOfThePage) {
+  for (const char* version : {"version_0", "version_1", "version_2"}) write(card("digits", version, 9));
+  put(folder("digits/version_1") / "run.json", "{\"format\": 1,");
+  const auto finished = run("report digits/version_0 digits/version_1 digits/version_2");
+  EXPECT_EQ(finished.status, 0);
+  const std::string why = "runs/digits/version_1/run.json: it is not JSON: it ends in the middle\n";
+  EXPECT_EQ(finished.output, "troupe: runs/digits/version_1 is left out: " + why + "report.html\n");
+  EXPECT_THAT(content_of(dir_ / "report.html"), AllOf(HasSubstr("version_2"), Not(HasSubstr("version_1"))));
+  EXPECT_THAT(run("runs --status damaged").output, HasSubstr(why));
+  EXPECT_THAT(refusal("report digits/version_1 digits/version_1"), HasSubstr("none of the runs can be read"));
+  EXPECT_EQ(refusal("report digits/version_1"), "troupe: " + why);
+}
+
+TEST_F(CommandTest, PutsTheFilesOfALostRunRight) {
+  auto lost = card("digits", "version_0", 4);
+  lost.status = RunStatus::running;
+  lost.ended = std::nullopt;
+  lost.owner.pid = 2147483646;
+  for (const char* look : {"runs", "query digits", "sync digits", "query last"}) {
+    write(lost);
+    write_curve(folder("digits/version_0"));
+    (void)run(look);
+    EXPECT_EQ(stored_run_card(folder("digits/version_0")).status, RunStatus::failed) << look;
+  }
+  auto elsewhere = lost;
+  elsewhere.environment.host = "another";
+  write(elsewhere);
+  EXPECT_THAT(run("runs").output, HasSubstr("nothing written for"));
+}
+
+TEST_F(CommandTest, SyncSaysWhatItCannotDo) {
+  write(card("digits", "version_0", 4));
+  const auto finished = run("sync digits");
+  EXPECT_EQ(finished.status, 1);
+  EXPECT_THAT(finished.output, HasSubstr("has no mlflow.json"));
+  EXPECT_THAT(refusal("sync digits --timeout 0"), HasSubstr("--timeout 0"));
+  EXPECT_THAT(refusal("sync digits --uri ftp://x"), HasSubstr("--uri = 'ftp://x' is not the address of a server"));
+  EXPECT_THAT(refusal("sync digits --run-id a/b"), HasSubstr("--run-id 'a/b'"));
 }
 
 TEST_F(CommandTest, ShowsWhatACheckpointHolds) {
@@ -424,14 +469,15 @@ std::string completed_in_bash(const fs::path& folder, const std::string& program
 }
 
 TEST_F(CommandTest, CompletesItsWordsInBash) {
-  write(card("digits", "version_0", 1));
+  write(card("digits", "version_0", 1, {{"val_loss", 1}, {"tail", 2}}));
   put(folder("digits/version_0") / "metrics.csv", "epoch,step,val_loss,$(touch hacked)\n0,1,2,3\n");
   EXPECT_EQ(
       completed_in_bash(dir_.path(), TROUPE_COMMAND,
                         {"re", "checkpoint ''", "runs --des", "runs --status fi", "runs --status = fi", "report dig",
-                         "query digits v", "query digits '$'"}),
+                         "query digits v", "query digits '$'", "runs --sort v", "runs --sort -v",
+                         "runs --metrics val_loss,ta", "runs runs/digits --limit 3 --sort st"}),
       "report\nshow diff verify merge convert\n--descending\nfinished\nfinished\ndigits digits/version_0\nval_loss\n"
-      "\\$\\(touch\\ hacked\\)\n");
+      "\\$\\(touch\\ hacked\\)\nval_loss\n-val_loss\nval_loss,tail\nstatus started step\n");
   EXPECT_FALSE(fs::exists(dir_ / "hacked"));
 }
 

@@ -86,6 +86,48 @@ TEST(Watching, ARunTellsWhatItWas) {
   EXPECT_THAT(content_of(trainer.run_dir() / "report.html"), HasSubstr("train_loss")) << "the curves of fit stay";
 }
 
+/// Looks at the run's files when it is told that they are complete.
+struct Sender : Sink {
+  explicit Sender(fs::path root) : folder(std::move(root)) {}
+  std::string name() const override { return "sender"; }
+  void write(const Record&) override {}
+  void flush() override {}
+  void files_are_complete() override {
+    cards.push_back(read_run_card(folder));
+    page = content_of(folder / "report.html");
+    if (is_broken) throw std::runtime_error("nobody takes them");
+  }
+  fs::path folder;
+  std::vector<RunCard> cards;
+  std::string page;
+  bool is_broken = false;
+};
+
+TEST(Watching, SinksGetTheFilesOfARunAsTheyStay) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.name = "line";
+  const auto sender = std::make_shared<Sender>(dir / "line" / "version_0");
+  options.sinks = {sender};
+  Trainer trainer(options);
+  trainer.fit<Line>({}, points(), points(16, false));
+  ASSERT_EQ(sender->cards.size(), 1u);
+  EXPECT_EQ(sender->cards[0].status, RunStatus::finished);
+  EXPECT_EQ(sender->cards[0].best_checkpoint, trainer.best_model_path());
+  EXPECT_THAT(sender->page, HasSubstr("\"status\":\"finished\""));
+  EXPECT_EQ(to_json(sender->cards[0]), to_json(read_run_card(trainer.run_dir())));
+
+  sender->is_broken = true;
+  testing::internal::CaptureStderr();
+  EXPECT_THROW(trainer.fit<Breaks>({}, points()), RunError);
+  const std::string warning = "the sink sender could not take the run's files: nobody takes them";
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr(warning));
+  ASSERT_EQ(sender->cards.size(), 2u);
+  EXPECT_EQ(sender->cards[1].status, RunStatus::failed);
+  EXPECT_THAT(read_run_card(trainer.run_dir()).warnings, testing::Contains(warning));
+  EXPECT_EQ(read_run_card(trainer.run_dir()).status, RunStatus::failed);
+}
+
 TEST(Watching, ThePhasesOfARunAddUpToItsTime) {
   const TempDir dir;
   Trainer trainer(quiet(dir));

@@ -245,6 +245,16 @@ void write_pages(const std::filesystem::path& folder) {
   limited.total_batches = 2600;
   limited.seconds_left = 3;
   write_report_page(std::vector<RunView>{{limited, half}}, folder / "limited.html");
+  auto lost = running;
+  lost.status = RunStatus::failed;
+  lost.message = "its process is gone: it was killed, or the machine was";
+  write_report_page(std::vector<RunView>{{lost, half}}, folder / "lost.html");
+
+  auto uncounted = some_card("version_5", RunStatus::finished, started);
+  uncounted.model = {};
+  MetricCurves training;
+  for (int64_t step = 0; step < 50; ++step) training.add({step, 0, {{"train_loss", 1.0 / (1.0 + step)}}});
+  write_report_page(std::vector<RunView>{{uncounted, training}, {uncounted, training}}, folder / "plain_several.html");
 
   auto failed = some_card("version_5", RunStatus::failed, now - 60);
   failed.progress = {5, 17, 2517, 2517, 2517};

@@ -200,6 +200,24 @@ class PageTest(unittest.TestCase):
         self.assertEqual(run(ZOOM), zoom)
         run("sessionStorage.clear()")
 
+    def test_says_when_it_was_written_and_that_this_is_long_ago(self):
+        run = self.open("running")
+        self.assertRegex(run("document.querySelector('#written').innerText"), r"^Page written .*(just now|ago)$")
+        self.assertTrue(run("document.querySelector('#silence').hidden"))
+        other = Browser(program)
+        self.addCleanup(other.close)
+        other.call("Page.addScriptToEvaluateOnNewDocument", source="{const now = Date.now() + 300000; Date.now = () => now}")
+        other.open(os.path.join(folder, "running.html"))
+        self.assertRegex(other.run("document.querySelector('#written').innerText"), r" 5 min.* ago$")
+        self.assertIn("Nothing has been written for 5 min", other.run("document.querySelector('#silence').innerText"))
+
+    def test_says_that_the_process_of_a_run_is_gone(self):
+        run = self.open("lost")
+        self.assertIn("lost", run("document.title"))
+        self.assertIn("lost", run("document.querySelector('[role=status]').innerText"))
+        self.assertIn("its process is gone", run("document.querySelector('.notice').innerText"))
+        self.assertIsNone(run("document.querySelector('#renew')"))
+
     def test_renews_itself_only_while_the_run_goes_on(self):
         # The page's timer rings when the test says so.
         other = Browser(program)
@@ -224,10 +242,17 @@ class PageTest(unittest.TestCase):
         run = self.open("several")
         self.assertEqual(run("[...document.querySelectorAll('#differences tbody th')].map((each) => each.textContent)"), ["model.lr", "trainer.precision"])
         self.assertIn("version_6 val_loss", run("document.querySelector('.legend').innerText"))
+        self.assertIn("dashes are validation.", run("document.querySelector('header .line').innerText"))
+        self.assertIn("203,530", run("document.querySelector('#runs table').innerText"))
         before = run(PICTURE)
         run("document.querySelector('#runs input').click()")
         self.browser.frames()
         self.assertNotEqual(run(PICTURE), before)
+
+    def test_says_nothing_of_runs_that_they_have_not(self):
+        run = self.open("plain_several")
+        self.assertEqual(run("document.querySelector('header .line').innerText"), "Each run has one colour in all charts.")
+        self.assertEqual(run("[...document.querySelectorAll('#runs tbody tr')].map((each) => each.lastChild.textContent)"), ["not counted"] * 2)
 
     def test_shows_hostile_names_as_text(self):
         for name in ("hostile", "hostile_several"):

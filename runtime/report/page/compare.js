@@ -1,10 +1,18 @@
 // Several runs beside each other.
 
+// What the lines are, of those that there are. With more runs than colours dashes tell these apart too (styleCurves).
+function legend() {
+  const has = (role) => view.runs.some((run) => run.curves.some((curve) => roleOf(curve.name) === role));
+  if (view.runs.length > 8) return "Each run has one colour and dash in all charts.";
+  const dashes = [has("val") ? "dashes are validation" : "", has("test") ? "dots are test" : ""].filter(Boolean).join(", ");
+  return "Each run has one colour in all charts" + (dashes && "; " + dashes) + ".";
+}
+
 function buildCompared() {
   const {runs} = view;
   document.title = plural(runs.length, "run");
   document.getElementById("status").append(element("div", {class: "title"}, element("h1", {}, plural(runs.length, "run"))),
-    element("p", {class: "line"}, "Each run has one colour in all charts; dashes are validation."), jumps());
+    element("p", {class: "line"}, legend()), jumps());
   const parts = [runsSection(), differencesSection(), finalMetricsSection(), ...runs.filter((run) => run.card.failure).map(failureOf)];
   document.getElementById("compared").append(...parts.filter(Boolean));
 }
@@ -20,10 +28,13 @@ function runChoice(run) {
 }
 
 function runsSection() {
-  const rows = view.runs.map((run) => [runChoice(run), statusPill(run.card.status), moment(run.card.started), duration(runTime(run.card)),
-    count(run.card.progress.epoch), count(run.card.progress.global_step), count(run.card.parameters)]);
+  const rows = view.runs.map((run) => [runChoice(run), statusPill(statusOf(run.card)), moment(run.card.started), duration(runTime(run.card)),
+    count(run.card.progress.epoch), count(run.card.progress.global_step), parameters(run.card)]);
   return section("runs", "Runs", table("Runs", ["Shown", "Status", "Started", "Took", "Epoch", "Step", "Parameters"], rows, "   nnnn"));
 }
+
+// The model summary counts them, and may be off.
+const parameters = (card) => (card.parameters > 0 || card.layers.length > 0 ? count(card.parameters) : "not counted");
 
 const runHeads = () => view.runs.map((run) => [runColor(run), named(run.shortTitle)]);
 

@@ -22,6 +22,7 @@ function keepRenewing() {
     addEventListener(kind, () => (touchedAt = performance.now()), {passive: true, capture: true});
   }
   setInterval(() => {
+    view.tellAge();
     if (settings.paused || isBusy()) return;
     rememberPlace();
     location.reload();
@@ -65,6 +66,7 @@ function watchTheme() {
 function start() {
   const data = readData();
   view.runs = data.runs;
+  view.written = data.written;
   view.several = data.runs.length > 1;
   readTheme();
   if (view.several) buildCompared();

@@ -1,11 +1,14 @@
 // What is said of a run besides its curves.
 
-const statusWords = {running: "running", finished: "finished", interrupted: "interrupted", failed: "failed"};
-const statusMarks = {running: "●", finished: "✓", interrupted: "■", failed: "✕"};
+const statusWords = {running: "running", finished: "finished", interrupted: "interrupted", failed: "failed", lost: "lost"};
+const statusMarks = {running: "●", finished: "✓", interrupted: "■", failed: "✕", lost: "✕"};
+
+// Lost: its process is gone, and nobody saw its end.
+const statusOf = (card) => (card.status === "failed" && card.ended === null ? "lost" : card.status);
 
 function statusPill(status) {
   const known = statusWords[status] ? status : "running";
-  return element("span", {class: "pill " + known}, element("span", {"aria-hidden": "true"}, statusMarks[known] + " "), statusWords[known]);
+  return element("span", {class: "pill " + (known === "lost" ? "failed" : known)}, element("span", {"aria-hidden": "true"}, statusMarks[known] + " "), statusWords[known]);
 }
 
 // Batches of the run so far, how many there will be (that many only if the pace stays, with max_time), and the seconds left.
@@ -34,18 +37,34 @@ function statusLine(card) {
 
 function buildStatus(run) {
   const {card} = run;
-  document.title = statusMarks[card.status] + " " + run.title + " · " + card.status;
-  const isRunning = card.status === "running";
+  const status = statusOf(card);
+  document.title = statusMarks[status] + " " + run.title + " · " + status;
+  const isRunning = status === "running";
   const progress = progressOf(card);
-  const silent = Date.now() / 1000 - card.updated;
   document.getElementById("status").append(...[
-    element("div", {class: "title"}, element("h1", {}, named(run.title)), element("span", {role: "status"}, statusPill(card.status)),
+    element("div", {class: "title"}, element("h1", {}, named(run.title)), element("span", {role: "status"}, statusPill(status)),
       isRunning ? refreshSwitch() : null),
     element("p", {class: "line"}, statusLine(card)),
     progress ? progressBar(progress, isRunning) : null,
-    isRunning && silent > 300 ? element("p", {class: "notice"}, "Nothing has been written for " + duration(silent) + ": the run may have ended without a word.") : null,
+    ...(isRunning ? writtenLine() : []),
     card.message && !card.failure ? element("p", {class: "notice"}, named(card.message)) : null,
     jumps()].filter(Boolean));
+}
+
+// When the page was written, which a run does every minute at least; told anew while the page stays open.
+const longSilence = 180;
+function writtenLine() {
+  const age = element("p", {class: "line", id: "written"});
+  const notice = element("p", {class: "notice", id: "silence", hidden: true});
+  view.tellAge = () => {
+    const seconds = Math.max(0, Date.now() / 1000 - view.written);
+    age.textContent = "Page written " + moment(view.written) + ", " + (seconds < 10 ? "just now" : duration(seconds) + " ago");
+    notice.textContent = "Nothing has been written for " + duration(seconds) +
+      ": the run may have been killed. On its machine, troupe runs tells whether it goes on, and puts this page right if not.";
+    notice.hidden = seconds <= longSilence;
+  };
+  view.tellAge();
+  return [age, notice];
 }
 
 function progressBar(progress, isRunning) {

@@ -28,6 +28,8 @@ function chartRank(group) {
   return new Set(group.curves.map((curve) => curve.role)).size > 1 ? 1 : 2;
 }
 
+const roleOf = (name) => (kindOf(name).id === "rates" ? "" : nameParts(name).role);
+
 // One group a chart: {id, kind, title, curves}. All learning rates share a chart.
 function groupCurves(curves) {
   const groups = new Map();
@@ -65,7 +67,9 @@ function styleCurves(group, severalRuns) {
       const place = (places.get(curve.run) || 0);
       places.set(curve.run, place + 1);
       curve.color = curve.run.index % 8;
-      curve.dash = dashes[(curve.run.index >> 3) + (curve.role === "val" ? 1 : curve.role === "test" ? 2 : place) & 3];
+      // A second curve of the run in the chart that is neither has a dash of its own, of dashes and dots.
+      const dash = curve.role === "val" ? 1 : curve.role === "test" ? 2 : place > 0 ? 3 : 0;
+      curve.dash = dashes[(curve.run.index >> 3) + dash & 3];
     } else {
       // The first of a role has the role's, each other one the next that is free.
       let color = fixed[curve.role];
@@ -155,7 +159,7 @@ function curveSummary(curve, axis) {
     (odd ? ", " + plural(odd, "is", "are") + " not finite" : "") + ".";
 }
 
-const view = {runs: [], charts: [], groups: [], several: false, cursor: null};
+const view = {runs: [], charts: [], groups: [], several: false, written: 0, cursor: null};
 
 // Of several runs the run's name, and the metric's if the chart has more than one.
 function curveLabel(curve) {

@@ -4,6 +4,7 @@
 
 #include "tests/support/file_content.hpp"
 #include "tests/support/python_output.hpp"
+#include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
 
 #include <gmock/gmock.h>
@@ -329,7 +330,10 @@ TEST(Safetensors, RefusesToStoreWhatTheFormatDoesNotHave) {
   EXPECT_THROW(write(dir / "c", {{"u", torch::Tensor()}}), UsageError);
   EXPECT_THROW(write(dir / "d", {{"x", torch::ones(1)}, {"x", torch::ones(1)}}), UsageError);
   EXPECT_THROW(write(dir / "e", {{"__metadata__", torch::ones(1)}}), UsageError);
-  EXPECT_THROW(write(dir / "f", {}, {{"k", "\xff"}}), UsageError);
+  EXPECT_THAT(refusal([&] {
+                write(dir / "f", {}, {{"k", "\xff"}});
+              }),
+              std::string("the metadata 'k' cannot be stored: not UTF-8"));
 }
 
 TEST(Safetensors, SaysThatAFileIsMissing) {

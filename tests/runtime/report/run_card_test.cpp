@@ -4,19 +4,29 @@
 #include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
 
+#include "troupe/base/failure_json.hpp"
 #include "troupe/base/host_name.hpp"
+#include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/report/failure_file.hpp"
+#include "troupe/runtime/report/lost_run.hpp"
+#include "troupe/runtime/report/report_page.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
+#include <vector>
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace troupe {
 namespace {
 
+using testing::EndsWith;
 using testing::HasSubstr;
+using testing::Not;
 
 RunCard full_card() {
   RunCard card;
@@ -50,6 +60,7 @@ RunCard full_card() {
                   "62 % waiting for data"}};
   card.warnings = {"one", "two"};
   card.more_warnings = 4;
+  card.owner = {123, "0123", "pid:[4026531836]", 77, true};
   card.failure = Failure{1, "node7", "cuda:1", "fit", "training_step", 2, 5, "no memory"};
   return card;
 }
@@ -92,19 +103,51 @@ TEST(RunCard, OneThatIsDamagedIsRefusedWithItsPath) {
   EXPECT_THAT(with("phases", {{{"stage", 1}}}), HasSubstr("stage"));
   EXPECT_THAT(with("failure", "none"), HasSubstr("failure"));
   EXPECT_THAT(with("warnings", {1}), HasSubstr("warnings"));
+  EXPECT_THAT(with("owner", {{"pid", "one"}}), HasSubstr("owner.pid"));
   put(dir / "run.json", "{");
-  EXPECT_THAT(refusal([&] { read_run_card(dir.path()); }), HasSubstr("run.json"));
+  EXPECT_THAT(refusal([&] { read_run_card(dir.path()); }), EndsWith("run.json: it is not JSON: it ends in the middle"));
+}
+
+// A card that says that its run goes on in this process.
+RunCard running_card() {
+  auto card = full_card();
+  card.status = RunStatus::running;
+  card.ended.reset();
+  card.failure.reset();
+  card.environment.host = host_name();
+  card.owner = own_process();
+  return card;
 }
 
 TEST(RunCard, ARunWhoseProcessIsGoneHasFailed) {
   const TempDir dir;
-  auto card = full_card();
-  card.status = RunStatus::running;
-  card.environment.host = host_name();
-  card.environment.pid = std::numeric_limits<pid_t>::max();  // above what any kernel gives
+  auto card = running_card();
+  const auto status = [&] {
+    write_run_card(card, dir.path());
+    return read_run_card(dir.path()).status;
+  };
+  EXPECT_EQ(status(), RunStatus::running);
+  card.owner.pid = std::numeric_limits<pid_t>::max();  // above what any kernel gives
+  EXPECT_EQ(status(), RunStatus::failed);
+  EXPECT_THAT(read_run_card(dir.path()).message, HasSubstr("its process is gone"));
+  EXPECT_TRUE(is_lost(read_run_card(dir.path())));
+  card.owner.machine = "another";
+  card.environment.host = "another";
+  EXPECT_EQ(status(), RunStatus::running);
+}
+
+TEST(RunCard, ANumberThatAnotherProcessHasNowIsNotTheRuns) {
+  const TempDir dir;
+  auto card = running_card();
+  card.owner.began -= 1;
   write_run_card(card, dir.path());
   EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::failed);
-  EXPECT_THAT(read_run_card(dir.path()).message, HasSubstr("its process is gone"));
+}
+
+TEST(RunCard, WhatACrashedProcessHasSaidIsWhyARunIsLost) {
+  const TempDir dir;
+  auto card = running_card();
+  card.owner.pid = std::numeric_limits<pid_t>::max();
   const Failure crash{
       .host = card.environment.host, .device = "cpu", .stage = "fit", .message = "the process crashed: SIGSEGV"};
   put(dir / "failure.json", failure_file(crash, "SIGSEGV", 1).dump());
@@ -115,9 +158,112 @@ TEST(RunCard, ARunWhoseProcessIsGoneHasFailed) {
   card.environment.world_size = 2;
   write_run_card(card, dir.path());
   EXPECT_THAT(read_run_card(dir.path()).message, HasSubstr("rank 0 on " + host_name()));
-  card.environment.host = "another";
+}
+
+TEST(RunCard, AProcessThatNobodyHasWaitedForIsGone) {
+  const TempDir dir;
+  auto card = running_card();
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  siginfo_t info{};
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);  // it is a zombie now
+  card.owner.pid = child;
+  card.owner.began = 0;
+  write_run_card(card, dir.path());
+  EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::failed);
+  waitpid(child, nullptr, 0);
+}
+
+TEST(RunCard, TheLockOfAFolderTellsOfProcessesInOtherContainers) {
+  const TempDir dir;
+  auto card = running_card();
+  card.environment.host = "a container";
+  card.owner.processes = "pid:[1]";
+  card.owner.holds_lock = true;
+  write_run_card(card, dir.path());
+  {
+    const RunLock lock(dir.path());
+    ASSERT_TRUE(lock.holds());
+    EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::running);
+    EXPECT_FALSE(RunLock(dir.path()).holds());
+  }
+  EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::failed);
+  card.owner.holds_lock = false;  // then nobody knows
   write_run_card(card, dir.path());
   EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::running);
+}
+
+TEST(RunCard, AMachineThatWasStartedAnewHasNoRunsOfBefore) {
+  const TempDir dir;
+  auto card = running_card();
+  card.owner.machine = "0123";
+  card.updated = 1000;  // in 1970
+  write_run_card(card, dir.path());
+  EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::failed);
+  card.updated = unix_seconds();  // another machine of this name
+  write_run_card(card, dir.path());
+  EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::running);
+}
+
+TEST(RunCard, CardsOfOlderVersionsAreReadAndJudgedByTheirHost) {
+  const TempDir dir;
+  const auto status = [&](const char* host, int64_t pid) {
+    auto json = to_json(running_card());
+    json.erase("owner");
+    json["environment"]["host"] = host;
+    json["environment"]["pid"] = pid;
+    put(dir / "run.json", json.dump());
+    return read_run_card(dir.path()).status;
+  };
+  EXPECT_EQ(status(host_name().c_str(), std::numeric_limits<pid_t>::max()), RunStatus::failed);
+  EXPECT_EQ(status(host_name().c_str(), getpid()), RunStatus::running);
+  EXPECT_EQ(status("another", std::numeric_limits<pid_t>::max()), RunStatus::running);
+}
+
+class LostRun : public testing::Test {
+ protected:
+  LostRun() {
+    card_ = running_card();
+    card_.owner.pid = std::numeric_limits<pid_t>::max();
+    write_run_card(card_, dir_.path());
+  }
+  std::string page() const { return content_of(dir_ / "report.html"); }
+
+  TempDir dir_;
+  RunCard card_;
+};
+
+TEST_F(LostRun, GetsItsCardAndItsPageRight) {
+  MetricCurves curves;
+  curves.add({1, 0, {{"only_on_the_page", 0.25}}});
+  write_report_page(std::vector<RunView>{{card_, curves}}, dir_ / "report.html");
+  EXPECT_THAT(page(), HasSubstr("\"status\":\"running\""));
+  record_if_lost(dir_.path());
+  EXPECT_EQ(stored_run_card(dir_.path()).status, RunStatus::failed);
+  EXPECT_TRUE(is_lost(stored_run_card(dir_.path())));
+  EXPECT_THAT(page(), HasSubstr("\"status\":\"failed\""));
+  EXPECT_THAT(page(), HasSubstr("its process is gone"));
+  EXPECT_THAT(page(), HasSubstr("only_on_the_page"));
+  EXPECT_THAT(page(), Not(HasSubstr("\"status\":\"running\"")));
+}
+
+TEST_F(LostRun, HasTheCurvesThatWereWrittenLast) {
+  write_report_page(std::vector<RunView>{{card_, MetricCurves()}}, dir_ / "report.html");
+  put(dir_ / "metrics.csv", "epoch,step,loss\n0,1,2\n");
+  put(dir_ / "failure.json", to_json(Failure{0, "", "cpu", "fit", "training_step", 1, 2, "it crashed"}).dump());
+  record_if_lost(dir_.path());
+  EXPECT_THAT(page(), HasSubstr("\"name\":\"loss\""));
+  EXPECT_THAT(page(), HasSubstr("it crashed"));
+}
+
+TEST_F(LostRun, IsLeftAloneIfItGoesOnOrItsPageIsNoneOfOurs) {
+  put(dir_ / "report.html", "mine");
+  record_if_lost(dir_.path());
+  EXPECT_EQ(page(), "mine");
+  card_.owner = own_process();
+  write_run_card(card_, dir_.path());
+  record_if_lost(dir_.path());
+  EXPECT_EQ(stored_run_card(dir_.path()).status, RunStatus::running);
 }
 
 }  // namespace

@@ -38,8 +38,23 @@ TEST_F(RunFilesTest, TheCardIsThereFromTheStartAndRenewedWhenItIsDue) {
   now_ += 4;
   EXPECT_TRUE(all.write_if_due());
   EXPECT_TRUE(fs::exists(dir_ / "report.html"));
-  now_ += 100;
+  now_ += 40;
   EXPECT_FALSE(all.write_if_due()) << "nothing is new";
+  now_ += 20;
+  EXPECT_TRUE(all.write_if_due()) << "a sign of life, a minute after the stage began";
+  EXPECT_EQ(read_run_card(dir_.path()).updated, now_);
+}
+
+TEST_F(RunFilesTest, ItsFolderIsLockedWhileAStageGoesOn) {
+  auto all = files(dir_.path());
+  all.begin_stage(Stage::fit);
+  EXPECT_FALSE(RunLock(dir_.path()).holds());
+  EXPECT_TRUE(read_run_card(dir_.path()).owner.holds_lock);
+  all.end_stage(RunStatus::finished, "");
+  EXPECT_TRUE(RunLock(dir_.path()).holds());
+  all.begin_stage(Stage::test);
+  EXPECT_EQ(read_run_card(dir_.path()).status, RunStatus::running);
+  EXPECT_FALSE(RunLock(dir_.path()).holds());
 }
 
 TEST_F(RunFilesTest, TheEndOfAStageWritesEverything) {

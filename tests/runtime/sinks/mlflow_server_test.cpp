@@ -139,6 +139,7 @@ TEST_F(MlflowServer, HasAllOfARun) {
   sink->write(ScalarsRecord{.step = 5, .epoch = -1, .values = {{std::string(300, 'k'), 2}, {"/a//b", 3}, {"😀", 4}}});
   sink->write(end_of(RunStatus::finished));
   sink->flush();
+  sink->files_are_complete();
   const auto run = read_back();
   EXPECT_EQ(run["status"], "FINISHED");
   EXPECT_EQ(run["experiment"], "HasAllOfARun");

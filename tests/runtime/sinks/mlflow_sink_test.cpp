@@ -11,6 +11,7 @@
 
 #include <cmath>
 #include <csignal>
+#include <future>
 
 #include <sys/resource.h>
 
@@ -306,21 +307,28 @@ TEST(MlflowSink, SendsTheRunsFilesAndNoOthers) {
   TempDir elsewhere;
   put(elsewhere / "secret", "secret");
   put(run.dir / "config.toml", "[trainer]");
+  const auto end = [&](Sink& sink) {
+    end_mlflow_stage(sink);
+    EXPECT_THAT(server.seen().files, Not(Contains(testing::Key("run.json")))) << "it may change until it is complete";
+    sink.files_are_complete();
+  };
   std::filesystem::create_symlink(elsewhere / "secret", run.dir / "report.html");
   std::filesystem::create_directory(run.dir / "checkpoints");
   put(run.dir / "checkpoints/best-epoch=1.safetensors", "weights");
   run.card.id = std::string(32, 'a');
   run.card.best_checkpoint = run.dir / "checkpoints/best-epoch=1.safetensors";
   write_run_card(run.card, run.dir.path());
-  end_mlflow_stage(*run.sink());
+  end(*run.sink());
   EXPECT_EQ(server.seen().files.at("config.toml"), "[trainer]");
   EXPECT_EQ(server.seen().files.at("checkpoints/best-epoch%3D1.safetensors"), "weights");
   EXPECT_TRUE(server.seen().files.contains("run.json"));
   EXPECT_THAT(server.seen().files, SizeIs(3));
+  EXPECT_THAT(run.warnings, IsEmpty());
   run.card.best_checkpoint = elsewhere / "secret";
   write_run_card(run.card, run.dir.path());
-  end_mlflow_stage(*run.sink());
-  EXPECT_THAT(server.seen().files, SizeIs(3));
+  server.files.clear();
+  end(*run.sink());
+  EXPECT_THAT(server.seen().files, SizeIs(2));
 }
 
 TEST(MlflowSink, NeedsNoServerThatServesFiles) {
@@ -332,9 +340,58 @@ TEST(MlflowSink, NeedsNoServerThatServesFiles) {
     return request.method == "PUT" ? http_response(503, "Artifact serving is disabled. Run with `--serve-artifacts`")
                                    : std::string("go on");
   });
-  end_mlflow_stage(*run.sink());
+  const auto sink = run.sink();
+  end_mlflow_stage(*sink);
+  sink->files_are_complete();
   EXPECT_THAT(run.warnings, ElementsAre(HasSubstr("config.toml is not sent")));
   EXPECT_EQ(sync_run(run.dir.path()).waiting, 0);
+}
+
+TEST(MlflowSink, LeavesFilesToSyncThatMayNotBeComplete) {
+  FakeMlflow server;
+  LoggedRun run(server.address());
+  run.options.mlflow.artifacts = true;
+  put(run.dir / "config.toml", "[trainer]");
+  end_mlflow_stage(*run.sink());  // and nobody says that they are
+  EXPECT_THAT(run.warnings, ElementsAre(HasSubstr("troupe sync")));
+  EXPECT_THAT(server.seen().files, IsEmpty());
+  EXPECT_EQ(sync_run(run.dir.path()).problem, "");
+  EXPECT_EQ(server.seen().files.at("config.toml"), "[trainer]");
+}
+
+TEST(MlflowSink, LeavesFilesToSyncThatNobodyTakes) {
+  FakeMlflow server;
+  LoggedRun run("http://127.0.0.1:" + std::to_string(closed_port()));
+  run.options.mlflow.artifacts = true;
+  put(run.dir / "config.toml", "[trainer]");
+  const auto sink = run.sink();
+  end_mlflow_stage(*sink);
+  sink->files_are_complete();
+  std::vector<std::string> told;
+  const SyncOptions options{.uri = server.address(), .on_file = [&](const auto& name) { told.push_back(name); }};
+  EXPECT_EQ(sync_run(run.dir.path(), options).problem, "");
+  EXPECT_EQ(server.seen().files.at("config.toml"), "[trainer]");
+  EXPECT_THAT(told, ElementsAre("config.toml"));
+}
+
+TEST(MlflowSink, NamesARunThatTheServerDoesNotHave) {
+  FakeMlflow server;
+  LoggedRun run(server.address());
+  run.options.mlflow.run_id = "wrong0";
+  server.set_trouble([](const HttpRequest& request) {
+    return request.path.find("runs/get?run_id=wrong0") == std::string::npos
+               ? std::string("go on")
+               : http_response(404, R"({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Run not found"})");
+  });
+  end_mlflow_stage(*run.sink());
+  const auto says = HasSubstr("has no run 'wrong0': set mlflow.run_id to one that it has");
+  EXPECT_THAT(run.warnings, Contains(says));
+  EXPECT_THAT(sync_run(run.dir.path()).problem, AllOf(says, HasSubstr("--run-id")));
+  const auto result = sync_run(run.dir.path(), {.run_id = new_mlflow_run});
+  EXPECT_EQ(result.problem, "");
+  EXPECT_EQ(result.waiting, 0);
+  EXPECT_EQ(result.run_id, "abc0");
+  EXPECT_EQ(server.seen().status, "FINISHED");
 }
 
 TEST(MlflowSink, RefusesWhatIsNoServer) {
@@ -365,8 +422,39 @@ TEST(SyncRun, EndsARunThatWasKilledAsItsCardSays) {
   run.card.id = std::string(32, 'a');
   run.card.status = RunStatus::failed;
   write_run_card(run.card, folder);
+  run.card.options = {{"mlflow", {{"artifacts", true}}}};
+  write_run_card(run.card, folder);
   EXPECT_EQ(sync_run(folder).problem, "");
   EXPECT_EQ(server.seen().status, "FAILED");
+  EXPECT_TRUE(server.seen().files.contains("run.json"));
+}
+
+TEST(SyncRun, SaysWhatItSendsAndEndsInTime) {
+  FakeMlflow server;
+  LoggedRun run("http://127.0.0.1:" + std::to_string(closed_port()));
+  {
+    const auto sink = run.sink();
+    log_mlflow_loss(*sink, 1, 0.5);
+    end_mlflow_stage(*sink);
+  }
+  std::vector<SyncPlan> plans;
+  SyncOptions options{.timeout = 0.2, .on_begin = [&](const SyncPlan& plan) { plans.push_back(plan); }};
+  std::promise<void> enough;
+  server.set_trouble([&, waits = enough.get_future().share()](const HttpRequest&) {
+    waits.wait();  // no answer
+    return std::string();
+  });
+  options.uri = server.address();
+  EXPECT_THAT(sync_run(run.dir.path(), options).problem, HasSubstr("cannot reach " + server.address()));
+  enough.set_value();
+  ASSERT_THAT(plans, SizeIs(1));
+  EXPECT_EQ(plans[0].address, server.address());
+  EXPECT_EQ(plans[0].experiment, "digits");
+  EXPECT_GT(plans[0].waiting, 0);
+  server.set_trouble(nullptr);
+  options.timeout = 30;
+  EXPECT_EQ(sync_run(run.dir.path(), options).waiting, 0);
+  EXPECT_EQ(sync_run(run.dir.path()).address, server.address()) << "mlflow.json says so now";
 }
 
 TEST(SyncRun, LeavesARunAloneThatGoesOn) {
