@@ -4,6 +4,7 @@
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/file_system.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
+#include "troupe/runtime/data/files/file_kind.hpp"
 
 #include <algorithm>
 #include <system_error>
@@ -23,7 +24,7 @@ std::string text_of_index(const fs::path& path) try {
   }
   return file.read_all();
 } catch (const FileError& error) {
-  throw CheckpointError(path, error.code().message());
+  throw CheckpointError(path, error.code().message() + nearest_file_hint(path));
 }
 
 /// Of any system: an index may have been written on another one.
@@ -71,12 +72,13 @@ std::vector<fs::path> files_ending_in(const fs::path& folder, std::string_view e
 
 SafetensorsIndex read_safetensors_index(const fs::path& path) {
   nlohmann::json json;
+  const auto text = text_of_index(path);
   try {
-    json = parse_strict_json(text_of_index(path));
-  } catch (const CheckpointError&) {
-    throw;
+    json = parse_strict_json(text);
   } catch (const UsageError& error) {
-    throw CheckpointError(path, error.what());
+    const auto kind = file_kind(std::string_view(text).substr(0, file_kind_bytes));
+    const bool is_other = kind != FileKind::unknown && kind != FileKind::json;
+    throw CheckpointError(path, is_other ? "this is not an index of shards but " + describe(kind) : error.what());
   }
   const auto map = json.is_object() ? json.find("weight_map") : json.end();
   if (!json.is_object() || map == json.end() || !map->is_object()) {

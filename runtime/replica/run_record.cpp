@@ -191,7 +191,7 @@ void RunRecord::restore_model() {
     const auto keys = load_model_state(checkpoint, *core_.module, core_.module->strict_loading);
     const auto differences = describe(keys);
     if (!differences.empty()) {
-      core_.outputs.note("warning: the checkpoint and the module differ: " + differences);
+      core_.outputs.note("warning: the checkpoint differs from the module: " + differences);
     }
   }
   const During during(core_.pulse, "on_load_checkpoint");
