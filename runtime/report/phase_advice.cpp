@@ -139,7 +139,7 @@ AdviceFacts advice_facts(const TrainerOptions& options, const DataLoaders& loade
     facts.prefetch = loader.options().prefetch;
   }
   if (loaders.empty()) facts.num_workers = 0;
-  facts.processors = static_cast<int64_t>(std::max<std::size_t>(1, allowed_cpus().size()));
+  facts.processors = static_cast<int64_t>(usable_processors());
   for (const auto& callback : options.callbacks) {
     const auto* checkpoint = dynamic_cast<const ModelCheckpoint*>(callback.get());
     const auto every = checkpoint ? checkpoint->options().every_n_train_steps : std::nullopt;
