@@ -4,6 +4,7 @@
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <unordered_set>
 #include <vector>
@@ -32,6 +33,17 @@ void check(const json& value, std::string_view what, const std::string& place, i
   }
 }
 
+/// Without the numbers and names that the library gives its errors.
+std::string problem_of(const json::exception& error) {
+  constexpr int number_overflow = 406;  // "... number overflow parsing '1e400'"
+  std::string text = error.what();
+  if (error.id == number_overflow) {
+    return "it has a number that is too large: " + shown(text.substr(std::min(text.find('\''), text.size())));
+  }
+  if (const auto end = text.find("] "); text.starts_with('[') && end != text.npos) text.erase(0, end + 2);
+  return "it is not JSON: " + shown(text);
+}
+
 }  // namespace
 
 json parse_strict_json(std::string_view text) {
@@ -51,7 +63,7 @@ json parse_strict_json(std::string_view text) {
   try {
     return json::parse(text.begin(), text.end(), watch);
   } catch (const json::exception& error) {
-    throw UsageError(std::string("it is not JSON: ") + shown(error.what()));
+    throw UsageError(problem_of(error));
   }
 }
 

@@ -177,7 +177,10 @@ TEST_F(ShardedSafetensorsTest, RefusesAnIndexThatIsNone) {
     put(path("model.safetensors.index.json"), text);
     return error();
   };
-  EXPECT_THAT(error_of_text("{"), HasSubstr("it is not JSON"));
+  EXPECT_THAT(error_of_text("{"), HasSubstr("it is not JSON: parse error at line 1"));
+  EXPECT_THAT(error_of_text("{\"metadata\":{\"total_size\":1e400}}"),
+              testing::EndsWith("it has a number that is too large: '1e400'"));
+  EXPECT_THAT(error_of_text("<html>"), HasSubstr("this is not an index of shards but a page of HTML"));
   EXPECT_THAT(error_of_text("[]"), HasSubstr("no object 'weight_map'"));
   EXPECT_THAT(error_of_text("{\"weight_map\":[]}"), HasSubstr("no object 'weight_map'"));
   EXPECT_THAT(error_of_text("{\"weight_map\":{\"a\":1}}"), HasSubstr("has for 'a' no text but 1"));
