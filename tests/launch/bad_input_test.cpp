@@ -1,6 +1,7 @@
 // Bad input gets one clear sentence, and nothing is lost.
 #include "tests/support/lines.hpp"
 #include "tests/support/program.hpp"
+#include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

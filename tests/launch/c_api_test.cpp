@@ -350,7 +350,7 @@ TEST_F(ServedDigits, AnswerBadLinesWithAnErrorAndGoOn) {
        "there is no 'input', but 'imput'"},
       {R"({"id": "a", "input": [1, NaN]})"
        "\n",
-       R"(no object of JSON: at byte 26 is "aN]}")"},
+       R"(no object of JSON: at byte 25 is "NaN]}")"},
       {R"({"id": "a", "input": [1, -1e400]})"
        "\n",
        "a number is too large for float32: '-1e400'"},
