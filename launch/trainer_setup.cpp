@@ -154,7 +154,9 @@ void Trainer::Runner::add_checkpoint(cast::RunSetup& setup, Stage stage, const M
     if (path.empty()) refuse_missing(wanted, source);
   } else {
     const auto path = Processes::get().from_rank_zero([&] { return wanted == "best" ? own.string() : wanted; });
-    checkpoint = stage == Stage::fit || wanted == "best" ? read_checkpoint(path) : read_weights(path);
+    checkpoint = stage == Stage::fit ? read_run_checkpoint(path)
+                 : wanted == "best"  ? read_checkpoint(path)
+                                     : read_weights(path);
   }
   setup.replica.checkpoint = std::make_shared<Checkpoint>(std::move(checkpoint));
   setup.replica.weights_only = stage != Stage::fit;

@@ -10,6 +10,7 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace gpt {
@@ -19,7 +20,12 @@ namespace nn = torch::nn;
 class Attention : public nn::Module {
  public:
   explicit Attention(const GptOptions& o) : heads_(o.heads), dropout_(o.dropout) {
-    if (o.heads < 1 || o.width % o.heads != 0) throw troupe::UsageError("model.heads does not divide model.width");
+    if (o.heads < 1 || o.width % o.heads != 0) {
+      int64_t nearest = std::clamp<int64_t>(o.heads, 1, std::max<int64_t>(1, o.width));
+      while (o.width % nearest != 0) --nearest;
+      throw troupe::UsageError("model.heads = " + std::to_string(o.heads) + " does not divide model.width = " +
+                               std::to_string(o.width) + "; " + std::to_string(nearest) + " does");
+    }
     c_attn_ = register_module("c_attn", nn::Linear(o.width, 3 * o.width));
     c_proj_ = register_module("c_proj", nn::Linear(o.width, o.width));
   }
@@ -78,14 +84,21 @@ class Gpt : public troupe::ModuleWith<GptOptions> {
       if (item.value().dim() == 2) nn::init::normal_(item.value(), 0, std);
       if (item.key().ends_with("bias")) nn::init::zeros_(item.value());
     }
-    if (!given.from_pretrained.empty()) gpt::load_pretrained(*this, given.from_pretrained);
+    if (!given.from_pretrained.empty()) {
+      gpt::load_pretrained(*this, given.from_pretrained);
+      token_ids_ = gpt::PretrainedConfig(given.from_pretrained).token_ids();
+    }
     example_input_array = torch::zeros({1, options.context}, torch::kInt64);
   }
 
   /// Logits [N, T, vocabulary] of what follows each of the tokens [N, T], T <= context.
   torch::Tensor forward(torch::Tensor tokens) override {
     const int64_t length = tokens.size(1);
-    if (length > options().context) throw troupe::UsageError("samples are longer than model.context");
+    if (length > options().context) {
+      const auto most = std::to_string(options().context);
+      throw troupe::UsageError("samples of " + std::to_string(length) + " tokens are longer than model.context = " +
+                               most + "; set data.length = " + most + ", or less");
+    }
     const auto x = wte_(tokens) + wpe_(torch::arange(length, tokens.options()));
     const auto y = ln_f_(through_blocks(torch::dropout(x, options().dropout, is_training())));
     return torch::linear(y, wte_->weight);  // one weight at both ends (Press & Wolf 2017)
@@ -102,7 +115,13 @@ class Gpt : public troupe::ModuleWith<GptOptions> {
   }
 
   void setup(troupe::Stage) override {
-    if (!save_pretrained_.empty()) std::filesystem::create_directories(save_pretrained_);  // fails before the training
+    if (!save_pretrained_.empty()) gpt::make_folder(save_pretrained_);  // fails before the training
+  }
+  /// They belong to the tokenizer's vocabulary and not to the sizes: kept beside the options.
+  void on_save_checkpoint(nlohmann::json& checkpoint) override { checkpoint["token_ids"] = token_ids_; }
+  void on_load_checkpoint(const nlohmann::json& checkpoint) override {
+    const auto saved = checkpoint.value("token_ids", nlohmann::json::object());
+    if (saved.is_object() && !saved.empty()) token_ids_ = saved;
   }
   void on_fit_end() override { save_pretrained(); }
   void on_validation_end() override {
@@ -128,14 +147,17 @@ class Gpt : public troupe::ModuleWith<GptOptions> {
  private:
   /// A checkpoint stands on its own: with the sizes, without the folders.
   static GptOptions own_options(const GptOptions& given) {
-    if (given.max_shard_bytes < 1) throw troupe::UsageError("model.max_shard_bytes is below 1");
+    if (given.max_shard_bytes < 1) {
+      throw troupe::UsageError("model.max_shard_bytes = " + std::to_string(given.max_shard_bytes) +
+                               "; it is 1 at least, and 5000000000 by default");
+    }
     auto own = gpt::with_pretrained_sizes(given);
     own.from_pretrained.clear(), own.save_pretrained.clear();
     return own;
   }
   void save_pretrained() const {
     if (save_pretrained_.empty() || global_rank() != 0) return;
-    gpt::save_pretrained(*this, options(), save_pretrained_);
+    gpt::save_pretrained(*this, options(), save_pretrained_, token_ids_);
   }
 
   torch::Tensor through_blocks(torch::Tensor x) {
@@ -154,6 +176,7 @@ class Gpt : public troupe::ModuleWith<GptOptions> {
   }
 
   std::filesystem::path save_pretrained_;
+  nlohmann::json token_ids_ = nlohmann::json::object();
   torch::nn::Embedding wte_{nullptr}, wpe_{nullptr};
   torch::nn::Sequential h_{nullptr};
   torch::nn::LayerNorm ln_f_{nullptr};

@@ -1,6 +1,6 @@
 // GPT-2 in a folder as Hugging Face's transformers keep it: config.json beside model.safetensors, or beside its shards
-// and their index (https://huggingface.co/docs/transformers/model_doc/gpt2). Names are those of the Gpt here, but the
-// matrices of blocks are transposed there, since they belong to Conv1D layers.
+// and their index, or the pytorch_model.bin of former years (https://huggingface.co/docs/transformers/model_doc/gpt2).
+// Names are those of the Gpt here, but the matrices of blocks are transposed there, since they belong to Conv1D layers.
 #pragma once
 
 #include "gpt_options.hpp"
@@ -12,6 +12,7 @@
 #include <fstream>
 #include <regex>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -23,7 +24,7 @@ inline const std::string conv1d_weights = R"(\.(c_attn|c_proj|c_fc)\.weight$)";
 class PretrainedConfig {
  public:
   explicit PretrainedConfig(const std::filesystem::path& folder)
-      : path_(folder / "config.json"),
+      : path_(in_folder(folder)),
         json_(nlohmann::json::parse(troupe::FileReader(path_).read_all(1 << 20), nullptr, /*allow_exceptions=*/false)) {
     if (!json_.is_object()) refuse("is not an object of JSON");
   }
@@ -48,7 +49,24 @@ class PretrainedConfig {
                                                        path_.string() + ": activation_function"));
   }
 
+  /// bos_token_id, eos_token_id and so on: which tokens mean something to the tokenizer.
+  nlohmann::json token_ids() const {
+    auto ids = nlohmann::json::object();
+    for (const auto& [key, value] : json_.items()) {
+      if (key.ends_with("_token_id")) ids[key] = value;
+    }
+    return ids;
+  }
+
  private:
+  static std::filesystem::path in_folder(const std::filesystem::path& folder) {
+    std::error_code error;
+    if (std::filesystem::exists(folder, error) && !std::filesystem::is_directory(folder, error)) {
+      throw troupe::UsageError("model.from_pretrained = " + folder.string() +
+                               " is a file; name the folder that has it beside config.json");
+    }
+    return folder / "config.json";
+  }
   [[noreturn]] void refuse(const std::string& why) const { throw troupe::UsageError(path_.string() + " " + why); }
   /// What a stranger wrote, as text for a message.
   static std::string shown(const nlohmann::json& value) {
@@ -61,14 +79,16 @@ class PretrainedConfig {
 
 /// Throws unless the weights are those of the sizes: before a model of these sizes takes memory.
 inline void check_sizes(const GptOptions& sizes, const std::filesystem::path& folder) {
-  const troupe::ShardedSafetensors weights(folder);
+  const auto weights = troupe::read_any_weights(folder).tensors;  // mapped: nothing but names and shapes is read
   const auto check = [&](const std::string& name, const std::vector<int64_t>& shape) {
-    const auto* entry = weights.find("transformer." + name);
-    if (!entry) entry = weights.find(name);
-    if (entry && entry->shape == shape) return;
-    throw troupe::UsageError(c10::str("config.json in ", folder.string(), " says that ", name, " is ",
-                                      c10::IntArrayRef(shape), ", but in ", weights.path().filename().string(),
-                                      entry ? c10::str(" it is ", c10::IntArrayRef(entry->shape)) : " it is not"));
+    const auto found = std::find_if(weights.begin(), weights.end(), [&](const auto& each) {
+      return each.first == name || each.first == "transformer." + name;
+    });
+    if (found != weights.end() && found->second.sizes() == shape) return;
+    throw troupe::UsageError(
+        c10::str("config.json in ", folder.string(), " says that ", name, " is ", c10::IntArrayRef(shape), ", but in ",
+                 troupe::find_weights(folder).path.filename().string(),
+                 found == weights.end() ? " it is not" : c10::str(" it is ", found->second.sizes())));
   };
   check("wte.weight", {sizes.vocabulary, sizes.width});
   check("wpe.weight", {sizes.context, sizes.width});
@@ -117,8 +137,20 @@ inline void load_pretrained(torch::nn::Module& model, const std::filesystem::pat
                         .convert_dtype = true});
 }
 
-/// config.json and the weights, in place of those in the folder. The tokenizer's files are not ours to write.
-inline void save_pretrained(const torch::nn::Module& model, const GptOptions& o, const std::filesystem::path& folder) {
+/// Throws UsageError if it cannot be made.
+inline void make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (std::filesystem::is_directory(folder)) return;
+  const auto why = std::filesystem::exists(folder) ? std::string("it is a file") : error.message();
+  throw troupe::UsageError("model.save_pretrained = " + folder.string() + " cannot be a folder: " + why +
+                           "; name one that is there, or a new one");
+}
+
+/// config.json and the weights, in place of those in the folder. `token_ids` are those of the model that this one was
+/// made of (PretrainedConfig::token_ids). The tokenizer's files are not ours to write.
+inline void save_pretrained(const torch::nn::Module& model, const GptOptions& o, const std::filesystem::path& folder,
+                            const nlohmann::json& token_ids = nlohmann::json::object()) {
   nlohmann::json config = {{"architectures", {"GPT2LMHeadModel"}},
                            {"model_type", "gpt2"},
                            {"n_layer", o.layers},
@@ -133,7 +165,8 @@ inline void save_pretrained(const torch::nn::Module& model, const GptOptions& o,
   // GPT-2's end of text; transformers takes it for granted in smaller vocabularies too.
   const nlohmann::json end_of_text = o.vocabulary > 50256 ? nlohmann::json(50256) : nullptr;
   config["bos_token_id"] = config["eos_token_id"] = end_of_text;
-  std::filesystem::create_directories(folder);
+  config.update(token_ids);
+  make_folder(folder);
   auto tensors = troupe::named_model_tensors(model);
   const std::regex transposed(conv1d_weights);
   for (auto& [name, tensor] : tensors) {

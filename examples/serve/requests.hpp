@@ -10,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -43,18 +44,48 @@ inline std::vector<float> numbers_of(const nlohmann::json& input, std::size_t si
   return out;
 }
 
+/// The object on the line. Throws std::invalid_argument that says where there is none.
+inline nlohmann::json object_in(const std::string& text) {
+  try {
+    auto object = nlohmann::json::parse(text);
+    if (!object.is_object()) throw std::invalid_argument("the line is no object of JSON");
+    return object;
+  } catch (const nlohmann::json::parse_error& error) {
+    const auto byte = std::min(error.byte == 0 ? 0 : error.byte - 1, text.size());
+    const nlohmann::json found = text.substr(byte, 20);
+    throw std::invalid_argument("the line is no object of JSON: at byte " + std::to_string(byte) + " " +
+                                (byte == text.size()
+                                     ? "it ends"
+                                     : "is " + found.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace)));
+  } catch (const nlohmann::json::out_of_range& error) {  // "... number overflow parsing '1e400'"
+    const std::string said = error.what();
+    throw std::invalid_argument("a number is too large for float32: " +
+                                said.substr(std::min(said.find('\''), said.size()), 40));
+  }
+}
+
+/// The first of the keys that an object has in place of 'input': ", but 'imput'".
+inline std::string other_keys(const nlohmann::json& object) {
+  std::string text;
+  int count = 0;
+  for (const auto& [key, value] : object.items()) {
+    if (key == "id" || ++count > 5) continue;
+    text += (text.empty() ? ", but '" : ", '") + key.substr(0, 40) + "'";
+  }
+  return text;
+}
+
 /// Of a line from anyone: what is wrong with it is in `error`. `size` is how many numbers a sample has.
 inline Request read_request(const Line& line, std::size_t size) {
   Request out;
   try {
     if (line.is_too_long) throw std::invalid_argument("the line is longer than a request can be");
-    const auto object = nlohmann::json::parse(line.text, nullptr, false);
-    if (!object.is_object()) throw std::invalid_argument("the line is no object of JSON");
+    const auto object = object_in(line.text);
     if (const auto id = object.find("id"); id != object.end()) {
       if (!id->is_string() && !id->is_number()) throw std::invalid_argument("'id' is neither a text nor a number");
       out.id = *id;
     }
-    if (!object.contains("input")) throw std::invalid_argument("there is no 'input'");
+    if (!object.contains("input")) throw std::invalid_argument("there is no 'input'" + other_keys(object));
     out.input = numbers_of(object["input"], size);
   } catch (const std::invalid_argument& error) {
     out.error = error.what();

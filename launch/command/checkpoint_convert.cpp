@@ -103,7 +103,7 @@ Target target_of(const fs::path& output) {
 
 /// Whether writing to `target` would take the place of what `source` is read from.
 void check_apart(const fs::path& source, const Target& target) {
-  const auto found = find_safetensors(source).path;
+  const auto found = find_weights(source).path;
   const auto model = target.folder / target.name;
   for (const auto& path : {fs::path(model.string() + ".safetensors"),
                            fs::path(model.string() + std::string(safetensors_index_ending)), target.pth}) {
@@ -195,8 +195,8 @@ Command checkpoint_convert_command() {
           .arguments = {"SOURCE -o TARGET", 1, 1, Completion::weights},
           .text =
               "Reads the weights of a checkpoint, a safetensors file, an index of several\n"
-              "(model.safetensors.index.json), a folder that has one of them or a file of\n"
-              "torch.save (*.pth, *.pt, *.bin, *.ckpt), and writes them by the names that the\n"
+              "(model.safetensors.index.json), a file of torch.save (*.pth, *.pt, *.bin,\n"
+              "*.ckpt) or a folder that has one of them, and writes them by the names that the\n"
               "model has for them: to one *.safetensors file, to several with an index, which\n"
               "Python, transformers and accelerate read, or to a *.pth, *.pt or *.bin, which\n"
               "torch.load reads with weights_only=True.\n"

@@ -7,6 +7,7 @@
 #include "troupe/base/text.hpp"
 #include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/report/lost_run.hpp"
+#include "troupe/runtime/process/cpu_budget.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -186,7 +187,7 @@ std::vector<ListedRun> list_runs(const fs::path& root) {
     for (std::size_t i = next++; i < folders.size(); i = next++) runs[i] = listed_run(folders[i], root);
   };
   constexpr std::size_t worth_a_thread = 50;
-  const auto most = std::min<std::size_t>(std::thread::hardware_concurrency(), 8);
+  const auto most = std::min<std::size_t>(usable_processors(), 8);
   std::vector<std::jthread> others;
   for (std::size_t i = 1; i < std::min(most, folders.size() / worth_a_thread); ++i) others.emplace_back(read);
   read();

@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include <bit>
+#include <cstring>
 
 namespace troupe::capture {
 
@@ -141,6 +142,13 @@ std::string difference(const Recording& first, const Recording& second) {
     if (!what.empty()) return what;
   }
   return "";
+}
+
+bool has_same_bits(const torch::Tensor& a, const torch::Tensor& b) {
+  if (!a.defined() || !b.defined()) return a.defined() == b.defined();
+  if (a.sizes() != b.sizes() || a.scalar_type() != b.scalar_type()) return false;
+  const auto x = a.detach().contiguous(), y = b.detach().contiguous();
+  return x.nbytes() == 0 || std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
 }
 
 void mark_kept(const Recording& first, Recording& second) {

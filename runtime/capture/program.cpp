@@ -162,7 +162,8 @@ void Program::take_results(Instruction& instruction) {
   fresh_.clear();
   // Nobody does: it would be memory that other operators write to.
   if (!instruction.rooms.empty() && is_held(instruction.rooms)) {
-    throw std::runtime_error(instruction.name + " keeps memory of a captured step: set trainer.capture_step = off");
+    throw std::runtime_error(instruction.name + " keeps memory that the next replay writes to" +
+                             (way_out_.empty() ? "" : ": set " + way_out_));
   }
 }
 

@@ -32,6 +32,8 @@ struct ProgramRequest {
   /// Kernels that stand in for actions, by their number; such an action has an operator, and all its results are
   /// computed.
   std::unordered_map<std::size_t, KernelMaker> kernels = {};
+  /// What turns replays off for the caller's users, "trainer.capture_step = off": for errors of a replay.
+  std::string way_out = {};
 };
 
 /// Does the operators of a recording again, in memory that is laid out once: no graph, no views, no allocation but of
@@ -116,6 +118,7 @@ class Program {
   const Watch* watch_ = nullptr;
   bool needs_calls_ = false;
   std::vector<torch::Tensor> written_;
+  std::string way_out_;
 };
 
 }  // namespace troupe::capture

@@ -394,7 +394,7 @@ class Program::Builder {
   std::vector<std::pair<View, torch::Tensor>> tensors_;
 };
 
-Program::Program(const Recording& recording, const ProgramRequest& request) {
+Program::Program(const Recording& recording, const ProgramRequest& request) : way_out_(request.way_out) {
   Builder(*this, recording, request).build();
 }
 

@@ -64,6 +64,15 @@ std::string to_text(const View& view) {
   return c10::str(view.type, " ", torch::IntArrayRef(view.sizes));
 }
 
+bool is_contiguous(const View& view) {
+  int64_t expected = 1;
+  for (std::size_t i = view.sizes.size(); i-- > 0;) {
+    if (view.sizes[i] != 1 && view.strides[i] != expected) return false;
+    expected *= view.sizes[i];
+  }
+  return true;
+}
+
 ThreadModes ThreadModes::now() {
   const bool has_autocast = at::autocast::is_autocast_enabled(at::kCPU) &&
                             !c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutocastCPU);

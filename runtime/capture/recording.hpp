@@ -105,6 +105,8 @@ using Watch =
 
 /// Text for messages: "Float [8, 16]".
 std::string to_text(const View& view);
+/// Whether the last dimension lies without gaps, and so on to the first.
+bool is_contiguous(const View& view);
 
 /// Records what its thread does while it is resumed, forward and backward, below autograd: each operator that LibTorch
 /// sends to a device. Operators run as always; nothing of a tensor but its memory is kept, so that who looks at

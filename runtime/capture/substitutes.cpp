@@ -43,15 +43,6 @@ const c10::IValue& value_at(const Action& action, std::size_t index) {
   return std::get<c10::IValue>(action.arguments[index]);
 }
 
-bool is_contiguous(const View& view) {
-  int64_t expected = 1;
-  for (std::size_t i = view.sizes.size(); i-- > 0;) {
-    if (view.sizes[i] != 1 && view.strides[i] != expected) return false;
-    expected *= view.sizes[i];
-  }
-  return true;
-}
-
 bool is_plain_float(const View* view) {
   return view && view->type == torch::kFloat32 && is_contiguous(*view);
 }

@@ -4,17 +4,22 @@
 
 #include <c10/util/StringUtil.h>
 
+#include <algorithm>
+#include <span>
+
 namespace troupe {
 
 namespace {
 
-std::string cut_list(const std::vector<std::string>& items) {
-  return brief_list(items, ", and ");
-}
-
-std::vector<std::string> fit_to_show(std::vector<std::string> names) {
-  for (auto& name : names) name = shown(name);
-  return names;
+/// "12 missing in it: a, b, ... and 2 more"; empty for none.
+std::string counted(const char* what, const std::vector<std::string>& items,
+                    std::string (*text_of)(const std::string&)) {
+  constexpr std::size_t most = 10;
+  if (items.empty()) return "";
+  const auto named = std::span(items).first(std::min(most, items.size()));
+  auto text = std::to_string(items.size()) + " " + what + ": " + joined_as(named, text_of);
+  if (named.size() < items.size()) text += " and " + std::to_string(items.size() - named.size()) + " more";
+  return text;
 }
 
 std::string kind(const torch::Tensor& tensor) {
@@ -24,11 +29,17 @@ std::string kind(const torch::Tensor& tensor) {
 }  // namespace
 
 std::string Differences::describe() const {
-  std::vector<std::string> parts;
-  if (!missing.empty()) parts.push_back("missing in the checkpoint: " + cut_list(fit_to_show(missing)));
-  if (!left_over.empty()) parts.push_back("left over in the checkpoint: " + cut_list(fit_to_show(left_over)));
-  if (!unlike.empty()) parts.push_back(cut_list(unlike));
+  const auto as_it_is = [](const std::string& text) { return text; };
+  const auto fit_to_show = [](const std::string& name) { return shown(name); };
+  std::vector<std::string> parts = {counted("missing in it", missing, fit_to_show),
+                                    counted("left over in it", left_over, fit_to_show),
+                                    counted(unlike.size() == 1 ? "that differs" : "that differ", unlike, as_it_is)};
+  std::erase(parts, "");
   return joined(parts, "; ");
+}
+
+std::string Differences::unlike_text(std::string_view name, const torch::Tensor& saved, const torch::Tensor& live) {
+  return shown(name) + " is " + kind(saved) + " in it and " + kind(live) + " here";
 }
 
 bool Differences::fits(std::string_view name, const torch::Tensor& saved, const torch::Tensor& live) {
@@ -38,7 +49,7 @@ bool Differences::fits(std::string_view name, const torch::Tensor& saved, const 
   const bool same_kind =
       saved.scalar_type() == live.scalar_type() || (can_be_converted(saved) && can_be_converted(live));
   if (same_kind && saved.sizes() == live.sizes()) return true;
-  unlike.push_back(shown(name) + " is " + kind(saved) + " in the checkpoint and " + kind(live) + " here");
+  unlike.push_back(unlike_text(name, saved, live));
   return false;
 }
 

@@ -4,10 +4,10 @@
 #include "troupe/base/text.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/runtime/checkpoint/any_weights.hpp"
+#include "troupe/runtime/checkpoint/differences.hpp"
 
 #include <ATen/ops/equal.h>
 #include <c10/core/ScalarType.h>
-#include <c10/util/StringUtil.h>
 
 #include <optional>
 #include <regex>
@@ -131,14 +131,6 @@ void transpose_weights(NamedTensors& tensors, const std::vector<std::string>& pa
   }
 }
 
-std::string first_ten(const std::vector<std::string>& items) {
-  constexpr std::size_t most = 10;
-  std::vector<std::string> first(items.begin(),
-                                 items.begin() + static_cast<std::ptrdiff_t>(std::min(most, items.size())));
-  const auto others = items.size() - first.size();
-  return joined(first) + (others == 0 ? "" : " and " + std::to_string(others) + " more");
-}
-
 /// What there is to copy, and what does not fit.
 class WeightsMatch {
  public:
@@ -157,21 +149,15 @@ class WeightsMatch {
 
   /// Throws unless what differs may differ.
   void check(const std::string& source) const {
-    std::vector<std::string> parts;
-    const auto add = [&](const char* what, std::vector<std::string> items, bool is_name) {
-      if (items.empty()) return;
-      if (is_name) {
-        for (auto& item : items) item = shown(item);
-      }
-      parts.push_back(std::to_string(items.size()) + " " + what + ": " + first_ten(items));
-    };
+    Differences differences;
+    differences.unlike = mismatched_;
     if (mapping_.strict) {
-      add("missing in it", keys_.missing_keys, true);
-      add("left over in it", keys_.unexpected_keys, true);
+      differences.missing = keys_.missing_keys;
+      differences.left_over = keys_.unexpected_keys;
     }
-    add("that differ", mismatched_, false);
-    if (!parts.empty())
-      throw UsageError(source + " does not fit the module, which is unchanged: " + joined(parts, "; "));
+    if (differences.any()) {
+      throw UsageError(source + " does not fit the module, which is unchanged: " + differences.describe());
+    }
   }
 
   void copy() const {
@@ -211,7 +197,7 @@ class WeightsMatch {
     const auto from = saved.scalar_type(), to = live.scalar_type();
     const bool can_convert = from == to || (mapping_.convert_dtype && c10::canCast(from, to));
     if (can_convert && saved.sizes() == live.sizes()) return true;
-    auto text = c10::str(shown(name), " is ", saved.sizes(), " ", from, " in it and ", live.sizes(), " ", to, " here");
+    auto text = Differences::unlike_text(name, saved, live);
     if (saved.sizes() == live.sizes() && c10::canCast(from, to)) text += " (convert_dtype = true converts it)";
     if (saved.dim() == 2 && saved.t().sizes() == live.sizes()) text += " (see transpose)";
     mismatched_.push_back(std::move(text));

@@ -71,7 +71,7 @@ IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Modul
       if (unreadable == checkpoint.unreadable.end()) {
         differences.missing.push_back(name);
       } else {
-        differences.unlike.push_back(shown(name) + " " + unreadable->second + " in the checkpoint");
+        differences.unlike.push_back(shown(name) + " " + unreadable->second);
       }
       continue;
     }

@@ -33,16 +33,16 @@ struct IncompatibleKeys {
   std::vector<std::string> unexpected_keys;  ///< the checkpoint has them, the model has not
 };
 
-/// "missing in the checkpoint: a, b; left over in the checkpoint: c"; empty if there are none.
+/// "2 missing in it: a, b; 1 left over in it: c", as Differences has it; empty if there are none.
 std::string describe(const IncompatibleKeys& keys);
 
 /// Copies the values into the module's own tensors, which keep their device, their type and their address (an optimizer
 /// goes on to hold them). Called by the thread that owns the module.
 ///
-/// Throws UsageError ("the checkpoint belongs to another model: ...") with the names that are missing, those that are
-/// left over, the shapes and the types that differ; the module is unchanged then. Without `strict`, missing and
-/// left-over names are passed over and returned, as in PyTorch; shapes must fit all the same. Tensors whose elements
-/// share memory get memory for each (separate_elements).
+/// Throws UsageError ("the checkpoint belongs to another model: ...") with the numbers and the first ten of the names
+/// that are missing, those that are left over, and the shapes and types that differ; the module is unchanged then.
+/// Without `strict`, missing and left-over names are passed over and returned, as in PyTorch; shapes must fit all the
+/// same. Tensors whose elements share memory get memory for each (separate_elements).
 IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Module& module, bool strict);
 
 }  // namespace troupe

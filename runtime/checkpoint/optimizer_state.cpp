@@ -146,7 +146,7 @@ const nlohmann::json& check_groups(const nlohmann::json& entry, std::size_t inde
                          [&](auto& n) { return !their_set.contains(n); });
     std::ranges::copy_if(theirs, std::back_inserter(differences.left_over),
                          [&](auto& n) { return !our_set.contains(n); });
-    if (!differences.any()) differences.unlike.push_back("the parameters come in another order");
+    if (!differences.any()) throw UsageError(where + " has its parameters in another order");
     throw UsageError(where + " has other parameters: " + differences.describe());
   }
   return *found;

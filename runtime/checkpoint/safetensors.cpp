@@ -2,6 +2,7 @@
 
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/safetensors_header.hpp"
+#include "troupe/runtime/data/files/file_kind.hpp"
 #include "troupe/runtime/data/files/mapped_file.hpp"
 
 #include <ATen/ops/from_blob.h>
@@ -81,11 +82,6 @@ std::string read_header(const InputFile& file) {
                       "the header's length");
   }
   const auto length = from_little_endian(length_bytes);
-  if (length > max_safetensors_header && length_bytes[0] == std::byte{'P'} && length_bytes[1] == std::byte{'K'}) {
-    throw HeaderError(
-        "this is not a safetensors file but a zip file, as torch.save writes: troupe checkpoint convert makes one of "
-        "its weights");
-  }
   if (length > max_safetensors_header) {
     throw HeaderError("bytes 0-7 give a header of " + std::to_string(length) +
                       " bytes, more than 100 MB: this is not a safetensors file");
@@ -143,6 +139,14 @@ void place(std::vector<SafetensorsEntry>& entries, uint64_t data_begin, uint64_t
   if (position != file_size - data_begin) {
     throw HeaderError(std::to_string(file_size - data_begin - position) + " bytes follow the last tensor");
   }
+}
+
+/// Of a file that is not a safetensors file.
+std::string what_to_do_with(FileKind kind) {
+  const auto text = describe(kind);
+  return kind == FileKind::zip
+             ? text + ": load_weights reads it, troupe checkpoint convert makes a safetensors file of it"
+             : text;
 }
 
 /// Nothing where the file system has no maps: then tensors are copied.
@@ -207,10 +211,12 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path, TensorMemory
     metadata_ = std::move(header.metadata);
     if (memory == TensorMemory::mapped) map_ = map_of(file_);
   } catch (const HeaderError& error) {
-    throw CheckpointError(path, error.what());
+    const auto kind = file_kind(file_);
+    if (kind == FileKind::unknown || kind == FileKind::safetensors) throw CheckpointError(path, error.what());
+    throw CheckpointError(path, "this is not a safetensors file but " + what_to_do_with(kind));
   }
 } catch (const FileError& error) {
-  throw CheckpointError(path, error.code().message());
+  throw CheckpointError(path, error.code().message() + nearest_file_hint(path));
 }
 
 void SafetensorsFile::read_bytes(uint64_t offset, std::span<std::byte> into) const {

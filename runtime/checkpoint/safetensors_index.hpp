@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -23,9 +24,15 @@ struct SafetensorsIndex {
   nlohmann::json metadata = nlohmann::json::object();          ///< whatever it holds, if it is an object
 };
 
-/// Reads strictly: JSON without a key twice, a `weight_map` of texts, shards that are *.safetensors below the index's
-/// folder: no absolute paths, no "..". Further keys are passed over. Throws CheckpointError.
-SafetensorsIndex read_safetensors_index(const std::filesystem::path& path);
+/// Reads strictly: JSON without a key twice, a `weight_map` of texts, shards that are *.safetensors, or have another
+/// `shard_ending`, below the index's folder: no absolute paths, no "..". Further keys are passed over. Throws
+/// CheckpointError.
+SafetensorsIndex read_safetensors_index(const std::filesystem::path& path,
+                                        std::string_view shard_ending = ".safetensors");
+
+/// Throws CheckpointError, naming them, unless `has` says of each of the index's tensors that its shard has it.
+void check_listed(const std::filesystem::path& index, const SafetensorsIndex& content,
+                  const std::function<bool(const std::string& tensor)>& has);
 
 /// The file that `shard` of the index at `index` is, links followed. Throws CheckpointError for one that is missing or
 /// lies outside of the index's folder; in the cache of the Hugging Face Hub it may be among the blobs of its
@@ -36,6 +43,9 @@ struct SafetensorsSource {
   std::filesystem::path path;  ///< a file
   bool is_index = false;
 };
+
+/// Whether a folder has a safetensors file or an index of some.
+bool has_safetensors(const std::filesystem::path& folder);
 
 /// What a user means by `path`: a safetensors file; an index (*.json); or a folder with model.safetensors, or with
 /// model.safetensors.index.json, or with one file of another name that is either. As in transformers the file comes

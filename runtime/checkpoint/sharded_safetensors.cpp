@@ -12,15 +12,6 @@
 #include <fnmatch.h>
 
 namespace troupe {
-namespace {
-
-/// Names of tensors of which each is text that a message can hold.
-std::string some_names(std::vector<std::string> names) {
-  for (auto& name : names) name = "'" + shown(name) + "'";
-  return brief_list(std::move(names));
-}
-
-}  // namespace
 
 ShardedSafetensors::ShardedSafetensors(const std::filesystem::path& source, TensorMemory memory) {
   const auto found = find_safetensors(source);
@@ -46,7 +37,7 @@ void ShardedSafetensors::open_index(TensorMemory memory) {
     files_.push_back(std::make_unique<const SafetensorsFile>(find_shard(path_, name), memory));
     add_shard(name, &index.weight_map);
   }
-  check_listed(index.weight_map);
+  check_listed(path_, index, [&](const std::string& tensor) { return by_name_.contains(tensor); });
 }
 
 /// Adds the entries of the latest file, which the index calls `name`.
@@ -64,20 +55,6 @@ void ShardedSafetensors::add_shard(const std::string& name,
     entries_.push_back({entry, files_.size() - 1});
   }
   for (const auto& [key, text] : file.metadata()) metadata_.emplace(key, text);
-}
-
-void ShardedSafetensors::check_listed(const std::map<std::string, std::string, std::less<>>& weight_map) const {
-  std::vector<std::string> missing;
-  const std::string* shard = nullptr;
-  for (const auto& [tensor, where] : weight_map) {
-    if (by_name_.contains(tensor)) continue;
-    missing.push_back(tensor);
-    if (!shard) shard = &where;
-  }
-  if (missing.empty()) return;
-  throw CheckpointError(path_, "it says that '" + shown(*shard) + "' has the tensor '" + shown(missing[0]) +
-                                   "', which is not there" +
-                                   (missing.size() == 1 ? "" : "; missing in all: " + some_names(missing)));
 }
 
 void ShardedSafetensors::find_tied() {

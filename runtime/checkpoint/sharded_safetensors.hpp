@@ -74,7 +74,6 @@ class ShardedSafetensors {
  private:
   void open_index(TensorMemory memory);
   void add_shard(const std::string& name, const std::map<std::string, std::string, std::less<>>* weight_map);
-  void check_listed(const std::map<std::string, std::string, std::less<>>& weight_map) const;
   void find_tied();
 
   std::filesystem::path path_;

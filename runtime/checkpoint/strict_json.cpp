@@ -74,8 +74,9 @@ json parse_strict_json(std::string_view text) {
     return json::parse(text.begin(), text.end(), watch);
   } catch (const json::parse_error& error) {
     throw UsageError("it is not JSON: " + what_is_wrong(text, error.byte));
-  } catch (const json::out_of_range&) {
-    throw UsageError("it has a number that is too large");
+  } catch (const json::out_of_range& error) {  // "... number overflow parsing '1e400'"
+    const std::string what = error.what();
+    throw UsageError("it has a number that is too large: " + shown(what.substr(std::min(what.find('\''), what.size()))));
   }
 }
 

@@ -35,19 +35,14 @@ struct Group {
   capture::KernelMaker maker;
 };
 
-bool is_plain_memory(const View& view) {
-  int64_t expected = 1;
-  for (std::size_t i = view.sizes.size(); i-- > 0;) {
-    if (view.sizes[i] != 1 && view.strides[i] != expected) return false;
-    expected *= view.sizes[i];
-  }
-  return view.type == torch::kFloat32 && expected > 0;
-}
-
 int64_t numbers_of(const View& view) {
   int64_t all = 1;
   for (const int64_t size : view.sizes) all *= size;
   return all;
+}
+
+bool is_plain_memory(const View& view) {
+  return view.type == torch::kFloat32 && capture::is_contiguous(view) && numbers_of(view) > 0;
 }
 
 const View* argument_view(const Action& action, std::size_t index) {

@@ -5,6 +5,7 @@
 #include "troupe/runtime/inference/forward_capture.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 #include "troupe/runtime/precision/convert.hpp"
+#include "troupe/runtime/process/cpu_budget.hpp"
 #include "troupe/runtime/summary/example_input.hpp"
 
 #include <c10/util/StringUtil.h>
@@ -13,7 +14,6 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include <algorithm>
-#include <thread>
 
 namespace troupe {
 
@@ -37,10 +37,6 @@ torch::Tensor warm_up_input(const torch::Tensor& example, int64_t batch_size, in
   return torch::rand(input.sizes(), generator, torch::kFloat32).to(input.options());
 }
 
-std::size_t processors() {
-  return std::max(1U, std::thread::hardware_concurrency());
-}
-
 }  // namespace
 
 class Predictor::Impl {
@@ -56,7 +52,7 @@ class Predictor::Impl {
     capture_ = std::make_unique<inference::ForwardCapture>(
         *module_, [this](const torch::Tensor& input) { return module_->forward(input); },
         inference::ForwardCaptureOptions{capture_way(), options_.exact, options_.max_shapes,
-                                         options_.max_callers == 0 ? processors() : options_.max_callers});
+                                         options_.max_callers == 0 ? usable_processors() : options_.max_callers});
     warm_up(options_.warm_up);
   }
 

@@ -52,7 +52,7 @@ struct PredictorOptions {
   /// room for a new one.
   std::size_t max_shapes = 8;
   /// Threads that replay at one time, each in memory of its own; those beyond compute forward plainly. 0: as many as
-  /// there are processors.
+  /// the process may use processors (affinity, cpusets, a container's quota).
   std::size_t max_callers = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -126,6 +127,12 @@ std::optional<double> cpu_quota(const fs::path& root) {
     }
   }
   return smallest;
+}
+
+std::size_t usable_processors(std::optional<double> quota) {
+  const auto allowed = allowed_cpus().size();
+  if (!quota) return allowed;
+  return std::clamp<std::size_t>(static_cast<std::size_t>(std::ceil(std::min(*quota, 1e6))), 1, allowed);
 }
 
 double cpu_share(const std::vector<std::vector<int>>& processes, std::size_t own, std::optional<double> quota) {

@@ -1,6 +1,7 @@
 // How many processors a process may keep busy: where it may run, how much of the time, and beside whom.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <optional>
 #include <vector>
@@ -18,6 +19,10 @@ std::vector<int> allowed_cpus();
 /// and /proc/self/cgroup name; what cannot be read limits nothing. `root` stands in front of all paths, for tests.
 /// https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu, https://docs.kernel.org/scheduler/sched-bwc.html
 std::optional<double> cpu_quota(const std::filesystem::path& root = "/");
+
+/// How many threads this process can have at work at a time: one for each of allowed_cpus(), but no more than the quota
+/// grants, rounded up. At least 1.
+std::size_t usable_processors(std::optional<double> quota = cpu_quota());
 
 /// How many processors one of a host's processes has to itself, not below 0: of each that it may run on its part, and
 /// no more than its part of the quota. `processes` has allowed_cpus() of all of them; `own` is the one that asks.

@@ -3,6 +3,7 @@
 #include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/modules/monitor.hpp"
+#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
@@ -168,12 +169,8 @@ void RunRecord::append_training_state(Checkpoint& checkpoint, const SnapshotRequ
 
 void RunRecord::restore_progress() {
   if (core_.setup.weights_only) return;
+  check_has_run(*core_.setup.checkpoint, "the checkpoint");
   const auto& metadata = core_.setup.checkpoint->metadata;
-  if (!metadata.contains(metadata_key::progress)) {
-    throw UsageError(
-        "the checkpoint holds weights only, a run cannot go on from it; load_from_checkpoint makes a module of it that"
-        " a new run can start with");
-  }
   core_.progress = progress_from_json(metadata.at(metadata_key::progress));
   const auto saved_at = metadata.find(metadata_key::saved_at);
   if (saved_at != metadata.end() && saved_at->is_number()) saved_at_ = saved_at->get<double>();
@@ -191,7 +188,7 @@ void RunRecord::restore_model() {
     const auto keys = load_model_state(checkpoint, *core_.module, core_.module->strict_loading);
     const auto differences = describe(keys);
     if (!differences.empty()) {
-      core_.outputs.note("warning: the checkpoint and the module differ: " + differences);
+      core_.outputs.note("warning: the checkpoint differs from the module: " + differences);
     }
   }
   const During during(core_.pulse, "on_load_checkpoint");

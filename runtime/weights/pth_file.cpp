@@ -3,6 +3,7 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/runtime/data/files/file_kind.hpp"
 #include "troupe/runtime/data/files/mapped_file.hpp"
 #include "troupe/runtime/weights/pth_storages.hpp"
 #include "troupe/runtime/weights/torch_objects.hpp"
@@ -10,9 +11,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <fstream>
 #include <span>
 #include <string_view>
 #include <unordered_set>
@@ -28,16 +27,6 @@ constexpr std::size_t kMostVisits = 4'000'000;
 
 std::string_view text_of_bytes(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-bool is_zip(std::string_view bytes) {
-  return bytes.starts_with(std::string_view("PK\3\4", 4)) || bytes.starts_with(std::string_view("PK\5\6", 4));
-}
-
-/// The pickle opcode PROTO, and not the length of a safetensors file's header, which these begin with.
-bool is_pickle(std::string_view bytes) {
-  const bool is_length = bytes.size() > 8 && bytes.substr(5, 4) == std::string_view("\0\0\0{", 4);
-  return bytes.size() > 2 && bytes[0] == '\x80' && bytes[1] >= 1 && bytes[1] <= 5 && !is_length;
 }
 
 /// The archive of a file: its folder has the name that the file had when it was saved.
@@ -220,8 +209,7 @@ auto in_file(const std::filesystem::path& path, F read) {
 PthValue read_pth(const std::filesystem::path& path, const PthOptions& options) {
   const auto source = path.string();
   const auto file = std::make_shared<const MappedFile>(path, MapOptions{.copy_on_write = options.mmap});
-  const auto begin = text_of_bytes(file->bytes());
-  if (is_pickle(begin)) {
+  if (file_kind(text_of_bytes(file->bytes()).substr(0, file_kind_bytes)) == FileKind::pickle) {
     throw UsageError(source +
                      ": it is a pickle as PyTorch before 1.6 wrote it, or another program; in Python: "
                      "torch.save(torch.load(old, weights_only=True, map_location='cpu'), new)");
@@ -257,11 +245,8 @@ NamedTensors pth_weights(const std::filesystem::path& path, const std::string& k
 }
 
 bool is_pth(const std::filesystem::path& path) {
-  std::array<char, 16> begin{};
-  std::ifstream file(path, std::ios::binary);
-  file.read(begin.data(), begin.size());
-  const std::string_view bytes(begin.data(), static_cast<std::size_t>(file.gcount()));
-  return is_zip(bytes) || is_pickle(bytes);
+  const auto kind = file_kind(path);
+  return kind == FileKind::zip || kind == FileKind::pickle;
 }
 
 }  // namespace troupe

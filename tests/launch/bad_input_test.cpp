@@ -1,6 +1,7 @@
 // Bad input gets one clear sentence, and nothing is lost.
 #include "tests/support/lines.hpp"
 #include "tests/support/program.hpp"
+#include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -163,6 +164,30 @@ TEST(BadInput, CheckpointsThatCannotBeUsed) {
       error_of([&] { Trainer(options).fit(std::make_shared<Other>(), points(), {}, {.ckpt_path = good.string()}); }),
       AllOf(HasSubstr("layer.weight"), HasSubstr("[1, 2]"), HasSubstr("more.weight")));
   EXPECT_TRUE(std::filesystem::exists(good));
+}
+
+TEST(BadInput, WeightsThatARunCannotGoOnFrom) {
+  const TempDir dir;
+  const auto options = quiet(dir);
+  const Line line;
+  write_pth(named_model_tensors(line), dir / "line.pth");
+  write_sharded_safetensors(named_model_tensors(line), dir / "folder");
+  Checkpoint weights;
+  append_model_state(weights, line);
+  write_checkpoint(weights, dir / "weights.safetensors");
+  const auto resume = [&](const std::filesystem::path& path) {
+    return error_of([&] { Trainer(options).fit<Line>({}, points(), {}, {.ckpt_path = path.string()}); });
+  };
+  const auto what_to_do = AllOf(HasSubstr("holds weights without the state of a run, so fit cannot go on from it"),
+                                HasSubstr("load_weights or load_from_checkpoint"));
+  EXPECT_THAT(resume(dir / "line.pth"), AllOf(HasSubstr("line.pth' is a file of torch.save"), what_to_do));
+  EXPECT_THAT(resume(dir / "folder"),
+              AllOf(HasSubstr("model.safetensors' is a safetensors file, but no checkpoint of"), what_to_do));
+  EXPECT_THAT(resume(dir / "weights.safetensors"), AllOf(HasSubstr("weights.safetensors' holds"), what_to_do));
+  EXPECT_THAT(resume(dir / "wieghts.safetensors"), HasSubstr("No such file or directory; did you mean '"));
+  for (const char* taken : {"line.pth", "folder", "weights.safetensors"}) {
+    Trainer(options).validate(std::make_shared<Line>(), points(), {.ckpt_path = (dir / taken).string()});
+  }
 }
 
 TEST(BadInput, ThereIsNothingToGoOnFrom) {

@@ -345,6 +345,15 @@ TEST_F(ServedDigits, AnswerBadLinesWithAnErrorAndGoOn) {
       {R"({"id": "a"})"
        "\n",
        "there is no 'input'"},
+      {R"({"id": "a", "imput": [1, 2]})"
+       "\n",
+       "there is no 'input', but 'imput'"},
+      {R"({"id": "a", "input": [1, NaN]})"
+       "\n",
+       R"(no object of JSON: at byte 25 is "NaN]}")"},
+      {R"({"id": "a", "input": [1, -1e400]})"
+       "\n",
+       "a number is too large for float32: '-1e400'"},
       {R"({"id": [1], "input": []})"
        "\n",
        "'id' is neither"},

@@ -173,13 +173,17 @@ TEST(Examples, SayInOneSentenceWhatIsWrongWithTheirData) {
     EXPECT_THAT(refused(program, "--data.files " + in_dir("empty")), HasSubstr("empty holds no text"));
     EXPECT_THAT(refused(program, "--data.files " + in_dir("short")), HasSubstr("90 tokens are too few"));
   }
-  EXPECT_THAT(refused("gpt", "--data.length 129"), HasSubstr("longer than model.context"));
-  EXPECT_THAT(refused("gpt", "--model.heads 3"), HasSubstr("does not divide model.width"));
+  EXPECT_THAT(refused("gpt", "--data.length 129"),
+              HasSubstr("samples of 129 tokens are longer than model.context = 128; set data.length = 128"));
+  EXPECT_THAT(refused("gpt", "--model.heads 3"),
+              HasSubstr("model.heads = 3 does not divide model.width = 128; 2 does"));
   EXPECT_THAT(refused("gpt", "--data.val " + in_dir("short")), HasSubstr("data.val is given without data.train"));
   EXPECT_THAT(refused("regression", "--data.csv " + in_dir("cars.csv")), HasSubstr("holds 1 cars; at least 14"));
   EXPECT_THAT(refused("regression", "--data.csv " + in_dir("short")), HasSubstr("line 1 has 1 columns"));
   EXPECT_THAT(refused("transfer", "--transfer.shots 500"), HasSubstr("transfer.shots = 500"));
   EXPECT_THAT(refused("transfer", "--transfer.weights " + in_dir("short")), HasSubstr("short"));
+  EXPECT_THAT(refused("transfer", "--transfer.weights " + in_dir("shrot")),
+              HasSubstr("shrot': No such file or directory; did you mean '" + in_dir("short")));
   EXPECT_THAT(refused("gpt", "--model.from_pretrained " + in_dir("absent")), HasSubstr("absent/config.json"));
 }
 

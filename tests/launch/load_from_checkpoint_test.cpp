@@ -127,8 +127,8 @@ TEST_F(LoadFromCheckpoint, NamesAHyperParameterThatTheCheckpointLacks) {
   EXPECT_THAT(error_of([&] {
                 load_from_checkpoint<DeepNet>(path_, {.hparams = {{"dropout", 0.1}}});
               }),
-              AllOf(HasSubstr("missing in the checkpoint: third.weight, third.bias"),
-                    HasSubstr("left over in the checkpoint: second.weight, second.bias")));
+              AllOf(HasSubstr("2 missing in it: third.weight, third.bias"),
+                    HasSubstr("2 left over in it: second.weight, second.bias")));
 }
 
 TEST_F(LoadFromCheckpoint, NotStrictTakesWhatFitsAndSaysWhatDoesNot) {

@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/checkpoint/file_system.hpp"
+#include "troupe/runtime/data/files/file_kind.hpp"
 
 #include <utility>
 
@@ -24,7 +25,7 @@ FileReader::FileReader(std::filesystem::path path, RetryPolicy policy, Open open
   try {
     size_ = with_retries(policy_, [&] { return source()->size; });
   } catch (const std::system_error& error) {
-    throw UsageError(error.what());
+    throw UsageError(error.what() + nearest_file_hint(path_));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/checkpoint/file_system.hpp"
+#include "troupe/runtime/data/files/file_kind.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -23,7 +24,9 @@ class DescriptorToMap {
  public:
   explicit DescriptorToMap(const std::filesystem::path& path)
       : number_(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
-    if (number_ < 0) throw UsageError("cannot open " + path.string() + ": " + std::strerror(errno));
+    if (number_ >= 0) return;
+    const std::string reason = std::strerror(errno);
+    throw UsageError("cannot open " + path.string() + ": " + reason + nearest_file_hint(path));
   }
   ~DescriptorToMap() { ::close(number_); }
   DescriptorToMap(const DescriptorToMap&) = delete;

@@ -3,9 +3,11 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/data/files/deflate.hpp"
+#include "troupe/runtime/data/files/file_kind.hpp"
 
 #include <algorithm>
 #include <limits>
+#include <string_view>
 #include <unordered_set>
 #include <utility>
 
@@ -26,6 +28,13 @@ class ZipBytes {
   ZipBytes(std::span<const std::byte> all, const std::string& source) : all_(all), source_(source) {}
 
   std::size_t size() const { return all_.size(); }
+  /// For bytes without an end record: what they begin as, if that is something else, or `why`.
+  [[noreturn]] void refuse_other(const std::string& why) const {
+    const auto start = all_.first(std::min(all_.size(), file_kind_bytes));
+    const auto kind = file_kind(std::string_view(reinterpret_cast<const char*>(start.data()), start.size()));
+    const bool is_known = kind != FileKind::unknown && kind != FileKind::zip;
+    refuse("is no zip archive" + (is_known ? " but " + describe(kind) : why));
+  }
   [[noreturn]] void refuse(const std::string& why) const { throw UsageError(source_ + ": " + why); }
   std::span<const std::byte> part(uint64_t offset, uint64_t length, const std::string& what) const {
     if (offset > all_.size() || length > all_.size() - offset) {
@@ -53,14 +62,13 @@ struct ZipDirectory {
 
 /// Where the record at the archive's end begins; a comment may follow it.
 std::size_t end_of_directory(const ZipBytes& bytes) {
-  if (bytes.size() < kEndBytes)
-    bytes.refuse("is no zip archive: it has " + std::to_string(bytes.size()) + " bytes");
+  if (bytes.size() < kEndBytes) bytes.refuse_other(": it has " + std::to_string(bytes.size()) + " bytes");
   const std::size_t last = bytes.size() - kEndBytes;
   for (std::size_t back = 0; back <= std::min(last, kLongestComment); ++back) {
     const auto record = bytes.part(last - back, kEndBytes, "the end record");
     if (zip_number(record, 0, 4) == kEndSignature && zip_number(record, 20, 2) == back) return last - back;
   }
-  bytes.refuse("is no zip archive, or cut off: the record at its end is missing");
+  bytes.refuse_other(", or cut off: the record at its end is missing");
 }
 
 ZipDirectory find_directory(const ZipBytes& bytes) {

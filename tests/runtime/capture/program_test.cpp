@@ -4,11 +4,15 @@
 
 #include "troupe/runtime/capture/agreement.hpp"
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/library.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -51,6 +55,7 @@ class Replayed {
     EXPECT_EQ(difference(first, second), "");
     mark_kept(first, second);
     first = {};
+    request.way_out = "the_option = off";
     for (std::size_t i = 0; i < places.size(); ++i) request.places[request.results[i].memory] = places[i];
     program_ = std::make_unique<Program>(second, request);
   }
@@ -214,6 +219,50 @@ TEST(Program, AllocatesNothingForResultsOfOperatorsThatAllocate) {
   const void* before = replayed.results()[0].data_ptr();
   replayed.expect_same(2);
   EXPECT_EQ(replayed.results()[0].data_ptr(), before);
+}
+
+// An operator that keeps what it returns, if it is told to; none of LibTorch's does.
+struct Kept {
+  bool is_on = false;
+  torch::Tensor tensor;
+};
+
+Kept& kept() {
+  static Kept kept;
+  return kept;
+}
+
+torch::Tensor negative_of(const torch::Tensor& x) {
+  auto out = at::detail::empty_cpu(x.sizes(), x.options());
+  const auto* from = x.const_data_ptr<float>();
+  std::transform(from, from + x.numel(), out.mutable_data_ptr<float>(), std::negate<>());
+  if (kept().is_on) kept().tensor = out;
+  return out;
+}
+
+TORCH_LIBRARY(troupe_program_test, library) {
+  library.def("negative_of(Tensor x) -> Tensor");
+}
+TORCH_LIBRARY_IMPL(troupe_program_test, CPU, library) {
+  library.impl("negative_of", &negative_of);
+}
+
+TEST(Program, SaysWhatTurnsReplaysOffIfAnOperatorKeepsItsMemory) {
+  const auto x = matrix();
+  const auto op = c10::Dispatcher::singleton()
+                      .findSchemaOrThrow("troupe_program_test::negative_of", "")
+                      .typed<torch::Tensor(const torch::Tensor&)>();
+  Replayed replayed({x}, [&](const Mark&) -> Tensors { return {op.call(x) * 2}; });
+  replayed.expect_same();
+  kept().is_on = true;
+  std::string said;
+  try {
+    replayed.replay();
+  } catch (const std::runtime_error& error) {
+    said = error.what();
+  }
+  kept() = {};
+  EXPECT_EQ(said, "troupe_program_test::negative_of keeps memory that the next replay writes to: set the_option = off");
 }
 
 TEST(Program, PutsResultsWhereTheyAreWanted) {

@@ -117,7 +117,7 @@ TEST(LoadWeights, ListWhatDiffersAndChangeNothing) {
               AllOf(HasSubstr("the map of tensors does not fit the module, which is unchanged: "),
                     HasSubstr("1 missing in it: bias; "), HasSubstr("12 left over in it: other10, "),
                     HasSubstr("other19 and 2 more; "),
-                    HasSubstr("1 that differ: weight is [2, 3] Float in it and [3, 2] Float here (see transpose)")));
+                    HasSubstr("1 that differs: weight is [2, 3] Float in it and [3, 2] Float here (see transpose)")));
   EXPECT_EQ(layer->weight.sum().item<float>(), 30);
   weights = {{"weight", torch::ones({3, 2})}, {"other", torch::ones(1)}};
   const auto keys = load_weights(*layer, weights, {.strict = false});

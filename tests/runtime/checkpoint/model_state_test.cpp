@@ -62,11 +62,24 @@ TEST(ModelState, AnotherModelIsRefusedWithAllThatDiffersAndNothingChanged) {
   checkpoint.tensors.emplace_back("optimizer.0.x.step", torch::zeros({}));
   const auto before = to->parameters()[3].clone();
   EXPECT_THAT(loading_error(checkpoint, *to),
-              AllOf(HasSubstr("the checkpoint belongs to another model: missing in the checkpoint: 0.weight"),
-                    HasSubstr("left over in the checkpoint: \\x01head.weight"),
-                    HasSubstr("0.bias is [4] Float in the checkpoint and [5] Float here"),
-                    testing::Not(HasSubstr("optimizer"))));
+              AllOf(HasSubstr("the checkpoint belongs to another model: 1 missing in it: 0.weight; "),
+                    HasSubstr("1 left over in it: \\x01head.weight; "),
+                    HasSubstr("0.bias is [4] Float in it and [5] Float here"), testing::Not(HasSubstr("optimizer"))));
   EXPECT_TRUE(torch::equal(before, to->parameters()[3]));
+}
+
+TEST(ModelState, OfManyDifferencesTheFirstTenAreNamedAndAllCounted) {
+  torch::nn::Sequential from, to;
+  for (int i = 0; i < 12; ++i) from->push_back(torch::nn::Linear(torch::nn::LinearOptions(1, 2).bias(false)));
+  for (int i = 0; i < 12; ++i) to->push_back(torch::nn::Linear(torch::nn::LinearOptions(1, 3).bias(false)));
+  Checkpoint checkpoint;
+  append_model_state(checkpoint, *from);
+  for (int i = 0; i < 30; ++i) checkpoint.tensors.emplace_back("model.more" + std::to_string(100 + i), torch::ones(1));
+  const auto text = loading_error(checkpoint, *to);
+  EXPECT_THAT(text, AllOf(HasSubstr("30 left over in it: more100, more101, "), HasSubstr("more109 and 20 more; "),
+                          HasSubstr("12 that differ: 0.weight is [2, 1] Float in it and [3, 1] Float here, "),
+                          HasSubstr("9.weight is [2, 1] Float in it and [3, 1] Float here and 2 more")));
+  EXPECT_THAT(text, testing::Not(testing::AnyOf(HasSubstr("more110"), HasSubstr("10.weight"))));
 }
 
 TEST(ModelState, WithoutStrictOnlyShapesMustFit) {
@@ -91,11 +104,11 @@ TEST(ModelState, FloatingTypesAreConvertedAndOthersRefused) {
   for (auto& [name, tensor] : checkpoint.tensors) {
     if (name == "model.0.bias") tensor = torch::ones({4}, torch::kInt64);
   }
-  EXPECT_THAT(loading_error(checkpoint, *model), HasSubstr("0.bias is [4] Long in the checkpoint and [4] Float here"));
+  EXPECT_THAT(loading_error(checkpoint, *model), HasSubstr("0.bias is [4] Long in it and [4] Float here"));
 }
 
 TEST(ModelState, ACheckpointWithoutWeightsNamesWhatIsMissing) {
-  EXPECT_THAT(loading_error({}, *net()), HasSubstr("missing in the checkpoint: 0.weight, 0.bias"));
+  EXPECT_THAT(loading_error({}, *net()), HasSubstr("7 missing in it: 0.weight, 0.bias, "));
 }
 
 // --- What other programs write, and what a module may hold ---
@@ -115,12 +128,12 @@ TEST(ModelState, ATensorThatCannotBeReadIsMissedOnlyByAModelThatHasIt) {
   checkpoint.unreadable = {{"model.ids", "has the unknown dtype 'F4'"}};
   torch::nn::Module module;
   module.register_parameter("w", torch::zeros(2));
-  EXPECT_THAT(loading_error(checkpoint, module), HasSubstr("left over in the checkpoint: ids"));
+  EXPECT_THAT(loading_error(checkpoint, module), HasSubstr("1 left over in it: ids"));
   const auto keys = load_model_state(checkpoint, module, false);
   EXPECT_EQ(keys.unexpected_keys, std::vector<std::string>{"ids"});
   EXPECT_EQ(module.named_parameters()["w"].sum().item<float>(), 2);
   module.register_buffer("ids", torch::zeros(1));
-  EXPECT_THAT(loading_error(checkpoint, module, false), HasSubstr("ids has the unknown dtype 'F4' in the checkpoint"));
+  EXPECT_THAT(loading_error(checkpoint, module, false), HasSubstr("1 that differs: ids has the unknown dtype 'F4'"));
 }
 
 TEST(ModelState, ComesBackIntoABufferWhoseElementsSharedMemory) {
@@ -164,8 +177,7 @@ TEST(ModelState, AComplexTensorDoesNotBecomeARealOne) {
   Holder module(torch::zeros(2));
   Checkpoint checkpoint;
   checkpoint.tensors = {{"model.w", torch::ones(2)}, {"model.b", torch::ones(2, torch::kComplexFloat)}};
-  EXPECT_THAT(loading_error(checkpoint, module),
-              HasSubstr("b is [2] ComplexFloat in the checkpoint and [2] Float here"));
+  EXPECT_THAT(loading_error(checkpoint, module), HasSubstr("b is [2] ComplexFloat in it and [2] Float here"));
 }
 
 }  // namespace

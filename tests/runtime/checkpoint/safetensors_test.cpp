@@ -21,6 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::AllOf;
+using testing::EndsWith;
 using testing::HasSubstr;
 
 void write(const fs::path& path, const NamedTensors& tensors, const SafetensorsMetadata& metadata = {}) {
@@ -178,8 +179,42 @@ TEST(Safetensors, RefusesHeadersThatAreTooLongBeforeReadingThem) {
   EXPECT_THAT(error_of_file(dir / "f"), HasSubstr("more than 100 MB"));
   put(dir / "f", "{}", "", 99'999'999);
   EXPECT_THAT(error_of_file(dir / "f"), HasSubstr("truncated"));
-  std::ofstream(dir / "zip", std::ios::binary) << "PK\x03\x04 this is what torch.save writes";
-  EXPECT_THAT(error_of_file(dir / "zip"), HasSubstr("not a safetensors file"));
+}
+
+TEST(Safetensors, SaysWhatAnotherFileIsWhateverItsSize) {
+  using namespace std::string_literals;
+  const TempDir dir;
+  const std::vector<std::pair<std::string, const char*>> cases = {
+      {"PK\x03\x04\x14\0"s, "a zip archive, such as torch.save writes: load_weights reads it"},
+      {"\x80\x02\x8a\x0a"s, "a pickle"},
+      {"\x1f\x8b\x08\0\0\0\0\0\0\x03"s, "packed by gzip"},  // as a length it is one of less than 100 MB
+      {"\x93NUMPY\x01\0"s, "an array of numpy's"},
+      {"GGUF\x03\0\0\0"s, "a GGUF file"},
+      {"\n <!DOCTYPE html><html>", "a page of HTML, as a failed download leaves"},
+      {"{\"error\": \"not found\"}", "JSON text"},
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
+       "a pointer of Git LFS in place of the file; git lfs pull fetches it"}};
+  for (const auto& [beginning, text] : cases) {
+    for (const std::size_t more : {0, 10, 600'000}) {
+      std::ofstream(dir / "f", std::ios::binary) << beginning << std::string(more, '\0');
+      EXPECT_THAT(error_of_file(dir / "f"),
+                  AllOf(HasSubstr("f': this is not a safetensors file but "), HasSubstr(text)))
+          << more;
+    }
+  }
+}
+
+TEST(Safetensors, NamesTheFileThatMayBeMeant) {
+  const TempDir dir;
+  write(dir / "model.safetensors", {});
+  for (const char* absent : {"modle.safetensors", "model.safetensor", "model.bin"}) {
+    EXPECT_THAT(error_of_file(dir / absent),
+                HasSubstr(": No such file or directory; did you mean '" + (dir / "model.safetensors").string() + "'?"));
+  }
+  EXPECT_THAT(error_of_file(dir / "other.safetensors"), EndsWith("No such file or directory"));
+  std::filesystem::create_directory(dir / "weights");
+  EXPECT_THAT(error_of_file(dir / "weihgts/model.safetensors"),
+              EndsWith("did you mean '" + (dir / "weights").string() + "'?"));
 }
 
 TEST(Safetensors, RefusesHeadersThatAreNotTheOneShape) {

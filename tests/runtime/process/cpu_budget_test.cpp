@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <fstream>
 #include <memory>
 #include <thread>
@@ -108,7 +109,16 @@ TEST(AllowedCpus, FollowTheAffinityMask) {
     CPU_SET(last, &one);
     ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
     EXPECT_THAT(allowed_cpus(), ElementsAre(last));
+    EXPECT_EQ(usable_processors(std::nullopt), 1U);
   }).join();
+}
+
+TEST(UsableProcessors, AreThoseAllowedAsFarAsTheQuotaGoes) {
+  const auto all = allowed_cpus().size();
+  EXPECT_EQ(usable_processors(std::nullopt), all);
+  EXPECT_EQ(usable_processors(0.1), 1U);
+  EXPECT_EQ(usable_processors(1e9), all);
+  EXPECT_EQ(usable_processors(1.5), std::min<std::size_t>(all, 2));
 }
 
 TEST(CpuShare, IsWhatAProcessHasToItself) {

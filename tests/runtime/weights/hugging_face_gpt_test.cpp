@@ -106,6 +106,73 @@ TEST_F(HuggingFaceGpt, WritesWhatTransformersLoads) {
   }
 }
 
+TEST_F(HuggingFaceGpt, ReadsFoldersOfTorchSaveAlone) {
+  const auto weights = ShardedSafetensors(made("one")).read_all();
+  const auto half = weights.begin() + static_cast<std::ptrdiff_t>(weights.size() / 2);
+  const NamedTensors first(weights.begin(), half), second(half, weights.end());
+  for (const char* name : {"bin", "bins"}) {
+    fs::create_directory(dir_ / name);
+    fs::copy_file(made("one/config.json"), dir_ / name / "config.json");
+  }
+  write_pth(weights, dir_ / "bin/pytorch_model.bin");
+  nlohmann::json map;
+  for (const auto& [name, tensor] : first) map[name] = "pytorch_model-00001-of-00002.bin";
+  for (const auto& [name, tensor] : second) map[name] = "pytorch_model-00002-of-00002.bin";
+  write_pth(first, dir_ / "bins/pytorch_model-00001-of-00002.bin");
+  write_pth(second, dir_ / "bins/pytorch_model-00002-of-00002.bin");
+  put(dir_ / "bins/pytorch_model.bin.index.json", nlohmann::json{{"weight_map", map}}.dump());
+  for (const char* name : {"bin", "bins"}) {
+    Gpt model({.from_pretrained = dir_ / name});
+    EXPECT_LT(largest_logit_difference(logits(model), result("one")), 1e-5) << name;
+  }
+  EXPECT_THAT(refusal([&] { ShardedSafetensors{dir_ / "bin"}; }),
+              HasSubstr("load_weights reads its pytorch_model.bin, and troupe checkpoint convert"));
+  write_pth(first, dir_ / "bins/pytorch_model-00002-of-00002.bin");
+  EXPECT_THAT(refusal([&] { (void)read_any_weights(dir_ / "bins"); }),
+              AllOf(HasSubstr("it says that 'pytorch_model-00002-of-00002.bin' has the tensor"),
+                    HasSubstr("which is not there; missing in all: ")));
+  fs::remove(dir_ / "bins/pytorch_model-00002-of-00002.bin");
+  EXPECT_THAT(refusal([&] { (void)read_any_weights(dir_ / "bins"); }), HasSubstr("-00002-of-00002.bin' is missing"));
+  map[second[0].first] = "../x.bin";
+  put(dir_ / "bins/pytorch_model.bin.index.json", nlohmann::json{{"weight_map", map}}.dump());
+  EXPECT_THAT(refusal([&] { (void)read_any_weights(dir_ / "bins"); }), HasSubstr("may leave the folder"));
+}
+
+TEST_F(HuggingFaceGpt, WritesTheTokenIdsThatItHasRead) {
+  const auto ids_in = [&](const char* name) {
+    const auto config = nlohmann::json::parse(content_of(dir_ / name / "config.json"));
+    return std::vector<nlohmann::json>{config.at("bos_token_id"), config.at("eos_token_id"),
+                                       config.value("pad_token_id", nlohmann::json())};
+  };
+  fs::copy(made("one"), dir_ / "given", fs::copy_options::recursive);
+  auto config = nlohmann::json::parse(content_of(dir_ / "given/config.json"));
+  config.merge_patch({{"bos_token_id", 3}, {"eos_token_id", 5}, {"pad_token_id", 7}});
+  put(dir_ / "given/config.json", config.dump());
+  const auto tuned = [&](Gpt& model, const char* name) {
+    nlohmann::json checkpoint;
+    model.on_save_checkpoint(checkpoint);
+    Gpt again({.layers = 1, .heads = 1, .width = 4, .vocabulary = 8, .save_pretrained = dir_ / name});
+    again.on_load_checkpoint(checkpoint);
+    again.on_fit_end();
+  };
+  Gpt model({.from_pretrained = dir_ / "given"}), fresh({.width = 8, .vocabulary = 8});
+  tuned(model, "tuned");
+  EXPECT_THAT(ids_in("tuned"), testing::ElementsAre(3, 5, 7));
+  tuned(fresh, "fresh");
+  EXPECT_THAT(ids_in("fresh"), testing::ElementsAre(nullptr, nullptr, nullptr));
+}
+
+TEST_F(HuggingFaceGpt, NamesAFileThatIsGivenAsAFolder) {
+  const auto file = dir_ / "file";
+  put(file, "");
+  EXPECT_THAT(refusal([&] { Gpt({.heads = 1, .width = 4, .save_pretrained = file}).setup(Stage::fit); }),
+              HasSubstr("model.save_pretrained = " + file.string() + " cannot be a folder: it is a file"));
+  EXPECT_THAT(refusal([&] { Gpt({.from_pretrained = made("one/model.safetensors")}); }),
+              HasSubstr("model.safetensors is a file; name the folder"));
+  EXPECT_THAT(refusal([&] { Gpt({.from_pretrained = made("oen")}); }),
+              HasSubstr("did you mean '" + made("one").string()));
+}
+
 TEST_F(HuggingFaceGpt, LoadsTheNamesOfOpenAisFilesInBfloat16) {
   NamedTensors old;
   for (auto& [name, tensor] : ShardedSafetensors(made("one")).read_all()) {
@@ -128,7 +195,7 @@ TEST_F(HuggingFaceGpt, RefusesWhatDoesNotFit) {
   EXPECT_THAT(error_of_config({{"n_layer", 1}}),
               AllOf(HasSubstr("does not fit the module, which is unchanged: 12 left over in it: transformer.h.1."),
                     HasSubstr(" and 2 more")));
-  EXPECT_THAT(error_of_config({{"n_head", 3}}), HasSubstr("model.heads does not divide model.width"));
+  EXPECT_THAT(error_of_config({{"n_head", 3}}), HasSubstr("model.heads = 3 does not divide model.width = 32; 2 does"));
   EXPECT_THAT(error_of_config({{"n_head", "two"}}), HasSubstr(R"(has n_head = "two"; it is a whole number)"));
   EXPECT_THAT(error_of_config({{"n_embd", 0}}), HasSubstr("has n_embd = 0; it is a whole number"));
   EXPECT_THAT(error_of_config({{"model_type", "llama"}}),

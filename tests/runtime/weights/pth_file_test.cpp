@@ -1,5 +1,6 @@
 #include "troupe/runtime/weights/pth_file.hpp"
 
+#include "tests/support/file_content.hpp"
 #include "tests/support/python_output.hpp"
 #include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -126,6 +127,12 @@ TEST_F(PthFile, SaysWhatToDoWithOtherFiles) {
   EXPECT_THAT(refused("refused_short.pth"), HasSubstr("is to have 80 bytes, the archive has 76 of it"));
   EXPECT_THAT(refusal([&] { read_pth(path("deflated.pth"), {.most_bytes = 10}); }), HasSubstr("(most_bytes)"));
   EXPECT_THAT(refusal([&] { read_pth(path("none.pth")); }), HasSubstr("cannot open"));
+  const TempDir dir;
+  put(dir / "page.pth", "<html>not found</html>");
+  EXPECT_THAT(refusal([&] { read_pth(dir / "page.pth"); }),
+              HasSubstr("page.pth: is no zip archive but a page of HTML, as a failed download leaves"));
+  put(dir / "pointer.pth", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n");
+  EXPECT_THAT(refusal([&] { read_pth(dir / "pointer.pth"); }), HasSubstr("git lfs pull fetches it"));
 }
 
 }  // namespace

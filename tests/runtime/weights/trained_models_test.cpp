@@ -86,7 +86,7 @@ TEST_F(TrainedModels, OfAnotherArchitectureAreRefusedByTheirFirstTenDifferences)
   torch::nn::Embedding smaller(1000, 64);
   EXPECT_THAT(
       refusal([&] { load_weights(*smaller, file("sentences.safetensors"), {.prefix = "embedding."}); }),
-      HasSubstr("does not fit the module, which is unchanged: 1 that differ: weight is [32000, 256] Half in it and "
+      HasSubstr("does not fit the module, which is unchanged: 1 that differs: weight is [32000, 256] Half in it and "
                 "[1000, 64] Float here"));
 }
 
