@@ -44,7 +44,7 @@ TORCH_LIBRARY(onnx_test, library) {
   library.def("squared(Tensor self) -> Tensor");
   library.def("squared_(Tensor(a!) self) -> Tensor(a!)");
   library.def("squaredly(Tensor self) -> Tensor");
-  library.def("unwritten(Tensor self) -> Tensor");
+  library.def("novel(Tensor self) -> Tensor");
   library.def("own_domain(Tensor self) -> Tensor");
   library.def("wrong(Tensor self) -> Tensor");
   library.def("mixed(Tensor self, Tensor? bias, int[] axes, float factor, bool negate, str kind) -> Tensor");
@@ -53,7 +53,7 @@ TORCH_LIBRARY(onnx_test, library) {
   library.def("summed(Tensor[] all) -> Tensor");
 }
 TORCH_LIBRARY_IMPL(onnx_test, CompositeExplicitAutograd, library) {
-  for (const auto* name : {"squared", "squaredly", "unwritten", "own_domain", "wrong"}) library.impl(name, squared);
+  for (const auto* name : {"squared", "squaredly", "novel", "own_domain", "wrong"}) library.impl(name, squared);
   library.impl("squared_", squared_in_place);
   library.impl("mixed", mixed);
   library.impl("halves", halves);
@@ -215,9 +215,9 @@ TEST(RegisteredOperators, AreNamedByWhoeverAreNot) {
     Net net([&](const torch::Tensor& x) { return call_simple(name, layer(x)); }, {layer.ptr()});
     return refusal([&] { net.to_onnx("unused", torch::ones({2, 4})); });
   };
-  EXPECT_THAT(refused("unwritten"), HasSubstr("the operator onnx_test::unwritten has no mapping to ONNX: "
-                                              "register_onnx_operator says how it is written; behind the module "
-                                              "'layer0', node "));
+  EXPECT_THAT(refused("novel"), HasSubstr("the operator onnx_test::novel has no mapping to ONNX: "
+                                          "register_onnx_operator says how it is written; behind the module "
+                                          "'layer0', node "));
   EXPECT_THAT(refused("squaredly"), HasSubstr("the operator onnx_test::squaredly has no mapping to ONNX "
                                               "(onnx_test::squared has one): register_onnx_operator says"));
 }
@@ -246,7 +246,7 @@ TEST(RegisteredOperators, GoBeforeWhatTheLibraryKnowsAndTheLastOneCounts) {
 
 TEST(RegisteredOperators, AreComputedWhenExportedIfTheyDependOnWeightsAloneAndAreNotRegistered) {
   const auto weight = torch::randn({4, 4});
-  EXPECT_THAT(op_types_of([=](const torch::Tensor& x) { return x + call_simple("unwritten", weight).sum(0); }),
+  EXPECT_THAT(op_types_of([=](const torch::Tensor& x) { return x + call_simple("novel", weight).sum(0); }),
               testing::Not(Contains("Relu")));
 }
 
