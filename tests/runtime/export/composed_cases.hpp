@@ -281,7 +281,7 @@ inline void add_sorts(ExportCases& add) {
     return x + value + place + most + most_place + x.sum().argsort(0, true);
   });
   free_sizes(add, "sort_free", {{2, 6}, {3, 7}, {1, 4}}, {{1, "time"}}, [](const torch::Tensor& x) {
-    return std::get<0>(x.sort(1, true)) + x.argsort(1) + std::get<0>(x.kthvalue(2, 1, true));
+    return std::get<0>(x.sort(1, true)) + x.argsort(1, false) + std::get<0>(x.kthvalue(2, 1, true));
   });
 }
 
