@@ -307,7 +307,7 @@ class Lowering {
     const auto registered = nearest(qualified_base_name(node), registered_onnx_operator_names());
     if (is_near(qualified_base_name(node), registered)) {
       text += " (" + registered + " has one)";
-    } else if (is_near(name, similar)) {
+    } else if (node.kind().is_aten() && is_near(name, similar)) {
       text += " (aten::" + similar + " has one)";
     }
     if (!node.kind().is_aten() && !node.kind().is_prim()) text += ": register_onnx_operator says how it is written";
