@@ -104,6 +104,7 @@
 #include "troupe/runtime/data/transforms/mixing.hpp"
 #include "troupe/runtime/data/transforms/transform.hpp"
 #include "troupe/runtime/data/transforms/values.hpp"
+#include "troupe/runtime/export/register_onnx_operator.hpp"
 #include "troupe/runtime/inference/predictor.hpp"
 #include "troupe/runtime/report/phase_report.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"

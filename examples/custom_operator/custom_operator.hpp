@@ -7,13 +7,21 @@
 
 #include <torch/torch.h>
 
+/// How to_onnx writes the operator: with two of ONNX's.
+[[maybe_unused]] inline const bool squared_relu_in_onnx =
+    troupe::register_onnx_operator("example::squared_relu", [](troupe::OnnxCallWriter& call) {
+      const auto positive = call.add("Relu", {call.tensor("self")});
+      call.returns(call.add("Mul", {positive, positive}));
+    });
+
 struct PerceptronOptions {
   double lr = 1e-3;
   int64_t hidden = 128;
   bool composite = false;
 };
 TROUPE_OPTIONS(PerceptronOptions, (lr, "learning rate of Adam"), (hidden, "units of each hidden layer"),
-               (composite, "LibTorch's operators in place of the own one: the same numbers, for export"))
+               (composite,
+                "LibTorch's operators in place of the own one: the same numbers, for files that need no library"))
 
 class Perceptron : public troupe::ModuleWith<PerceptronOptions> {
  public:

@@ -224,9 +224,8 @@ class Merger {
       const auto sizes = traced_sizes(in_traces);
       if (!sizes) return;
       auto& known = model_.sizes[value];
-      known.seen = by_axis(*sizes);
-      known.sizes = fitted(known.seen);
-      if (const auto strides = traced_sizes(in_traces, strides_of)) known.strides = fitted(by_axis(*strides));
+      known.sizes = by_axis(*sizes);
+      if (const auto strides = traced_sizes(in_traces, strides_of)) known.strides = by_axis(*strides);
     });
   }
 
@@ -235,12 +234,6 @@ class Merger {
     for (const auto& numbers : by_trace) {
       for (std::size_t d = 0; d < numbers.size(); ++d) out[d].push_back(numbers[d]);
     }
-    return out;
-  }
-
-  std::vector<std::optional<SizeFormula>> fitted(const std::vector<std::vector<int64_t>>& axes) const {
-    std::vector<std::optional<SizeFormula>> out;
-    for (const auto& values : axes) out.push_back(fit_sizes(trials_, values));
     return out;
   }
 

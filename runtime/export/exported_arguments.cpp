@@ -21,8 +21,6 @@ using c10::TypeKind;
 using nlohmann::json;
 using torch::jit::Value;
 
-constexpr int kPositional = 1, kKeyword = 2;  // the schema's ArgumentKind
-
 [[noreturn]] void refuse_argument(const c10::Type& type) {
   throw UsageError("an argument of the type " + type.str() + " has no form in PyTorch's exported programs");
 }
@@ -35,14 +33,14 @@ class ArgumentWriter {
   json write(const Value& value, const c10::Type& type) const {
     if (const auto* optional = type.castRaw<c10::OptionalType>()) return write(value, *optional->getElementType());
     if (type.kind() == TypeKind::ListType) return write_list(value, *type.castRaw<c10::ListType>()->getElementType());
-    if (const auto* number = values_.number_of(value)) return {{"as_sym_int", {{"as_name", *number->name}}}};
+    if (const auto* number = values_.number_of(value)) return exported_symbol(*number->name);
     const auto constant = torch::jit::toIValue(&value);
     if (!constant) {
-      if (type.kind() == TypeKind::TensorType) return {{"as_tensor", {{"name", values_.name_of(value)}}}};
+      if (type.kind() == TypeKind::TensorType) return exported_tensor(values_.name_of(value));
       refuse_argument(type);
     }
     if (constant->isNone() || (constant->isTensor() && !constant->toTensor().defined())) return {{"as_none", true}};
-    if (constant->isTensor()) return {{"as_tensor", {{"name", values_.name_of(value)}}}};
+    if (constant->isTensor()) return exported_tensor(values_.name_of(value));
     return write_constant(*constant, type);
   }
 
@@ -145,9 +143,8 @@ json exported_arguments(const torch::jit::Node& node, const c10::FunctionSchema&
     const auto& argument = arguments[i];
     const auto& value = *node.inputs().at(i);
     if (argument.kwarg_only() ? is_default(value, argument) : i >= positional) continue;
-    out.push_back({{"name", argument.name()},
-                   {"arg", writer.write(value, *argument.real_type())},
-                   {"kind", argument.kwarg_only() ? kKeyword : kPositional}});
+    out.push_back(
+        exported_argument(argument.name(), writer.write(value, *argument.real_type()), argument.kwarg_only()));
   }
   return out;
 }

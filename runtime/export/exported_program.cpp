@@ -28,10 +28,6 @@ using nlohmann::json;
 using torch::jit::Node;
 using torch::jit::Value;
 
-json tensor_argument(const std::string& name) {
-  return {{"as_tensor", {{"name", name}}}};
-}
-
 /// A tree of PyTorch's pytree: the arguments, and what forward returns.
 json pytree_leaf() {
   return {{"type", nullptr}, {"context", nullptr}, {"children_spec", json::array()}};
@@ -111,7 +107,7 @@ class ProgramLowering {
     values_.describe(name, tensor);
     weight_names_[path] = name;
     program_.weights.push_back({path, tensor, is_parameter});
-    inputs_.push_back(tensor_argument(name));
+    inputs_.push_back(exported_tensor(name));
     const json argument{{"name", name}};
     input_specs_.push_back(is_parameter
                                ? json{{"parameter", {{"arg", argument}, {"parameter_name", path}}}}
@@ -127,7 +123,7 @@ class ProgramLowering {
       const auto name = values_.unique_name("c_" + path);
       values_.name_tensor(*node->output(), name, value->toTensor());
       program_.constants.push_back({path, value->toTensor(), false});
-      inputs_.push_back(tensor_argument(name));
+      inputs_.push_back(exported_tensor(name));
       input_specs_.push_back({{"tensor_constant", {{"arg", {{"name", name}}}, {"tensor_constant_name", path}}}});
     }
   }
@@ -139,8 +135,8 @@ class ProgramLowering {
       values_.find_sizes(input);
       values_.name_tensor(input, name);
       argument_names_.push_back(name);
-      inputs_.push_back(tensor_argument(name));
-      input_specs_.push_back({{"user_input", {{"arg", tensor_argument(name)}}}});
+      inputs_.push_back(exported_tensor(name));
+      input_specs_.push_back({{"user_input", {{"arg", exported_tensor(name)}}}});
     }
   }
 
@@ -182,26 +178,24 @@ class ProgramLowering {
                                              : quotient_of(a, b);
     const std::string name = node.kind().toUnqualString();
     const auto argument = [](const SymbolicNumber& one) -> json {
-      if (!one.name) return exported_int(*one.hint);
-      return {{"as_sym_int", {{"as_name", *one.name}}}};
+      return one.name ? exported_symbol(*one.name) : exported_int(*one.hint);
     };
-    add_number(
-        node, "_operator." + name, name, std::move(number),
-        {{{"name", "a"}, {"arg", argument(a)}, {"kind", 1}}, {{"name", "b"}, {"arg", argument(b)}, {"kind", 1}}});
+    add_number(node, "_operator." + name, name, std::move(number),
+               json::array({exported_argument("a", argument(a)), exported_argument("b", argument(b))}));
   }
 
   void read_size(const Node& node, int64_t dim) {
-    const auto& sizes = model_.sizes.at(node.inputs()[0]).sizes;
+    const auto& seen = model_.sizes.at(node.inputs()[0]).sizes.at(static_cast<std::size_t>(dim));
     add_number(node, "torch.ops.aten.sym_size.int", "sym_size_int",
-               values_.number_from(*sizes.at(static_cast<std::size_t>(dim))),
-               {{{"name", "self"}, {"arg", tensor_argument(values_.name_of(*node.inputs()[0]))}, {"kind", 1}},
-                {{"name", "dim"}, {"arg", exported_int(dim)}, {"kind", 1}}});
+               values_.number_from(model_.formula_of(seen).value()),
+               json::array({exported_argument("self", exported_tensor(values_.name_of(*node.inputs()[0]))),
+                            exported_argument("dim", exported_int(dim))}));
   }
 
   void add_number(const Node& node, const std::string& target, const std::string& name, SymbolicNumber number,
                   json arguments) {
     number.name = values_.result_name(name);
-    add_node(target, std::move(arguments), json::array({{{"as_sym_int", {{"as_name", *number.name}}}}}), *number.name);
+    add_node(target, std::move(arguments), json::array({exported_symbol(*number.name)}), *number.name);
     values_.name_number(*node.output(), std::move(number));
   }
 
@@ -299,7 +293,7 @@ class ProgramLowering {
     for (const auto* tensor : tensors) {
       const auto name = tensors.size() == 1 && !is_list ? own_name : values_.result_name(own_name);
       values_.name_tensor(*tensor, name);
-      out.push_back(is_list ? json{{"name", name}} : tensor_argument(name));
+      out.push_back(is_list ? json{{"name", name}} : exported_tensor(name));
     }
     return is_list ? json::array({{{"as_tensors", std::move(out)}}}) : out;
   }
@@ -328,7 +322,7 @@ class ProgramLowering {
     if (is_tuple) results.assign(returned->node()->inputs().begin(), returned->node()->inputs().end());
     auto outputs = json::array(), output_specs = json::array();
     for (const auto* result : results) {
-      outputs.push_back(tensor_argument(values_.name_of(*result)));
+      outputs.push_back(exported_tensor(values_.name_of(*result)));
       output_specs.push_back({{"user_output", {{"arg", outputs.back()}}}});
     }
     json graph{{"inputs", inputs_},

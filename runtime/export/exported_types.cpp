@@ -2,7 +2,6 @@
 
 #include "troupe/base/failure.hpp"
 
-#include <string>
 #include <utility>
 
 namespace troupe {
@@ -55,6 +54,19 @@ nlohmann::json exported_device(c10::Device device) {
 
 nlohmann::json exported_int(int64_t value) {
   return {{"as_int", value}};
+}
+
+nlohmann::json exported_tensor(const std::string& name) {
+  return {{"as_tensor", {{"name", name}}}};
+}
+
+nlohmann::json exported_symbol(const std::string& name) {
+  return {{"as_sym_int", {{"as_name", name}}}};
+}
+
+nlohmann::json exported_argument(const std::string& name, nlohmann::json value, bool by_keyword) {
+  constexpr int positional = 1, keyword = 2;  // the schema's ArgumentKind
+  return {{"name", name}, {"arg", std::move(value)}, {"kind", by_keyword ? keyword : positional}};
 }
 
 nlohmann::json exported_meta(c10::ScalarType type, c10::Device device, nlohmann::json sizes, nlohmann::json strides,

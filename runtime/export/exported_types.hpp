@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <string>
 
 namespace troupe {
 
@@ -26,6 +27,14 @@ nlohmann::json exported_device(c10::Device device);
 
 /// {"as_int": value}.
 nlohmann::json exported_int(int64_t value);
+
+/// Of a value of the graph: {"as_tensor": {"name": name}} for a tensor, {"as_sym_int": {"as_name": name}} for a number
+/// that depends on sizes.
+nlohmann::json exported_tensor(const std::string& name);
+nlohmann::json exported_symbol(const std::string& name);
+
+/// {"name": name, "arg": value, "kind": 1}, for an argument by its position; kind 2: by keyword.
+nlohmann::json exported_argument(const std::string& name, nlohmann::json value, bool by_keyword = false);
 
 /// The description of a tensor of these sizes and strides, each as the schema's SymInt.
 nlohmann::json exported_meta(c10::ScalarType type, c10::Device device, nlohmann::json sizes, nlohmann::json strides,

@@ -93,11 +93,12 @@ std::optional<SymbolicNumber> ExportedValues::rest_of_reshape(const torch::jit::
   if (source == sizes_.end()) return {};
   auto count = constant_number(1), known = constant_number(1);
   for (const auto& size : source->second) count = product_of(count, size);
-  const auto& formulas = model_.sizes.at(&value).sizes;
-  for (std::size_t d = 0; d < formulas.size(); ++d) {
+  const auto& seen = model_.sizes.at(&value).sizes;
+  for (std::size_t d = 0; d < seen.size(); ++d) {
     if (d == unknown) continue;
-    if (!formulas[d]) return {};
-    known = product_of(known, number_from(*formulas[d]));
+    const auto formula = model_.formula_of(seen[d]);
+    if (!formula) return {};
+    known = product_of(known, number_from(*formula));
   }
   return quotient_of(count, known);
 }
@@ -110,8 +111,8 @@ std::optional<SymbolicNumber> ExportedValues::windows_along(const torch::jit::Va
   const auto* input = value.node()->inputs()[0];
   const auto source = sizes_.find(input);
   if (source == sizes_.end() || axis >= source->second.size()) return {};
-  const auto& from = model_.sizes.at(input).seen[axis];
-  const auto& to = model_.sizes.at(&value).seen[axis];
+  const auto& from = model_.sizes.at(input).sizes[axis];
+  const auto& to = model_.sizes.at(&value).sizes[axis];
   const auto explains = [&](const auto& function) {
     return std::ranges::all_of(std::views::iota(std::size_t{0}, to.size()),
                                [&](std::size_t i) { return function(from[i]) == to[i]; });
@@ -138,12 +139,11 @@ bool ExportedValues::find_sizes(const torch::jit::Value& value) {
   if (found == model_.sizes.end()) return false;
   std::vector<SymbolicNumber> sizes;
   for (std::size_t d = 0; d < found->second.sizes.size(); ++d) {
-    const auto& formula = found->second.sizes[d];
-    if (formula) {
+    const auto& seen = found->second.sizes[d];
+    if (const auto formula = model_.formula_of(seen)) {
       sizes.push_back(number_from(*formula));
       continue;
     }
-    const auto& seen = found->second.seen[d];
     if (!derived_.contains(seen)) {
       auto number = rest_of_reshape(value, d);
       if (!number) number = windows_along(value, d);
@@ -166,8 +166,8 @@ void ExportedValues::name_tensor(const torch::jit::Value& value, const std::stri
   auto size_list = nlohmann::json::array(), stride_list = nlohmann::json::array();
   for (const auto& size : sizes) size_list.push_back(exported_number(size));
   for (std::size_t d = 0; d < sizes.size(); ++d) {
-    if (d < known.strides.size() && known.strides[d]) {
-      stride_list.push_back(exported_number(number_from(*known.strides[d])));
+    if (const auto formula = d < known.strides.size() ? model_.formula_of(known.strides[d]) : std::nullopt) {
+      stride_list.push_back(exported_number(number_from(*formula)));
       continue;
     }
     auto stride = constant_number(1);  // as if it were contiguous

@@ -1,11 +1,15 @@
 #include "troupe/runtime/export/onnx_builder.hpp"
 
+#include "troupe/base/failure.hpp"
+#include "troupe/base/text.hpp"
+
 #include <torch/types.h>
 #include <torch/utils.h>
 
 #include <algorithm>
 #include <cctype>
 #include <limits>
+#include <numeric>
 
 namespace troupe {
 
@@ -22,6 +26,12 @@ std::string small_key(const torch::Tensor& value) {
 
 }  // namespace
 
+std::vector<int64_t> counted(int64_t count) {
+  std::vector<int64_t> out(static_cast<std::size_t>(count));
+  std::iota(out.begin(), out.end(), 0);
+  return out;
+}
+
 std::string OnnxBuilder::unique_name(const std::string& wish) {
   auto name = wish;
   for (int64_t number = 1; !names_.insert(name).second; ++number) name = wish + "_" + std::to_string(number);
@@ -33,13 +43,25 @@ std::string OnnxBuilder::add(const std::string& op_type, std::vector<std::string
 }
 
 std::vector<std::string> OnnxBuilder::add_many(const std::string& op_type, std::vector<std::string> inputs,
-                                               std::size_t count, OnnxAttributes attributes) {
+                                               std::size_t count, OnnxAttributes attributes, const OnnxDomain& domain) {
+  const auto name = domain.name == "ai.onnx" ? "" : domain.name;
+  if (!name.empty()) {
+    if (domain.version < 1) {
+      throw UsageError("version " + std::to_string(domain.version) + " of the domain '" + shown(name) +
+                       "' is none: they are counted from 1");
+    }
+    const auto version = graph_.domains.try_emplace(name, domain.version).first->second;
+    if (version != domain.version) {
+      throw UsageError("one file has one version of the domain '" + shown(name) + "', not " + std::to_string(version) +
+                       " and " + std::to_string(domain.version));
+    }
+  }
   std::string wish = op_type;
   std::ranges::transform(wish, wish.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   std::vector<std::string> outputs;
   for (std::size_t i = 0; i < count; ++i) outputs.push_back(unique_name(wish));
   while (!inputs.empty() && inputs.back().empty()) inputs.pop_back();  // those left out at the end are not written
-  graph_.nodes.push_back({op_type, std::move(inputs), outputs, std::move(attributes)});
+  graph_.nodes.push_back({op_type, std::move(inputs), outputs, std::move(attributes), name});
   return outputs;
 }
 
@@ -125,6 +147,16 @@ std::string OnnxBuilder::reshape(const std::string& input, const std::vector<int
 std::string OnnxBuilder::transpose(const std::string& input, const std::vector<int64_t>& order) {
   if (std::ranges::is_sorted(order)) return input;
   return add("Transpose", {input}, {{"perm", order}});
+}
+
+std::string OnnxBuilder::swap_axes(const std::string& input, int64_t rank, int64_t a, int64_t b) {
+  auto order = counted(rank);
+  std::swap(order.at(static_cast<std::size_t>(a)), order.at(static_cast<std::size_t>(b)));
+  return transpose(input, order);
+}
+
+std::string OnnxBuilder::flip(const std::string& input, int64_t axis) {
+  return slice(input, axis, {-1, ""}, {std::numeric_limits<int64_t>::min(), ""}, -1);
 }
 
 std::string OnnxBuilder::unsqueeze(const std::string& input, const std::vector<int64_t>& axes) {

@@ -30,6 +30,9 @@ struct OnnxInt {
   bool is_fixed() const { return name.empty(); }
 };
 
+/// 0, 1, and so on to count - 1: as an order of axes the one that changes nothing.
+std::vector<int64_t> counted(int64_t count);
+
 class OnnxBuilder {
  public:
   explicit OnnxBuilder(int64_t opset_version) : opset_version_(opset_version) {}
@@ -38,12 +41,14 @@ class OnnxBuilder {
   OnnxGraph& graph() { return graph_; }
   /// `wish`, or if it is taken that with a number behind it.
   std::string unique_name(const std::string& wish);
+  /// Whether something in the graph has the name.
+  bool has_name(const std::string& name) const { return names_.contains(name); }
 
   /// Adds a node with one output and returns the output's name.
   std::string add(const std::string& op_type, std::vector<std::string> inputs, OnnxAttributes attributes = {});
-  /// Adds a node with `count` outputs.
+  /// Adds a node with `count` outputs. Throws UsageError for a domain whose version is none or another than before.
   std::vector<std::string> add_many(const std::string& op_type, std::vector<std::string> inputs, std::size_t count,
-                                    OnnxAttributes attributes = {});
+                                    OnnxAttributes attributes = {}, const OnnxDomain& domain = {});
 
   /// An initializer; equal small ones are one, and so are those that are one tensor.
   std::string constant(const torch::Tensor& value, const std::string& name = "constant");
@@ -63,6 +68,10 @@ class OnnxBuilder {
   std::string reshape(const std::string& input, const std::vector<OnnxInt>& sizes);
   std::string reshape(const std::string& input, const std::vector<int64_t>& sizes);
   std::string transpose(const std::string& input, const std::vector<int64_t>& order);
+  /// Two axes, counted from the front, in each other's place; `rank` is how many the input has.
+  std::string swap_axes(const std::string& input, int64_t rank, int64_t a, int64_t b);
+  /// The elements along the axis from the last to the first.
+  std::string flip(const std::string& input, int64_t axis);
   std::string unsqueeze(const std::string& input, const std::vector<int64_t>& axes);
   std::string squeeze(const std::string& input, const std::vector<int64_t>& axes);
   /// From `start` (inclusive) to `end` (exclusive) along one axis; INT64_MAX is the end.

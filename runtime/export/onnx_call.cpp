@@ -28,10 +28,19 @@ bool OnnxCall::given(const char* argument) const {
   return given.kind != OnnxValue::Kind::constant || !given.constant.isNone();
 }
 
-OnnxTensor OnnxCall::to_tensor(const OnnxValue& value) {
+std::vector<std::string> OnnxCall::arguments() const {
+  std::vector<std::string> names;
+  for (const auto& argument : node_.schema().arguments()) names.push_back(argument.name());
+  return names;
+}
+
+OnnxTensor OnnxCall::to_tensor(const OnnxValue& value, const char* argument) {
   if (value.kind == OnnxValue::Kind::tensor) return value.tensor;
   if (value.kind == OnnxValue::Kind::integer) return {b.squeeze(value.integer, {0}), torch::kInt64, true, {}};
   const auto& constant = value.constant;
+  if (value.kind == OnnxValue::Kind::list || (!constant.isTensor() && !constant.isScalar())) {
+    refuse(std::string("its argument '") + argument + "' is neither a tensor nor a number");
+  }
   const auto tensor = constant.isTensor() ? constant.toTensor() : torch::scalar_tensor(constant.toScalar());
   if (onnx_type(tensor.scalar_type()) == 0) refuse("ONNX has no tensors of " + std::string(tensor.dtype().name()));
   return {b.constant(tensor, value.path.empty() ? "constant" : value.path), tensor.scalar_type(), true,
@@ -39,12 +48,14 @@ OnnxTensor OnnxCall::to_tensor(const OnnxValue& value) {
 }
 
 OnnxTensor OnnxCall::tensor(const char* argument) {
-  return to_tensor(value(argument));
+  return to_tensor(value(argument), argument);
 }
 
 std::vector<OnnxTensor> OnnxCall::tensors(const char* argument) {
   std::vector<OnnxTensor> out;
-  for (const auto& element : value(argument).list) out.push_back(to_tensor(element));
+  const auto& given = value(argument);
+  if (given.kind != OnnxValue::Kind::list) refuse(std::string("its argument '") + argument + "' is no list of tensors");
+  for (const auto& element : given.list) out.push_back(to_tensor(element, argument));
   return out;
 }
 
@@ -52,7 +63,7 @@ std::vector<std::optional<OnnxTensor>> OnnxCall::optional_tensors(const char* ar
   std::vector<std::optional<OnnxTensor>> out;
   for (const auto& element : value(argument).list) {
     const bool is_none = element.kind == OnnxValue::Kind::constant && element.constant.isNone();
-    out.push_back(is_none ? std::nullopt : std::optional(to_tensor(element)));
+    out.push_back(is_none ? std::nullopt : std::optional(to_tensor(element, argument)));
   }
   return out;
 }
@@ -110,6 +121,18 @@ std::vector<OnnxInt> OnnxCall::sizes(const char* argument) const {
   return out;
 }
 
+std::vector<int64_t> OnnxCall::integers(const char* argument, std::size_t dims) const {
+  auto values = integers(argument);
+  if (values.size() == 1) values.resize(dims, values.front());
+  return values;
+}
+
+std::vector<OnnxInt> OnnxCall::sizes(const char* argument, std::size_t dims) const {
+  auto values = sizes(argument);
+  if (values.size() == 1) values.resize(dims, values.front());
+  return values;
+}
+
 double OnnxCall::number(const char* argument) const {
   return scalar(argument).toDouble();
 }
@@ -122,11 +145,15 @@ torch::Scalar OnnxCall::scalar(const char* argument) const {
 }
 
 bool OnnxCall::flag(const char* argument) const {
-  return constant(argument).toBool();
+  const auto& value = constant(argument);
+  if (value.isBool()) return value.toBool();
+  refuse(std::string("its argument '") + argument + "' is neither true nor false");
 }
 
 std::string OnnxCall::text(const char* argument) const {
-  return constant(argument).toStringRef();
+  const auto& value = constant(argument);
+  if (value.isString()) return value.toStringRef();
+  refuse(std::string("its argument '") + argument + "' is no text");
 }
 
 int64_t OnnxCall::axis(const char* argument, int64_t rank) const {
@@ -202,20 +229,24 @@ void OnnxCall::returns(const std::string& name, std::size_t index) {
   values_[node_.outputs()[index]] = std::move(value);
 }
 
+bool OnnxCall::has_returned(std::size_t index) const {
+  return values_.contains(node_.outputs().at(index));
+}
+
 void OnnxCall::returns_cast(const std::string& name, torch::ScalarType from, std::size_t index) {
   returns(b.cast(name, from, output_type(index)), index);
 }
 
-void OnnxCall::returns_list(const std::vector<std::string>& names, const OnnxTensor& like) {
+void OnnxCall::returns_list(const std::vector<std::string>& names, torch::ScalarType dtype, std::size_t index) {
   OnnxValue list;
   list.kind = OnnxValue::Kind::list;
   for (const auto& name : names) {
     OnnxValue element;
     element.kind = OnnxValue::Kind::tensor;
-    element.tensor = {name, like.dtype, false, {}};
+    element.tensor = {name, dtype, false, {}};
     list.list.push_back(std::move(element));
   }
-  values_[node_.outputs()[0]] = std::move(list);
+  values_[node_.outputs().at(index)] = std::move(list);
 }
 
 const OnnxOperators& onnx_operators() {

@@ -40,6 +40,8 @@ class OnnxCall {
   /// Whether this overload has the argument; whether it also got a value.
   bool takes(const char* argument) const;
   bool given(const char* argument) const;
+  /// The names of all.
+  std::vector<std::string> arguments() const;
 
   OnnxTensor tensor(const char* argument);
   std::vector<OnnxTensor> tensors(const char* argument);
@@ -52,8 +54,11 @@ class OnnxCall {
 
   int64_t integer(const char* argument) const;
   std::vector<int64_t> integers(const char* argument) const;
+  /// One for each of `dims` dimensions: a single one stands for all. None stays none.
+  std::vector<int64_t> integers(const char* argument, std::size_t dims) const;
   OnnxInt size(const char* argument) const;
   std::vector<OnnxInt> sizes(const char* argument) const;
+  std::vector<OnnxInt> sizes(const char* argument, std::size_t dims) const;
   double number(const char* argument) const;
   torch::Scalar scalar(const char* argument) const;
   bool flag(const char* argument) const;
@@ -75,16 +80,17 @@ class OnnxCall {
   std::size_t output_count() const;
   bool output_is_used(std::size_t index) const;
   void returns(const std::string& name, std::size_t index = 0);
+  bool has_returned(std::size_t index) const;
   /// The same, of a tensor that has another type than the output.
   void returns_cast(const std::string& name, torch::ScalarType from, std::size_t index = 0);
-  /// A list of tensors of `like`'s type.
-  void returns_list(const std::vector<std::string>& names, const OnnxTensor& like);
+  /// A list of tensors of `dtype`.
+  void returns_list(const std::vector<std::string>& names, torch::ScalarType dtype, std::size_t index = 0);
 
   /// Ends the export: the operator cannot be written because of `why`.
   [[noreturn]] void refuse(const std::string& why) const;
 
  private:
-  OnnxTensor to_tensor(const OnnxValue& value);
+  OnnxTensor to_tensor(const OnnxValue& value, const char* argument);
   const c10::IValue& constant(const char* argument) const;
   OnnxInt to_size(const OnnxValue& value, const char* argument) const;
 

@@ -19,17 +19,17 @@ using protozero::pbf_writer;
 // Field numbers of onnx.proto.
 namespace model {
 constexpr int kIrVersion = 1, kProducerName = 2, kGraph = 7, kOpsetImport = 8;
-constexpr int kOpsetVersion = 2;
+constexpr int kOpsetDomain = 1, kOpsetVersion = 2;
 }  // namespace model
 namespace graph {
 constexpr int kNode = 1, kName = 2, kInitializer = 5, kInput = 11, kOutput = 12;
 }
 namespace node {
-constexpr int kInput = 1, kOutput = 2, kName = 3, kOpType = 4, kAttribute = 5;
+constexpr int kInput = 1, kOutput = 2, kName = 3, kOpType = 4, kAttribute = 5, kDomain = 7;
 }
 namespace attribute {
-constexpr int kName = 1, kFloat = 2, kInt = 3, kString = 4, kInts = 8, kStrings = 9, kType = 20;
-constexpr int kFloatType = 1, kIntType = 2, kStringType = 3, kIntsType = 7, kStringsType = 8;
+constexpr int kName = 1, kFloat = 2, kInt = 3, kString = 4, kFloats = 7, kInts = 8, kStrings = 9, kType = 20;
+constexpr int kFloatType = 1, kIntType = 2, kStringType = 3, kFloatsType = 6, kIntsType = 7, kStringsType = 8;
 }  // namespace attribute
 namespace tensor {
 constexpr int kDims = 1, kDataType = 2, kName = 8, kRawData = 9, kExternalData = 13, kDataLocation = 14;
@@ -71,10 +71,8 @@ class Encoder {
     pbf_writer model(data);
     model.add_int64(model::kIrVersion, ir_version(options.opset_version));
     model.add_string(model::kProducerName, "troupe");
-    {
-      pbf_writer opset(model, model::kOpsetImport);
-      opset.add_int64(model::kOpsetVersion, options.opset_version);
-    }
+    add_opset(model, "", options.opset_version);
+    for (const auto& [domain, version] : graph_.domains) add_opset(model, domain, version);
     pbf_writer graph(model, model::kGraph);
     graph.add_string(graph::kName, options.graph_name);
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) add_node(graph, graph_.nodes[i], i);
@@ -102,12 +100,19 @@ class Encoder {
     return !data_file_.empty() && tensor.nbytes() >= kExternalFrom;
   }
 
+  static void add_opset(pbf_writer& model, const std::string& domain, int64_t version) {
+    pbf_writer opset(model, model::kOpsetImport);
+    if (!domain.empty()) opset.add_string(model::kOpsetDomain, domain);
+    opset.add_int64(model::kOpsetVersion, version);
+  }
+
   static void add_node(pbf_writer& graph, const OnnxNode& node, std::size_t index) {
     pbf_writer message(graph, graph::kNode);
     for (const auto& name : node.inputs) message.add_string(node::kInput, name);
     for (const auto& name : node.outputs) message.add_string(node::kOutput, name);
     message.add_string(node::kName, node.op_type + "_" + std::to_string(index));
     message.add_string(node::kOpType, node.op_type);
+    if (!node.domain.empty()) message.add_string(node::kDomain, node.domain);
     for (const auto& [name, value] : node.attributes) add_attribute(message, name, value);
   }
 
@@ -126,6 +131,9 @@ class Encoder {
     } else if (const auto* numbers = std::get_if<std::vector<int64_t>>(&value)) {
       for (const auto number : *numbers) message.add_int64(attribute::kInts, number);
       message.add_enum(attribute::kType, attribute::kIntsType);
+    } else if (const auto* reals = std::get_if<std::vector<double>>(&value)) {
+      for (const auto one : *reals) message.add_float(attribute::kFloats, static_cast<float>(one));
+      message.add_enum(attribute::kType, attribute::kFloatsType);
     } else {
       for (const auto& text : std::get<std::vector<std::string>>(value)) message.add_bytes(attribute::kStrings, text);
       message.add_enum(attribute::kType, attribute::kStringsType);

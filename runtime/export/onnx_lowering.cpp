@@ -9,6 +9,7 @@
 #include "troupe/runtime/export/onnx_bfloat16.hpp"
 #include "troupe/runtime/export/onnx_call.hpp"
 #include "troupe/runtime/export/onnx_problems.hpp"
+#include "troupe/runtime/export/registered_onnx_operators.hpp"
 
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/types.h>
@@ -29,6 +30,10 @@ std::string base_name(const Node& node) {
   std::string name = node.kind().toUnqualString();
   if (works_in_place(node) && name.ends_with('_')) name.pop_back();
   return name;
+}
+
+std::string qualified_base_name(const Node& node) {
+  return std::string(node.kind().ns().toUnqualString()) + "::" + base_name(node);
 }
 
 class Lowering {
@@ -127,14 +132,23 @@ class Lowering {
     if (node.kind() == prim::ListConstruct || node.kind() == prim::TupleConstruct) return make_list(node);
     if (node.kind() == prim::ListUnpack || node.kind() == prim::TupleUnpack) return unpack_list(node);
     if (node.outputs().size() == 1 && node.output()->type()->isSubtypeOf(*c10::IntType::get())) return compute(node);
-    const auto name = base_name(node);
-    const auto& operators = onnx_operators();
-    const auto found = node.kind().is_aten() && node.maybeSchema() ? operators.find(name) : operators.end();
-    if (found == operators.end()) return node.isNondeterministic() || !fold(node) ? refuse_operator(node) : void();
+    const auto write = operator_for(node);
+    if (!write) return node.isNondeterministic() || !fold(node) ? refuse_operator(node) : void();
     OnnxCall call(builder_, values_, node);
     const auto written = builder_.graph().nodes.size();
-    found->second(call);
+    write(call);
     if (meets_bfloat16(node)) check_bfloat16(call, written);
+  }
+
+  /// How the node is written, as its user says or as the library knows; empty if neither does.
+  static OnnxOperator operator_for(const Node& node) {
+    if (!node.maybeSchema()) return {};
+    auto registered = registered_onnx_operator(node.kind().toQualString());
+    if (!registered) registered = registered_onnx_operator(qualified_base_name(node));
+    if (registered) return [registered](OnnxCall& call) { write_registered(registered, call); };
+    const auto& operators = onnx_operators();
+    const auto found = node.kind().is_aten() ? operators.find(base_name(node)) : operators.end();
+    return found == operators.end() ? OnnxOperator() : found->second;
   }
 
   /// Whether an argument has no value because what makes it has no mapping.
@@ -173,6 +187,7 @@ class Lowering {
   void check_bfloat16(const OnnxCall& call, std::size_t first) {
     const auto& nodes = builder_.graph().nodes;
     for (auto i = first; i < nodes.size(); ++i) {
+      if (!nodes[i].domain.empty()) continue;
       const auto why = why_no_bfloat16(nodes[i].op_type, builder_.opset_version());
       if (!why.empty()) call.refuse(why);
     }
@@ -180,6 +195,11 @@ class Lowering {
 
   static OnnxValue constant_of(c10::IValue value) {
     OnnxValue out;
+    if (value.isTensorList() && !value.toListRef().empty()) {
+      out.kind = OnnxValue::Kind::list;
+      for (const auto& tensor : value.toTensorVector()) out.list.push_back(constant_of(tensor));
+      return out;
+    }
     out.constant = std::move(value);
     return out;
   }
@@ -280,8 +300,17 @@ class Lowering {
     std::vector<std::string> names;
     for (const auto& [name, how] : onnx_operators()) names.push_back(name);
     const auto name = base_name(node);
+    const auto is_near = [&](const std::string& one, const std::string& other) {
+      return !other.empty() && edit_distance(one, other) <= 1 + name.size() / 4;
+    };
     const auto similar = nearest(name, names);
-    if (edit_distance(name, similar) <= 1 + name.size() / 4) text += " (aten::" + similar + " has one)";
+    const auto registered = nearest(qualified_base_name(node), registered_onnx_operator_names());
+    if (is_near(qualified_base_name(node), registered)) {
+      text += " (" + registered + " has one)";
+    } else if (node.kind().is_aten() && is_near(name, similar)) {
+      text += " (aten::" + similar + " has one)";
+    }
+    if (!node.kind().is_aten() && !node.kind().is_prim()) text += ": register_onnx_operator says how it is written";
     throw UsageError(text);
   }
 

@@ -35,33 +35,6 @@ std::string shapes_text(const std::vector<torch::Tensor>& tensors) {
   return text.str();
 }
 
-/// Gives the buffers of a module back what they held: forward may change them, and is called several times.
-class BufferScope {
- public:
-  explicit BufferScope(const torch::nn::Module& module) {
-    for (const auto& buffer : module.buffers()) {
-      if (buffer.defined() && !buffer.is_inference()) kept_.push_back({buffer, buffer.clone(), buffer._version()});
-    }
-  }
-  ~BufferScope() {
-    const torch::NoGradGuard no_grad;
-    for (const auto& [buffer, content, version] : kept_) {
-      if (buffer._version() == version) continue;
-      if (buffer.sizes() != content.sizes()) buffer.resize_(content.sizes());
-      buffer.copy_(content);
-    }
-  }
-  BufferScope(const BufferScope&) = delete;
-  BufferScope& operator=(const BufferScope&) = delete;
-
- private:
-  struct Kept {
-    torch::Tensor buffer, content;
-    int64_t version;
-  };
-  std::vector<Kept> kept_;
-};
-
 // RecordFunction's callbacks are plain functions without user data.
 class NumbersRead;
 thread_local NumbersRead* reads_at_work = nullptr;
@@ -141,7 +114,6 @@ class Tracing {
     find_dynamic_axes();
     const EvalScope eval_mode(request_.module);
     const AutocastOff no_autocast(request_.inputs.front().device());
-    const BufferScope buffers(request_.module);
     model_.module = to_script_module(request_.module);
     try {
       call_forward(request_.inputs);

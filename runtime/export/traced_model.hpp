@@ -39,10 +39,10 @@ struct AxisSize {
 };
 using AxisSizes = std::vector<AxisSize>;
 
-/// What the traces say of a tensor in the graph, axis by axis; nothing where no formula explains a number.
+/// What the traces saw of a tensor in the graph: the sizes and strides of each axis, one for each trace;
+/// TracedModel::formula_of explains them. No strides: they are unknown.
 struct TracedSizes {
-  std::vector<std::optional<SizeFormula>> sizes, strides;
-  std::vector<std::vector<int64_t>> seen;  ///< the sizes of each axis, one for each trace
+  std::vector<std::vector<int64_t>> sizes, strides;
 };
 
 struct TracedModel {
@@ -55,6 +55,9 @@ struct TracedModel {
   std::vector<AxisTrial> axes;             ///< the dynamic axes
   std::vector<torch::Tensor> example;      ///< the inputs of the first trace: every dynamic axis has its base size
   std::unordered_map<const torch::jit::Value*, TracedSizes> sizes;  ///< of the tensors whose sizes the traces know
+
+  /// How a number, one for each trace, follows from the sizes of the dynamic axes; nothing if no formula explains it.
+  std::optional<SizeFormula> formula_of(const std::vector<int64_t>& seen) const { return fit_sizes(axes, seen); }
 };
 
 /// Runs forward a few times, in eval mode and without gradients; the module is then as it was before, buffers that

@@ -7,10 +7,14 @@
 #include <torch/nn/module.h>
 #include <torch/utils.h>
 
+#include <cstdint>
+#include <vector>
+
 namespace troupe {
 
 /// While it lives, the module and all modules in it are in eval mode and nothing records gradients on this thread;
-/// at the end each module has the mode that it had, and the CPU's random numbers go on as if nothing had drawn any.
+/// at the end each module has the mode that it had, buffers that forward changed hold what they held, and the CPU's
+/// random numbers go on as if nothing had drawn any.
 class EvalScope {
  public:
   explicit EvalScope(torch::nn::Module& root);
@@ -21,6 +25,11 @@ class EvalScope {
  private:
   torch::nn::Module& root_;
   const ModuleModes modes_;
+  struct KeptBuffer {
+    torch::Tensor buffer, content;
+    int64_t version;
+  };
+  std::vector<KeptBuffer> buffers_;
   at::Generator generator_;
   torch::Tensor random_state_;
   torch::NoGradGuard no_grad_;

@@ -2,6 +2,7 @@
 // operators that say less of themselves.
 #include "examples/custom_operator/custom_operator.hpp"
 #include "tests/launch/capture/captured.hpp"
+#include "tests/runtime/export/check_exported.hpp"
 #include "tests/support/file_content.hpp"
 #include "tests/support/program.hpp"
 #include "tests/support/refusal.hpp"
@@ -204,10 +205,28 @@ TEST_F(CustomOperator, IsKnownToPythonOnceItsLibraryIsLoaded) {
   EXPECT_THAT(python("").output, HasSubstr("Unknown builtin op: example::squared_relu"));
 }
 
-TEST_F(CustomOperator, IsRefusedByOnnxWithItsNameAndLayer) {
-  Perceptron net({.hidden = 16});
+TEST_F(CustomOperator, IsWrittenToOnnxAsTheExampleSays) {
+  ExportCase one{"net", std::make_shared<Perceptron>(PerceptronOptions{.hidden = 16}), batches_of({1, 28, 28}),
+                 OnnxOptions{}};
+  one.module->eval();
+  const TempDir dir;
+  write_samples(dir, one);
+  one.module->to_onnx(dir / "net.onnx");
+  EXPECT_EQ(python_output("check_exported.py", "'" + dir.path().string() + "'"), "");
+}
+
+// Halves its scores by an operator that to_onnx knows nothing of.
+struct Halving : Perceptron {
+  Halving() : Perceptron({.hidden = 16}) {}
+  torch::Tensor forward(torch::Tensor image) override {
+    return call("plain_operators::halved", Perceptron::forward(image));
+  }
+};
+
+TEST_F(CustomOperator, IsRefusedByOnnxWithItsNameAndLayerIfNobodySaysHowItIsWritten) {
+  Halving net;
   EXPECT_THAT(refusal([&] { net.to_onnx(dir_ / "net.onnx"); }),
-              AllOf(HasSubstr("example::squared_relu"), HasSubstr("'net.1'")));
+              AllOf(HasSubstr("plain_operators::halved"), HasSubstr("register_onnx_operator"), HasSubstr("'net.5'")));
   EXPECT_FALSE(std::filesystem::exists(dir_ / "net.onnx"));
 }
 
@@ -218,8 +237,6 @@ TEST_F(CustomOperator, IsLeftOutOfAFileByTheOptionOfTheExample) {
   const auto net = trainer.fit<Perceptron>({.hidden = 16}, images());
   const auto portable = load_from_checkpoint<Perceptron>(trainer.best_model_path(), {.hparams = {{"composite", true}}});
   portable->eval();
-  portable->to_onnx(dir_ / "net.onnx");
-  EXPECT_TRUE(std::filesystem::exists(dir_ / "net.onnx"));
   const auto script = portable->to_torchscript();
   EXPECT_THAT(script.get_method("forward").graph()->toString(), Not(HasSubstr("example::")));
   const auto some = torch::randn({5, 1, 28, 28});

@@ -97,11 +97,10 @@ class Attention {
   std::string nothing() { return call_.b.scalar(-std::numeric_limits<double>::infinity(), dtype_); }
 
   std::string in_parts() {
-    std::vector<int64_t> turned;
-    for (int64_t axis = 0; axis < key_.rank(); ++axis) turned.push_back(axis);
-    std::swap(turned[turned.size() - 1], turned[turned.size() - 2]);
+    const auto rank = key_.rank();
+    const auto turned = call_.b.swap_axes(for_each_head(key_), rank, rank - 2, rank - 1);
     const auto scaled = call_.b.add("Mul", {query_.name, call_.b.scalar(scale_, dtype_)});
-    auto scores = call_.b.add("MatMul", {scaled, call_.b.transpose(for_each_head(key_), turned)});
+    auto scores = call_.b.add("MatMul", {scaled, turned});
     if (is_causal_) scores = call_.b.add("Where", {causal_mask(), scores, nothing()});
     if (has_mask_) {
       scores = mask_.dtype == torch::kBool ? call_.b.add("Where", {mask_.name, scores, nothing()})

@@ -5,12 +5,6 @@ namespace troupe {
 
 namespace {
 
-/// One number for all dimensions may stand for each.
-std::vector<int64_t> for_each_dim(std::vector<int64_t> values, std::size_t dims) {
-  if (values.size() == 1) values.resize(dims, values.front());
-  return values;
-}
-
 struct Convolution {
   OnnxTensor x, weight;
   std::size_t dims;
@@ -25,8 +19,8 @@ struct Convolution {
 
   OnnxAttributes attributes(OnnxCall& call) const {
     return {{"kernel_shape", kernel()},
-            {"strides", for_each_dim(call.integers("stride"), dims)},
-            {"dilations", for_each_dim(call.integers("dilation"), dims)},
+            {"strides", call.integers("stride", dims)},
+            {"dilations", call.integers("dilation", dims)},
             {"group", call.integer("groups")}};
   }
 
@@ -40,12 +34,12 @@ struct Convolution {
 void convolution(OnnxCall& call) {
   const Convolution convolution(call);
   auto attributes = convolution.attributes(call);
-  auto pads = for_each_dim(call.integers("padding"), convolution.dims);
+  auto pads = call.integers("padding", convolution.dims);
   pads.insert(pads.end(), pads.begin(), pads.end());  // begins, then ends
   attributes.emplace_back("pads", pads);
   const bool transposed = call.flag("transposed");
   if (transposed) {
-    attributes.emplace_back("output_padding", for_each_dim(call.integers("output_padding"), convolution.dims));
+    attributes.emplace_back("output_padding", call.integers("output_padding", convolution.dims));
   }
   convolution.write(call, transposed ? "ConvTranspose" : "Conv", attributes);
 }
@@ -57,7 +51,7 @@ void convolution_mode(OnnxCall& call) {
   std::vector<int64_t> begins(convolution.dims, 0), ends(convolution.dims, 0);
   if (call.text("padding") == "same") {
     const auto kernel = convolution.kernel();
-    const auto dilation = for_each_dim(call.integers("dilation"), convolution.dims);
+    const auto dilation = call.integers("dilation", convolution.dims);
     for (std::size_t d = 0; d < convolution.dims; ++d) {
       const auto total = dilation[d] * (kernel[d] - 1);
       begins[d] = total / 2;

@@ -5,16 +5,10 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <numeric>
 
 namespace troupe {
 
 namespace {
-
-std::vector<int64_t> for_each_pooled_dim(std::vector<int64_t> values, int64_t dims) {
-  if (values.size() == 1) values.resize(static_cast<std::size_t>(dims), values.front());
-  return values;
-}
 
 /// ONNX pools tensors [N, C, ...]; LibTorch also takes them without N.
 std::string batched(OnnxCall& call, const OnnxTensor& x, int64_t dims) {
@@ -28,11 +22,11 @@ struct Window {
   std::vector<int64_t> kernel, stride, dilation, pads;
   bool ceil_mode;
 
-  Window(OnnxCall& call, int64_t dims, std::vector<int64_t> dilation)
-      : kernel(for_each_pooled_dim(call.integers("kernel_size"), dims)),
-        stride(for_each_pooled_dim(call.integers("stride"), dims)),
-        dilation(for_each_pooled_dim(std::move(dilation), dims)),
-        pads(for_each_pooled_dim(call.integers("padding"), dims)),
+  Window(OnnxCall& call, std::size_t dims)
+      : kernel(call.integers("kernel_size", dims)),
+        stride(call.integers("stride", dims)),
+        dilation(call.takes("dilation") ? call.integers("dilation", dims) : std::vector<int64_t>(dims, 1)),
+        pads(call.integers("padding", dims)),
         ceil_mode(call.flag("ceil_mode")) {
     if (stride.empty()) stride = kernel;
     pads.insert(pads.end(), pads.begin(), pads.end());
@@ -75,7 +69,7 @@ void refuse_indices(OnnxCall& call) {
 void max_pool(OnnxCall& call, int64_t dims) {
   refuse_indices(call);
   const auto x = call.tensor("self");
-  Window window(call, dims, call.integers("dilation"));
+  Window window(call, static_cast<std::size_t>(dims));
   if (window.ceil_mode) window.resolve_ceil_mode(x, /*pads_more=*/true);
   auto attributes = window.attributes();
   attributes.emplace_back("dilations", window.dilation);
@@ -84,7 +78,7 @@ void max_pool(OnnxCall& call, int64_t dims) {
 
 void average_pool(OnnxCall& call, int64_t dims) {
   const auto x = call.tensor("self");
-  Window window(call, dims, {1});
+  Window window(call, static_cast<std::size_t>(dims));
   if (window.ceil_mode) window.resolve_ceil_mode(x, /*pads_more=*/false);
   if (window.ceil_mode) call.refuse("with ceil_mode a window goes beyond the input, which ONNX averages otherwise");
   auto attributes = window.attributes();
@@ -124,11 +118,8 @@ std::string average_of_windows(OnnxCall& call, const std::string& x, int64_t ran
       b.add("And", {b.add("GreaterOrEqual", {places, windows.begins}), b.add("Less", {places, windows.ends})});
   const auto length = b.cast(b.add("Sub", {windows.ends, windows.begins}), torch::kInt64, dtype);
   const auto matrix = b.add("Div", {b.cast(is_in, torch::kBool, dtype), length});
-  std::vector<int64_t> order(static_cast<std::size_t>(rank));
-  std::iota(order.begin(), order.end(), 0);
-  std::swap(order[axis], order.back());
-  const auto product = b.add("MatMul", {b.transpose(x, order), b.transpose(matrix, {1, 0})});
-  return b.transpose(product, order);
+  const auto product = b.add("MatMul", {b.swap_axes(x, rank, axis, rank - 1), b.transpose(matrix, {1, 0})});
+  return b.swap_axes(product, rank, axis, rank - 1);
 }
 
 /// The largest element of each window along one axis. Windows are taken with one length, the longest; in shorter ones
@@ -147,8 +138,7 @@ std::string maximum_of_windows(OnnxCall& call, const std::string& x, int64_t axi
 void adaptive_pool(OnnxCall& call, int64_t dims, const std::string& kind) {
   refuse_indices(call);
   const auto x = call.tensor("self");
-  auto wanted = call.sizes("output_size");
-  if (wanted.size() == 1) wanted.resize(static_cast<std::size_t>(dims), wanted.front());
+  const auto wanted = call.sizes("output_size", static_cast<std::size_t>(dims));
   if (std::ranges::all_of(wanted, [](const auto& size) { return size.is_fixed() && size.value == 1; })) {
     return call.returns(unbatched(call, call.b.add("Global" + kind, {batched(call, x, dims)}), x, dims));
   }

@@ -5,18 +5,11 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <limits>
-#include <numeric>
+#include <utility>
 
 namespace troupe {
 
 namespace {
-
-std::vector<int64_t> in_order(int64_t count) {
-  std::vector<int64_t> out(static_cast<std::size_t>(count));
-  std::iota(out.begin(), out.end(), 0);
-  return out;
-}
 
 /// [N, C, H * r, W * r] becomes [N, C * r * r, H, W]. (ONNX's SpaceToDepth orders the channels otherwise.)
 void pixel_unshuffle(OnnxCall& call) {
@@ -31,7 +24,7 @@ void pixel_unshuffle(OnnxCall& call) {
   auto apart = sizes, together = sizes;
   apart.insert(apart.end(), {channels, h, r, w, r});
   together.insert(together.end(), {product_of(call.b, channels, {factor * factor, ""}), h, w});
-  auto order = in_order(outer);
+  auto order = counted(outer);
   for (const int64_t axis : {0, 2, 4, 1, 3}) order.push_back(outer + axis);
   call.returns(call.b.reshape(call.b.transpose(call.b.reshape(x.name, apart), order), together));
 }
@@ -43,13 +36,7 @@ void channel_shuffle(OnnxCall& call) {
   const auto groups = call.size("groups");
   std::vector<OnnxInt> apart{sizes[0], groups, quotient_of(call.b, sizes[1], groups)};
   apart.insert(apart.end(), sizes.begin() + 2, sizes.end());
-  auto order = in_order(x.rank() + 1);
-  std::swap(order[1], order[2]);
-  call.returns(call.b.reshape(call.b.transpose(call.b.reshape(x.name, apart), order), sizes));
-}
-
-std::string flipped(OnnxBuilder& b, const std::string& x, int64_t axis) {
-  return b.slice(x, axis, {-1, ""}, {std::numeric_limits<int64_t>::min(), ""}, -1);
+  call.returns(call.b.reshape(call.b.swap_axes(call.b.reshape(x.name, apart), x.rank() + 1, 1, 2), sizes));
 }
 
 /// k quarter turns, from the first axis towards the second.
@@ -59,10 +46,9 @@ void rot90(OnnxCall& call) {
   for (auto& axis : axes) axis = axis < 0 ? axis + x.rank() : axis;
   const auto turns = ((call.integer("k") % 4) + 4) % 4;
   if (turns == 0) return call.returns(x.name);
-  if (turns == 2) return call.returns(flipped(call.b, flipped(call.b, x.name, axes[0]), axes[1]));
-  auto order = in_order(x.rank());
-  std::swap(order[axes[0]], order[axes[1]]);
-  call.returns(call.b.transpose(flipped(call.b, x.name, axes[turns == 1 ? 1 : 0]), order));
+  if (turns == 2) return call.returns(call.b.flip(call.b.flip(x.name, axes[0]), axes[1]));
+  const auto flipped = call.b.flip(x.name, axes[turns == 1 ? 1 : 0]);
+  call.returns(call.b.swap_axes(flipped, x.rank(), axes[0], axes[1]));
 }
 
 void repeat_interleave(OnnxCall& call) {
@@ -97,7 +83,7 @@ void meshgrid(OnnxCall& call) {
     grids.push_back(call.b.add("Expand", {call.b.reshape(tensors[i].name, along), shape}));
   }
   if (columns_first) std::swap(grids[0], grids[1]);
-  call.returns_list(grids, tensors.front());
+  call.returns_list(grids, tensors.front().dtype);
 }
 
 }  // namespace

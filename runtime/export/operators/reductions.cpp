@@ -196,40 +196,73 @@ void cosine_similarity(OnnxCall& call) {
   call.returns(call.b.reduce("ReduceSum", products, axes, false));
 }
 
-void top_k(OnnxCall& call, const OnnxInt& k, bool largest, bool sorted) {
+/// x with at least one dimension.
+OnnxTensor as_vector(OnnxBuilder& b, const OnnxTensor& x) {
+  if (x.rank() > 0) return x;
+  return {b.unsqueeze(x.name, {0}), x.dtype, true, {1}};
+}
+
+/// The k largest or smallest elements along an axis, and their places. Of equal ones ONNX's TopK puts the first before
+/// the others, so that all of them sorted are a stable sort.
+std::vector<std::string> top_k(OnnxBuilder& b, const OnnxTensor& x, int64_t axis, const OnnxInt& k, bool largest,
+                               bool sorted = true) {
+  // TopK takes no truth values.
+  const auto input = x.dtype == torch::kBool ? b.cast(x, torch::kInt32) : x.name;
+  auto results = b.add_many("TopK", {input, b.ints({k})}, 2,
+                            {{"axis", axis}, {"largest", int64_t{largest}}, {"sorted", int64_t{sorted}}});
+  if (x.dtype == torch::kBool) results[0] = b.cast(results[0], torch::kInt32, torch::kBool);
+  return results;
+}
+
+void top_k_of(OnnxCall& call) {
   const auto x = call.tensor("self");
-  const auto results = call.b.add_many(
-      "TopK", {x.name, call.b.ints({k})}, 2,
-      {{"axis", call.axis("dim", x.rank())}, {"largest", int64_t{largest}}, {"sorted", int64_t{sorted}}});
-  call.returns(results[0], 0);
-  call.returns(results[1], 1);
+  const auto vector = as_vector(call.b, x);
+  const auto results =
+      top_k(call.b, vector, call.axis("dim", x.rank()), call.size("k"), call.flag("largest"), call.flag("sorted"));
+  for (std::size_t i = 0; i < 2; ++i) call.returns(x.rank() > 0 ? results[i] : call.b.squeeze(results[i], {0}), i);
+}
+
+/// The k-th smallest element along an axis and its place, k counted from 1.
+void return_smallest(OnnxCall& call, const OnnxTensor& x, int64_t axis, const OnnxInt& k, bool keeps_axis) {
+  const auto sorted = top_k(call.b, x, axis, k, /*largest=*/false);
+  for (std::size_t i = 0; i < call.output_count(); ++i) {
+    if (i > 0 && !call.output_is_used(i)) continue;
+    const auto last = call.b.slice(sorted[i], axis, {-1, ""}, {std::numeric_limits<int64_t>::max(), ""});
+    call.returns(keeps_axis && call.output(i).rank() > 0 ? last : call.b.squeeze(last, {axis}), i);
+  }
+}
+
+void kth_value(OnnxCall& call) {
+  const auto x = call.tensor("self");
+  return_smallest(call, as_vector(call.b, x), call.axis("dim", x.rank()), call.size("k"), keepdim(call));
 }
 
 /// The element in the middle, of two the smaller one; without an axis that of all elements.
 void median(OnnxCall& call) {
-  auto x = call.tensor("self");
   const bool of_all = !call.takes("dim");
-  if (of_all) {
-    x = flattened(call.b, x);
-  } else if (x.rank() == 0) {
-    x = {call.b.unsqueeze(x.name, {0}), x.dtype, true, {1}};
-  }
+  const auto given = call.tensor("self");
+  const auto x = of_all ? flattened(call.b, given) : as_vector(call.b, given);
   const auto axis = of_all ? 0 : call.axis("dim", x.rank());
   const auto half = quotient_of(call.b, sum_of(call.b, call.b.size_of(x, axis), {1, ""}), {2, ""});
-  const auto sorted = call.b.add_many("TopK", {x.name, call.b.ints({half})}, 2,
-                                      {{"axis", axis}, {"largest", int64_t{0}}, {"sorted", int64_t{1}}});
-  for (std::size_t i = 0; i < call.output_count(); ++i) {
-    if (i > 0 && !call.output_is_used(i)) continue;
-    const auto last = call.b.slice(sorted[i], axis, {-1, ""}, {std::numeric_limits<int64_t>::max(), ""});
-    const bool keeps = !of_all && call.flag("keepdim") && call.output(i).rank() > 0;
-    call.returns(keeps ? last : call.b.squeeze(last, {axis}), i);
-  }
+  return_smallest(call, x, axis, half, !of_all && call.flag("keepdim"));
+}
+
+/// All elements along an axis in order, and their places.
+std::vector<std::string> sorted_along(OnnxCall& call, int64_t axis, bool descending) {
+  const auto x = call.tensor("self");
+  const auto vector = as_vector(call.b, x);
+  auto results = top_k(call.b, vector, axis, call.b.size_of(vector, axis), descending);
+  for (auto& result : results) result = x.rank() > 0 ? result : call.b.squeeze(result, {0});
+  return results;
+}
+std::vector<std::string> sorted_as_asked(OnnxCall& call) {
+  return sorted_along(call, call.axis("dim", call.tensor("self").rank()), call.flag("descending"));
 }
 
 void sort(OnnxCall& call) {
-  if (call.takes("stable") && call.given("stable") && call.flag("stable")) call.refuse("ONNX has no stable sort");
-  const auto x = call.tensor("self");
-  top_k(call, call.b.size_of(x, call.axis("dim", x.rank())), call.flag("descending"), true);
+  const auto results = sorted_as_asked(call);
+  call.returns(results[0], 0);
+  call.returns(results[1], 1);
 }
 
 }  // namespace
@@ -270,8 +303,11 @@ void add_onnx_reductions(OnnxOperators& operators) {
   operators["median"] = median;
   operators["cdist"] = cdist;
   operators["cosine_similarity"] = cosine_similarity;
-  operators["topk"] = [](OnnxCall& call) { top_k(call, call.size("k"), call.flag("largest"), call.flag("sorted")); };
+  operators["topk"] = top_k_of;
+  operators["kthvalue"] = kth_value;
   operators["sort"] = sort;
+  operators["argsort"] = [](OnnxCall& call) { call.returns(sorted_as_asked(call)[1]); };
+  operators["msort"] = [](OnnxCall& call) { call.returns(sorted_along(call, 0, /*descending=*/false)[0]); };
 }
 
 }  // namespace troupe

@@ -108,7 +108,6 @@ class EmbeddingBag {
       if (call.output_is_used(i)) call.refuse("more than its first output is used");
     }
     if (indices_.rank() != 1) call.refuse("its indices do not have one dimension");
-    if (mode_ == 2 && b_.opset_version() < 18) call.refuse("the mode 'max' needs opset_version 18");
   }
 
   std::string write() {
@@ -150,15 +149,28 @@ class EmbeddingBag {
     return b_.unsqueeze(b_.add("Not", {is_padding}), {1});
   }
 
+  /// Rows of `width` elements put together, bag by bag. (ScatterND would do it with fewer indices, but onnxruntime 1.31
+  /// loses summands in it when it has several threads.)
   std::string gathered(const std::string& start, const OnnxInt& width, const std::string& rows, const char* reduction) {
     const auto bags = b_.add("Expand", {start, b_.ints({bags_, width})});
-    return b_.add("ScatterND", {bags, bag_of_index_, rows}, {{"reduction", std::string(reduction)}});
+    const auto places = b_.add("Expand", {bag_of_index_, b_.ints({b_.size_of(indices_, 0), width})});
+    return b_.add("ScatterElements", {bags, places, rows},
+                  {{"axis", int64_t{0}}, {"reduction", std::string(reduction)}});
+  }
+
+  /// The largest of each bag's rows in versions that have no such reduction: for each bag all rows, in which those of
+  /// other bags are `lowest`.
+  std::string largest_of_all(const std::string& lowest, const std::string& rows) {
+    const auto is_in = b_.add("Equal", {bag_of_index_, steps_of(b_, bags_)});
+    const auto all = b_.add("Where", {b_.unsqueeze(is_in, {2}), b_.unsqueeze(rows, {1}), lowest});
+    return b_.reduce("ReduceMax", all, {0}, /*keepdim=*/false);
   }
 
   std::string largest(std::string rows) {
     const auto lowest = number(-std::numeric_limits<double>::infinity());
     if (const auto valid = counts(); !valid.empty()) rows = b_.add("Where", {valid, rows, lowest});
-    const auto y = gathered(lowest, b_.size_of(weight_, 1), rows, "max");
+    const auto y =
+        b_.opset_version() < 18 ? largest_of_all(lowest, rows) : gathered(lowest, b_.size_of(weight_, 1), rows, "max");
     return b_.add("Where", {b_.add("Equal", {y, lowest}), number(0), y});  // an empty bag gives zeros
   }
 

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 namespace troupe {
 
@@ -14,12 +13,6 @@ namespace {
 
 constexpr int64_t kLast = std::numeric_limits<int64_t>::max();
 constexpr auto kNoCircularPadding = "circular padding is none of ONNX 17's: use torch::cat of slices";
-
-std::vector<int64_t> counted(int64_t count) {
-  std::vector<int64_t> out(static_cast<std::size_t>(count));
-  std::iota(out.begin(), out.end(), 0);
-  return out;
-}
 
 void reshape(OnnxCall& call, const char* sizes) {
   call.returns(call.b.reshape(call.tensor("self").name, call.sizes(sizes)));
@@ -68,16 +61,14 @@ void permute(OnnxCall& call) {
 
 void transpose(OnnxCall& call) {
   const auto x = call.tensor("self");
-  auto order = counted(x.rank());
-  if (x.rank() > 0) std::swap(order[call.axis("dim0", x.rank())], order[call.axis("dim1", x.rank())]);
-  call.returns(call.b.transpose(x.name, order));
+  if (x.rank() == 0) return call.returns(x.name);
+  call.returns(call.b.swap_axes(x.name, x.rank(), call.axis("dim0", x.rank()), call.axis("dim1", x.rank())));
 }
 
 void swap_last(OnnxCall& call) {
   const auto x = call.tensor("self");
-  auto order = counted(x.rank());
-  if (x.rank() > 1) std::swap(order[order.size() - 1], order[order.size() - 2]);
-  call.returns(call.b.transpose(x.name, order));
+  if (x.rank() < 2) return call.returns(x.name);
+  call.returns(call.b.swap_axes(x.name, x.rank(), x.rank() - 2, x.rank() - 1));
 }
 
 void move_axes(OnnxCall& call) {
@@ -140,8 +131,8 @@ void concatenate(OnnxCall& call, bool stacked) {
 }
 
 void split_into(OnnxCall& call, const OnnxTensor& x, int64_t axis, const std::vector<int64_t>& sizes) {
-  if (sizes.size() == 1) return call.returns_list({x.name}, x);
-  call.returns_list(call.b.add_many("Split", {x.name, call.b.ints(sizes)}, sizes.size(), {{"axis", axis}}), x);
+  if (sizes.size() == 1) return call.returns_list({x.name}, x.dtype);
+  call.returns_list(call.b.add_many("Split", {x.name, call.b.ints(sizes)}, sizes.size(), {{"axis", axis}}), x.dtype);
 }
 
 int64_t fixed_size(OnnxCall& call, const OnnxTensor& x, int64_t axis, const char* what) {
@@ -181,14 +172,14 @@ void unbind(OnnxCall& call) {
   for (int64_t i = 0; i < count; ++i) {
     parts.push_back(call.b.add("Gather", {x.name, call.b.scalar(i, torch::kInt64)}, {{"axis", axis}}));
   }
-  call.returns_list(parts, x);
+  call.returns_list(parts, x.dtype);
 }
 
 void flip(OnnxCall& call) {
   const auto x = call.tensor("self");
   auto y = x.name;
   for (const auto axis : call.axes("dims", x.rank())) {
-    y = call.b.slice(y, axis, {-1, ""}, {std::numeric_limits<int64_t>::min(), ""}, -1);
+    y = call.b.flip(y, axis);
   }
   call.returns(y);
 }

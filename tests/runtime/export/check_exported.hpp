@@ -41,9 +41,9 @@ inline ExportedProgramOptions program_options(const ExportCase& one) {
           .forward = one.options.forward};
 }
 
-/// Exports every case to ONNX, in the versions `opsets` (the oldest, the default and the newest one if not given), to
-/// TorchScript and as an exported program; what Python finds wrong with the files, a line each. Cases that cannot be
-/// exported are lines too.
+/// Exports every case to ONNX, in those of the versions `opsets` that have what it needs (the oldest, the default and
+/// the newest one if not given), to TorchScript and as an exported program; what Python finds wrong with the files, a
+/// line each. Cases that cannot be exported are lines too.
 inline std::string problems_of(const std::vector<ExportCase>& cases,
                                const std::vector<int64_t>& opsets = {17, 20, 23}) {
   const TempDir dir;
@@ -53,8 +53,9 @@ inline std::string problems_of(const std::vector<ExportCase>& cases,
     write_samples(dir, one);
     try {
       for (const auto opset : opsets) {
+        if (opset < one.oldest_opset) continue;
         auto options = one.options;
-        options.opset_version = std::max(opset, options.opset_version);
+        options.opset_version = opset;
         one.module->to_onnx(dir / (one.name + "@" + std::to_string(opset) + ".onnx"), one.samples[0], options);
       }
       one.module->to_torchscript(dir / (one.name + ".pt"), one.samples[0],

@@ -59,7 +59,7 @@ inline void add_resizings(ExportCases& add) {
   add.function("upsample_antialias", {2, 8, 9}, [](const torch::Tensor& x) {
     return resized(x, torch::kBilinear, {0.5, 0.4}, false, true) + at::_upsample_bicubic2d_aa(x, {4, 3}, false);
   });
-  add.cases.back().options.opset_version = 18;
+  add.cases.back().oldest_opset = 18;
   free_sizes(add, "upsample_free", images, image, [](const torch::Tensor& x) {
     return resized(x, torch::kNearest, {2, 2}) + resized(x, torch::kBilinear, {2, 2}, false) +
            resized(x, torch::kBilinear, {2, 2}, true) + resized(x, torch::kBicubic, {2, 2}, false);
@@ -131,11 +131,20 @@ inline void add_windows(ExportCases& add) {
     return F::fold(x, F::FoldFuncOptions({5, 6}, {2, 2})) +
            F::fold(x[0].unsqueeze(0), F::FoldFuncOptions({5, 6}, {2, 2})).squeeze(0);
   });
-  add.cases.back().options.opset_version = 18;
   add.function("col2im_unbatched", {8, 15}, [](const torch::Tensor& x) {
     return at::col2im(x[0], {5, 6}, {2, 2}, {2, 1}, {1, 0}, {1, 2}).sum() + x;
   });
-  add.cases.back().options.opset_version = 18;
+  // The last rows and columns of pixels are in no window.
+  add.function("col2im_rest", {12, 4}, [](const torch::Tensor& x) {
+    return at::col2im(x, {6, 5}, {2, 3}, {1, 1}, {1, 2}, {4, 4});
+  });
+  add.function("col2im_whole", {4, 6}, [](const torch::Tensor& x) {
+    return at::col2im(x.to(torch::kFloat64), {3, 4}, {2, 2}, {1, 1}, {0, 0}, {1, 1});
+  });
+  free_sizes(add, "col2im_free", images, image, [](const torch::Tensor& x) {
+    const auto columns = at::im2col(x, {2, 3}, {1, 1}, {1, 0}, {1, 1});
+    return at::col2im(columns * 2, {x.size(2), x.size(3)}, {2, 3}, {1, 1}, {1, 0}, {1, 1});
+  });
   add.function("unfold", {5, 7},
                [](const torch::Tensor& x) { return x.unfold(2, 3, 2).unfold(1, 2, 3) + x.sum().unfold(0, 1, 1); });
   free_sizes(add, "unfold_free", {{2, 9}, {3, 12}, {1, 5}}, {{1, "time"}},
@@ -238,6 +247,44 @@ inline void add_more_reductions(ExportCases& add) {
   });
 }
 
+/// Whole numbers of which several are equal: which of them comes first counts.
+inline torch::Tensor with_equal_ones(const torch::Tensor& x) {
+  return (x * 2).round();
+}
+
+inline void add_sorts(ExportCases& add) {
+  const std::vector<int64_t> sizes{9, 5};
+  add.function("sort_stable", sizes, [](const torch::Tensor& x) {
+    const auto y = with_equal_ones(x);
+    const auto [up, up_places] = y.sort(std::optional<bool>(true), 1);
+    const auto [down, down_places] = y.sort(/*stable=*/true, 1, /*descending=*/true);
+    return up + up_places * 10 + down * 100 + down_places * 1000;
+  });
+  add.function("argsort", sizes, [](const torch::Tensor& x) {
+    return x.argsort() + x.argsort(1, /*descending=*/true) * 10 + with_equal_ones(x).argsort(/*stable=*/true, 1) * 100 +
+           with_equal_ones(x).argsort(/*stable=*/true, -2, /*descending=*/true) * 1000;
+  });
+  add.function("sort_flags", sizes, [](const torch::Tensor& x) {
+    const auto [values, places] = (x > 0).sort(std::optional<bool>(true), 1);
+    return values.to(torch::kInt) + places;
+  });
+  add.function("msort", {3}, [](const torch::Tensor& x) { return torch::msort(x.transpose(0, 1)) + x.sum().msort(); });
+  add.function("kthvalue", sizes, [](const torch::Tensor& x) {
+    const auto [values, places] = x.kthvalue(3, 1);
+    const auto [kept, kept_places] = x.kthvalue(1, 2, /*keepdim=*/true);
+    const auto [one, no_place] = x.sum().kthvalue(1);
+    return torch::cat({values + places, (kept + kept_places).squeeze(2), (one + no_place).expand({x.size(0), 1})}, 1);
+  });
+  add.function("sort_of_one", {3}, [](const torch::Tensor& x) {
+    const auto [value, place] = x.sum().sort();
+    const auto [most, most_place] = x.sum().topk(1);
+    return x + value + place + most + most_place + x.sum().argsort(0, true);
+  });
+  free_sizes(add, "sort_free", {{2, 6}, {3, 7}, {1, 4}}, {{1, "time"}}, [](const torch::Tensor& x) {
+    return std::get<0>(x.sort(1, true)) + x.argsort(1, false) + std::get<0>(x.kthvalue(2, 1, true));
+  });
+}
+
 inline void add_more_products(ExportCases& add) {
   namespace nn = torch::nn;
   add.function("einsum", {4, 5}, [](const torch::Tensor& x) {
@@ -273,7 +320,7 @@ inline void add_samplings(ExportCases& add) {
     const auto grid = torch::linspace(-1.3, 1.2, 24).view({1, 2, 2, 2, 3}).expand({x.size(0), 2, 2, 2, 3});
     return at::grid_sampler(x, grid, 0, 0, false);
   });
-  add.cases.back().options.opset_version = 20;
+  add.cases.back().oldest_opset = 20;
 }
 
 inline void add_scatters(ExportCases& add) {
@@ -298,7 +345,7 @@ inline void add_scatters(ExportCases& add) {
   add.function("scatter_reduce_extremes", {4, 3}, [=](const torch::Tensor& x) {
     return x.scatter_reduce(1, places(x), -x, "amax") + x.scatter_reduce(1, places(x), x * 2, "amin", false);
   });
-  add.cases.back().options.opset_version = 18;
+  add.cases.back().oldest_opset = 18;
   add.function(
       "one_hot",
       [](int64_t batch) {
@@ -323,7 +370,6 @@ inline void add_embedding_bags(ExportCases& add) {
   nn::EmbeddingBag largest(nn::EmbeddingBagOptions(7, 5).mode(torch::kMax).padding_idx(3));
   add.function("embedding_bag_max", words, [=](const torch::Tensor& x) mutable { return largest(x); });
   add.cases.back().module->register_module("bag", largest.ptr());
-  add.cases.back().options.opset_version = 18;
   nn::EmbeddingBag open(nn::EmbeddingBagOptions(7, 5).mode(torch::kMean).include_last_offset(true));
   add.function("embedding_bag_offsets", words, [=](const torch::Tensor& x) mutable {
     // An empty bag in the middle and one at the end.
@@ -346,6 +392,7 @@ inline std::vector<ExportCase> composed_cases() {
   add_rearrangements(add);
   add_special_functions(add);
   add_more_reductions(add);
+  add_sorts(add);
   add_more_products(add);
   add_samplings(add);
   add_scatters(add);

@@ -34,7 +34,8 @@ struct ExportCase {
   std::string name;
   std::shared_ptr<Module> module;
   std::vector<Tensors> samples;  ///< inputs of one call each; the first is the example
-  OnnxOptions options;
+  OnnxOptions options;           ///< opset_version does not count
+  int64_t oldest_opset = 17;     ///< the first version of ONNX's operators that has what the case needs
 };
 
 /// Inputs for batches of 2, which is the example, 5 and 1.

@@ -26,7 +26,7 @@ TEST(ExportedModels, GiveEqualOutputsForOperators) {
 }
 
 TEST(ExportedModels, GiveEqualOutputsForOperatorsThatAreSeveralOfOnnx) {
-  EXPECT_EQ(problems_of(composed_cases()), "");
+  EXPECT_EQ(problems_of(composed_cases(), {17, 18, 20, 21, 23}), "");
 }
 
 TEST(ExportedModels, GiveEqualOutputsForTheExamplesAndModelsOfTheirKind) {

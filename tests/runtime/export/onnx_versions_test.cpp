@@ -55,6 +55,17 @@ TEST(OnnxVersions, HaveTheirOwnOperatorsForWhatWasWrittenInPartsBefore) {
       17, "LayerNormalization", [](const torch::Tensor& x) { return torch::layer_norm(x, {8}); }, x);
 }
 
+// onnxruntime 1.31 computes it with several threads that write to one place.
+TEST(OnnxVersions, SumBagsOfEmbeddingsWithoutScatterND) {
+  torch::nn::EmbeddingBag bag(torch::nn::EmbeddingBagOptions(7, 5).mode(torch::kMean));
+  bag->weight.detach_();
+  for (const auto opset : all_opsets) {
+    const auto types =
+        op_types([&](const torch::Tensor& x) { return bag(x); }, torch::ones({2, 4}, torch::kLong), opset);
+    EXPECT_THAT(types, testing::AllOf(Contains("ScatterElements"), Not(Contains("ScatterND")))) << opset;
+  }
+}
+
 TEST(OnnxVersions, KeepThePartsForDoublesWhichTheOperatorsRound) {
   const auto x = torch::randn({2, 3, 4, 8}, torch::kFloat64);
   EXPECT_THAT(op_types([](const torch::Tensor& x) { return at::rms_norm(x, {8}); }, x, 23),

@@ -126,7 +126,7 @@ inline void add_arithmetic(ExportCases& add) {
                          torch::bitwise_or(a, b), torch::bitwise_xor(a, b)});
   });
   add.function("bits", whole_numbers, [](const torch::Tensor& x) { return ((x & 3) | 4) ^ ~x; });
-  add.cases.back().options.opset_version = 18;
+  add.cases.back().oldest_opset = 18;
   add.function("types", {6}, [](const torch::Tensor& x) {
     return x.to(torch::kLong).to(torch::kFloat64).to(x) + x.type_as(x) + (x > 0).to(torch::kInt).to(torch::kFloat);
   });

@@ -185,6 +185,18 @@ TEST(ModelSummary, LeavesTheRandomGeneratorAsItWas) {
   EXPECT_TRUE(torch::rand({4}).equal(expected));
 }
 
+TEST(ModelSummary, GivesBuffersThatForwardChangesBackWhatTheyHeld) {
+  struct Counting : nn::Module {
+    torch::Tensor calls = register_buffer("calls", torch::zeros({1})),
+                  unchanged = register_buffer("other", torch::ones(2));
+    void forward() { calls.add_(1).resize_({2}).fill_(7); }
+  } model;
+  const auto version = model.unchanged._version();
+  summarize(model, [&] { model.forward(); });
+  EXPECT_TRUE(torch::equal(model.calls, torch::zeros({1})));
+  EXPECT_EQ(model.unchanged._version(), version);
+}
+
 TEST(ModelSummary, PutsEverythingBackWhenForwardThrows) {
   Mlp model;
   EXPECT_ANY_THROW(summarize(model, [&] { model.forward(torch::zeros({32, 7})); }));
