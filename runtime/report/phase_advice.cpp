@@ -163,10 +163,8 @@ std::string option_called(std::string_view member, int64_t value, const nlohmann
 
 // Of this process, for each of its workers.
 int64_t processors_of_a_worker(const TrainerOptions& options) {
-  static const std::optional<double> quota = cpu_quota();
-  double all = static_cast<double>(allowed_cpus().size());
-  if (quota) all = std::min(all, *quota);
-  return std::max<int64_t>(1, static_cast<int64_t>(all) / std::max<int64_t>(1, options.devices));
+  static const auto all = static_cast<int64_t>(usable_processors());
+  return std::max<int64_t>(1, all / std::max<int64_t>(1, options.devices));
 }
 
 }  // namespace
