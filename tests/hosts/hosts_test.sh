@@ -121,7 +121,7 @@ ends_within() {
   wait "$running" || status=$?
   [ "$status" -ne 0 ] || fail "the run ended with 0: $said"
   echo "the run has ended with $status after $(since) s"
-  for name in hosts_program orted mpirun; do ! pgrep -xa $name || fail "$name is left"; done
+  for name in hosts_program orted prted mpirun prterun; do ! pgrep -xa $name || fail "$name is left"; done
 }
 
 says() { grep -qE -- "$1" <<<"$said" || fail "'$1' is missing in: $said"; }
