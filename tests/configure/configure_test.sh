@@ -118,6 +118,14 @@ foreach(_target batch_test table_test troupe_bench_table)
   endif()
 endforeach()
 CMAKE
+expect_stop "Open MPI 5.98.0 was not found in $folder/home/.cache/troupe/openmpi-5.98.0: run launch/setup --mpi 5.98.0, which installs it, \
+or leave TROUPE_MPI_VERSION empty for the system's." "${torch[@]}" -DTROUPE_MPI_VERSION=5.98.0
 said=$(cmake -S "$folder/adds it" -B "$folder/adds it/build" -G Ninja -DCMAKE_CXX_COMPILER="$TROUPE_CXX" "${torch[@]}" 2>&1) ||
   problem "a project that adds Troupe's folder is not configured: $said"
+# The folder has found the system's Open MPI and keeps it.
+mkdir -p "$folder/home/.cache/troupe/openmpi-5.99.0/bin"
+touch "$folder/home/.cache/troupe/openmpi-5.99.0/bin/mpicxx"
+said=$(flattened "$(cmake "$folder/adds it/build" -DTROUPE_MPI_VERSION=5.99.0 2>&1 || true)")
+grep -qF "and TROUPE_MPI_VERSION asks for 5.99.0: configure another folder" <<<"$said" ||
+  problem "a folder with another Open MPI is configured: $said"
 exit $failures

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# launch/run: the command that it makes, the output of several ranks, the status, and its sentences for what is wrong.
+# launch/run: the command that it makes, the output of several ranks, the status, and its sentences for what is wrong. With the
+# mpirun on the PATH; where launch/setup --mpi has installed another Open MPI, with that one too.
 set -euo pipefail
 run=$TROUPE_SOURCE_DIR/launch/run
 folder=$(mktemp -d)
@@ -33,6 +34,8 @@ refuses() {  # refuses TEXT ARGUMENT...: status 2 and one line with TEXT
   grep -qF -- "$text" <<<"$said" || fail "'$*' did not say '$text', but: $said"
 }
 
+major=$(mpirun --version | sed -n 's/^mpirun (Open MPI) \([0-9]*\)\..*/\1/p')
+
 refuses "how many ranks?" "$folder/program"
 refuses "from 1 on, and got '0'" -n 0 "$folder/program"
 refuses "from 1 on, and got 'two'" -n two "$folder/program"
@@ -46,7 +49,7 @@ refuses "--devices-per-rank takes a number" -n 2 --devices-per-rank 0 "$folder/p
 
 says "mpirun -n 1" "$run" -n 1 --dry-run "$folder/program"
 says "--bind-to core" "$run" -n 1 --dry-run "$folder/program"
-says "--oversubscribe" "$run" -n 10000 --dry-run "$folder/program"
+says "$([ "$major" -eq 4 ] && echo --oversubscribe || echo "--map-by :OVERSUBSCRIBE")" "$run" -n 10000 --dry-run "$folder/program"
 says "mpi_yield_when_idle 1" "$run" -n 10000 --dry-run "$folder/program"
 says "a:2\\,b:1" "$run" -n 3 -H a,b --dry-run "$folder/program"
 says "--mca btl_tcp_if_include eth1" "$run" -n 1 --mca btl_tcp_if_include eth1 --dry-run "$folder/program"
@@ -90,6 +93,11 @@ done
 "$run" -n 2 --quiet "$folder/program" x >"$folder/out" 2>"$folder/err" || fail "status $? with --quiet"
 [ "$(wc -l <"$folder/out")" -eq 1 ] || fail "--quiet printed: $(cat "$folder/out")"
 grep -qxF "[rank 1] complains 1" "$folder/err" || fail "--quiet hides an error: $(cat "$folder/err")"
+
+status=0
+"$run" -n 1 --quiet bash -c 'exit 3' >"$folder/out" 2>"$folder/err" || status=$?
+[ "$status" -eq 3 ] || fail "with --quiet a rank ended with 3 and the run with $status"
+[ ! -s "$folder/out" ] && [ ! -s "$folder/err" ] || fail "--quiet lets mpirun remark: $(cat "$folder/out" "$folder/err")"
 
 # Each line comes out whole, with its rank, however it was written, and none is lost: without a line end, in pieces between
 # which others write, longer than what mpirun reads at once, short and many, like a tag of mpirun's.
@@ -230,4 +238,103 @@ status=0
 [ "$status" -ne 0 ] || fail "two ranks were asked for, one was there, and the status is 0"
 grep -q "1 ranks are left, and --min-ranks asks for 2" "$folder/err" || fail "it said: $(cat "$folder/err")"
 refuses "--min-ranks 3 is more than -n 2" -n 2 --min-ranks 3 "$folder/program"
+
+# --- Versions of Open MPI: mpiruns that only say which they are, and what they read ---
+
+fake() {  # fake NAME VERSION: with ompi_info's list on stdin
+  mkdir -p "$folder/$1"
+  printf '#!/bin/sh\necho "%s"\n' "$2" >"$folder/$1/mpirun"
+  { printf '#!/bin/sh\ncat <<END\n'; cat; echo END; } >"$folder/$1/ompi_info"
+  chmod +x "$folder/$1"/*
+}
+fake 4 "mpirun (Open MPI) 4.1.4" <<'END'
+mca:btl:tcp:param:btl_tcp_if_include:value:
+mca:orte:base:param:orte_default_hostfile:value:
+mca:plm:rsh:param:plm_rsh_agent:value:ssh
+mca:oob:tcp:param:oob_tcp_keepalive_time:value:300
+mca:oob:tcp:param:oob_tcp_if_include:value:
+END
+fake 5 "mpirun (Open MPI) 5.0.11" <<'END'
+mca:btl:tcp:param:btl_tcp_if_include:value:
+END
+cat >"$folder/5/prte_info" <<'END'
+#!/bin/sh
+cat <<LIST
+                MCA prte: "prte_default_hostfile" (current value: "", data
+                          source: default, type: string, synonyms:
+                          prte_hosts)
+                 MCA oob: "oob_tcp_if_include" (current value: "", data
+                 MCA oob: "oob_tcp_keepalive_time" (current value: "300",
+                 MCA plm: "plm_ssh_agent" (current value: "ssh : rsh", data
+LIST
+END
+cat >"$folder/5/pmix_info" <<'END'
+#!/bin/sh
+echo '           MCA ptl base: "ptl_base_if_include" (current value: "", data'
+END
+chmod +x "$folder"/5/*
+fake 3 "mpirun (Open MPI) 3.1.6" </dev/null
+fake other "HYDRA build details:" </dev/null
+
+of() { local name=$1; shift; env "PATH=$folder/$name:$PATH" HOME="$folder/home" "$@"; }  # of VERSION COMMAND...
+refuses_of() {  # refuses_of VERSION TEXT ARGUMENT...
+  local name=$1
+  shift
+  PATH=$folder/$name:$PATH refuses "$@"
+}
+refuses_of other "is not Open MPI's: put the mpirun of Open MPI 4.1 or 5.0 first into PATH" -n 1 true
+refuses_of 3 "is of Open MPI 3.1.6: put the mpirun of 4.1 or 5.0 first into PATH" -n 1 true
+
+says "mpirun -n 2 --tag-output " of 4 "$run" -n 2 --dry-run true
+says " -q " of 4 "$run" -n 2 --quiet --dry-run true
+says "--oversubscribe" of 4 "$run" -n 10000 --dry-run true
+says " relay true" of 4 "$run" -n 2 --dry-run true
+says "OMPI_MCA_oob_tcp_keepalive_time=20 " of 4 "$run" -n 2 -H a,b --dry-run true
+says "mpirun -n 2 --output tag-fullname " of 5 "$run" -n 2 --dry-run true
+says "--map-by :OVERSUBSCRIBE" of 5 "$run" -n 10000 --dry-run true
+says " PRTE_MCA_oob_tcp_keepalive_time=20 " of 5 "$run" -n 2 -H a,b --dry-run true
+said=$(of 5 "$run" -n 2 --quiet --dry-run true)
+[[ $said != *" -q "* && $said != *relay* && $said != *OMPI_MCA* ]] || fail "Open MPI 5 gets what is for 4.1: $said"
+
+# A setting goes to who reads it, by this version's name.
+says "--mca orte_default_hostfile hosts" of 4 "$run" -n 1 --mca orte_default_hostfile hosts --dry-run true
+says "--mca orte_default_hostfile hosts" of 4 "$run" -n 1 --mca prte_default_hostfile hosts --dry-run true
+says "--mca plm_rsh_agent krsh" of 4 "$run" -n 1 --mca plm_ssh_agent krsh --dry-run true
+says "--mca oob_tcp_if_include lo" of 4 "$run" -n 1 --mca oob_tcp_if_include lo --dry-run true
+says "--prtemca prte_default_hostfile hosts" of 5 "$run" -n 1 --mca orte_default_hostfile hosts --dry-run true
+says "--prtemca plm_ssh_agent krsh" of 5 "$run" -n 1 --mca plm_rsh_agent krsh --dry-run true
+says "--prtemca oob_tcp_if_include eth0 --mca btl_tcp_if_include eth1" \
+  of 5 "$run" -n 1 --mca oob_tcp_if_include eth0 --mca btl_tcp_if_include eth1 --dry-run true
+says "--prtemca prte_hosts hosts" of 5 "$run" -n 1 --mca prte_hosts hosts --dry-run true
+says "--pmixmca ptl_base_if_include eth0" of 5 "$run" -n 1 --mca ptl_base_if_include eth0 --dry-run true
+refuses_of 4 "Open MPI 4.1.4 has no setting 'btl_tcp_if_inclde'; the nearest is 'btl_tcp_if_include'" \
+  -n 1 --mca btl_tcp_if_inclde eth1 true
+refuses_of 5 "Open MPI 5.0.11 has no setting 'odls_base_sigkill_timeout'" -n 1 --mca odls_base_sigkill_timeout 9 true
+refuses_of 5 "does not start with oob_tcp_if_include lo: leave it out on a single host" -n 1 --mca oob_tcp_if_include lo true
+
+# So do variables, unless this version's own says otherwise.
+says " PRTE_MCA_plm_ssh_agent=krsh mpirun" of 5 OMPI_MCA_plm_rsh_agent=krsh "$run" -n 1 --dry-run true
+says " PRTE_MCA_oob_tcp_keepalive_time=7 " of 5 OMPI_MCA_oob_tcp_keepalive_time=7 "$run" -n 2 -H a,b --dry-run true
+says "OMPI_MCA_plm_rsh_agent=krsh mpirun" of 4 PRTE_MCA_plm_ssh_agent=krsh "$run" -n 1 --dry-run true
+said=$(of 5 OMPI_MCA_plm_rsh_agent=krsh PRTE_MCA_plm_ssh_agent=mine OMPI_MCA_btl_tcp_if_include=eth1 "$run" -n 1 --dry-run true)
+[[ $said != *PRTE_MCA_* ]] || fail "a variable of this version is overwritten, or one of MPI's is not left alone: $said"
+says "run: warning: Open MPI 5.0.11 does not read OMPI_MCA_orte_base_help_aggregate" \
+  of 5 OMPI_MCA_orte_base_help_aggregate=0 "$run" -n 1 --dry-run true
+refuses_loopback=$(of 5 OMPI_MCA_oob_tcp_if_include=127.0.0.0/8 "$run" -n 1 --dry-run true 2>&1) && fail "it takes loopback"
+[[ $refuses_loopback == *"does not start with oob_tcp_if_include 127.0.0.0/8"* ]] || fail "it said: $refuses_loopback"
+mkdir -p "$folder/home/.openmpi"
+printf '# ours\n oob_tcp_if_include = eth0\nbtl_tcp_if_include=eth1\n' >"$folder/home/.openmpi/mca-params.conf"
+says "does not read oob_tcp_if_include in $folder/home/.openmpi/mca-params.conf: write it into ~/.prte/mca-params.conf" \
+  of 5 "$run" -n 1 --dry-run true
+[ "$(of 5 "$run" -n 1 --dry-run true 2>&1 | grep -c warning)" -eq 1 ] || fail "MPI reads its own settings there"
+[ "$(of 4 "$run" -n 1 --dry-run true 2>&1 | grep -c warning)" -eq 0 ] || fail "4.1 reads that file"
+
+# The other Open MPI, if it is here.
+# shellcheck source=launch/versions.sh
+source "$TROUPE_SOURCE_DIR/launch/versions.sh"
+# shellcheck disable=SC2154  # the version
+other=${TROUPE_DEPS:-$HOME/.cache/troupe}/openmpi-$openmpi/bin
+if [ "$major" -eq 4 ] && [ -x "$other/mpirun" ]; then
+  PATH=$other:$PATH "$0" || fail "with Open MPI $openmpi: see above"
+fi
 exit $failures

