@@ -235,6 +235,7 @@ void Trainer::Runner::add_workers(cast::RunSetup& setup, const ModuleSource& sou
   if (processes.is_alone()) return;
   setup.host = processes.host();
   setup.tell_others = [&processes](const Failure& failure) { processes.tell_failure(failure); };
+  setup.absent_processes = [&processes](std::chrono::milliseconds patience) { return processes.absent(patience); };
 }
 
 // What this process may use goes to its workers in equal parts. LibTorch's default, which OMP_NUM_THREADS can set,
