@@ -172,10 +172,10 @@ while true; do sleep 0.05; done
 EOF2
 chmod +x "$folder/patient"
 mkfifo "$folder/pipe"
-ends_with() {  # ends_with STATUS SIGNAL
-  local started line status=0
+ends_with() {  # ends_with STATUS SIGNAL [OPTION...]
+  local started line status=0 options=("${@:3}")
   # Behind env, since a shell's background jobs ignore SIGINT.
-  env --default-signal=INT "$run" -n 1 "$folder/patient" >"$folder/pipe" 2>"$folder/err" &
+  env --default-signal=INT "$run" -n 1 ${options[@]+"${options[@]}"} "$folder/patient" >"$folder/pipe" 2>"$folder/err" &
   started=$!
   exec 3<"$folder/pipe"
   read -r line <&3
@@ -191,6 +191,8 @@ ends_with 143 USR1
 ends_with 130 INT
 ends_with 129 HUP
 ends_with 140 USR2
+ends_with 143 TERM --max-restarts 1
+ends_with 130 INT --max-restarts 1
 
 # A run that fails is started again, from its newest checkpoint.
 cat >"$folder/fails_twice" <<'EOF'
@@ -272,6 +274,19 @@ if "$run" -n 1 --max-restarts 5 "$folder/fails_alike" "$folder/alike" >"$folder/
 [ "$(wc -l <"$folder/alike")" -eq 2 ] || fail "the same failure was tried $(wc -l <"$folder/alike") times"
 grep -qx "run: no further start: the same failure came twice, and would come again" "$folder/err" ||
   fail "it said: $(cat "$folder/err")"
+# The last words of a rank come out though the others are ended at once.
+cat >"$folder/last_words" <<'EOF2'
+#!/usr/bin/env bash
+trap '' TERM
+[ "$OMPI_COMM_WORLD_RANK" = 1 ] || exec sleep 60
+printf 'last words' >&2
+kill -9 $$
+EOF2
+chmod +x "$folder/last_words"
+status=0
+"$run" -n 2 --max-restarts 1 "$folder/last_words" >"$folder/out" 2>"$folder/err" || status=$?
+[ "$status" -eq 137 ] || fail "a rank was killed and the run ended with $status"
+[ "$(grep -cx "\[rank 1\] last words" "$folder/err")" -eq 2 ] || fail "last words are lost: $(cat "$folder/err")"
 # A wrong option is not tried again.
 if "$run" -n 1 --max-restarts 5 bash -c 'exit 2' 2>"$folder/err"; then fail "status 0 after 2"; fi
 if grep -q "^run: restart" "$folder/err"; then fail "a usage error was tried again: $(cat "$folder/err")"; fi
