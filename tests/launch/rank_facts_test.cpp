@@ -1,8 +1,6 @@
 // What ranks compare before a run: one sentence, in which both sides are named.
 #include "troupe/launch/rank_facts.hpp"
 
-#include "tests/support/temp_dir.hpp"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
