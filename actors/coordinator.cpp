@@ -23,6 +23,15 @@ namespace {
 // How long a run in which somebody hangs waits for those who do not.
 constexpr auto patience_with_others = std::chrono::milliseconds(1500);
 
+HangLimits hang_limits(const TrainerOptions& options) {
+  const auto in_seconds = [](double seconds) {
+    return std::chrono::duration_cast<HangLimits::Duration>(std::chrono::duration<double>(seconds));
+  };
+  return {.longest = in_seconds(options.watchdog_timeout),
+          .shortest = in_seconds(std::min(options.watchdog_floor, options.watchdog_timeout)),
+          .factor = options.watchdog_factor};
+}
+
 }  // namespace
 
 // --- Beginning -------------------------------------------------------------------------------------------------------
@@ -113,12 +122,12 @@ void CoordinatorState::begin_run() {
 }
 
 void CoordinatorState::spawn_watch(const ActorRef& me) {
-  const double timeout = state().options.watchdog_timeout;
-  if (timeout <= 0) return;
-  const auto in_time = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::duration<double>(timeout));
-  watchdog_ =
-      join(Role::watchdog, spawn_watchdog(self_->system(), {me, progress_, in_time, state().options.watchdog_stacks}),
-           "watchdog");
+  const auto& options = state().options;
+  if (options.watchdog_timeout <= 0) return;
+  watchdog_ = join(Role::watchdog,
+                   spawn_watchdog(self_->system(), {me, progress_, hang_limits(options), options.watchdog_stacks,
+                                                    setup_->absent_processes}),
+                   "watchdog");
   for (const auto& pulse : {checkpointer_pulse_, logger_pulse_}) tell(self_, watchdog_, WatchPulse{pulse, rank()});
 }
 

@@ -16,6 +16,7 @@
 
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/run_result.hpp"
+#include "troupe/actors/watchdog.hpp"
 #include "troupe/actors/worker.hpp"
 #include "troupe/modules/callback_actor.hpp"
 #include "troupe/runtime/loops/run_state.hpp"
@@ -42,6 +43,8 @@ struct RunSetup {
   std::string host = {};                                    ///< for failures; empty in a run of one process
   /// Called with the first failure of this process, to tell other processes; may be empty.
   std::function<void(const Failure&)> tell_others;
+  /// For the watchdog; empty in a run of one process.
+  AbsentProcesses absent_processes = {};
   std::vector<std::shared_ptr<Sink>> sinks;
   std::vector<CallbackActor> actors;
   std::shared_ptr<SinkWarnings> warnings = {};  ///< of the sinks; may be null

@@ -170,6 +170,14 @@ struct WatchPulse {
   std::weak_ptr<Pulse> pulse;
   int64_t rank = 0;
 };
+/// The watchdog to an actor of its own, and back: who of the other processes does not answer, as the end of a sentence;
+/// empty: all do.
+struct AskProcesses {
+  std::chrono::milliseconds patience{0};
+};
+struct ProcessesAnswered {
+  std::string missing;
+};
 /// Coordinator to logger, checkpointer and progress: finish what is queued, answer Drained, quit (P7).
 struct Drain {};
 struct Drained {
@@ -206,6 +214,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndRecorder)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::RecorderIsLate)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::RecorderDrained)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WatchPulse)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::AskProcesses)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::ProcessesAnswered)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Drain)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Drained)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Tick)

@@ -61,7 +61,10 @@ AfterBatch WorkerState::train_with(Train train) {
   const ProfiledBatch profiled(Stage::fit, replica_->progress().total_batches, leads);
   const bool shows = reporter_.is_due();
   if (shows || !setup_.listeners.empty()) replica_->want_step_metrics();
-  const AfterBatch after = train();
+  const AfterBatch after = [&] {
+    const InBatch in_batch(*pulse_);
+    return train();
+  }();
   if (after == AfterBatch::go_on) count_batch();
   if (shows) {
     const PhaseScope phase(Phase::logging);
@@ -134,8 +137,11 @@ void WorkerState::evaluate_once() {
   if (evaluation_feed_.has_batch()) {
     BatchReady ready = evaluation_feed_.pop(self_, copier());
     const ProfiledBatch profiled(evaluation_.stage, ready.index, /*leads=*/setup_.index == 0);
-    replica_->eval_batch(std::move(ready.batch), evaluation_feed_.batch_idx(ready.index),
-                         evaluation_feed_.loader_idx());
+    {
+      const InBatch in_batch(*pulse_);
+      replica_->eval_batch(std::move(ready.batch), evaluation_feed_.batch_idx(ready.index),
+                           evaluation_feed_.loader_idx());
+    }
     if (stage_ != Stage::fit) count_batch();
     if (reporter_.is_due()) reporter_.show_evaluation(*replica_, evaluation_, evaluation_feed_, false);
     if (!ready.last) return;

@@ -307,6 +307,18 @@ void Processes::on_roll_call(std::function<std::string()> says) {
   if (state_->roll_call) state_->roll_call->set_presence(std::move(says));
 }
 
+std::string Processes::absent(std::chrono::milliseconds patience) {
+  if (!state_->roll_call) return "";
+  std::string absent;
+  const auto answers = state_->roll_call->ask(patience);
+  for (std::size_t process = 0; process < answers.size(); ++process) {
+    if (answers[process]) continue;
+    absent += (absent.empty() ? "process " : ", process ") + std::to_string(process);
+    if (state_->mpi) absent += " (on " + state_->mpi->hosts()[process] + ")";
+  }
+  return absent;
+}
+
 void Processes::on_failure(std::function<void(const Failure&)> listener) {
   std::lock_guard lock(state_->mutex);
   state_->listener = std::move(listener);

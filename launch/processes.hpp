@@ -5,6 +5,7 @@
 #include "troupe/modules/options/trainer_options.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -55,6 +56,9 @@ class Processes {
 
   /// What this process answers to others that wait for it, on a thread of its own; empty: it waits as well.
   void on_roll_call(std::function<std::string()> says);
+  /// Which processes do not answer within `patience`, any thread: "process 1 (on node7), process 2 (on node8)"; empty
+  /// if all do.
+  std::string absent(std::chrono::milliseconds patience);
 
  private:
   Processes();

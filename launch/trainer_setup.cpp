@@ -7,6 +7,7 @@
 #include "troupe/launch/new_run_card.hpp"
 #include "troupe/launch/processes.hpp"
 #include "troupe/launch/profiled_run.hpp"
+#include "troupe/launch/rank_facts.hpp"
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/trainer_runner.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
@@ -21,6 +22,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <iostream>
 #include <utility>
@@ -32,6 +34,16 @@ namespace {
 // launch/run, which starts a run again, gives all of its starts one name.
 std::string launch_id() {
   return environment_variable("TROUPE_LAUNCH_ID").value_or("");
+}
+
+// launch/run --max-restarts finds the folder by it, and goes on with the file (docs/reliability.md).
+void begin_restarts(const std::filesystem::path& run_dir) {
+  const auto launch = launch_id();
+  if (launch.empty()) return;
+  const double now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const nlohmann::json line = {{"event", "folder"}, {"launch", launch}, {"time", now}};
+  std::ofstream(run_dir / "restarts.jsonl")
+      << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
 }
 
 nlohmann::json model_options(const ModuleSource& source, const std::vector<OptionGroup>& more) {
@@ -65,6 +77,7 @@ std::filesystem::path Trainer::Runner::new_run_dir(const ModuleSource& source) {
   std::ofstream file(run_dir / "config.toml");
   file << to_toml(all_groups(source));
   if (!file.flush()) throw UsageError("cannot write " + (run_dir / "config.toml").string());
+  begin_restarts(run_dir);
   return run_dir;
 }
 
@@ -125,6 +138,7 @@ Checkpoint Trainer::Runner::read_found(const std::string& wanted, const ModuleSo
     checkpoint = std::move(found->checkpoint);
     return found->path.string();
   });
+  if (!path.empty()) check_all_see(Processes::get(), path);
   if (checkpoint || path.empty()) return checkpoint ? std::move(*checkpoint) : Checkpoint();
   return read_checkpoint(path);
 }
@@ -154,6 +168,7 @@ void Trainer::Runner::add_checkpoint(cast::RunSetup& setup, Stage stage, const M
     if (path.empty()) refuse_missing(wanted, source);
   } else {
     const auto path = Processes::get().from_rank_zero([&] { return wanted == "best" ? own.string() : wanted; });
+    check_all_see(Processes::get(), path);
     checkpoint = stage == Stage::fit ? read_run_checkpoint(path)
                  : wanted == "best"  ? read_checkpoint(path)
                                      : read_weights(path);
@@ -165,6 +180,8 @@ void Trainer::Runner::add_checkpoint(cast::RunSetup& setup, Stage stage, const M
 
 cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments) {
   cast::RunSetup setup;
+  compare_ranks(Processes::get(), all_groups(source),
+                {{"stage", to_string(stage)}, {"ckpt_path", arguments.ckpt_path.value_or("")}});
   setup.devices = choose_devices(options_.accelerator, options_.devices, Processes::get().local_rank());
   add_checkpoint(setup, stage, source, arguments);
   make_run_dir(stage, source);
@@ -237,6 +254,7 @@ void Trainer::Runner::add_workers(cast::RunSetup& setup, const ModuleSource& sou
   if (processes.is_alone()) return;
   setup.host = processes.host();
   setup.tell_others = [&processes](const Failure& failure) { processes.tell_failure(failure); };
+  setup.absent_processes = [&processes](std::chrono::milliseconds patience) { return processes.absent(patience); };
 }
 
 // What this process may use goes to its workers in equal parts. LibTorch's default, which OMP_NUM_THREADS can set,

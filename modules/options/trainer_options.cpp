@@ -74,6 +74,13 @@ void validate_distribution(const TrainerOptions& options) {
     refuse_option("watchdog_timeout", double_to_text(options.watchdog_timeout),
                   "use at most 31536000 (a year), or 0.0 (off)");
   }
+  if (options.watchdog_factor != 0 && !(options.watchdog_factor >= 2)) {
+    refuse_option("watchdog_factor", double_to_text(options.watchdog_factor), "use at least 2.0, or 0.0 (off)");
+  }
+  more_than_zero("watchdog_floor", options.watchdog_floor);
+  if (options.watchdog_floor > year) {
+    refuse_option("watchdog_floor", double_to_text(options.watchdog_floor), "use at most 31536000 (a year)");
+  }
   if (options.straggler_ratio != 0 && !(options.straggler_ratio >= 1)) {
     refuse_option("straggler_ratio", double_to_text(options.straggler_ratio), "use at least 1.0, or 0.0 (off)");
   }

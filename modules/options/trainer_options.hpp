@@ -55,8 +55,14 @@ struct TrainerOptions {
   bool prepare_data_per_node = false;
   double collective_timeout = 1800;
   /// It watches workers, loaders, fetchers and writers. prepare_data may take as long as it likes; waiting for other
-  /// workers is `collective_timeout`'s.
+  /// workers is `collective_timeout`'s. It is the limit of all that is not a step, reading data included, and of steps
+  /// until their own limit is known.
   double watchdog_timeout = 1800;
+  /// Steps of training and of each kind of evaluation have a limit of their own: this many times the longest one so
+  /// far, `watchdog_floor` at least and `watchdog_timeout` at most (docs/reliability.md).
+  double watchdog_factor = 20;
+  /// Ranks that wait so long for others ask whether all are there.
+  double watchdog_floor = 10;
   bool watchdog_stacks = false;
   /// It compares the ranks' own times, waiting left out, and warns once a minute at most.
   double straggler_ratio = 2;
@@ -180,6 +186,8 @@ TROUPE_OPTIONS(
     (prepare_data_per_node, "call prepare_data on one rank of each host, not of the whole run"),
     (collective_timeout, "seconds after which a worker that waits for another one gives up"),
     (watchdog_timeout, "seconds without progress after which the run ends and says who hangs; 0 is off"),
+    (watchdog_factor, "the same for steps: after this many times the longest one; 0: watchdog_timeout for all"),
+    (watchdog_floor, "but not before so many seconds; after them ranks also ask whether the others are there"),
     (watchdog_stacks, "say then where every thread is"),
     (straggler_ratio, "name ranks whose steps take this many times the median's; 0 is off"),
     (max_epochs, "stop after so many epochs; -1: without end; none: 1000 unless max_steps or max_time is set"),

@@ -58,6 +58,9 @@ struct Pulse {
   std::atomic<int64_t> collective_begun_at = 0;  ///< the latest one, in nanoseconds of the steady clock
   std::atomic<int64_t> waited = 0;               ///< nanoseconds from there until none was left, in all
 
+  Shared<uint64_t> steps = 0;        ///< batches begun, by a worker
+  Shared<bool> is_in_batch = false;  ///< of training or of an evaluation
+
   void beat() { beats = beats + 1; }
   /// Where in user code, or which part of the cast.
   std::string place() const;
@@ -79,6 +82,21 @@ class Working {
   ~Working() { pulse_.works = false; }
   Working(const Working&) = delete;
   Working& operator=(const Working&) = delete;
+
+ private:
+  Pulse& pulse_;
+};
+
+/// The time of one batch of a worker.
+class InBatch {
+ public:
+  explicit InBatch(Pulse& pulse) : pulse_(pulse) {
+    pulse_.steps = pulse_.steps + 1;
+    pulse_.is_in_batch = true;
+  }
+  ~InBatch() { pulse_.is_in_batch = false; }
+  InBatch(const InBatch&) = delete;
+  InBatch& operator=(const InBatch&) = delete;
 
  private:
   Pulse& pulse_;

@@ -41,10 +41,22 @@ const char* loader_hook(Stage stage) {
   throw UsageError("the " + kind + " loader has no batch: " + why);
 }
 
+// Filled up, the epoch would be copies of samples for some ranks.
+void refuse_too_many_ranks(const DataLoader& loader, int64_t ranks) {
+  if (!loader.dataset()) return;
+  const int64_t size = loader.dataset()->size();
+  const auto& sampler = loader.options().sampler;
+  const int64_t samples = sampler ? sampler->count(size) : size;
+  if (samples <= 0 || samples >= ranks) return;
+  throw UsageError("the train loader has " + std::to_string(samples) + " sample(s) for " + std::to_string(ranks) +
+                   " ranks, and each needs one of its own: use " + std::to_string(samples) + " rank(s) at most");
+}
+
 std::vector<std::optional<int64_t>> train_lengths(const ReplicaCore& core) {
   const During during(core.pulse, "train_dataloader");  // whose datasets are asked for their sizes
   std::vector<std::optional<int64_t>> lengths;
   for (const auto& loader : core.setup.train_loaders) {
+    if (core.options().use_distributed_sampler) refuse_too_many_ranks(loader, core.place().world_size);
     lengths.push_back(loader.batch_count(core.options().use_distributed_sampler ? core.place().world_size : 1));
     if (lengths.back() == 0 && loader.batch_count() == 0) refuse_empty("train", loader);
   }

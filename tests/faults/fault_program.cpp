@@ -81,6 +81,11 @@ class Points : public Dataset {
   int64_t size() const override { return 60; }
   Batch get(int64_t index) override {
     strike("dataset");
+    if (fault_now == "slow_dataset") {  // longer than a step may take in the tests; data has a limit of its own
+      fault_now = "";
+      say("stalls");
+      std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    }
     if (fault_at_start == "hung_last_fetch" && index >= 30) {
       is_hung.set_value();
       hang();

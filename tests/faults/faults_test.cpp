@@ -28,6 +28,14 @@ class Faults : public ::testing::Test {
                        fault + " " + options + " 2>&1");
   }
 
+  // Two ranks, of which the second one runs `differs` in its shell first: a change of its variables or of `program`.
+  Finished run_differing(const std::string& differs, const std::string& options = "") const {
+    return run_program("OMP_NUM_THREADS=1 timeout 60 " TROUPE_SOURCE_DIR "/tests/mpirun.sh 2 bash -c 'more=; program=" +
+                       example("../tests/fault_program") + "; if [ $OMPI_COMM_WORLD_RANK = 1 ]; then " + differs +
+                       "; fi; exec $program fit --trainer.default_root_dir " + root_.path().string() + " " + options +
+                       " $more' 2>&1");
+  }
+
   // The run ended by itself, with `said`, no process is left, and the next start comes to the end of the training.
   void expect_end(const Finished& ended, const std::string& said, int ranks = 1) const {
     EXPECT_NE(ended.status, 0) << ended.output;
@@ -127,6 +135,19 @@ TEST_F(Faults, AFetcherThatHangsOnABatchThatNobodyWantsAnyMore) {
   EXPECT_THAT(ended.output, HasSubstr("a loader is in its dataset still, 2.0 s after the run"));
 }
 
+// Without an option a step has 10 s, or 20 times the longest before.
+TEST_F(Faults, AStepThatHangsIsFoundByTheTimeOfTheStepsBefore) {
+  expect_end(run("hung_step", "--model.epoch 40 --trainer.max_epochs 50 --trainer.watchdog_floor 1"),
+             "worker 0 has made no progress for 1.0 s in a step (trainer.watchdog_floor) (in training_step, stage fit,"
+             " epoch 40, batch 2");
+}
+
+TEST_F(Faults, ALoaderThatStallsIsNoHang) {
+  const auto stalled = run("slow_dataset", "--model.epoch 40 --trainer.max_epochs 41 --trainer.watchdog_floor 0.5");
+  EXPECT_EQ(stalled.status, 0) << stalled.output;
+  EXPECT_THAT(stalled.output, HasSubstr("stalls at "));
+}
+
 TEST_F(Faults, ASinkThatHangs) {
   expect_end(run("hung_sink", watched), "the logger has made no progress for 1.0 s");
 }
@@ -158,6 +179,18 @@ TEST_F(Faults, ARankThatIsStoppedEndsAllAfterTheTimeout) {
   expect_end(ended, "stage fit, epoch 1, batch ", 3);
 }
 
+TEST_F(Faults, ARankThatIsStoppedDoesNotAnswerAndEndsAllLongBeforeTheTimeout) {
+  const auto ended = run("stop", "--model.rank 1 --trainer.watchdog_floor 1", 3);
+  EXPECT_THAT(ended.output, Not(HasSubstr("process 2 (on ")));
+  expect_end(ended, "has not answered twice, while worker ", 3);
+  EXPECT_THAT(ended.output, HasSubstr("process 1 (on "));
+}
+
+TEST_F(Faults, AStalledLoaderOfOneRankKeepsTheOthersWaiting) {
+  const auto stalled = run("slow_dataset", "--model.rank 1 --trainer.watchdog_floor 0.5", 3);
+  EXPECT_EQ(stalled.status, 0) << stalled.output;
+}
+
 // Without the watchdog: those that wait ask where the others are.
 TEST_F(Faults, ARankThatIsWaitedForIsNamedWithItsPlace) {
   const auto ended = run("hung_step", "--model.rank 1 --trainer.collective_timeout 3 --trainer.watchdog_timeout 0", 3);
@@ -170,6 +203,34 @@ TEST_F(Faults, ARankThatHangsIsTheOneThatIsNamed) {
   EXPECT_THAT(ended.output, Not(HasSubstr("worker 2 has made no progress")));
   expect_end(ended, "worker 1 has made no progress for 1.0 s", 3);
   EXPECT_THAT(ended.output, HasSubstr("(in training_step, stage fit, epoch 1, batch 2, rank 1 on "));
+}
+
+// --- Ranks that do not fit together ---
+
+TEST_F(Faults, RanksWithOtherOptionsDoNotBegin) {
+  const auto ended = run_differing("more=\"--model.batch 7\"");
+  EXPECT_EQ(ended.status, 2) << ended.output;
+  EXPECT_THAT(ended.output, AllOf(HasSubstr("rank 1 on "), HasSubstr("model.batch = 7 and not 2")));
+}
+
+TEST_F(Faults, RanksOfTwoProgramsDoNotBegin) {
+  const auto copy = root_.path() / "older_program";
+  const auto ended =
+      run_differing("cp $program " + copy.string() + "; echo >>" + copy.string() + "; program=" + copy.string());
+  EXPECT_EQ(ended.status, 2) << ended.output;
+  EXPECT_THAT(ended.output,
+              AllOf(HasSubstr("rank 1 on "), HasSubstr(copy.string() + " (hash "), HasSubstr("/fault_program (hash ")));
+}
+
+TEST_F(Faults, ACheckpointThatOneRankDoesNotSeeIsNamed) {
+  ASSERT_EQ(run("none").status, 0);
+  const auto last = "$(find " + root_.path().string() + " -name last.safetensors -printf %P)";
+  const auto ended = run_program("cd " + root_.path().string() + " && last=" + last +
+                                 " && OMP_NUM_THREADS=1 timeout 60 " TROUPE_SOURCE_DIR
+                                 "/tests/mpirun.sh 2 bash -c '[ $OMPI_COMM_WORLD_RANK = 0 ] || cd /; exec " +
+                                 example("../tests/fault_program") + " fit --ckpt_path '$last 2>&1");
+  EXPECT_EQ(ended.status, 2) << ended.output;
+  EXPECT_THAT(ended.output, AllOf(HasSubstr("rank 1 on "), HasSubstr("does not see ")));
 }
 
 }  // namespace

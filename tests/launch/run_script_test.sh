@@ -180,10 +180,10 @@ while true; do sleep 0.05; done
 EOF2
 chmod +x "$folder/patient"
 mkfifo "$folder/pipe"
-ends_with() {  # ends_with STATUS SIGNAL
-  local started line status=0
+ends_with() {  # ends_with STATUS SIGNAL [OPTION...]
+  local started line status=0 options=("${@:3}")
   # Behind env, since a shell's background jobs ignore SIGINT.
-  env --default-signal=INT "$run" -n 1 "$folder/patient" >"$folder/pipe" 2>"$folder/err" &
+  env --default-signal=INT "$run" -n 1 ${options[@]+"${options[@]}"} "$folder/patient" >"$folder/pipe" 2>"$folder/err" &
   started=$!
   exec 3<"$folder/pipe"
   read -r line <&3
@@ -199,6 +199,8 @@ ends_with 143 USR1
 ends_with 130 INT
 ends_with 129 HUP
 ends_with 140 USR2
+ends_with 143 TERM --max-restarts 1
+ends_with 130 INT --max-restarts 1
 
 # A run that fails is started again, from its newest checkpoint.
 cat >"$folder/fails_twice" <<'EOF'
@@ -213,12 +215,115 @@ chmod +x "$folder/fails_twice"
   fail "a run that may be started again ended with $?: $(cat "$folder/err")"
 grep -q "third start of [0-9a-f-]*: $folder/starts fit --ckpt_path auto" "$folder/out" || fail "it said: $(cat "$folder/out")"
 [ "$(sort -u "$folder/starts.ids" | wc -l)" -eq 1 ] || fail "its starts have other names: $(cat "$folder/starts.ids")"
-[ "$(grep -c "^run: restart [12] of 3 with 1 ranks in [12] s: .*exited on signal 9" "$folder/err")" -eq 2 ] ||
+[ "$(grep -cE "^run: restart ([12]) \(\1 of 3 without progress\) with 1 ranks in [012]\.[0-9]{3} s: .*exited on signal 9" "$folder/err")" -eq 2 ] ||
   fail "two restarts with their cause are missing: $(cat "$folder/err")"
 status=0
-"$run" -n 1 --max-restarts 1 "$folder/program" x 0 >/dev/null 2>"$folder/err" || status=$?
+TROUPE_RESTART_SEED=7 "$run" -n 1 --max-restarts 1 "$folder/program" x 0 >/dev/null 2>"$folder/err" || status=$?
 [ "$status" -eq 7 ] || fail "the last start ended with 7 and the run with $status"
 [ "$(grep -c "^run: restart" "$folder/err")" -eq 1 ] || fail "more than one restart: $(cat "$folder/err")"
+grep -qx "run: no further start: 1 restarts in a row came no further" "$folder/err" || fail "it said: $(cat "$folder/err")"
+# The pause is between half of a second and all of it, and a seed makes it the same again.
+first=$(grep -o " in [0-9.]* s:" "$folder/err")
+[[ $first =~ ^" in "(0\.[5-9][0-9]{2}|1\.000)" s:"$ ]] || fail "the first pause is$first"
+TROUPE_RESTART_SEED=7 "$run" -n 1 --max-restarts 1 "$folder/program" x 0 >/dev/null 2>"$folder/err" || true
+[ "$(grep -o " in [0-9.]* s:" "$folder/err")" = "$first" ] || fail "with one seed there are two pauses: $(cat "$folder/err")"
+
+# Starts that come further do not count, and what happened is in the newest run's folder. The program does what rank zero
+# does: a folder for each start, with the launch's name, and a checkpoint, of which the launcher reads the header alone.
+cat >"$folder/gets_on" <<'EOF2'
+#!/usr/bin/env python3
+import json, os, struct, sys
+root, failure, each = sys.argv[2], sys.argv[3], int(sys.argv[4])
+name = os.path.join(root, "net")
+os.makedirs(name, exist_ok=True)
+start = len(os.listdir(name))
+folder = os.path.join(name, f"version_{start}")
+os.makedirs(os.path.join(folder, "checkpoints"))
+with open(os.path.join(folder, "restarts.jsonl"), "w") as file:
+    file.write(json.dumps({"event": "folder", "launch": os.environ["TROUPE_LAUNCH_ID"]}, separators=(",", ":")) + "\n")
+troupe = {"metadata": {"progress": {"epoch": 0, "total_batches": 10 + each * start}}}
+header = json.dumps({"__metadata__": {"troupe": json.dumps(troupe, separators=(",", ":"))}}).encode()
+with open(os.path.join(folder, "checkpoints", "last.safetensors"), "wb") as file:
+    file.write(struct.pack("<Q", len(header)) + header)
+if start < 3:
+    print(failure.replace("START", str(start)) + f' (in training_step, stage fit, epoch 0, batch {start * each}, rank 0 on here, cpu)',
+          file=sys.stderr)
+    sys.exit(1)
+EOF2
+chmod +x "$folder/gets_on"
+gets_on() {  # gets_on ROOT FAILURE BATCHES_A_START
+  "$run" -n 1 --max-restarts 1 "$folder/gets_on" --trainer.default_root_dir "$1" "$2" "$3" >"$folder/out" 2>"$folder/err"
+}
+gets_on "$folder/on" "net: a \"bad\" day" 5 || fail "a run that gets on is given up: $(cat "$folder/err")"
+[ "$(grep -cE "^run: restart [123] \(0 of 1 without progress\) with 1 ranks in 0\.(0[5-9]|100)" "$folder/err")" -eq 3 ] ||
+  fail "starts that came further count, or wait: $(cat "$folder/err")"
+python3 - "$folder/on/net/version_3/restarts.jsonl" <<'EOF2' || fail "restarts.jsonl is not what happened"
+import json, sys
+events = [json.loads(line) for line in open(sys.argv[1])]
+names = [event["event"] for event in events]
+assert names == ["start"] + ["failure", "restart"] * 3 + ["end"], names
+assert len({event["launch"] for event in events}) == 1
+assert [event["batches"] for event in events if event["event"] == "failure"] == [10, 15, 20], events
+assert 'a "bad" day' in events[1]["why"], events[1]
+assert events[-1]["status"] == 0 and all(b["time"] >= a["time"] for a, b in zip(events, events[1:]))
+EOF2
+# The same checkpoint again is no progress, whatever its date.
+if gets_on "$folder/stays" "net: START" 0; then fail "a run that stays where it is went on: $(cat "$folder/err")"; fi
+grep -qx "run: no further start: 1 restarts in a row came no further" "$folder/err" || fail "it said: $(cat "$folder/err")"
+# What failed twice in the same way would fail again, though rank and host differ.
+cat >"$folder/fails_alike" <<'EOF2'
+#!/usr/bin/env bash
+echo x >>"$1"
+echo "net: bad sample (in loader, stage fit, epoch 0, batch 7, rank 0 on node$(wc -l <"$1"), cpu)" >&2
+exit 1
+EOF2
+chmod +x "$folder/fails_alike"
+if "$run" -n 1 --max-restarts 5 "$folder/fails_alike" "$folder/alike" >"$folder/out" 2>"$folder/err"; then fail "it failed and ended with 0"; fi
+[ "$(wc -l <"$folder/alike")" -eq 2 ] || fail "the same failure was tried $(wc -l <"$folder/alike") times"
+grep -qx "run: no further start: the same failure came twice, and would come again" "$folder/err" ||
+  fail "it said: $(cat "$folder/err")"
+# The last words of a rank come out though the others are ended at once.
+cat >"$folder/last_words" <<'EOF2'
+#!/usr/bin/env bash
+trap '' TERM
+[ "$OMPI_COMM_WORLD_RANK" = 1 ] || exec sleep 60
+printf 'last words' >&2
+kill -9 $$
+EOF2
+chmod +x "$folder/last_words"
+status=0
+"$run" -n 2 --max-restarts 1 "$folder/last_words" >"$folder/out" 2>"$folder/err" || status=$?
+[ "$status" -eq 137 ] || fail "a rank was killed and the run ended with $status"
+[ "$(grep -cx "\[rank 1\] last words" "$folder/err")" -eq 2 ] || fail "last words are lost: $(cat "$folder/err")"
+# A wrong option is not tried again.
+if "$run" -n 1 --max-restarts 5 bash -c 'exit 2' 2>"$folder/err"; then fail "status 0 after 2"; fi
+if grep -q "^run: restart" "$folder/err"; then fail "a usage error was tried again: $(cat "$folder/err")"; fi
+
+# What is wrong with a host is said before a start: its folder, its disk, its memory, its clock.
+checked() { bash "$TROUPE_SOURCE_DIR/launch/check_host" "$@"; }
+[[ $(checked "$folder/new/runs" 1000 1) =~ ^"time "[0-9]+$ ]] || fail "a good host has: $(checked "$folder/new/runs" 1000 1)"
+says "the folder $folder/program cannot be written" checked "$folder/program/runs" 1000 1
+says "MiB, and a checkpoint takes 1073741824 MiB" checked "$folder" $((1 << 50)) 1
+says "of memory are free, and 2 rank(s) take 2147484160 MiB" checked - $((1 << 50)) 2
+if "$run" -n 1 --max-restarts 1 "$folder/program" --trainer.default_root_dir="$folder/program/runs" 2>"$folder/err"; then
+  fail "a folder that cannot be written is no problem"
+fi
+grep -qx "run: the host localhost: the folder $folder/program cannot be written" "$folder/err" || fail "it said: $(cat "$folder/err")"
+# As ssh: a clock that is an hour off, on one host; and one that nobody knows.
+cat >"$folder/clocks" <<'EOF2'
+#!/usr/bin/env bash
+host=$1
+shift
+[ "$host" != nowhere ] || { echo "ssh: Could not resolve hostname nowhere" >&2; exit 255; }
+sh -c "$*" | awk -v late="$([ "$host" = late ] && echo 3600 || echo 0)" '$1 == "time" { $2 = sprintf("%d", $2 - late) } { print }'
+EOF2
+chmod +x "$folder/clocks"
+clocks() { "$run" -n 2 -H "$1" --mca plm_rsh_agent "$folder/clocks" --min-ranks 2 "$folder/program" 2>&1; }
+said=$(clocks localhost:1,nowhere:1 || true)
+grep -qx "run: the host nowhere does not answer: ssh: Could not resolve hostname nowhere" <<<"$said" || fail "it said: $said"
+echo "nowhere slots=2" >"$folder/hostfile"
+said=$("$run" -n 2 --mca orte_default_hostfile "$folder/hostfile" --mca plm_rsh_agent "$folder/clocks" "$folder/program" 2>&1 || true)
+grep -qx "run: the host nowhere does not answer: ssh: Could not resolve hostname nowhere" <<<"$said" || fail "it said: $said"
 
 # A host that no longer answers is left out.
 cat >"$folder/agent" <<'EOF'
@@ -237,6 +342,8 @@ status=0
   >"$folder/out" 2>"$folder/err" || status=$?
 [ "$status" -ne 0 ] || fail "two ranks were asked for, one was there, and the status is 0"
 grep -q "1 ranks are left, and --min-ranks asks for 2" "$folder/err" || fail "it said: $(cat "$folder/err")"
+said=$("$run" -n 2 -H late:1,nowhere:1 --mca plm_rsh_agent "$folder/clocks" "$folder/program" 2>&1 || true)
+grep -qE "^run: warning: the clock of the host late is 3(599|60[0-9]) s behind this one's$" <<<"$said" || fail "it said: $said"
 refuses "--min-ranks 3 is more than -n 2" -n 2 --min-ranks 3 "$folder/program"
 
 # --- Versions of Open MPI: mpiruns that only say which they are, and what they read ---

@@ -19,7 +19,7 @@ std::string refusal(const TrainerOptions& options) {
 
 TEST(TrainerOptions, DefaultsAreValidAndDescribed) {
   EXPECT_EQ(refusal({}), "accepted");
-  EXPECT_EQ(describe_options<TrainerOptions>().size(), 62u);
+  EXPECT_EQ(describe_options<TrainerOptions>().size(), 64u);
 }
 
 std::string refusal_of(const char* name, const char* text) {
@@ -66,6 +66,10 @@ TEST(TrainerOptions, BucketsAndTimeoutsAreMoreThanNothing) {
   EXPECT_THAT(refusal({.loss_spike_zscore = -1}), HasSubstr("trainer.loss_spike_zscore = -1.0"));
   EXPECT_THAT(refusal({.collective_timeout = 0}), HasSubstr("trainer.collective_timeout = 0.0"));
   EXPECT_THAT(refusal({.collective_timeout = 1e12}), HasSubstr("a year"));
+  EXPECT_THAT(refusal({.watchdog_factor = 1.5}), HasSubstr("trainer.watchdog_factor = 1.5"));
+  EXPECT_EQ(refusal({.watchdog_factor = 0}), "accepted");
+  EXPECT_THAT(refusal({.watchdog_floor = 0}), HasSubstr("trainer.watchdog_floor = 0.0"));
+  EXPECT_THAT(refusal({.watchdog_floor = 1e12}), HasSubstr("a year"));
 }
 
 TEST(TrainerOptions, NumbersOutOfRangeNameTheNearestValidOne) {
