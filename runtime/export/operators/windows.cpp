@@ -72,8 +72,8 @@ void im2col(OnnxCall& call) {
   call.returns(is_batched ? y : call.b.squeeze(y, {0}));
 }
 
-/// What Col2Im does, which versions before 18 have not: each element is added to its pixel of a padded image, whose
-/// pixels lie in one row for it.
+/// What Col2Im does, which versions before 18 have not, and onnxruntime 1.31 for float32 alone: each element is added
+/// to its pixel of a padded image, whose pixels lie in one row for it.
 std::string added_windows(OnnxCall& call, const OnnxTensor& x, const std::string& input, const SlidingKernel& kernel,
                           const std::vector<OnnxInt>& size) {
   auto& b = call.b;
@@ -109,12 +109,12 @@ void col2im(OnnxCall& call) {
   const auto size = call.sizes("output_size", 2);
   const bool is_batched = x.rank() == 3;
   const auto input = is_batched ? x.name : call.b.unsqueeze(x.name, {0});
-  const auto y = call.b.opset_version() < 18
-                     ? added_windows(call, x, input, kernel, size)
-                     : call.b.add("Col2Im", {input, call.b.ints(size), call.b.ints(kernel.size)},
-                                  {{"dilations", kernel.dilation},
-                                   {"pads", std::vector<int64_t>{pads[0], pads[1], pads[0], pads[1]}},
-                                   {"strides", kernel.stride}});
+  const bool in_parts = call.b.opset_version() < 18 || x.dtype != torch::kFloat;
+  const auto y = in_parts ? added_windows(call, x, input, kernel, size)
+                          : call.b.add("Col2Im", {input, call.b.ints(size), call.b.ints(kernel.size)},
+                                       {{"dilations", kernel.dilation},
+                                        {"pads", std::vector<int64_t>{pads[0], pads[1], pads[0], pads[1]}},
+                                        {"strides", kernel.stride}});
   call.returns(is_batched ? y : call.b.squeeze(y, {0}));
 }
 
