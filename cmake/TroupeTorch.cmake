@@ -45,6 +45,15 @@ function(troupe_named_roots out)
   set(${out} "${_roots}" PARENT_SCOPE)
 endfunction()
 
+# Where launch/setup has put what is not Debian's.
+function(troupe_dependencies_folder out)
+  set(_deps "$ENV{TROUPE_DEPS}")
+  if(NOT _deps)
+    set(_deps "$ENV{HOME}/.cache/troupe")
+  endif()
+  set(${out} "${_deps}" PARENT_SCOPE)
+endfunction()
+
 # The LibTorch of the Python on the PATH (not imported), then that of the folder of dependencies.
 function(troupe_usual_roots out)
   set(_roots "")
@@ -57,10 +66,7 @@ function(troupe_usual_roots out)
       OUTPUT_VARIABLE _python_torch OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
     list(APPEND _roots ${_python_torch})
   endif()
-  set(_deps "$ENV{TROUPE_DEPS}")
-  if(NOT _deps)
-    set(_deps "$ENV{HOME}/.cache/troupe")
-  endif()
+  troupe_dependencies_folder(_deps)
   file(GLOB _own "${_deps}/venv/lib/python3*/site-packages/torch"
     "${_deps}/venv-${TROUPE_TORCH_VERSION}/lib/python3*/site-packages/torch")
   set(${out} ${_roots} ${_own} PARENT_SCOPE)

