@@ -301,7 +301,7 @@ void CoordinatorState::fail(Failure failure, bool is_own) {
     if (!problem.empty()) note("warning: after the failure, " + std::string(what) + " failed: " + problem);
   };
   if (!goes_on()) tell_recorder({.failure = result_.failure});
-  if (is_own && !goes_on() && setup_->tell_others)
+  if (is_own && !goes_on() && !leaves() && setup_->tell_others)
     attempt("telling other ranks", [&] { setup_->tell_others(*result_.failure); });
   // Workers that wait for one that has failed would wait for ever.
   for (const auto& peers : setup_->peers) {

@@ -14,6 +14,8 @@
 #include "troupe/runtime/checkpoint/packed_tensor.hpp"
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/report/metric_curves.hpp"
+#include "troupe/runtime/report/run_card.hpp"
 #include "troupe/runtime/sinks/sink_by_name.hpp"
 
 #include <algorithm>
@@ -152,12 +154,14 @@ void Trainer::Runner::check_elastic() const {
 // If the stage has ended since a process is lost, those that are left get together, to run it again from the newest
 // state that one of them has.
 bool Trainer::Runner::goes_on_without_losses() {
-  if (!kept_ || !result_.failure || !result_.failure->is_loss) return false;
   auto& processes = Processes::get();
+  if (!kept_ || !result_.failure || processes.is_alone()) return false;
+  if (result_.left_behind) leave_the_others();
+  if (!result_.failure->is_loss || result_.lost_coordinator) return false;
   const auto began = std::chrono::steady_clock::now();
   const auto range = *elastic_of(options_);
   const auto lost = processes.losses();
-  if (result_.left_behind || result_.lost_coordinator) return false;  // what hangs here would hang again
+  const bool was_rank_zero = processes.is_rank_zero();
   processes.recover();
   if (processes.size() < range.least) {
     result_.failure->message = lost + " is lost, and " + std::to_string(processes.size()) +
@@ -167,7 +171,9 @@ bool Trainer::Runner::goes_on_without_losses() {
   if (result_.curves) curves_ = *result_.curves;
   files_ = std::move(result_.files);
   restored_ = newest_kept();
+  curves_.go_back(/*has_written=*/was_rank_zero);
   if (processes.is_rank_zero()) {
+    if (!was_rank_zero) take_over_files();
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
     const auto at =
         restored_
@@ -177,6 +183,23 @@ bool Trainer::Runner::goes_on_without_losses() {
                      std::to_string(static_cast<int64_t>(took.count() * 1000)) + " ms)\n";
   }
   return true;
+}
+
+// Somebody in this process hangs: it ends, for the others a loss like any other.
+void Trainer::Runner::leave_the_others() const {
+  std::cerr << "troupe: " + result_.failure->describe() + "; this process ends, and the others go on without it\n";
+  std::cerr.flush();
+  std::_Exit(1);
+}
+
+// Of a rank zero that is lost: what it has written of the run is this process's to go on with.
+void Trainer::Runner::take_over_files() {
+  const std::string problem = text_thrown_by([&] {
+    if (run_dir_.empty() || !std::filesystem::exists(run_dir_ / "run.json")) return;
+    files_ = std::make_shared<RunFiles>(read_run_card(run_dir_), read_metric_curves(run_dir_),
+                                        RunFiles::Options{.folder = run_dir_, .writes_page = options_.logger});
+  });
+  if (!problem.empty()) std::cerr << "troupe: warning: the run's page begins anew: " + problem + '\n';
 }
 
 // Each is a whole one.
