@@ -159,6 +159,7 @@ void CoordinatorState::spawn_workers(const ActorRef& me) {
     const int64_t its_rank = worker.replica.place().global_rank;
     worker.shows_progress = its_rank == 0 && state().options.enable_progress_bar;
     if (i == 0) worker.listeners = listeners_;
+    if (i == 0) worker.kept = setup_->kept;
     const std::string name = worker.replica.pulse->who;
     join(Role::worker, spawn_worker(self_->system(), std::move(worker)), name, its_rank);
   }
@@ -193,6 +194,7 @@ void CoordinatorState::issue(Command command) {
     return;
   }
   Perform perform{command, nullptr, nullptr, setup_->weights_only_checkpoints};
+  if (std::holds_alternative<KeepCommand>(command)) perform.monitor_states = state().monitor_states();
   if (std::holds_alternative<SaveCommand>(command)) {
     if (writes()) ++saves_in_flight_;
     state().is_writing = saves_in_flight_ > 0;
@@ -301,13 +303,16 @@ void CoordinatorState::fail(Failure failure, bool is_own) {
   if (result_.failure) return;
   if (failure.stage.empty()) failure.stage = to_string(state().stage);
   if (is_own) failure.host = setup_->host;
+  // What fails here because somebody else is gone is no failure of this process.
+  if (is_own && setup_->has_losses && setup_->has_losses()) failure.is_loss = true;
   result_.failure = std::move(failure);
   const auto attempt = [&](const char* what, const auto& action) {
     const std::string problem = text_thrown_by(action);
     if (!problem.empty()) note("warning: after the failure, " + std::string(what) + " failed: " + problem);
   };
-  tell_recorder({.failure = result_.failure});
-  if (is_own && setup_->tell_others) attempt("telling other ranks", [&] { setup_->tell_others(*result_.failure); });
+  if (!goes_on()) tell_recorder({.failure = result_.failure});
+  if (is_own && !goes_on() && !leaves() && setup_->tell_others)
+    attempt("telling other ranks", [&] { setup_->tell_others(*result_.failure); });
   // Workers that wait for one that has failed would wait for ever.
   for (const auto& peers : setup_->peers) {
     attempt("ending collective operations", [&] { peers->abort(result_.failure->describe()); });

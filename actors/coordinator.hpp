@@ -50,6 +50,9 @@ struct RunSetup {
   std::shared_ptr<SinkWarnings> warnings = {};  ///< of the sinks; may be null
   std::shared_ptr<RunFiles> files = {};         ///< null but for the process of rank zero
   bool weights_only_checkpoints = false;
+  std::shared_ptr<KeptState> kept = {};  ///< where the newest state goes; null: nowhere
+  /// Whether a process of the run is lost, after a moment in which that may become known; empty: nobody looks.
+  std::function<bool()> has_losses = {};
 };
 
 /// A run in progress.

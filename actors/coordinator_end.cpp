@@ -92,12 +92,13 @@ void CoordinatorState::drain_writers() {
 }
 
 void CoordinatorState::drain_recorder() {
-  const auto message = result_.failure ? result_.failure->describe() : result_.stop_reason;
+  const auto message = goes_on() ? "" : result_.failure ? result_.failure->describe() : result_.stop_reason;
   tell_recorder({.progress = state().progress, .metrics = state().metrics, .phases = result_.phases});
   if (!recorder_) return;
   // Behind the warnings, which come to it through the console.
   const Member* console = members_.find(progress_);
-  tell(self_, console && !console->has_ended ? progress_ : recorder_, EndRecorder{result_.status(), message});
+  tell(self_, console && !console->has_ended ? progress_ : recorder_,
+       EndRecorder{goes_on() ? RunStatus::running : result_.status(), message});
   tell_later(self_, patience_with_recorder, RecorderIsLate{});
 }
 
@@ -134,7 +135,7 @@ void CoordinatorState::close_books() {
     result_.signal = state().stop->signal;
     note("stopped: " + state().stop->reason);
   }
-  if (writes()) {
+  if (writes() && !goes_on()) {
     StageEndedRecord ended{state().stage, result_.status(), state().progress.log_step, state().metrics,
                            result_.stop_reason};
     if (result_.failure) ended.message = result_.failure->describe();

@@ -36,6 +36,10 @@ class CoordinatorState {
   void spawn_workers(const ActorRef& me);
   std::vector<std::shared_ptr<Callback>> replicated(const std::vector<std::shared_ptr<Callback>>& callbacks);
   int64_t rank() const { return setup_->peers.empty() ? 0 : setup_->peers.front()->place().global_rank; }
+  // Whether those that are left go on with another run of the stage, so that nobody is told of an end.
+  bool goes_on() const { return result_.failure && result_.failure->is_loss && setup_->has_losses; }
+  // Whether this process, in which somebody hangs, is to end so that the others can go on without it.
+  bool leaves() const { return result_.left_behind && setup_->has_losses; }
   // Checkpoints are written by the process of rank zero.
   bool writes() const { return rank() == 0; }
   // A new member, whose end is noticed (P10).

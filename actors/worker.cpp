@@ -240,6 +240,14 @@ void WorkerState::carry_out(SaveCommand& command, Perform& message) {
   tell(self_, setup_.coordinator, answer());
 }
 
+void WorkerState::carry_out(KeepCommand&, Perform& message) {
+  const PhaseScope phase(Phase::checkpoint);
+  auto snapshot = std::make_shared<Checkpoint>(replica_->snapshot(
+      {.monitor_states = std::move(message.monitor_states), .loop = std::move(message.loop), .on_all_ranks = true}));
+  if (setup_.kept) setup_.kept->put(std::move(snapshot));
+  tell(self_, setup_.coordinator, answer());
+}
+
 void WorkerState::carry_out(AgreeCommand& command, Perform&) {
   const PhaseScope phase(Phase::waiting_for_ranks);
   Done done = answer();

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "troupe/actors/caf.hpp"
+#include "troupe/actors/kept_state.hpp"
 #include "troupe/actors/outlet.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
@@ -26,7 +27,8 @@ struct WorkerSetup {
   ActorRef coordinator;
   Outlet logger;
   ActorRef progress;
-  ActorRef watchdog;  ///< null: nobody watches
+  ActorRef watchdog;                ///< null: nobody watches
+  std::shared_ptr<KeptState> kept;  ///< of the first worker of a process; null: nothing is kept
   bool shows_progress = false;
   bool shares_process = false;    ///< with other workers of the run
   std::vector<Outlet> listeners;  ///< of events

@@ -18,6 +18,7 @@ struct Failure {
   int64_t epoch = -1;      ///< -1 if none had started
   int64_t batch_idx = -1;  ///< -1 outside of a batch
   std::string message;     ///< what the user's code or the library said
+  bool is_loss = false;    ///< a process is gone, and those that are left may go on (trainer.elastic)
 
   /// One sentence: message first, then where.
   std::string describe() const;

@@ -8,6 +8,7 @@
 #include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/collectives/memory_world.hpp"
 #include "troupe/runtime/collectives/mpi_backend.hpp"
+#include "troupe/runtime/collectives/mpi_losses.hpp"
 #include "troupe/runtime/collectives/mpi_store.hpp"
 #include "troupe/runtime/collectives/mpi_world.hpp"
 #include "troupe/runtime/collectives/nccl_backend.hpp"
@@ -22,6 +23,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <mutex>
 #include <optional>
@@ -64,6 +66,8 @@ struct Processes::State {
   std::string host;
 
   std::mutex mutex;
+  std::condition_variable lost_one;
+  std::string losses;  // since the last recovery; empty: all are there
   std::function<void(const Failure&)> listener;
   int64_t run = 0;                 // that this process has begun, counted alike on all
   std::optional<Failure> unheard;  // told while nobody listened
@@ -138,11 +142,36 @@ struct Processes::State {
     Failure failure = failure_in(StateReader(json, "what another process said"));
     const auto of_run = json.value("run", int64_t{0});
     std::lock_guard lock(mutex);
+    take(std::move(failure), of_run);
+  }
+
+  // With the mutex held.
+  void take(Failure failure, int64_t of_run) {
     if (of_run < run) return;  // which is over here too
     if (listener && of_run == run) return listener(failure);
     if (unheard && unheard_run >= of_run) return;
     unheard = std::move(failure);
     unheard_run = of_run;
+  }
+
+  // MPI knows that these processes are gone.
+  void hear_losses(const std::vector<int>& ranks) {
+    Failure failure;
+    failure.is_loss = true;
+    failure.hook = "the run as a whole";
+    std::string text;
+    for (const int rank : ranks) {
+      text += (text.empty() ? "process " : ", process ") + std::to_string(rank) + " on " +
+              mpi->hosts()[static_cast<std::size_t>(rank)];
+      failure.rank = rank;
+      failure.host = mpi->hosts()[static_cast<std::size_t>(rank)];
+    }
+    failure.message = text + (ranks.size() == 1 ? " is lost" : " are lost");
+    between->abort(failure.message);
+    std::lock_guard lock(mutex);
+    losses = text;
+    lost_one.notify_all();
+    take(std::move(failure), run);
   }
 };
 
@@ -157,15 +186,6 @@ Processes::Processes() : state_(std::make_unique<State>()) {
   // A pipe leads to the launcher: without this a line would come out when some thousand bytes are together, and not at
   // all if the process is killed.
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
-  const auto make_roll_call = [this] {
-    state_->roll_call = std::make_unique<RollCall>(rank(), size(), [state = state_.get()](const std::string& message) {
-      try {
-        state->announce(message, patience_with_silence);
-      } catch (const std::exception&) {
-        // Who cannot be reached does not answer.
-      }
-    });
-  };
   if (state_->launched.launcher == Launcher::torchrun) {
     if (state_->launched.size == 1) return;
     state_->connect();
@@ -179,12 +199,69 @@ Processes::Processes() : state_(std::make_unique<State>()) {
   }
   state_->mpi = std::make_unique<MpiWorld>();
   check_size_of_mpi(state_->launched, state_->mpi->size());
-  if (state_->mpi->size() == 1) return;
+  join_processes();
+}
+
+// Those that MPI has.
+void Processes::join_processes() {
+  if (is_alone()) return;
   make_roll_call();
-  state_->host = state_->mpi->hosts()[static_cast<std::size_t>(state_->mpi->rank())];
+  state_->host = state_->mpi->hosts()[static_cast<std::size_t>(rank())];
   state_->between = state_->make_between({}, keeps_core_for_words);
-  state_->failures =
-      std::make_unique<FailureChannel>(*state_->mpi, [this](int, const std::string& told) { state_->hear(told); });
+  // A loss is to be noticed within milliseconds.
+  const std::chrono::milliseconds look_interval(survives_losses() ? 5 : 50);
+  state_->failures = std::make_unique<FailureChannel>(
+      *state_->mpi, [this](int, const std::string& told) { state_->hear(told); }, look_interval,
+      [this](const std::vector<int>& ranks) { state_->hear_losses(ranks); });
+}
+
+void Processes::make_roll_call() {
+  state_->roll_call = std::make_unique<RollCall>(rank(), size(), [state = state_.get()](const std::string& message) {
+    try {
+      state->announce(message, patience_with_silence);
+    } catch (const std::exception&) {
+      // Who cannot be reached does not answer.
+    }
+  });
+}
+
+bool Processes::survives_losses() const {
+  return state_->mpi && mpi_survives_losses();
+}
+
+bool Processes::has_losses(std::chrono::milliseconds patience) {
+  if (!survives_losses()) return false;
+  std::unique_lock lock(state_->mutex);
+  return state_->lost_one.wait_for(lock, patience, [&] { return !state_->losses.empty(); });
+}
+
+std::string Processes::losses() {
+  const std::lock_guard lock(state_->mutex);
+  return state_->losses;
+}
+
+// Who notices one more loss revokes what the others wait in, so that all come back here.
+void Processes::recover() {
+  for (bool all_are_here = false; !all_are_here;) {
+    state_->failures.reset();
+    state_->between.reset();
+    state_->roll_call.reset();
+    {
+      const std::lock_guard lock(state_->mutex);
+      state_->losses.clear();
+      state_->unheard.reset();
+    }
+    state_->mpi->revoke();
+    state_->mpi->shrink();
+    try {
+      state_->mpi->look_around();
+      join_processes();
+      all_are_here = true;
+    } catch (const CollectiveError&) {
+      state_->mpi->revoke();
+    }
+    all_are_here = state_->mpi->agree(all_are_here);
+  }
 }
 
 Processes::~Processes() = default;
@@ -294,7 +371,7 @@ std::vector<std::shared_ptr<Peers>> Processes::make_peers(const std::vector<torc
 }
 
 void Processes::tell_failure(const Failure& failure) {
-  if (is_alone()) return;
+  if (is_alone() || has_losses(std::chrono::milliseconds(0))) return;
   auto told = to_json(failure);
   {
     std::lock_guard lock(state_->mutex);

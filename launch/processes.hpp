@@ -54,6 +54,18 @@ class Processes {
   /// Called, on a thread of its own, with what another process told; nothing: nobody listens.
   void on_failure(std::function<void(const Failure&)> listener);
 
+  // --- Processes that are lost while the others go on (trainer.elastic) ---
+
+  /// Whether MPI can go on without them.
+  bool survives_losses() const;
+  /// Whether one is lost that was there at the last recover(), or will be known to be within `patience`. Any thread.
+  bool has_losses(std::chrono::milliseconds patience);
+  /// The lost ones, for a sentence: "process 2 on host". Any thread.
+  std::string losses();
+  /// Collective among those that are left: they are all that there are from now on, with ranks in the old order. What
+  /// make_peers has made before is of no use.
+  void recover();
+
   /// What this process answers to others that wait for it, on a thread of its own; empty: it waits as well.
   void on_roll_call(std::function<std::string()> says);
   /// Which processes do not answer within `patience`, any thread: "process 1 (on node7), process 2 (on node8)"; empty
@@ -62,6 +74,8 @@ class Processes {
 
  private:
   Processes();
+  void join_processes();
+  void make_roll_call();
 
   struct State;
   std::unique_ptr<State> state_;

@@ -10,7 +10,12 @@
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
 #include "troupe/runtime/callbacks/model_summary.hpp"
 #include "troupe/runtime/capture/offered_memory.hpp"
+#include "troupe/runtime/checkpoint/keys.hpp"
+#include "troupe/runtime/checkpoint/packed_tensor.hpp"
+#include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/report/metric_curves.hpp"
+#include "troupe/runtime/report/run_card.hpp"
 #include "troupe/runtime/sinks/sink_by_name.hpp"
 
 #include <algorithm>
@@ -35,6 +40,9 @@ uint64_t draw_seed() {
 
 // How long a rank whose run is over waits for others at least, which may have a checkpoint to write; in seconds.
 constexpr double shortest_patience_with_ranks = 1800;
+
+// How long after a failure that a process is lost becomes known, if that is why.
+constexpr std::chrono::milliseconds patience_with_losses(200);
 
 std::string whereabouts_of(const std::vector<std::shared_ptr<Pulse>>& pulses) {
   std::string says;
@@ -111,8 +119,116 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
         "LibTorch does not draw from this program's random generators: link Troupe into the program itself, "
         "not into a plug-in");
   }
+  check_elastic();
   if (options_.capture_step != CaptureStep::off) capture::prepare_for_offers();
   const FailedWrites failed_writes;
+  std::optional<std::chrono::steady_clock::time_point> deadline;
+  if (const auto max_time = stage == Stage::fit ? max_time_of(options_) : std::nullopt) {
+    deadline = std::chrono::steady_clock::now() + *max_time;
+  }
+  restored_ = nullptr;
+  kept_ = options_.elastic.empty() || stage != Stage::fit ? nullptr : std::make_shared<cast::KeptState>();
+  const ModuleSource again = kept_ ? source : ModuleSource();  // else the worker is to be the module's only owner
+  run_once(stage, std::move(source), train, eval, arguments, deadline);
+  while (goes_on_without_losses()) run_once(stage, again, train, eval, arguments, deadline);
+  kept_ = nullptr;
+  restored_ = nullptr;
+  take_result(stage);
+}
+
+void Trainer::Runner::check_elastic() const {
+  const auto range = elastic_of(options_);
+  const auto& processes = Processes::get();
+  if (!range || processes.is_alone()) return;
+  if (!processes.survives_losses()) {
+    throw UsageError("trainer.elastic = \"" + options_.elastic +
+                     "\" needs a program that was built with Open MPI 5, started by mpirun --with-ft ulfm (launch/run"
+                     " does so); with Open MPI 4, launch/run --max-restarts starts a run again");
+  }
+  if (processes.size() < range->least || processes.size() > range->most) {
+    throw UsageError("trainer.elastic = \"" + options_.elastic + "\", and there are " +
+                     std::to_string(processes.size()) + " processes");
+  }
+}
+
+// If the stage has ended since a process is lost, those that are left get together, to run it again from the newest
+// state that one of them has.
+bool Trainer::Runner::goes_on_without_losses() {
+  auto& processes = Processes::get();
+  if (!kept_ || !result_.failure || processes.is_alone()) return false;
+  if (result_.left_behind) leave_the_others();
+  if (!result_.failure->is_loss || result_.lost_coordinator) return false;
+  const auto began = std::chrono::steady_clock::now();
+  const auto range = *elastic_of(options_);
+  const auto lost = processes.losses();
+  const bool was_rank_zero = processes.is_rank_zero();
+  processes.recover();
+  if (processes.size() < range.least) {
+    result_.failure->message = lost + " is lost, and " + std::to_string(processes.size()) +
+                               " are left, which is less than trainer.elastic = \"" + options_.elastic + "\" allows";
+    return false;
+  }
+  if (result_.curves) curves_ = *result_.curves;
+  files_ = std::move(result_.files);
+  restored_ = newest_kept();
+  curves_.go_back(/*has_written=*/was_rank_zero);
+  if (processes.is_rank_zero()) {
+    if (!was_rank_zero) take_over_files();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+    const auto at =
+        restored_
+            ? "step " + std::to_string(progress_from_json(restored_->metadata.at(metadata_key::progress)).global_step)
+            : std::string("the beginning");
+    std::cerr << "troupe: " + lost + " is lost: " + std::to_string(processes.size()) + " go on from " + at + " (" +
+                     std::to_string(static_cast<int64_t>(took.count() * 1000)) + " ms)\n";
+  }
+  return true;
+}
+
+// Somebody in this process hangs: it ends, for the others a loss like any other.
+void Trainer::Runner::leave_the_others() const {
+  std::cerr << "troupe: " + result_.failure->describe() + "; this process ends, and the others go on without it\n";
+  std::cerr.flush();
+  std::_Exit(1);
+}
+
+// Of a rank zero that is lost: what it has written of the run is this process's to go on with.
+void Trainer::Runner::take_over_files() {
+  const std::string problem = text_thrown_by([&] {
+    if (run_dir_.empty() || !std::filesystem::exists(run_dir_ / "run.json")) return;
+    files_ = std::make_shared<RunFiles>(read_run_card(run_dir_), read_metric_curves(run_dir_),
+                                        RunFiles::Options{.folder = run_dir_, .writes_page = options_.logger});
+  });
+  if (!problem.empty()) std::cerr << "troupe: warning: the run's page begins anew: " + problem + '\n';
+}
+
+// Each is a whole one.
+std::shared_ptr<Checkpoint> Trainer::Runner::newest_kept() const {
+  auto& processes = Processes::get();
+  auto own = kept_->get();
+  const auto said = processes.all_gather_bytes(
+      own ? std::to_string(progress_from_json(own->metadata.at(metadata_key::progress)).total_batches) : "");
+  std::size_t newest = said.size();
+  int64_t at = -1;
+  for (std::size_t rank = 0; rank < said.size(); ++rank) {
+    const int64_t its = said[rank].empty() ? -1 : std::stoll(said[rank]);
+    if (its > at) {
+      at = its;
+      newest = rank;
+    }
+  }
+  if (newest == said.size()) return nullptr;
+  const auto rank = static_cast<std::size_t>(processes.rank());
+  const bool all_have_it = std::ranges::all_of(said, [&](const auto& each) { return each == said[newest]; });
+  if (all_have_it) return own;
+  const auto states = processes.all_gather_bytes(rank == newest ? packed_checkpoint(*own) : "");
+  if (said[rank] != said[newest]) own = std::make_shared<Checkpoint>(unpacked_checkpoint(states[newest]));
+  kept_->put(own);
+  return own;
+}
+
+void Trainer::Runner::run_once(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval,
+                               RunArguments arguments, std::optional<std::chrono::steady_clock::time_point> deadline) {
   cast::RunSetup setup = make_setup(stage, source, arguments);
   setup.replica.train_loaders = std::move(train);
   setup.replica.eval_loaders = std::move(eval);
@@ -120,9 +236,9 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
   source.make = nullptr;  // the worker is the module's only owner now
   fitted_ = std::move(source);
 
-  constexpr std::chrono::seconds without_end{-1};
-  const auto max_time = stage == Stage::fit ? max_time_of(options_).value_or(without_end) : without_end;
-  if (max_time == std::chrono::seconds(0)) setup.state.stop = StopRequest{"max_time is 0", false};
+  if (deadline && *deadline <= std::chrono::steady_clock::now()) {
+    setup.state.stop = StopRequest{"max_time = " + options_.max_time + " is over", false};
+  }
   auto& processes = Processes::get();
   processes.on_roll_call([pulses = setup.pulses] { return whereabouts_of(pulses); });
   const auto peers = setup.peers;
@@ -140,7 +256,7 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
     told.tell(failure);
     run.fail(failure);
   });
-  if (max_time != without_end && run.result.wait_for(max_time) == std::future_status::timeout) {
+  if (deadline && run.result.wait_until(*deadline) == std::future_status::timeout) {
     run.stop("max_time = " + options_.max_time + " is over", false);
   }
   run.result.wait();
@@ -159,10 +275,10 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
   } else if (!processes.is_alone()) {
     result_.failure =
         failure_of_others(peers, std::max(options_.collective_timeout, shortest_patience_with_ranks), told);
+    if (result_.failure && kept_ && processes.has_losses(patience_with_losses)) result_.failure->is_loss = true;
   }
   processes.on_roll_call(nullptr);
   system_->set(nullptr);
-  take_result(stage);
 }
 
 // What the run has left in result_.

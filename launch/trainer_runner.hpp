@@ -10,6 +10,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include <chrono>
+#include <memory>
+#include <optional>
+
 namespace troupe {
 
 class ModelCheckpoint;
@@ -40,6 +44,13 @@ class Trainer::Runner {
   std::string summary() const;
 
  private:
+  void run_once(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments,
+                std::optional<std::chrono::steady_clock::time_point> deadline);
+  void check_elastic() const;
+  bool goes_on_without_losses();
+  std::shared_ptr<Checkpoint> newest_kept() const;
+  void take_over_files();
+  [[noreturn]] void leave_the_others() const;
   cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
   void add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSource& source,
                       const RunArguments& arguments) const;
@@ -75,6 +86,8 @@ class Trainer::Runner {
   CurveAxis curves_;                          // of the run's folder
   std::filesystem::path best_;                // as rank zero has it, after a fit of several processes
   std::unique_ptr<ActorSystem> system_;
+  std::shared_ptr<cast::KeptState> kept_;  // trainer.elastic: of the stage that runs
+  std::shared_ptr<Checkpoint> restored_;   // that it has gone back to, after a process was lost
   cast::RunResult result_;
   std::optional<Stage> stage_;  // that has left it
   double seconds_ = 0;          // which it took

@@ -157,6 +157,11 @@ void Trainer::Runner::refuse_missing(const std::string& wanted, const ModuleSour
 // Before anything is built.
 void Trainer::Runner::add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSource& source,
                                      const RunArguments& arguments) const {
+  if (restored_) {
+    setup.replica.checkpoint = restored_;
+    setup.state.checkpoint = restored_;
+    return;
+  }
   const auto wanted = arguments.ckpt_path.value_or("");
   if (wanted.empty()) return;
   Checkpoint checkpoint;
@@ -255,6 +260,8 @@ void Trainer::Runner::add_workers(cast::RunSetup& setup, const ModuleSource& sou
   setup.host = processes.host();
   setup.tell_others = [&processes](const Failure& failure) { processes.tell_failure(failure); };
   setup.absent_processes = [&processes](std::chrono::milliseconds patience) { return processes.absent(patience); };
+  setup.kept = kept_;
+  if (kept_) setup.has_losses = [&processes] { return processes.has_losses(std::chrono::milliseconds(200)); };
 }
 
 // What this process may use goes to its workers in equal parts. LibTorch's default, which OMP_NUM_THREADS can set,

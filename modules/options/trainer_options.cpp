@@ -84,6 +84,11 @@ void validate_distribution(const TrainerOptions& options) {
   if (options.straggler_ratio != 0 && !(options.straggler_ratio >= 1)) {
     refuse_option("straggler_ratio", double_to_text(options.straggler_ratio), "use at least 1.0, or 0.0 (off)");
   }
+  at_least(1, "elastic_every_n_steps", options.elastic_every_n_steps);
+  if (elastic_of(options) && options.strategy != Strategy::ddp && options.strategy != Strategy::automatic) {
+    refuse_option("strategy", name_of(options.strategy),
+                  "with trainer.elastic every process must have the whole state: use ddp");
+  }
   const bool divides = divides_batches(options.strategy);
   if (options.sync_batchnorm && (divides || options.uneven_data == UnevenData::join)) {
     refuse_option("sync_batchnorm", "true",
@@ -226,6 +231,29 @@ std::optional<std::chrono::seconds> max_time_of(const TrainerOptions& options) {
   if (!shaped) refuse_option("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
   return std::chrono::hours(24 * digits(0, colon) + digits(colon + 1, 2)) + std::chrono::minutes(digits(colon + 4, 2)) +
          std::chrono::seconds(digits(colon + 7, 2));
+}
+
+std::optional<ElasticRange> elastic_of(const TrainerOptions& options) {
+  const std::string_view text = options.elastic;
+  if (text.empty()) return std::nullopt;
+  const auto colon = text.find(':');
+  const auto number = [&](std::string_view part) -> int64_t {
+    const bool good = !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
+    const auto value = good ? number_from_text<int64_t>(part) : std::nullopt;
+    if (!value || *value < 1) {
+      refuse_option("elastic", shown(text), "use the fewest and the most processes, as 2:8");
+    }
+    return *value;
+  };
+  if (colon == std::string_view::npos) {
+    refuse_option("elastic", shown(text), "use the fewest and the most processes, as 2:8");
+  }
+  const ElasticRange range{number(text.substr(0, colon)), number(text.substr(colon + 1))};
+  if (range.most < range.least) {
+    refuse_option("elastic", shown(text),
+                  "the fewest come first: use " + std::to_string(range.most) + ":" + std::to_string(range.least));
+  }
+  return range;
 }
 
 std::optional<BatchRange> profile_steps_of(const TrainerOptions& options) {

@@ -64,6 +64,10 @@ struct TrainerOptions {
   /// Ranks that wait so long for others ask whether all are there.
   double watchdog_floor = 10;
   bool watchdog_stacks = false;
+  /// Processes. The others go back to the newest state that they have in memory, and start nothing anew. It needs
+  /// Open MPI 5, `mpirun --with-ft ulfm` (launch/run gives it), the CPU and strategy = ddp.
+  std::string elastic = "";
+  int64_t elastic_every_n_steps = 50;
   /// It compares the ranks' own times, waiting left out, and warns once a minute at most.
   double straggler_ratio = 2;
 
@@ -189,6 +193,8 @@ TROUPE_OPTIONS(
     (watchdog_factor, "the same for steps: after this many times the longest one; 0: watchdog_timeout for all"),
     (watchdog_floor, "but not before so many seconds; after them ranks also ask whether the others are there"),
     (watchdog_stacks, "say then where every thread is"),
+    (elastic, "go on with those that are left if a process is lost, as 2:8: the fewest and the most; empty: end"),
+    (elastic_every_n_steps, "elastic: optimizer steps between two states that every process keeps in memory"),
     (straggler_ratio, "name ranks whose steps take this many times the median's; 0 is off"),
     (max_epochs, "stop after so many epochs; -1: without end; none: 1000 unless max_steps or max_time is set"),
     (min_epochs, "do not stop early before so many epochs"),
@@ -258,6 +264,13 @@ TrainerOptions resolved(TrainerOptions options);
 
 /// max_time as a duration; nothing when it is empty. Throws UsageError when it is not "DD:HH:MM:SS".
 std::optional<std::chrono::seconds> max_time_of(const TrainerOptions& options);
+
+/// Processes of a run that goes on if some are lost.
+struct ElasticRange {
+  int64_t least = 1, most = 1;
+};
+/// elastic; nothing when it is empty. Throws UsageError when it is not "2:8".
+std::optional<ElasticRange> elastic_of(const TrainerOptions& options);
 
 /// Training batches, counted from 0 over the whole run, `first` and `last` included.
 struct BatchRange {

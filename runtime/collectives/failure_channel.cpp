@@ -1,6 +1,8 @@
 #include "troupe/runtime/collectives/failure_channel.hpp"
 
+#include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/mpi_error.hpp"
+#include "troupe/runtime/collectives/mpi_losses.hpp"
 
 #define OMPI_SKIP_MPICXX 1  // the C interface alone
 #include <mpi.h>
@@ -31,6 +33,7 @@ struct FailureChannel::Shared {
       lock.unlock();
       while (receive()) {
       }
+      if (on_loss) look_for_losses();
       lock.lock();
     }
   }
@@ -50,10 +53,24 @@ struct FailureChannel::Shared {
     return true;
   }
 
+  void look_for_losses() {
+    std::vector<int> lost;
+    try {
+      lost = lost_ranks(MPI_Comm_c2f(communicator));
+    } catch (const CollectiveError&) {
+      return;  // the communicator is revoked: somebody knows already
+    }
+    if (lost.size() == losses) return;
+    losses = lost.size();
+    on_loss(lost);
+  }
+
   MPI_Comm communicator = MPI_COMM_NULL;
   int rank = 0;
   int size = 1;
+  std::size_t losses = 0;  // that were told
   Listener listener;
+  LossListener on_loss;
   std::chrono::milliseconds poll{};
   std::shared_ptr<void> user;
   std::mutex mutex;
@@ -62,12 +79,13 @@ struct FailureChannel::Shared {
   std::thread thread;
 };
 
-FailureChannel::FailureChannel(MpiWorld& world, Listener listener, std::chrono::milliseconds poll)
+FailureChannel::FailureChannel(MpiWorld& world, Listener listener, std::chrono::milliseconds poll, LossListener on_loss)
     : shared_(std::make_unique<Shared>()) {
   shared_->communicator = MPI_Comm_f2c(world.new_communicator());
   shared_->rank = world.rank();
   shared_->size = world.size();
   shared_->listener = std::move(listener);
+  if (mpi_survives_losses()) shared_->on_loss = std::move(on_loss);
   shared_->poll = poll;
   shared_->user = world.user();
   shared_->thread = std::thread([shared = shared_.get()] { shared->listen(); });

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace troupe {
 
@@ -17,8 +18,12 @@ class FailureChannel {
  public:
   /// Called on the channel's thread for each message, in no order between ranks. Must not throw.
   using Listener = std::function<void(int rank, const std::string& message)>;
+  /// Called on the channel's thread with all ranks that are lost so far, each time there is a new one, if MPI tells of
+  /// them (mpi_survives_losses). Must not throw.
+  using LossListener = std::function<void(const std::vector<int>& ranks)>;
 
-  FailureChannel(MpiWorld& world, Listener listener, std::chrono::milliseconds poll = std::chrono::milliseconds(50));
+  FailureChannel(MpiWorld& world, Listener listener, std::chrono::milliseconds poll = std::chrono::milliseconds(50),
+                 LossListener on_loss = nullptr);
   /// Ends the thread; messages that come later are not heard.
   ~FailureChannel();
   FailureChannel(const FailureChannel&) = delete;

@@ -3,6 +3,7 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/mpi_error.hpp"
+#include "troupe/runtime/collectives/mpi_losses.hpp"
 
 #define OMPI_SKIP_MPICXX 1  // the C interface alone
 #include <mpi.h>
@@ -14,13 +15,13 @@
 namespace troupe {
 namespace {
 
-std::vector<std::string> names_of_hosts(int size) {
+std::vector<std::string> names_of_hosts(MPI_Comm world, int size) {
   std::array<char, MPI_MAX_PROCESSOR_NAME> name{};
   int length = 0;
   check_mpi(MPI_Get_processor_name(name.data(), &length), "MPI_Get_processor_name");
   std::vector<char> all(static_cast<std::size_t>(size) * name.size());
   check_mpi(MPI_Allgather(name.data(), static_cast<int>(name.size()), MPI_CHAR, all.data(),
-                          static_cast<int>(name.size()), MPI_CHAR, MPI_COMM_WORLD),
+                          static_cast<int>(name.size()), MPI_CHAR, world),
             "MPI_Allgather");
   std::vector<std::string> names;
   for (std::size_t rank = 0; rank < static_cast<std::size_t>(size); ++rank) {
@@ -46,21 +47,17 @@ MpiWorld::MpiWorld() {
   int granted = MPI_THREAD_SINGLE;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &granted), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
-  MPI_Comm_size(MPI_COMM_WORLD, &size_);
   if (granted != MPI_THREAD_MULTIPLE) {
     MPI_Finalize();
     throw CollectiveError(
         "this MPI does not grant MPI_THREAD_MULTIPLE, which Troupe needs: use an Open MPI that was "
         "built with it, as Debian's is");
   }
-  MPI_Comm local = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &local),
-            "MPI_Comm_split_type");
-  MPI_Comm_rank(local, &local_rank_);
-  MPI_Comm_size(local, &local_size_);
-  MPI_Comm_free(&local);
-  hosts_ = names_of_hosts(size_);
+  MPI_Comm world = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "MPI_Comm_dup");
+  MPI_Comm_set_errhandler(world, MPI_ERRORS_RETURN);
+  world_ = MPI_Comm_c2f(world);
+  look_around();
   users_ = std::make_shared<int>();
 }
 
@@ -68,11 +65,41 @@ MpiWorld::~MpiWorld() {
   shut_down(std::chrono::seconds(2));
 }
 
+// Who is there, and where.
+void MpiWorld::look_around() {
+  const MPI_Comm world = MPI_Comm_f2c(world_);
+  MPI_Comm_rank(world, &rank_);
+  MPI_Comm_size(world, &size_);
+  MPI_Comm local = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &local), "MPI_Comm_split_type");
+  MPI_Comm_rank(local, &local_rank_);
+  MPI_Comm_size(local, &local_size_);
+  MPI_Comm_free(&local);
+  hosts_ = names_of_hosts(world, size_);
+}
+
 int MpiWorld::new_communicator() {
   MPI_Comm communicator = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &communicator), "MPI_Comm_dup");
+  check_mpi(MPI_Comm_dup(MPI_Comm_f2c(world_), &communicator), "MPI_Comm_dup");
   check_mpi(MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-  return MPI_Comm_c2f(communicator);
+  const std::lock_guard lock(mutex_);
+  communicators_.push_back(MPI_Comm_c2f(communicator));
+  return communicators_.back();
+}
+
+void MpiWorld::revoke() {
+  const std::lock_guard lock(mutex_);
+  for (const int communicator : communicators_) revoke_communicator(communicator);
+  communicators_.clear();
+  revoke_communicator(world_);
+}
+
+void MpiWorld::shrink() {
+  world_ = shrunk_communicator(world_);
+}
+
+bool MpiWorld::agree(bool mine) {
+  return agree_over_mpi(world_, mine);
 }
 
 bool MpiWorld::shut_down(std::chrono::milliseconds patience) {

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,19 @@ class MpiWorld {
   /// it, upon which mpirun ends the others.
   bool shut_down(std::chrono::milliseconds patience = std::chrono::seconds(5));
 
+  // --- Where processes may be lost (mpi_survives_losses) ---
+
+  /// Ends what is in progress on all communicators of this world, here and in all other processes. Any thread.
+  void revoke();
+  /// Collective among the processes that are left, after revoke(): from now on the world is theirs; communicators made
+  /// before are of no use.
+  void shrink();
+  /// The same, after shrink(): rank(), size() and hosts() say what has become of them, ranks in the old order. Throws
+  /// CollectiveError if one more is lost meanwhile: then revoke and shrink again.
+  void look_around();
+  /// Collective among those that are left: whether all say yes and none was lost meanwhile.
+  bool agree(bool mine);
+
   /// Ends all processes at once, this one too, with that status (MPI_Abort).
   [[noreturn]] void abort(int status);
 
@@ -46,6 +60,9 @@ class MpiWorld {
   std::shared_ptr<void> user() const { return users_; }
 
  private:
+  int world_ = 0;  // the communicator of all processes that are left
+  std::mutex mutex_;
+  std::vector<int> communicators_;  // made of it
   int rank_ = 0;
   int size_ = 1;
   int local_rank_ = 0;

@@ -26,6 +26,7 @@ struct SnapshotRequest {
   nlohmann::json monitor_states = nullptr;  ///< what the monitors, which live elsewhere, want stored, by state_key
   nlohmann::json loop = nullptr;            ///< where the stage's script stands
   bool validation_was_cut = false;  ///< the run goes on with that validation: random states are those of its beginning
+  bool on_all_ranks = false;        ///< every process gets the whole of it, not rank zero's alone
 };
 
 }  // namespace troupe

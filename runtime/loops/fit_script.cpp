@@ -96,6 +96,10 @@ TrainCommand next_segment(RunState& state, const ValidationPlan& plan) {
     segment.until_batch = *state.facts.train_batches;
   }
   if (state.options.max_steps >= 0) segment.until_step = state.options.max_steps;
+  if (!state.options.elastic.empty()) {
+    const int64_t due = state.kept_step + state.options.elastic_every_n_steps;
+    if (segment.until_step < 0 || due < segment.until_step) segment.until_step = due;
+  }
   for (const auto& monitor : state.monitors) {
     const auto step = state.ask(*monitor, "next_step", [&] { return monitor->next_step(at); });
     if (step && *step > at.global_step && (segment.until_step < 0 || *step < segment.until_step)) {
@@ -184,6 +188,15 @@ Script::Part held(RunState& state) {
   const Answer answer = co_yield command;
 }
 
+// What a run goes back to if a process is lost.
+Script::Part kept(RunState& state) {
+  const bool is_due = state.progress.global_step >= state.kept_step + state.options.elastic_every_n_steps;
+  if (state.options.elastic.empty() || !is_due) co_return;
+  state.kept_step = state.progress.global_step;
+  Command command = KeepCommand{};
+  const Answer answer = co_yield command;
+}
+
 Script::Part sanity_checked(RunState& state) {
   Command command = evaluate(Stage::validate, true, state.options.num_sanity_val_steps);
   const Answer answer = co_yield command;
@@ -233,6 +246,7 @@ Script::Part segment_run(Training& training) {
     add_request(state, requests, "requested-step=" + std::to_string(at.global_step) + ".safetensors");
   }
   co_await saved(state, requests);
+  co_await kept(state);
   // As in Lightning a run that is about to stop validates first, so that what it stops with is known.
   const bool is_planned = training.plan.is_due(training.epoch, at.batch_idx, at.total_batches, training.epoch_over);
   const bool is_due = is_planned || (state.stops_now() && state.facts.has_evaluation);
@@ -305,6 +319,7 @@ Script fit_script(RunState& state) {
 
   Training training{state, ValidationPlan(state.options, state.facts.train_batches, state.facts.has_evaluation)};
   if (trains(state)) {
+    state.kept_step = state.progress.global_step;
     training.validates_first = owes_validation(state, training.plan);
     if (wants_sanity_check(state)) co_await sanity_checked(state);
     co_await hooks_run(state, hook_order::train_start);

@@ -54,6 +54,7 @@ struct RunState {
   int64_t validated_batches = -1;  ///< Progress::total_batches at the latest validation that came to its end
   /// With a snapshot that is held: what it has of monitors that have asked for no file since, by state_key.
   std::optional<nlohmann::json> held_monitors;
+  int64_t kept_step = 0;      ///< trainer.elastic: the step of the state that all processes have in memory
   bool is_writing = false;    ///< a checkpoint, here
   int64_t skipped_saves = 0;  ///< by checkpoint_backpressure = skip
   /// Orderly ends that are asked for here and were not taken back, the first of each monitor and of anybody else.

@@ -67,13 +67,16 @@ struct SaveCommand {
   bool is_held = false;             ///< write the snapshot of the latest HoldCommand
 };
 
+/// Take a snapshot that every process keeps in memory, to go back to if one of them is lost.
+struct KeepCommand {};
+
 /// Tell all processes something and hear what they say (protocol rule P8).
 struct AgreeCommand {
   std::string mine;
 };
 
 using Command = std::variant<PrepareCommand, HooksCommand, OpenEpochCommand, TrainCommand, CloseEpochCommand,
-                             EvaluateCommand, HoldCommand, SaveCommand, AgreeCommand>;
+                             EvaluateCommand, HoldCommand, SaveCommand, KeepCommand, AgreeCommand>;
 
 /// What a command leaves behind.
 struct Answer {

@@ -2,10 +2,17 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 
 namespace troupe {
 
 void CurveAxis::begin_fit(const Progress& at) {
+  if (std::exchange(goes_back_, false)) {
+    fitted_ = at;
+    is_fitting_ = true;
+    return;
+  }
+  written_ = -1;
   // A fit that ended within an epoch has taken that epoch's number.
   const int64_t epochs = fitted_.epoch + offset_.epoch + (fitted_.batch_idx > 0 ? 1 : 0);
   const int64_t steps = fitted_.global_step + offset_.global_step;
@@ -21,15 +28,21 @@ void CurveAxis::begin_fit(const Progress& at) {
   is_fitting_ = true;
 }
 
+void CurveAxis::go_back(bool has_written) {
+  goes_back_ = true;
+  written_ = has_written ? last_ : -1;
+}
+
 void CurveAxis::end_fit(const Progress& at) {
   if (is_fitting_) fitted_ = at;
   is_fitting_ = false;
 }
 
-void CurveAxis::place(ScalarsRecord& record) {
+bool CurveAxis::place(ScalarsRecord& record) {
   record.step = std::max(record.step + offset_.log_step, floor_);
   if (record.epoch >= 0) record.epoch += offset_.epoch;
   last_ = std::max(last_, record.step);
+  return record.step >= written_;
 }
 
 void CurveAxis::place(Record& record) const {

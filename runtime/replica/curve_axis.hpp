@@ -27,11 +27,14 @@ class CurveAxis {
   void begin_fit(const Progress& at);
   /// A fit has ended at `at`, well or not. Does nothing if none has begun.
   void end_fit(const Progress& at);
+  /// The fit that has ended runs again from an earlier place of its own, as if it had not been any further.
+  /// `has_written`: what it has logged from there on stands in the folder, and is not written again.
+  void go_back(bool has_written);
   /// Where the last fit has ended, as it counted itself.
   const Progress& fitted() const { return fitted_; }
 
-  /// Metrics of the running stage, at their place in the folder.
-  void place(ScalarsRecord& record);
+  /// Metrics of the running stage, at their place in the folder. False: they stand there already.
+  bool place(ScalarsRecord& record);
   /// The same of what user code gives to the sinks: no place of other records depends on its steps.
   void place(Record& record) const;
   /// The place of values that the next batch of an evaluation logs with on_step.
@@ -46,9 +49,11 @@ class CurveAxis {
 
   Progress fitted_;
   bool is_fitting_ = false;
-  Progress offset_;    // added to what the latest fit counts: epoch, global_step and log_step
-  int64_t last_ = 0;   // the greatest step of metrics so far
-  int64_t floor_ = 0;  // the same when the fit began
+  bool goes_back_ = false;
+  int64_t written_ = -1;  // steps before it are in the folder
+  Progress offset_;       // added to what the latest fit counts: epoch, global_step and log_step
+  int64_t last_ = 0;      // the greatest step of metrics so far
+  int64_t floor_ = 0;     // the same when the fit began
   std::array<int64_t, 4> batches_{};
 };
 

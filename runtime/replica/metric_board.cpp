@@ -90,8 +90,7 @@ void MetricBoard::end_of_batch(bool stepped) {
   if (is_due && core_.peers()) average_steps(*core_.peers(), values);
   keep(values, is_due ? &record : nullptr);
   if (record.values.empty()) return;
-  curves_.place(record);
-  core_.outputs.record(std::move(record));
+  if (curves_.place(record)) core_.outputs.record(std::move(record));
 }
 
 void MetricBoard::settle_step_metrics() {
@@ -125,8 +124,7 @@ void MetricBoard::write_epoch_record() {
     const PhaseScope phase(Phase::logging);
     epoch_record_.step = record_step();
     epoch_record_.epoch = core_.progress.epoch;
-    curves_.place(epoch_record_);
-    core_.outputs.record(std::move(epoch_record_));
+    if (curves_.place(epoch_record_)) core_.outputs.record(std::move(epoch_record_));
   }
   epoch_record_ = {};
 }

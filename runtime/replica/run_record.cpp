@@ -76,6 +76,7 @@ void RunRecord::save(const std::filesystem::path& path) {
 Checkpoint RunRecord::snapshot(const SnapshotRequest& request) {
   Checkpoint checkpoint = own_state(request);
   if (!request.weights_only && core_.setup.peers) append_rank_states(checkpoint, request.validation_was_cut);
+  if (request.on_all_ranks && core_.setup.peers) return given_to_all(std::move(checkpoint));
   return checkpoint;
 }
 
@@ -107,7 +108,7 @@ Checkpoint RunRecord::own_state(const SnapshotRequest& request) {
     core_.module->on_save_checkpoint(metadata);
   }
   // The training goes on while the file is written, so the tensors must not be the ones in use.
-  if (core_.place().global_rank == 0) {
+  if (core_.place().global_rank == 0 || request.on_all_ranks) {
     const During during(core_.pulse, "state_dict");
     snapshot_memory_.begin();
     for (auto& [name, tensor] : checkpoint.tensors) {

@@ -55,6 +55,7 @@ class RunRecord {
 
  private:
   Checkpoint own_state(const SnapshotRequest& request);
+  Checkpoint given_to_all(Checkpoint own);
   void append_callbacks(Checkpoint& checkpoint, const nlohmann::json& monitor_states) const;
   void append_training_state(Checkpoint& checkpoint, const SnapshotRequest& request);
   void restore_callbacks();

@@ -8,8 +8,10 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace troupe {
 
@@ -70,6 +72,36 @@ void RunRecord::append_rank_states(Checkpoint& checkpoint, bool validation_was_c
       checkpoint.tensors.emplace_back(prefix_of_rank(rank) + name, std::move(tensor));
     checkpoint.metadata["ranks"][std::to_string(rank)] = std::move(state.metadata);
   }
+}
+
+// Rank zero's whole checkpoint on every rank. What all have alike, parameters and optimizers (ddp), does not travel.
+Checkpoint RunRecord::given_to_all(Checkpoint own) {
+  std::set<std::string> parameters;
+  for (const auto& item : core_.module->named_parameters()) parameters.insert(name_in_checkpoint(item.key()));
+  const auto is_alike = [&](const std::string& name) {
+    return parameters.contains(name) || name.starts_with("optimizer.");
+  };
+  const bool has_all = core_.place().global_rank == 0;
+  Checkpoint different;
+  if (has_all) {
+    different.metadata = {{"names", nlohmann::json::array()}, {"metadata", own.metadata}};
+    for (const auto& [name, tensor] : own.tensors) {
+      different.metadata["names"].push_back(name);
+      if (!is_alike(name)) different.tensors.emplace_back(name, tensor);
+    }
+  }
+  const auto heard = core_.peers()->all_gather_bytes(has_all ? packed_checkpoint(different) : std::string());
+  if (has_all) return own;
+  different = unpacked_checkpoint(heard.front());
+  Checkpoint whole;
+  whole.metadata = different.metadata.at("metadata");
+  for (const auto& item : different.metadata.at("names")) {
+    const auto& name = item.get_ref<const std::string&>();
+    const auto* tensor = is_alike(name) ? own.find(name) : different.find(name);
+    if (!tensor) throw CheckpointError("rank zero has the tensor " + name + ", and this rank does not");
+    whole.tensors.emplace_back(name, *tensor);
+  }
+  return whole;
 }
 
 void RunRecord::restore_rank_state() {

@@ -22,7 +22,10 @@ constexpr std::size_t kMostWarnings = 100;
 
 }  // namespace
 
-RunFiles::RunFiles(RunCard card, Options options) : card_(std::move(card)), options_(std::move(options)) {
+RunFiles::RunFiles(RunCard card, Options options) : RunFiles(std::move(card), {}, std::move(options)) {}
+
+RunFiles::RunFiles(RunCard card, MetricCurves curves, Options options)
+    : card_(std::move(card)), curves_(std::move(curves)), options_(std::move(options)) {
   if (!options_.clock) options_.clock = unix_seconds;
 }
 

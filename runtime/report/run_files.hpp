@@ -41,6 +41,8 @@ class RunFiles {
   };
 
   RunFiles(RunCard card, Options options);
+  /// Goes on with the files of a run that another process has written so far.
+  RunFiles(RunCard card, MetricCurves curves, Options options);
 
   /// Before a stage: what it runs on.
   void set_devices(std::vector<std::string> devices, int64_t world_size);

@@ -86,7 +86,10 @@ int main(int argc, char** argv) {
   const char* elsewhere = std::getenv("KILL_PROGRAM_CHECKPOINTS");  // disk_test has a small disk there
   options.callbacks = {
       std::make_shared<troupe::ModelCheckpoint>(troupe::ModelCheckpointOptions{
-          .dirpath = elsewhere ? elsewhere : "", .save_top_k = 2, .save_last = true, .every_n_train_steps = 4}),
+          .dirpath = elsewhere ? elsewhere : "",
+          .save_top_k = std::getenv("KILL_PROGRAM_KEEPS_ALL") ? -1 : 2,  // elastic_test looks for any of them
+          .save_last = true,
+          .every_n_train_steps = 4}),
       std::make_shared<troupe::WeightAveraging>(troupe::WeightAveragingOptions{.decay = 0.9})};
   return troupe::main<troupe::Mixed>(argc, argv, {.trainer = options});
 }

@@ -174,6 +174,29 @@ TEST(TrainerOptions, ResolvingTwiceChangesNothingMore) {
   EXPECT_EQ(to_json_object(resolved(once)), to_json_object(once));
 }
 
+TEST(TrainerOptions, ElasticIsTheFewestAndTheMostProcesses) {
+  EXPECT_FALSE(elastic_of({}));
+  const auto range = elastic_of({.elastic = "2:8"});
+  ASSERT_TRUE(range);
+  EXPECT_EQ(range->least, 2);
+  EXPECT_EQ(range->most, 8);
+  const auto refusal = [](const TrainerOptions& options) -> std::string {
+    try {
+      validate(options);
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  for (const char* text : {"2", "2-8", ":8", "2:", "0:8", "a:b", "1:2:3", "99999999999999999999:1"}) {
+    EXPECT_NE(refusal({.elastic = text}).find("use the fewest and the most processes, as 2:8"), std::string::npos)
+        << text << ": " << refusal({.elastic = text});
+  }
+  EXPECT_NE(refusal({.elastic = "8:2"}).find("use 2:8"), std::string::npos);
+  EXPECT_NE(refusal({.elastic_every_n_steps = 0}).find("use at least 1"), std::string::npos);
+  EXPECT_NE(refusal({.strategy = Strategy::zero, .elastic = "2:8"}).find("use ddp"), std::string::npos);
+}
+
 TEST(TrainerOptions, ProfileStepsAreABatchOrARangeOfThem) {
   EXPECT_FALSE(profile_steps_of({}));
   const auto range = profile_steps_of({.profile_steps = "100-120"});

@@ -80,6 +80,7 @@ class Counter {
     progress_.batch_idx = 0;
   }
   void carry_out(const HoldCommand&) { lines_.emplace_back("hold"); }
+  void carry_out(const KeepCommand&) { lines_.emplace_back("keep"); }
   void carry_out(const EvaluateCommand& command) {
     lines_.emplace_back(command.is_sanity_check ? "sanity check" : "validate");
     during_validation();
@@ -163,6 +164,14 @@ TEST_F(FitScript, EndsAtMaxStepsInTheMiddleOfAnEpoch) {
                           "end within epoch", "on_train_end", "on_fit_end", "teardown"));
   EXPECT_EQ(state.progress.epoch, 1);  // whose rest is there for who goes on
   EXPECT_EQ(state.progress.batch_idx, 2);
+}
+
+TEST_F(FitScript, KeepsAStateEveryFewStepsIfTheRunIsElastic) {
+  TrainerOptions options{.elastic = "1:2", .elastic_every_n_steps = 3, .max_epochs = 2, .num_sanity_val_steps = 0};
+  EXPECT_THAT(counter(4, options).run(),
+              ElementsAre("on_train_start", "epoch 0", "train 0-3", "keep", "train 3-4", "validate", "end of epoch",
+                          "epoch 1", "train 0-2", "keep", "train 2-4", "validate", "end of epoch", "on_train_end",
+                          "on_fit_end", "teardown"));
 }
 
 TEST_F(FitScript, AStopRequestEndsTheEpochAtTheNextBatchAndRunsItsHooks) {

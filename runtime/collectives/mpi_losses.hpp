@@ -1,0 +1,26 @@
+// Processes that are lost while the others go on: User Level Failure Mitigation, which Open MPI 5 has.
+#pragma once
+
+#include <vector>
+
+namespace troupe {
+
+/// Whether MPI tells of processes that are gone, and lets the others go on: a program that was compiled for Open MPI 5,
+/// started by `mpirun --with-ft ulfm` (Bland et al. 2013; docs.open-mpi.org, "User-Level Fault Mitigation"). Everything
+/// below throws CollectiveError where it does not.
+bool mpi_survives_losses();
+
+// Communicators are MPI's Fortran handles, as MpiWorld::new_communicator() gives them.
+
+/// Ranks of the communicator of which this process knows that they are gone. Local; wildcards go on receiving from the
+/// others (MPIX_Comm_failure_ack).
+std::vector<int> lost_ranks(int communicator);
+/// Ends what is in progress on the communicator, on all processes that are left, and whatever they begin on it later.
+/// Any thread.
+void revoke_communicator(int communicator);
+/// Collective among those that are left, also on a communicator that was revoked: one of them alone, in the old order.
+int shrunk_communicator(int communicator);
+/// Collective among those that are left: whether all of them say yes and nobody was lost meanwhile.
+bool agree_over_mpi(int communicator, bool mine);
+
+}  // namespace troupe

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Ranks are killed, and those that are left go on (trainer.elastic): with the very bits of a run of as many ranks that
+# was resumed from that state, within moments, and with status 0. Needs a build with Open MPI 5 (else it is skipped).
+#
+#   elastic_test.sh [KILLS]     each rank of three in turn, then two at once; KILLS more at random moments (default: 0)
+set -euo pipefail
+kills=${1:-0}
+program=$TROUPE_BUILD_DIR/tests/kill_program
+if ! ldd "$program" | grep -q 'openmpi-5'; then
+  echo "skipped: this build is not with Open MPI 5 (launch/setup --mpi 5.0.11, cmake --preset openmpi-5)"
+  exit 77
+fi
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+export KILL_PROGRAM_KEEPS_ALL=yes
+fail() { echo "error: $*" >&2; cat "$folder/err" >&2; exit 1; }
+
+# The process of RANK that trains below ROOT.
+process_of() {  # process_of ROOT RANK
+  local each
+  for each in $(pgrep -x kill_program); do
+    if grep -qzxF "$1" "/proc/$each/cmdline" 2>/dev/null &&
+      grep -qzxF "OMPI_COMM_WORLD_RANK=$2" "/proc/$each/environ" 2>/dev/null; then echo "$each"; fi
+  done
+}
+
+wait_for() {  # wait_for SECONDS COMMAND...: until it succeeds
+  local until=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ $SECONDS -lt $until ] || return 1
+    read -rt 0.02 <> <(:) || true
+  done
+}
+
+# A file of step N or later is there: the run is that far.
+is_at_step() {  # is_at_step ROOT N
+  local file
+  for file in "$1"/*/version_*/checkpoints/*step=*.safetensors; do
+    [ -e "$file" ] || return 1
+    file=${file##*step=}
+    [ "${file%%[!0-9]*}" -lt "$2" ] || return 0
+  done
+  return 1
+}
+
+try() {  # try NAME RANKS LEAST STEP KILLED...: kills these ranks when the run is at STEP
+  local name=$1 ranks=$2 least=$3 step=$4 root=$folder/$1 run rank victims=() left=$(($2 - ($# - 4)))
+  shift 4
+  "$TROUPE_SOURCE_DIR/launch/run" -n "$ranks" "$program" fit --trainer.default_root_dir "$root" \
+    --trainer.elastic "$least:$ranks" --trainer.elastic_every_n_steps 4 >"$folder/found" 2>"$folder/err" &
+  run=$!
+  wait_for 60 is_at_step "$root" "$step" || fail "$name: the run does not come to step $step"
+  for rank in "$@"; do victims+=("$(process_of "$root" "$rank")"); done
+  kill -KILL "${victims[@]}" || fail "$name: there are no processes of the ranks $*"
+  wait "$run" || fail "$name: the run has not come to its end (status $?)"
+  grep -q "is lost: $left go on from\|are lost: $left go on from" "$folder/err" || fail "$name: nobody says that ranks are lost"
+  # The last recovery's state, from which a run of as many ranks has to come to the same end.
+  local at file
+  at=$(sed -nE 's/.*go on from step ([0-9]+) .*/\1/p' "$folder/err" | tail -n 1)
+  [ -n "$at" ] || fail "$name: it does not say from which step"
+  file=$(echo "$root"/*/version_*/checkpoints/*step="$at"*.safetensors)
+  "$TROUPE_SOURCE_DIR/launch/run" -n "$left" "$program" fit --trainer.default_root_dir "$root.again" --ckpt_path "$file" \
+    >"$folder/expected" 2>"$folder/err_again" || fail "$name: a run does not go on from $file: $(cat "$folder/err_again")"
+  [ "$(wc -l <"$folder/expected")" -ge 4 ] || fail "$name: it printed: $(cat "$folder/expected")"
+  cmp -s "$folder/expected" "$folder/found" || fail "$name: other bits: $(diff "$folder/expected" "$folder/found")"
+  # Steps of a tag never go back in the table, unless its writer was lost.
+  echo "$name: $(grep -o 'go on from.*' "$folder/err" | tail -n 1)"
+}
+
+try rank_1 3 1 20 1
+try rank_2 3 1 30 2
+try rank_0 3 1 20 0
+try two_at_once 3 1 20 1 2
+for ((i = 0; i < kills; ++i)); do try "random_$i" 3 1 $((RANDOM % 200 + 8)) $((RANDOM % 3)); done
+
+# Too few are left.
+"$TROUPE_SOURCE_DIR/launch/run" -n 2 "$program" fit --trainer.default_root_dir "$folder/few" --trainer.elastic 2:2 \
+  >"$folder/found" 2>"$folder/err" &
+run=$!
+wait_for 60 is_at_step "$folder/few" 8 || fail "few: the run does not come to step 8"
+kill -KILL "$(process_of "$folder/few" 1)"
+! wait "$run" || fail "few: it ended well"
+grep -q 'which is less than trainer.elastic = "2:2" allows' "$folder/err" || fail "few: it does not say why"
+echo "all well"
