@@ -123,6 +123,10 @@ signalled "$folder/ended" TERM
 [ ! -e "$folder/ended/scontrol" ] || fail "SIGTERM ends a job, and it was requeued"
 SCONTROL_STATUS=1 signalled "$folder/refused" USR1
 grep -q "warning: the job 123 is not requeued" "$folder/refused/said" || fail "it said: $(cat "$folder/refused/said")"
+# At the time limit SLURM sends SIGTERM to the job and to its step.
+twice=yes
+ends_orderly TERM 143
+twice=no
 unset SLURM_JOB_ID
 
 # One of two ranks gets it, both write and end.
