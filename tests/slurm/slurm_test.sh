@@ -84,14 +84,11 @@ say "five runs train"
 { within "job $preempted is back" is_back "$preempted" && scontrol update "job=$preempted" TimeLimit=60; } &
 raise=$!
 
-# The daemon alone; and a whole node, with all that runs on it.
+# The daemon alone; and a whole node: the daemon, those that watch the tasks and would tell of their end, and the tasks.
 kill -KILL "$(cat "$SLURM_FOLDER/node3.pid")"
-kill -KILL "$(cat "$SLURM_FOLDER/node4.pid")"
-for each in /proc/[0-9]*; do
-  if grep -qszx "SLURMD_NODENAME=node4" "$each/environ" || grep -qsz "^slurmd.*node4" "$each/cmdline"; then
-    kill -KILL "${each#/proc/}" 2>/dev/null || true
-  fi
-done
+mapfile -t tasks < <(grep -slzx "SLURMD_NODENAME=node4" /proc/[0-9]*/environ | grep -o '[0-9]*')
+mapfile -t watchers < <(ps -o ppid= -p "${tasks[*]}" | sort -u)
+kill -KILL "$(cat "$SLURM_FOLDER/node4.pid")" "${watchers[@]// /}" "${tasks[@]}"
 scontrol update "job=$late" EndTime=now
 
 scancel "$cancelled"
@@ -139,12 +136,14 @@ says "train-$preempted.out" "the job $preempted is back in the queue"
 goes_on "$preempted" 2
 say "preempted, and gone on"
 
+for job in $without_daemon $without_node; do within "job $job is back" is_back "$job"; done
+# The node was started anew, with nothing left in /tmp: the job's old folder for PMIx would be in its way.
+find "$SLURM_FOLDER/node4" -mindepth 1 -delete
+mkdir "$SLURM_FOLDER/node4/tmp"
 for node in node3 node4; do "$SLURM_NODE" $node; done
-within "job $without_daemon is back" is_back "$without_daemon"
 says "train-$without_daemon.out" "Node failure on node3"
-is_orderly "$without_daemon" SIGTERM
 goes_on "$without_daemon" 4
-within "job $without_node is back" is_back "$without_node"
+is_orderly "$without_daemon" SIGTERM
 says "train-$without_node.out" "Node failure on node4"
 goes_on "$without_node" 2
 say "without a node, and gone on"
