@@ -1,5 +1,7 @@
 #include "troupe/launch/signals.hpp"
 
+#include "troupe/runtime/collectives/launch_environment.hpp"
+
 #include <array>
 #include <atomic>
 #include <csignal>
@@ -19,9 +21,13 @@ constexpr std::array failing_writes = {SIGPIPE, SIGXFSZ};
 // A handler may do little more than write to a pipe; -1: nobody watches.
 std::atomic<int> pipe_end{-1};
 
+// In a job of SLURM's. At the time limit it sends SIGTERM to the job and to the step, to each task twice therefore;
+// SIGKILL follows by itself, after KillWait.
+std::atomic<bool> slurm_repeats_sigterm{false};
+
 // A terminal that closes tells its shell too, which tells its jobs; the limit of CPU time is told of every second.
 bool is_repeated_by_the_system(int signal) {
-  return signal == SIGHUP || signal == SIGXCPU;
+  return signal == SIGHUP || signal == SIGXCPU || (signal == SIGTERM && slurm_repeats_sigterm.load());
 }
 
 // Unlike SIG_IGN it is not handed down to programs that the run starts.
@@ -88,6 +94,10 @@ void outlive_readers() {
   (void)pass_over_by_default(SIGPIPE);
 }
 
+void outlive_sigterm() {
+  (void)pass_over_by_default(SIGTERM);
+}
+
 SignalWatch::SignalWatch(std::function<void(int signal)> on_signal) {
   int ends[2];
   if (pipe_end.load() >= 0 || pipe2(ends, O_CLOEXEC) != 0) return;
@@ -97,6 +107,7 @@ SignalWatch::SignalWatch(std::function<void(int signal)> on_signal) {
   state_->write_end = ends[1];
   state_->thread = std::thread([state = state_.get()] { state->listen(); });
   pipe_end = ends[1];
+  slurm_repeats_sigterm = environment_variable("SLURM_JOB_ID").has_value();
   const auto ask = action_of(on_any_signal);
   for (std::size_t i = 0; i < asking.size(); ++i) {
     sigaction(asking[i], nullptr, &state_->before[i]);

@@ -11,9 +11,10 @@ namespace troupe {
 /// While it lives, the signals that ask a program to end call `on_signal` once, on a thread of its own: SIGINT,
 /// SIGTERM, SIGHUP (the terminal is gone), SIGUSR1 and SIGUSR2 (with which a queue announces the end of a job's time,
 /// and launch/run passes Ctrl-C on) and SIGXCPU (the limit of CPU time is near). A second one of the same kind ends the
-/// process at once, so a second Ctrl-C does; SIGHUP and SIGXCPU, which the system itself repeats, do not. What the
-/// program ignores stays as it is; the handlers from before come back at the end. One at a time in a process; a second
-/// one leaves things as they are.
+/// process at once, so a second Ctrl-C does; SIGHUP and SIGXCPU, which the system itself repeats, do not, nor does
+/// SIGTERM in a job of SLURM's (SLURM_JOB_ID), which sends it twice at the job's time limit. What the program ignores
+/// stays as it is; the handlers from before come back at the end. One at a time in a process; a second one leaves
+/// things as they are.
 class SignalWatch {
  public:
   explicit SignalWatch(std::function<void(int signal)> on_signal);
@@ -42,6 +43,10 @@ class FailedWrites {
 
 /// SIGPIPE is passed over from now on, to the end of the process, which writes what is left of the output.
 void outlive_readers();
+
+/// SIGTERM is passed over from now on, to the end of the process, unless the program handles it itself. SLURM sends it
+/// to all tasks of a job that is requeued, at once, and SIGKILL after KillWait.
+void outlive_sigterm();
 
 /// "SIGINT" and the like.
 const char* name_of_signal(int signal);

@@ -28,6 +28,10 @@ std::optional<std::string> job_number() {
 
 }  // namespace
 
+bool is_slurm_job() {
+  return job_number().has_value();
+}
+
 std::vector<std::string> requeue_slurm_job() {
   const auto job = job_number();
   if (!job) return {};

@@ -302,11 +302,13 @@ void Trainer::Runner::take_result(Stage stage) {
   }
   if (options_.enable_progress_bar) say_summary();
   if (result_.failure) throw RunError(*result_.failure);
+  const bool requeues = stage == Stage::fit && result_.signal == SIGUSR1 && options_.slurm_requeue && is_slurm_job();
+  if (requeues) outlive_sigterm();  // before any rank can come to requeue it
   if (stage == Stage::fit && !processes.is_alone()) {
     best_ = processes.from_rank_zero([&] { return own_best_model_path().string(); });
   }
   if (module_) module_->get_from_queue(result_.queue);
-  if (stage == Stage::fit && result_.signal == SIGUSR1 && options_.slurm_requeue && processes.is_rank_zero()) {
+  if (requeues && processes.is_rank_zero()) {
     for (const auto& line : requeue_slurm_job()) {
       if (!options_.quiet || line.starts_with("warning: ")) std::cerr << "troupe: " + line + '\n';
     }

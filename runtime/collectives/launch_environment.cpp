@@ -2,6 +2,8 @@
 
 #include "troupe/base/failure.hpp"
 
+#include <unistd.h>
+
 #include <charconv>
 #include <cstdlib>
 
@@ -44,6 +46,15 @@ LaunchEnvironment of_torchrun(const Environment& environment) {
   return found;
 }
 
+// Variables of PMIx from an outer step: `srun --mpi=pmi2` and `--mpi=none` hand on those of the shell that called them.
+bool is_of_another_step(const Environment& environment) {
+  const auto pmix = environment("PMIX_NAMESPACE"), job = environment("SLURM_JOB_ID"),
+             step = environment("SLURM_STEP_ID");
+  if (!pmix || !job || !step) return false;
+  const std::string of_job = "slurm.pmix." + *job + ".";
+  return pmix->starts_with(of_job) && *pmix != of_job + *step;
+}
+
 // In a step of srun's without PMIx, which a process has to be alone in. The shell of `srun --pty bash` or `salloc` has
 // the variables of its step, as have all programs that are started in it.
 void check_tasks(const Environment& environment) {
@@ -51,7 +62,8 @@ void check_tasks(const Environment& environment) {
   if (tasks <= 1) return;
   const auto name = environment("SLURM_JOB_NAME");
   const bool is_shell = name == "bash" || name == "interactive";
-  if (is_shell && number(environment, "SLURM_PROCID", 0) == 0) return;
+  const bool is_task = number(environment, "SLURM_TASK_PID", 0) == getpid();  // itself, which no shell started
+  if (is_shell && !is_task && number(environment, "SLURM_PROCID", 0) == 0) return;
   const bool has_pmi = environment("PMI_RANK") || environment("PMI_SIZE");
   throw UsageError("srun" + std::string(has_pmi ? " --mpi=pmi2" : "") + " started " + std::to_string(tasks) +
                    " tasks, but without what Open MPI needs to find them: use srun --mpi=pmix");
@@ -65,7 +77,7 @@ std::optional<std::string> environment_variable(const char* name) {
 }
 
 LaunchEnvironment launch_environment(const Environment& environment) {
-  if (environment("OMPI_COMM_WORLD_SIZE") || environment("PMIX_RANK")) {
+  if (environment("OMPI_COMM_WORLD_SIZE") || (environment("PMIX_RANK") && !is_of_another_step(environment))) {
     return {.launcher = Launcher::mpi, .size = number(environment, "OMPI_COMM_WORLD_SIZE", 1)};
   }
   if (environment("SLURM_STEP_NUM_TASKS")) {

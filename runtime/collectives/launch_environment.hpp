@@ -37,8 +37,11 @@ std::optional<std::string> environment_variable(const char* name);
 /// |---|---|---|
 /// | OMPI_COMM_WORLD_SIZE | mpirun of Open MPI | the process is one of MPI's |
 /// | PMIX_RANK | srun --mpi=pmix | the same |
+/// | PMIX_NAMESPACE | srun --mpi=pmix | "slurm.pmix.JOB.STEP": if another step's, PMIX_RANK does not count |
+/// | SLURM_JOB_ID, SLURM_STEP_ID | srun | whose they have to be |
 /// | SLURM_STEP_NUM_TASKS | srun | the number of tasks; more than one without the above is an error |
 /// | SLURM_JOB_NAME, SLURM_PROCID | srun | "bash" or "interactive", and 0: a shell, in which a program is alone |
+/// | SLURM_TASK_PID | srun | the task's process: if it is this one, no shell is between srun and it |
 /// | PMI_RANK, PMI_SIZE | srun --mpi=pmi2 | changes nothing of that: Open MPI cannot use it |
 /// | PMI_RANK, PMI_SIZE | mpirun of MPICH, without srun | the process is one of MPI's |
 /// | RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT | torchrun | all four have to be set |

@@ -6,9 +6,11 @@
 #include <torch/torch.h>
 
 #include <bit>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
+#include <thread>
 
 namespace troupe {
 namespace {
@@ -17,8 +19,10 @@ struct MixedOptions {
   int64_t hidden = 256;
   double lr = 0.05;
   int64_t fetchers = 2;
+  int64_t pause = 0;
 };
-TROUPE_OPTIONS(MixedOptions, (hidden, "units"), (lr, "learning rate"), (fetchers, "fetchers of the train loader"))
+TROUPE_OPTIONS(MixedOptions, (hidden, "units"), (lr, "learning rate"), (fetchers, "fetchers of the train loader"),
+               (pause, "milliseconds that a step takes longer, without a processor"))
 
 uint64_t mixed(uint64_t hash, const torch::Tensor& tensor) {
   const auto bytes = tensor.detach().contiguous().view({-1}).view(torch::kUInt8);
@@ -37,6 +41,7 @@ class Mixed : public ModuleWith<MixedOptions> {
   }
   torch::Tensor forward(torch::Tensor x) override { return net_->forward(x); }
   StepOutput training_step(const Batch& batch, int64_t) override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(options().pause));
     const auto y = forward(batch[0]);
     const auto loss = torch::mse_loss(y, batch[1]);
     error_.update(y.detach(), batch[1]);

@@ -6,7 +6,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <map>
+#include <string>
 
 namespace troupe {
 namespace {
@@ -44,6 +47,22 @@ TEST(LaunchEnvironment, RefusesPmi2WhichOpenMpiCannotUse) {
   EXPECT_EQ(launch_environment(with({{"PMI_RANK", "1"}, {"PMI_SIZE", "4"}})).launcher, Launcher::mpi) << "of MPICH";
 }
 
+// What srun 22.05 leaves in the environment when a shell of `srun --mpi=pmix` calls it with another --mpi.
+TEST(LaunchEnvironment, KnowsAnOuterStepsPmix) {
+  std::map<std::string, std::string> inner{
+      {"PMIX_NAMESPACE", "slurm.pmix.7.0"}, {"PMIX_RANK", "0"},    {"SLURM_JOB_ID", "7"}, {"SLURM_JOB_NAME", "train"},
+      {"SLURM_STEP_NUM_TASKS", "2"},        {"SLURM_STEP_ID", "1"}};
+  EXPECT_THAT(error_of([&] { launch_environment(with(inner)); }), HasSubstr("srun started 2 tasks"));
+  inner["PMI_RANK"] = "1";
+  EXPECT_THAT(error_of([&] { launch_environment(with(inner)); }), HasSubstr("srun --mpi=pmi2 started 2 tasks"));
+  inner["SLURM_STEP_NUM_TASKS"] = "1";
+  EXPECT_EQ(launch_environment(with(inner)).launcher, Launcher::none);
+  inner["PMIX_NAMESPACE"] = "slurm.pmix.7.1";
+  EXPECT_EQ(launch_environment(with(inner)).launcher, Launcher::mpi);
+  inner["PMIX_NAMESPACE"] = "slurm.pmix.6.0";  // the parts of a heterogeneous job have numbers of their own
+  EXPECT_EQ(launch_environment(with(inner)).launcher, Launcher::mpi);
+}
+
 TEST(LaunchEnvironment, IsAloneInAShellOfSlurms) {
   for (const char* const name : {"bash", "interactive"}) {
     EXPECT_EQ(launch_environment(with({{"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_JOB_NAME", name}})).launcher,
@@ -61,6 +80,14 @@ TEST(LaunchEnvironment, IsAloneInAShellOfSlurms) {
           launch_environment(with({{"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_JOB_NAME", name}, {"SLURM_PROCID", "2"}}));
         }),
         HasSubstr("use srun --mpi=pmix"));
+    // Nor is the first of them, which is the very process that srun started.
+    EXPECT_THAT(error_of([&] {
+                  launch_environment(with({{"SLURM_STEP_NUM_TASKS", "4"},
+                                           {"SLURM_JOB_NAME", name},
+                                           {"SLURM_PROCID", "0"},
+                                           {"SLURM_TASK_PID", std::to_string(getpid())}}));
+                }),
+                HasSubstr("use srun --mpi=pmix"));
     EXPECT_EQ(launch_environment(with({{"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_JOB_NAME", name}, {"PMIX_RANK", "2"}}))
                   .launcher,
               Launcher::mpi);
