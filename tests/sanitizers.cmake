@@ -39,14 +39,14 @@ set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp mo
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/metric.cpp modules/optim/*.cpp
   runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/data/*/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
   runtime/profile/*.cpp runtime/report/metric_*.cpp runtime/report/phase_report.cpp
-  runtime/report/re*.cpp runtime/report/run_card.cpp runtime/sinks/append_file.cpp runtime/sinks/csv_line.cpp
+  runtime/report/re*.cpp runtime/report/run_card.cpp runtime/report/run_owner.cpp runtime/sinks/append_file.cpp runtime/sinks/csv_line.cpp
   runtime/sinks/json_line*.cpp runtime/sinks/metric_charts.cpp runtime/sinks/http_client.cpp runtime/sinks/mlflow_client.cpp runtime/sinks/mlflow_s[pt]*.cpp
   runtime/sinks/mlflow_values.cpp runtime/sinks/sink_warning.cpp runtime/weights/*.cpp
   launch/config_file.cpp launch/option_group.cpp launch/parse_config.cpp)
 set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_loader.cpp modules/data/sampler.cpp base/*.cpp
   modules/hooks.cpp runtime/checkpoint/atomic_write.cpp runtime/checkpoint/check*_file.cpp
   runtime/checkpoint/checksum.cpp runtime/checkpoint/file_lock.cpp runtime/checkpoint/file_system.cpp runtime/checkpoint/*safetensors*.cpp
-  runtime/data/files/mapped_file.cpp
+  runtime/data/files/file_kind.cpp runtime/data/files/mapped_file.cpp
   runtime/checkpoint/snapshot_memory.cpp runtime/checkpoint/strict_json.cpp runtime/collectives/chunk_pool.cpp
   runtime/collectives/collective_*.cpp runtime/collectives/deadline_watch.cpp runtime/collectives/gather.cpp
   runtime/collectives/memory_*.cpp

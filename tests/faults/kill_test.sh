@@ -26,7 +26,7 @@ start() {  # start WAY ROOT [FETCHERS]: its numbers on stdout
     captured) [ "$((${3:-1} % 2))" -ne 0 ] || command+=(--trainer.capture_step auto) ;;  # else it is held against
     ranks) command=("$TROUPE_SOURCE_DIR/tests/mpirun.sh" 2 "${command[@]}") ;;
   esac
-  "${command[@]}" 2>>"$folder/err" | sed -E 's/^\[[0-9]+,[0-9]+\]<stdout>://'
+  "${command[@]}" 2>>"$folder/err" | sed -E 's/^\[[0-9]+,[0-9]+\]<stdout>: ?//'
 }
 
 milliseconds() { echo "$(($(date +%s%N) / 1000000))"; }

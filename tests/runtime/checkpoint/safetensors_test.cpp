@@ -30,7 +30,7 @@ void write(const fs::path& path, const NamedTensors& tensors, const SafetensorsM
 }
 
 /// A file of `header` and `data`; the header's length is as it should be unless given.
-void put(const fs::path& path, const std::string& header, const std::string& data, int64_t length = -1) {
+void put_safetensors(const fs::path& path, const std::string& header, const std::string& data, int64_t length = -1) {
   std::string text;
   const auto claimed = static_cast<uint64_t>(length < 0 ? static_cast<int64_t>(header.size()) : length);
   for (int i = 0; i < 8; ++i) text += static_cast<char>(claimed >> (8 * i) & 0xff);
@@ -49,7 +49,7 @@ std::string error_of_file(const fs::path& path) {
 
 std::string error_of_reading(const std::string& header, const std::string& data = "") {
   TempDir dir;
-  put(dir / "f.safetensors", header, data);
+  put_safetensors(dir / "f.safetensors", header, data);
   const auto error = error_of_file(dir / "f.safetensors");
   EXPECT_THAT(error, HasSubstr((dir / "f.safetensors").string()));
   return error;
@@ -175,9 +175,9 @@ TEST(Safetensors, RefusesEveryTruncation) {
 
 TEST(Safetensors, RefusesHeadersThatAreTooLongBeforeReadingThem) {
   TempDir dir;
-  put(dir / "f", "{}", "", 100'000'001);
+  put_safetensors(dir / "f", "{}", "", 100'000'001);
   EXPECT_THAT(error_of_file(dir / "f"), HasSubstr("more than 100 MB"));
-  put(dir / "f", "{}", "", 99'999'999);
+  put_safetensors(dir / "f", "{}", "", 99'999'999);
   EXPECT_THAT(error_of_file(dir / "f"), HasSubstr("truncated"));
 }
 
@@ -246,8 +246,8 @@ TEST(Safetensors, ReadsTheTensorsBesideOneOfATypeThatItDoesNotHave) {
       {"I128", "3,5", "dtype 'I128', which is unknown; the format's that LibTorch has are F64"},
       {"", "3,5", "dtype '', which is unknown"}};
   for (const auto& [dtype, shape, why] : cases) {
-    put(dir / "f", "{" + entry("ids", dtype, shape, "0,12") + "," + entry("w", "F32", "1", "12,16") + "}",
-        std::string("123456789012\0\0\x80\x3f", 16));
+    put_safetensors(dir / "f", "{" + entry("ids", dtype, shape, "0,12") + "," + entry("w", "F32", "1", "12,16") + "}",
+                    std::string("123456789012\0\0\x80\x3f", 16));
     const SafetensorsFile file(dir / "f");
     EXPECT_EQ(named(file, "w").item<float>(), 1) << dtype;
     EXPECT_EQ(file.entries()[0].dtype_name, dtype);
@@ -277,18 +277,18 @@ TEST(Safetensors, HoldsTwoF4InAnElement) {
 
 TEST(Safetensors, TakesNullForNoMetadataAndBlanksBehindTheHeader) {
   const TempDir dir;
-  put(dir / "f", "{\"__metadata__\":null," + entry("a", "U8", "1", "0,1") + "}   \n\t ", "7");
+  put_safetensors(dir / "f", "{\"__metadata__\":null," + entry("a", "U8", "1", "0,1") + "}   \n\t ", "7");
   EXPECT_EQ(named(SafetensorsFile(dir / "f"), "a").item<int64_t>(), '7');
 }
 
 TEST(Safetensors, MapsTensorsThatOutliveTheFile) {
   const TempDir dir;
-  put(dir / "f",
-      "{" + entry("flag", "BOOL", "1", "0,1") + "," + entry("odd", "F32", "1", "1,5") + "," +
-          entry("none", "F32", "0,2", "5,5") + "," + entry("bytes", "U8", "3", "5,8") + "}  ",
-      std::string("\x01\0\0\x80\x3f"
-                  "abc",
-                  8));
+  put_safetensors(dir / "f",
+                  "{" + entry("flag", "BOOL", "1", "0,1") + "," + entry("odd", "F32", "1", "1,5") + "," +
+                      entry("none", "F32", "0,2", "5,5") + "," + entry("bytes", "U8", "3", "5,8") + "}  ",
+                  std::string("\x01\0\0\x80\x3f"
+                              "abc",
+                              8));
   torch::Tensor flag, odd, none, bytes;
   {
     const SafetensorsFile file(dir / "f", TensorMemory::mapped);
@@ -298,7 +298,7 @@ TEST(Safetensors, MapsTensorsThatOutliveTheFile) {
   }
   const auto before = content_of(dir / "f");
   fs::remove(dir / "f");
-  put(dir / "f", "{}", "");
+  put_safetensors(dir / "f", "{}", "");
   EXPECT_TRUE(flag.item<bool>());
   EXPECT_EQ(odd.item<float>(), 1);
   EXPECT_EQ(none.sizes(), (std::vector<int64_t>{0, 2}));
