@@ -39,7 +39,8 @@ void WorkerState::report_phases(bool is_final) {
   report.ranks = spread_;
   if (replica_) {
     const auto& loaders = stage_ == Stage::fit ? replica_->train_loaders() : replica_->eval_loaders();
-    nlohmann::json given = {{"model", replica_->module()->hparams()}};
+    nlohmann::json given;
+    if (const auto& module = replica_->module()) given["model"] = module->hparams();  // null if it was never made
     if (const DataModule* data = replica_->datamodule()) given["data"] = data->hparams();
     report.advice = advice_of(report, advice_facts(replica_->options(), loaders, replica_->optimizers(), given));
   }

@@ -91,15 +91,22 @@ class HostileCheckpoints : public ::testing::TestWithParam<int64_t> {
     try {
       fit_from(everything(dir, GetParam()), path);
       outcomes_.trained += 1;
-    } catch (const RunError& error) {  // in a sentence of this library's own, not of one below
-      for (const char* foreign : {"json.exception", "INTERNAL ASSERT", "Exception raised from", "can't be cast",
-                                  "vector::", "basic_string", "bad_alloc", "std::"}) {
-        EXPECT_THAT(error.what(), Not(HasSubstr(foreign))) << what;
-      }
-      outcomes_.refused += 1;
+    } catch (const RunError& error) {
+      take_refusal(error.what(), what);
+    } catch (const UsageError& error) {  // before anything runs
+      take_refusal(error.what(), what);
     } catch (const std::exception& error) {
       ADD_FAILURE() << what << " threw " << typeid(error).name() << ": " << error.what();
     }
+  }
+
+  // In a sentence of this library's own, not of one below.
+  void take_refusal(const std::string& why, const std::string& what) {
+    for (const char* foreign : {"json.exception", "INTERNAL ASSERT", "Exception raised from", "can't be cast",
+                                "vector::", "basic_string", "bad_alloc", "std::"}) {
+      EXPECT_THAT(why, Not(HasSubstr(foreign))) << what;
+    }
+    outcomes_.refused += 1;
   }
 
   Outcomes outcomes_;
