@@ -147,6 +147,7 @@ TEST(Watching, ARunWithMaxTimeSaysThatItEndsByThen) {
   struct Watches : Line {
     using Line::Line;
     void on_train_epoch_start() override {
+      if (!std::filesystem::exists(trainer().run_dir() / "run.json")) return;  // the recorder has a thread of its own
       const auto card = read_run_card(trainer().run_dir());
       if (!card.seconds_left) return;
       seconds_left = card.seconds_left;
