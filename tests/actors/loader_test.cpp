@@ -20,7 +20,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 /// What a loader answers, as the worker that this test plays sees it.
-struct Answer {
+struct OfLoader {
   enum Kind { batch, end, failure, none } kind = none;
   BatchReady ready;
   EndOfData end_of_data;
@@ -40,18 +40,18 @@ class LoaderTest : public testing::Test {
     worker->send(loader, std::move(message));
   }
   /// The next answer; batches that came in a group one by one.
-  Answer hear() {
-    Answer out;
+  OfLoader hear() {
+    OfLoader out;
     if (group.empty()) out = receive();
     if (group.empty()) return out;
-    out.kind = Answer::batch;
+    out.kind = OfLoader::batch;
     out.ready = std::move(group.front());
     group.pop_front();
     return out;
   }
-  Answer receive() {
-    Answer out;
-    worker->receive([&](BatchReady& ready) { out.kind = Answer::batch, out.ready = std::move(ready); },
+  OfLoader receive() {
+    OfLoader out;
+    worker->receive([&](BatchReady& ready) { out.kind = OfLoader::batch, out.ready = std::move(ready); },
                     [&](BatchesReady& ready) {
                       EXPECT_GT(ready.batches.size(), 1u);
                       for (auto& one : ready.batches) {
@@ -59,8 +59,8 @@ class LoaderTest : public testing::Test {
                         group.push_back(std::move(one));
                       }
                     },
-                    [&](EndOfData& end) { out.kind = Answer::end, out.end_of_data = end; },
-                    [&](LoaderFailed& failed) { out.kind = Answer::failure, out.failed = std::move(failed); },
+                    [&](EndOfData& end) { out.kind = OfLoader::end, out.end_of_data = end; },
+                    [&](LoaderFailed& failed) { out.kind = OfLoader::failure, out.failed = std::move(failed); },
                     caf::after(20s) >> [&] { ADD_FAILURE() << "the loader says nothing"; });
     return out;
   }
@@ -68,7 +68,7 @@ class LoaderTest : public testing::Test {
   std::vector<Batch> serve(const ActorRef& loader, OpenLoader request) {
     std::vector<Batch> out;
     say(loader, request);
-    for (auto answer = hear(); answer.kind == Answer::batch; answer = hear()) {
+    for (auto answer = hear(); answer.kind == OfLoader::batch; answer = hear()) {
       EXPECT_EQ(answer.ready.index, request.position + static_cast<int64_t>(out.size()));
       EXPECT_EQ(answer.ready.ticket, request.ticket);
       EXPECT_FALSE(ended) << "a batch came after the last one";
@@ -97,7 +97,7 @@ class LoaderTest : public testing::Test {
   caf::actor_system system{config};
   caf::scoped_actor worker{system};
   bool ended = false;
-  Answer last_answer;
+  OfLoader last_answer;
   std::deque<BatchReady> group;
 };
 
@@ -236,10 +236,10 @@ TEST_F(LoaderTest, KeepsNoBatchBackThatTheNextOneMayWaitFor) {
     for (int64_t i = 0; i < 10; ++i) {
       const auto answer = hear();
       data->set_arrived(i + 1);
-      ASSERT_EQ(answer.kind, Answer::batch) << "batch " << i << ", " << fetchers << " fetchers";
+      ASSERT_EQ(answer.kind, OfLoader::batch) << "batch " << i << ", " << fetchers << " fetchers";
       EXPECT_EQ(answer.ready.index, i);
     }
-    EXPECT_EQ(hear().kind, Answer::end);
+    EXPECT_EQ(hear().kind, OfLoader::end);
     say(loader, EndLoader{});
   }
 }
@@ -255,7 +255,7 @@ TEST_F(LoaderTest, P2P9BatchesInGroupsAreTheSameInOrderWithinTheCredit) {
       std::vector<Batch> batches;
       for (int64_t served = 0; served < 25; ++served) {
         auto answer = hear();
-        ASSERT_EQ(answer.kind, Answer::batch);
+        ASSERT_EQ(answer.kind, OfLoader::batch);
         ASSERT_EQ(answer.ready.index, served);
         EXPECT_EQ(answer.ready.last, served == 24);
         batches.push_back(std::move(answer.ready.batch));
@@ -317,12 +317,12 @@ TEST_F(LoaderTest, AnswersToTheNewTicketOnlyOnceItIsOpenedAgain) {
     say(loader, OpenLoader{.ticket = 1, .credit = 5});
     say(loader, OpenLoader{.ticket = 2, .credit = 1});
     say(loader, Credit{1, 30});  // stale: must not add to the credit of ticket 2
-    Answer answer = hear();
+    OfLoader answer = hear();
     while (answer.ready.ticket == 1) answer = hear();
     EXPECT_EQ(answer.ready.index, 0);
     say(loader, OpenLoader{.ticket = 3, .limit = 0});
     answer = hear();
-    EXPECT_EQ(answer.kind, Answer::end) << "the stale credit was used";
+    EXPECT_EQ(answer.kind, OfLoader::end) << "the stale credit was used";
     EXPECT_EQ(answer.end_of_data.ticket, 3);
   }
 }
@@ -334,7 +334,7 @@ TEST_F(LoaderTest, P6AFailureNamesTheSampleAndComesAfterTheBatchesBeforeIt) {
     say(loader, OpenLoader{.ticket = 1, .epoch = 4, .credit = 8});
     for (int64_t i = 0; i < 3; ++i) ASSERT_EQ(hear().ready.index, i);
     const auto answer = hear();
-    ASSERT_EQ(answer.kind, Answer::failure);
+    ASSERT_EQ(answer.kind, OfLoader::failure);
     const Failure& failure = answer.failed.failure;
     EXPECT_EQ(failure.message, "sample 17: cannot open 17.png");
     EXPECT_EQ(failure.hook, "loader 2");
@@ -377,7 +377,7 @@ TEST_F(LoaderTest, AnEmptyDatasetEndsAtOnce) {
     say(spawn(DataLoader(std::make_shared<Nothing>(), {.shuffle = true, .num_workers = fetchers})),
         OpenLoader{.ticket = 1, .credit = 8});
     const auto answer = hear();
-    EXPECT_EQ(answer.kind, Answer::end);
+    EXPECT_EQ(answer.kind, OfLoader::end);
     EXPECT_EQ(answer.end_of_data.batches, 0);
   }
 }
@@ -496,7 +496,7 @@ TEST_F(LoaderTest, AStreamsLengthCountsDropLastAndWholeBatches) {
     say(loader, OpenLoader{.ticket = 1, .position = position, .credit = 9});
     auto answer = hear();
     bool last = false;
-    while (answer.kind == Answer::batch) {
+    while (answer.kind == OfLoader::batch) {
       EXPECT_FALSE(last);
       last = answer.ready.last;
       answer = hear();
@@ -523,7 +523,7 @@ TEST_F(LoaderTest, AStreamsFailureNamesTheSampleAndItsShardIsServed) {
   const auto broken = spawn(DataLoader(std::make_shared<Broken>(10), {.batch_size = 2}));
   say(broken, OpenLoader{.ticket = 1, .credit = 8});
   auto answer = hear();
-  while (answer.kind == Answer::batch) answer = hear();
+  while (answer.kind == OfLoader::batch) answer = hear();
   EXPECT_EQ(answer.failed.failure.message, "sample 6: lost the connection");
 
   const auto description = DataLoader(std::make_shared<Counting>(10), {.batch_size = 2});

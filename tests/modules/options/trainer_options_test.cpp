@@ -19,7 +19,7 @@ std::string refusal(const TrainerOptions& options) {
 
 TEST(TrainerOptions, DefaultsAreValidAndDescribed) {
   EXPECT_EQ(refusal({}), "accepted");
-  EXPECT_EQ(describe_options<TrainerOptions>().size(), 64u);
+  EXPECT_EQ(describe_options<TrainerOptions>().size(), 66u);
 }
 
 std::string refusal_of(const char* name, const char* text) {

@@ -205,21 +205,6 @@ TEST(RunCard, AMachineThatWasStartedAnewHasNoRunsOfBefore) {
   EXPECT_EQ(read_run_card(dir.path()).status, RunStatus::running);
 }
 
-TEST(RunCard, CardsOfOlderVersionsAreReadAndJudgedByTheirHost) {
-  const TempDir dir;
-  const auto status = [&](const char* host, int64_t pid) {
-    auto json = to_json(running_card());
-    json.erase("owner");
-    json["environment"]["host"] = host;
-    json["environment"]["pid"] = pid;
-    put(dir / "run.json", json.dump());
-    return read_run_card(dir.path()).status;
-  };
-  EXPECT_EQ(status(host_name().c_str(), std::numeric_limits<pid_t>::max()), RunStatus::failed);
-  EXPECT_EQ(status(host_name().c_str(), getpid()), RunStatus::running);
-  EXPECT_EQ(status("another", std::numeric_limits<pid_t>::max()), RunStatus::running);
-}
-
 class LostRun : public testing::Test {
  protected:
   LostRun() {
