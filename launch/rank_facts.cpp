@@ -141,9 +141,8 @@ std::string disagreement(const std::vector<RankFacts>& ranks) {
       found[most_differences] = "and " + std::to_string(found.size() - most_differences) + " more";
       found.resize(most_differences + 1);
     }
-    std::string all;
-    for (const auto& each : found) all += (all.empty() ? "" : "; ") + each;
-    return who + " has other options than " + zero + ": " + all + "; give all ranks the same arguments and config file";
+    return who + " has other options than " + zero + ": " + joined(found, "; ") +
+           "; give all ranks the same arguments and config file";
   }
   return "";
 }
