@@ -6,13 +6,11 @@
 // most of what it needs, with each strategy. A line has the model and the strategy, the median time of a step, and the
 // most bytes that all of the process's tensors took at one time within the steps, divided by N. Strategies take turns,
 // round by round, so that a slow moment hits all. --quick takes few steps; its times are worth nothing.
+#include "bench/counted_memory.hpp"
 #include "bench/rank_models.hpp"
 #include "bench/table.hpp"
 
-#include <c10/core/Allocator.h>
-#include <c10/core/CPUAllocator.h>
-
-#include <atomic>
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -29,40 +27,15 @@
 namespace {
 
 using troupe::Strategy;
-
-std::atomic<int64_t> bytes_now{0}, most_bytes{0};
-
-// LibTorch's own, counted.
-class CountingAllocator final : public c10::Allocator {
- public:
-  c10::DataPtr allocate(std::size_t bytes) override {
-    const auto now = bytes_now += static_cast<int64_t>(bytes);
-    auto most = most_bytes.load();
-    while (most < now && !most_bytes.compare_exchange_weak(most, now)) {
-    }
-    auto* memory = new Memory{c10::GetDefaultCPUAllocator()->allocate(bytes), static_cast<int64_t>(bytes)};
-    return {memory->data.get(), memory, &CountingAllocator::free, c10::Device(c10::DeviceType::CPU)};
-  }
-  void copy_data(void* to, const void* from, std::size_t bytes) const override { default_copy_data(to, from, bytes); }
-
- private:
-  struct Memory {
-    c10::DataPtr data;
-    int64_t bytes;
-  };
-  static void free(void* context) {
-    const std::unique_ptr<Memory> memory(static_cast<Memory*>(context));
-    bytes_now -= memory->bytes;
-  }
-};
+using troupe::bench::CountedMemory;
 
 // The most bytes are those of the steps from the second epoch on.
 class Peak : public troupe::Callback {
  public:
   void on_train_epoch_start(troupe::RunContext& run, troupe::Module&) override {
-    if (run.progress().epoch == 1) most_bytes = bytes_now.load();
+    if (run.progress().epoch == 1) CountedMemory::begin_again();
   }
-  void on_train_epoch_end(troupe::RunContext&, troupe::Module&) override { bytes = most_bytes; }
+  void on_train_epoch_end(troupe::RunContext&, troupe::Module&) override { bytes = CountedMemory::most_bytes(); }
   int64_t bytes = 0;
 };
 
@@ -124,8 +97,7 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
-  static CountingAllocator allocator;
-  c10::SetCPUAllocator(&allocator, /*priority=*/1);
+  const CountedMemory counted;
   const auto folder = std::filesystem::temp_directory_path() / ("troupe_strategies_" + std::to_string(getpid()));
   const std::vector<Strategy> strategies = {Strategy::ddp, Strategy::zero, Strategy::zero2, Strategy::fsdp};
   for (const auto& model : models()) {

@@ -1,9 +1,9 @@
 // The strategy fsdp: blocks of parameters that are whole while they are used.
 #include "tests/launch/strategies/strategies.hpp"
 
+#include "bench/counted_memory.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 
-#include <c10/util/ThreadLocalDebugInfo.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -20,36 +20,21 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// What the worker's thread has allocated, from the making of its module on.
-class ThreadMemory : public c10::MemoryReportingInfoBase {
- public:
-  void reportMemoryUsage(void*, int64_t size, std::size_t, std::size_t, c10::Device) override {
-    now += size;
-    most = std::max(most, now);
-  }
-  bool memoryProfilingEnabled() const override { return true; }
-  int64_t now = 0, most = 0;
-};
-
 struct DeepOptions {
   std::string optimizer = "adamw";
   int64_t layers = 4, width = 6;
-  bool names_blocks = false, has_checkpoints = false, is_tied = false, has_frozen = false, is_measured = false;
+  bool names_blocks = false, has_checkpoints = false, is_tied = false, has_frozen = false;
   int64_t skips = -1;  ///< a batch for which rank 1 has no loss
 };
 TROUPE_OPTIONS(DeepOptions, (optimizer, "its name"), (layers, "how many"), (width, "units"),
                (names_blocks, "as sharding_blocks"), (has_checkpoints, "activation checkpoints"),
                (is_tied, "the last layer is the first one's"), (has_frozen, "a layer is not trained"),
-               (is_measured, "note the memory"), (skips, "a batch"))
+               (skips, "a batch"))
 
 // Layers that are used one after the other, and what a training with them needs.
 class Deep : public ModuleWith<DeepOptions> {
  public:
   explicit Deep(DeepOptions options = {}) : ModuleWith(std::move(options)) {
-    if (this->options().is_measured) {
-      memory_ = std::make_shared<ThreadMemory>();
-      guard_ = std::make_unique<c10::DebugInfoGuard>(c10::DebugInfoKind::PROFILER_STATE, memory_);
-    }
     const auto width = this->options().width;
     scale_ = register_parameter("scale", torch::ones({4}));
     first_ = register_module("first", torch::nn::Linear(4, width));
@@ -90,14 +75,11 @@ class Deep : public ModuleWith<DeepOptions> {
     return optim::adamw(parameters(), {.lr = 0.01});
   }
   EpochControl on_train_batch_start(const Batch&, int64_t batch_idx) override {
-    if (memory_ && batch_idx == 2) memory_->most = memory_->now;
+    if (batch_idx == 2 && global_rank() == 0) bench::CountedMemory::begin_again();
     return EpochControl::proceed;
   }
-  void on_train_epoch_end() override {
-    if (memory_) most_bytes = memory_->most;
-  }
+  void on_train_epoch_end() override { most_bytes = bench::CountedMemory::most_bytes(); }
   void on_train_end() override {
-    guard_.reset();
     const auto all = all_gather(weights());
     EXPECT_EQ((all - all[0]).abs().max().item<double>(), 0);
   }
@@ -106,14 +88,12 @@ class Deep : public ModuleWith<DeepOptions> {
     for (const auto& parameter : parameters()) flat.push_back(parameter.detach().flatten());
     return torch::cat(flat);
   }
-  int64_t most_bytes = 0;  ///< at one time, from the third batch on
+  int64_t most_bytes = 0;  ///< of all ranks at one time, from the third batch on, if they are counted
 
  private:
   torch::Tensor scale_;
   torch::nn::Linear first_{nullptr}, last_{nullptr};
   torch::nn::ModuleList layers_{nullptr};
-  std::shared_ptr<ThreadMemory> memory_;
-  std::unique_ptr<c10::DebugInfoGuard> guard_;
 };
 
 // With mixed precision batches stay float32.
@@ -175,13 +155,14 @@ TEST(Fsdp, TrainsWithMixedPrecision) {
 TEST(Fsdp, DividesParametersGradientsAndStates) {
   constexpr int64_t layers = 12, width = 128;
   constexpr int64_t layer = width * width * 8, all = layers * layer;
-  const DeepOptions model = {.layers = layers, .width = width, .is_measured = true};
+  const DeepOptions model = {.layers = layers, .width = width};
+  const bench::CountedMemory counted;
   const auto most_bytes = [&](Strategy strategy, int64_t devices) {
     const TempDir dir;
     auto options = options_with(dir, strategy, devices);
     options.max_epochs = 1;
     options.first_bucket_mb = options.bucket_cap_mb = 0.1;
-    return deep(model, options)->most_bytes;
+    return deep(model, options)->most_bytes / devices;
   };
   // Parameters, gradients and the two states of Adam, and what a layer needs while it is computed.
   for (const int64_t devices : {2, 3}) {
