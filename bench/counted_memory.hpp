@@ -5,10 +5,10 @@
 #include <c10/core/CPUAllocator.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <mutex>
+#include <unordered_map>
 
 namespace troupe::bench {
 
@@ -22,8 +22,14 @@ class CountedMemory {
   CountedMemory& operator=(const CountedMemory&) = delete;
 
   /// The most from now on.
-  static void begin_again() { allocator().most = allocator().now.load(); }
-  static int64_t most_bytes() { return allocator().most; }
+  static void begin_again() {
+    const std::lock_guard lock(allocator().mutex);
+    allocator().most = allocator().now;
+  }
+  static int64_t most_bytes() {
+    const std::lock_guard lock(allocator().mutex);
+    return allocator().most;
+  }
 
  private:
   static constexpr uint8_t priority = 1;
@@ -31,25 +37,33 @@ class CountedMemory {
   class Counting final : public c10::Allocator {
    public:
     c10::DataPtr allocate(std::size_t bytes) override {
-      const auto size = static_cast<int64_t>(bytes);
-      auto* memory = new Memory{c10::GetDefaultCPUAllocator()->allocate(bytes), size};
-      const int64_t all = now += size;
-      int64_t before = most;
-      while (before < all && !most.compare_exchange_weak(before, all)) {
+      void* const data = c10::GetDefaultCPUAllocator()->raw_allocate(bytes);
+      if (data) {
+        const std::lock_guard lock(mutex);
+        sizes[data] = static_cast<int64_t>(bytes);
+        most = std::max(most, now += static_cast<int64_t>(bytes));
       }
-      return {memory->data.get(), memory, &Counting::free, c10::Device(c10::DeviceType::CPU)};
+      return {data, data, &Counting::free, c10::Device(c10::DeviceType::CPU)};
     }
+    c10::DeleterFnPtr raw_deleter() const override { return &Counting::free; }
     void copy_data(void* to, const void* from, std::size_t bytes) const override { default_copy_data(to, from, bytes); }
-    std::atomic<int64_t> now{0}, most{0};
+
+    std::mutex mutex;
+    int64_t now = 0, most = 0;
+    std::unordered_map<void*, int64_t> sizes;
 
    private:
-    struct Memory {
-      c10::DataPtr data;
-      int64_t bytes;
-    };
-    static void free(void* context) {
-      const std::unique_ptr<Memory> memory(static_cast<Memory*>(context));
-      allocator().now -= memory->bytes;
+    static void free(void* data) {
+      {
+        auto& counting = allocator();
+        const std::lock_guard lock(counting.mutex);
+        const auto found = counting.sizes.find(data);
+        if (found != counting.sizes.end()) {
+          counting.now -= found->second;
+          counting.sizes.erase(found);
+        }
+      }
+      c10::GetDefaultCPUAllocator()->raw_deallocate(data);
     }
   };
 

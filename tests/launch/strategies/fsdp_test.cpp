@@ -153,7 +153,7 @@ TEST(Fsdp, TrainsWithMixedPrecision) {
 }
 
 TEST(Fsdp, DividesParametersGradientsAndStates) {
-  constexpr int64_t layers = 12, width = 128;
+  constexpr int64_t layers = 32, width = 64;
   constexpr int64_t layer = width * width * 8, all = layers * layer;
   const DeepOptions model = {.layers = layers, .width = width};
   const bench::CountedMemory counted;
@@ -164,12 +164,15 @@ TEST(Fsdp, DividesParametersGradientsAndStates) {
     options.first_bucket_mb = options.bucket_cap_mb = 0.1;
     return deep(model, options)->most_bytes / devices;
   };
-  // Parameters, gradients and the two states of Adam, and what a layer needs while it is computed.
+  // Parameters, gradients and the two states of Adam, and what is whole while a few layers are computed and reduced:
+  // the layers, the gradients that autograd makes and those that are on their way. The Trainer keeps one further
+  // module.
   for (const int64_t devices : {2, 3}) {
+    const int64_t others = all / devices + 9 * layer;
     EXPECT_GT(most_bytes(Strategy::ddp, devices), 4 * all);
     EXPECT_GT(most_bytes(Strategy::zero, devices), 2 * all + 2 * all / devices);
-    EXPECT_LE(most_bytes(Strategy::zero2, devices), all + 3 * all / devices + 5 * layer);
-    EXPECT_LE(most_bytes(Strategy::fsdp, devices), 4 * all / devices + 6 * layer);
+    EXPECT_LE(most_bytes(Strategy::zero2, devices), all + 3 * all / devices + others);
+    EXPECT_LE(most_bytes(Strategy::fsdp, devices), 4 * all / devices + others);
   }
 }
 
