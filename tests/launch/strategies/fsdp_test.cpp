@@ -20,21 +20,21 @@ namespace {
 
 using ::testing::HasSubstr;
 
-struct DeepOptions {
+struct FsdpNetOptions {
   std::string optimizer = "adamw";
   int64_t layers = 4, width = 6;
   bool names_blocks = false, has_checkpoints = false, is_tied = false, has_frozen = false;
   int64_t skips = -1;  ///< a batch for which rank 1 has no loss
 };
-TROUPE_OPTIONS(DeepOptions, (optimizer, "its name"), (layers, "how many"), (width, "units"),
+TROUPE_OPTIONS(FsdpNetOptions, (optimizer, "its name"), (layers, "how many"), (width, "units"),
                (names_blocks, "as sharding_blocks"), (has_checkpoints, "activation checkpoints"),
                (is_tied, "the last layer is the first one's"), (has_frozen, "a layer is not trained"),
                (skips, "a batch"))
 
 // Layers that are used one after the other, and what a training with them needs.
-class Deep : public ModuleWith<DeepOptions> {
+class FsdpNet : public ModuleWith<FsdpNetOptions> {
  public:
-  explicit Deep(DeepOptions options = {}) : ModuleWith(std::move(options)) {
+  explicit FsdpNet(FsdpNetOptions options = {}) : ModuleWith(std::move(options)) {
     const auto width = this->options().width;
     scale_ = register_parameter("scale", torch::ones({4}));
     first_ = register_module("first", torch::nn::Linear(4, width));
@@ -106,12 +106,12 @@ DataLoader batches_of(int64_t count, int64_t batch_size, Precision precision) {
   return DataLoader(std::make_shared<TensorDataset>(batch[0].to(type), batch[1].to(type)), {.batch_size = batch_size});
 }
 
-std::shared_ptr<Deep> deep(const DeepOptions& model, const TrainerOptions& options, int64_t global_batch = 12) {
-  return Trainer(options).fit<Deep>(model, batches_of(48, global_batch / options.devices, options.precision),
-                                    batches_of(10, 4, options.precision));
+std::shared_ptr<FsdpNet> deep(const FsdpNetOptions& model, const TrainerOptions& options, int64_t global_batch = 12) {
+  return Trainer(options).fit<FsdpNet>(model, batches_of(48, global_batch / options.devices, options.precision),
+                                       batches_of(10, 4, options.precision));
 }
 
-double difference_from_ddp(const DeepOptions& model, TrainerOptions options, int64_t global_batch = 12) {
+double difference_from_ddp(const FsdpNetOptions& model, TrainerOptions options, int64_t global_batch = 12) {
   options.strategy = Strategy::ddp;
   const auto expected = deep(model, options, global_batch)->weights();
   options.strategy = Strategy::fsdp;
@@ -155,7 +155,7 @@ TEST(Fsdp, TrainsWithMixedPrecision) {
 TEST(Fsdp, DividesParametersGradientsAndStates) {
   constexpr int64_t layers = 32, width = 64;
   constexpr int64_t layer = width * width * 8, all = layers * layer;
-  const DeepOptions model = {.layers = layers, .width = width};
+  const FsdpNetOptions model = {.layers = layers, .width = width};
   const bench::CountedMemory counted;
   const auto most_bytes = [&](Strategy strategy, int64_t devices) {
     const TempDir dir;
@@ -196,8 +196,8 @@ TEST(Fsdp, GoesOnInTheMiddleOfAWindowOfAnyStrategy) {
     options.val_check_interval = 2;  // batches, within a window
     options.callbacks = {std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{.save_top_k = -1})};
     return Trainer(options)
-        .fit<Deep>({.optimizer = "sgd"}, loader_of(48, 6 / way.second), loader_of(10, 4, /*shuffle=*/false),
-                   {.ckpt_path = from})
+        .fit<FsdpNet>({.optimizer = "sgd"}, loader_of(48, 6 / way.second), loader_of(10, 4, /*shuffle=*/false),
+                      {.ckpt_path = from})
         ->weights();
   };
   const TempDir straight;
@@ -233,9 +233,9 @@ TEST(Fsdp, AveragesWeights) {
 }
 
 // It changes its parameters itself, and calls save_checkpoint in the middle if it is to.
-class Changes : public Deep {
+class ClampingNet : public FsdpNet {
  public:
-  explicit Changes(DeepOptions options) : Deep(std::move(options)) {}
+  explicit ClampingNet(FsdpNetOptions options) : FsdpNet(std::move(options)) {}
   void on_train_batch_end(const StepOutput&, const Batch&, int64_t) override {
     const torch::NoGradGuard no_gradients;
     for (auto& parameter : parameters()) parameter.clamp_(-0.2, 0.2);
@@ -246,7 +246,7 @@ class Changes : public Deep {
 TEST(Fsdp, KeepsWhatUserCodeWritesIntoParameters) {
   const auto weights = [](Strategy strategy) {
     const TempDir dir;
-    return Trainer(options_with(dir, strategy, 2)).fit<Changes>({}, loader_of(48, 6))->weights();
+    return Trainer(options_with(dir, strategy, 2)).fit<ClampingNet>({}, loader_of(48, 6))->weights();
   };
   const auto fsdp = weights(Strategy::fsdp);
   EXPECT_LE(fsdp.abs().max().item<double>(), 0.2);
@@ -256,13 +256,13 @@ TEST(Fsdp, KeepsWhatUserCodeWritesIntoParameters) {
 TEST(Fsdp, RefusesWhatOneRankCannotDoAlone) {
   const TempDir dir;
   Trainer trainer(options_with(dir, Strategy::fsdp, 2));
-  const auto error = error_of([&] { trainer.fit<Changes>({.skips = 99}, loader_of(48, 6)); });
+  const auto error = error_of([&] { trainer.fit<ClampingNet>({.skips = 99}, loader_of(48, 6)); });
   EXPECT_THAT(error, HasSubstr("with strategy = fsdp no rank has the model by itself"));
 }
 
-class NamesStrangers : public Deep {
+class StrangerNamingNet : public FsdpNet {
  public:
-  explicit NamesStrangers(DeepOptions options) : Deep(std::move(options)) {}
+  explicit StrangerNamingNet(FsdpNetOptions options) : FsdpNet(std::move(options)) {}
   std::vector<std::shared_ptr<torch::nn::Module>> sharding_blocks() const override {
     return {std::make_shared<torch::nn::LinearImpl>(2, 2)};
   }
@@ -271,7 +271,7 @@ class NamesStrangers : public Deep {
 TEST(Fsdp, RefusesBlocksThatAreNoLayersOfTheModule) {
   const TempDir dir;
   Trainer trainer(options_with(dir, Strategy::fsdp, 2));
-  EXPECT_THAT(error_of([&] { trainer.fit<NamesStrangers>({}, loader_of(48, 6)); }),
+  EXPECT_THAT(error_of([&] { trainer.fit<StrangerNamingNet>({}, loader_of(48, 6)); }),
               HasSubstr("that the module has not registered"));
 }
 
