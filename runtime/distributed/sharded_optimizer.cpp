@@ -89,11 +89,13 @@ void ShardedOptimizer::take(const std::vector<Grouped>& fresh) {
     const torch::Tensor like = left.front().second;
     std::vector<Grouped> bucket, others;
     int64_t bytes = 0;
+    bool is_full = false;  // what comes later is for later buckets, however small: its gradient comes later too
     for (auto& each : left) {
+      const bool is_alike = each.second.scalar_type() == like.scalar_type() && each.second.device() == like.device();
       const bool has_room =
           blocks_ ? block_of(each.second) == block_of(like) : bucket.empty() || bytes + bytes_of(each.second) <= limit;
-      const bool fits =
-          each.second.scalar_type() == like.scalar_type() && each.second.device() == like.device() && has_room;
+      is_full |= !blocks_ && is_alike && !has_room;
+      const bool fits = is_alike && has_room && !is_full;
       if (fits) bytes += bytes_of(each.second);
       (fits ? bucket : others).push_back(std::move(each));
     }
