@@ -235,6 +235,10 @@ class Module : public torch::nn::Module, public Hyperparameters {
   virtual std::vector<Batch> tbptt_split_batch(const Batch& batch, int64_t split_size);
   /// Length of a part in steps of time; 0 is off.
   int64_t truncated_bptt_steps = 0;
+  /// With strategy = fsdp: layers of the module whose parameters are whole together, such as the blocks of a
+  /// transformer; asked when the optimizers are there. Default: every top-level layer, and of a Sequential or a
+  /// ModuleList every layer in it.
+  virtual std::vector<std::shared_ptr<torch::nn::Module>> sharding_blocks() const { return {}; }
 
   // --- What a module may use ---------------------------------------------------------------------------------------
 

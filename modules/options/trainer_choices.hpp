@@ -18,11 +18,23 @@ enum class Strategy {
   zero,       ///< the same, and each holds the optimizer's state of a part of the parameters only (ZeRO-1)
   dp,         ///< the devices of one process divide each batch, and training_step_end gets what all returned
   ddp2,       ///< dp within a process, ddp between processes
+  zero2,      ///< as zero, and each holds its part of the gradients only (ZeRO-2)
+  fsdp,       ///< as zero2, and of the parameters too: a block of layers is whole while it is used (ZeRO-3)
 };
-TROUPE_CHOICES(Strategy, {automatic, "auto"}, {ddp, "ddp"}, {zero, "zero"}, {dp, "dp"}, {ddp2, "ddp2"})
+TROUPE_CHOICES(Strategy, {automatic, "auto"}, {ddp, "ddp"}, {zero, "zero"}, {zero2, "zero2"}, {fsdp, "fsdp"},
+               {dp, "dp"}, {ddp2, "ddp2"})
 /// Whether a process has one worker that computes a batch in parts, on all of its devices.
 constexpr bool divides_batches(Strategy strategy) {
   return strategy == Strategy::dp || strategy == Strategy::ddp2;
+}
+
+/// Whether each rank holds a part of the optimizers' state.
+constexpr bool divides_optimizers(Strategy strategy) {
+  return strategy == Strategy::zero || strategy == Strategy::zero2 || strategy == Strategy::fsdp;
+}
+/// Whether each rank holds a part of the gradients, so that those of every pass are averaged.
+constexpr bool divides_gradients(Strategy strategy) {
+  return strategy == Strategy::zero2 || strategy == Strategy::fsdp;
 }
 
 /// What happens if ranks have different numbers of batches. Lightning hangs there.

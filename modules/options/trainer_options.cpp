@@ -95,9 +95,10 @@ void validate_distribution(const TrainerOptions& options) {
                   divides ? "batches that one process divides among devices have it with strategy = ddp only"
                           : "a rank without a batch cannot take part in it: use uneven_data = stop or cycle");
   }
-  if (options.strategy == Strategy::zero && options.detect_unused_parameters) {
+  if (divides_optimizers(options.strategy) && options.detect_unused_parameters) {
     refuse_option("detect_unused_parameters", "true",
-                  "with strategy = zero every parameter gets a gradient; look for unused ones with strategy = ddp");
+                  "with strategy = " + name_of(options.strategy) +
+                      " every parameter gets a gradient; look for unused ones with strategy = ddp");
   }
 }
 

@@ -186,7 +186,7 @@ TROUPE_OPTIONS(
     (bucket_cap_mb, "ddp: MiB of a bucket of gradients"), (first_bucket_mb, "ddp: MiB of the first bucket"),
     (gradient_compression, "ddp: what gradients are sent as; none: as they are"),
     (broadcast_buffers, "ddp: take buffers from rank zero before a step"),
-    (sync_batchnorm, "ddp, zero: batch norm over the batches of all ranks"),
+    (sync_batchnorm, "ddp, zero, zero2, fsdp: batch norm over the batches of all ranks"),
     (prepare_data_per_node, "call prepare_data on one rank of each host, not of the whole run"),
     (collective_timeout, "seconds after which a worker that waits for another one gives up"),
     (watchdog_timeout, "seconds without progress after which the run ends and says who hangs; 0 is off"),

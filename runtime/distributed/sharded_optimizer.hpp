@@ -5,6 +5,7 @@
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
 #include "troupe/runtime/distributed/autograd_node.hpp"
 #include "troupe/runtime/distributed/gradient_averager.hpp"
+#include "troupe/runtime/distributed/parameter_blocks.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
 
 #include <torch/optim/optimizer.h>
@@ -12,8 +13,10 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -22,13 +25,18 @@
 namespace troupe {
 
 struct ShardingOptions {
+  Strategy strategy = Strategy::zero;    ///< zero, zero2 or fsdp
   int64_t first_bucket_bytes = 1 << 20;  ///< the first to be reduced, small so that reduction begins early
   int64_t bucket_bytes = 25 << 20;
   GradientCompression compression = GradientCompression::none;
+  /// fsdp: which parameters become a block together, by their addresses.
+  std::unordered_map<const void*, std::size_t> block_of = {};
 };
 
-/// Stage 1 of ZeRO (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054): every worker has all parameters, but
-/// updates only its part of them, and holds the optimizer's state of that part alone.
+/// The stages of ZeRO (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054). With strategy = zero (stage 1) every
+/// worker has all parameters, but updates only its part of them, and holds the optimizer's state of that part alone.
+/// With zero2 a bucket of gradients exists only until it is reduced; with fsdp (stage 3) so do parameters, of which a
+/// bucket is a block (ParameterBlocks).
 ///
 /// The parameters are moved into flat buckets, in about the order in which their gradients come, each divided into as
 /// many equal parts as there are workers. The optimizer's groups hold this worker's parts, one-dimensional, instead of
@@ -36,15 +44,17 @@ struct ShardingOptions {
 /// next ones; after the optimizer's step gather_parameters() gathers the parts. That sends as much as the all-reduce of
 /// GradientReducer does.
 ///
-/// `grad()` of a parameter holds what this worker has added up since the last reduction; the average is in `grad()` of
-/// the parts.
+/// `grad()` of a parameter holds what this worker has added up since the last reduction (with zero2 and fsdp: nothing);
+/// the average is in `grad()` of the parts.
 class ShardedOptimizer final : public GradientAverager {
  public:
   using Named = std::vector<std::pair<std::string, torch::Tensor>>;
 
   /// Takes the parameters of `optimizer`, which has to live longer. Throws UsageError for an optimizer that is not
   /// known to treat each element by itself: all of troupe::optim's and LibTorch's are, LBFGS excepted.
-  ShardedOptimizer(std::size_t index, torch::optim::Optimizer& optimizer, Peers& peers, ShardingOptions options);
+  /// `blocks`: of all optimizers of the run, with fsdp.
+  ShardedOptimizer(std::size_t index, torch::optim::Optimizer& optimizer, Peers& peers, ShardingOptions options,
+                   std::shared_ptr<ParameterBlocks> blocks = nullptr);
   /// The parameters get memory of their own again.
   ~ShardedOptimizer() override;
   ShardedOptimizer(const ShardedOptimizer&) = delete;
@@ -57,10 +67,13 @@ class ShardedOptimizer final : public GradientAverager {
   /// Whether it is one of them, or this worker's part of one.
   bool holds(const torch::Tensor& tensor) const { return known_.contains(tensor.unsafeGetTensorImpl()); }
 
+  void begin() override;
   void prepare(const torch::Tensor& loss) override;
   void finish() override;
   void contribute_nothing() override;
-  /// After the optimizer's step: all parameters as all workers have updated them.
+  /// Null unless parameters are divided.
+  ParameterBlocks* blocks() const { return blocks_.get(); }
+  /// After the optimizer's step: all parameters as all workers have updated them, at once or when they are used.
   void gather_parameters();
   /// The 2-norm of all gradients from that of this worker's parts.
   torch::Tensor whole_norm(const torch::Tensor& norm_of_parts) const;
@@ -93,18 +106,25 @@ class ShardedOptimizer final : public GradientAverager {
   using PartStates = std::map<std::string, std::map<std::string, torch::Tensor>>;  // by parameter, then by name
   struct Bucket {
     std::vector<std::size_t> parameters;
-    torch::Tensor weights, gradients;  // all parts
-    torch::Tensor shard_gradients;     // this worker's part
-    torch::Tensor sent, received;      // while `work` is in progress
+    torch::Tensor weights;                   // all parts
+    torch::Tensor shard_weights;             // this worker's, with fsdp in memory of its own
+    torch::Tensor gradients;                 // all parts; with zero2 and fsdp while a pass adds to them
+    torch::Tensor shard_gradients;           // this worker's part
+    std::optional<std::size_t> block = {};   // with fsdp
+    torch::Tensor sent = {}, received = {};  // while `work` is in progress
     std::size_t expected = 0, arrived = 0;
+    bool is_launched = false;  // in this pass
     c10::intrusive_ptr<c10d::Work> work;
   };
 
   void take(const std::vector<std::pair<std::size_t, torch::Tensor>>& parameters);
   void make_bucket(const std::vector<std::pair<std::size_t, torch::Tensor>>& parameters);
+  bool divides_gradients() const { return troupe::divides_gradients(options_.strategy); }
   void arrive(std::size_t parameter);
+  void take_gradient(Bucket& bucket, Parameter& parameter);
   void launch_complete();
   void launch(Bucket& bucket);
+  void complete(Bucket& bucket);
   Named names_of_shards(const Named& named_parameters) const;
   nlohmann::json states_of_all(const PartStates& mine);
   torch::Tensor whole_state(const Bucket& bucket, const PartStates& mine, const std::vector<std::string>& names,
@@ -119,8 +139,9 @@ class ShardedOptimizer final : public GradientAverager {
   std::unordered_map<const void*, std::size_t> known_;  // shards and parameters, by their addresses
   std::vector<std::vector<std::size_t>> groups_;        // parameters of each, in the optimizer's order
   std::vector<Bucket> buckets_;
+  std::shared_ptr<ParameterBlocks> blocks_;
   bool is_prepared_ = false;
-  std::size_t next_bucket_ = 0;
+  std::deque<std::size_t> on_their_way_;  // buckets that are being reduced
 };
 
 }  // namespace troupe

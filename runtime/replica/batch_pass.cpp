@@ -329,9 +329,10 @@ void BatchPass::contribute_nothing(TrainStep& step, const OptimizerTrack& track)
 }
 
 // The one that averages the gradients of this pass. Those of a window are averaged with its last batch and stay where
-// they are before; manual_backward sees to its own.
+// they are before, unless ranks keep only parts of them; manual_backward sees to its own.
 GradientAverager* BatchPass::averager_of(const TrainStep& step) const {
-  return step.closes_window && core_.module->automatic_optimization ? sync_.averager(step.optimizer) : nullptr;
+  const bool averages = step.closes_window || core_.divides_gradients();
+  return averages && core_.module->automatic_optimization ? sync_.averager(step.optimizer) : nullptr;
 }
 
 }  // namespace troupe

@@ -1,15 +1,63 @@
 #include "troupe/runtime/replica/gradient_sync.hpp"
 
+#include "troupe/base/failure.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
 
+#include <torch/nn/modules/container/modulelist.h>
+#include <torch/nn/modules/container/sequential.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
 #include <algorithm>
 #include <iterator>
+#include <string>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace troupe {
+
+namespace {
+
+// Layers one after the other, each of which is used by itself.
+bool is_list_of_layers(const torch::nn::Module& module) {
+  return dynamic_cast<const torch::nn::SequentialImpl*>(&module) ||
+         dynamic_cast<const torch::nn::ModuleListImpl*>(&module);
+}
+
+void add_children(const torch::nn::Module& module, std::vector<std::shared_ptr<torch::nn::Module>>& layers) {
+  for (const auto& child : module.children()) {
+    if (is_list_of_layers(*child)) {
+      add_children(*child, layers);
+    } else {
+      layers.push_back(child);
+    }
+  }
+}
+
+// Which parameters are whole together, each by its address. The layers that the module names come first; what is in
+// none of them belongs to the top-level layer that it is in, and what the module has itself is a block too.
+std::unordered_map<const void*, std::size_t> sharding_blocks_of(const Module& module) {
+  const auto all = module.modules(/*include_self=*/false);
+  auto layers = module.sharding_blocks();
+  for (const auto& layer : layers) {
+    if (!layer) throw UsageError("sharding_blocks returned a null layer; name layers that the module has registered");
+    if (std::ranges::find(all, layer) != all.end()) continue;
+    throw UsageError("sharding_blocks returned a layer, " + layer->name() +
+                     ", that the module has not registered; name layers that are its submodules");
+  }
+  // Of two that lie within each other the inner one is the block of what both have.
+  const auto size = [](const auto& layer) { return distinct_parameters(*layer).size(); };
+  std::ranges::stable_sort(layers, {}, size);
+  add_children(module, layers);
+  std::unordered_map<const void*, std::size_t> blocks;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    for (const auto& each : distinct_parameters(*layers[i])) blocks.emplace(each.tensor.unsafeGetTensorImpl(), i);
+  }
+  for (const auto& each : distinct_parameters(module)) blocks.emplace(each.tensor.unsafeGetTensorImpl(), layers.size());
+  return blocks;
+}
+
+}  // namespace
 
 void GradientSync::refresh() {
   if (!core_.peers() || core_.optimizers.empty()) return;
@@ -25,14 +73,35 @@ void GradientSync::clear() {
 void GradientSync::refresh_shards() {
   const auto& options = core_.options();
   ShardingOptions sharding;
+  sharding.strategy = options.strategy;
   sharding.first_bucket_bytes = static_cast<int64_t>(options.first_bucket_mb * (1 << 20));
   sharding.bucket_bytes = static_cast<int64_t>(options.bucket_cap_mb * (1 << 20));
   sharding.compression = options.gradient_compression;
   for (auto& sharded : sharded_) sharded->refresh();
+  if (sharded_.size() == core_.optimizers.size()) return;
+  std::shared_ptr<ParameterBlocks> blocks;
+  if (core_.divides_parameters()) {
+    refuse_shared_parameters();
+    sharding.block_of = sharding_blocks_of(*core_.module);
+    blocks = std::make_shared<ParameterBlocks>(*core_.setup.peers);
+  }
   while (sharded_.size() < core_.optimizers.size()) {
     const auto index = sharded_.size();
     sharded_.push_back(
-        std::make_unique<ShardedOptimizer>(index, core_.optimizers[index], *core_.setup.peers, sharding));
+        std::make_unique<ShardedOptimizer>(index, core_.optimizers[index], *core_.setup.peers, sharding, blocks));
+  }
+}
+
+// A parameter that two optimizers step would have to be in two blocks.
+void GradientSync::refuse_shared_parameters() const {
+  std::unordered_map<const void*, std::size_t> owners;
+  for (std::size_t i = 0; i < core_.optimizers.size(); ++i) {
+    for (const auto& parameter : parameters_of(i)) {
+      const auto [owner, is_new] = owners.emplace(parameter.unsafeGetTensorImpl(), i);
+      if (is_new || owner->second == i) continue;
+      throw UsageError("optimizers " + std::to_string(owner->second) + " and " + std::to_string(i) +
+                       " have a parameter in common, which strategy = fsdp cannot divide; use strategy = ddp");
+    }
   }
 }
 
@@ -78,13 +147,33 @@ GradientAverager* GradientSync::averager(std::size_t optimizer) const {
 
 void GradientSync::begin(const torch::Tensor& loss) const {
   for (GradientAverager* averager : averagers()) {
-    averager->begin();
+    if (sharded_.empty()) averager->begin();  // divided parameters have been used already
     averager->prepare(loss);
   }
 }
 
 void GradientSync::finish() const {
   for (GradientAverager* averager : averagers()) averager->finish();
+}
+
+void GradientSync::begin_batch() const {
+  if (ParameterBlocks* all = blocks()) all->begin_batch();
+}
+
+void GradientSync::end_batch() const {
+  if (ParameterBlocks* all = blocks()) all->end_batch();
+}
+
+void GradientSync::hold_parameters() const {
+  if (ParameterBlocks* all = blocks()) all->hold();
+}
+
+void GradientSync::enter_block_of(const torch::Tensor& tensor) const {
+  if (ParameterBlocks* all = blocks()) all->enter_block_of(tensor);
+}
+
+void GradientSync::leave_blocks() const {
+  if (ParameterBlocks* all = blocks()) all->drop_all();
 }
 
 std::vector<GradientAverager*> GradientSync::averagers() const {

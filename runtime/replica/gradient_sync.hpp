@@ -14,8 +14,9 @@
 
 namespace troupe {
 
-/// Reducers average gradients (ddp), or sharded optimizers do and hold a part of each optimizer's state (zero); in a
-/// run of one worker there are neither, and everything here is this rank's own. Used by the worker's thread.
+/// Reducers average gradients (ddp), or sharded optimizers do and hold a part of each optimizer's state (zero, zero2,
+/// fsdp); in a run of one worker there are neither, and everything here is this rank's own. Used by the worker's
+/// thread.
 class GradientSync {
  public:
   explicit GradientSync(ReplicaCore& core) : core_(core) {}
@@ -34,6 +35,18 @@ class GradientSync {
   void begin(const torch::Tensor& loss) const;
   void finish() const;
 
+  // With fsdp; with other strategies the parameters are always whole.
+
+  /// Around a training batch: parameters are whole only while they are used.
+  void begin_batch() const;
+  void end_batch() const;
+  /// Makes all parameters whole until the next batch. Collective.
+  void hold_parameters() const;
+  /// Makes the parameters whole that `tensor` is a part of, until others come; other tensors do nothing. Collective.
+  void enter_block_of(const torch::Tensor& tensor) const;
+  /// Nothing that was entered is used any more. Collective.
+  void leave_blocks() const;
+
   /// The parameters of an optimizer as the module has them.
   std::vector<torch::Tensor> parameters_of(std::size_t optimizer) const;
   /// After a step, if ranks divide the optimizer: the parameters that others have stepped.
@@ -50,13 +63,15 @@ class GradientSync {
   std::vector<std::pair<torch::Tensor, torch::Tensor>> waiting_parts() const;
 
  private:
+  ParameterBlocks* blocks() const { return sharded_.empty() ? nullptr : sharded_.front()->blocks(); }
   void refresh_shards();
+  void refuse_shared_parameters() const;
   void refresh_reducers();
   std::vector<GradientAverager*> averagers() const;
 
   ReplicaCore& core_;
   std::vector<std::unique_ptr<GradientReducer>> reducers_;  // of each optimizer; one with manual optimization
-  std::vector<std::unique_ptr<ShardedOptimizer>> sharded_;  // of each optimizer, with strategy = zero in place of those
+  std::vector<std::unique_ptr<ShardedOptimizer>> sharded_;  // of each optimizer, in place of those
 };
 
 }  // namespace troupe

@@ -75,6 +75,7 @@ void Replica::run(Hook hook) {
   // Hooks at the end of an epoch see its reduced metrics.
   if (ends_an_epoch(hook)) flush_epoch();
   board_.set_origin(hook, /*step_allowed=*/false, /*on_step=*/false, /*batch_size=*/1);
+  if (hook == Hook::on_train_end) sync_.hold_parameters();  // whoever gets the module from here on has all of it
   if (hook == Hook::teardown) return teardown_.run();
   // The sanity check is a validation between two hooks that callbacks alone have.
   if (hook == Hook::on_validation_model_eval && evaluation_.is_sanity_check()) {

@@ -55,7 +55,10 @@ struct ReplicaCore {
     return (setup.options.prepare_data_per_node ? place().local_rank : place().global_rank) == 0;
   }
   /// Whether ranks hold parts of the optimizers' states.
-  bool divides_optimizers() const { return setup.peers && setup.options.strategy == Strategy::zero; }
+  bool divides_optimizers() const { return setup.peers && troupe::divides_optimizers(setup.options.strategy); }
+  /// Whether they hold parts of the gradients too, so that those of a window of accumulation do not wait for its end.
+  bool divides_gradients() const { return setup.peers && troupe::divides_gradients(setup.options.strategy); }
+  bool divides_parameters() const { return setup.peers && setup.options.strategy == Strategy::fsdp; }
   bool is_used(Hook hook) const { return setup.overridden.has(hook); }
   /// The same of a hook that the data module may have.
   bool is_used_transfer(Hook hook) const { return is_used(hook) || setup.datamodule.overrides(hook); }

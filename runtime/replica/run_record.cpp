@@ -61,15 +61,19 @@ void refuse_unstorable(const ReplicaCore& core) {
 
 // The others may be anywhere, so they are not asked for their states, nor for their parts of a divided optimizer.
 void RunRecord::save(const std::filesystem::path& path) {
+  if (core_.divides_parameters()) {
+    throw UsageError("save_checkpoint(" + shown(path.string()) +
+                     "): with strategy = fsdp no rank has the model by itself, and one rank alone cannot ask the others"
+                     " for it; let a ModelCheckpoint save it");
+  }
   if (core_.place().global_rank != 0) return;
   const PhaseScope phase(Phase::checkpoint);
   SnapshotRequest request;
   request.weights_only = core_.divides_optimizers();
   write_checkpoint(own_state(request), path);
   if (core_.divides_optimizers()) {
-    core_.outputs.note("warning: " + path.string() +
-                       " holds weights only: with strategy = zero other ranks hold parts of the"
-                       " optimizers");
+    core_.outputs.note("warning: " + path.string() + " holds weights only: with strategy = " +
+                       name_of(core_.options().strategy) + " other ranks hold parts of the optimizers");
   }
 }
 
@@ -108,13 +112,17 @@ Checkpoint RunRecord::own_state(const SnapshotRequest& request) {
     core_.module->on_save_checkpoint(metadata);
   }
   // The training goes on while the file is written, so the tensors must not be the ones in use.
-  if (core_.place().global_rank == 0 || request.on_all_ranks) {
+  {
     const During during(core_.pulse, "state_dict");
-    snapshot_memory_.begin();
+    const bool copies = core_.place().global_rank == 0 || request.on_all_ranks;
+    if (copies) snapshot_memory_.begin();
     for (auto& [name, tensor] : checkpoint.tensors) {
+      parts_.sync.enter_block_of(tensor);  // of all ranks: divided parameters become whole, one block at a time
+      if (!copies) continue;
       check_storable(name, tensor);
       tensor = snapshot_memory_.copy(name, tensor);
     }
+    parts_.sync.leave_blocks();
   }
   const During during(core_.pulse, "on_snapshot_end");
   for (const auto& callback : core_.callbacks) callback->on_snapshot_end(*core_.module);

@@ -66,6 +66,7 @@ class RunRecord {
   void append_rank_states(Checkpoint& checkpoint, bool validation_was_cut);
   void restore_rank_state();
   void restore_own_rank(const Checkpoint& own);
+  std::vector<Checkpoint> states_of_all() const;
   void restore_of_all_ranks();
 
   const Parts parts_;

@@ -123,7 +123,11 @@ void RunRecord::restore_rank_state() {
 void RunRecord::restore_own_rank(const Checkpoint& own) {
   parts_.stepper.restore_recent_losses(own.metadata.value("recent_losses", nlohmann::json::array()));
   parts_.board.restore_metrics(own);
-  parts_.stepper.restore_windows(own);
+  if (TrainStepper::hold_parts(own)) {
+    parts_.stepper.restore_windows_of_parts(own, states_of_all());
+  } else {
+    parts_.stepper.restore_windows(own);
+  }
   if (core_.place().global_rank == 0) return;
   for (auto& item : core_.module->named_buffers()) {
     const torch::NoGradGuard no_gradients;
@@ -132,12 +136,17 @@ void RunRecord::restore_own_rank(const Checkpoint& own) {
   }
 }
 
-// If there were other ranks, rank zero takes the metrics of all of them.
-void RunRecord::restore_of_all_ranks() {
+std::vector<Checkpoint> RunRecord::states_of_all() const {
   const auto& checkpoint = *core_.setup.checkpoint;
   std::vector<Checkpoint> states;
   const auto ranks = checkpoint.metadata.value("ranks", nlohmann::json::object()).size();
   for (std::size_t rank = 0; rank <= ranks; ++rank) states.push_back(part_of(checkpoint, rank));
+  return states;
+}
+
+// If there were other ranks, rank zero takes the metrics of all of them.
+void RunRecord::restore_of_all_ranks() {
+  const auto states = states_of_all();
   parts_.stepper.restore_windows_of_all(states);
   if (core_.place().global_rank == 0) parts_.board.restore_metrics_of_all(states);
 }

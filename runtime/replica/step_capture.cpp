@@ -56,6 +56,9 @@ std::string StepCapture::reason_against_run() const {
     return "manual optimization makes its steps within training_step";
   if (core_.shards) return "the strategy divides batches among devices (dp)";
   if (core_.peers() && options.sync_batchnorm) return "sync_batchnorm talks with other ranks within the step";
+  if (core_.divides_parameters()) return "strategy = fsdp frees parameters between their uses, which replays do not";
+  if (is_training && core_.divides_gradients())
+    return "strategy = zero2 frees gradients once they are reduced, which replays do not";
   if (is_training && core_.peers() && options.find_unused_parameters) {
     return "find_unused_parameters looks at autograd's graph, which replays do not have";
   }

@@ -108,6 +108,7 @@ AfterBatch TrainStepper::train_batch(Batch batch, int64_t batch_idx, bool is_las
                                      std::optional<int64_t> samples_of_all) {
   core_.pulse.batch = batch_idx;
   board_.begin_batch();
+  sync_.begin_batch();
   const int64_t batch_size = sizes_.of(batch);
   if (!begin_batch(batch, batch_idx, batch_size)) {
     if (samples_of_all) train_without_batch(batch_idx, is_last, *samples_of_all);
@@ -128,6 +129,7 @@ AfterBatch TrainStepper::train_batch(Batch batch, int64_t batch_idx, bool is_las
     run_optimizers(step);
   }
   enter_phase(Phase::rest);
+  sync_.end_batch();
   end_batch(batch, batch_idx, batch_size);
   if (is_last) schedules_.after_epoch(/*with_metric=*/false);
   count_batch();
@@ -137,11 +139,13 @@ AfterBatch TrainStepper::train_batch(Batch batch, int64_t batch_idx, bool is_las
 void TrainStepper::train_without_batch(int64_t batch_idx, bool is_last, int64_t samples_of_all) {
   core_.pulse.batch = batch_idx;
   board_.begin_step();
+  sync_.begin_batch();
   TrainStep step = begin_step(batch_idx, is_last);
   step.own = 0;
   step.all = static_cast<double>(samples_of_all);
   if (core_.module->automatic_optimization) run_optimizers(step);
   enter_phase(Phase::rest);
+  sync_.end_batch();
   if (is_last) schedules_.after_epoch(/*with_metric=*/false);
   count_batch();
 }

@@ -71,12 +71,15 @@ class TrainStepper {
   LossScaling& scaling() { return scaling_; }
   nlohmann::json recent_losses() const;
   void restore_recent_losses(const nlohmann::json& saved);
-  /// Whether the gradients in a state are a rank's parts of averages (strategy = zero), of which others have the rest.
+  /// Whether the gradients in a state are a rank's parts of averages (zero, zero2, fsdp), of which others have the
+  /// rest.
   static bool hold_parts(const Checkpoint& state);
   /// Gradients that wait for further batches before a step is made of them, with where their windows stand.
   void append_windows(Checkpoint& checkpoint) const;
   /// Throws UsageError for a state that does not fit.
   void restore_windows(const Checkpoint& state);
+  /// The same of a state whose gradients are parts, of which `states` of all ranks have the rest.
+  void restore_windows_of_parts(const Checkpoint& own, const std::vector<Checkpoint>& states);
   /// Of a run with other ranks: `states` of all of them. The windows go on with the sum of their gradients.
   void restore_windows_of_all(const std::vector<Checkpoint>& states);
 

@@ -8,8 +8,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 namespace troupe {
 
@@ -17,6 +20,26 @@ namespace {
 
 constexpr const char* gradient_prefix = "gradient.";
 constexpr const char* parts_key = "gradients_are_parts";
+
+// Those of rank zero, with what the other ranks have of the same parameters.
+std::vector<std::pair<std::string, torch::Tensor>> summed_gradients(const std::vector<Checkpoint>& states) {
+  std::vector<std::pair<std::string, torch::Tensor>> sums;
+  for (const auto& [name, tensor] : states.front().tensors) {
+    if (!name.starts_with(gradient_prefix)) continue;
+    auto sum = tensor.clone();
+    for (std::size_t rank = 1; rank < states.size(); ++rank) {
+      const auto* other = states[rank].find(name);
+      if (!other) continue;
+      if (other->sizes() != sum.sizes() || other->scalar_type() != sum.scalar_type()) {
+        throw UsageError("the checkpoint's " + name + " of rank " + std::to_string(rank) +
+                         " does not fit that of rank 0");
+      }
+      sum += *other;
+    }
+    sums.emplace_back(name, std::move(sum));
+  }
+  return sums;
+}
 
 }  // namespace
 
@@ -57,9 +80,10 @@ void TrainStepper::append_windows(Checkpoint& checkpoint) const {
     return;
   }
   checkpoint.metadata["windows"] = std::move(windows);
-  // With strategy = zero and manual optimization each pass is averaged, and the average lies in the ranks' parts.
+  // With manual optimization, or where ranks divide the gradients, each pass is averaged, and the average lies in the
+  // ranks' parts.
   std::unordered_map<const void*, torch::Tensor> parts;
-  if (core_.divides_optimizers() && !core_.module->automatic_optimization) {
+  if (core_.divides_gradients() || (core_.divides_optimizers() && !core_.module->automatic_optimization)) {
     checkpoint.metadata[parts_key] = true;
     for (auto& [whole, part] : sync_.waiting_parts()) parts.emplace(whole.unsafeGetTensorImpl(), std::move(part));
   }
@@ -105,30 +129,30 @@ void TrainStepper::restore_windows(const Checkpoint& state) {
   }
 }
 
+// Parts of an average add up to it, and each rank takes its own part of that, however it was divided before.
+void TrainStepper::restore_windows_of_parts(const Checkpoint& own, const std::vector<Checkpoint>& states) {
+  Checkpoint whole = own;
+  std::erase_if(whole.tensors, [](const auto& each) { return each.first.starts_with(gradient_prefix); });
+  std::ranges::move(summed_gradients(states), std::back_inserter(whole.tensors));
+  restore_windows(whole);
+}
+
 // The gradients of a window: those of a rank are sums over its samples, and are divided by the number of ranks when
 // they are averaged.
 void TrainStepper::restore_windows_of_all(const std::vector<Checkpoint>& states) {
-  Checkpoint window = states.front();
-  if (core_.place().global_rank > 0) window.tensors.clear();
-  // Parts of an average add up to it.
-  const double summed = hold_parts(states.front()) ? 1 : static_cast<double>(states.size());
-  const double scale = static_cast<double>(core_.place().world_size) / summed;
-  window.metadata.erase(parts_key);
-  for (auto& [name, tensor] : window.tensors) {
-    if (!name.starts_with(gradient_prefix)) continue;
-    tensor = tensor.clone();
-    for (std::size_t rank = 1; rank < states.size(); ++rank) {
-      const auto* other = states[rank].find(name);
-      if (!other) continue;
-      if (other->sizes() != tensor.sizes() || other->scalar_type() != tensor.scalar_type()) {
-        throw UsageError("the checkpoint's " + name + " of rank " + std::to_string(rank) +
-                         " does not fit that of rank 0");
-      }
-      tensor += *other;
-    }
-    tensor *= scale;
+  if (hold_parts(states.front()) && core_.divides_optimizers()) {
+    restore_windows_of_parts(states.front(), states);
+  } else {
+    Checkpoint window;
+    window.metadata = states.front().metadata;
+    window.metadata.erase(parts_key);
+    // Parts of an average add up to it.
+    const double summed = hold_parts(states.front()) ? 1 : static_cast<double>(states.size());
+    const double scale = static_cast<double>(core_.place().world_size) / summed;
+    if (core_.place().global_rank == 0) window.tensors = summed_gradients(states);
+    for (auto& [name, tensor] : window.tensors) tensor *= scale;
+    restore_windows(window);
   }
-  restore_windows(window);
   for (auto& track : tracks_) track.is_carried = track.has_gradients;
 }
 

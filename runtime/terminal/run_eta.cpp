@@ -136,7 +136,8 @@ std::optional<int64_t> RunEta::total_batches() const {
   const auto rate = rate_.batches_per_second();
   const auto seconds = left ? seconds_for(*left) : std::nullopt;
   if (until_max_time && rate && (!seconds || *until_max_time < *seconds)) left = *until_max_time * *rate;
-  if (!left) return std::nullopt;
+  const bool may_end_before = end_ && !rate;
+  if (!left || (may_end_before && *left > 0)) return std::nullopt;
   return progress_.total_batches + std::llround(*left);
 }
 

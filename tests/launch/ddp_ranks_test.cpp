@@ -84,15 +84,22 @@ TEST(Ranks, OfTwoDevicesEachTrainTogether) {
   EXPECT_LE(largest_difference(model->weights(), trained_alone(model->start, 48, 24, 3)), 1e-6);
 }
 
-TEST(Ranks, ThatDivideTheOptimizersStateTrainTheSame) {
-  const SharedDir dir;
-  auto& processes = Processes::get();
-  auto options = dir.options();
-  options.strategy = Strategy::zero;
-  Trainer trainer(options);
-  const auto model = trainer.fit<Recording>({}, DataLoader(samples(48), {.batch_size = 12 / processes.size()}));
-  EXPECT_TRUE(is_same_everywhere(model->weights()));
-  EXPECT_LE(largest_difference(model->weights(), trained_alone(model->start, 48, 12, 3)), 1e-6);
+TEST(Ranks, ThatDivideStatesGradientsOrParametersTrainTheSame) {
+  for (const auto strategy : {Strategy::zero, Strategy::zero2, Strategy::fsdp}) {
+    for (const int64_t devices : {1, 2}) {
+      const SharedDir dir;
+      auto& processes = Processes::get();
+      auto options = dir.options();
+      options.strategy = strategy;
+      options.devices = devices;
+      Trainer trainer(options);
+      const DataLoader loader(samples(48), {.batch_size = 24 / (devices * processes.size())});
+      const auto model = trainer.fit<Recording>({}, loader, DataLoader(samples(10), {.batch_size = 4}));
+      EXPECT_TRUE(is_same_everywhere(model->weights())) << name_of(strategy) << devices;
+      EXPECT_LE(largest_difference(model->weights(), trained_alone(model->start, 48, 24, 3)), 1e-6)
+          << name_of(strategy) << devices;
+    }
+  }
 }
 
 TEST(Ranks, OfDevicesThatDivideBatchesTrainTheSame) {

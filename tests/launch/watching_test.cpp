@@ -149,7 +149,7 @@ TEST(Watching, ARunWithMaxTimeSaysThatItEndsByThen) {
     void on_train_epoch_start() override {
       if (!std::filesystem::exists(trainer().run_dir() / "run.json")) return;  // the recorder has a thread of its own
       const auto card = read_run_card(trainer().run_dir());
-      if (!card.seconds_left) return;
+      if (!card.seconds_left || !card.total_batches) return;  // no rate yet
       seconds_left = card.seconds_left;
       total_batches = card.total_batches;
       trainer().request_stop("seen");

@@ -26,7 +26,7 @@ struct Combination {
   Precision precision;
   Optimization optimization;
   int64_t accumulate;  ///< batches per optimizer step; an epoch has five
-  Strategy strategy;   ///< ddp or zero
+  Strategy strategy;   ///< ddp, zero or fsdp
   int64_t devices;     ///< of each process
   Extra extra;
   Stop stop;

@@ -13,10 +13,10 @@ TEST_P(Matrix, TrainsAsALoopByHandAndResumesToTheBit) {
   check(GetParam(), dir.path(), GetParam().devices);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    OfOneProcess, Matrix,
-    ::testing::ValuesIn(combinations({{Strategy::ddp, 1}, {Strategy::ddp, 2}, {Strategy::zero, 2}})),
-    [](const auto& info) { return name_of(info.param); });
+INSTANTIATE_TEST_SUITE_P(OfOneProcess, Matrix,
+                         ::testing::ValuesIn(combinations(
+                             {{Strategy::ddp, 1}, {Strategy::ddp, 2}, {Strategy::zero, 2}, {Strategy::fsdp, 2}})),
+                         [](const auto& info) { return name_of(info.param); });
 
 TEST(Pairwise, HasEveryTwoValuesTogether) {
   const std::vector<std::size_t> sizes = {3, 4, 2};

@@ -1,4 +1,4 @@
-// The strategy zero, on devices of one process: the numbers of one device.
+// The strategies zero, zero2 and fsdp, on devices of one process: the numbers of one device.
 #include "tests/launch/strategies/strategies.hpp"
 
 #include <gmock/gmock.h>
@@ -8,6 +8,8 @@ namespace troupe {
 namespace {
 
 using ::testing::HasSubstr;
+
+constexpr auto dividing = {Strategy::zero, Strategy::zero2, Strategy::fsdp};
 
 struct AnyOptions {
   std::string optimizer = "adamw";
@@ -63,20 +65,20 @@ torch::Tensor trained(const char* optimizer, TrainerOptions options, int64_t glo
   return Trainer(options).fit<AnyNet>({.optimizer = optimizer}, loader)->weights();
 }
 
-TEST(Zero, TrainsToTheWeightsOfDdpWithEveryOptimizer) {
+TEST(DividedStrategies, TrainsToTheWeightsOfDdpWithEveryOptimizer) {
   for (const char* optimizer : {"sgd", "adamw", "adagrad", "rmsprop", "torch_adam", "groups"}) {
     const TempDir dir;
     const auto expected = trained(optimizer, options_with(dir, Strategy::ddp, 3));
-    EXPECT_LE(largest_difference(trained(optimizer, options_with(dir, Strategy::zero, 3)), expected), 1e-12)
-        << optimizer;
-    EXPECT_LE(largest_difference(trained(optimizer, options_with(dir, Strategy::zero, 2)), expected), 1e-12)
-        << optimizer;
-    EXPECT_LE(largest_difference(trained(optimizer, options_with(dir, Strategy::zero, 1)), expected), 1e-12)
-        << optimizer;
+    for (const auto strategy : dividing) {
+      for (const int64_t devices : {3, 2, 1}) {
+        EXPECT_LE(largest_difference(trained(optimizer, options_with(dir, strategy, devices)), expected), 1e-12)
+            << optimizer << ' ' << name_of(strategy) << ' ' << devices;
+      }
+    }
   }
 }
 
-TEST(Zero, ClipsAndAccumulatesAsDdpDoes) {
+TEST(DividedStrategies, ClipsAndAccumulatesAsDdpDoes) {
   for (const auto algorithm : {GradientClipAlgorithm::norm, GradientClipAlgorithm::value}) {
     const TempDir dir;
     auto options = options_with(dir, Strategy::ddp, 2);
@@ -84,21 +86,26 @@ TEST(Zero, ClipsAndAccumulatesAsDdpDoes) {
     options.gradient_clip_val = 0.05;
     options.gradient_clip_algorithm = algorithm;
     const auto expected = trained("sgd", options, 8);
-    options.strategy = Strategy::zero;
-    EXPECT_LE(largest_difference(trained("sgd", options, 8), expected), 1e-12) << name_of(algorithm);
+    for (const auto strategy : dividing) {
+      options.strategy = strategy;
+      EXPECT_LE(largest_difference(trained("sgd", options, 8), expected), 1e-12)
+          << name_of(algorithm) << ' ' << name_of(strategy);
+    }
   }
 }
 
-TEST(Zero, SmallBucketsChangeNothing) {
-  const TempDir dir;
-  auto options = options_with(dir, Strategy::zero, 2);
-  const auto expected = trained("adamw", options);
-  options.first_bucket_mb = 1e-5;
-  options.bucket_cap_mb = 1e-4;
-  EXPECT_LE(largest_difference(trained("adamw", options), expected), 1e-12);
+TEST(DividedStrategies, SmallBucketsChangeNothing) {
+  for (const auto strategy : {Strategy::zero, Strategy::zero2}) {
+    const TempDir dir;
+    auto options = options_with(dir, strategy, 2);
+    const auto expected = trained("adamw", options);
+    options.first_bucket_mb = 1e-5;
+    options.bucket_cap_mb = 1e-4;
+    EXPECT_LE(largest_difference(trained("adamw", options), expected), 1e-12) << name_of(strategy);
+  }
 }
 
-TEST(Zero, SendsCompressedGradients) {
+TEST(DividedStrategies, SendsCompressedGradients) {
   const TempDir dir;
   auto options = options_with(dir, Strategy::zero, 2);
   options.precision = Precision::float32;
@@ -112,31 +119,38 @@ TEST(Zero, SendsCompressedGradients) {
   const DataLoader loader(data(48), {.batch_size = 6});
   const auto expected = Trainer(options).fit<AnyNet>({.optimizer = "sgd"}, loader)->weights();
   for (const auto compression : {GradientCompression::fp16, GradientCompression::bf16}) {
-    options.gradient_compression = compression;
-    const auto weights = Trainer(options).fit<AnyNet>({.optimizer = "sgd"}, loader)->weights();
-    const double difference = largest_difference(weights, expected);
-    EXPECT_GT(difference, 0) << name_of(compression);
-    EXPECT_LE(difference, 0.02) << name_of(compression);
+    for (const auto strategy : dividing) {
+      options.gradient_compression = compression;
+      options.strategy = strategy;
+      const auto weights = Trainer(options).fit<AnyNet>({.optimizer = "sgd"}, loader)->weights();
+      const double difference = largest_difference(weights, expected);
+      EXPECT_GT(difference, 0) << name_of(compression) << ' ' << name_of(strategy);
+      EXPECT_LE(difference, 0.02) << name_of(compression) << ' ' << name_of(strategy);
+    }
   }
 }
 
-TEST(Zero, DividesTheOptimizersMemory) {
+TEST(DividedStrategies, DividesTheOptimizersMemory) {
   const TempDir dir;
   const auto loader = loader_of(48, 4);
   const auto whole = Trainer(options_with(dir, Strategy::ddp, 3)).fit<AnyNet>({}, loader)->elements;
-  const auto part = Trainer(options_with(dir, Strategy::zero, 3)).fit<AnyNet>({}, loader)->elements;
   EXPECT_EQ(whole, 4 * 9 + 9 + 9 * 2 + 2);
-  EXPECT_EQ(part, (whole + 2) / 3);
+  for (const auto strategy : {Strategy::zero, Strategy::zero2}) {
+    const auto part = Trainer(options_with(dir, strategy, 3)).fit<AnyNet>({}, loader)->elements;
+    EXPECT_EQ(part, (whole + 2) / 3) << name_of(strategy);
+  }
+  const auto part = Trainer(options_with(dir, Strategy::fsdp, 3)).fit<AnyNet>({}, loader)->elements;
+  EXPECT_EQ(part, (4 * 9 + 9 + 2) / 3 + (9 * 2 + 2 + 2) / 3);  // of two blocks
 }
 
-TEST(Zero, WritesOneCheckpointThatAnyNumberOfDevicesLoads) {
+TEST(DividedStrategies, WritesOneCheckpointThatAnyNumberOfDevicesLoads) {
   const auto loader_for = [](int64_t devices) { return loader_of(48, 12 / devices); };
   const TempDir straight;
   auto options = options_with(straight, Strategy::ddp, 1);
   options.max_epochs = 4;
   const auto expected = Trainer(options).fit<AnyNet>({}, loader_for(1))->weights();
   const std::vector<std::pair<Strategy, int64_t>> ways = {
-      {Strategy::zero, 1}, {Strategy::zero, 2}, {Strategy::zero, 3}, {Strategy::ddp, 2}};
+      {Strategy::zero, 2}, {Strategy::zero, 3}, {Strategy::ddp, 2}, {Strategy::zero2, 2}, {Strategy::fsdp, 3}};
   for (const auto& [first, devices] : ways) {
     for (const auto& [second, others] : ways) {
       const TempDir dir;
@@ -152,22 +166,25 @@ TEST(Zero, WritesOneCheckpointThatAnyNumberOfDevicesLoads) {
   }
 }
 
-TEST(Zero, RefusesOptimizersThatLookAtAllElementsAtOnce) {
-  const TempDir dir;
-  Trainer trainer(options_with(dir, Strategy::zero, 2));
-  const auto error = error_of([&] { trainer.fit<AnyNet>({.optimizer = "lbfgs"}, loader_of(8, 4)); });
-  EXPECT_THAT(error, HasSubstr("strategy = zero divides parameters into parts"));
-  EXPECT_THAT(error, HasSubstr("torch::optim::LBFGS"));
+TEST(DividedStrategies, RefusesOptimizersThatLookAtAllElementsAtOnce) {
+  for (const auto strategy : dividing) {
+    const TempDir dir;
+    Trainer trainer(options_with(dir, strategy, 2));
+    const auto error = error_of([&] { trainer.fit<AnyNet>({.optimizer = "lbfgs"}, loader_of(8, 4)); });
+    EXPECT_THAT(error, HasSubstr("strategy = " + name_of(strategy) + " divides parameters into parts"));
+    EXPECT_THAT(error, HasSubstr("torch::optim::LBFGS"));
+  }
 }
 
-TEST(Zero, TakesSeveralOptimizers) {
+TEST(DividedStrategies, TakesSeveralOptimizers) {
   for (const bool by_hand : {false, true}) {
     const TempDir dir;
     const auto alone =
         Trainer(options_with(dir, Strategy::automatic, 1)).fit<AnyPair>({by_hand}, loader_of(48, 12))->weights();
-    const auto zero =
-        Trainer(options_with(dir, Strategy::zero, 2)).fit<AnyPair>({by_hand}, loader_of(48, 6))->weights();
-    EXPECT_LE(largest_difference(zero, alone), 1e-12) << by_hand;
+    for (const auto strategy : dividing) {
+      const auto divided = Trainer(options_with(dir, strategy, 2)).fit<AnyPair>({by_hand}, loader_of(48, 6))->weights();
+      EXPECT_LE(largest_difference(divided, alone), 1e-12) << name_of(strategy) << by_hand;
+    }
   }
 }
 
