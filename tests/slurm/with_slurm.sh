@@ -134,7 +134,7 @@ chmod +x "$SLURM_NODE"
 
 mkdir "$folder/state"
 (umask 077; head -c 128 /dev/urandom >"$folder/key")
-refusal=$(on node1 munged --force --origin=127.0.0.1 --num-threads=2 --key-file="$folder/key" --socket="$folder/munge.socket" \
+refusal=$(on node1 munged --force --origin=127.0.0.1 --num-threads=10 --key-file="$folder/key" --socket="$folder/munge.socket" \
   --pid-file="$folder/munge.pid" --log-file="$folder/munge.log" --seed-file="$folder/munge.seed" 2>&1) ||
   skip "munged does not start ($refusal)"
 refusal=$(on node1 slurmctld -c 2>&1) || skip "slurmctld does not start ($refusal)"

@@ -34,7 +34,7 @@ TEST(TrainerOptions, UnknownChoicesNameTheNearest) {
   EXPECT_EQ(refusal_of("gradient_clip_algorithm", "vaule"),
             "trainer.gradient_clip_algorithm = vaule is not valid; did you mean value? (norm, value)");
   EXPECT_EQ(refusal_of("strategy", "dpd"),
-            "trainer.strategy = dpd is not valid; did you mean ddp? (auto, ddp, zero, dp, ddp2)");
+            "trainer.strategy = dpd is not valid; did you mean ddp? (auto, ddp, zero, zero2, fsdp, dp, ddp2)");
   EXPECT_THAT(refusal_of("uneven_data", "joint"), HasSubstr("did you mean join? (stop, cycle, join)"));
   EXPECT_THAT(refusal_of("nonfinite", "stopp"), HasSubstr("did you mean stop? (continue, stop, skip)"));
   EXPECT_THAT(refusal_of("gradient_compression", "bf61"), HasSubstr("did you mean bf16? (none, fp16, bf16)"));

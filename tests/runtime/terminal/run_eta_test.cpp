@@ -96,7 +96,7 @@ TEST(RunEta, TellsHowManyBatchesThereWillBe) {
   EXPECT_EQ(by_steps.total_batches(), 150);
   options.max_time = "00:00:00:12";
   RunEta by_time(options, 0, 100);
-  EXPECT_EQ(by_time.total_batches(), 150) << "the pace is not known yet";
+  EXPECT_FALSE(by_time.total_batches()) << "the pace is not known yet";
   train_evenly(by_time, 50);
   EXPECT_EQ(by_time.total_batches(), 120);
   options.max_epochs = options.max_steps = -1;
