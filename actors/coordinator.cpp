@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <mutex>
 #include <utility>
 
@@ -61,6 +62,7 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
         fail(std::move(failed.failure), !failed.elsewhere);
       },
       [this](GiveUp) { give_up(); },
+      [this](const TimeIsUp& up) { failing_on_throw([&] { take_time(up); }); },
       [this](RecorderIsLate) { go_on_without_recorder(); },
       [this](WorkerEnded& ended) { take_worker(ended); },
       [this](PhasesMeasured& measured) { take_phases(measured); },
@@ -204,6 +206,27 @@ void CoordinatorState::issue(Command command) {
   current_ = std::move(command);
   answers_ = 0;
   members_.for_each(Role::worker, [&](const Member& worker) { tell(self_, worker.actor, perform); });
+  if (std::holds_alternative<TrainCommand>(*current_)) set_timer();
+}
+
+// For the first of what goes by time, unless a timer is set for an earlier moment: that one looks again.
+void CoordinatorState::set_timer() {
+  const auto due = state().next_time();
+  if (!due || (timer_ && *timer_ <= *due)) return;
+  timer_ = due;
+  constexpr double shortest = 0.01;  // what is due and cannot be done yet, for want of a batch
+  const double delay = std::max(shortest, *due - state().info.seconds());
+  constexpr double longest = 86400;  // then it looks again
+  tell_later(self_, std::chrono::milliseconds(static_cast<int64_t>(std::ceil(1000 * std::min(delay, longest)))),
+             TimeIsUp{*due});
+}
+
+void CoordinatorState::take_time(const TimeIsUp& up) {
+  if (timer_ == up.due) timer_.reset();
+  if (ending_ || !current_ || !std::holds_alternative<TrainCommand>(*current_)) return;  // the next segment sets it
+  const auto due = state().next_time();
+  if (due && *due <= state().info.seconds()) return tell_workers_urgently(StopSegment{false, true});
+  set_timer();
 }
 
 void CoordinatorState::take_answer(Done& done) {
@@ -222,8 +245,8 @@ void CoordinatorState::take_facts(Done& done) {
   state().info.has_validation = state().facts.has_evaluation;
   state().info.validation_is_off = !state().facts.has_evaluation && !state().facts.eval_batches.empty();
   state().info.train_batches = state().facts.train_batches;
-  const Amount& interval = state().options.val_check_interval;
-  state().info.validates_mid_epoch = interval.is_count() || interval.fraction() < 1.0;
+  const Interval& interval = state().options.val_check_interval;
+  state().info.validates_mid_epoch = !interval.is_fraction() || interval.fraction() < 1.0;
   for (const auto& warning : state().facts.warnings) note("warning: " + warning);
   if (state().stage == Stage::fit && !state().facts.has_optimizer) {
     note("warning: configure_optimizers returned no optimizer: nothing is trained");

@@ -52,6 +52,8 @@ class CoordinatorState {
   template <class Next>
   void advance(Next next);
   void issue(Command command);
+  void set_timer();
+  void take_time(const TimeIsUp& up);
   void take_answer(Done& done);
   void take_facts(Done& done);
   void take_saved(const Saved& saved);
@@ -108,6 +110,7 @@ class CoordinatorState {
   std::size_t answers_ = 0;         // to it
   Done first_;                      // the first worker's, which speaks for all
   std::vector<WorkerEnded> ended_;  // of each worker
+  std::optional<double> timer_;     // the earliest moment for which one is set, by info.seconds
   std::optional<Command> waiting_;  // a save that waits for the one in flight
   int64_t saves_in_flight_ = 0;
   std::optional<Role> ending_;  // whose end the run waits for; nothing: it goes on

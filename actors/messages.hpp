@@ -67,6 +67,10 @@ struct Failed {
 };
 /// Coordinator to itself, by a timer: do not wait for those who hang.
 struct GiveUp {};
+/// Coordinator to itself, by a timer: something that goes by time may be due.
+struct TimeIsUp {
+  double due = 0;  ///< for which the timer was set, by RunInfo::seconds
+};
 /// Coordinator to worker, urgent: tear down, give the module back with WorkerEnded, and quit (P7).
 struct EndWorker {
   std::optional<Failure> failure;
@@ -194,6 +198,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopSegment)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopAsked)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Failed)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::GiveUp)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::TimeIsUp)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::EndWorker)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WorkerEnded)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PhasesMeasured)

@@ -186,6 +186,7 @@ void WorkerState::carry_out(OpenEpochCommand& command, Perform&) {
 
 void WorkerState::carry_out(TrainCommand& command, Perform&) {
   segment_ = command;
+  if (command.logs_first) replica_->log_next_step();
   if (stragglers_) stragglers_->resume();
   doing_ = Doing::training;
   work();

@@ -5,7 +5,12 @@
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/help.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cctype>
+#include <map>
+#include <string_view>
 
 namespace troupe {
 namespace {
@@ -39,9 +44,59 @@ const std::string& value_of(const Argument& argument) {
   return *argument.value;
 }
 
+// "GROUP.NAME=VALUE" of --set.
+Argument setting_of(const Argument& argument) {
+  const std::string& text = value_of(argument);
+  const auto equals = text.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    throw UsageError("option --set has '" + shown(text) + "'; use GROUP.NAME=VALUE, as in --set trainer.max_epochs=3");
+  }
+  return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+// What the environment sets, in the order of its variables' names, so that it does not depend on the shell.
+void apply_environment(const std::vector<OptionGroup>& groups) {
+  constexpr std::string_view prefix = "TROUPE__";
+  std::map<std::string, std::string> variables;
+  for (char** each = environ; each != nullptr && *each != nullptr; ++each) {
+    const std::string_view text = *each;
+    const auto equals = text.find('=');
+    if (equals != std::string_view::npos && text.starts_with(prefix)) {
+      variables.emplace(text.substr(0, equals), text.substr(equals + 1));
+    }
+  }
+  const auto variable_of = [&](const std::string& group, std::string_view option) {
+    std::string name = std::string(prefix) + group + "__" + std::string(option);
+    std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::toupper(c); });
+    return name;
+  };
+  for (const auto& [name, value] : variables) {
+    std::string capitals = name;
+    std::ranges::transform(capitals, capitals.begin(), [](unsigned char c) { return std::toupper(c); });
+    std::vector<std::string> known;
+    bool is_known = false;
+    for (const auto& group : groups) {
+      for (const auto& option : group.options) {
+        known.push_back(variable_of(group.name, option.name));
+        if (known.back() != capitals) continue;
+        is_known = true;
+        try {
+          set_from_text(option, value, group.name);
+        } catch (const UsageError& error) {
+          throw UsageError("the environment's " + name + ": " + error.what());
+        }
+      }
+    }
+    if (!is_known) {
+      throw UsageError("the environment's " + shown(name) + " is no option; did you mean " + nearest(capitals, known) +
+                       "?");
+    }
+  }
+}
+
 void apply(const Argument& argument, const std::vector<OptionGroup>& groups) {
   const auto [group, option] =
-      find_grouped_option(groups, argument.name, "--", {"config", "ckpt_path", "print_config", "quiet", "help"});
+      find_grouped_option(groups, argument.name, "--", {"config", "ckpt_path", "print_config", "quiet", "set", "help"});
   const bool bare_flag = option.is_flag() && !argument.value;
   set_from_text(option, bare_flag ? "true" : value_of(argument), group);
 }
@@ -101,6 +156,7 @@ Invocation CommandLine::parse(const std::vector<std::string>& words) const {
       out.print_config = print_config_of(argument);
     } else {
       if (argument.name == "quiet") argument.name = "trainer.quiet";
+      if (argument.name == "set") argument = setting_of(argument);
       settings.push_back(std::move(argument));
     }
   }
@@ -110,6 +166,7 @@ Invocation CommandLine::parse(const std::vector<std::string>& words) const {
   for (const auto& file : files) {
     if (auto ckpt_path = apply_config_file(file, groups_)) out.ckpt_path = std::move(ckpt_path);
   }
+  apply_environment(groups_);
   for (const auto& argument : settings) apply(argument, groups_);
   for (const auto& argument : ckpt_paths) out.ckpt_path = ckpt_path_of(argument);
   return out;

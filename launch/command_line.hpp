@@ -7,9 +7,13 @@
 //     if (invocation.print_config) std::cout << to_toml(command_line.groups(), invocation.ckpt_path);
 //
 // The stage comes first. Values follow after a blank or a `=`; a value that begins with -- needs the `=`. A flag (a
-// bool, or a switchable number) without a value is true. Files named with --config are applied in the order in which
-// they are given, the command line after all of them, wherever it stands. An option given twice has its last value.
-// --quiet is short for --trainer.quiet.
+// bool, or a switchable number) without a value is true. --set GROUP.NAME=VALUE is the same as --GROUP.NAME=VALUE, and
+// --quiet as --trainer.quiet. An option given twice has its last value.
+//
+// Files named with --config are applied in the order in which they are given, then the environment, then the command
+// line, wherever the files stand in it. In the environment TROUPE__TRAINER__MAX_EPOCHS is trainer.max_epochs: the
+// prefix, the group and the name, with two underscores between them, in capitals or not. Nobody else's variables begin
+// with TROUPE__, so one that stands for no option is refused.
 #pragma once
 
 #include "troupe/launch/option_group.hpp"
@@ -37,7 +41,8 @@ class CommandLine {
   CommandLine(std::string program, std::vector<OptionGroup> groups);
 
   /// Throws UsageError, in one sentence, for a missing or unknown stage, an unknown option (naming the nearest), a
-  /// missing or malformed value, and for a config file that cannot be used. The options may be partly set by then.
+  /// missing or malformed value, a variable of the environment that is none of the options or has a malformed value,
+  /// and for a config file that cannot be used. The options may be partly set by then.
   Invocation parse(int argc, const char* const* argv) const;
   /// The same without the program's name: {"fit", "--trainer.max_epochs", "3"}.
   Invocation parse(const std::vector<std::string>& arguments) const;

@@ -64,6 +64,7 @@ CompletedProgram completed_program(const std::string& name, const std::vector<Op
                              true,
                              Completion::weights,
                              {"best", "last", "auto", "none"}},
+                            {"set", "an option as GROUP.NAME=VALUE", true},
                             {"print_config", "print the resulting options, and do nothing", false},
                             {"quiet", "say nothing on the terminal but results, warnings and errors", false},
                             {"help", "print the options, and do nothing", false}}};

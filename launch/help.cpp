@@ -49,12 +49,16 @@ std::string formatted(const Row& row, std::size_t column) {
 }
 
 Section general_section() {
-  return {"options",
-          {{"--config FILE", "options from a TOML file with one table a group; the command line beats it"},
-           {"--ckpt_path PATH|best|last|auto", "checkpoint to go on from, or to evaluate; auto: the last, or none"},
-           {"--print_config", "print the resulting options as a file for --config, and do nothing"},
-           {"--quiet", "the same as --trainer.quiet: say nothing on the terminal but results, warnings and errors"},
-           {"--help", "print this, and do nothing"}}};
+  return {
+      "options",
+      {{"--config FILE",
+        "options from a TOML file with one table per group; may be given several times, and later files beat earlier"
+        " ones; TROUPE__GROUP__NAME in the environment beats files, and the command line beats both"},
+       {"--set GROUP.NAME=VALUE", "the same as --GROUP.NAME=VALUE"},
+       {"--ckpt_path PATH|best|last|auto", "checkpoint to go on from, or to evaluate; auto: the last, or none"},
+       {"--print_config", "print the resulting options as a file for --config, and do nothing"},
+       {"--quiet", "the same as --trainer.quiet: say nothing on the terminal but results, warnings and errors"},
+       {"--help", "print this, and do nothing"}}};
 }
 
 Section group_section(const OptionGroup& group) {

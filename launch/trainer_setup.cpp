@@ -255,6 +255,7 @@ void Trainer::Runner::add_workers(cast::RunSetup& setup, const ModuleSource& sou
   }
   if (setup.pulses.empty()) setup.pulses.push_back(std::make_shared<Pulse>("worker 0"));
   setup.state.has_other_processes = !processes.is_alone();
+  setup.state.info.decides_times = processes.is_rank_zero();
   divide_processors(setup);
   if (processes.is_alone()) return;
   setup.host = processes.host();

@@ -4,7 +4,9 @@
 #include "troupe/modules/callback.hpp"
 #include "troupe/modules/progress.hpp"
 
+#include <chrono>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -53,6 +55,11 @@ struct RunInfo {
   std::optional<int64_t> train_batches = std::nullopt;
   /// Whether validations fall within epochs, and not at their ends only.
   bool validates_mid_epoch = false;
+  /// Seconds of a clock that never goes back. Rank zero's decides for all: what goes by time is never due elsewhere.
+  std::function<double()> seconds = [] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  };
+  bool decides_times = true;
   /// Files that monitors of this run keep or have asked for: two that save into one folder must not take one path.
   std::shared_ptr<std::set<std::filesystem::path>> kept_files = std::make_shared<std::set<std::filesystem::path>>();
 };
@@ -71,11 +78,15 @@ class Monitor : public Callback {
     (void)progress;
     return std::nullopt;
   }
+  /// The time of RunInfo::seconds at which it wants to be asked in the same way, between two batches, if it goes by
+  /// time.
+  virtual std::optional<double> next_time() const { return std::nullopt; }
   /// `metrics` are the callback metrics, all reduced and read back. Throws UsageError for a monitored name that was
   /// never logged, listing those that were.
   virtual Decision decide(Moment moment, const Progress& progress, const MetricMap& metrics) = 0;
-  /// Called instead of `decide` at a step that next_step had planned, if checkpoint_backpressure = skip leaves out a
-  /// checkpoint. Return true, unless the monitor has more to decide than that.
+  /// Called instead of `decide` at a step that next_step, or a time that next_time had planned, if
+  /// checkpoint_backpressure = skip leaves out a checkpoint. Return true, unless the monitor has more to decide than
+  /// that.
   virtual bool skip_save(const Progress& progress) {
     (void)progress;
     return false;

@@ -36,6 +36,9 @@ class RunContext {
   /// True during the validation that comes before training.
   virtual bool sanity_checking() const = 0;
   virtual const Progress& progress() const = 0;
+  /// In a hook of a training batch: whether metrics of this batch go to the sinks (log_every_n_steps, log_every), if an
+  /// optimizer steps after it.
+  virtual bool logs_this_batch() const = 0;
 
   virtual torch::Device device() const = 0;
   virtual int64_t global_rank() const = 0;

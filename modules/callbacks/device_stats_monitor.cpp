@@ -43,9 +43,7 @@ void DeviceStatsMonitor::on_train_start(RunContext&, Module&) {
 }
 
 void DeviceStatsMonitor::on_train_batch_end(RunContext& run, Module&, const StepOutput&, const Batch&, int64_t) {
-  const int64_t every = run.options().log_every_n_steps;
-  // The step that this batch will be on the axis of metrics.
-  if (every == 0 || (run.progress().log_step + 1) % every != 0) return;
+  if (!run.logs_this_batch()) return;
   const LogOptions how{.on_step = true, .on_epoch = false};
   const double wall = wall_seconds(), cpu = processor_seconds();
   run.log("device/cpu_rss_mb", resident_megabytes(), how);

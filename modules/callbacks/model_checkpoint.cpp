@@ -31,11 +31,16 @@ ModelCheckpointOptions checked(ModelCheckpointOptions options) {
   if (options.every_n_train_steps && *options.every_n_train_steps < 1) {
     refuse("every_n_train_steps = " + std::to_string(*options.every_n_train_steps) + "; use at least 1");
   }
-  if (options.every_n_epochs && options.every_n_train_steps) {
-    refuse("every_n_epochs and every_n_train_steps are both set; use one of them");
+  if (options.train_time_interval && options.train_time_interval->count() < 1) {
+    refuse("train_time_interval = " + std::to_string(options.train_time_interval->count()) + " ms; use at least 1 ms");
   }
-  if (options.every_n_train_steps && options.save_on_train_epoch_end) {
-    refuse("save_on_train_epoch_end has no meaning with every_n_train_steps; use one of them");
+  std::vector<std::string> occasions;
+  if (options.every_n_epochs) occasions.emplace_back("every_n_epochs");
+  if (options.every_n_train_steps) occasions.emplace_back("every_n_train_steps");
+  if (options.train_time_interval) occasions.emplace_back("train_time_interval");
+  if (occasions.size() > 1) refuse(occasions[0] + " and " + occasions[1] + " are both set; use one of them");
+  if (options.save_on_train_epoch_end && !occasions.empty() && occasions[0] != "every_n_epochs") {
+    refuse("save_on_train_epoch_end has no meaning with " + occasions[0] + "; use one of them");
   }
   return options;
 }
@@ -77,6 +82,7 @@ void ModelCheckpoint::start(const RunInfo& info) {
   has_news_ = false;
   is_last_current_ = true;
   saved_step_ = seen_step_ = -1;
+  timed_from_ = info.seconds();
   saves_ = !info.run_dir.empty();
   if (!saves_) return;
   const auto folder = absolute_folder(options_.dirpath.empty() ? info.run_dir / "checkpoints" : options_.dirpath);
@@ -101,6 +107,11 @@ std::optional<int64_t> ModelCheckpoint::next_step(const Progress& progress) cons
   return progress.global_step - progress.global_step % n + n;
 }
 
+std::optional<double> ModelCheckpoint::next_time() const {
+  if (!saves_ || !info_.decides_times || !options_.train_time_interval) return std::nullopt;
+  return timed_from_ + std::chrono::duration<double>(*options_.train_time_interval).count();
+}
+
 Decision ModelCheckpoint::decide(Moment moment, const Progress& progress, const MetricMap& metrics) {
   Decision decision;
   if (!saves_ || moment == Moment::sanity_check_end) return decision;
@@ -116,19 +127,21 @@ Decision ModelCheckpoint::decide(Moment moment, const Progress& progress, const 
   if (is_due(moment, progress, metrics)) {
     judge(progress, metrics, decision);
     saved_step_ = progress.global_step;
+    timed_from_ = info_.seconds();
     save_last(decision);
   } else if (has_ended) {
     save_last(decision);
   }
   if (moment == Moment::train_batch_end) seen_step_ = progress.global_step;
-  // With a save at every n-th step a value may still be judged in the next epoch: its step is the first after it.
-  if (moment == Moment::train_epoch_end && !options_.every_n_train_steps) has_news_ = false;
+  // With saves within epochs a value may still be judged in the next epoch: its step is the first after it.
+  if (moment == Moment::train_epoch_end && !saves_within_epochs()) has_news_ = false;
   return decision;
 }
 
 bool ModelCheckpoint::skip_save(const Progress& progress) {
   is_last_current_ = false;
   seen_step_ = progress.global_step;
+  timed_from_ = info_.seconds();
   return true;
 }
 
@@ -166,7 +179,7 @@ void ModelCheckpoint::run_ended() {
 }
 
 std::string ModelCheckpoint::monitored(const MetricMap& metrics) const {
-  if (!options_.monitor.empty() || options_.every_n_train_steps) return options_.monitor;
+  if (!options_.monitor.empty() || saves_within_epochs()) return options_.monitor;
   return metrics.contains(default_metric) ? default_metric : "";
 }
 
@@ -176,6 +189,11 @@ bool ModelCheckpoint::is_due(Moment moment, const Progress& progress, const Metr
     // With several optimizers a batch makes several steps and may pass a multiple.
     const bool is_multiple = step % n == 0 || (seen_step_ >= 0 && step / n > seen_step_ / n);
     return moment == Moment::train_batch_end && step > 0 && step != saved_step_ && is_multiple;
+  }
+  if (options_.train_time_interval) {
+    const auto time = next_time();
+    const bool has_trained = progress.global_step > 0 && progress.global_step != saved_step_;
+    return moment == Moment::train_batch_end && has_trained && time && info_.seconds() >= *time;
   }
   if ((progress.epoch + 1) % options_.every_n_epochs.value_or(1) != 0) return false;
   if (moment == Moment::train_epoch_end)
@@ -297,7 +315,8 @@ std::optional<double> ModelCheckpoint::kth_value() const {
 
 std::string ModelCheckpoint::state_key() const {
   const int64_t steps = options_.every_n_train_steps.value_or(0);
-  const int64_t epochs = options_.every_n_epochs.value_or(steps > 0 ? 0 : 1);
+  const int64_t epochs = options_.every_n_epochs.value_or(saves_within_epochs() ? 0 : 1);
+  const auto time = options_.train_time_interval;
   const ModelCheckpointOptions usual;
   return StateKey("ModelCheckpoint{'monitor': " + (options_.monitor.empty() ? "None" : "'" + options_.monitor + "'") +
                   ", 'mode': '" + options_.mode + "', 'every_n_train_steps': " + std::to_string(steps) +
@@ -305,6 +324,7 @@ std::string ModelCheckpoint::state_key() const {
       .add("dirpath", options_.dirpath, usual.dirpath)
       .add("filename", options_.filename, usual.filename)
       .add("save_top_k", options_.save_top_k, usual.save_top_k)
+      .add("train_time_interval_ms", time ? time->count() : 0, std::chrono::milliseconds::rep{0})
       .add("save_on_train_epoch_end", options_.save_on_train_epoch_end, usual.save_on_train_epoch_end)
       .text();
 }
@@ -335,6 +355,7 @@ nlohmann::json ModelCheckpoint::state_dict() const {
           {"has_news", has_news_},
           {"sources", sources_.state_dict()},
           {"seen_step", seen_step_},
+          {"seconds_since_save", options_.train_time_interval ? info_.seconds() - timed_from_ : 0.0},
           {"global_step", saved_step_}};
 }
 
@@ -359,7 +380,9 @@ void ModelCheckpoint::load_state_dict(const nlohmann::json& state) {
   const auto last = stored_file(folder, reader.text("last_model_path"));
   const auto saved_step = reader.count("global_step", -1), seen_step = reader.count("seen_step", -1);
   const auto has_news = reader.flag("has_news");
+  const double since_save = reader.number("seconds_since_save");
   sources_.load_state_dict(reader.object("sources"));
+  timed_from_ = info_.seconds() - std::max(0.0, since_save);
   has_news_ = has_news;
   seen_step_ = seen_step;
   saved_step_ = saved_step;

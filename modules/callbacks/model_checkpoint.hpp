@@ -5,13 +5,14 @@
 //
 // Names, meanings and defaults are those of Lightning 2.6's ModelCheckpoint
 // (https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.ModelCheckpoint.html); a difference is
-// written at the option. Its verbose, train_time_interval and enable_version_counter do not exist here.
+// written at the option. Its verbose and enable_version_counter do not exist here.
 #pragma once
 
 #include "troupe/modules/callbacks/file_name_template.hpp"
 #include "troupe/modules/callbacks/metric_sources.hpp"
 #include "troupe/modules/monitor.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <filesystem>
@@ -29,9 +30,9 @@ struct ModelCheckpointOptions {
   /// is refused.
   std::string filename = "";
   /// The metric that tells which checkpoints are the best. Empty: "val_loss" if it is logged, else (and with
-  /// every_n_train_steps) the newest is the best. In Lightning unset is always the newest. One that is never logged
-  /// ends the run, unless it could not be: limit_val_batches = 0 leaves the validation out, or its loaders had no
-  /// batch; then none is the best.
+  /// every_n_train_steps or train_time_interval) the newest is the best. In Lightning unset is always the newest. One
+  /// that is never logged ends the run, unless it could not be: limit_val_batches = 0 leaves the validation out, or its
+  /// loaders had no batch; then none is the best.
   std::string monitor = "";
   /// "min" or "max": which values of `monitor` are better.
   std::string mode = "min";
@@ -43,10 +44,13 @@ struct ModelCheckpointOptions {
   bool save_last = false;
   /// Leave out what only a resumed run needs. It holds for all checkpoints of the run.
   bool save_weights_only = false;
-  /// Save in each n-th epoch; unset: every epoch, unless every_n_train_steps is set. One of the two may be set.
+  /// Save in each n-th epoch; unset: every epoch, unless one of the next two is set. One of the three may be set.
   std::optional<int64_t> every_n_epochs = std::nullopt;
   /// Save after each n-th optimizer step, and at no end of an epoch.
   std::optional<int64_t> every_n_train_steps = std::nullopt;
+  /// Save when so much time has passed since training began or the latest such save, between two batches, and at no end
+  /// of an epoch. Rank zero's clock decides; a resumed run goes on with what had passed.
+  std::optional<std::chrono::milliseconds> train_time_interval = std::nullopt;
   /// True: save at ends of training epochs only. False: after each validation (in a run without any, at ends of
   /// epochs). Unset: at ends of epochs, and after validations within an epoch if the metric comes from validation.
   std::optional<bool> save_on_train_epoch_end = std::nullopt;
@@ -99,6 +103,7 @@ class ModelCheckpoint : public Monitor {
   /// Throws UsageError if `dirpath` cannot be written to. Nothing is saved in a run without a folder.
   void start(const RunInfo& info) override;
   std::optional<int64_t> next_step(const Progress& progress) const override;
+  std::optional<double> next_time() const override;
   Decision decide(Moment moment, const Progress& progress, const MetricMap& metrics) override;
   bool skip_save(const Progress& progress) override;
   void saved(const std::filesystem::path& path) override;
@@ -113,6 +118,7 @@ class ModelCheckpoint : public Monitor {
   };
 
   std::string monitored(const MetricMap& metrics) const;
+  bool saves_within_epochs() const { return options_.every_n_train_steps || options_.train_time_interval; }
   bool is_due(Moment moment, const Progress& progress, const MetricMap& metrics) const;
   bool is_better(const std::optional<double>& score, const std::optional<double>& than) const;
   void judge(const Progress& progress, const MetricMap& metrics, Decision& decision);
@@ -139,6 +145,7 @@ class ModelCheckpoint : public Monitor {
   bool has_news_ = false;        // a validation ended whose value was not judged
   bool is_last_current_ = true;  // nothing was trained since `last` was written
   int64_t saved_step_ = -1;      // the global step of the latest occasion
+  double timed_from_ = 0;        // the latest occasion that went by time, by info_.seconds
   int64_t seen_step_ = -1;       // the global step when it was last asked within an epoch
 };
 

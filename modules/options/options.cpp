@@ -51,6 +51,7 @@ std::string type_name() {
   if constexpr (std::is_same_v<T, std::string>) return "TEXT";
   if constexpr (std::is_same_v<T, path>) return "PATH";
   if constexpr (std::is_same_v<T, Amount>) return "INT|FLOAT";
+  if constexpr (std::is_same_v<T, Interval>) return "INT|FLOAT|TIME";
 }
 
 /// How a value was given wrongly, as far as that decides what is said about it.
@@ -74,6 +75,9 @@ std::string expected(Given given) {
   if constexpr (std::is_same_v<T, std::string>) return "UTF-8 text";
   if constexpr (std::is_same_v<T, path>) return "a path in UTF-8";
   if constexpr (std::is_same_v<T, Amount>) return "a count of at least 0 or a fraction from 0.0 to 1.0";
+  if constexpr (std::is_same_v<T, Interval>) {
+    return "a count of at least 0, a fraction from 0.0 to 1.0, or a time such as 00:00:30 or 30s";
+  }
 }
 
 // --- one value: JSON ---
@@ -91,6 +95,9 @@ std::optional<json> to_json_value(const T& value) {
   } else if constexpr (std::is_same_v<T, Amount>) {
     if (!value.valid()) return std::nullopt;
     return value.is_count() ? json(value.count()) : json(value.fraction());
+  } else if constexpr (std::is_same_v<T, Interval>) {
+    if (!value.is_time()) return to_json_value(value.amount());
+    return value.valid() ? std::optional<json>(value.to_text()) : std::nullopt;
   } else {
     return json(value);
   }
@@ -121,6 +128,13 @@ std::optional<T> from_json_value(const json& value) {
     if (value.is_string() && is_utf8(value.get_ref<const std::string&>())) return value.get<std::string>();
   } else if constexpr (std::is_same_v<T, path>) {
     if (value.is_string() && is_path_text(value.get_ref<const std::string&>())) return path(value.get<std::string>());
+  } else if constexpr (std::is_same_v<T, Interval>) {
+    if (value.is_string()) {
+      const auto interval = Interval::from_text(value.get_ref<const std::string&>());
+      if (interval && interval->is_time()) return interval;
+    } else if (const auto amount = from_json_value<Amount>(value)) {
+      return Interval(*amount);
+    }
   } else {
     static_assert(std::is_same_v<T, Amount>);
     std::optional<Amount> amount;
@@ -140,7 +154,7 @@ std::string to_text_value(const T& value) {
   if constexpr (std::is_same_v<T, double>) return double_to_text(value);
   if constexpr (std::is_same_v<T, std::string>) return value;
   if constexpr (std::is_same_v<T, path>) return value.native();
-  if constexpr (std::is_same_v<T, Amount>) return value.to_text();
+  if constexpr (std::is_same_v<T, Amount> || std::is_same_v<T, Interval>) return value.to_text();
 }
 
 template <class T>
@@ -154,8 +168,8 @@ std::optional<T> from_text_value(std::string_view text) {
   } else if constexpr (std::is_same_v<T, double>) {
     const auto number = number_from_text<double>(text);
     return number && std::isfinite(*number) ? number : std::nullopt;
-  } else if constexpr (std::is_same_v<T, Amount>) {
-    return Amount::from_text(text);
+  } else if constexpr (std::is_same_v<T, Amount> || std::is_same_v<T, Interval>) {
+    return T::from_text(text);
   } else {
     const bool good = std::is_same_v<T, path> ? is_path_text(text) : is_utf8(text);
     return good ? std::optional<T>(T(text)) : std::nullopt;

@@ -8,8 +8,8 @@
 //
 // The struct stays an aggregate, may lie in any namespace and may have further members that are not described. The
 // macro stands behind it in the same namespace. Members may be bool, int, int64_t, uint64_t, double, std::string,
-// std::filesystem::path, troupe::Amount, std::optional or std::vector of one of these, and an enum that TROUPE_CHOICES
-// describes (modules/options/choices.hpp), which users give and files keep by its names.
+// std::filesystem::path, troupe::Amount, troupe::Interval, std::optional or std::vector of one of these, and an enum
+// that TROUPE_CHOICES describes (modules/options/choices.hpp), which users give and files keep by its names.
 //
 // The functions below touch nothing but their arguments and may be called from any thread. They throw UsageError with
 // the option's name, its value and what was expected: "model.lr = nan is not a finite number". `group` is what stands
@@ -19,6 +19,7 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/modules/options/amount.hpp"
 #include "troupe/modules/options/choices.hpp"
+#include "troupe/modules/options/interval.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -58,8 +59,8 @@ inline constexpr bool is_alternative<T, std::variant<Alternatives...>> = (std::s
 }  // namespace options_detail
 
 /// Where an option's value lies, with its type.
-using OptionPointer =
-    options_detail::Pointers<bool, int, int64_t, uint64_t, double, std::string, std::filesystem::path, Amount>;
+using OptionPointer = options_detail::Pointers<bool, int, int64_t, uint64_t, double, std::string, std::filesystem::path,
+                                               Amount, Interval>;
 
 /// Third part of a description, `(fast_dev_run, "meaning", troupe::switchable)`: the number also takes true (1) and
 /// false (0), and stands for 1 when the command line names it without a value. For int and int64_t.
@@ -89,9 +90,10 @@ namespace options_detail {
 
 template <class Owner, class Value>
 struct Field {
-  static_assert(is_alternative<Value*, OptionPointer> || HasChoices<Value>,
-                "an option is bool, int, int64_t, uint64_t, double, std::string, std::filesystem::path, "
-                "troupe::Amount, std::optional or std::vector of one of these, or an enum with TROUPE_CHOICES");
+  static_assert(
+      is_alternative<Value*, OptionPointer> || HasChoices<Value>,
+      "an option is bool, int, int64_t, uint64_t, double, std::string, std::filesystem::path, "
+      "troupe::Amount, troupe::Interval, std::optional or std::vector of one of these, or an enum with TROUPE_CHOICES");
   const char* name;
   const char* meaning;
   Value Owner::*member;
@@ -141,8 +143,8 @@ std::vector<OptionRef> option_refs(T& object) {
 
 // The same without templates, for lists of options.
 
-/// The value as JSON: null for an empty optional, an integer or a float for an Amount. Throws UsageError for what JSON
-/// cannot hold: NaN, infinities, text that is not UTF-8, a number that is no value of an enum.
+/// The value as JSON: null for an empty optional, an integer or a float for an Amount, text for a duration. Throws
+/// UsageError for what JSON cannot hold: NaN, infinities, text that is not UTF-8, a number that is no value of an enum.
 nlohmann::json option_to_json(const OptionRef& option, std::string_view group = {});
 /// The value as text that set_from_text takes; "none" for an empty optional.
 std::string option_to_text(const OptionRef& option);

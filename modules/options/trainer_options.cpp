@@ -1,5 +1,6 @@
 #include "troupe/modules/options/trainer_options.hpp"
 
+#include "troupe/base/duration_text.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 
@@ -33,6 +34,7 @@ void validate_lengths(const TrainerOptions& options) {
   at_least(0, "min_steps", options.min_steps);
   (void)max_time_of(options);
   (void)profile_steps_of(options);
+  (void)log_every_of(options);
   at_least(0, "fast_dev_run", options.fast_dev_run, " (0: off)");
 }
 
@@ -45,9 +47,9 @@ void validate_intervals(const TrainerOptions& options) {
     refuse_option("val_check_interval", options.val_check_interval.to_text(),
                   "use 1 (every batch) or 1.0 (every epoch); limit_val_batches = 0 turns validation off");
   }
-  if (!options.check_val_every_n_epoch && !options.val_check_interval.is_count()) {
+  if (!options.check_val_every_n_epoch && options.val_check_interval.is_fraction()) {
     refuse_option("val_check_interval", options.val_check_interval.to_text(),
-                  "use a count of batches where check_val_every_n_epoch is none");
+                  "use a count of batches or a time where check_val_every_n_epoch is none");
   }
 }
 
@@ -215,23 +217,24 @@ TrainerOptions resolved(TrainerOptions options) {
   return options;
 }
 
-std::optional<std::chrono::seconds> max_time_of(const TrainerOptions& options) {
-  const std::string_view text = options.max_time;
-  if (text.empty()) return std::nullopt;
-  constexpr std::size_t longest_days = 6;  // as many as fit any duration type; 2,700 years
-  const auto colon = text.find(':');
-  const auto digits = [&](std::size_t begin, std::size_t count) -> int64_t {
-    const auto part = text.substr(begin, count);
-    const bool good = !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
-    const auto number = good ? number_from_text<int64_t>(part) : std::nullopt;
-    if (!number) refuse_option("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
-    return *number;
-  };
-  const bool shaped = colon != std::string_view::npos && colon <= longest_days && text.size() == colon + 9 &&
-                      text[colon + 3] == ':' && text[colon + 6] == ':';
-  if (!shaped) refuse_option("max_time", shown(text), "use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
-  return std::chrono::hours(24 * digits(0, colon) + digits(colon + 1, 2)) + std::chrono::minutes(digits(colon + 4, 2)) +
-         std::chrono::seconds(digits(colon + 7, 2));
+std::optional<std::chrono::milliseconds> max_time_of(const TrainerOptions& options) {
+  if (options.max_time.empty()) return std::nullopt;
+  const auto time = duration_from_text(options.max_time);
+  if (!time) {
+    refuse_option("max_time", shown(options.max_time),
+                  "use DD:HH:MM:SS, for example 00:12:00:00 for half a day, or 12h");
+  }
+  return time;
+}
+
+std::optional<std::chrono::milliseconds> log_every_of(const TrainerOptions& options) {
+  if (options.log_every.empty()) return std::nullopt;
+  const auto time = duration_from_text(options.log_every);
+  if (!time || time->count() == 0) {
+    refuse_option("log_every", shown(options.log_every),
+                  "use a time such as 5s, 500ms or 00:01:00; log_every_n_steps takes a number of steps");
+  }
+  return time;
 }
 
 std::optional<ElasticRange> elastic_of(const TrainerOptions& options) {

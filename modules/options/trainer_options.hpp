@@ -92,10 +92,15 @@ struct TrainerOptions {
   Amount overfit_batches = 0.0;
 
   int64_t num_sanity_val_steps = 2;
-  Amount val_check_interval = 1.0;
-  /// None: `val_check_interval`, then a count, goes on over epoch boundaries.
+  /// A time (Interval(std::chrono::minutes(5)), "00:05:00") is counted from the end of the latest validation, over
+  /// epoch boundaries; rank zero's clock decides, and a resumed run goes on with what had passed. It is looked at
+  /// between batches. check_val_every_n_epoch then leaves out epochs.
+  Interval val_check_interval = 1.0;
+  /// None: `val_check_interval`, then a count or a time, goes on over epoch boundaries.
   std::optional<int64_t> check_val_every_n_epoch = 1;
   int64_t log_every_n_steps = 50;
+  /// Of rank zero's clock: the first optimizer step after it. Then log_every_n_steps does not count.
+  std::string log_every = "";
 
   CombineMode multiple_trainloader_mode = CombineMode::max_size_cycle;
 
@@ -200,7 +205,7 @@ TROUPE_OPTIONS(
     (min_epochs, "do not stop early before so many epochs"),
     (max_steps, "stop after so many optimizer steps; -1: without end"),
     (min_steps, "do not stop early before so many optimizer steps"),
-    (max_time, "stop after this time, DD:HH:MM:SS; empty: without end"),
+    (max_time, "stop after this time, DD:HH:MM:SS, HH:MM:SS or as 90m; empty: without end"),
     (limit_train_batches, "training batches an epoch: a count (10) or a fraction (0.5; 1.0 is all)"),
     (limit_val_batches, "batches of each validation loader: a count or a fraction; 0 turns validation off"),
     (limit_test_batches, "batches of each test loader: a count or a fraction"),
@@ -208,9 +213,11 @@ TROUPE_OPTIONS(
     (fast_dev_run, "run n batches of each kind once to find mistakes; true is 1, 0 is off", ::troupe::switchable),
     (overfit_batches, "train and validate on these batches only, not shuffled: a count or a fraction; 0.0 is off"),
     (num_sanity_val_steps, "batches of each validation loader to run before training; -1 is all"),
-    (val_check_interval, "validate after so many batches or after this fraction of an epoch"),
+    (val_check_interval,
+     "validate after so many batches, after this fraction of an epoch, or after this time (00:05:00, 5m)"),
     (check_val_every_n_epoch, "validate in every n-th epoch only; none: count val_check_interval over epochs"),
     (log_every_n_steps, "hand metrics to the sinks every n-th optimizer step; 0 is never"),
+    (log_every, "hand metrics to the sinks after this time, as 5s, in place of log_every_n_steps; empty: by steps"),
     (multiple_trainloader_mode,
      "several train loaders: a batch of each, to the end of the longest or of the shortest, or one after the other"),
     (precision, "the numbers to compute in"),
@@ -262,8 +269,10 @@ void validate(const TrainerOptions& options);
 /// - max_epochs and min_epochs get the values that they have when unset, so that neither is empty.
 TrainerOptions resolved(TrainerOptions options);
 
-/// max_time as a duration; nothing when it is empty. Throws UsageError when it is not "DD:HH:MM:SS".
-std::optional<std::chrono::seconds> max_time_of(const TrainerOptions& options);
+/// max_time as a duration; nothing when it is empty. Throws UsageError when duration_from_text does not take it.
+std::optional<std::chrono::milliseconds> max_time_of(const TrainerOptions& options);
+/// log_every, in the same way; also throws for no time at all.
+std::optional<std::chrono::milliseconds> log_every_of(const TrainerOptions& options);
 
 /// Processes of a run that goes on if some are lost.
 struct ElasticRange {

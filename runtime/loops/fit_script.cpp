@@ -31,7 +31,9 @@ void take(RunState& state, Answer& answer) {
 bool skips_save(RunState& state, Monitor& monitor, const Progress& before, const Progress& now) {
   if (!state.is_writing || state.options.checkpoint_backpressure != CheckpointBackpressure::skip) return false;
   const auto planned = state.ask(monitor, "next_step", [&] { return monitor.next_step(before); });
-  if (!planned || *planned > now.global_step) return false;
+  const auto time = state.ask(monitor, "next_time", [&] { return monitor.next_time(); });
+  const bool is_due = (planned && *planned <= now.global_step) || (time && *time <= state.info.seconds());
+  if (!is_due) return false;
   if (!state.ask(monitor, "skip_save", [&] { return monitor.skip_save(now); })) return false;
   ++state.skipped_saves;
   return true;
@@ -56,7 +58,10 @@ std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Prog
 
 // What this process says to the others: what it was asked, and what its monitors want.
 AgreeCommand agree(const RunState& state, const std::vector<SaveRequest>& requests) {
-  nlohmann::json mine = {{"checkpoint", state.checkpoint_asked}, {"saves", !requests.empty()}};
+  nlohmann::json mine = {{"checkpoint", state.checkpoint_asked},
+                         {"saves", !requests.empty()},
+                         {"validate", state.time_to_validate},
+                         {"log", state.time_to_log}};
   if (state.asked_stop)
     mine["stop"] = {{"reason", state.asked_stop->reason},
                     {"now", state.asked_stop->interrupt},
@@ -72,7 +77,11 @@ void adopt(RunState& state, const Answer& answer, std::vector<SaveRequest>& requ
   for (std::size_t rank = 0; rank < answer.said.size(); ++rank) {
     const auto said = nlohmann::json::parse(answer.said[rank]);
     state.checkpoint_asked |= said.at("checkpoint").get<bool>();
-    if (rank == 0 && said.at("saves").get<bool>() != !requests.empty()) requests.assign(requests.empty() ? 1 : 0, {});
+    if (rank == 0) {
+      if (said.at("saves").get<bool>() != !requests.empty()) requests.assign(requests.empty() ? 1 : 0, {});
+      state.time_to_validate = said.at("validate").get<bool>();
+      state.time_to_log = said.at("log").get<bool>();
+    }
     const auto stop = said.find("stop");
     if (stop == said.end()) continue;
     const StopRequest request{stop->at("reason").get<std::string>(), stop->at("now").get<bool>(),
@@ -96,6 +105,7 @@ TrainCommand next_segment(RunState& state, const ValidationPlan& plan) {
     segment.until_batch = *state.facts.train_batches;
   }
   if (state.options.max_steps >= 0) segment.until_step = state.options.max_steps;
+  segment.logs_first = std::exchange(state.time_to_log, false);
   if (!state.options.elastic.empty()) {
     const int64_t due = state.kept_step + state.options.elastic_every_n_steps;
     if (segment.until_step < 0 || due < segment.until_step) segment.until_step = due;
@@ -213,6 +223,7 @@ Script::Part trained(Training& training, Requests& requests) {
   const auto& batches = state.facts.train_batches;
   training.epoch_over = answer.epoch_over || (batches && state.progress.batch_idx >= *batches);
   requests = ask_monitors(state, Moment::train_batch_end, state.progress, &before);
+  state.look_at_times();
 }
 
 Script::Part validated(Training& training) {
@@ -228,6 +239,7 @@ Script::Part validated(Training& training) {
   training.validation_was_cut = is_interrupted(state);
   if (!training.validation_was_cut) {
     state.validated_batches = total_batches;
+    state.validated_at = state.info.seconds();
     requests = ask_monitors(state, ended, state.progress);
   }
   co_await agreed(state, requests);
@@ -248,10 +260,14 @@ Script::Part segment_run(Training& training) {
   co_await saved(state, requests);
   co_await kept(state);
   // As in Lightning a run that is about to stop validates first, so that what it stops with is known.
-  const bool is_planned = training.plan.is_due(training.epoch, at.batch_idx, at.total_batches, training.epoch_over);
+  if (state.time_to_log) state.logged_at = state.info.seconds();
+  const bool is_by_time = std::exchange(state.time_to_validate, false);
+  const bool is_planned =
+      is_by_time || training.plan.is_due(training.epoch, at.batch_idx, at.total_batches, training.epoch_over);
   const bool is_due = is_planned || (state.stops_now() && state.facts.has_evaluation);
   if (ends_within_epoch(state, training.epoch_over) && !is_interrupted(state) && !is_planned) co_await held(state);
-  const bool is_new = at.batch_idx > begin || training.epoch_over || std::exchange(training.validates_first, false);
+  const bool is_new =
+      at.batch_idx > begin || training.epoch_over || is_by_time || std::exchange(training.validates_first, false);
   if (is_due && is_new && !is_interrupted(state) && state.validated_batches != at.total_batches) {
     co_await validated(training);
   }
@@ -320,6 +336,7 @@ Script fit_script(RunState& state) {
   Training training{state, ValidationPlan(state.options, state.facts.train_batches, state.facts.has_evaluation)};
   if (trains(state)) {
     state.kept_step = state.progress.global_step;
+    state.start_times();
     training.validates_first = owes_validation(state, training.plan);
     if (wants_sanity_check(state)) co_await sanity_checked(state);
     co_await hooks_run(state, hook_order::train_start);

@@ -6,6 +6,7 @@
 #include "troupe/runtime/checkpoint/keys.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <typeinfo>
 
 namespace troupe {
@@ -38,6 +39,59 @@ bool RunState::stops_now() const {
   return stop && (stop->interrupt || may_stop(options, progress));
 }
 
+namespace {
+
+// Nothing that does not go by time.
+std::optional<double> validation_seconds(const RunState& state) {
+  const Interval& interval = state.options.val_check_interval;
+  if (!interval.is_time() || !state.facts.has_evaluation) return std::nullopt;
+  return std::chrono::duration<double>(interval.time()).count();
+}
+
+bool validates_in_this_epoch(const RunState& state) {
+  return (state.progress.epoch + 1) % state.options.check_val_every_n_epoch.value_or(1) == 0;
+}
+
+std::optional<double> log_seconds(const RunState& state) {
+  const auto time = log_every_of(state.options);
+  if (!time) return std::nullopt;
+  return std::chrono::duration<double>(*time).count();
+}
+
+}  // namespace
+
+void RunState::start_times() {
+  validated_at = logged_at = info.seconds();
+  if (!checkpoint || (!validation_seconds(*this) && !log_seconds(*this))) return;
+  const StateReader loop = StateReader(checkpoint->metadata, "the checkpoint").object(metadata_key::loop);
+  const auto passed = [&](const char* key) { return std::max(0.0, loop.optional_number(key).value_or(0)); };
+  validated_at -= passed(metadata_key::since_validation);
+  logged_at -= passed(metadata_key::since_log);
+}
+
+void RunState::look_at_times() {
+  const double now = info.seconds();
+  const auto is_over = [&](const std::optional<double>& every, double since) {
+    return info.decides_times && every && now - since >= *every;
+  };
+  time_to_validate = is_over(validation_seconds(*this), validated_at) && validates_in_this_epoch(*this) &&
+                     validated_batches != progress.total_batches;
+  time_to_log = is_over(log_seconds(*this), logged_at);
+}
+
+std::optional<double> RunState::next_time() {
+  if (stage != Stage::fit || !info.decides_times) return std::nullopt;
+  std::optional<double> next;
+  const auto add = [&](const std::optional<double>& time) {
+    if (time && (!next || *time < *next)) next = time;
+  };
+  const auto validation = validation_seconds(*this);
+  if (validation && validates_in_this_epoch(*this)) add(validated_at + *validation);
+  if (const auto every = log_seconds(*this)) add(logged_at + *every);
+  for (const auto& monitor : monitors) add(ask(*monitor, "next_time", [&] { return monitor->next_time(); }));
+  return next;
+}
+
 bool RunState::has_reached_limit() const {
   const int64_t max_epochs = options.max_epochs.value_or(1000);
   return (max_epochs >= 0 && progress.epoch >= max_epochs) ||
@@ -49,7 +103,11 @@ std::string RunState::place() const {
 }
 
 nlohmann::json RunState::loop_to_json() const {
-  return {{metadata_key::validated_batches, validated_batches}};
+  nlohmann::json loop = {{metadata_key::validated_batches, validated_batches}};
+  // What has passed, so that a run which goes on has the rest of it before it.
+  if (validation_seconds(*this)) loop[metadata_key::since_validation] = info.seconds() - validated_at;
+  if (log_seconds(*this)) loop[metadata_key::since_log] = info.seconds() - logged_at;
+  return loop;
 }
 
 void RunState::load_loop(const nlohmann::json& metadata) {

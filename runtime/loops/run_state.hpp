@@ -54,9 +54,13 @@ struct RunState {
   int64_t validated_batches = -1;  ///< Progress::total_batches at the latest validation that came to its end
   /// With a snapshot that is held: what it has of monitors that have asked for no file since, by state_key.
   std::optional<nlohmann::json> held_monitors;
-  int64_t kept_step = 0;      ///< trainer.elastic: the step of the state that all processes have in memory
-  bool is_writing = false;    ///< a checkpoint, here
-  int64_t skipped_saves = 0;  ///< by checkpoint_backpressure = skip
+  double validated_at = 0;        ///< val_check_interval as a time: the end of the latest validation, by info.seconds
+  double logged_at = 0;           ///< log_every: when metrics were handed over, by the same clock
+  bool time_to_validate = false;  ///< at the boundary at hand, for all processes
+  bool time_to_log = false;       ///< the same
+  int64_t kept_step = 0;          ///< trainer.elastic: the step of the state that all processes have in memory
+  bool is_writing = false;        ///< a checkpoint, here
+  int64_t skipped_saves = 0;      ///< by checkpoint_backpressure = skip
   /// Orderly ends that are asked for here and were not taken back, the first of each monitor and of anybody else.
   std::vector<std::pair<const Monitor*, StopRequest>> standing_requests;
   /// The call of a monitor, or another callback, that is under way or has thrown; null: none.
@@ -71,6 +75,12 @@ struct RunState {
   void take_back_stop(const Monitor& monitor);
   /// Whether the stop request ends training here: an interrupt at once, others when the minima are reached.
   bool stops_now() const;
+  /// What goes by time begins now, or where the run that is gone on with was. Throws CheckpointError.
+  void start_times();
+  /// Sets time_to_validate and time_to_log, as far as this process decides.
+  void look_at_times();
+  /// When the first of what goes by time is due, monitors included, by info.seconds; nothing: never, or not here.
+  std::optional<double> next_time();
   /// max_epochs or max_steps.
   bool has_reached_limit() const;
   /// `call`, which is `name` of the callback; what it throws is the callback's (place).

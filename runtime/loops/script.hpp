@@ -45,6 +45,7 @@ struct OpenEpochCommand {
 struct TrainCommand {
   int64_t until_batch = -1;  ///< stop when so many batches of the epoch are finished; -1: no such limit
   int64_t until_step = -1;   ///< stop at this global step; -1: no such limit
+  bool logs_first = false;   ///< metrics of the first optimizer step go to the sinks (log_every)
 };
 /// Run the end of an epoch.
 struct CloseEpochCommand {

@@ -9,8 +9,9 @@ namespace troupe {
 
 ValidationPlan::ValidationPlan(const TrainerOptions& options, std::optional<int64_t> train_batches, bool has_validation)
     : every_epoch_(options.check_val_every_n_epoch), enabled_(has_validation) {
+  const Interval& amount = options.val_check_interval;
+  if (amount.is_time()) enabled_ = false;
   if (!enabled_) return;
-  const Amount& amount = options.val_check_interval;
   if (amount.is_count()) {
     interval_ = amount.count();
     if (every_epoch_ && train_batches && *interval_ > *train_batches) {

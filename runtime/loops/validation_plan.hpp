@@ -10,7 +10,7 @@ namespace troupe {
 
 /// val_check_interval and check_val_every_n_epoch, worked out for an epoch of known or unknown length. As in Lightning
 /// a fraction is of the epoch's batches (at least one), a count is of batches; with check_val_every_n_epoch none it is
-/// counted over epoch boundaries.
+/// counted over epoch boundaries. A time is the run's to look at (RunState::look_at_times): nothing is planned then.
 class ValidationPlan {
  public:
   /// Throws UsageError for an interval longer than the epoch, and for a fraction of a stream of unknown length (1.0, at

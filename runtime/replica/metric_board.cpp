@@ -78,10 +78,16 @@ void MetricBoard::keep(const std::vector<LoggedValue>& values, ScalarsRecord* re
   }
 }
 
+bool MetricBoard::is_logged(int64_t step) const {
+  const auto& options = core_.options();
+  const int64_t every = options.log_every.empty() ? options.log_every_n_steps : 0;
+  return logs_next_step_ || (every > 0 && step % every == 0);
+}
+
 void MetricBoard::end_of_batch(bool stepped) {
   const Progress& progress = core_.progress;
-  const int64_t every = core_.options().log_every_n_steps;
-  const bool is_due = stepped && every > 0 && progress.log_step % every == 0;
+  const bool is_due = stepped && is_logged(progress.log_step);
+  if (is_due) logs_next_step_ = false;
   if (!is_due && !wants_step_metrics_) return;
   const PhaseScope phase(Phase::logging);
   wants_step_metrics_ = false;

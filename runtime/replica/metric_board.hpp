@@ -64,6 +64,10 @@ class MetricBoard {
   void end_of_batch(bool stepped);
   /// Read and keep the latest on_step values after the next batch, whether a sink is due or not.
   void want_step_metrics() { wants_step_metrics_ = true; }
+  /// A sink is due after the next batch after which an optimizer has stepped (log_every).
+  void log_next_step() { logs_next_step_ = true; }
+  /// Whether a sink is due after the batch that will be number `step` of those after which an optimizer has stepped.
+  bool is_logged(int64_t step) const;
   /// The latest on_step values of training become metrics.
   void settle_step_metrics();
   /// Reduces what the epoch has logged, over all ranks: it joins the record that write_epoch_record() writes, and is
@@ -124,6 +128,7 @@ class MetricBoard {
   bool evaluates_ = false;
   bool discards_ = false;
   bool wants_step_metrics_ = false;
+  bool logs_next_step_ = false;
   bool saw_batches_ = false;                        // since metrics were reduced over ranks
   bool saw_training_batches_ = false;               // during an evaluation: what it was before
   std::vector<int64_t> updates_before_evaluation_;  // of each registered metric

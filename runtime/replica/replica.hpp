@@ -117,6 +117,8 @@ class Replica final : public RunContext {
   std::vector<std::string> bar_metrics() const;
   /// Read and keep the latest on_step values after the next batch, whether a sink is due or not.
   void want_step_metrics() { board_.want_step_metrics(); }
+  /// A sink is due after the next batch after which an optimizer has stepped.
+  void log_next_step() { board_.log_next_step(); }
 
   // --- RunContext ---
 
@@ -124,6 +126,7 @@ class Replica final : public RunContext {
   const std::filesystem::path& run_dir() const override { return core_.setup.run_dir; }
   Stage stage() const override { return core_.setup.stage; }
   bool sanity_checking() const override { return evaluation_.is_sanity_check(); }
+  bool logs_this_batch() const override { return board_.is_logged(core_.progress.log_step + 1); }
   const Progress& progress() const override {
     refuse_capture("it asks how far the run is (current_epoch, global_step), which a replay does not");
     return core_.progress;

@@ -30,6 +30,7 @@ class ShardContext final : public RunContext {
   Stage stage() const override { return run_.stage(); }
   bool sanity_checking() const override { return run_.sanity_checking(); }
   const Progress& progress() const override { return run_.progress(); }
+  bool logs_this_batch() const override { return run_.logs_this_batch(); }
   torch::Device device() const override { return device_; }
   int64_t global_rank() const override { return run_.global_rank(); }
   int64_t local_rank() const override { return run_.local_rank(); }

@@ -85,7 +85,7 @@ std::string about_validation(const PhaseReport& report, const PhaseTime& whole, 
     if (part->name == "waiting for data") return "most of it waiting for data: " + about_data(facts);
     return "most of it in " + part->name;
   }
-  if (!facts.options.check_val_every_n_epoch || facts.options.val_check_interval.is_count()) {
+  if (!facts.options.check_val_every_n_epoch || !facts.options.val_check_interval.is_fraction()) {
     return "raise trainer.val_check_interval from " + facts.options.val_check_interval.to_text() +
            ", or lower trainer.limit_val_batches from " + facts.options.limit_val_batches.to_text();
   }
@@ -129,6 +129,9 @@ std::string remedy(const PhaseReport& report, const PhaseTime& phase, const Advi
   const std::string& name = phase.name;
   if (name == "waiting for data") return about_data(facts);
   if (name == "checkpoint") return about_checkpoints(facts);
+  if (name == "logging" && !facts.options.log_every.empty()) {
+    return "raise trainer.log_every from " + facts.options.log_every;
+  }
   if (name == "logging") {
     return "raise trainer.log_every_n_steps from " + std::to_string(facts.options.log_every_n_steps);
   }

@@ -13,7 +13,8 @@ constexpr double kLeastSeconds = 1;
 constexpr int64_t kStepsToMeasure = 10;  // several optimizers make several steps with a batch
 
 std::optional<double> batches_between_validations(const TrainerOptions& options, std::optional<int64_t> train_batches) {
-  const Amount& interval = options.val_check_interval;
+  const Interval& interval = options.val_check_interval;
+  if (interval.is_time()) return std::nullopt;
   if (!options.check_val_every_n_epoch) {
     if (interval.is_count()) return static_cast<double>(interval.count());
     if (!train_batches) return std::nullopt;
@@ -54,7 +55,7 @@ RunEta::RunEta(const TrainerOptions& options, double seconds, std::optional<int6
       now_(seconds),
       batches_per_step_(static_cast<double>(options.accumulate_grad_batches)) {
   if (options.max_epochs.value_or(-1) >= 0) max_epochs_ = options.max_epochs;
-  if (const auto max_time = max_time_of(options)) end_ = seconds + static_cast<double>(max_time->count());
+  if (const auto max_time = max_time_of(options)) end_ = seconds + std::chrono::duration<double>(*max_time).count();
 }
 
 void RunEta::trained(double seconds, const Progress& progress) {

@@ -52,6 +52,49 @@ class CommandLineTest : public testing::Test {
   CommandLine command_line_{"digits", {option_group("trainer", trainer_), option_group("model", model_)}};
 };
 
+// A variable of the environment, for as long as this lives.
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
+  ~Variable() { ::unsetenv(name_); }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const char* name_;
+};
+
+TEST_F(CommandLineTest, TheEnvironmentBeatsFilesAndTheCommandLineBeatsBoth) {
+  const auto first = file("a.toml", "[trainer]\nmax_epochs = 1\nmax_steps = 1\n[model]\nlr = 0.1\nhidden = 1\n");
+  const auto second = file("b.toml", "[model]\nlr = 0.2\nhidden = 2\n");
+  const Variable epochs("TROUPE__TRAINER__MAX_EPOCHS", "3"), hidden("TROUPE__model__hidden", "3");
+  parse({"fit", "--trainer.max_epochs", "4", "--config", first, "--config", second});
+  EXPECT_EQ(trainer_.max_epochs, 4);
+  EXPECT_EQ(trainer_.max_steps, 1);
+  EXPECT_EQ(model_.lr, 0.2);
+  EXPECT_EQ(model_.hidden, 3);
+}
+
+TEST_F(CommandLineTest, AVariableThatIsNoOptionNamesTheNearest) {
+  {
+    const Variable wrong("TROUPE__TRAINER__MAX_EPOCH", "3");
+    EXPECT_EQ(refusal({"fit"}),
+              "the environment's TROUPE__TRAINER__MAX_EPOCH is no option; did you mean TROUPE__TRAINER__MAX_EPOCHS?");
+  }
+  const Variable bad("TROUPE__MODEL__LR", "fast");
+  EXPECT_EQ(refusal({"fit"}), "the environment's TROUPE__MODEL__LR: model.lr = fast is not a finite number");
+  EXPECT_EQ(refusal({"--help"}), "accepted");
+}
+
+TEST_F(CommandLineTest, SetIsAnotherWayToSay) {
+  parse({"fit", "--set", "model.label=a=b", "--set=trainer.max_epochs=5"});
+  EXPECT_EQ(model_.label, "a=b");
+  EXPECT_EQ(trainer_.max_epochs, 5);
+  EXPECT_EQ(refusal({"fit", "--set", "model.lr"}),
+            "option --set has 'model.lr'; use GROUP.NAME=VALUE, as in --set trainer.max_epochs=3");
+  EXPECT_EQ(refusal({"fit", "--set", "model.lrr=1"}), refusal({"fit", "--model.lrr=1"}));
+}
+
 TEST_F(CommandLineTest, StageComesFirstAndOptionsFollow) {
   const char* argv[] = {"digits", "validate", "--trainer.max_epochs", "3", "--model.lr=0.5", "--ckpt_path", "best"};
   const Invocation invocation = command_line_.parse(7, argv);

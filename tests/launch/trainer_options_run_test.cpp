@@ -69,6 +69,41 @@ TEST(TrainerOptionsInARun, MaxStepsEndsWithinAnEpoch) {
   EXPECT_EQ(run.module->trained, 6);
 }
 
+TEST(TrainerOptionsInARun, ValidationAndLogsGoByTime) {
+  struct Timed : Line {
+    using Line::Line;
+    StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
+      if (trainer().logs_this_batch()) ++logged;
+      return Line::training_step(batch, batch_idx);
+    }
+    void on_validation_start() override {
+      const auto& at = trainer().progress();
+      if (trainer().sanity_checking()) return;
+      ++validated;
+      trained_between &= at.total_batches > trained;
+      trained = at.total_batches;
+      if (validated >= 3 && logged >= 3) trainer().request_stop("enough");
+    }
+    int64_t logged = 0, validated = 0, trained = 0;
+    bool trained_between = true;
+  };
+  for (const int64_t devices : {1, 2}) {
+    const TempDir dir;
+    auto options = quiet(dir);
+    options.devices = devices;
+    options.max_epochs = -1;
+    options.val_check_interval = std::chrono::milliseconds(1);
+    options.log_every = "1ms";
+    options.log_every_n_steps = 1'000'000'000;
+    Trainer trainer(options);
+    const auto module = trainer.fit<Timed>({}, points(64), points(16));
+    EXPECT_GE(module->validated, 3);
+    EXPECT_GE(module->logged, 3);
+    EXPECT_TRUE(module->trained_between);
+    EXPECT_EQ(trainer.stop_reason(), "enough");
+  }
+}
+
 TEST(TrainerOptionsInARun, MinStepsHoldAStopBack) {
   class Stops : public CountsBatches {
    public:

@@ -195,6 +195,39 @@ TEST_F(ModelCheckpointTest, EveryNTrainStepsPlansItsStepsAndSavesAtThemOnly) {
   EXPECT_EQ(ask(Moment::train_end, {.batch_idx = 5, .global_step = 5}, {}), Names{"last.safetensors"});
 }
 
+TEST_F(ModelCheckpointTest, ATimeIsPlannedAndSavesBetweenBatchesOnly) {
+  double now = 100;
+  const auto start_at = [&](bool decides) {
+    checkpoint_.emplace(ModelCheckpointOptions{.save_top_k = -1, .train_time_interval = std::chrono::seconds(10)});
+    info_ = {.run_dir = dir_ / "version_0", .has_validation = true, .train_batches = 10};
+    info_.seconds = [&] { return now; };
+    info_.decides_times = decides;
+    checkpoint_->start(info_);
+  };
+  start_at(true);
+  EXPECT_EQ(checkpoint_->next_time(), 110);
+  now = 109;
+  EXPECT_EQ(ask(Moment::train_batch_end, {.global_step = 3}, {}), Names{});
+  now = 112;
+  EXPECT_EQ(ask(Moment::train_batch_end, {.global_step = 4}, {}), Names{"epoch=0-step=4.safetensors"});
+  EXPECT_EQ(checkpoint_->next_time(), 122) << "from the save, not from when it was due";
+  now = 130;
+  EXPECT_EQ(ask(Moment::train_epoch_end, {.global_step = 4}, {}), Names{}) << "ends of epochs do not save";
+  EXPECT_EQ(ask(Moment::train_batch_end, {.global_step = 4}, {}), Names{}) << "nothing was trained since";
+  const auto state = checkpoint_->state_dict();
+  now = 1000;
+  start_at(true);
+  checkpoint_->load_state_dict(state);
+  EXPECT_EQ(checkpoint_->next_time(), 992) << "18 of 10 seconds had passed";
+  start_at(false);
+  EXPECT_EQ(checkpoint_->next_time(), std::nullopt);
+  EXPECT_EQ(
+      refusal([] { ModelCheckpoint({.every_n_train_steps = 1, .train_time_interval = std::chrono::seconds(1)}); }),
+      "ModelCheckpoint: every_n_train_steps and train_time_interval are both set; use one of them");
+  EXPECT_EQ(refusal([] { ModelCheckpoint({.train_time_interval = std::chrono::seconds(0)}); }),
+            "ModelCheckpoint: train_time_interval = 0 ms; use at least 1 ms");
+}
+
 TEST_F(ModelCheckpointTest, SavesWhereABatchOfSeveralOptimizersPassesAMultiple) {
   start({.every_n_train_steps = 5});
   EXPECT_EQ(ask(Moment::train_batch_end, {.batch_idx = 2, .global_step = 4}, {}), Names{});

@@ -19,7 +19,7 @@ std::string refusal(const TrainerOptions& options) {
 
 TEST(TrainerOptions, DefaultsAreValidAndDescribed) {
   EXPECT_EQ(refusal({}), "accepted");
-  EXPECT_EQ(describe_options<TrainerOptions>().size(), 66u);
+  EXPECT_EQ(describe_options<TrainerOptions>().size(), 67u);
 }
 
 std::string refusal_of(const char* name, const char* text) {
@@ -105,7 +105,7 @@ TEST(TrainerOptions, ValidationIntervalMustBeMoreThanNothing) {
   EXPECT_THAT(refusal({.val_check_interval = 0}), HasSubstr("trainer.val_check_interval = 0 is not valid; use 1 "));
   EXPECT_THAT(refusal({.val_check_interval = 0.0}), HasSubstr("trainer.val_check_interval = 0.0 is not valid"));
   EXPECT_THAT(refusal({.check_val_every_n_epoch = std::nullopt}),
-              HasSubstr("use a count of batches where check_val_every_n_epoch is none"));
+              HasSubstr("use a count of batches or a time where check_val_every_n_epoch is none"));
   EXPECT_EQ(refusal({.val_check_interval = 100, .check_val_every_n_epoch = std::nullopt}), "accepted");
 }
 
@@ -127,11 +127,38 @@ TEST(TrainerOptions, MaxTimeIsDaysHoursMinutesSeconds) {
   EXPECT_EQ(max_time_of({}), std::nullopt);
   EXPECT_EQ(max_time_of({.max_time = "01:02:03:04"}), seconds(86400 + 2 * 3600 + 3 * 60 + 4));
   EXPECT_EQ(max_time_of({.max_time = "00:00:00:00"}), seconds(0));
-  for (const char* bad : {"1h", "01:02:03", "01:02:03:04:05", "-1:00:00:00", "00:00:00:0x", ":00:00:00", "0:0:0:0",
-                          "99999999999999999999:00:00:00", "00:00:00:+1"}) {
-    EXPECT_EQ(refusal({.max_time = bad}), "trainer.max_time = " + std::string(bad) +
-                                              " is not valid; use DD:HH:MM:SS, for example 00:12:00:00 for half a day");
+  EXPECT_EQ(max_time_of({.max_time = "01:02:03"}), seconds(3600 + 2 * 60 + 3));
+  EXPECT_EQ(max_time_of({.max_time = "90m"}), seconds(5400));
+  for (const char* bad : {"1", "01:02", "1 h", "-5s", "01:02:03:04:05", "-1:00:00:00", "00:00:00:0x", ":00:00:00",
+                          "0:0:0:0", "99999999999999999999:00:00:00", "00:00:00:+1"}) {
+    EXPECT_EQ(refusal({.max_time = bad}),
+              "trainer.max_time = " + std::string(bad) +
+                  " is not valid; use DD:HH:MM:SS, for example 00:12:00:00 for half a day, or 12h");
   }
+}
+
+TEST(TrainerOptions, IntervalsMayBeTimes) {
+  using std::chrono::milliseconds;
+  TrainerOptions options;
+  for (const auto& [text, time] : {std::pair{"00:05:00", milliseconds(300'000)},
+                                   {"1:00:00:00", milliseconds(86'400'000)},
+                                   {"250ms", milliseconds(250)},
+                                   {"1.5m", milliseconds(90'000)}}) {
+    set_option(options, "val_check_interval", text);
+    EXPECT_EQ(options.val_check_interval, Interval(time)) << text;
+    const auto again = options_from_json<TrainerOptions>(to_json_object(options));
+    EXPECT_EQ(again.val_check_interval, options.val_check_interval) << text;
+    EXPECT_EQ(Interval::from_text(options.val_check_interval.to_text()), options.val_check_interval) << text;
+  }
+  for (const char* bad : {"5 s", "5x", "s", "1:2:3", "::", "00:00", "-5s", "1e9s", "9999999:00:00:00"}) {
+    EXPECT_THROW(set_option(options, "val_check_interval", bad), UsageError) << bad;
+  }
+  EXPECT_THAT(refusal({.val_check_interval = milliseconds(0)}), HasSubstr("trainer.val_check_interval = 00:00:00:00"));
+  EXPECT_EQ(log_every_of({.log_every = "5s"}), milliseconds(5000));
+  EXPECT_FALSE(log_every_of({}));
+  EXPECT_EQ(refusal({.log_every = "5"}),
+            "trainer.log_every = 5 is not valid; use a time such as 5s, 500ms or 00:01:00;"
+            " log_every_n_steps takes a number of steps");
 }
 
 TEST(TrainerOptions, FastDevRunLimitsEverything) {

@@ -7,6 +7,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <string>
@@ -15,6 +17,7 @@
 namespace troupe {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Lines = std::vector<std::string>;
@@ -31,6 +34,14 @@ class Counter {
     }
     return lines_;
   }
+
+  /// A batch takes a second of this clock, and a segment ends as soon as something is due by it.
+  void go_by_time(double begin = 0) {
+    auto clock = std::make_shared<double>(begin);
+    state_.info.seconds = [clock] { return *clock; };
+    clock_ = clock;
+  }
+  std::vector<int64_t> logged;  ///< batches whose metrics log_every hands over
 
   /// Called after every batch.
   std::function<void(const Progress&)> after_batch = [](const Progress&) {};
@@ -62,10 +73,13 @@ class Counter {
     epoch_over_ = false;
     const int64_t from = progress_.batch_idx;
     while (!epoch_over_ && !(command.until_batch >= 0 && progress_.batch_idx >= command.until_batch) &&
-           !(command.until_step >= 0 && progress_.global_step >= command.until_step) && !state_.stops_now()) {
+           !(command.until_step >= 0 && progress_.global_step >= command.until_step) && !state_.stops_now() &&
+           !(clock_ && progress_.batch_idx > from && state_.next_time().value_or(HUGE_VAL) <= *clock_)) {
       ++progress_.batch_idx;
       ++progress_.total_batches;
       ++progress_.global_step;
+      if (clock_) *clock_ += 1;
+      if (command.logs_first && progress_.batch_idx == from + 1) logged.push_back(progress_.total_batches);
       epoch_over_ = progress_.batch_idx == batches_;
       state_.progress = progress_;
       after_batch(progress_);
@@ -91,6 +105,7 @@ class Counter {
   }
 
   RunState& state_;
+  std::shared_ptr<double> clock_;
   int64_t batches_;
   Progress progress_;
   bool epoch_over_ = false;
@@ -313,6 +328,69 @@ TEST_F(FitScript, OneMonitorTakesBackNothingThatSomebodyElseAskedFor) {
     const auto user_lines = user.run();
     EXPECT_EQ(std::count(user_lines.begin(), user_lines.end(), "end of epoch"), 5) << has_others;
     EXPECT_EQ(state.stop->reason, "the user") << has_others;
+  }
+}
+
+TEST_F(FitScript, ValidatesWhenTheTimeHasPassedOverEpochs) {
+  for (const bool has_others : {false, true}) {
+    state = {};
+    state.has_other_processes = has_others;
+    auto fit = counter(5, {.max_epochs = 2, .num_sanity_val_steps = 0, .val_check_interval = std::chrono::seconds(3)});
+    fit.go_by_time(100);
+    EXPECT_THAT(fit.run(), ElementsAre("setup", "on_fit_start", "epoch 0", "train 0-3", "validate", "train 3-5",
+                                       "end of epoch", "epoch 1", "train 0-1", "validate", "train 1-4", "validate",
+                                       "train 4-5", "end of epoch", "on_train_end", "on_fit_end", "teardown"))
+        << has_others;
+  }
+}
+
+TEST_F(FitScript, LeavesEpochsOutWhereValidationGoesByTimeToo) {
+  auto fit = counter(4, {.max_epochs = 2,
+                         .num_sanity_val_steps = 0,
+                         .val_check_interval = std::chrono::seconds(3),
+                         .check_val_every_n_epoch = 2});
+  fit.go_by_time();
+  const auto lines = fit.run();
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), "validate"), 2) << "after batches 1 and 4 of the second epoch";
+}
+
+TEST_F(FitScript, WhatGoesByTimeIsRankZerosToDecide) {
+  state.has_other_processes = true;
+  state.info.decides_times = false;
+  auto fit = counter(
+      5,
+      {.max_epochs = 1, .num_sanity_val_steps = 0, .val_check_interval = std::chrono::seconds(1), .log_every = "1s"});
+  fit.go_by_time();
+  const auto lines = fit.run();  // rank zero says what this one does: nothing
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), "validate"), 0);
+  EXPECT_THAT(fit.logged, ElementsAre());
+}
+
+TEST_F(FitScript, LogsTheStepThatFollowsWhenTheTimeHasPassed) {
+  auto fit = counter(9, {.max_epochs = 1, .log_every = "00:00:03"}, false);
+  fit.go_by_time();
+  fit.run();
+  EXPECT_THAT(fit.logged, ElementsAre(4, 7));
+}
+
+TEST_F(FitScript, AResumedRunHasTheRestOfTheTimeBeforeIt) {
+  auto before = counter(
+      2,
+      {.max_epochs = 1, .num_sanity_val_steps = 0, .val_check_interval = std::chrono::seconds(5), .log_every = "7s"});
+  before.go_by_time();
+  before.run();
+  auto checkpoint = std::make_shared<Checkpoint>();
+  checkpoint->metadata["loop"] = state.loop_to_json();
+  state = {};
+  auto after = counter(9, {.max_epochs = 1, .val_check_interval = std::chrono::seconds(5), .log_every = "7s"});
+  after.go_by_time(1000);
+  state.checkpoint = checkpoint;
+  const auto lines = after.run();
+  EXPECT_THAT(lines, Contains("train 0-3"));
+  EXPECT_THAT(after.logged, ElementsAre(6)) << "five seconds were left";
+  for (const auto& bad : {nlohmann::json("soon"), nlohmann::json::array()}) {
+    checkpoint->metadata["loop"]["seconds_since_validation"] = bad;
+    EXPECT_THROW(state.start_times(), CheckpointError);
   }
 }
 

@@ -88,6 +88,7 @@ class Rig final : public RunContext {
   Stage stage() const override { return core.setup.stage; }
   bool sanity_checking() const override { return false; }
   const Progress& progress() const override { return core.progress; }
+  bool logs_this_batch() const override { return board.is_logged(core.progress.log_step + 1); }
   torch::Device device() const override { return core.setup.device; }
   int64_t global_rank() const override { return core.place().global_rank; }
   int64_t local_rank() const override { return core.place().local_rank; }
