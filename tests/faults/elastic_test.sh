@@ -12,7 +12,7 @@ if ! grep -q 'openmpi-5' <<<"$(ldd "$program")"; then
 fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-export KILL_PROGRAM_KEEPS_ALL=yes
+export KILL_PROGRAM_KEEPS_ALL=yes OMP_NUM_THREADS=1  # as many as those have that are left
 # Steps that take long enough to be met in the middle, whatever the machine does besides.
 options=(--model.pause 5 --trainer.max_epochs 8 --trainer.val_check_interval 10)
 fail() { echo "error: $*" >&2; cat "$folder/err" >&2; exit 1; }
