@@ -16,6 +16,12 @@ ${TROUPE_MPI_VERSION}, which installs it, or leave TROUPE_MPI_VERSION empty for 
     # What find_package(MPI) asks for headers and libraries.
     set(MPI_CXX_COMPILER "${_root}/bin/mpicxx" CACHE FILEPATH "The wrapper of TROUPE_MPI_VERSION")
     set(MPIEXEC_EXECUTABLE "${_root}/bin/mpirun" CACHE FILEPATH "The launcher of TROUPE_MPI_VERSION")
+    # The package's libmpi.so is a linker script with the bare name libmpi.so.40, for which mold takes the system's.
+    file(GLOB _library "${_root}/lib/libmpi.so.*")
+    if(_library)
+      list(GET _library 0 _library)
+      set(MPI_mpi_LIBRARY "${_library}" CACHE FILEPATH "The library of TROUPE_MPI_VERSION")
+    endif()
   endif()
 endif()
 if(NOT TROUPE_MPI_PROBLEM)

@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure_json.hpp"
 #include "troupe/base/host_name.hpp"
+#include "troupe/base/number_text.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/failure_channel.hpp"
 #include "troupe/runtime/collectives/gather.hpp"
@@ -25,8 +26,11 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
+#include <cstdlib>
+#include <iostream>
 #include <mutex>
 #include <optional>
+#include <thread>
 #include <utility>
 
 namespace troupe {
@@ -42,6 +46,44 @@ constexpr std::chrono::seconds store_patience{60};
 
 // How long a question to all processes, or its answer, waits for one that takes no messages.
 constexpr std::chrono::milliseconds patience_with_silence{200};
+
+// How long those that are left may take to find out who they are: it is a matter of milliseconds.
+constexpr std::chrono::seconds patience_with_recovery{30};
+
+// The same of MPI's end after that.
+constexpr std::chrono::seconds patience_with_end{30};
+
+// While it exists, for `patience` at most: a call of MPI that nothing else can end. Then the process ends, which is a
+// loss for the others.
+class EndOfPatience {
+ public:
+  EndOfPatience(std::chrono::milliseconds patience, const std::string& what, int status = 1)
+      : thread_([this, patience, what, status] {
+          std::unique_lock lock(mutex_);
+          if (over_.wait_for(lock, patience, [this] { return is_over_; })) return;
+          std::cerr << "troupe: " + what + " within " +
+                           double_to_text(std::chrono::duration<double>(patience).count()) +
+                           " s after one was lost: this one ends\n";
+          std::cerr.flush();
+          std::_Exit(status);
+        }) {}
+  ~EndOfPatience() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_over_ = true;
+    }
+    over_.notify_all();
+    thread_.join();
+  }
+  EndOfPatience(const EndOfPatience&) = delete;
+  EndOfPatience& operator=(const EndOfPatience&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable over_;
+  bool is_over_ = false;
+  std::thread thread_;  // the last: it uses the others
+};
 
 CollectiveOptions options_of(double timeout_seconds) {
   CollectiveOptions options;
@@ -67,7 +109,9 @@ struct Processes::State {
 
   std::mutex mutex;
   std::condition_variable lost_one;
-  std::string losses;  // since the last recovery; empty: all are there
+  bool has_losses = false;  // since the last recovery
+  bool has_recovered = false;
+  int exit_status = 0;  // of this process, once it ends
   std::function<void(const Failure&)> listener;
   int64_t run = 0;                 // that this process has begun, counted alike on all
   std::optional<Failure> unheard;  // told while nobody listened
@@ -154,22 +198,29 @@ struct Processes::State {
     unheard_run = of_run;
   }
 
-  // MPI knows that these processes are gone.
-  void hear_losses(const std::vector<int>& ranks) {
-    Failure failure;
-    failure.is_loss = true;
-    failure.hook = "the run as a whole";
+  // "process 1 on node7, process 2 on node8"
+  std::string names_of(const std::vector<int>& ranks) const {
     std::string text;
     for (const int rank : ranks) {
       text += (text.empty() ? "process " : ", process ") + std::to_string(rank) + " on " +
               mpi->hosts()[static_cast<std::size_t>(rank)];
-      failure.rank = rank;
-      failure.host = mpi->hosts()[static_cast<std::size_t>(rank)];
     }
-    failure.message = text + (ranks.size() == 1 ? " is lost" : " are lost");
+    return text;
+  }
+
+  // MPI knows that these processes are gone; none: another process knows of one.
+  void hear_losses(const std::vector<int>& ranks) {
+    Failure failure;
+    failure.is_loss = true;
+    failure.hook = "the run as a whole";
+    if (!ranks.empty()) {
+      failure.rank = ranks.back();
+      failure.host = mpi->hosts()[static_cast<std::size_t>(ranks.back())];
+    }
+    failure.message = (ranks.empty() ? "a process" : names_of(ranks)) + (ranks.size() > 1 ? " are lost" : " is lost");
     between->abort(failure.message);
     std::lock_guard lock(mutex);
-    losses = text;
+    has_losses = true;
     lost_one.notify_all();
     take(std::move(failure), run);
   }
@@ -177,6 +228,10 @@ struct Processes::State {
 
 Processes& Processes::get() {
   static Processes processes;
+  // Behind the object itself, whose destructor wants to know it.
+  static const int watched =
+      on_exit([](int status, void* all) { static_cast<State*>(all)->exit_status = status; }, processes.state_.get());
+  static_cast<void>(watched);
   return processes;
 }
 
@@ -232,27 +287,37 @@ bool Processes::survives_losses() const {
 bool Processes::has_losses(std::chrono::milliseconds patience) {
   if (!survives_losses()) return false;
   std::unique_lock lock(state_->mutex);
-  return state_->lost_one.wait_for(lock, patience, [&] { return !state_->losses.empty(); });
+  return state_->lost_one.wait_for(lock, patience, [&] { return state_->has_losses; });
 }
 
-std::string Processes::losses() {
-  const std::lock_guard lock(state_->mutex);
-  return state_->losses;
+// Who is lost does not keep the others from ending what they wait in; they hear of it there and come here too.
+Processes::Outcome Processes::agree(Outcome mine, std::chrono::milliseconds patience) {
+  constexpr unsigned none_lost = 1, none_failed = 2;
+  const EndOfPatience end(patience, "the processes have not come together");
+  if (mine == Outcome::lost) state_->mpi->revoke();
+  const auto all =
+      state_->mpi->agree((mine != Outcome::lost ? none_lost : 0) | (mine != Outcome::failed ? none_failed : 0));
+  if (!(all.bits & none_failed)) return Outcome::failed;
+  return all.all_are_there && (all.bits & none_lost) ? Outcome::well : Outcome::lost;
 }
 
 // Who notices one more loss revokes what the others wait in, so that all come back here.
-void Processes::recover() {
+std::string Processes::recover() {
+  const EndOfPatience end(patience_with_recovery, "the processes that are left have not come together");
+  state_->has_recovered = true;
+  std::string lost;
   for (bool all_are_here = false; !all_are_here;) {
     state_->failures.reset();
     state_->between.reset();
     state_->roll_call.reset();
     {
       const std::lock_guard lock(state_->mutex);
-      state_->losses.clear();
+      state_->has_losses = false;
       state_->unheard.reset();
     }
     state_->mpi->revoke();
-    state_->mpi->shrink();
+    const auto names = state_->names_of(state_->mpi->shrink());
+    if (!names.empty()) lost += (lost.empty() ? "" : ", ") + names;
     try {
       state_->mpi->look_around();
       join_processes();
@@ -260,11 +325,17 @@ void Processes::recover() {
     } catch (const CollectiveError&) {
       state_->mpi->revoke();
     }
-    all_are_here = state_->mpi->agree(all_are_here);
+    const auto all = state_->mpi->agree(all_are_here ? 1 : 0);
+    all_are_here = all.all_are_there && all.bits != 0;
   }
+  return lost;
 }
 
-Processes::~Processes() = default;
+Processes::~Processes() {
+  std::optional<EndOfPatience> end;
+  if (state_->has_recovered) end.emplace(patience_with_end, "MPI has not ended", state_->exit_status);
+  state_ = nullptr;
+}
 
 int64_t Processes::rank() const {
   return state_->rank();

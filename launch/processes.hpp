@@ -56,15 +56,20 @@ class Processes {
 
   // --- Processes that are lost while the others go on (trainer.elastic) ---
 
+  /// How long after a failure that a process is lost becomes known, if that is why.
+  static constexpr std::chrono::milliseconds patience_with_losses{1000};
   /// Whether MPI can go on without them.
   bool survives_losses() const;
   /// Whether one is lost that was there at the last recover(), or will be known to be within `patience`. Any thread.
-  bool has_losses(std::chrono::milliseconds patience);
-  /// The lost ones, for a sentence: "process 2 on host". Any thread.
-  std::string losses();
+  bool has_losses(std::chrono::milliseconds patience = patience_with_losses);
+  /// What has become of what a process did, or of what all of them did together: the worst that one of them says.
+  enum class Outcome { well, lost, failed };
+  /// Collective among those that are left: the same answer for all; `lost` if a process is lost meanwhile. One that
+  /// waits longer than `patience` ends, with a line that says so.
+  Outcome agree(Outcome mine, std::chrono::milliseconds patience);
   /// Collective among those that are left: they are all that there are from now on, with ranks in the old order. What
-  /// make_peers has made before is of no use.
-  void recover();
+  /// make_peers has made before is of no use. Returns the lost ones, for a sentence: "process 2 on host".
+  std::string recover();
 
   /// What this process answers to others that wait for it, on a thread of its own; empty: it waits as well.
   void on_roll_call(std::function<std::string()> says);

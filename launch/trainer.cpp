@@ -13,6 +13,7 @@
 #include "troupe/runtime/checkpoint/keys.hpp"
 #include "troupe/runtime/checkpoint/packed_tensor.hpp"
 #include "troupe/runtime/checkpoint/progress_json.hpp"
+#include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/report/metric_curves.hpp"
 #include "troupe/runtime/report/run_card.hpp"
@@ -38,11 +39,13 @@ uint64_t draw_seed() {
   return (uint64_t{device()} << 32 | device()) >> 1;
 }
 
-// How long a rank whose run is over waits for others at least, which may have a checkpoint to write; in seconds.
+// In seconds.
 constexpr double shortest_patience_with_ranks = 1800;
 
-// How long after a failure that a process is lost becomes known, if that is why.
-constexpr std::chrono::milliseconds patience_with_losses(200);
+// Of "process 1 on node7, process 2 on node8".
+std::string verdict_on(const std::string& lost) {
+  return lost + (lost.find(", ") == std::string::npos ? " is lost" : " are lost");
+}
 
 std::string whereabouts_of(const std::vector<std::shared_ptr<Pulse>>& pulses) {
   std::string says;
@@ -87,6 +90,12 @@ double Trainer::Runner::patience() const {
   return options_.watchdog_timeout > 0 ? options_.watchdog_timeout : std::numeric_limits<double>::infinity();
 }
 
+// How long a rank whose run is over waits for others at least, which may have a checkpoint to write.
+std::chrono::milliseconds Trainer::Runner::patience_with_others() const {
+  const double seconds = std::max(options_.collective_timeout, shortest_patience_with_ranks);
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
 void Trainer::Runner::add_actor(std::string name, ActorBehavior behavior, ActorOptions options) {
   if (options.capacity < 1) {
     throw UsageError("the actor " + name + " has capacity = " + std::to_string(options.capacity) + "; use at least 1");
@@ -128,9 +137,14 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
   }
   restored_ = nullptr;
   kept_ = options_.elastic.empty() || stage != Stage::fit ? nullptr : std::make_shared<cast::KeptState>();
-  const ModuleSource again = kept_ ? source : ModuleSource();  // else the worker is to be the module's only owner
-  run_once(stage, std::move(source), train, eval, arguments, deadline);
-  while (goes_on_without_losses()) run_once(stage, again, train, eval, arguments, deadline);
+  losses_ = {};
+  if (kept_) {
+    do {
+      try_once(stage, source, train, eval, arguments, deadline);
+    } while (goes_on_without_losses());
+  } else {
+    run_once(stage, std::move(source), std::move(train), std::move(eval), std::move(arguments), deadline);
+  }
   kept_ = nullptr;
   restored_ = nullptr;
   take_result(stage);
@@ -151,38 +165,87 @@ void Trainer::Runner::check_elastic() const {
   }
 }
 
-// If the stage has ended since a process is lost, those that are left get together, to run it again from the newest
-// state that one of them has.
-bool Trainer::Runner::goes_on_without_losses() {
+// One run of the stage. A process that is lost on the way there is a loss like one within it.
+void Trainer::Runner::try_once(Stage stage, const ModuleSource& source, const DataLoaders& train,
+                               const DataLoaders& eval, const RunArguments& arguments,
+                               std::optional<std::chrono::steady_clock::time_point> deadline) {
+  try {
+    if (!losses_.who.empty()) go_back();
+    run_once(stage, source, train, eval, arguments, deadline);
+  } catch (const CollectiveError&) {
+    take_loss(Processes::patience_with_losses);
+  } catch (...) {
+    take_loss(std::chrono::milliseconds(0));
+  }
+}
+
+// What was just caught, if it is due to a loss; else it is thrown on, and the others hear of a failure.
+void Trainer::Runner::take_loss(std::chrono::milliseconds patience) {
   auto& processes = Processes::get();
-  if (!kept_ || !result_.failure || processes.is_alone()) return false;
-  if (result_.left_behind) leave_the_others();
-  if (!result_.failure->is_loss || result_.lost_coordinator) return false;
-  const auto began = std::chrono::steady_clock::now();
-  const auto range = *elastic_of(options_);
-  const auto lost = processes.losses();
+  if (processes.is_alone()) throw;
+  if (!processes.has_losses(patience)) {
+    processes.agree(Processes::Outcome::failed, patience_with_others());
+    throw;
+  }
+  result_ = {};
+  result_.failure.emplace();
+  result_.failure->is_loss = true;
+  result_.failure->message = current_exception_text();
+}
+
+// If the stage has ended since a process is lost, those that are left get together, to run it again. All processes come
+// here, however the stage has ended, and all go the same way.
+bool Trainer::Runner::goes_on_without_losses() {
+  using Outcome = Processes::Outcome;
+  auto& processes = Processes::get();
+  if (processes.is_alone()) return false;
+  if (result_.failure && result_.left_behind) leave_the_others();
+  const bool is_loss = result_.failure && result_.failure->is_loss && !result_.lost_coordinator;
+  const auto noticed = std::chrono::steady_clock::now();
+  const Outcome mine = is_loss ? Outcome::lost : result_.failure ? Outcome::failed : Outcome::well;
+  const Outcome all = processes.agree(mine, patience_with_others());
+  if (all == Outcome::failed && !result_.failure) {
+    result_.failure.emplace();
+    result_.failure->stage = to_string(Stage::fit);
+    result_.failure->hook = "the run as a whole";
+    result_.failure->message = "another process has failed when this one had come to its end";
+  }
+  if (all != Outcome::lost) return false;
   const bool was_rank_zero = processes.is_rank_zero();
-  processes.recover();
-  if (processes.size() < range.least) {
-    result_.failure->message = lost + " is lost, and " + std::to_string(processes.size()) +
-                               " are left, which is less than trainer.elastic = \"" + options_.elastic + "\" allows";
+  if (losses_.who.empty()) losses_.noticed = noticed;
+  const auto lost = processes.recover();
+  losses_.who += (losses_.who.empty() || lost.empty() ? "" : ", ") + lost;
+  if (processes.size() < elastic_of(options_)->least) {
+    if (!result_.failure) result_.failure.emplace();
+    result_.failure->message = verdict_on(losses_.who) + ", and " + std::to_string(processes.size()) +
+                               (processes.size() == 1 ? " is" : " are") +
+                               " left, which is less than trainer.elastic = \"" + options_.elastic + "\" allows";
     return false;
   }
-  if (result_.curves) curves_ = *result_.curves;
-  files_ = std::move(result_.files);
-  restored_ = newest_kept();
-  curves_.go_back(/*has_written=*/was_rank_zero);
-  if (processes.is_rank_zero()) {
-    if (!was_rank_zero) take_over_files();
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-    const auto at =
-        restored_
-            ? "step " + std::to_string(progress_from_json(restored_->metadata.at(metadata_key::progress)).global_step)
-            : std::string("the beginning");
-    std::cerr << "troupe: " + lost + " is lost: " + std::to_string(processes.size()) + " go on from " + at + " (" +
-                     std::to_string(static_cast<int64_t>(took.count() * 1000)) + " ms)\n";
+  if (result_.curves) {
+    curves_ = *result_.curves;
+    curves_.go_back(/*has_written=*/was_rank_zero);
   }
+  files_ = std::move(result_.files);
   return true;
+}
+
+// To the newest state that one of those has that are left.
+void Trainer::Runner::go_back() {
+  auto& processes = Processes::get();
+  restored_ = newest_kept();
+  const auto lost = std::exchange(losses_.who, "");
+  if (!processes.is_rank_zero()) return;
+  if (!files_) take_over_files();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - losses_.noticed;
+  const auto at =
+      restored_
+          ? "step " + std::to_string(progress_from_json(restored_->metadata.at(metadata_key::progress)).global_step)
+          : std::string("the beginning");
+  const auto text = verdict_on(lost) + ": " + std::to_string(processes.size()) +
+                    (processes.size() == 1 ? " goes" : " go") + " on from " + at;
+  std::cerr << "troupe: " + text + " (" + std::to_string(static_cast<int64_t>(took.count() * 1000)) + " ms)\n";
+  if (files_) files_->take(RunNews{.warning = text});
 }
 
 // Somebody in this process hangs: it ends, for the others a loss like any other.
@@ -192,7 +255,7 @@ void Trainer::Runner::leave_the_others() const {
   std::_Exit(1);
 }
 
-// Of a rank zero that is lost: what it has written of the run is this process's to go on with.
+// What was written of the run, by a rank zero that is lost or by this process, is this one's to go on with.
 void Trainer::Runner::take_over_files() {
   const std::string problem = text_thrown_by([&] {
     if (run_dir_.empty() || !std::filesystem::exists(run_dir_ / "run.json")) return;
@@ -273,9 +336,8 @@ void Trainer::Runner::run_once(Stage stage, ModuleSource source, DataLoaders tra
       processes.tell_failure(*result_.failure);
     }
   } else if (!processes.is_alone()) {
-    result_.failure =
-        failure_of_others(peers, std::max(options_.collective_timeout, shortest_patience_with_ranks), told);
-    if (result_.failure && kept_ && processes.has_losses(patience_with_losses)) result_.failure->is_loss = true;
+    result_.failure = failure_of_others(peers, std::chrono::duration<double>(patience_with_others()).count(), told);
+    if (result_.failure && kept_ && processes.has_losses()) result_.failure->is_loss = true;
   }
   processes.on_roll_call(nullptr);
   system_->set(nullptr);

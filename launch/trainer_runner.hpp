@@ -47,7 +47,11 @@ class Trainer::Runner {
   void run_once(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments,
                 std::optional<std::chrono::steady_clock::time_point> deadline);
   void check_elastic() const;
+  void try_once(Stage stage, const ModuleSource& source, const DataLoaders& train, const DataLoaders& eval,
+                const RunArguments& arguments, std::optional<std::chrono::steady_clock::time_point> deadline);
+  void take_loss(std::chrono::milliseconds patience);
   bool goes_on_without_losses();
+  void go_back();
   std::shared_ptr<Checkpoint> newest_kept() const;
   void take_over_files();
   [[noreturn]] void leave_the_others() const;
@@ -64,6 +68,7 @@ class Trainer::Runner {
   void tell_sinks_of_files();
   void leave_threads_behind();
   double patience() const;
+  std::chrono::milliseconds patience_with_others() const;
   void make_run_dir(Stage stage, const ModuleSource& source);
   std::filesystem::path new_run_dir(const ModuleSource& source);
   std::vector<OptionGroup> all_groups(const ModuleSource& source);
@@ -88,6 +93,11 @@ class Trainer::Runner {
   std::unique_ptr<ActorSystem> system_;
   std::shared_ptr<cast::KeptState> kept_;  // trainer.elastic: of the stage that runs
   std::shared_ptr<Checkpoint> restored_;   // that it has gone back to, after a process was lost
+  struct Losses {
+    std::string who;  // "process 2 on host"; empty: none that the stage has not gone back for
+    std::chrono::steady_clock::time_point noticed;
+  };
+  Losses losses_;
   cast::RunResult result_;
   std::optional<Stage> stage_;  // that has left it
   double seconds_ = 0;          // which it took

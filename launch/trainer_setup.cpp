@@ -224,6 +224,7 @@ cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& sour
 // The folder is there already: it says why nothing has run.
 void Trainer::Runner::record_refusal(cast::RunSetup& setup, Stage stage, const ModuleSource& source) {
   if (run_dir_.empty() || !Processes::get().is_rank_zero()) return;
+  if (kept_ && Processes::get().has_losses()) return;  // the run goes on
   files_ = setup.files ? std::move(setup.files) : run_files(source);
   files_->begin_stage(stage);
   files_->end_stage(RunStatus::failed, current_exception_text());
@@ -262,7 +263,7 @@ void Trainer::Runner::add_workers(cast::RunSetup& setup, const ModuleSource& sou
   setup.tell_others = [&processes](const Failure& failure) { processes.tell_failure(failure); };
   setup.absent_processes = [&processes](std::chrono::milliseconds patience) { return processes.absent(patience); };
   setup.kept = kept_;
-  if (kept_) setup.has_losses = [&processes] { return processes.has_losses(std::chrono::milliseconds(200)); };
+  if (kept_) setup.has_losses = [&processes] { return processes.has_losses(); };
 }
 
 // What this process may use goes to its workers in equal parts. LibTorch's default, which OMP_NUM_THREADS can set,

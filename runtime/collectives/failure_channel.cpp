@@ -7,6 +7,7 @@
 #define OMPI_SKIP_MPICXX 1  // the C interface alone
 #include <mpi.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -54,14 +55,17 @@ struct FailureChannel::Shared {
   }
 
   void look_for_losses() {
+    const int handle = MPI_Comm_c2f(communicator);
+    const bool others_know = is_revoked(handle);
     std::vector<int> lost;
     try {
-      lost = lost_ranks(MPI_Comm_c2f(communicator));
+      lost = lost_ranks(handle);
     } catch (const CollectiveError&) {
-      return;  // the communicator is revoked: somebody knows already
+      // It is revoked, then.
     }
-    if (lost.size() == losses) return;
-    losses = lost.size();
+    if (lost.size() <= losses && others_know == was_revoked) return;
+    losses = std::max(losses, lost.size());
+    was_revoked = others_know;
     on_loss(lost);
   }
 
@@ -69,6 +73,7 @@ struct FailureChannel::Shared {
   int rank = 0;
   int size = 1;
   std::size_t losses = 0;  // that were told
+  bool was_revoked = false;
   Listener listener;
   LossListener on_loss;
   std::chrono::milliseconds poll{};

@@ -19,7 +19,8 @@ class FailureChannel {
   /// Called on the channel's thread for each message, in no order between ranks. Must not throw.
   using Listener = std::function<void(int rank, const std::string& message)>;
   /// Called on the channel's thread with all ranks that are lost so far, each time there is a new one, if MPI tells of
-  /// them (mpi_survives_losses). Must not throw.
+  /// them (mpi_survives_losses); with those known so far, which may be none, if another process has noticed first and
+  /// revoked the channel. Must not throw.
   using LossListener = std::function<void(const std::vector<int>& ranks)>;
 
   FailureChannel(MpiWorld& world, Listener listener, std::chrono::milliseconds poll = std::chrono::milliseconds(50),

@@ -10,6 +10,7 @@
 #include <mpi-ext.h>
 #endif
 
+#include <cstdlib>
 #include <numeric>
 
 namespace troupe {
@@ -22,28 +23,54 @@ bool mpi_survives_losses() {
   return enabled == "1" || enabled == "true";
 }
 
+namespace {
+
+// Their ranks in `everybody`.
+std::vector<int> ranks_of(MPI_Group some, MPI_Group everybody) {
+  int count = 0;
+  MPI_Group_size(some, &count);
+  std::vector<int> ranks(static_cast<std::size_t>(count)), within(ranks.size());
+  if (count == 0) return ranks;
+  std::iota(within.begin(), within.end(), 0);
+  check_mpi(MPI_Group_translate_ranks(some, count, within.data(), everybody, ranks.data()),
+            "MPI_Group_translate_ranks");
+  return ranks;
+}
+
+// Held as long as it is used.
+struct HeldGroup {
+  HeldGroup() = default;
+  explicit HeldGroup(MPI_Comm of) { check_mpi(MPI_Comm_group(of, &group), "MPI_Comm_group"); }
+  ~HeldGroup() {
+    if (group != MPI_GROUP_NULL && group != MPI_GROUP_EMPTY) MPI_Group_free(&group);
+  }
+  HeldGroup(const HeldGroup&) = delete;
+  HeldGroup& operator=(const HeldGroup&) = delete;
+  MPI_Group group = MPI_GROUP_NULL;
+};
+
+}  // namespace
+
+void prepare_mpi_for_losses() {
+  if (mpi_survives_losses()) setenv("OMPI_MCA_async_mpi_finalize", "1", /*overwrite=*/0);
+}
+
 std::vector<int> lost_ranks(int communicator) {
   const MPI_Comm all = MPI_Comm_f2c(communicator);
-  MPI_Group lost = MPI_GROUP_NULL, everybody = MPI_GROUP_NULL;
+  const HeldGroup everybody(all);
+  HeldGroup lost;
   check_mpi(MPIX_Comm_failure_ack(all), "MPIX_Comm_failure_ack");
-  check_mpi(MPIX_Comm_failure_get_acked(all, &lost), "MPIX_Comm_failure_get_acked");
-  int count = 0;
-  MPI_Group_size(lost, &count);
-  std::vector<int> ranks(static_cast<std::size_t>(count));
-  if (count > 0) {
-    std::vector<int> in_lost(ranks.size());
-    std::iota(in_lost.begin(), in_lost.end(), 0);
-    check_mpi(MPI_Comm_group(all, &everybody), "MPI_Comm_group");
-    check_mpi(MPI_Group_translate_ranks(lost, count, in_lost.data(), everybody, ranks.data()),
-              "MPI_Group_translate_ranks");
-    MPI_Group_free(&everybody);
-  }
-  if (lost != MPI_GROUP_EMPTY) MPI_Group_free(&lost);
-  return ranks;
+  check_mpi(MPIX_Comm_failure_get_acked(all, &lost.group), "MPIX_Comm_failure_get_acked");
+  return ranks_of(lost.group, everybody.group);
 }
 
 void revoke_communicator(int communicator) {
   check_mpi(MPIX_Comm_revoke(MPI_Comm_f2c(communicator)), "MPIX_Comm_revoke");
+}
+
+bool is_revoked(int communicator) {
+  int flag = 0;
+  return MPIX_Comm_is_revoked(MPI_Comm_f2c(communicator), &flag) == MPI_SUCCESS && flag != 0;
 }
 
 int shrunk_communicator(int communicator) {
@@ -53,9 +80,17 @@ int shrunk_communicator(int communicator) {
   return MPI_Comm_c2f(left);
 }
 
-bool agree_over_mpi(int communicator, bool mine) {
-  int flag = mine ? 1 : 0;
-  return MPIX_Comm_agree(MPI_Comm_f2c(communicator), &flag) == MPI_SUCCESS && flag == 1;
+std::vector<int> ranks_left_out(int before, int after) {
+  const HeldGroup old(MPI_Comm_f2c(before)), now(MPI_Comm_f2c(after));
+  HeldGroup missing;
+  check_mpi(MPI_Group_difference(old.group, now.group, &missing.group), "MPI_Group_difference");
+  return ranks_of(missing.group, old.group);
+}
+
+Agreement agree_over_mpi(int communicator, unsigned mine) {
+  int flag = static_cast<int>(mine);
+  const bool all_are_there = MPIX_Comm_agree(MPI_Comm_f2c(communicator), &flag) == MPI_SUCCESS;
+  return {static_cast<unsigned>(flag), all_are_there};
 }
 
 #else
@@ -72,6 +107,8 @@ bool mpi_survives_losses() {
   return false;
 }
 
+void prepare_mpi_for_losses() {}
+
 std::vector<int> lost_ranks(int) {
   refuse_losses();
 }
@@ -80,11 +117,19 @@ void revoke_communicator(int) {
   refuse_losses();
 }
 
+bool is_revoked(int) {
+  refuse_losses();
+}
+
 int shrunk_communicator(int) {
   refuse_losses();
 }
 
-bool agree_over_mpi(int, bool) {
+std::vector<int> ranks_left_out(int, int) {
+  refuse_losses();
+}
+
+Agreement agree_over_mpi(int, unsigned) {
   refuse_losses();
 }
 

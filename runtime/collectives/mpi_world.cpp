@@ -3,7 +3,6 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
 #include "troupe/runtime/collectives/mpi_error.hpp"
-#include "troupe/runtime/collectives/mpi_losses.hpp"
 
 #define OMPI_SKIP_MPICXX 1  // the C interface alone
 #include <mpi.h>
@@ -44,6 +43,7 @@ MpiWorld::MpiWorld() {
   int initialized = 0;
   MPI_Initialized(&initialized);
   if (initialized) throw UsageError("MPI is initialised already: a process makes one MpiWorld, and calls no MPI_Init");
+  prepare_mpi_for_losses();
   int granted = MPI_THREAD_SINGLE;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &granted), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -94,11 +94,13 @@ void MpiWorld::revoke() {
   revoke_communicator(world_);
 }
 
-void MpiWorld::shrink() {
-  world_ = shrunk_communicator(world_);
+std::vector<int> MpiWorld::shrink() {
+  const int before = world_;
+  world_ = shrunk_communicator(before);
+  return ranks_left_out(before, world_);
 }
 
-bool MpiWorld::agree(bool mine) {
+Agreement MpiWorld::agree(unsigned mine) {
   return agree_over_mpi(world_, mine);
 }
 

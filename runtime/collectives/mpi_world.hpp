@@ -1,6 +1,8 @@
 // The processes that mpirun or srun started together, through MPI.
 #pragma once
 
+#include "troupe/runtime/collectives/mpi_losses.hpp"
+
 #include <chrono>
 #include <memory>
 #include <mutex>
@@ -45,13 +47,14 @@ class MpiWorld {
   /// Ends what is in progress on all communicators of this world, here and in all other processes. Any thread.
   void revoke();
   /// Collective among the processes that are left, after revoke(): from now on the world is theirs; communicators made
-  /// before are of no use.
-  void shrink();
+  /// before are of no use. The ranks of those that are lost, as they were.
+  std::vector<int> shrink();
   /// The same, after shrink(): rank(), size() and hosts() say what has become of them, ranks in the old order. Throws
   /// CollectiveError if one more is lost meanwhile: then revoke and shrink again.
   void look_around();
-  /// Collective among those that are left: whether all say yes and none was lost meanwhile.
-  bool agree(bool mine);
+  /// Collective among those that are left, before or after revoke(): the bits that all of them have set, and whether
+  /// one is lost.
+  Agreement agree(unsigned mine);
 
   /// Ends all processes at once, this one too, with that status (MPI_Abort).
   [[noreturn]] void abort(int status);

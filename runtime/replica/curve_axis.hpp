@@ -28,7 +28,8 @@ class CurveAxis {
   /// A fit has ended at `at`, well or not. Does nothing if none has begun.
   void end_fit(const Progress& at);
   /// The fit that has ended runs again from an earlier place of its own, as if it had not been any further.
-  /// `has_written`: what it has logged from there on stands in the folder, and is not written again.
+  /// `has_written`: what this axis has placed stands in the folder, and is not written again; else somebody else has
+  /// written, and how far is not known.
   void go_back(bool has_written);
   /// Where the last fit has ended, as it counted itself.
   const Progress& fitted() const { return fitted_; }

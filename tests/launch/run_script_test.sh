@@ -403,6 +403,19 @@ says " PRTE_MCA_oob_tcp_keepalive_time=20 " of 5 "$run" -n 2 -H a,b --dry-run tr
 said=$(of 5 "$run" -n 2 --quiet --dry-run true)
 [[ $said != *" -q "* && $said != *relay* && $said != *OMPI_MCA* ]] || fail "Open MPI 5 gets what is for 4.1: $said"
 
+# Ranks that may be lost: by the option, an argument of the program, or a config file that it names.
+printf '[trainer]\nelastic = "2:8"\n' >"$folder/elastic.toml"
+printf '[trainer]\nelastic = ""\nelastic_every_n_steps = 50\n' >"$folder/rigid.toml"
+says " --with-ft ulfm " of 5 "$run" -n 2 --elastic --dry-run true
+says " --with-ft ulfm " of 5 "$run" -n 2 --dry-run true --trainer.elastic 1:2
+says " --with-ft ulfm " of 5 "$run" -n 2 --dry-run true --trainer.elastic=1:2
+says " --with-ft ulfm " of 5 "$run" -n 2 --dry-run true --config "$folder/elastic.toml"
+says " --with-ft ulfm " of 5 "$run" -n 2 --dry-run true "--config=$folder/elastic.toml"
+said=$(of 5 "$run" -n 2 --dry-run true --config "$folder/rigid.toml")
+[[ $said != *ulfm* ]] || fail "a run that is not elastic is started as if it were: $said"
+refuses_of 4 "--elastic needs Open MPI 5, and mpirun is of 4.1.4: use --max-restarts" -n 2 --elastic true
+refuses_of 4 "--elastic needs Open MPI 5" -n 2 true --config "$folder/elastic.toml"
+
 # A setting goes to who reads it, by this version's name.
 says "--mca orte_default_hostfile hosts" of 4 "$run" -n 1 --mca orte_default_hostfile hosts --dry-run true
 says "--mca orte_default_hostfile hosts" of 4 "$run" -n 1 --mca prte_default_hostfile hosts --dry-run true

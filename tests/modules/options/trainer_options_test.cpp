@@ -221,7 +221,11 @@ TEST(TrainerOptions, ElasticIsTheFewestAndTheMostProcesses) {
   }
   EXPECT_NE(refusal({.elastic = "8:2"}).find("use 2:8"), std::string::npos);
   EXPECT_NE(refusal({.elastic_every_n_steps = 0}).find("use at least 1"), std::string::npos);
-  EXPECT_NE(refusal({.strategy = Strategy::zero, .elastic = "2:8"}).find("use ddp"), std::string::npos);
+  for (const auto strategy : {Strategy::zero, Strategy::zero2, Strategy::fsdp, Strategy::dp, Strategy::ddp2}) {
+    EXPECT_NE(refusal({.strategy = strategy, .elastic = "2:8"}).find("must have the whole state: use ddp"),
+              std::string::npos)
+        << refusal({.strategy = strategy, .elastic = "2:8"});
+  }
 }
 
 TEST(TrainerOptions, ProfileStepsAreABatchOrARangeOfThem) {

@@ -4,6 +4,7 @@
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/optim/sgd.hpp"
 #include "troupe/runtime/collectives/memory_world.hpp"
+#include "troupe/runtime/replica/curve_axis.hpp"
 #include "troupe/runtime/replica/device_shards.hpp"
 #include "troupe/runtime/replica/gradient_sync.hpp"
 #include "troupe/runtime/replica/metric_board.hpp"
@@ -462,6 +463,73 @@ TEST(DeviceShards, ABatchInTwoShardsIsLoggedAsOneAndTheModuleHasItsRunAgain) {
   EXPECT_THAT(rig.said.lines, ElementsAre("a shard", "a shard"));
   EXPECT_EQ(&module.trainer(), &rig);
   module.attach(nullptr);
+}
+
+// Whether a metric of the fit, at `log_step` as it counts, is to be written.
+bool is_new(CurveAxis& axis, int64_t log_step) {
+  ScalarsRecord record{.step = log_step, .epoch = 0, .values = {{"loss", 1.0}}};
+  return axis.place(record);
+}
+
+Progress at_log_step(int64_t log_step) {
+  return {.global_step = log_step, .total_batches = log_step, .log_step = log_step};
+}
+
+TEST(CurveAxis, ARunThatGoesBackWritesNothingTwiceIfItHasWritten) {
+  CurveAxis axis;
+  axis.begin_fit({});
+  for (int64_t step = 1; step <= 10; ++step) EXPECT_TRUE(is_new(axis, step)) << step;
+  axis.end_fit(at_log_step(10));
+  axis.go_back(/*has_written=*/true);
+  axis.begin_fit(at_log_step(6));
+  EXPECT_FALSE(is_new(axis, 7));
+  EXPECT_FALSE(is_new(axis, 9));
+  EXPECT_TRUE(is_new(axis, 11));
+  // Once more, before it was as far.
+  axis.end_fit(at_log_step(11));
+  axis.go_back(true);
+  axis.begin_fit(at_log_step(6));
+  EXPECT_FALSE(is_new(axis, 7));
+  axis.end_fit(at_log_step(7));
+  axis.go_back(true);
+  axis.begin_fit(at_log_step(6));
+  EXPECT_FALSE(is_new(axis, 10));
+  EXPECT_TRUE(is_new(axis, 12));
+}
+
+TEST(CurveAxis, ARunThatTakesOverFromALostWriterWritesAllFromThereOn) {
+  CurveAxis axis;
+  axis.begin_fit({});
+  for (int64_t step = 1; step <= 10; ++step) is_new(axis, step);
+  axis.end_fit(at_log_step(10));
+  axis.go_back(/*has_written=*/false);
+  axis.go_back(true);  // one more was lost before it had begun: it has written nothing still
+  axis.begin_fit(at_log_step(6));
+  EXPECT_TRUE(is_new(axis, 7));
+  EXPECT_TRUE(is_new(axis, 8));
+  // From now on it is the writer.
+  axis.end_fit(at_log_step(8));
+  axis.go_back(true);
+  axis.begin_fit(at_log_step(6));
+  EXPECT_FALSE(is_new(axis, 7));
+  EXPECT_TRUE(is_new(axis, 9));
+}
+
+TEST(CurveAxis, AFitThatGoesBackKeepsItsPlaceInTheFolder) {
+  CurveAxis axis;
+  axis.begin_fit({});
+  is_new(axis, 20);
+  axis.end_fit(at_log_step(20));
+  axis.begin_fit({});  // a further fit, written behind the first
+  ScalarsRecord record{.step = 5, .epoch = 0, .values = {}};
+  axis.place(record);
+  EXPECT_EQ(record.step, 25);
+  axis.end_fit(at_log_step(5));
+  axis.go_back(true);
+  axis.begin_fit(at_log_step(2));
+  record.step = 6;
+  EXPECT_TRUE(axis.place(record));
+  EXPECT_EQ(record.step, 26);
 }
 
 }  // namespace
