@@ -104,7 +104,7 @@ CPU_STEPS = [step(model, who, "cpu", column) for model in (3, 0, 2, 1)
 
 RANK_MODELS = (("mlp", "MLP 784-1024-1024-10, batch 64"), ("gpt", "GPT 4 x 128, 16 x 128 tokens"),
                ("tiny-gpt", "GPT 2 x 32, 8 x 32 tokens"))
-TWO_GPUS = [Item("gpus", title, "ddp", (("bench/rank_times", "devices", model, "plain", "30"),), 60, "cuda", 2)
+TWO_GPUS = [Item("gpus", title, "ddp", (("bench/rank_times", "gpus", model, "plain", "30"),), 60, "cuda", 2)
             for model, title in RANK_MODELS]
 
 
