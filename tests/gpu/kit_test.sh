@@ -98,12 +98,13 @@ refuses "takes seconds from 1 on, not '0'" "$run" --budget 0
 refuses "bench/captured is not there: build it first (1 of 1" "$kit" --build "$folder" --only "CNN of digits"
 refuses "has no part between" "$kit" --page "$folder/list" page.md
 cat >small.py <<'SMALL'
-import importlib.machinery, importlib.util, sys
+import importlib.machinery, importlib.util, re, sys
 sys.dont_write_bytecode = True
 loader = importlib.machinery.SourceFileLoader("kit", sys.argv.pop(1))
 kit = importlib.util.module_from_spec(importlib.util.spec_from_loader("kit", loader))
 loader.exec_module(kit)
 kit.MOST_BYTES = 1 << 20
+kit.GLIBC = re.compile("")  # no libraries, which take time to pack
 kit.main()
 SMALL
 refuses "MiB, and 1 MiB at most travel" \
