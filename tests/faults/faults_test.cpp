@@ -258,22 +258,5 @@ TEST_F(Faults, DataThatOneRankDoesNotSeeIsNamedWithTheRank) {
   EXPECT_THAT(ended.output, ContainsRegex("book.txt: No such file or directory [^\n]*rank 1 on "));
 }
 
-// The second rank's clock is an hour ahead: the run goes on, and rank zero says that dates will be wrong.
-TEST_F(Faults, AClockThatIsAnHourOffIsAWarning) {
-  TROUPE_SKIP_WITH_SANITIZER();
-  std::ofstream(root_.path() / "ahead.c") << "#include <sys/syscall.h>\n#include <time.h>\n#include <unistd.h>\n"
-                                             "int clock_gettime(clockid_t id, struct timespec* now) {\n"
-                                             "  const int failed = (int)syscall(SYS_clock_gettime, id, now);\n"
-                                             "  if (id == CLOCK_REALTIME) now->tv_sec += 3600;\n"
-                                             "  return failed;\n"
-                                             "}\n";
-  const auto ahead = (root_.path() / "ahead").string();
-  ASSERT_EQ(run_program("gcc -shared -fPIC -o " + ahead + ".so " + ahead + ".c 2>&1").output, "");
-  const auto ended = run_differing("export LD_PRELOAD=" + ahead + ".so", "--trainer.max_epochs 1");
-  EXPECT_EQ(ended.status, 0) << ended.output;
-  EXPECT_THAT(ended.output, ContainsRegex("troupe: warning: the clock of rank 1 on [^\n]* is 3(599|60[0-9]) s ahead of"
-                                          " that of rank 0 on "));
-}
-
 }  // namespace
 }  // namespace troupe
