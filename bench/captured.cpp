@@ -1,19 +1,22 @@
 // The mean time of a training step of an example's model, ours or of a bare LibTorch loop, for bench/run
 // captured_models.
 //
-//     captured MODEL captured|plain|bare [STEPS]
+//     captured MODEL captured|plain|bare [STEPS [cpu|cuda [PRECISION]]]
 //     captured --profile FILE       writes the captured programs with the time of each operator to FILE.0, FILE.1, ...
 //
 // All sides: the same training_step, batches made beforehand, AdamW on LibTorch's fused kernel, one compute thread, a
-// thread of their own. An epoch to warm up, then the one that is timed.
+// thread of their own. An epoch to warm up, then the one that is timed. On a GPU (tests/gpu) each batch is copied
+// there, and an epoch ends when its kernels have; PRECISION is the Trainer's option, for ours.
 #include "bench/cells.hpp"
 #include "bench/made_batches.hpp"
 #include "examples/char_rnn/char_rnn.hpp"
 #include "examples/digits/digits.hpp"
 #include "examples/gpt/gpt.hpp"
+#include "troupe/runtime/device/device.hpp"
 
 #include <troupe/troupe.hpp>
 
+#include <torch/cuda.h>
 #include <torch/torch.h>
 
 #include <chrono>
@@ -31,13 +34,21 @@ using Clock = std::chrono::steady_clock;
 using troupe::bench::MadeBatches;
 using MakeBatch = std::function<troupe::Batch()>;
 
+// The time, once all kernels of a GPU have ended.
+Clock::time_point now_on(torch::Device device) {
+  if (device.is_cuda()) torch::cuda::synchronize(device.index());
+  return Clock::now();
+}
+
 // An example's model with the bench's optimizer.
 template <class M>
 struct Timed : M {
   using M::M;
   troupe::Optimizers configure_optimizers() override { return troupe::optim::adamw(this->parameters()); }
-  void on_train_epoch_start() override { start = Clock::now(); }
-  void on_train_epoch_end() override { seconds = std::chrono::duration<double>(Clock::now() - start).count(); }
+  void on_train_epoch_start() override { start = now_on(this->parameters()[0].device()); }
+  void on_train_epoch_end() override {
+    seconds = std::chrono::duration<double>(now_on(this->parameters()[0].device()) - start).count();
+  }
   Clock::time_point start;
   double seconds = 0;
 };
@@ -58,7 +69,7 @@ struct Case {
   MakeBatch make_batch;
   // Microseconds per step.
   std::function<double(const Case&, const std::shared_ptr<MadeBatches>&, const troupe::TrainerOptions&)> ours;
-  std::function<double(const Case&, const MadeBatches&)> bare;
+  std::function<double(const Case&, const MadeBatches&, torch::Device)> bare;
 };
 
 template <class M, class O>
@@ -70,21 +81,22 @@ Case case_of(int64_t steps, O options, MakeBatch make_batch) {
         trainer.fit(std::make_shared<Timed<M>>(options), troupe::DataLoader(data, {.batch_size = data->batch_size()}));
     return model->seconds / static_cast<double>(c.steps) * 1e6;
   };
-  const auto bare = [options](const Case& c, const MadeBatches& data) {
+  const auto bare = [options](const Case& c, const MadeBatches& data, torch::Device device) {
     double us = 0;
     Timed<M> model(options);
     std::thread([&] {
       torch::set_num_threads(1);
+      model.to(device);
       auto optimizer = troupe::optim::adamw(model.parameters());
       for (int64_t epoch = 0; epoch < epochs; ++epoch) {
-        const auto start = Clock::now();
+        const auto start = now_on(device);
         for (int64_t step = 0; step < c.steps; ++step) {
-          auto loss = loss_of(model, data.batch(step), step);
+          auto loss = loss_of(model, data.batch(step).to(device, /*non_blocking=*/true), step);
           optimizer->zero_grad();
           loss.backward();
           optimizer->step();
         }
-        us = troupe::bench::microseconds_since(start) / static_cast<double>(c.steps);
+        us = std::chrono::duration<double, std::micro>(now_on(device) - start).count() / static_cast<double>(c.steps);
       }
     }).join();
     return us;
@@ -109,6 +121,7 @@ std::vector<Case> cases() {
 
 troupe::TrainerOptions options_in(const troupe::bench::RunFolder& folder, troupe::CaptureStep capture) {
   troupe::TrainerOptions options{.max_epochs = epochs, .seed = 1, .num_threads = 1, .default_root_dir = folder.path()};
+  options.accelerator = troupe::Accelerator::cpu;
   options.capture_step = capture;
   options.enable_checkpointing = options.enable_progress_bar = options.enable_model_summary = false;
   return options;
@@ -134,16 +147,21 @@ void measure(const std::vector<std::string>& words) {
     throw troupe::UsageError("'" + words[1] + "' is none of captured, plain and bare");
   }
   Case& c = all[model];
-  if (words.size() == 3) c.steps = troupe::bench::count_of(words[2]);
+  if (words.size() > 2) c.steps = troupe::bench::count_of(words[2]);
   const auto data = batches_of(c);
   const troupe::bench::RunFolder folder;
-  const auto options = options_in(folder, is_captured ? troupe::CaptureStep::require : troupe::CaptureStep::off);
-  troupe::bench::print_cell({{"us", is_bare ? c.bare(c, *data) : c.ours(c, data, options)}});
+  auto options = options_in(folder, is_captured ? troupe::CaptureStep::require : troupe::CaptureStep::off);
+  if (words.size() > 3) troupe::set_option(options, "accelerator", words[3]);
+  if (words.size() > 4) troupe::set_option(options, "precision", words[4]);
+  if (is_bare && words.size() > 4) throw troupe::UsageError("a bare loop computes in 32-true, and takes no PRECISION");
+  const auto device = troupe::choose_device(options.accelerator);
+  troupe::bench::print_cell({{"us", is_bare ? c.bare(c, *data, device) : c.ours(c, data, options)}});
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   torch::set_num_threads(1);
-  return troupe::bench::run_cells(argc, argv, "captured MODEL captured|plain|bare [STEPS]", 2, 3, measure);
+  return troupe::bench::run_cells(argc, argv, "captured MODEL captured|plain|bare [STEPS [cpu|cuda [PRECISION]]]", 2, 5,
+                                  measure);
 }

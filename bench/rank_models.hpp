@@ -10,6 +10,7 @@
 
 #include <troupe/troupe.hpp>
 
+#include <torch/cuda.h>
 #include <torch/torch.h>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
@@ -67,13 +68,17 @@ template <class M>
 class WithEpochTimes : public M {
  public:
   using M::M;
-  void on_train_epoch_start() override { start_ = std::chrono::steady_clock::now(); }
-  void on_train_epoch_end() override {
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count());
-  }
+  void on_train_epoch_start() override { start_ = now(); }
+  void on_train_epoch_end() override { seconds.push_back(std::chrono::duration<double>(now() - start_).count()); }
   std::vector<double> seconds;
 
  private:
+  // Once all kernels of a GPU have ended.
+  std::chrono::steady_clock::time_point now() {
+    const auto device = this->parameters()[0].device();
+    if (device.is_cuda()) torch::cuda::synchronize(device.index());
+    return std::chrono::steady_clock::now();
+  }
   std::chrono::steady_clock::time_point start_;
 };
 
@@ -92,7 +97,7 @@ struct Amounts {
 template <class M>
 std::vector<double> train(const typename M::Options& model_options, TrainerOptions options, int64_t ranks,
                           Amounts amounts, const std::function<Batch()>& make) {
-  options.accelerator = Accelerator::cpu;
+  if (options.accelerator == Accelerator::automatic) options.accelerator = Accelerator::cpu;
   options.max_epochs = amounts.samples + 1;
   options.seed = 1;
   options.num_threads = 1;

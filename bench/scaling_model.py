@@ -4,7 +4,7 @@ Needs nothing but Python: scaling_model.py. The inputs are the constants below: 
 bench/collectives measured, what links are rated at, and what was published. docs/scaling.md explains the model.
 """
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MIB = 1 << 20
 RANKS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
@@ -96,6 +96,14 @@ def step(model, cluster, ranks, messages=tree, first=1 * MIB, others=25 * MIB):
     if ranks == 1:
         return model.alone
     return model.alone + model.together + exposed(model, cluster, ranks, first, others, messages)
+
+
+def oversubscribed(model, cluster, ranks, cores):
+    """What `step` takes for more ranks than cores: each has its share of a core, to compute as to copy and add."""
+    share = max(1.0, ranks / cores)
+    slower = replace(model, alone=model.alone * share, together=model.together * share)
+    link = replace(cluster.inside, latency=cluster.inside.latency * share)
+    return slower, replace(cluster, inside=link, software=cluster.software / share)
 
 
 # --- The models ------------------------------------------------------------------------------------------------------
@@ -262,4 +270,5 @@ def main():
     bucket_sizes(fast, GPU_CLUSTERS[0])
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/prediction_shapes.hpp"
 #include "troupe/launch/processes.hpp"
+#include "troupe/launch/rank_facts.hpp"
 #include "troupe/launch/signals.hpp"
 
 #include <csignal>
@@ -57,6 +58,14 @@ void carry_out(const Invocation& invocation, Trainer& trainer, const PredictionS
   }
 }
 
+// Of all ranks, so rank zero says it, and the others end after it: with the first that ends mpirun ends the rest.
+void say_for_all(const std::string& text) {
+  Processes::get().from_rank_zero([&text] {
+    std::cerr << text + '\n' << std::flush;
+    return "";
+  });
+}
+
 // Of the run, so rank zero says it. With the progress bar the Trainer has.
 void say_summary(const Trainer& trainer) {
   const bool has_bar = trainer.options().enable_progress_bar;
@@ -67,6 +76,7 @@ void say_summary(const Trainer& trainer) {
 
 int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> groups,
         const std::function<ModuleSource()>& source, const std::function<DataModulePtr()>& data) {
+  keep_announcements();
   const std::string name = !options.name.empty() ? options.name
                            : argc > 0            ? std::filesystem::path(argv[0]).filename().string()
                                                  : "program";
@@ -103,6 +113,9 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
     std::cout.flush();
     say_summary(trainer);
     return trainer.was_interrupted() ? status_after(trainer.interrupting_signal()) : 0;
+  } catch (const RanksDisagree& error) {
+    say_for_all(name + ": " + error.what());
+    return misused;
   } catch (const UsageError& error) {
     std::cerr << name + ": " + error.what() + '\n';
     return misused;

@@ -1,6 +1,5 @@
 #include "troupe/launch/rank_facts.hpp"
 
-#include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/launch/processes.hpp"
 #include "troupe/runtime/checkpoint/checksum.hpp"
@@ -168,7 +167,7 @@ void compare_ranks(Processes& processes, const std::vector<OptionGroup>& groups,
        processes.all_gather_bytes(mine.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))) {
     ranks.push_back(facts_in(text));
   }
-  if (const auto why = disagreement(ranks); !why.empty()) throw UsageError(why);
+  if (const auto why = disagreement(ranks); !why.empty()) throw RanksDisagree(why);
   // All have just been here.
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const auto time = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
@@ -188,10 +187,10 @@ void check_all_see(Processes& processes, const std::string& path) {
   if (all.front().front() != '+') return;  // whoever reads it says so
   const auto blind = std::ranges::find_if(all, [](const std::string& said) { return said.front() == '-'; });
   if (blind == all.end()) return;
-  throw UsageError(name_of_rank(static_cast<std::size_t>(blind - all.begin()), blind->substr(1)) + " does not see " +
-                   shown(path) +
-                   ", which the run goes on from: all ranks read the checkpoint, so it has to lie in a"
-                   " folder that all hosts share, at the same path");
+  throw RanksDisagree(name_of_rank(static_cast<std::size_t>(blind - all.begin()), blind->substr(1)) + " does not see " +
+                      shown(path) +
+                      ", which the run goes on from: all ranks read the checkpoint, so it has to lie in a"
+                      " folder that all hosts share, at the same path");
 }
 
 }  // namespace troupe

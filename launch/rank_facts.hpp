@@ -1,6 +1,7 @@
 // What ranks compare before a run begins: the program, LibTorch, the clock, the options, and what they see of the disk.
 #pragma once
 
+#include "troupe/base/failure.hpp"
 #include "troupe/launch/option_group.hpp"
 
 #include <nlohmann/json.hpp>
@@ -12,6 +13,12 @@
 namespace troupe {
 
 class Processes;
+
+/// What all ranks throw, each with the same text, so that one of them can say it.
+class RanksDisagree : public UsageError {
+ public:
+  using UsageError::UsageError;
+};
 
 /// Of one process.
 struct RankFacts {
@@ -33,11 +40,11 @@ std::string disagreement(const std::vector<RankFacts>& ranks);
 /// minute off rank zero's; empty if none is.
 std::string clock_difference(const std::vector<int64_t>& milliseconds, const std::vector<std::string>& hosts);
 
-/// Collective. Throws UsageError with `disagreement` on all ranks; rank zero prints a warning about clocks. `run`: what
-/// else has to be equal, by name.
+/// Collective. Throws RanksDisagree with `disagreement` on all ranks; rank zero prints a warning about clocks. `run`:
+/// what else has to be equal, by name.
 void compare_ranks(Processes& processes, const std::vector<OptionGroup>& groups, const nlohmann::json& run);
 
-/// Collective: throws UsageError on all ranks if rank zero sees `path` and another one does not.
+/// Collective: throws RanksDisagree on all ranks if rank zero sees `path` and another one does not.
 void check_all_see(Processes& processes, const std::string& path);
 
 }  // namespace troupe

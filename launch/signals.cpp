@@ -16,10 +16,14 @@ namespace troupe {
 namespace {
 
 constexpr std::array asking = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU};
+constexpr std::array announcing = {SIGUSR1, SIGUSR2};
 constexpr std::array failing_writes = {SIGPIPE, SIGXFSZ};
 
 // A handler may do little more than write to a pipe; -1: nobody watches.
 std::atomic<int> pipe_end{-1};
+
+// One that came while nobody watched; 0: none.
+std::atomic<int> kept{0};
 
 // In a job of SLURM's. At the time limit it sends SIGTERM to the job and to the step, to each task twice therefore;
 // SIGKILL follows by itself, after KillWait.
@@ -39,6 +43,11 @@ void on_any_signal(int signal) {
   std::signal(signal, is_repeated_by_the_system(signal) ? pass_over : SIG_DFL);
 }
 
+void keep(int signal) {
+  kept = signal;
+  std::signal(signal, SIG_DFL);
+}
+
 struct sigaction action_of(void (*handler)(int)) {
   struct sigaction action {};
   action.sa_handler = handler;
@@ -47,10 +56,10 @@ struct sigaction action_of(void (*handler)(int)) {
   return action;
 }
 
-// What was there before.
-struct sigaction pass_over_by_default(int signal) {
+// What was there before, and stays if it is the program's.
+struct sigaction handle_by_default(int signal, void (*handler)(int)) {
   struct sigaction before {};
-  const auto action = action_of(pass_over);
+  const auto action = action_of(handler);
   if (sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_DFL) sigaction(signal, &action, nullptr);
   return before;
 }
@@ -83,7 +92,7 @@ const char* name_of_signal(int signal) {
 
 FailedWrites::FailedWrites() {
   static_assert(failing_writes.size() == std::tuple_size_v<decltype(before_)>);
-  for (std::size_t i = 0; i < failing_writes.size(); ++i) before_[i] = pass_over_by_default(failing_writes[i]);
+  for (std::size_t i = 0; i < failing_writes.size(); ++i) before_[i] = handle_by_default(failing_writes[i], pass_over);
 }
 
 FailedWrites::~FailedWrites() {
@@ -91,11 +100,15 @@ FailedWrites::~FailedWrites() {
 }
 
 void outlive_readers() {
-  (void)pass_over_by_default(SIGPIPE);
+  (void)handle_by_default(SIGPIPE, pass_over);
 }
 
 void outlive_sigterm() {
-  (void)pass_over_by_default(SIGTERM);
+  (void)handle_by_default(SIGTERM, pass_over);
+}
+
+void keep_announcements() {
+  for (const int signal : announcing) (void)handle_by_default(signal, keep);
 }
 
 SignalWatch::SignalWatch(std::function<void(int signal)> on_signal) {
@@ -113,6 +126,7 @@ SignalWatch::SignalWatch(std::function<void(int signal)> on_signal) {
     sigaction(asking[i], nullptr, &state_->before[i]);
     if (state_->before[i].sa_handler != SIG_IGN) sigaction(asking[i], &ask, nullptr);
   }
+  if (const auto byte = static_cast<char>(kept.exchange(0)); byte != 0) (void)!write(ends[1], &byte, 1);
 }
 
 SignalWatch::~SignalWatch() {

@@ -27,6 +27,11 @@ class SignalWatch {
   std::unique_ptr<State> state_;
 };
 
+/// From now on to the end of the process, a SIGUSR1 or SIGUSR2 that comes while there is no SignalWatch is kept for the
+/// next one, which calls `on_signal` with it at once: the end of a queue's job may be announced while its program
+/// starts. A second one ends the process. What the program ignores or handles itself stays as it is.
+void keep_announcements();
+
 /// While it lives, the signals that report a write which cannot be are passed over, and the write fails with its
 /// reason: SIGPIPE (whoever read the output has ended) and SIGXFSZ (the file is as large as files may be). What the
 /// program handles itself stays as it is, and so do the programs that it starts. Used by one thread.

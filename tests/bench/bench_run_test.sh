@@ -36,6 +36,24 @@ with open(sys.argv[1] + "/page.md", encoding="utf-8") as page:
 assert any(name.startswith("captured_step, ") and name.endswith("bare/captured") for name in found), found
 CHECK
 
+# The model of docs/scaling.md, of which bench/scaling_check says how wrong it is: with a core for each rank nothing is added,
+# with half a core each everything takes twice as long, and a link takes what its rate says.
+python3 - <<'MODEL' || fail "the model of scaling is wrong"
+import math, os, sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.environ["TROUPE_SOURCE_DIR"], "bench"))
+from scaling_model import Cluster, Layer, Link, Model, all_reduce, oversubscribed, step
+link = Link(1e-6, math.inf)
+here = Cluster("here", 8, link, link, software=1e9)
+model = Model("one layer", [Layer(1_000_000, 1.0)], alone=0.01, together=0.002)
+same, cluster = oversubscribed(model, here, 2, 2)
+assert step(same, cluster, 2) == step(model, here, 2) == 0.012 + all_reduce(here, 2, 4_000_000)
+slower, cluster = oversubscribed(model, here, 4, 2)
+assert math.isclose(step(slower, cluster, 4), 2 * (0.012 + all_reduce(here, 4, 4_000_000)))
+slow = Cluster("slow", 1, link, Link(1e-6, 12.5e6), software=1e9)
+assert math.isclose(step(model, slow, 2) - step(model, here, 2), 4_000_000 / 12.5e6)
+MODEL
+
 # What the page makes of known numbers: ratios by rounds, bars that are met and missed, a difference within the noise.
 python3 - "$folder" <<'KNOWN'
 import json, sys

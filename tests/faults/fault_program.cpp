@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <csignal>
@@ -27,9 +28,10 @@ struct FaultOptions {
   int64_t epoch = 1;
   int64_t batch = 2;
   int64_t fetchers = 0;
+  int64_t samples = 60;
 };
 TROUPE_OPTIONS(FaultOptions, (fault, "what happens"), (rank, "on which rank"), (epoch, "in which epoch"),
-               (batch, "at which batch"), (fetchers, "of the train loader"))
+               (batch, "at which batch"), (fetchers, "of the train loader"), (samples, "to train on"))
 
 // Waits for what never comes.
 [[noreturn]] void hang() {
@@ -78,7 +80,8 @@ void use_up_memory() {
 
 class Points : public Dataset {
  public:
-  int64_t size() const override { return 60; }
+  explicit Points(int64_t size) : size_(size) {}
+  int64_t size() const override { return size_; }
   Batch get(int64_t index) override {
     strike("dataset");
     if (fault_now == "slow_dataset") {  // longer than a step may take in the tests; data has a limit of its own
@@ -93,6 +96,9 @@ class Points : public Dataset {
     const auto x = torch::full({4}, static_cast<double>(index % 7), torch::kFloat32);
     return {x, x.sum().unsqueeze(0)};
   }
+
+ private:
+  int64_t size_;
 };
 
 class Numbers : public Sink {
@@ -133,7 +139,7 @@ class Faulty : public ModuleWith<FaultOptions> {
     loading.num_workers = options().fetchers;
     loading.prefetch = options().fault == "hung_last_fetch" ? 8 : 2;
     fault_at_start = options().fault;
-    return DataLoader(std::make_shared<Points>(), loading);
+    return DataLoader(std::make_shared<Points>(options().samples), loading);
   }
 
  private:
@@ -173,7 +179,9 @@ int main(int argc, char** argv) {
   options.loggers = {};
   options.sinks = {std::make_shared<troupe::Numbers>()};
   troupe::MainOptions main_options{.trainer = options};
-  main_options.prepare = [](troupe::Trainer& trainer) {
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  main_options.prepare = [&words](troupe::Trainer& trainer) {
+    if (std::ranges::find(words, "early_signal") != words.end()) std::raise(SIGUSR1);  // before anything is trained
     trainer.add_actor("watcher", troupe::on_events([](const troupe::TrainBatchEnded&, troupe::RunHandle&) {
                         troupe::strike("actor");
                       }));

@@ -6,12 +6,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <string>
 
 namespace troupe {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -207,19 +209,23 @@ TEST_F(Faults, ARankThatHangsIsTheOneThatIsNamed) {
 
 // --- Ranks that do not fit together ---
 
+// One sentence for all ranks: rank zero's. Each line has its rank before it.
+void expect_one_sentence(const Finished& ended, const std::string& part) {
+  EXPECT_EQ(ended.status, 2) << ended.output;
+  EXPECT_THAT(ended.output, ContainsRegex("\\[1,0\\]<stderr>:fault_program: rank 1 on [^\n]*" + part));
+  EXPECT_THAT(ended.output, Not(ContainsRegex("\\[1,1\\]<stderr>:fault_program: ")));
+}
+
 TEST_F(Faults, RanksWithOtherOptionsDoNotBegin) {
   const auto ended = run_differing("more=\"--model.batch 7\"");
-  EXPECT_EQ(ended.status, 2) << ended.output;
-  EXPECT_THAT(ended.output, AllOf(HasSubstr("rank 1 on "), HasSubstr("model.batch = 7 and not 2")));
+  expect_one_sentence(ended, "model.batch = 7 and not 2");
 }
 
 TEST_F(Faults, RanksOfTwoProgramsDoNotBegin) {
   const auto copy = root_.path() / "older_program";
   const auto ended =
       run_differing("cp $program " + copy.string() + "; echo >>" + copy.string() + "; program=" + copy.string());
-  EXPECT_EQ(ended.status, 2) << ended.output;
-  EXPECT_THAT(ended.output,
-              AllOf(HasSubstr("rank 1 on "), HasSubstr(copy.string() + " (hash "), HasSubstr("/fault_program (hash ")));
+  expect_one_sentence(ended, copy.string() + " \\(hash [^\n]*/fault_program \\(hash ");
 }
 
 TEST_F(Faults, ACheckpointThatOneRankDoesNotSeeIsNamed) {
@@ -229,8 +235,27 @@ TEST_F(Faults, ACheckpointThatOneRankDoesNotSeeIsNamed) {
                                  " && OMP_NUM_THREADS=1 timeout 60 " TROUPE_SOURCE_DIR
                                  "/tests/mpirun.sh 2 bash -c '[ $OMPI_COMM_WORLD_RANK = 0 ] || cd /; exec " +
                                  example("../tests/fault_program") + " fit --ckpt_path '$last 2>&1");
-  EXPECT_EQ(ended.status, 2) << ended.output;
-  EXPECT_THAT(ended.output, AllOf(HasSubstr("rank 1 on "), HasSubstr("does not see ")));
+  expect_one_sentence(ended, "does not see ");
+}
+
+TEST_F(Faults, RanksThatAreMoreThanTheSamplesDoNotBegin) {
+  const auto ended = run("none", "--model.samples 2", 3);
+  EXPECT_EQ(ended.status, 1) << ended.output;
+  EXPECT_THAT(ended.output, AllOf(HasSubstr("the train loader has 2 sample(s) for 3 ranks, and each needs one of its "
+                                            "own: use 2 rank(s) at most"),
+                                  Not(HasSubstr("training at "))));
+  const auto fewer = run("none", "--model.samples 2", 2);
+  EXPECT_EQ(fewer.status, 0) << fewer.output;
+}
+
+TEST_F(Faults, DataThatOneRankDoesNotSeeIsNamedWithTheRank) {
+  std::ofstream(root_.path() / "book.txt") << std::string(5000, 'a');
+  const auto ended = run_program("cd " + root_.path().string() +
+                                 " && OMP_NUM_THREADS=1 timeout 60 " TROUPE_SOURCE_DIR
+                                 "/tests/mpirun.sh 2 bash -c '[ $OMPI_COMM_WORLD_RANK = 0 ] || cd /; exec " +
+                                 example("char_rnn") + " fit --data.files book.txt' 2>&1");
+  EXPECT_EQ(ended.status, 1) << ended.output;
+  EXPECT_THAT(ended.output, ContainsRegex("book.txt: No such file or directory [^\n]*rank 1 on "));
 }
 
 }  // namespace

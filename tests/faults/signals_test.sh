@@ -119,6 +119,19 @@ status=0
 too_large --trainer.checkpoint_failure continue || status=$?
 [ "$status" -eq 0 ] || fail "checkpoint_failure = continue, and the status is $status: $(cat "$folder/said")"
 
+# A program that starts keeps the signal for its training, which ends at once, with a checkpoint.
+early() {  # early ROOT
+  status=0
+  mkdir -p "$1"
+  ROOT=$1 $launcher "$program" fit --ckpt_path auto --trainer.default_root_dir "$1" --model.fault early_signal \
+    --trainer.max_epochs -1 >"$1/said" 2>&1 || status=$?
+  [ "$status" -eq 143 ] || fail "after a SIGUSR1 at the start the status is $status: $(cat "$1/said")"
+  grep -q "stopped: interrupted by SIGUSR1" "$1/said" || fail "it said: $(cat "$1/said")"
+  [ -n "$(find "$1" -name last.safetensors)" ] || fail "there is no checkpoint after a SIGUSR1 at the start"
+  goes_on "$1"
+}
+early "$folder/early"
+
 # A job of SLURM goes back into the queue.
 export PATH=$folder/bin:$PATH
 export SLURM_JOB_ID=123
@@ -126,6 +139,8 @@ signalled "$folder/queue" USR1
 [ "$status" -eq 143 ] || fail "after SIGUSR1 the status is $status: $(cat "$folder/queue/said")"
 [ "$(cat "$folder/queue/scontrol" 2>&1)" = "requeue 123" ] || fail "scontrol got: $(cat "$folder/queue/scontrol" 2>&1)"
 goes_on "$folder/queue"
+early "$folder/early_queue"
+[ "$(cat "$folder/early_queue/scontrol" 2>&1)" = "requeue 123" ] || fail "a job that has just begun is not requeued"
 SLURM_ARRAY_JOB_ID=77 SLURM_ARRAY_TASK_ID=5 signalled "$folder/array" USR1
 [ "$(cat "$folder/array/scontrol" 2>&1)" = "requeue 77_5" ] || fail "scontrol got: $(cat "$folder/array/scontrol" 2>&1)"
 signalled "$folder/not" USR1 --trainer.slurm_requeue false
@@ -146,6 +161,7 @@ signalled "$folder/ranks" USR1
 [ "$status" -eq 143 ] || fail "after SIGUSR1 on one rank the status is $status: $(cat "$folder/ranks/said")"
 [ -n "$(find "$folder/ranks" -name last.safetensors)" ] || fail "two ranks left no checkpoint"
 goes_on "$folder/ranks"
+early "$folder/early_ranks"
 launcher=""
 
 # A step that hangs does not keep a second Ctrl-C.
