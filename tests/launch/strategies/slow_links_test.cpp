@@ -67,7 +67,7 @@ bool is_alike(Module& module, const torch::Tensor& tensor) {
 }
 
 // Looks at the weights of all ranks after each batch, in validations and at the end.
-class Watched : public Net {
+class WatchedExchange : public Net {
  public:
   using Net::Net;
   void on_train_batch_end(const StepOutput&, const Batch&, int64_t) override {
@@ -92,7 +92,7 @@ TEST(SlowLinks, RanksHaveTheSameBitsAfterEveryExchange) {
       const bool is_local = trains_locally(options.strategy);
       const int64_t every = is_local ? options.local_steps : 1;
       const auto model =
-          Trainer(options).fit<Watched>({.hidden = units}, loader_of(7 * 4 * devices, 4), loader_of(8, 4));
+          Trainer(options).fit<WatchedExchange>({.hidden = units}, loader_of(7 * 4 * devices, 4), loader_of(8, 4));
       ASSERT_EQ(model->alike_after.size(), 14u);
       for (std::size_t i = 0; i < 14; ++i) {
         EXPECT_EQ(model->alike_after[i], (static_cast<int64_t>(i) + 1) % every == 0) << way.name << devices << i;
@@ -246,7 +246,7 @@ TEST(SlowLinks, ValidationsAndCheckpointsSeeTheMean) {
   options.strategy = Strategy::diloco;
   options.local_steps = 100;
   options.max_epochs = 3;
-  const auto model = Trainer(options).fit<Watched>({.hidden = units}, loader_of(48, 6), loader_of(10, 4));
+  const auto model = Trainer(options).fit<WatchedExchange>({.hidden = units}, loader_of(48, 6), loader_of(10, 4));
   ASSERT_EQ(model->validated.size(), 4u);  // the sanity check too
   EXPECT_GT(largest_difference(model->validated[1], model->validated[0]), 1e-4);
   EXPECT_TRUE(has_same_bits(model->weights(), model->validated[3]));
@@ -299,7 +299,7 @@ TEST(SlowLinks, UnequalDataNeverHang) {
     options.max_epochs = 1;
     Trainer trainer(options);
     const auto data = std::make_shared<Lengths>(std::vector<int64_t>{40, 12, 3});
-    const auto model = trainer.fit<Watched>({.hidden = units}, DataLoader(data, {.batch_size = 2}));
+    const auto model = trainer.fit<WatchedExchange>({.hidden = units}, DataLoader(data, {.batch_size = 2}));
     EXPECT_EQ(trainer.global_step(), 20) << way.name;
   }
 }

@@ -18,13 +18,11 @@
 namespace troupe {
 namespace {
 
-using Numbers = std::vector<torch::Tensor>;  // of each rank
-
-torch::Tensor numbers(at::IntArrayRef sizes, uint64_t seed, torch::ScalarType type = torch::kFloat64) {
+torch::Tensor gradient_of(at::IntArrayRef sizes, uint64_t seed, torch::ScalarType type = torch::kFloat64) {
   return torch::randn(sizes, at::make_generator<at::CPUGeneratorImpl>(seed), torch::kFloat64).to(type);
 }
 
-// One step of each rank with its gradients; `after` sees each rank's PowerSgd.
+// One step of a rank with its gradients.
 void step_on(Peers& peers, PowerSgd& power_sgd, std::vector<PowerSgd::Gradient> gradients) {
   power_sgd.begin(std::move(gradients), peers.group());
   power_sgd.finish();
@@ -37,7 +35,7 @@ double off_identity(const torch::Tensor& matrix) {
 
 TEST(PowerSgd, OrthogonalizesColumnsAndKeepsTheirSpace) {
   for (const auto& [type, tolerance] : {std::pair{torch::kFloat64, 1e-13}, std::pair{torch::kFloat32, 1e-5}}) {
-    const auto before = numbers({50, 4}, 1, type);
+    const auto before = gradient_of({50, 4}, 1, type);
     auto matrix = before.clone();
     orthogonalize(matrix);
     EXPECT_LE(off_identity(matrix), tolerance);
@@ -49,7 +47,7 @@ TEST(PowerSgd, OrthogonalizesColumnsAndKeepsTheirSpace) {
 }
 
 TEST(PowerSgd, ColumnsThatAreNothingBecomeUnitVectors) {
-  auto matrix = numbers({6, 3}, 2);
+  auto matrix = gradient_of({6, 3}, 2);
   matrix.select(1, 1).copy_(3 * matrix.select(1, 0));  // nothing is left of it
   matrix.select(1, 2).zero_();
   orthogonalize(matrix);
@@ -60,7 +58,7 @@ TEST(PowerSgd, ColumnsThatAreNothingBecomeUnitVectors) {
 }
 
 TEST(PowerSgd, AColumnThatIsNotFiniteIsSeen) {
-  auto matrix = numbers({6, 2}, 3);
+  auto matrix = gradient_of({6, 2}, 3);
   matrix[2][0] = std::numeric_limits<double>::infinity();
   orthogonalize(matrix);
   EXPECT_FALSE(torch::isfinite(matrix).all().item<bool>());
@@ -68,7 +66,7 @@ TEST(PowerSgd, AColumnThatIsNotFiniteIsSeen) {
 
 // The mean of gradients that are a product of thin matrices together is found exactly; what is small is sent as it is.
 TEST(PowerSgd, FindsAMeanOfLowRank) {
-  const auto left = numbers({30, 2}, 4), right = numbers({2, 40}, 5);
+  const auto left = gradient_of({30, 2}, 4), right = gradient_of({2, 40}, 5);
   on_ranks(3, [&](Peers& peers) {
     PowerSgd power_sgd({.rank = 2, .start_step = 0});
     const auto rank = static_cast<double>(peers.place().global_rank);
@@ -86,7 +84,7 @@ TEST(PowerSgd, SendsAMatrixWhoseGainIsMoreThanTheLeastRate) {
   for (const auto& [least_rate, is_compressed] : {std::pair{3.9, true}, std::pair{4.0, false}}) {
     on_ranks(2, [&, least_rate = least_rate, is_compressed = is_compressed](Peers& peers) {
       PowerSgd power_sgd({.rank = 1, .start_step = 0, .least_rate = least_rate});
-      const auto gradient = numbers({8, 8}, 6);  // of all ranks
+      const auto gradient = gradient_of({8, 8}, 6);  // of all ranks
       const auto mean = gradient.clone();
       step_on(peers, power_sgd, {{"w", gradient}});
       EXPECT_EQ((gradient - mean).abs().max().item<double>() > 1e-3, is_compressed);
@@ -100,8 +98,8 @@ TEST(PowerSgd, FeedsErrorsBack) {
     PowerSgd power_sgd({.rank = 1, .start_step = 0});
     auto applied = torch::zeros({12, 10}, torch::kFloat64), wanted = torch::zeros({12, 10}, torch::kFloat64);
     for (uint64_t step = 0; step < 6; ++step) {
-      for (uint64_t rank : {0, 1}) wanted += numbers({12, 10}, 10 * step + rank) / 2;
-      const auto gradient = numbers({12, 10}, 10 * step + static_cast<uint64_t>(peers.place().global_rank));
+      for (uint64_t rank : {0, 1}) wanted += gradient_of({12, 10}, 10 * step + rank) / 2;
+      const auto gradient = gradient_of({12, 10}, 10 * step + static_cast<uint64_t>(peers.place().global_rank));
       step_on(peers, power_sgd, {{"w", gradient}});
       applied += gradient;
     }
@@ -116,7 +114,7 @@ TEST(PowerSgd, FeedsErrorsBack) {
 
 // The same gradient again and again: with a warm start the matrices turn to its largest singular vectors.
 TEST(PowerSgd, AWarmStartGetsBetterFromStepToStep) {
-  const auto gradient = numbers({20, 20}, 7);
+  const auto gradient = gradient_of({20, 20}, 7);
   const auto best = std::get<1>(torch::linalg_svd(gradient))[0].item<double>();
   for (const bool warm : {true, false}) {
     on_ranks(2, [&](Peers& peers) {
@@ -134,12 +132,12 @@ TEST(PowerSgd, AWarmStartGetsBetterFromStepToStep) {
 TEST(PowerSgd, AllRanksGetTheSameBits) {
   for (const auto type : {torch::kFloat32, torch::kBFloat16, torch::kFloat64}) {
     std::mutex mutex;
-    Numbers results;
+    std::vector<torch::Tensor> results;
     on_ranks(3, [&](Peers& peers) {
       PowerSgd power_sgd({.rank = 3, .start_step = 0});
       torch::Tensor gradient;
       for (uint64_t step = 0; step < 3; ++step) {
-        gradient = numbers({33, 4, 6}, 7 * step + static_cast<uint64_t>(peers.place().global_rank), type);
+        gradient = gradient_of({33, 4, 6}, 7 * step + static_cast<uint64_t>(peers.place().global_rank), type);
         step_on(peers, power_sgd, {{"w", gradient}});
       }
       const std::lock_guard lock(mutex);
@@ -155,11 +153,11 @@ TEST(PowerSgd, GradientsThatAreNotFiniteLeaveItAsItWas) {
   on_ranks(2, [](Peers& peers) {
     PowerSgd power_sgd({.rank = 1, .start_step = 0});
     const auto rank = static_cast<uint64_t>(peers.place().global_rank);
-    step_on(peers, power_sgd, {{"w", numbers({12, 10}, rank)}});
+    step_on(peers, power_sgd, {{"w", gradient_of({12, 10}, rank)}});
     Checkpoint before, after;
     power_sgd.append_own(before, 0), power_sgd.append_shared(before, 0);
     for (auto& [name, tensor] : before.tensors) tensor = tensor.clone();
-    auto bad = numbers({12, 10}, 5 + rank);
+    auto bad = gradient_of({12, 10}, 5 + rank);
     if (rank == 1) bad[3][4] = std::numeric_limits<double>::infinity();
     step_on(peers, power_sgd, {{"w", bad}});
     EXPECT_FALSE(torch::isfinite(bad).all().item<bool>());
@@ -172,7 +170,7 @@ TEST(PowerSgd, GradientsThatAreNotFiniteLeaveItAsItWas) {
 std::vector<torch::Tensor> steps_of(Peers& peers, PowerSgd& power_sgd, uint64_t from, uint64_t to) {
   std::vector<torch::Tensor> all;
   for (uint64_t step = from; step < to; ++step) {
-    all.push_back(numbers({12, 10}, 10 * step + static_cast<uint64_t>(peers.place().global_rank), torch::kFloat32));
+    all.push_back(gradient_of({12, 10}, 10 * step + static_cast<uint64_t>(peers.place().global_rank), torch::kFloat32));
     step_on(peers, power_sgd, {{"w", all.back()}});
   }
   return all;
