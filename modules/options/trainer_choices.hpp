@@ -20,9 +20,11 @@ enum class Strategy {
   ddp2,       ///< dp within a process, ddp between processes
   zero2,      ///< as zero, and each holds its part of the gradients only (ZeRO-2)
   fsdp,       ///< as zero2, and of the parameters too: a block of layers is whole while it is used (ZeRO-3)
+  local_sgd,  ///< each takes `local_steps` steps of its own, then all take the mean of their weights
+  diloco,     ///< the same, and an outer optimizer, Nesterov's SGD, steps along the mean of what they have moved
 };
 TROUPE_CHOICES(Strategy, {automatic, "auto"}, {ddp, "ddp"}, {zero, "zero"}, {zero2, "zero2"}, {fsdp, "fsdp"},
-               {dp, "dp"}, {ddp2, "ddp2"})
+               {dp, "dp"}, {ddp2, "ddp2"}, {local_sgd, "local_sgd"}, {diloco, "diloco"})
 /// Whether a process has one worker that computes a batch in parts, on all of its devices.
 constexpr bool divides_batches(Strategy strategy) {
   return strategy == Strategy::dp || strategy == Strategy::ddp2;
@@ -37,6 +39,11 @@ constexpr bool divides_gradients(Strategy strategy) {
   return strategy == Strategy::zero2 || strategy == Strategy::fsdp;
 }
 
+/// Whether ranks take steps of their own between two exchanges of weights, and send no gradients.
+constexpr bool trains_locally(Strategy strategy) {
+  return strategy == Strategy::local_sgd || strategy == Strategy::diloco;
+}
+
 /// What happens if ranks have different numbers of batches. Lightning hangs there.
 enum class UnevenData {
   stop,   ///< the epoch ends for all when one has no more
@@ -45,13 +52,14 @@ enum class UnevenData {
 };
 TROUPE_CHOICES(UnevenData, {stop, "stop"}, {cycle, "cycle"}, {join, "join"})
 
-/// What gradients are sent as.
+/// What gradients are sent as; with local_sgd and diloco what the weights have moved.
 enum class GradientCompression {
   none,  ///< as they are
   fp16,
   bf16,
+  powersgd,  ///< matrices as the product of two thin ones; what that leaves out is added to the next step's gradient
 };
-TROUPE_CHOICES(GradientCompression, {none, "none"}, {fp16, "fp16"}, {bf16, "bf16"})
+TROUPE_CHOICES(GradientCompression, {none, "none"}, {fp16, "fp16"}, {bf16, "bf16"}, {powersgd, "powersgd"})
 
 /// How several training loaders make one epoch. Lightning's CombinedLoader has these names.
 enum class CombineMode {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <type_traits>
 
 namespace troupe {
 namespace {
@@ -57,6 +58,46 @@ void more_than_zero(std::string_view name, double value) {
   if (!(value > 0)) refuse_option(name, double_to_text(value), "use more than 0");
 }
 
+void validate_compression(const TrainerOptions& options) {
+  at_least(1, "powersgd_rank", options.powersgd_rank);
+  at_least(0, "powersgd_start_step", options.powersgd_start_step);
+  if (options.gradient_compression != GradientCompression::powersgd) return;
+  const std::string strategy = name_of(options.strategy);
+  std::string problem;
+  if (divides_optimizers(options.strategy)) {
+    problem = "with strategy = " + strategy + " each rank gets a part of the gradients, of which no matrix can be made";
+  } else if (trains_locally(options.strategy)) {
+    problem = "with strategy = " + strategy + " no gradients are sent";
+  } else if (options.strategy == Strategy::dp) {
+    problem = "with strategy = dp the devices of one process add their gradients up";
+  }
+  if (!problem.empty()) {
+    refuse_option("gradient_compression", "powersgd", problem + "; use strategy = ddp, or bf16");
+  }
+  if (options.precision == Precision::float16_mixed) {
+    refuse_option("gradient_compression", "powersgd",
+                  "with precision = 16-mixed what is added to the next gradient would have another scale; use "
+                  "precision = bf16-mixed, or bf16");
+  }
+  if (elastic_of(options)) {
+    refuse_option("gradient_compression", "powersgd",
+                  "with trainer.elastic every process would send its errors to all others, as large as the model; use "
+                  "bf16");
+  }
+}
+
+void validate_local_training(const TrainerOptions& options) {
+  at_least(1, "local_steps", options.local_steps);
+  more_than_zero("outer_lr", options.outer_lr);
+  if (!(options.outer_momentum >= 0 && options.outer_momentum < 1)) {
+    refuse_option("outer_momentum", double_to_text(options.outer_momentum), "use 0.0 or more, and less than 1.0");
+  }
+  if (!trains_locally(options.strategy) || !options.sync_batchnorm) return;
+  refuse_option("sync_batchnorm", "true",
+                "it exchanges in every batch, which strategy = " + name_of(options.strategy) +
+                    " is there to avoid; use strategy = ddp, or false");
+}
+
 void validate_distribution(const TrainerOptions& options) {
   constexpr double most_mb = 1 << 20;
   more_than_zero("bucket_cap_mb", options.bucket_cap_mb);
@@ -86,6 +127,8 @@ void validate_distribution(const TrainerOptions& options) {
   if (options.straggler_ratio != 0 && !(options.straggler_ratio >= 1)) {
     refuse_option("straggler_ratio", double_to_text(options.straggler_ratio), "use at least 1.0, or 0.0 (off)");
   }
+  validate_compression(options);
+  validate_local_training(options);
   at_least(1, "elastic_every_n_steps", options.elastic_every_n_steps);
   if (elastic_of(options) && options.strategy != Strategy::ddp && options.strategy != Strategy::automatic) {
     refuse_option("strategy", name_of(options.strategy),
@@ -130,10 +173,15 @@ void validate_partners(const TrainerOptions& options) {
   const auto partner = [](const std::string& name, const auto& value) {
     return "trainer." + name + " = " + std::string(name_of(value));
   };
-  const auto counted = [&](const char* name, int64_t TrainerOptions::*option, const std::string& with,
+  const auto text_of = []<class Value>(const Value& value) {
+    if constexpr (std::is_same_v<Value, bool>) return std::string(value ? "true" : "false");
+    if constexpr (std::is_same_v<Value, double>) return double_to_text(value);
+    if constexpr (std::is_same_v<Value, int64_t>) return std::to_string(value);
+  };
+  const auto counted = [&](const char* name, auto TrainerOptions::*option, const std::string& with,
                            const std::string& advice) {
     if (options.*option == usual.*option) return;
-    refuse_alone(std::string("trainer.") + name, std::to_string(options.*option), with, advice);
+    refuse_alone(std::string("trainer.") + name, text_of(options.*option), with, advice);
   };
   if (!options.profile_steps.empty() && options.profiler != Profiler::operators &&
       options.profiler != Profiler::trace) {
@@ -153,6 +201,21 @@ void validate_partners(const TrainerOptions& options) {
   if (options.nonfinite != NonFinite::skip) {
     counted("max_skipped_steps", &TrainerOptions::max_skipped_steps, partner("nonfinite", options.nonfinite),
             "use skip");
+  }
+  if (options.gradient_compression != GradientCompression::powersgd) {
+    const std::string compression = partner("gradient_compression", options.gradient_compression);
+    counted("powersgd_rank", &TrainerOptions::powersgd_rank, compression, "use powersgd");
+    counted("powersgd_start_step", &TrainerOptions::powersgd_start_step, compression, "use powersgd");
+    counted("powersgd_error_feedback", &TrainerOptions::powersgd_error_feedback, compression, "use powersgd");
+    counted("powersgd_warm_start", &TrainerOptions::powersgd_warm_start, compression, "use powersgd");
+  }
+  const std::string strategy = partner("strategy", options.strategy);
+  if (!trains_locally(options.strategy)) {
+    counted("local_steps", &TrainerOptions::local_steps, strategy, "use local_sgd or diloco");
+  }
+  if (options.strategy != Strategy::diloco) {
+    counted("outer_lr", &TrainerOptions::outer_lr, strategy, "use diloco");
+    counted("outer_momentum", &TrainerOptions::outer_momentum, strategy, "use diloco");
   }
   if (!options.gradient_clip_val && options.gradient_clip_algorithm != usual.gradient_clip_algorithm) {
     refuse_alone("trainer.gradient_clip_algorithm", std::string(name_of(options.gradient_clip_algorithm)),

@@ -46,6 +46,19 @@ struct TrainerOptions {
   double bucket_cap_mb = 25;
   double first_bucket_mb = 1;
   GradientCompression gradient_compression = GradientCompression::none;
+  /// Columns of the two thin matrices that stand for a gradient; PyTorch's powerSGD_hook calls it
+  /// matrix_approximation_rank. 1 to 4 are usual, and up to 32 for language models.
+  int64_t powersgd_rank = 1;
+  /// Early gradients are sensitive: PyTorch advises a tenth of all steps. Its default is 1000 too.
+  int64_t powersgd_start_step = 1000;
+  bool powersgd_error_feedback = true;
+  bool powersgd_warm_start = true;
+  /// Windows of accumulation, in each of which every optimizer steps. 500 is what the DiLoCo paper uses
+  /// (https://arxiv.org/abs/2311.08105).
+  int64_t local_steps = 500;
+  /// Those of the outer optimizer, with the paper's values.
+  double outer_lr = 0.7;
+  double outer_momentum = 0.9;
   /// Buffers are, for example, running means.
   bool broadcast_buffers = true;
   /// Mean and variance are those that one rank with the whole batch would take. It holds for every batch norm of the
@@ -190,6 +203,13 @@ TROUPE_OPTIONS(
     (find_unused_parameters, "ddp: allow parameters that a loss does not depend on"),
     (bucket_cap_mb, "ddp: MiB of a bucket of gradients"), (first_bucket_mb, "ddp: MiB of the first bucket"),
     (gradient_compression, "ddp: what gradients are sent as; none: as they are"),
+    (powersgd_rank, "powersgd: columns of the matrices that stand for a gradient"),
+    (powersgd_start_step, "powersgd: send gradients as they are for so many steps first"),
+    (powersgd_error_feedback, "powersgd: add what was left out to the next step's gradient"),
+    (powersgd_warm_start, "powersgd: begin each step with the matrices of the one before"),
+    (local_steps, "local_sgd, diloco: optimizer steps of each rank between two exchanges of weights"),
+    (outer_lr, "diloco: learning rate of the outer optimizer"),
+    (outer_momentum, "diloco: momentum of the outer optimizer"),
     (broadcast_buffers, "ddp: take buffers from rank zero before a step"),
     (sync_batchnorm, "ddp, zero, zero2, fsdp: batch norm over the batches of all ranks"),
     (prepare_data_per_node, "call prepare_data on one rank of each host, not of the whole run"),
@@ -257,7 +277,8 @@ TROUPE_OPTIONS(
 /// Throws UsageError for the first value that cannot be: "trainer.devices = 0 ...; use at least 1". An option that does
 /// nothing because another one, which is off by default, was not given is refused too: profile_steps without a
 /// profiler, capture_step_* without capture_step, max_skipped_steps without nonfinite = skip, gradient_clip_algorithm
-/// without gradient_clip_val, and those of mlflow and trackio with the default loggers.
+/// without gradient_clip_val, powersgd_* without gradient_compression = powersgd, local_steps and outer_* without their
+/// strategies, and those of mlflow and trackio with the default loggers.
 void validate(const TrainerOptions& options);
 
 /// What the options mean together; doing it twice changes nothing more. Expects valid options.

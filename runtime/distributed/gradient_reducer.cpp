@@ -1,5 +1,7 @@
 #include "troupe/runtime/distributed/gradient_reducer.hpp"
 
+#include "troupe/runtime/profile/phase_clock.hpp"
+
 #include <torch/autograd.h>
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -7,6 +9,7 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 namespace troupe {
@@ -32,6 +35,46 @@ class Bf16Hook : public c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::Proc
         },
         c10::TensorType::get());
   }
+};
+
+// Buckets come in the same order on all workers, and whatever a worker sends for one goes out on this thread: after the
+// last bucket of a pass all are ended, in that order.
+class PowerSgdHook : public c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::ProcessGroup>> {
+ public:
+  PowerSgdHook(const c10::intrusive_ptr<c10d::ProcessGroup>& group, PowerSgd& power_sgd,
+               std::unordered_map<const void*, std::string> names)
+      : CppCommHookInterface(group), power_sgd_(power_sgd), names_(std::move(names)) {}
+
+  c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
+    if (bucket.getIndex() == 0) waiting_.clear();  // of a pass that failed
+    if (!power_sgd_.compresses()) {
+      if (bucket.isLast()) power_sgd_.count_step();
+      std::vector<torch::Tensor> tensors{bucket.getBufferRef().div_(state_->getSize())};
+      return state_->allreduce(tensors)->getFuture();
+    }
+    std::vector<PowerSgd::Gradient> gradients;
+    const auto parameters = bucket.getParameters();
+    const auto places = bucket.getGradients();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      gradients.push_back({names_.at(parameters[i].unsafeGetTensorImpl()), places[i]});
+    }
+    power_sgd_.begin(std::move(gradients), state_);
+    const auto& buffer = bucket.getBufferRef();
+    const auto devices = buffer.is_cuda() ? std::vector<c10::Device>{buffer.device()} : std::vector<c10::Device>{};
+    const auto future = c10::make_intrusive<c10::ivalue::Future>(c10::TensorType::get(), devices);
+    waiting_.emplace_back(future, buffer);
+    if (bucket.isLast()) {
+      const PhaseScope phase(Phase::reduction);
+      power_sgd_.finish();
+      for (auto& [each, result] : std::exchange(waiting_, {})) each->markCompleted(result);
+    }
+    return future;
+  }
+
+ private:
+  PowerSgd& power_sgd_;
+  std::unordered_map<const void*, std::string> names_;  // of the parameters
+  std::vector<std::pair<c10::intrusive_ptr<c10::ivalue::Future>, torch::Tensor>> waiting_;
 };
 
 }  // namespace
@@ -60,6 +103,11 @@ GradientReducer::GradientReducer(const Parameters& parameters, Peers& peers, con
     reducer_->register_builtin_comm_hook(c10d::BuiltinCommHookType::FP16_COMPRESS);
   } else if (options.compression == GradientCompression::bf16) {
     reducer_->register_comm_hook(std::make_unique<Bf16Hook>(peers.group()));
+  } else if (options.compression == GradientCompression::powersgd) {
+    std::unordered_map<const void*, std::string> by_address;
+    for (const auto& [name, parameter] : parameters) by_address.emplace(parameter.unsafeGetTensorImpl(), name);
+    reducer_->register_comm_hook(
+        std::make_unique<PowerSgdHook>(peers.group(), *options.power_sgd, std::move(by_address)));
   }
 }
 

@@ -4,6 +4,7 @@
 #include "troupe/modules/options/trainer_choices.hpp"
 #include "troupe/runtime/distributed/gradient_averager.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
+#include "troupe/runtime/distributed/power_sgd.hpp"
 
 #include <torch/types.h>
 
@@ -26,6 +27,7 @@ struct ReducerOptions {
   /// Look for parameters that a loss does not depend on, which costs a walk through its graph a step.
   bool find_unused_parameters = false;
   GradientCompression compression = GradientCompression::none;
+  PowerSgd* power_sgd = nullptr;  ///< with powersgd: what it keeps, which outlives the reducer
 };
 
 /// LibTorch's c10d::Reducer, the engine of PyTorch's DistributedDataParallel (Li et al. 2020,

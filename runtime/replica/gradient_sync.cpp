@@ -2,6 +2,8 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
+#include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/profile/phase_clock.hpp"
 
 #include <torch/nn/modules/container/modulelist.h>
 #include <torch/nn/modules/container/sequential.h>
@@ -61,12 +63,73 @@ std::unordered_map<const void*, std::size_t> sharding_blocks_of(const Module& mo
 
 void GradientSync::refresh() {
   if (!core_.peers() || core_.optimizers.empty()) return;
-  core_.divides_optimizers() ? refresh_shards() : refresh_reducers();
+  if (core_.divides_optimizers()) {
+    refresh_shards();
+  } else if (core_.trains_locally()) {
+    refresh_local();
+  } else {
+    refresh_reducers();
+  }
 }
 
 void GradientSync::clear() {
   sharded_.clear();
   reducers_.clear();
+  power_sgd_.clear();
+  local_gradients_.clear();
+  local_.reset();
+}
+
+// All parameters that are trained take part, whichever optimizer they have.
+void GradientSync::refresh_local() {
+  const auto& options = core_.options();
+  if (!local_) {
+    LocalTrainingOptions local;
+    local.steps = options.local_steps;
+    if (options.strategy == Strategy::diloco) local.lr = options.outer_lr, local.momentum = options.outer_momentum;
+    local.bucket_bytes = static_cast<int64_t>(options.bucket_cap_mb * (1 << 20));
+    local.compression = options.gradient_compression;
+    local_ = std::make_unique<LocalTraining>(*core_.peers(), local);
+  }
+  LocalTraining::Tensors trained;
+  for (const auto& each : distinct_parameters(*core_.module)) {
+    if (each.tensor.requires_grad()) trained.emplace_back(each.name(), each.tensor);
+  }
+  local_->add(trained);
+  std::vector<torch::Tensor> buffers;
+  if (options.broadcast_buffers) {
+    for (const auto& each : distinct_buffers(*core_.module)) buffers.push_back(each.tensor);
+  }
+  local_->set_buffers(std::move(buffers));
+  local_gradients_.clear();
+  for (std::size_t i = 0; i < core_.optimizers.size(); ++i) {
+    local_gradients_.push_back(std::make_unique<LocalGradients>(parameters_of(i)));
+  }
+}
+
+void GradientSync::end_window() const {
+  if (!local_) return;
+  const PhaseScope phase(Phase::reduction);
+  local_->count_step();
+}
+
+// With manual optimization nobody knows which optimizer a loss is for.
+std::size_t GradientSync::reducer_count() const {
+  return core_.module->automatic_optimization ? core_.optimizers.size() : 1;
+}
+
+PowerSgd& GradientSync::power_sgd(std::size_t reducer) {
+  const auto& options = core_.options();
+  while (power_sgd_.size() <= reducer) {
+    PowerSgdOptions compressing;
+    compressing.rank = options.powersgd_rank;
+    compressing.start_step = options.powersgd_start_step;
+    compressing.error_feedback = options.powersgd_error_feedback;
+    compressing.warm_start = options.powersgd_warm_start;
+    compressing.seed = mix(*options.seed, power_sgd_.size());
+    power_sgd_.push_back(std::make_unique<PowerSgd>(compressing));
+  }
+  return *power_sgd_[reducer];
 }
 
 // Parameters that an optimizer has got since are divided too.
@@ -118,9 +181,10 @@ void GradientSync::refresh_reducers() {
   reducing.find_unused_parameters = options.find_unused_parameters || (is_manual && core_.optimizers.size() > 1);
   reducing.compression = options.gradient_compression;
   const auto all = distinct_parameters(*core_.module);
-  reducers_.resize(is_manual ? 1 : core_.optimizers.size());
+  reducers_.resize(reducer_count());
   const auto is_same = [](const torch::Tensor& tensor, const auto& named) { return tensor.is_same(named.second); };
-  const auto refresh = [&](std::unique_ptr<GradientReducer>& reducer, const auto& wanted) {
+  const auto refresh = [&](std::size_t index, const auto& wanted) {
+    auto& reducer = reducers_[index];
     GradientReducer::Parameters parameters;
     for (const auto& each : all) {
       if (each.tensor.requires_grad() && wanted(each.tensor.unsafeGetTensorImpl())) {
@@ -129,19 +193,21 @@ void GradientSync::refresh_reducers() {
     }
     if (reducer && std::ranges::equal(reducer->parameters(), parameters, is_same)) return;
     reducer = nullptr;  // its hooks on the parameters go first
+    if (reducing.compression == GradientCompression::powersgd) reducing.power_sgd = &power_sgd(index);
     if (!parameters.empty()) reducer = std::make_unique<GradientReducer>(parameters, *peers, reducing);
   };
-  if (is_manual) return refresh(reducers_.front(), [](const void*) { return true; });
+  if (is_manual) return refresh(0, [](const void*) { return true; });
   for (std::size_t i = 0; i < core_.optimizers.size(); ++i) {
     std::unordered_set<const void*> own;
     for (const auto& parameter : parameters_of(i)) own.insert(parameter.unsafeGetTensorImpl());
-    refresh(reducers_[i], [&](const void* impl) { return own.contains(impl); });
+    refresh(i, [&](const void* impl) { return own.contains(impl); });
   }
 }
 
 GradientAverager* GradientSync::averager(std::size_t optimizer) const {
   if (!core_.peers()) return nullptr;
   if (optimizer < sharded_.size()) return sharded_[optimizer].get();
+  if (optimizer < local_gradients_.size()) return local_gradients_[optimizer].get();
   return optimizer < reducers_.size() ? reducers_[optimizer].get() : nullptr;
 }
 
@@ -214,6 +280,28 @@ std::vector<std::pair<torch::Tensor, torch::Tensor>> GradientSync::waiting_parts
   std::vector<std::pair<torch::Tensor, torch::Tensor>> all;
   for (const auto& sharded : sharded_) std::ranges::move(sharded->waiting_parts(), std::back_inserter(all));
   return all;
+}
+
+// --- State ---
+
+void GradientSync::append_shared(Checkpoint& checkpoint) const {
+  if (local_) local_->append_shared(checkpoint);
+  for (std::size_t i = 0; i < power_sgd_.size(); ++i) power_sgd_[i]->append_shared(checkpoint, i);
+}
+
+void GradientSync::append_own(Checkpoint& state) const {
+  if (local_) local_->append_own(state);
+  for (std::size_t i = 0; i < power_sgd_.size(); ++i) power_sgd_[i]->append_own(state, i);
+}
+
+void GradientSync::load(const Checkpoint& checkpoint, const Checkpoint* own, const std::vector<Checkpoint>& all) {
+  if (local_) local_->load(checkpoint, own);
+  if (!core_.peers() || core_.options().gradient_compression != GradientCompression::powersgd) return;
+  for (std::size_t i = 0; i < reducer_count(); ++i) {
+    PowerSgd& kept = power_sgd(i);
+    kept.load_shared(checkpoint, i);
+    own ? kept.load_own(*own, i) : kept.load_mean(all, i);
+  }
 }
 
 }  // namespace troupe

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "troupe/runtime/distributed/gradient_reducer.hpp"
+#include "troupe/runtime/distributed/local_training.hpp"
+#include "troupe/runtime/distributed/power_sgd.hpp"
 #include "troupe/runtime/distributed/sharded_optimizer.hpp"
 #include "troupe/runtime/replica/replica_core.hpp"
 
@@ -15,8 +17,8 @@
 namespace troupe {
 
 /// Reducers average gradients (ddp), or sharded optimizers do and hold a part of each optimizer's state (zero, zero2,
-/// fsdp); in a run of one worker there are neither, and everything here is this rank's own. Used by the worker's
-/// thread.
+/// fsdp), or gradients stay each rank's own and weights are exchanged now and then (local_sgd, diloco); in a run of one
+/// worker there is none of these, and everything here is this rank's own. Used by the worker's thread.
 class GradientSync {
  public:
   explicit GradientSync(ReplicaCore& core) : core_(core) {}
@@ -34,6 +36,13 @@ class GradientSync {
   /// and after it.
   void begin(const torch::Tensor& loss) const;
   void finish() const;
+
+  // With local_sgd and diloco; with other strategies all ranks have the same weights.
+
+  /// After a window of accumulation: the ranks exchange their weights if it is time. Collective then.
+  void end_window() const;
+  /// Null with other strategies, and in a run of one worker.
+  LocalTraining* local() const { return local_.get(); }
 
   // With fsdp; with other strategies the parameters are always whole.
 
@@ -62,16 +71,32 @@ class GradientSync {
   /// Of all optimizers: whole parameters, and this rank's parts of averages that have not been stepped with.
   std::vector<std::pair<torch::Tensor, torch::Tensor>> waiting_parts() const;
 
+  // --- State of what is exchanged: errors and matrices of powersgd, weights and momentum of local_sgd and diloco ---
+
+  /// What all ranks have alike.
+  void append_shared(Checkpoint& checkpoint) const;
+  /// What a rank has for itself.
+  void append_own(Checkpoint& state) const;
+  /// After the model's state, before the first batch. `own`: of this rank; empty if the checkpoint is of other ranks,
+  /// whose states are `all`.
+  void load(const Checkpoint& checkpoint, const Checkpoint* own, const std::vector<Checkpoint>& all);
+
  private:
   ParameterBlocks* blocks() const { return sharded_.empty() ? nullptr : sharded_.front()->blocks(); }
   void refresh_shards();
   void refuse_shared_parameters() const;
   void refresh_reducers();
+  void refresh_local();
+  std::size_t reducer_count() const;
+  PowerSgd& power_sgd(std::size_t reducer);
   std::vector<GradientAverager*> averagers() const;
 
   ReplicaCore& core_;
   std::vector<std::unique_ptr<GradientReducer>> reducers_;  // of each optimizer; one with manual optimization
   std::vector<std::unique_ptr<ShardedOptimizer>> sharded_;  // of each optimizer, in place of those
+  std::vector<std::unique_ptr<PowerSgd>> power_sgd_;        // of each reducer that compresses so; outlives it
+  std::unique_ptr<LocalTraining> local_;
+  std::vector<std::unique_ptr<LocalGradients>> local_gradients_;  // of each optimizer, in place of reducers
 };
 
 }  // namespace troupe

@@ -91,8 +91,11 @@ void LossScaling::inspect() {
 bool LossScaling::overflows(std::size_t optimizer) {
   if (!scaler_) return false;
   const ShardedOptimizer* sharded = sync_.sharded(optimizer);
-  const auto of_all_ranks = [&](torch::Tensor& found_inf) { sharded->maximum(found_inf); };
-  if (sharded ? scaler_->allows_step(optimizer, of_all_ranks) : scaler_->allows_step(optimizer)) return false;
+  const bool is_of_one_rank = sharded || core_.trains_locally();  // what overflows
+  const auto of_all_ranks = [&](torch::Tensor& found_inf) {
+    sharded ? sharded->maximum(found_inf) : core_.peers()->all_reduce(found_inf, c10d::ReduceOp::MAX);
+  };
+  if (is_of_one_rank ? scaler_->allows_step(optimizer, of_all_ranks) : scaler_->allows_step(optimizer)) return false;
   if (scaler_->current_scale() < least_scale) {
     throw std::runtime_error("the gradients of optimizer " + std::to_string(optimizer) +
                              " are not finite, however small the scale of the loss is made: the loss or the model is "

@@ -75,7 +75,11 @@ void Replica::run(Hook hook) {
   // Hooks at the end of an epoch see its reduced metrics.
   if (ends_an_epoch(hook)) flush_epoch();
   board_.set_origin(hook, /*step_allowed=*/false, /*on_step=*/false, /*batch_size=*/1);
-  if (hook == Hook::on_train_end) sync_.hold_parameters();  // whoever gets the module from here on has all of it
+  if (hook == Hook::on_train_end) {  // whoever gets the module from here on has all of it
+    sync_.hold_parameters();
+    if (LocalTraining* local = sync_.local()) local->adopt_mean();
+  }
+  if (hook == Hook::on_validation_end) show_own_weights();
   if (hook == Hook::teardown) return teardown_.run();
   // The sanity check is a validation between two hooks that callbacks alone have.
   if (hook == Hook::on_validation_model_eval && evaluation_.is_sanity_check()) {
@@ -92,12 +96,23 @@ void Replica::run(Hook hook) {
     run_own_hook(hook);
   }
   // All ranks evaluate one model, also where each has gathered running means of its own since the last window.
-  if (is_before_evaluation(hook) && core_.peers()) broadcast_buffers(core_);
+  if (is_before_evaluation(hook) && core_.peers()) show_one_model();
   if (hook == Hook::on_validation_model_train && evaluation_.is_sanity_check()) {
     const During during(core_.pulse, "on_sanity_check_end");
     core_.call_callbacks(CallbackHook::on_sanity_check_end,
                          [&](Callback& callback) { callback.on_sanity_check_end(*this, *core_.module); });
   }
+}
+
+void Replica::show_one_model() {
+  LocalTraining* local = sync_.local();
+  if (!local) return broadcast_buffers(core_);
+  const PhaseScope phase(Phase::waiting_for_ranks);
+  local->show_mean();
+}
+
+void Replica::show_own_weights() {
+  if (LocalTraining* local = sync_.local()) local->show_own();
 }
 
 // What gets something from the parts, or fills them in.
@@ -148,6 +163,7 @@ void Replica::end_train_epoch(bool is_cut) {
 
 std::vector<MetricMap> Replica::end_evaluation() {
   flush_epoch();
+  show_own_weights();  // of one that was cut
   board_.write_epoch_record();
   if (evaluation_.counts()) schedules_.note_validation(evaluation_.had_batches());
   write_captured();

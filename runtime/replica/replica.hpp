@@ -206,6 +206,8 @@ class Replica final : public RunContext {
   void move_to_device();
   void make_shards();
   void run_own_hook(Hook hook);
+  void show_one_model();
+  void show_own_weights();
   void flush_epoch();
   void write_captured();
 

@@ -59,6 +59,8 @@ struct ReplicaCore {
   /// Whether they hold parts of the gradients too, so that those of a window of accumulation do not wait for its end.
   bool divides_gradients() const { return setup.peers && troupe::divides_gradients(setup.options.strategy); }
   bool divides_parameters() const { return setup.peers && setup.options.strategy == Strategy::fsdp; }
+  /// Whether gradients stay each rank's own, and weights are exchanged now and then.
+  bool trains_locally() const { return setup.peers && troupe::trains_locally(setup.options.strategy); }
   bool is_used(Hook hook) const { return setup.overridden.has(hook); }
   /// The same of a hook that the data module may have.
   bool is_used_transfer(Hook hook) const { return is_used(hook) || setup.datamodule.overrides(hook); }

@@ -55,6 +55,7 @@ DataFacts Replica::prepare() {
     make_shards();
   }
   if (fits) {
+    check_communication(core_);
     facts.has_optimizer = !core_.optimizers.empty();
     record_.restore_rest();
     refresh_averagers();

@@ -23,12 +23,6 @@ namespace troupe {
 
 namespace {
 
-std::vector<std::pair<std::string, torch::Tensor>> named_parameters_of(const Module& module) {
-  std::vector<std::pair<std::string, torch::Tensor>> named;
-  for (const auto& item : module.named_parameters()) named.emplace_back(item.key(), item.value());
-  return named;
-}
-
 bool decides(const std::shared_ptr<Callback>& callback) {
   return dynamic_cast<const Monitor*>(callback.get()) != nullptr;
 }
@@ -57,6 +51,12 @@ void refuse_unstorable(const ReplicaCore& core) {
   }
 }
 
+std::vector<std::pair<std::string, torch::Tensor>> RunRecord::named_parameters() const {
+  std::vector<std::pair<std::string, torch::Tensor>> named;
+  for (const auto& item : core_.module->named_parameters()) named.emplace_back(item.key(), item.value());
+  return named;
+}
+
 // --- Writing ---
 
 // The others may be anywhere, so they are not asked for their states, nor for their parts of a divided optimizer.
@@ -69,16 +69,23 @@ void RunRecord::save(const std::filesystem::path& path) {
   if (core_.place().global_rank != 0) return;
   const PhaseScope phase(Phase::checkpoint);
   SnapshotRequest request;
-  request.weights_only = core_.divides_optimizers();
+  request.weights_only = core_.divides_optimizers() || core_.trains_locally();
   write_checkpoint(own_state(request), path);
-  if (core_.divides_optimizers()) {
+  if (request.weights_only) {
     core_.outputs.note("warning: " + path.string() + " holds weights only: with strategy = " +
-                       name_of(core_.options().strategy) + " other ranks hold parts of the optimizers");
+                       name_of(core_.options().strategy) + " other ranks hold " +
+                       (core_.trains_locally() ? "weights and optimizers of their own" : "parts of the optimizers"));
   }
 }
 
+// Between two exchanges of local_sgd and diloco the model is the mean of all ranks'; what each of them goes on with is
+// in its state.
 Checkpoint RunRecord::snapshot(const SnapshotRequest& request) {
+  LocalTraining* local = parts_.sync.local();
+  const bool shows_mean = local && !local->shows_mean();  // not in a validation, which has it already
+  if (shows_mean) local->show_mean();
   Checkpoint checkpoint = own_state(request);
+  if (shows_mean) local->show_own();
   if (!request.weights_only && core_.setup.peers) append_rank_states(checkpoint, request.validation_was_cut);
   if (request.on_all_ranks && core_.setup.peers) return given_to_all(std::move(checkpoint));
   return checkpoint;
@@ -145,7 +152,7 @@ void RunRecord::append_callbacks(Checkpoint& checkpoint, const nlohmann::json& m
 // What only a resumed run needs.
 void RunRecord::append_training_state(Checkpoint& checkpoint, const SnapshotRequest& request) {
   auto& metadata = checkpoint.metadata;
-  const auto named = named_parameters_of(*core_.module);
+  const auto named = named_parameters();
   for (std::size_t i = 0; i < core_.optimizers.size(); ++i) {
     if (ShardedOptimizer* sharded = parts_.sync.sharded(i)) {
       sharded->append_state(checkpoint, named);
@@ -153,6 +160,7 @@ void RunRecord::append_training_state(Checkpoint& checkpoint, const SnapshotRequ
       append_optimizer_state(checkpoint, i, core_.optimizers[i], named);
     }
   }
+  parts_.sync.append_shared(checkpoint);
   if (!parts_.schedules.empty()) metadata["lr_schedulers"] = parts_.schedules.state_dict();
   if (auto& scaling = parts_.stepper.scaling(); scaling.is_on()) metadata["grad_scaler"] = scaling.state_dict();
   metadata["latest_metrics"] = parts_.board.latest();
@@ -209,7 +217,7 @@ void RunRecord::restore_model() {
 void RunRecord::restore_rest() {
   if (!core_.setup.checkpoint || core_.setup.weights_only) return;
   // As a run that begins divides them: norms of parts depend on it, to the bit.
-  if (core_.divides_optimizers()) parts_.stepper.refresh();
+  if (core_.divides_optimizers() || core_.trains_locally()) parts_.stepper.refresh();
   restore_callbacks();  // one may have given an optimizer further groups
   restore_optimizers();
   {
@@ -223,14 +231,14 @@ void RunRecord::restore_rest() {
 
 void RunRecord::restore_optimizers() {
   const During during(core_.pulse, "load_optimizer_state");
-  const auto& checkpoint = *core_.setup.checkpoint;
+  const Checkpoint checkpoint = with_own_optimizers(*core_.setup.checkpoint);
   const auto& optimizers = core_.optimizers;
   const auto saved = checkpoint.metadata.value(metadata_key::optimizers, nlohmann::json::array());
   if (saved.size() > optimizers.size()) {
     throw UsageError("the checkpoint has the state of " + std::to_string(saved.size()) +
                      " optimizers, configure_optimizers returned " + std::to_string(optimizers.size()));
   }
-  const auto named = named_parameters_of(*core_.module);
+  const auto named = named_parameters();
   if (core_.divides_optimizers()) parts_.stepper.refresh();  // before there is a state to divide
   for (std::size_t i = 0; i < optimizers.size(); ++i) {
     if (ShardedOptimizer* sharded = parts_.sync.sharded(i)) {

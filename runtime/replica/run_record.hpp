@@ -11,7 +11,11 @@
 #include "troupe/runtime/replica/schedules.hpp"
 #include "troupe/runtime/replica/train_stepper.hpp"
 
+#include <torch/types.h>
+
 #include <filesystem>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace troupe {
@@ -56,12 +60,15 @@ class RunRecord {
  private:
   Checkpoint own_state(const SnapshotRequest& request);
   Checkpoint given_to_all(Checkpoint own);
+  std::vector<std::pair<std::string, torch::Tensor>> named_parameters() const;
   void append_callbacks(Checkpoint& checkpoint, const nlohmann::json& monitor_states) const;
   void append_training_state(Checkpoint& checkpoint, const SnapshotRequest& request);
   void restore_callbacks();
   void restore_optimizers();
   void restore_counters();
   // run_record_ranks.cpp
+  void append_own_optimizers(Checkpoint& state);
+  Checkpoint with_own_optimizers(const Checkpoint& checkpoint) const;
   Checkpoint rank_state(bool validation_was_cut);
   void append_rank_states(Checkpoint& checkpoint, bool validation_was_cut);
   void restore_rank_state();

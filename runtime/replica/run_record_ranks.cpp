@@ -1,6 +1,8 @@
 // The part of a run's state that each rank has for itself: random numbers, what it has logged in this epoch, gradients
 // of a window that is not over.
 #include "troupe/base/state_reader.hpp"
+#include "troupe/runtime/checkpoint/keys.hpp"
+#include "troupe/runtime/checkpoint/optimizer_state.hpp"
 #include "troupe/runtime/checkpoint/packed_tensor.hpp"
 #include "troupe/runtime/replica/random_states.hpp"
 #include "troupe/runtime/replica/run_record.hpp"
@@ -50,8 +52,26 @@ Checkpoint RunRecord::rank_state(bool validation_was_cut) {
   core_.collect_shard_metrics();
   parts_.board.append_metrics(state);
   parts_.stepper.append_windows(state);
+  parts_.sync.append_own(state);
+  if (core_.trains_locally() && core_.place().global_rank > 0) append_own_optimizers(state);
   if (core_.options().loss_spike_zscore > 0) state.metadata["recent_losses"] = parts_.stepper.recent_losses();
   return state;
+}
+
+// With local_sgd and diloco each rank steps its own.
+void RunRecord::append_own_optimizers(Checkpoint& state) {
+  const auto named = named_parameters();
+  for (std::size_t i = 0; i < core_.optimizers.size(); ++i) {
+    append_optimizer_state(state, i, core_.optimizers[i], named);
+  }
+}
+
+// The checkpoint with the optimizers of this rank in the place of rank zero's, if they are there.
+Checkpoint RunRecord::with_own_optimizers(const Checkpoint& checkpoint) const {
+  const auto rank = static_cast<std::size_t>(core_.place().global_rank);
+  if (!core_.trains_locally() || rank == 0) return checkpoint;
+  Checkpoint own = part_of(checkpoint, rank);
+  return own.metadata.contains(metadata_key::optimizers) ? own : checkpoint;
 }
 
 // Those of the others; rank zero's is there.
@@ -60,8 +80,9 @@ void RunRecord::append_rank_states(Checkpoint& checkpoint, bool validation_was_c
   if (core_.place().global_rank > 0) {
     own = rank_state(validation_was_cut);
     // Rank zero's replace them at the next window, but a validation may come before.
+    const LocalTraining* local = parts_.sync.local();
     for (const auto& item : core_.module->named_buffers()) {
-      own.tensors.emplace_back(buffer_prefix + item.key(), item.value());
+      own.tensors.emplace_back(buffer_prefix + item.key(), local ? local->own(item.value()) : item.value());
     }
   }
   const auto all = core_.peers()->all_gather_bytes(packed_checkpoint(own));
@@ -112,6 +133,7 @@ void RunRecord::restore_rank_state() {
   restore_random_states(own, core_.setup.device);
   const int64_t ranks = core_.place().world_size;
   const bool has_same_ranks = saved_ranks == ranks;
+  parts_.sync.load(checkpoint, has_same_ranks ? &own : nullptr, states_of_all());
   if (has_same_ranks && (core_.divides_optimizers() || !TrainStepper::hold_parts(own))) return restore_own_rank(own);
   restore_of_all_ranks();
   if (own_rank > 0 || has_same_ranks) return;

@@ -129,6 +129,7 @@ AfterBatch TrainStepper::train_batch(Batch batch, int64_t batch_idx, bool is_las
     run_optimizers(step);
   }
   enter_phase(Phase::rest);
+  if (step.closes_window) sync_.end_window();
   sync_.end_batch();
   end_batch(batch, batch_idx, batch_size);
   if (is_last) schedules_.after_epoch(/*with_metric=*/false);
@@ -145,6 +146,7 @@ void TrainStepper::train_without_batch(int64_t batch_idx, bool is_last, int64_t 
   step.all = static_cast<double>(samples_of_all);
   if (core_.module->automatic_optimization) run_optimizers(step);
   enter_phase(Phase::rest);
+  if (step.closes_window) sync_.end_window();
   sync_.end_batch();
   if (is_last) schedules_.after_epoch(/*with_metric=*/false);
   count_batch();
@@ -157,7 +159,8 @@ TrainStep TrainStepper::begin_step(int64_t batch_idx, bool is_last) {
   step.batch_idx = batch_idx;
   step.is_first_of_window = batch_idx % window == 0;
   step.closes_window = is_last || (batch_idx + 1) % window == 0;
-  if (core_.setup.peers && step.is_first_of_window) broadcast_buffers(core_);
+  // With local_sgd and diloco they go along with the weights.
+  if (core_.setup.peers && !core_.trains_locally() && step.is_first_of_window) broadcast_buffers(core_);
   return step;
 }
 

@@ -1,6 +1,7 @@
 #include "troupe/runtime/replica/training_problems.hpp"
 
 #include "troupe/base/text.hpp"
+#include "troupe/modules/callbacks/weight_averaging.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
 
 #include <c10/util/StringUtil.h>
@@ -54,6 +55,25 @@ void note_layers_in_eval_mode(const ReplicaCore& core) {
   if (names.empty()) return;
   core.outputs.note("in eval mode when fit begins, and left so: " + shown_names(names) +
                     "; call train() on the module to change that");
+}
+
+void check_communication(const ReplicaCore& core) {
+  const auto& options = core.options();
+  const std::string strategy = "strategy = " + name_of(options.strategy);
+  if (!core.peers()) {
+    const auto compression = options.gradient_compression;
+    const std::string what = trains_locally(options.strategy)               ? strategy
+                             : compression == GradientCompression::powersgd ? "gradient_compression = powersgd"
+                                                                            : "";
+    if (!what.empty()) core.outputs.note("warning: trainer." + what + " does nothing on one rank");
+    return;
+  }
+  if (!core.trains_locally()) return;
+  for (const auto& callback : core.callbacks) {
+    if (!dynamic_cast<const WeightAveraging*>(callback.get())) continue;
+    throw UsageError("WeightAveraging averages the weights that one rank has, and with trainer." + strategy +
+                     " each has its own; leave it out, or use strategy = ddp");
+  }
 }
 
 // LibTorch's optimizers take a parameter twice, and step it twice. It comes of LibTorch's parameters(), which list one

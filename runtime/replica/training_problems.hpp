@@ -24,6 +24,9 @@ void refuse_foreign_parameters(const ReplicaCore& core, const GradientSync& sync
 void refuse_options_of_automatic_optimization(const TrainerOptions& options);
 /// Says which layers are in eval mode when fit begins.
 void note_layers_in_eval_mode(const ReplicaCore& core);
+/// Before the first batch, when the callbacks are known: warns of what only several ranks exchange if there is one.
+/// Throws UsageError for a callback that does not go with local_sgd and diloco.
+void check_communication(const ReplicaCore& core);
 /// When the gradients of an optimizer's first step are there, if TrainerOptions::detect_unused_parameters asks for it:
 /// says which parameters got none, and which no optimizer has.
 void note_unused_parameters(const ReplicaCore& core, std::size_t optimizer, std::vector<OptimizerTrack>& tracks);

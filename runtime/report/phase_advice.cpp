@@ -98,6 +98,9 @@ std::string about_validation(const PhaseReport& report, const PhaseTime& whole, 
 
 std::string about_reduction(const AdviceFacts& facts) {
   const TrainerOptions& options = facts.options;
+  if (trains_locally(options.strategy)) {
+    return "raise trainer.local_steps from " + std::to_string(options.local_steps);
+  }
   if (options.find_unused_parameters) return "set trainer.find_unused_parameters = false (now true), if all are used";
   if (options.gradient_compression == GradientCompression::none) {
     return "set trainer.gradient_compression = bf16 (now none), or try another trainer.bucket_cap_mb than " +

@@ -9,7 +9,9 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <functional>
 #include <numeric>
+#include <vector>
 
 namespace troupe {
 namespace {
@@ -98,6 +100,39 @@ TEST(Ranks, ThatDivideStatesGradientsOrParametersTrainTheSame) {
       EXPECT_TRUE(is_same_everywhere(model->weights())) << name_of(strategy) << devices;
       EXPECT_LE(largest_difference(model->weights(), trained_alone(model->start, 48, 24, 3)), 1e-6)
           << name_of(strategy) << devices;
+    }
+  }
+}
+
+TEST(Ranks, ThatSendLittleEndWithTheSameWeights) {
+  const auto trained = [](const std::function<void(TrainerOptions&)>& set, int64_t devices) {
+    const SharedDir dir;
+    auto options = dir.options();
+    options.devices = devices;
+    set(options);
+    const DataLoader loader(samples(48), {.batch_size = 2});
+    return Trainer(options).fit<Net>({.hidden = 40}, loader, DataLoader(samples(10), {.batch_size = 4}))->weights();
+  };
+  for (const int64_t devices : {1, 2}) {
+    const auto plain = trained([](TrainerOptions&) {}, devices);
+    const std::vector<std::function<void(TrainerOptions&)>> ways = {[](TrainerOptions& options) {
+                                                                      options.gradient_compression =
+                                                                          GradientCompression::powersgd;
+                                                                      options.powersgd_start_step = 1;
+                                                                    },
+                                                                    [](TrainerOptions& options) {
+                                                                      options.strategy = Strategy::local_sgd;
+                                                                      options.local_steps = 2;
+                                                                    },
+                                                                    [](TrainerOptions& options) {
+                                                                      options.strategy = Strategy::diloco;
+                                                                      options.local_steps = 2;
+                                                                    }};
+    for (std::size_t i = 0; i < ways.size(); ++i) {
+      const auto weights = trained(ways[i], devices);
+      EXPECT_TRUE(is_same_everywhere(weights)) << i << devices;
+      EXPECT_GT(largest_difference(weights, plain), 1e-6) << i << devices;
+      EXPECT_LE(largest_difference(weights, plain), 0.5) << i << devices;
     }
   }
 }

@@ -19,7 +19,7 @@ std::string refusal(const TrainerOptions& options) {
 
 TEST(TrainerOptions, DefaultsAreValidAndDescribed) {
   EXPECT_EQ(refusal({}), "accepted");
-  EXPECT_EQ(describe_options<TrainerOptions>().size(), 67u);
+  EXPECT_EQ(describe_options<TrainerOptions>().size(), 74u);
 }
 
 std::string refusal_of(const char* name, const char* text) {
@@ -34,10 +34,11 @@ TEST(TrainerOptions, UnknownChoicesNameTheNearest) {
   EXPECT_EQ(refusal_of("gradient_clip_algorithm", "vaule"),
             "trainer.gradient_clip_algorithm = vaule is not valid; did you mean value? (norm, value)");
   EXPECT_EQ(refusal_of("strategy", "dpd"),
-            "trainer.strategy = dpd is not valid; did you mean ddp? (auto, ddp, zero, zero2, fsdp, dp, ddp2)");
+            "trainer.strategy = dpd is not valid; did you mean ddp? (auto, ddp, zero, zero2, fsdp, dp, "
+            "ddp2, local_sgd, diloco)");
   EXPECT_THAT(refusal_of("uneven_data", "joint"), HasSubstr("did you mean join? (stop, cycle, join)"));
   EXPECT_THAT(refusal_of("nonfinite", "stopp"), HasSubstr("did you mean stop? (continue, stop, skip)"));
-  EXPECT_THAT(refusal_of("gradient_compression", "bf61"), HasSubstr("did you mean bf16? (none, fp16, bf16)"));
+  EXPECT_THAT(refusal_of("gradient_compression", "bf61"), HasSubstr("did you mean bf16? (none, fp16, bf16, powersgd)"));
   EXPECT_THAT(refusal_of("multiple_trainloader_mode", "min_sise"), HasSubstr("did you mean min_size?"));
   EXPECT_THAT(refusal_of("precision", "bf16-mixd"), HasSubstr("did you mean bf16-mixed?"));
 }
@@ -70,6 +71,40 @@ TEST(TrainerOptions, BucketsAndTimeoutsAreMoreThanNothing) {
   EXPECT_EQ(refusal({.watchdog_factor = 0}), "accepted");
   EXPECT_THAT(refusal({.watchdog_floor = 0}), HasSubstr("trainer.watchdog_floor = 0.0"));
   EXPECT_THAT(refusal({.watchdog_floor = 1e12}), HasSubstr("a year"));
+}
+
+TEST(TrainerOptions, WhatIsSentLittleIsSaidInFull) {
+  const auto compressed = [](TrainerOptions options) {
+    options.gradient_compression = GradientCompression::powersgd;
+    return refusal(options);
+  };
+  EXPECT_EQ(compressed({.powersgd_rank = 4, .powersgd_start_step = 0, .powersgd_warm_start = false}), "accepted");
+  EXPECT_THAT(compressed({.powersgd_rank = 0}), HasSubstr("trainer.powersgd_rank = 0 is not valid; use at least 1"));
+  EXPECT_THAT(compressed({.powersgd_start_step = -1}), HasSubstr("trainer.powersgd_start_step = -1"));
+  for (const auto strategy : {Strategy::zero, Strategy::zero2, Strategy::fsdp, Strategy::dp, Strategy::diloco}) {
+    EXPECT_THAT(compressed({.strategy = strategy}), HasSubstr("with strategy = " + name_of(strategy)));
+    EXPECT_THAT(compressed({.strategy = strategy}), HasSubstr("trainer.gradient_compression = powersgd"));
+  }
+  EXPECT_EQ(compressed({.strategy = Strategy::ddp2}), "accepted");
+  EXPECT_THAT(compressed({.precision = Precision::float16_mixed}), HasSubstr("use precision = bf16-mixed"));
+  EXPECT_THAT(compressed({.elastic = "2:8"}), HasSubstr("with trainer.elastic every process would send its errors"));
+
+  EXPECT_EQ(refusal({.strategy = Strategy::local_sgd, .local_steps = 1}), "accepted");
+  EXPECT_EQ(refusal({.strategy = Strategy::diloco, .outer_lr = 1, .outer_momentum = 0}), "accepted");
+  EXPECT_THAT(refusal({.strategy = Strategy::diloco, .local_steps = 0}), HasSubstr("trainer.local_steps = 0"));
+  EXPECT_THAT(refusal({.strategy = Strategy::diloco, .outer_lr = 0}), HasSubstr("trainer.outer_lr = 0.0"));
+  EXPECT_THAT(refusal({.strategy = Strategy::diloco, .outer_momentum = 1}), HasSubstr("and less than 1.0"));
+  EXPECT_THAT(refusal({.strategy = Strategy::diloco, .sync_batchnorm = true}),
+              HasSubstr("it exchanges in every batch, which strategy = diloco is there to avoid"));
+  EXPECT_THAT(refusal({.strategy = Strategy::local_sgd, .elastic = "2:8"}), HasSubstr("use ddp"));
+
+  EXPECT_EQ(refusal({.powersgd_rank = 2}),
+            "trainer.powersgd_rank = 2 does nothing with trainer.gradient_compression = none; use powersgd");
+  EXPECT_THAT(refusal({.powersgd_error_feedback = false}), HasSubstr("trainer.powersgd_error_feedback = false does"));
+  EXPECT_EQ(refusal({.strategy = Strategy::ddp, .local_steps = 10}),
+            "trainer.local_steps = 10 does nothing with trainer.strategy = ddp; use local_sgd or diloco");
+  EXPECT_EQ(refusal({.strategy = Strategy::local_sgd, .outer_lr = 0.5}),
+            "trainer.outer_lr = 0.5 does nothing with trainer.strategy = local_sgd; use diloco");
 }
 
 TEST(TrainerOptions, NumbersOutOfRangeNameTheNearestValidOne) {
