@@ -402,7 +402,7 @@ TEST(Ranks, OfAFabricTrainToTheBitsOfTheTrainer) {
   }
 }
 
-TEST(Ranks, OfAFabricEndWithWhatOneOfThemThrew) {
+TEST(Faults, DISABLED_Fabric) {
   const bool is_zero = Processes::get().is_rank_zero();
   try {
     Fabric({.accelerator = Accelerator::cpu, .collective_timeout = 60}).launch([&](Fabric& fabric) {
