@@ -162,11 +162,11 @@ std::size_t FabricRank::setup_optimizer(OptimizerPtr optimizer) {
     refuse_repeated_parameters(core_);
     std::size_t checked = 0;
     refuse_foreign_parameters(core_, sync_, index, checked);
+    sync_.refresh();
   } catch (...) {
     core_.optimizers = before;
     throw;
   }
-  sync_.refresh();
   scaling_.refresh();
   ++changes_;
   return index;
@@ -332,6 +332,7 @@ void FabricRank::drop(std::size_t optimizer) {
   if (const auto* sharded = sync_.sharded(optimizer)) {
     for (const auto& parameter : sharded->parameters()) parameter.mutable_grad().reset();
   }
+  if (core_.optimizers.size() == 1) has_held_ = false;
 }
 
 void FabricRank::step(std::size_t optimizer, const OptimizerClosure& closure) {

@@ -579,6 +579,18 @@ TEST(Fabric, RefusesInASentenceWhatCannotBe) {
   });
 }
 
+TEST(Fabric, RefusesAnOptimizerThatRanksCannotDivide) {
+  FabricOptions options{.accelerator = Accelerator::cpu, .devices = 2, .strategy = Strategy::zero, .seed = 1};
+  Fabric(options).launch([](Fabric& fabric) {
+    torch::nn::Linear model(2, 1);
+    fabric.setup_module(model);
+    EXPECT_THAT(refusal([&] { (void)fabric.setup_optimizers(torch::optim::LBFGS(model->parameters(), 1)); }),
+                HasSubstr("LBFGS"));
+    const auto optimizer = fabric.setup_optimizers(optim::sgd(model->parameters(), {.lr = 0.1}));
+    EXPECT_EQ(optimizer.index(), 0u);
+  });
+}
+
 TEST(Fabric, RefusesAStepWithGradientsThatWereNotAveraged) {
   Fabric({.accelerator = Accelerator::cpu, .devices = 2, .seed = 1}).launch([](Fabric& fabric) {
     torch::nn::Linear model(2, 1);
@@ -588,6 +600,8 @@ TEST(Fabric, RefusesAStepWithGradientsThatWereNotAveraged) {
       fabric.backward(model(torch::ones({1, 2})).sum());
     }
     EXPECT_THAT(refusal([&] { optimizer.step(); }), HasSubstr("are this rank's own (no_backward_sync)"));
+    optimizer.zero_grad();
+    EXPECT_EQ(refusal([&] { optimizer.step(); }), "accepted") << "there is nothing to step with";
     fabric.backward(model(torch::ones({1, 2})).sum());
     EXPECT_EQ(refusal([&] { optimizer.step(); }), "accepted");
   });
