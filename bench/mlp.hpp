@@ -96,4 +96,45 @@ double bare_loop(const MlpCase& c, const MadeBatches& data, const MakeOptimizer&
   return us;
 }
 
+// The bare loop's lines with Fabric's in their place; with `captures`, as a captured function.
+template <class MakeOptimizer>
+double fabric_loop(const MlpCase& c, const MadeBatches& data, const MakeOptimizer& make_optimizer, bool captures,
+                   int64_t epochs = 1) {
+  double us = 0;
+  auto net = std::make_shared<MlpNet>(c.hidden);
+  std::thread([&] {
+    FabricOptions options{.accelerator = Accelerator::cpu, .seed = 1, .num_threads = 1, .quiet = true};
+    options.capture_step = captures ? CaptureStep::require : CaptureStep::off;
+    Fabric(options).launch([&](Fabric& fabric) {
+      const auto optimizer = fabric.setup(net, make_optimizer(net->parameters()));
+      const auto step = fabric.capture([&](const Batch& batch) {
+        auto [x, y] = batch.get<2>();
+        auto loss = torch::nn::functional::cross_entropy(net->forward(x), y);
+        optimizer.zero_grad();
+        fabric.backward(loss);
+        optimizer.step();
+        return loss;
+      });
+      for (int64_t epoch = 0; epoch < epochs; ++epoch) {
+        const auto start = std::chrono::steady_clock::now();
+        for (int64_t i = 0; i < c.steps; ++i) {
+          const Batch& batch = data.batch(i);
+          if (captures) {
+            (void)step(batch);
+            continue;
+          }
+          auto [x, y] = batch.get<2>();
+          auto loss = torch::nn::functional::cross_entropy(net->forward(x), y);
+          optimizer.zero_grad();
+          fabric.backward(loss);
+          optimizer.step();
+        }
+        const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - start;
+        us = time.count() / static_cast<double>(c.steps);
+      }
+    });
+  }).join();
+  return us;
+}
+
 }  // namespace troupe::bench

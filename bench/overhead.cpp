@@ -1,4 +1,5 @@
-// One training step through the whole cast, plain and captured, and the same step in a bare LibTorch loop.
+// One training step through the whole cast and in a loop with Fabric, plain and captured, and the same step in a bare
+// LibTorch loop.
 //
 //     overhead [ROUNDS [STEPS]]       for bench/run overhead
 //
@@ -43,6 +44,8 @@ void measure(const Case& c, int64_t rounds, const std::filesystem::path& folder)
     now["plain"] = troupe::bench::through_the_cast(c, data, folder, troupe::CaptureStep::off);
     // Its second epoch: the first two steps are recorded.
     now["captured"] = troupe::bench::through_the_cast(c, data, folder, troupe::CaptureStep::require, /*epochs=*/2);
+    now["fabric"] = troupe::bench::fabric_loop(c, *data, adam, /*captures=*/false);
+    now["fabric_captured"] = troupe::bench::fabric_loop(c, *data, adam, /*captures=*/true, /*epochs=*/2);
     now["marks"] = us_of_marks();
     for (const auto& [who, us] : now) {
       if (round >= 0) times[who].push_back(us);

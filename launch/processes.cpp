@@ -18,6 +18,7 @@
 #include "troupe/runtime/collectives/store_failure_channel.hpp"
 #include "troupe/runtime/process/cpu_budget.hpp"
 
+#include <ATen/Parallel.h>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -369,6 +370,12 @@ double Processes::cpu_share() {
     here.push_back(process.at("cpus").get<std::vector<int>>());
   }
   return troupe::cpu_share(here, own, cpu_quota());
+}
+
+int64_t threads_of_device(double cpu_share, int64_t devices) {
+  constexpr double rounding = 1e-6;
+  const auto threads = static_cast<int64_t>(cpu_share / static_cast<double>(devices) + rounding);
+  return std::clamp<int64_t>(threads, 1, at::get_num_threads());
 }
 
 std::vector<std::string> Processes::all_gather_bytes(const std::string& mine) {

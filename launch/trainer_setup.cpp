@@ -19,8 +19,6 @@
 #include "troupe/runtime/report/environment.hpp"
 #include "troupe/runtime/sinks/sink_by_name.hpp"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <chrono>
 #include <fstream>
@@ -278,9 +276,7 @@ void Trainer::Runner::divide_processors(cast::RunSetup& setup) const {
                      ", which takes longer than fewer devices would\n";
   }
   if (options_.num_threads > 0) return;
-  constexpr double rounding = 1e-6;
-  const auto threads = static_cast<int64_t>(share / static_cast<double>(options_.devices) + rounding);
-  setup.replica.options.num_threads = std::clamp<int64_t>(threads, 1, at::get_num_threads());
+  setup.replica.options.num_threads = threads_of_device(share, options_.devices);
 }
 
 }  // namespace troupe

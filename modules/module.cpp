@@ -1,7 +1,7 @@
 #include "troupe/modules/module.hpp"
 
-#include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/modules/optim/clip_gradients.hpp"
 #include "troupe/modules/optim/drop_gradients.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/modules/support/tensor_bytes.hpp"
@@ -272,26 +272,10 @@ std::vector<std::shared_ptr<LRScheduler>> Module::lr_schedulers() const {
 
 void Module::clip_gradients(torch::optim::Optimizer& optimizer, std::optional<double> gradient_clip_val,
                             GradientClipAlgorithm gradient_clip_algorithm) {
-  if (!(gradient_clip_val.value_or(0) >= 0)) {
-    throw UsageError("clip_gradients: gradient_clip_val = " + double_to_text(*gradient_clip_val) +
-                     " is not valid; use at least 0, or none");
-  }
-  if (gradient_clip_val.value_or(0) == 0) return;
-  torch::NoGradGuard no_grad;
-  auto gradients = gradients_of(optimizer);
-  if (gradient_clip_algorithm == GradientClipAlgorithm::value) {
-    if (gradients.empty()) return;
-    at::_foreach_clamp_min_(gradients, -*gradient_clip_val);
-    at::_foreach_clamp_max_(gradients, *gradient_clip_val);
-    return;
-  }
-  // As torch.nn.utils.clip_grad_norm_ to the bit (Python divides a number by a tensor this way), without reading the
-  // norm back to the host.
-  auto norm = gradients.empty() ? torch::zeros({}, torch::TensorOptions(device()))
-                                : torch::linalg_vector_norm(torch::stack(at::_foreach_norm(gradients, 2)), 2);
-  if (run_) norm = run_->whole_gradient_norm(optimizer, norm);
-  if (gradients.empty()) return;
-  at::_foreach_mul_(gradients, torch::clamp_max((norm + 1e-6).reciprocal() * *gradient_clip_val, 1.0));
+  (void)troupe::clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm, device(),
+                               [&](torch::Tensor norm) {
+                                 return run_ ? run_->whole_gradient_norm(optimizer, std::move(norm)) : norm;
+                               });
 }
 
 void Module::freeze() {

@@ -53,7 +53,7 @@ set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_lo
   runtime/collectives/process_group.cpp runtime/collectives/reduce_kernel.cpp runtime/collectives/roll_call.cpp
   runtime/collectives/store_backend.cpp runtime/collectives/threaded_backend.cpp
   runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/keyed_permutation.cpp
-  runtime/data/random.cpp
+  runtime/data/random.cpp runtime/device/copy_ahead.cpp runtime/fabric/fabric_loader.cpp runtime/precision/convert.cpp
   runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/data/weights.cpp runtime/process/pulse.cpp
   runtime/profile/*.cpp runtime/data/files/zip_archive.cpp
   modules/support/module_tensors.cpp modules/support/step_recorder.cpp runtime/capture/*.cpp
@@ -88,7 +88,7 @@ if(NOT TROUPE_SANITIZE)
     MAIN support/main.cpp actors/shared_memory_test.cpp runtime/collectives/memory_world_test.cpp
       runtime/collectives/process_group_test.cpp runtime/collectives/roll_call_test.cpp
       runtime/collectives/store_backend_test.cpp runtime/collectives/threaded_backend_test.cpp runtime/data/random_test.cpp
-      runtime/inference/forward_capture_test.cpp
+      runtime/fabric/fabric_loader_test.cpp runtime/inference/forward_capture_test.cpp
     SOURCES ${_shared_by_threads})
   add_test(NAME threads_under_thread_sanitizer COMMAND threads_under_thread_sanitizer)
   # OpenMP's barriers are invisible to it.

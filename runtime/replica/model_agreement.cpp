@@ -17,7 +17,7 @@ namespace troupe {
 namespace {
 
 // A line for each parameter and buffer, to compare replicas by.
-std::string description_of(const Module& module) {
+std::string description_of(const torch::nn::Module& module) {
   std::ostringstream text;
   const auto add = [&](const std::string& kind, const auto& named) {
     for (const auto& item : named) {
@@ -65,21 +65,28 @@ void check_equal(const std::vector<std::string>& descriptions) {
 }  // namespace
 
 // The models must be equal: in their shapes, which is checked, and in their numbers, which are rank zero's.
+void agree_on_weights(const torch::nn::Module& module, Peers& peers) {
+  check_equal(peers.all_gather_bytes(description_of(module)));
+  std::vector<torch::Tensor> state;
+  for (const auto& parameter : module.parameters()) state.push_back(parameter.detach());
+  for (const auto& buffer : module.buffers()) state.push_back(buffer);
+  peers.broadcast(state);
+}
+
+void draw_own_numbers(uint64_t seed, const Peers& peers, torch::Device device) {
+  const auto rank = static_cast<uint64_t>(peers.place().global_rank);
+  if (rank == 0) return;
+  const uint64_t own = mix(seed, rank);
+  seed_thread(own);
+  if (device.is_cuda()) torch::cuda::manual_seed(own);
+}
+
 void agree_on_model(ReplicaCore& core) {
   Peers* peers = core.peers();
   if (!peers) return;
   const During during(core.pulse, "comparing the ranks' models");
-  check_equal(peers->all_gather_bytes(description_of(*core.module)));
-  std::vector<torch::Tensor> state;
-  for (const auto& parameter : core.module->parameters()) state.push_back(parameter.detach());
-  for (const auto& buffer : core.module->buffers()) state.push_back(buffer);
-  peers->broadcast(state);
-  // Each rank draws its own numbers from now on: dropout must not leave out the same units everywhere.
-  if (const auto rank = peers->place().global_rank; rank > 0) {
-    const uint64_t seed = mix(*core.options().seed, rank);
-    seed_thread(seed);
-    if (core.setup.device.is_cuda()) torch::cuda::manual_seed(seed);
-  }
+  agree_on_weights(*core.module, *peers);
+  draw_own_numbers(*core.options().seed, *peers, core.setup.device);
 }
 
 void broadcast_buffers(ReplicaCore& core) {

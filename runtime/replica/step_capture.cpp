@@ -51,7 +51,7 @@ std::string StepCapture::reason_against_run() const {
   const auto& options = core_.options();
   if (!core_.setup.device.is_cpu())
     return "the device is " + core_.setup.device.str() + ", and steps are captured on the CPU";
-  const bool is_training = kind_ == Kind::training;
+  const bool is_training = kind_ != Kind::evaluation;
   if (is_training && !core_.module->automatic_optimization)
     return "manual optimization makes its steps within training_step";
   if (core_.shards) return "the strategy divides batches among devices (dp)";
@@ -102,12 +102,16 @@ void StepCapture::refuse(Entry* entry, const std::string& reason) {
     entry->first.reset();
   }
   const std::string text = step_ + " is not captured: " + reason;
-  if (core_.options().capture_step == CaptureStep::require && kind_ == Kind::training) {
-    throw UsageError(text + " (trainer.capture_step = require)");
+  if (core_.options().capture_step == CaptureStep::require && kind_ != Kind::evaluation) {
+    throw UsageError(text + " (" + option("capture_step") + " = require)");
   }
   if (std::ranges::find(report_.refusals, text) != report_.refusals.end()) return;
   report_.refusals.push_back(text);
-  core_.outputs.note(text + " (trainer.capture_step)");
+  core_.outputs.note(text + " (" + option("capture_step") + ")");
+}
+
+std::string StepCapture::option(std::string_view name) const {
+  return (kind_ == Kind::function ? "fabric." : "trainer.") + std::string(name);
 }
 
 // --- Which way ---
@@ -191,7 +195,7 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
     });
     if (of_this_kind >= core_.options().capture_step_programs) {
       refuse(nullptr, "there are more than " + std::to_string(core_.options().capture_step_programs) +
-                          " shapes of batches (trainer.capture_step_programs)");
+                          " shapes of batches (" + option("capture_step_programs") + ")");
       return way_;
     }
     current_ = &make_entry(pass, tensors_);
@@ -277,8 +281,8 @@ void StepCapture::replay_backward(bool announces) {
     auto& gradient = kept.parameter.mutable_grad();
     if (gradient.defined() != kept.was_there) {
       throw UsageError(
-          "gradients were zeroed in another way than when the step was captured (optimizer_zero_grad): set "
-          "trainer.capture_step = off, or always to none or always to zero");
+          "gradients were zeroed in another way than when the step was captured (optimizer_zero_grad): set " +
+          option("capture_step") + " = off, or always to none or always to zero");
     }
     if (kept.was_there && !gradient.is_same(kept.gradient)) kept.gradient.copy_(gradient);
   }
@@ -292,7 +296,13 @@ void StepCapture::replay_backward(bool announces) {
     put_into_bucket(kept.parameter, original);
     announce_gradient(kept.parameter);
   }
-  for (; next < program.stretches(); ++next) program.run(next);
+  const std::size_t end = program.stretches() - (kind_ == Kind::function ? 1 : 0);
+  for (; next < end; ++next) program.run(next);
+  if (kind_ != Kind::function) way_ = Way::plain;
+}
+
+void StepCapture::replay_rest() {
+  current_->program->run(current_->program->stretches() - 1);
   way_ = Way::plain;
 }
 
@@ -301,11 +311,11 @@ std::string StepCapture::to_text() const {
   for (const auto& entry : entries_) {
     if (!entry->program) continue;
     const auto& report = report_.programs[*entry->in_report];
-    text += "# " + step_ + (kind_ == Kind::training ? ", optimizer " : ", data loader ") +
+    text += "# " + step_ + (kind_ == Kind::evaluation ? ", data loader " : ", optimizer ") +
             std::to_string(entry->optimizer) +
-            (kind_ != Kind::training ? ""
-             : entry->opens_window   ? ", first batch of a window"
-                                     : ", later batch of a window") +
+            (kind_ == Kind::evaluation ? ""
+             : entry->opens_window     ? ", first batch of a window"
+                                       : ", later batch of a window") +
             ", " + report.inputs + ", " + std::to_string(report.replays) + " replays\n" + entry->program->to_text() +
             "\n";
   }

@@ -40,7 +40,11 @@ class StepCapture {
     double weight = 1;  ///< of its loss
   };
 
-  enum class Kind { training, evaluation };
+  enum class Kind {
+    training,
+    evaluation,
+    function,  ///< of Fabric::capture: with one backward pass or none, and steps of optimizers behind it
+  };
 
   StepCapture(ReplicaCore& core, Kind kind) : core_(core), kind_(kind) {}
   StepCapture(const StepCapture&) = delete;
@@ -71,11 +75,17 @@ class StepCapture {
   torch::Tensor weighted(const torch::Tensor& loss, double weight);
   void end_forward(const StepOutput& output, const torch::Tensor& loss);
   void end_evaluation(const StepOutput& output);
+  /// The same of a function, whose outputs are known at its end alone.
+  void end_forward(const torch::Tensor& loss);
   void begin_backward();
   void end_backward();
   /// Says of each gradient that was recorded that it is final, in the order of the backward pass, to those who average.
   /// Within run_as_backward().
   void announce_recorded();
+  /// Of a function, when its backward pass is over, and when it has returned. In between it may step optimizers and do
+  /// other things that StepRecorder::call() notes, but compute nothing. Without a backward pass: end_evaluation().
+  void end_function_backward();
+  void end_function(const StepOutput& output);
 
   // --- A pass that is replayed ---
 
@@ -85,6 +95,9 @@ class StepCapture {
   const torch::Tensor& unweighted_loss() const { return current_->unweighted; }
   /// `announces`: says of each gradient when it is final, to those who average; then within run_as_backward().
   void replay_backward(bool announces);
+  /// Of a function: whether it has a backward pass, and what it does behind that.
+  bool has_backward() const { return current_->program->stretches() > 2; }
+  void replay_rest();
 
   /// What has been captured so far.
   const CapturedSteps& report() const { return report_; }
@@ -141,6 +154,9 @@ class StepCapture {
   void compare(std::size_t number, const std::string& name, const std::vector<torch::Tensor>& results) const;
   void end_check(const capture::Recording& recording);
   void keep_output(const StepOutput& output);
+  void note_gradients();
+  /// The name of an option, as whoever reads a message may set it.
+  std::string option(std::string_view name) const;
   StepOutput kept_output() const;
   void make_program(capture::Recording& recording);
   torch::Tensor home_of(std::size_t parameter);

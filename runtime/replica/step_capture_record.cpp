@@ -67,6 +67,10 @@ void StepCapture::end_forward(const StepOutput& output, const torch::Tensor& los
     return;
   }
   keep_output(output);
+  end_forward(loss);
+}
+
+void StepCapture::end_forward(const torch::Tensor& loss) {
   loss_view_ = recorder_->view_of(loss);
   recorder_->mark();
 }
@@ -77,6 +81,7 @@ void StepCapture::end_evaluation(const StepOutput& output) {
   recorder_->mark();
   had_gradient_.clear();
   gradient_views_.clear();
+  gradient_order_.clear();
   end_recording();
 }
 
@@ -125,11 +130,35 @@ torch::Tensor StepCapture::home_of(std::size_t parameter) {
 
 void StepCapture::end_backward() {
   if (way_ != Way::record) return;
+  note_gradients();
+  end_recording();
+}
+
+void StepCapture::note_gradients() {
   gradient_views_.clear();
   for (const auto& parameter : parameters_) {
     const auto& gradient = parameter.grad();
     gradient_views_.push_back(gradient.defined() && parameter.requires_grad() ? recorder_->view_of(gradient)
                                                                               : std::nullopt);
+  }
+  order_gradients(recorder_->recording());
+}
+
+void StepCapture::end_function_backward() {
+  note_gradients();
+  recorder_->mark();
+}
+
+// What it computed behind the backward pass could read what a step has changed, or gradients before they are averaged.
+void StepCapture::end_function(const StepOutput& output) {
+  keep_output(output);
+  const auto& recording = recorder_->recording();
+  for (std::size_t i = recording.marks.back(); i < recording.actions.size(); ++i) {
+    const auto& action = recording.actions[i];
+    if (!action.op || action.is_view) continue;
+    recorder_->refuse("it computes behind backward (" + action.name +
+                      "): do so before that, or outside of the captured function");
+    break;
   }
   end_recording();
 }
@@ -139,7 +168,6 @@ void StepCapture::end_recording() {
   way_ = Way::plain;
   auto recording = recorder_->take();
   recorder_.reset();
-  order_gradients(recording);
   if (is_checked_) return end_check(recording);
   if (!recording.refusal.empty()) return refuse(current_, recording.refusal);
   // Parameters that are nobody's gather gradients from the second step on.
@@ -247,7 +275,7 @@ void StepCapture::put_into_bucket(const torch::Tensor& parameter, const torch::T
 // Gradients that have memory of their own lie where those of other programs lie; others where this one has them.
 void StepCapture::make_program(capture::Recording& recording) {
   capture::ProgramRequest request;
-  request.way_out = "trainer.capture_step = off";
+  request.way_out = option("capture_step") + " = off";
   request.results = output_views_;
   if (loss_view_) request.results.push_back(*loss_view_);
   std::vector<std::size_t> users(recording.memories.size(), 0);
@@ -255,6 +283,11 @@ void StepCapture::make_program(capture::Recording& recording) {
     if (view) ++users[view->memory];
   }
   current_->gradients.clear();
+  std::optional<std::size_t> end_of_backward;
+  if (kind_ == Kind::function && recording.marks.size() > 1) {
+    end_of_backward = recording.marks.back();
+    recording.marks.pop_back();
+  }
   for (const auto& [action, i] : gradient_order_) {
     const auto& view = gradient_views_[i];
     const auto& memory = recording.memories[view->memory];
@@ -272,6 +305,7 @@ void StepCapture::make_program(capture::Recording& recording) {
     if (core_.peers() && recording.marks.back() != end) recording.marks.push_back(end);
     current_->gradients.push_back({parameters_[i], torch::Tensor(), had_gradient_[i], recording.marks.size() - 1});
   }
+  if (end_of_backward) recording.marks.push_back(*end_of_backward);
   current_->program = std::make_unique<capture::Program>(recording, request);
   const auto& results = current_->program->results();
   StepOutput::Items items;

@@ -56,6 +56,14 @@ TEST(Faults, AtTheVeryEndOfOneRankAreThrownByAllWhichTrainAgainP6) {
   expect_no_rank_left("AtTheVeryEnd");
 }
 
+TEST(Faults, WhatTheLoopOfAFabricThrowsOnOneRankIsToldToAll) {
+  const auto run = ranks_with("Fabric");
+  EXPECT_NE(run.status, timed_out) << run.output;
+  EXPECT_THAT(run.output, HasSubstr("  PASSED  ]"));
+  EXPECT_THAT(run.output, Not(HasSubstr("  FAILED  ]")));
+  expect_no_rank_left("Fabric");
+}
+
 TEST(Faults, AKilledRankEndsAll) {
   const auto run = ranks_with("Killed");
   EXPECT_NE(run.status, 0);

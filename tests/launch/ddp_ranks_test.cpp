@@ -386,5 +386,74 @@ TEST(Faults, DISABLED_Number) {
   fit_with<Net>({std::make_shared<ThrowsANumber>()});
 }
 
+// --- Without a Trainer ---
+
+torch::Tensor looped(const SharedDir& dir, Strategy strategy, bool captures) {
+  const auto as = dir.options();
+  FabricOptions options{
+      .accelerator = as.accelerator, .strategy = strategy, .precision = as.precision, .seed = as.seed};
+  options.collective_timeout = as.collective_timeout;
+  options.num_threads = 1;
+  options.capture_step = captures ? CaptureStep::require : CaptureStep::off;
+  options.quiet = true;
+  torch::Tensor weights;
+  Fabric(options).launch([&](Fabric& fabric) {
+    auto model = std::make_shared<Net>();
+    const auto optimizer = fabric.setup(model, model->configure_optimizers());
+    auto loader = fabric.setup_dataloaders(DataLoader(samples(48), {.batch_size = 12 / fabric.world_size()}));
+    const auto step = fabric.capture([&](const Batch& batch) {
+      optimizer.zero_grad();
+      const auto loss = model->error(batch);
+      fabric.backward(loss);
+      optimizer.step();
+      return loss;
+    });
+    for (int epoch = 0; epoch < 3; ++epoch) {
+      for (const Batch& batch : loader) (void)step(batch);
+    }
+    EXPECT_EQ(step.captured().replays("step") > 0, captures);
+    fabric.save(dir.path() / "loop.safetensors", {{"epoch", 3}});
+    EXPECT_EQ(fabric.load(dir.path() / "loop.safetensors").at("epoch"), 3);
+    EXPECT_TRUE(torch::equal(fabric.all_reduce(torch::ones({2}), Reduce::sum),
+                             torch::full({2}, static_cast<float>(fabric.world_size()))));
+    weights = model->weights().clone();
+  });
+  return weights;
+}
+
+TEST(Ranks, OfAFabricTrainToTheBitsOfTheTrainer) {
+  const SharedDir dir;
+  for (const auto strategy : {Strategy::ddp, Strategy::zero}) {
+    auto options = dir.options();
+    options.strategy = strategy;
+    options.enable_checkpointing = options.logger = false;
+    const auto model =
+        Trainer(options).fit<Net>({}, DataLoader(samples(48), {.batch_size = 12 / Processes::get().size()}));
+    for (const bool captures : {false, true}) {
+      const auto weights = looped(dir, strategy, captures);
+      EXPECT_TRUE(is_same_everywhere(weights)) << name_of(strategy) << captures;
+      EXPECT_EQ(bytes_of(weights), bytes_of(model->weights())) << name_of(strategy) << captures;
+    }
+  }
+}
+
+TEST(Faults, DISABLED_Fabric) {
+  const bool is_zero = Processes::get().is_rank_zero();
+  try {
+    Fabric({.accelerator = Accelerator::cpu, .collective_timeout = 60}).launch([&](Fabric& fabric) {
+      if (is_zero) throw UsageError("no more");
+      for (;;) fabric.barrier();
+    });
+    ADD_FAILURE() << "no exception";
+  } catch (const UsageError& error) {
+    EXPECT_TRUE(is_zero);
+    EXPECT_STREQ(error.what(), "no more");
+  } catch (const RunError& error) {
+    EXPECT_FALSE(is_zero);
+    EXPECT_EQ(error.failure().message, "no more");
+    EXPECT_EQ(error.failure().rank, 0);
+  }
+}
+
 }  // namespace
 }  // namespace troupe

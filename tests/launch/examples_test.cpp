@@ -149,6 +149,31 @@ TEST(Examples, TransferStartsFromWeightsThatOthersTrained) {
   EXPECT_GT(metric(output, "transferred"), 0.4);  // 0.2 by chance
 }
 
+TEST(Examples, TheLoopWithoutATrainerLearnsOnOneDeviceAndOnTwo) {
+  const TempDir dir;
+  for (const char* devices : {"1", "2"}) {
+    const auto loop = [&](const std::string& arguments) {
+      return run_program(example("raw_loop") +
+                         " fit --fabric.accelerator cpu --fabric.num_threads 1 --fabric.devices " + devices +
+                         arguments + " 2>&1");
+    };
+    const auto file = [&](const std::string& name) { return dir / (name + devices + ".safetensors"); };
+    const auto plain = loop(" --fabric.capture_step off --loop.save " + file("plain").string());
+    EXPECT_EQ(plain.status, 0) << plain.output;
+    const double accuracy = std::stod("0" + plain.output.substr(plain.output.rfind(' ') + 1));
+    EXPECT_GT(accuracy, 0.85) << plain.output;
+    EXPECT_LE(accuracy, 1) << plain.output;
+    const auto captured = loop(" --fabric.capture_step require --loop.save " + file("captured").string());
+    EXPECT_EQ(captured.status, 0) << captured.output;
+    EXPECT_THAT(captured.output, testing::HasSubstr("captured step: "));
+    const auto tensors = [](const std::string& bytes) { return bytes.substr(bytes.size() / 2); };
+    EXPECT_EQ(tensors(content_of(file("plain"))), tensors(content_of(file("captured"))));
+  }
+  const auto wrong = run_program(example("raw_loop") + " fit --fabric.device 2 2>&1");
+  EXPECT_EQ(wrong.status, 1);
+  EXPECT_THAT(wrong.output, testing::HasSubstr("did you mean --fabric.devices"));
+}
+
 TEST(Examples, TheRegressionExplainsMostOfTheVariance) {
   const TempDir dir;
   output_of("regression", "fit --trainer.max_epochs 60 --trainer.seed 1", dir);
