@@ -72,6 +72,16 @@ void OptionsReader::betas(double& first, double& second) {
   second = json[1].get<double>();
 }
 
+// The optimizer checks in which range each may lie.
+void OptionsReader::pair(const char* name, std::pair<double, double>& values) {
+  const auto& json = at(name);
+  const auto valid = [](const nlohmann::json& value) {
+    return value.is_number() && std::isfinite(value.get<double>());
+  };
+  if (!json.is_array() || json.size() != 2 || !valid(json[0]) || !valid(json[1])) refuse(name, "two finite numbers");
+  values = {json[0].get<double>(), json[1].get<double>()};
+}
+
 void OptionsReader::optional_count(const char* name, std::optional<int64_t>& value) {
   value.reset();
   if (!at(name).is_null()) count(name, value.emplace(), 0);
@@ -143,6 +153,20 @@ void SlotReader::like_parameter(const char* name, torch::Tensor& tensor) {
   // The parameter's strides: the kernels run over both in memory order, and round the same way only then.
   tensor = torch::empty_like(parameter_, torch::MemoryFormat::Preserve);
   tensor.copy_(*saved);
+}
+
+void SlotReader::shaped(const char* name, torch::Tensor& tensor, optim::Shape (*shape)(const torch::Tensor&)) {
+  const auto* saved = take(name);
+  if (!saved) return;
+  const auto like = torch::empty(shape(parameter_), parameter_.options().requires_grad(false));
+  if (differences_.fits(prefix_ + name, *saved, like)) tensor = torch::empty_like(like).copy_(*saved);
+}
+
+void SlotReader::host_number(const char* name, torch::Tensor& tensor) {
+  const auto* saved = take(name);
+  if (!saved) return;
+  if (saved->dim() != 0 || !saved->is_floating_point()) return refuse(name, "one number");
+  tensor = saved->detach().to(torch::kCPU, saved->scalar_type(), false, /*copy=*/true);
 }
 
 void SlotReader::step_number(const char* name, torch::Tensor& tensor) {

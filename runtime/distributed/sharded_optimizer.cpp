@@ -11,6 +11,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <type_traits>
 #include <typeinfo>
 
 namespace troupe {
@@ -20,8 +21,10 @@ namespace {
 using Grouped = std::pair<std::size_t, torch::Tensor>;  // the group of the optimizer
 
 bool treats_elements_alone(torch::optim::Optimizer& optimizer) {
-  if (dynamic_cast<const torch::optim::LBFGS*>(&optimizer)) return false;
-  return with_access(optimizer, [](const char*, const auto&) {});
+  bool alone = false;
+  with_access(optimizer,
+              [&](const char*, const auto& access) { alone = !std::remove_cvref_t<decltype(access)>::mixes_elements; });
+  return alone;
 }
 
 int64_t bytes_of(const torch::Tensor& tensor) {
@@ -38,7 +41,7 @@ ShardedOptimizer::ShardedOptimizer(std::size_t index, torch::optim::Optimizer& o
                      " divides parameters into parts, which an optimizer must treat element by element: "
                      "optimizer " +
                      std::to_string(index) + " (" + full_type_name(typeid(optimizer)) +
-                     ") is not known to; use SGD, Adam, AdamW, RMSprop or Adagrad, or strategy = ddp");
+                     ") does not, or is not known to; use one that does, such as SGD or AdamW, or strategy = ddp");
   }
   refresh();
 }

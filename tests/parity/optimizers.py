@@ -18,6 +18,26 @@ def groups(parameters):
     return [{"params": parameters[:2], "lr": 0.02}, {"params": parameters[2:]}]
 
 
+class Lion(O.Optimizer):
+    """Algorithm 2 of the paper (Chen et al. 2023, arXiv 2302.06675), of which PyTorch has no class."""
+
+    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure):
+        with torch.enable_grad():
+            loss = closure()
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                m = self.state[p].setdefault("exp_avg", torch.zeros_like(p))
+                c = beta1 * m + (1 - beta1) * p.grad
+                p.sub_(group["lr"] * (c.sign() + group["weight_decay"] * p))
+                self.state[p]["exp_avg"] = beta2 * m + (1 - beta2) * p.grad
+        return loss
+
+
 CASES = {
     "sgd": lambda p: O.SGD(p, 0.1),
     "sgd_momentum": lambda p: O.SGD(p, 0.05, 0.9, dampening=0.1, weight_decay=0.01),
@@ -34,6 +54,26 @@ CASES = {
     "rmsprop": lambda p: O.RMSprop(p, 0.005),
     "rmsprop_full": lambda p: O.RMSprop(p, 0.002, 0.9, momentum=0.8, centered=True, weight_decay=0.01),
     "rmsprop_maximize": lambda p: O.RMSprop(p, 0.0005, maximize=True),
+    "adamax": lambda p: O.Adamax(p, 0.01),
+    "adamax_full": lambda p: O.Adamax(groups(p), 0.005, (0.8, 0.95), eps=1e-6, weight_decay=0.1),
+    "adamax_maximize": lambda p: O.Adamax(p, 0.001, maximize=True),
+    "nadam": lambda p: O.NAdam(p, 0.01),
+    "nadam_full": lambda p: O.NAdam(groups(p), 0.005, (0.8, 0.95), eps=1e-6, weight_decay=0.1, momentum_decay=0.01),
+    "nadam_decoupled": lambda p: O.NAdam(p, 0.001, weight_decay=0.1, decoupled_weight_decay=True, maximize=True),
+    "radam": lambda p: O.RAdam(p, 0.01),
+    "radam_full": lambda p: O.RAdam(groups(p), 0.005, (0.8, 0.95), eps=1e-6, weight_decay=0.1),
+    "radam_decoupled": lambda p: O.RAdam(p, 0.001, weight_decay=0.1, decoupled_weight_decay=True, maximize=True),
+    "adadelta": lambda p: O.Adadelta(p),
+    "adadelta_full": lambda p: O.Adadelta(groups(p), 2, rho=0.8, eps=1e-5, weight_decay=0.1),
+    "adadelta_maximize": lambda p: O.Adadelta(p, 0.1, maximize=True),
+    "asgd": lambda p: O.ASGD(p, 0.05),
+    "asgd_full": lambda p: O.ASGD(groups(p), 0.05, lambd=0.01, alpha=0.6, t0=10, weight_decay=0.1),
+    "asgd_maximize": lambda p: O.ASGD(p, 0.001, maximize=True),
+    "rprop": lambda p: O.Rprop(p, 0.01),
+    "rprop_full": lambda p: O.Rprop(groups(p), 0.005, etas=(0.4, 1.3), step_sizes=(1e-4, 0.02)),
+    "rprop_maximize": lambda p: O.Rprop(p, 0.001, step_sizes=(1e-6, 1e-2), maximize=True),
+    "lion": lambda p: Lion(p, 0.003),
+    "lion_full": lambda p: Lion(groups(p), 0.002, (0.8, 0.95), weight_decay=0.1),
     "lbfgs": lambda p: O.LBFGS(p, 0.3, max_iter=4, history_size=6),
     "lbfgs_wolfe": lambda p: O.LBFGS(p, 1, max_iter=5, line_search_fn="strong_wolfe"),
 }
