@@ -29,9 +29,11 @@ class KernelOptions : public torch::optim::OptimizerOptions {
 
 enum class StateKind {
   like_parameter,  ///< a tensor of the parameter's shape and type
-  step,            ///< the count of steps, a float32 number on the parameter's device
-  host_number,     ///< a number in host memory, where the optimizer reads it in each step
-  shaped,          ///< a tensor of the parameter's type and a shape of its own
+  /// The same, which may be missing.
+  optional_like_parameter,
+  step,         ///< the count of steps, a float32 number on the parameter's device
+  host_number,  ///< a number in host memory, where the optimizer reads it in each step
+  shaped,       ///< a tensor of the parameter's type and a shape of its own
 };
 
 using Shape = std::vector<int64_t>;
@@ -189,6 +191,25 @@ class KernelOptimizer : public torch::optim::Optimizer {
     }
     for (std::size_t g = 0; g < groups.size(); ++g) group_options(g).values = options[g];
     states_ = std::move(made);
+    restored();
+  }
+
+ protected:
+  /// After restore().
+  virtual void restored() {}
+  /// Calls `f` with the options, the parameter and the states of each parameter that has states.
+  template <class F>
+  void for_each_state(const F& f) {
+    for (std::size_t group = 0; group < states_.size(); ++group) {
+      auto& states = states_[group];
+      for (std::size_t i = 0; i < states.is_made.size(); ++i) {
+        if (!states.is_made[i]) continue;
+        State state;
+        for (std::size_t k = 0; k < state_count; ++k) state[k] = states.lists[k][i];
+        f(options(group), param_groups()[group].params()[i], state);
+        for (std::size_t k = 0; k < state_count; ++k) states.lists[k][i] = state[k];
+      }
+    }
   }
 
  private:
@@ -294,6 +315,7 @@ class KernelOptimizer : public torch::optim::Optimizer {
   static bool fits(const Options& options, const State& state, const torch::Tensor& parameter) {
     for (std::size_t k = 0; k < state_count; ++k) {
       if (!has_state<Kernel>(options, k, parameter)) continue;
+      if (!state[k].defined() && Kernel::states[k].kind == StateKind::optional_like_parameter) continue;
       if (!state[k].defined() || !state_fits(Kernel::states[k], state[k], parameter)) return false;
     }
     return true;
@@ -302,6 +324,14 @@ class KernelOptimizer : public torch::optim::Optimizer {
   std::vector<GroupStates> states_;
   Parameters gradients_;  // kept for its memory
 };
+
+/// The class of the optimizer with that kernel.
+template <class Kernel>
+struct OptimizerClass {
+  using type = KernelOptimizer<Kernel>;
+};
+template <class Kernel>
+using OptimizerOf = typename OptimizerClass<Kernel>::type;
 
 /// `value` has to lie in the range that `fits` says; `range` is its text.
 void require_option(bool fits, const char* optimizer, const char* option, double value, const char* range);

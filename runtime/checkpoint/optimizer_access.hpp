@@ -110,7 +110,7 @@ bool with_access(torch::optim::Optimizer& optimizer, Use use) {
     return true;
   };
   const auto own = [&]<class Kernel>(const char* name) {
-    if (type != typeid(optim::KernelOptimizer<Kernel>)) return false;
+    if (type != typeid(optim::OptimizerOf<Kernel>)) return false;
     use(name, KernelAccess<Kernel>(static_cast<optim::KernelOptimizer<Kernel>&>(optimizer)));
     return true;
   };
@@ -119,6 +119,9 @@ bool with_access(torch::optim::Optimizer& optimizer, Use use) {
       own.template operator()<optim::SgdKernel>("FusedSgd") ||
       own.template operator()<optim::AdagradKernel>("FusedAdagrad") ||
       own.template operator()<optim::RmspropKernel>("ForeachRmsprop") ||
+      own.template operator()<optim::AdafactorKernel>("ForeachAdafactor") ||
+      own.template operator()<optim::MuonKernel>("Muon") ||
+      own.template operator()<optim::ScheduleFreeAdamwKernel>("ScheduleFreeAdamw") ||
       own.template operator()<optim::AdadeltaKernel>("ForeachAdadelta") ||
       own.template operator()<optim::AdamaxKernel>("ForeachAdamax") ||
       own.template operator()<optim::AsgdKernel>("ForeachAsgd") ||

@@ -2,21 +2,25 @@
 // serves the writing and the reading visitor, so the two cannot drift apart. Names are PyTorch's.
 //
 // An options visitor has number(name, value, least, below), count(name, value, least), flag(name, value),
-// pair(name, value), betas(first, second), optional_count(name, value) and optional_choice(name, value, only choice).
-// A state visitor has count, real (numbers), like_parameter, shaped, step_number, host_number, one_number, flat,
-// one_number_list and flat_list (tensors), and check(holds, what else is wrong); one that reads has parameter().
+// numbers(name, {&value, ...}), betas(first, second), optional_count(name, value) and optional_choice(name, value, only
+// choice). A state visitor has count, real (numbers), like_parameter, optional_like_parameter, shaped, step_number,
+// host_number, one_number, flat, one_number_list and flat_list (tensors), and check(holds, what else is wrong); one
+// that reads has parameter().
 #pragma once
 
 #include "troupe/modules/optim/adadelta.hpp"
+#include "troupe/modules/optim/adafactor.hpp"
 #include "troupe/modules/optim/adagrad.hpp"
 #include "troupe/modules/optim/adam.hpp"
 #include "troupe/modules/optim/adamax.hpp"
 #include "troupe/modules/optim/asgd.hpp"
 #include "troupe/modules/optim/lion.hpp"
+#include "troupe/modules/optim/muon.hpp"
 #include "troupe/modules/optim/nadam.hpp"
 #include "troupe/modules/optim/radam.hpp"
 #include "troupe/modules/optim/rmsprop.hpp"
 #include "troupe/modules/optim/rprop.hpp"
+#include "troupe/modules/optim/schedule_free.hpp"
 #include "troupe/modules/optim/sgd.hpp"
 
 #include <torch/optim/adagrad.h>
@@ -159,9 +163,45 @@ void visit(Visitor& v, optim::RadamOptions& o) {
 template <class Visitor>
 void visit(Visitor& v, optim::RpropOptions& o) {
   v.number("lr", o.lr, 0, unbounded);
-  v.pair("etas", o.etas);
-  v.pair("step_sizes", o.step_sizes);
+  v.numbers("etas", {&o.etas.first, &o.etas.second});
+  v.numbers("step_sizes", {&o.step_sizes.first, &o.step_sizes.second});
   v.flag("maximize", o.maximize);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::AdafactorOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.number("beta2_decay", o.beta2_decay, -unbounded, unbounded);
+  v.number("eps", o.eps, 0, unbounded);
+  v.number("d", o.d, 1, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.flag("maximize", o.maximize);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::MuonOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.number("momentum", o.momentum, 0, 1);
+  v.flag("nesterov", o.nesterov);
+  v.numbers("ns_coefficients", {&o.ns_coefficients[0], &o.ns_coefficients[1], &o.ns_coefficients[2]});
+  v.number("eps", o.eps, 0, unbounded);
+  v.count("ns_steps", o.ns_steps, 1);
+  v.optional_choice("adjust_lr_fn", o.adjust_lr_fn, "match_rms_adamw");
+  v.flag("use_muon", o.use_muon);
+  v.numbers("adamw_betas", {&o.adamw_betas.first, &o.adamw_betas.second});
+  v.number("adamw_eps", o.adamw_eps, 0, unbounded);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::ScheduleFreeAdamwOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.betas(o.betas.first, o.betas.second);
+  v.number("eps", o.eps, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.count("warmup_steps", o.warmup_steps, 0);
+  v.number("r", o.r, 0, unbounded);
+  v.number("weight_lr_power", o.weight_lr_power, 0, unbounded);
 }
 
 template <class Visitor, class Options>
@@ -229,6 +269,7 @@ void visit(Visitor& v, KernelState<Kernel>& s, const typename Kernel::Options& o
       case optim::StateKind::step: v.step_number(state.name, s.tensors[k]); break;
       case optim::StateKind::host_number: v.host_number(state.name, s.tensors[k]); break;
       case optim::StateKind::shaped: v.shaped(state.name, s.tensors[k], state.shape); break;
+      case optim::StateKind::optional_like_parameter: v.optional_like_parameter(state.name, s.tensors[k]); break;
       case optim::StateKind::like_parameter: v.like_parameter(state.name, s.tensors[k]); break;
     }
   }

@@ -7,7 +7,9 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace troupe {
 
@@ -17,6 +19,12 @@ namespace {
 constexpr int64_t largest_count = int64_t{1} << 53;
 
 }  // namespace
+
+void OptionsWriter::numbers(const char* name, std::initializer_list<const double*> values) {
+  auto list = nlohmann::json::array();
+  for (const double* value : values) list.push_back(*value);
+  group_[name] = std::move(list);
+}
 
 void OptionsWriter::optional_count(const char* name, const std::optional<int64_t>& value) {
   group_[name] = value ? nlohmann::json(*value) : nlohmann::json();
@@ -73,13 +81,16 @@ void OptionsReader::betas(double& first, double& second) {
 }
 
 // The optimizer checks in which range each may lie.
-void OptionsReader::pair(const char* name, std::pair<double, double>& values) {
+void OptionsReader::numbers(const char* name, std::initializer_list<double*> values) {
   const auto& json = at(name);
   const auto valid = [](const nlohmann::json& value) {
     return value.is_number() && std::isfinite(value.get<double>());
   };
-  if (!json.is_array() || json.size() != 2 || !valid(json[0]) || !valid(json[1])) refuse(name, "two finite numbers");
-  values = {json[0].get<double>(), json[1].get<double>()};
+  if (!json.is_array() || json.size() != values.size() || !std::ranges::all_of(json, valid)) {
+    refuse(name, std::to_string(values.size()) + " finite numbers");
+  }
+  std::size_t i = 0;
+  for (double* value : values) *value = json[i++].get<double>();
 }
 
 void OptionsReader::optional_count(const char* name, std::optional<int64_t>& value) {

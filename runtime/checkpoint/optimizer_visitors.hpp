@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,7 +24,7 @@ class OptionsWriter {
   void count(const char* name, const int64_t& value, int64_t) { group_[name] = value; }
   void flag(const char* name, const bool& value) { group_[name] = value; }
   void betas(const double& first, const double& second) { group_["betas"] = {first, second}; }
-  void pair(const char* name, const std::pair<double, double>& values) { group_[name] = {values.first, values.second}; }
+  void numbers(const char* name, std::initializer_list<const double*> values);
   void optional_count(const char* name, const std::optional<int64_t>& value);
   void optional_choice(const char* name, const std::optional<std::string>& value, const char*);
 
@@ -41,7 +42,7 @@ class OptionsReader {
   void count(const char* name, int64_t& value, int64_t least);
   void flag(const char* name, bool& value);
   void betas(double& first, double& second);
-  void pair(const char* name, std::pair<double, double>& values);
+  void numbers(const char* name, std::initializer_list<double*> values);
   void optional_count(const char* name, std::optional<int64_t>& value);
   void optional_choice(const char* name, std::optional<std::string>& value, const char* choice);
 
@@ -60,6 +61,7 @@ class SlotWriter {
   void count(const char* name, const int64_t& value);
   void real(const char* name, const double& value);
   void like_parameter(const char* name, const torch::Tensor& tensor) { put(name, tensor); }
+  void optional_like_parameter(const char* name, const torch::Tensor& tensor) { put(name, tensor); }
   void shaped(const char* name, const torch::Tensor& tensor, optim::Shape (*)(const torch::Tensor&)) {
     put(name, tensor);
   }
@@ -95,6 +97,10 @@ class SlotReader {
   void count(const char* name, int64_t& value);
   void real(const char* name, double& value);
   void like_parameter(const char* name, torch::Tensor& tensor);
+  /// Left undefined if the checkpoint has none.
+  void optional_like_parameter(const char* name, torch::Tensor& tensor) {
+    if (has(name)) like_parameter(name, tensor);
+  }
   const torch::Tensor& parameter() const { return parameter_; }
   void shaped(const char* name, torch::Tensor& tensor, optim::Shape (*shape)(const torch::Tensor&));
   void step_number(const char* name, torch::Tensor& tensor);

@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/type_name.hpp"
+#include "troupe/modules/optim/optimizer_name.hpp"
 #include "troupe/modules/support/step_recorder.hpp"
 #include "troupe/runtime/checkpoint/optimizer_access.hpp"
 
@@ -27,6 +28,12 @@ bool treats_elements_alone(torch::optim::Optimizer& optimizer) {
   return alone;
 }
 
+std::string class_of(const torch::optim::Optimizer& optimizer) {
+  const auto& groups = optimizer.param_groups();
+  const bool is_own = !groups.empty() && dynamic_cast<const optim::KernelOptions*>(&groups.front().options());
+  return is_own ? optim::optimizer_name(optimizer) : full_type_name(typeid(optimizer));
+}
+
 int64_t bytes_of(const torch::Tensor& tensor) {
   return static_cast<int64_t>(tensor.nbytes());
 }
@@ -40,7 +47,7 @@ ShardedOptimizer::ShardedOptimizer(std::size_t index, torch::optim::Optimizer& o
     throw UsageError("strategy = " + name_of(options_.strategy) +
                      " divides parameters into parts, which an optimizer must treat element by element: "
                      "optimizer " +
-                     std::to_string(index) + " (" + full_type_name(typeid(optimizer)) +
+                     std::to_string(index) + " (" + class_of(optimizer) +
                      ") does not, or is not known to; use one that does, such as SGD or AdamW, or strategy = ddp");
   }
   refresh();

@@ -4,6 +4,7 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/replica/batch_transfer.hpp"
 #include "troupe/runtime/replica/device_shards.hpp"
+#include "troupe/runtime/replica/evaluation_weights.hpp"
 #include "troupe/runtime/replica/model_agreement.hpp"
 
 #include <torch/types.h>
@@ -75,7 +76,10 @@ void Replica::run(Hook hook) {
   // Hooks at the end of an epoch see its reduced metrics.
   if (ends_an_epoch(hook)) flush_epoch();
   board_.set_origin(hook, /*step_allowed=*/false, /*on_step=*/false, /*batch_size=*/1);
-  if (hook == Hook::on_train_end) sync_.hold_parameters();  // whoever gets the module from here on has all of it
+  if (hook == Hook::on_train_end) {  // whoever gets the module from here on has all of it
+    show_evaluation_weights(core_, sync_);
+    sync_.hold_parameters();
+  }
   if (hook == Hook::teardown) return teardown_.run();
   // The sanity check is a validation between two hooks that callbacks alone have.
   if (hook == Hook::on_validation_model_eval && evaluation_.is_sanity_check()) {
@@ -146,12 +150,20 @@ void Replica::end_train_epoch(bool is_cut) {
   core_.progress.batch_idx = 0;
 }
 
+void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
+  show_evaluation_weights(core_, sync_);
+  sync_.hold_parameters();  // ranks have different numbers of batches
+  evaluation_.begin(stage, is_sanity_check);
+}
+
 std::vector<MetricMap> Replica::end_evaluation() {
   flush_epoch();
   board_.write_epoch_record();
   if (evaluation_.counts()) schedules_.note_validation(evaluation_.had_batches());
   write_captured();
-  return evaluation_.end();
+  auto results = evaluation_.end();
+  show_training_weights(core_, sync_);
+  return results;
 }
 
 std::string Replica::report_quietly(const Failure& failure) {

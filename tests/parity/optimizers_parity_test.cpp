@@ -3,16 +3,19 @@
 // float32 grow: its losses agree to 1e-4 there and its weights to 1e-2.
 #include "tests/parity/parity.hpp"
 #include "troupe/modules/optim/adadelta.hpp"
+#include "troupe/modules/optim/adafactor.hpp"
 #include "troupe/modules/optim/adagrad.hpp"
 #include "troupe/modules/optim/adam.hpp"
 #include "troupe/modules/optim/adamax.hpp"
 #include "troupe/modules/optim/asgd.hpp"
 #include "troupe/modules/optim/lbfgs.hpp"
 #include "troupe/modules/optim/lion.hpp"
+#include "troupe/modules/optim/muon.hpp"
 #include "troupe/modules/optim/nadam.hpp"
 #include "troupe/modules/optim/radam.hpp"
 #include "troupe/modules/optim/rmsprop.hpp"
 #include "troupe/modules/optim/rprop.hpp"
+#include "troupe/modules/optim/schedule_free.hpp"
 #include "troupe/modules/optim/sgd.hpp"
 
 #include <gtest/gtest.h>
@@ -122,6 +125,45 @@ std::vector<OptimizerCase> optimizer_cases() {
        [](Parameters p) {
          return lion(two_groups<LionGroup>(p), {.lr = 0.002, .betas = {0.8, 0.95}, .weight_decay = 0.1});
        }},
+      {"adafactor", [](Parameters p) { return adafactor(p, {.lr = 0.05}); }},
+      {"adafactor_full",
+       [](Parameters p) {
+         return adafactor(two_groups<AdafactorGroup>(p),
+                          {.lr = 0.1, .beta2_decay = -0.6, .eps = 1e-2, .d = 1.5, .weight_decay = 0.1});
+       }},
+      {"adafactor_maximize", [](Parameters p) { return adafactor(p, {.lr = 0.001, .maximize = true}); }},
+      {"muon", [](Parameters p) { return muon(p, {.lr = 0.01}); }},
+      {"muon_rms",
+       [](Parameters p) {
+         return muon(p, {.lr = 0.02,
+                         .weight_decay = 0.01,
+                         .momentum = 0.8,
+                         .nesterov = false,
+                         .ns_steps = 4,
+                         .adjust_lr_fn = "match_rms_adamw",
+                         .adamw_lr = 0.002,
+                         .adamw_weight_decay = 0,
+                         .adamw_betas = {0.8, 0.95},
+                         .adamw_eps = 1e-6});
+       }},
+      {"muon_but_last",
+       [](Parameters p) {
+         return muon(
+             {{.params = {p[2]}, .lr = 0.003, .weight_decay = 0.01, .use_muon = false}, {.params = {p[0], p[1], p[3]}}},
+             {.lr = 0.02, .adamw_lr = 0.003, .adamw_weight_decay = 0.01});
+       }},
+      {"schedule_free", [](Parameters p) { return schedule_free_adamw(p, {.lr = 0.01}); }},
+      {"schedule_free_full",
+       [](Parameters p) {
+         return schedule_free_adamw(two_groups<ScheduleFreeAdamwGroup>(p), {.lr = 0.01,
+                                                                            .betas = {0.8, 0.95},
+                                                                            .eps = 1e-6,
+                                                                            .weight_decay = 0.1,
+                                                                            .warmup_steps = 10,
+                                                                            .r = 1,
+                                                                            .weight_lr_power = 1});
+       }},
+      {"schedule_free_eval", [](Parameters p) { return schedule_free_adamw(p, {.lr = 0.01, .warmup_steps = 5}); }},
       {"lbfgs", [](Parameters p) { return lbfgs(p, {.lr = 0.3, .max_iter = 4, .history_size = 6}); }},
       {"lbfgs_wolfe", [](Parameters p) { return lbfgs(p, {.max_iter = 5, .line_search_fn = "strong_wolfe"}); }},
   };
@@ -149,6 +191,7 @@ TEST(OptimizerParity, LossesAndWeightsArePyTorchs) {
         });
         losses.push_back(loss.detach());
       }
+      if (std::string(c.name).ends_with("_eval")) dynamic_cast<EvaluationWeights&>(*optimizer).eval();
       const bool grows = key.starts_with("lbfgs") && type.type == torch::kFloat32;
       expect_losses(losses, reference, key, grows ? 1e-4 : type.tolerance);
       expect_weights(*net, reference, key, grows ? 1e-2 : type.tolerance);
