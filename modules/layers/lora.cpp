@@ -96,13 +96,13 @@ torch::Tensor LoraLinearImpl::forward(const torch::Tensor& input) {
   const auto output = torch::linear(input, weight, bias);
   if (!has_adapter()) return output;
   if (is_merged_) {
-    if (is_training() && torch::GradMode::is_enabled() && lora_A_->weight.requires_grad()) {
+    if (is_training() && torch::GradMode::is_enabled() && lora_a_->weight.requires_grad()) {
       refuse_lora("an adapter that is merged into its weight cannot be trained; call unmerge_lora first");
     }
     return output;
   }
   const auto x = torch::dropout(input, dropout_, is_training());
-  return output + lora_B_(lora_A_(x)) * scale_;
+  return output + lora_b_(lora_a_(x)) * scale_;
 }
 
 void LoraLinearImpl::check_adapter(const std::string& name, const LoraOptions& o) const {
@@ -135,17 +135,17 @@ void LoraLinearImpl::make_adapter() {
   const auto without_bias = [](int64_t in, int64_t out) {
     return torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(false));
   };
-  lora_A_ = register_module("lora_A", without_bias(options.in_features(), r_));
-  lora_B_ = register_module("lora_B", without_bias(r_, options.out_features()));
-  torch::nn::init::zeros_(lora_B_->weight);
-  lora_A_->to(weight.device(), weight.scalar_type());
-  lora_B_->to(weight.device(), weight.scalar_type());
-  lora_A_->train(is_training());
-  lora_B_->train(is_training());
+  lora_a_ = register_module("lora_A", without_bias(options.in_features(), r_));
+  lora_b_ = register_module("lora_B", without_bias(r_, options.out_features()));
+  torch::nn::init::zeros_(lora_b_->weight);
+  lora_a_->to(weight.device(), weight.scalar_type());
+  lora_b_->to(weight.device(), weight.scalar_type());
+  lora_a_->train(is_training());
+  lora_b_->train(is_training());
 }
 
 torch::Tensor LoraLinearImpl::product() const {
-  return lora_B_->weight.mm(lora_A_->weight) * scale_;
+  return lora_b_->weight.mm(lora_a_->weight) * scale_;
 }
 
 void LoraLinearImpl::merge() {
@@ -169,7 +169,7 @@ torch::Tensor LoraLinearImpl::merged_weight() const {
 
 std::vector<torch::Tensor> LoraLinearImpl::adapter() const {
   if (!has_adapter()) return {};
-  return {lora_A_->weight, lora_B_->weight};
+  return {lora_a_->weight, lora_b_->weight};
 }
 
 std::vector<std::string> add_lora(torch::nn::Module& module, const LoraOptions& options) {

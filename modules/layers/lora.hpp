@@ -65,7 +65,7 @@ class LoraLinearImpl : public torch::nn::Cloneable<LoraLinearImpl> {
   int64_t r_ = 0;
   double scale_ = 1, dropout_ = 0;
   bool is_merged_ = false;
-  torch::nn::Linear lora_A_{nullptr}, lora_B_{nullptr};
+  torch::nn::Linear lora_a_{nullptr}, lora_b_{nullptr};
 };
 TORCH_MODULE(LoraLinear);
 

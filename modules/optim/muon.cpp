@@ -37,6 +37,7 @@ MuonOptions muon_options(const MuonGroup& group, MuonOptions own) {
   take(own.eps, group.eps);
   take(own.ns_steps, group.ns_steps);
   if (group.adjust_lr_fn) own.adjust_lr_fn = group.adjust_lr_fn;
+  if (own.adjust_lr_fn == original) own.adjust_lr_fn.reset();
   take(own.adamw_betas, group.adamw_betas);
   take(own.adamw_eps, group.adamw_eps);
   return own;
@@ -154,6 +155,7 @@ std::shared_ptr<Muon> muon(Parameters parameters, MuonOptions options) {
 }
 
 std::shared_ptr<Muon> muon(std::vector<MuonGroup> groups, MuonOptions options) {
+  options = muon_options({}, std::move(options));
   std::vector<Muon::Group> all;
   for (const auto& group : groups) {
     const auto own = muon_options(group, options);

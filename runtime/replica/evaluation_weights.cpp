@@ -18,13 +18,16 @@ bool show_evaluation_weights(ReplicaCore& core, const GradientSync& sync) {
   return has_changed;
 }
 
-void show_training_weights(ReplicaCore& core, const GradientSync& sync) {
+bool show_training_weights(ReplicaCore& core, const GradientSync& sync) {
+  bool has_changed = false;
   for (std::size_t i = 0; i < core.optimizers.size(); ++i) {
     auto* weights = dynamic_cast<optim::EvaluationWeights*>(&core.optimizers[i]);
     if (!weights || !weights->is_evaluating()) continue;
     weights->train();
     sync.gather_parameters(i);
+    has_changed = true;
   }
+  return has_changed;
 }
 
 bool has_evaluation_weights(const ReplicaCore& core) {

@@ -162,7 +162,7 @@ std::vector<MetricMap> Replica::end_evaluation() {
   if (evaluation_.counts()) schedules_.note_validation(evaluation_.had_batches());
   write_captured();
   auto results = evaluation_.end();
-  show_training_weights(core_, sync_);
+  if (show_training_weights(core_, sync_)) sync_.hold_parameters();  // as the evaluation has left them
   return results;
 }
 

@@ -106,7 +106,7 @@ std::vector<std::string> names_in(const std::string& file) {
 
 TEST(Lora, ARunTrainsAndSavesTheAdaptersAndGoesOnToTheBit) {
   const TempDir dir;
-  const torch::nn::Sequential base(torch::nn::Linear(1, 8), torch::nn::Tanh(), torch::nn::Linear(8, 1));
+  torch::nn::Sequential base(torch::nn::Linear(1, 8), torch::nn::Tanh(), torch::nn::Linear(8, 1));
   NamedTensors weights;
   for (const auto& [name, tensor] : named_model_tensors(*base)) weights.emplace_back("net." + name, tensor.detach());
   const auto file = (dir / "base.pth").string();

@@ -70,7 +70,7 @@ class ScheduleFree : public Optimization {
  protected:
   std::shared_ptr<ScheduleFreeLayers> train(int64_t epochs, bool validates, RunArguments arguments = {},
                                             std::vector<std::shared_ptr<Callback>> callbacks = {}) {
-    TrainerOptions options{.max_epochs = epochs, .seed = 7, .num_sanity_val_steps = 2, .default_root_dir = dir_.path()};
+    TrainerOptions options{.max_epochs = epochs, .num_sanity_val_steps = 2, .seed = 7, .default_root_dir = dir_.path()};
     options.enable_progress_bar = options.enable_model_summary = false;
     options.callbacks = std::move(callbacks);
     trainer_ = std::make_unique<Trainer>(options);
