@@ -1,8 +1,11 @@
 // The mean time of a training step of an example's model, ours or of a bare LibTorch loop, for bench/run
-// captured_models.
+// captured_models and optimizers.
 //
 //     captured MODEL captured|plain|bare [STEPS [cpu|cuda [PRECISION]]]
-//     captured --profile FILE       writes the captured programs with the time of each operator to FILE.0, FILE.1, ...
+//     captured optimizer adamw|muon [STEPS]
+//         a step of the optimizer alone, over the GPT's parameters, in processor time
+//     captured --profile FILE
+//         writes the captured programs with the time of each operator to FILE.0, FILE.1, ...
 //
 // All sides: the same training_step, batches made beforehand, AdamW on LibTorch's fused kernel, one compute thread, a
 // thread of their own. An epoch to warm up, then the one that is timed. On a GPU (tests/gpu) each batch is copied
@@ -27,6 +30,8 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+
+#include <time.h>
 
 namespace {
 
@@ -137,8 +142,39 @@ void write_profiles(const std::string& file) {
   }
 }
 
+// One thread computes, so that the processor's time is the step's, whatever else the machine does.
+double processor_microseconds() {
+  timespec now{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) / 1e3;
+}
+
+void measure_optimizer(const std::string& name, int64_t steps) {
+  constexpr int64_t warm_up = 20;
+  torch::manual_seed(1);
+  Gpt model(GptOptions{});
+  for (auto& parameter : model.parameters()) parameter.mutable_grad() = torch::randn_like(parameter) * 0.01;
+  troupe::OptimizerPtr optimizer;
+  if (name == "adamw") {
+    optimizer = troupe::optim::adamw(model);
+  } else if (name == "muon") {
+    optimizer =
+        troupe::optim::muon(model, {{"transformer.w?e.*", {.use_muon = false}}}, {.lr = 0.02, .adamw_lr = 3e-4});
+  } else {
+    throw troupe::UsageError("'" + name + "' is none of adamw and muon");
+  }
+  double start = 0;
+  for (int64_t step = 0; step < warm_up + steps; ++step) {
+    if (step == warm_up) start = processor_microseconds();
+    optimizer->step();
+  }
+  troupe::bench::print_cell({{"us", (processor_microseconds() - start) / static_cast<double>(steps)}});
+}
+
 void measure(const std::vector<std::string>& words) {
   if (words[0] == "--profile") return write_profiles(words[1]);
+  if (words[0] == "optimizer")
+    return measure_optimizer(words[1], words.size() == 3 ? troupe::bench::count_of(words[2]) : 200);
   auto all = cases();
   const auto model = static_cast<std::size_t>(troupe::bench::count_of(words[0], 0));
   if (model >= all.size()) throw troupe::UsageError("MODEL is 0 to " + std::to_string(all.size() - 1));

@@ -86,7 +86,7 @@ const CheckpointChoice::Sizes& CheckpointChoice::own_sizes() {
     const auto module = std::async(std::launch::async, source_.make).get();
     if (!module) return *sizes_;
     is_strict_ = module->strict_loading;
-    for (const auto& [name, tensor] : named_model_tensors(*module)) sizes_->emplace(name, tensor.sizes().vec());
+    for (const auto& [name, tensor] : saved_model_tensors(*module)) sizes_->emplace(name, tensor.sizes().vec());
   } catch (...) {
     // The worker, which builds it in earnest, says so.
   }

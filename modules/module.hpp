@@ -356,6 +356,9 @@ class Module : public torch::nn::Module, public Hyperparameters {
   /// False: a run that starts from a checkpoint takes the weights that fit, and names what is missing and left over in
   /// a warning. Shapes must fit all the same.
   bool strict_loading = true;
+  /// True: of the parameters checkpoints have those alone that need gradients, and buffers. Whoever loads one has given
+  /// the others their values before, as the constructor of a module with adapters does (add_lora sets it).
+  bool save_only_trainable = false;
   /// An input for forward() that shows the shapes in the model summary and that exports trace; undefined: no shapes.
   torch::Tensor example_input_array;
 

@@ -26,8 +26,8 @@ class Attention : public nn::Module {
       throw troupe::UsageError("model.heads = " + std::to_string(o.heads) + " does not divide model.width = " +
                                std::to_string(o.width) + "; " + std::to_string(nearest) + " does");
     }
-    c_attn_ = register_module("c_attn", nn::Linear(o.width, 3 * o.width));
-    c_proj_ = register_module("c_proj", nn::Linear(o.width, o.width));
+    c_attn_ = register_module("c_attn", troupe::LoraLinear(o.width, 3 * o.width));
+    c_proj_ = register_module("c_proj", troupe::LoraLinear(o.width, o.width));
   }
   torch::Tensor forward(const torch::Tensor& x) {  // [N, T, width]
     // Queries, keys and values, each [N, heads, T, width / heads].
@@ -40,7 +40,7 @@ class Attention : public nn::Module {
  private:
   int64_t heads_;
   double dropout_;
-  nn::Linear c_attn_{nullptr}, c_proj_{nullptr};
+  troupe::LoraLinear c_attn_{nullptr}, c_proj_{nullptr};  // examples/lora gives them adapters
 };
 
 class Block : public nn::Module {
@@ -50,9 +50,9 @@ class Block : public nn::Module {
     attn_ = register_module("attn", std::make_shared<Attention>(o));
     ln_2_ = register_module("ln_2", nn::LayerNorm(nn::LayerNormOptions({o.width})));
     const auto gelu = nn::GELUOptions().approximate(o.activation == GptActivation::gelu ? "none" : "tanh");
-    mlp_ = register_module("mlp", nn::Sequential({{"c_fc", nn::Linear(o.width, 4 * o.width)},
+    mlp_ = register_module("mlp", nn::Sequential({{"c_fc", troupe::LoraLinear(o.width, 4 * o.width)},
                                                   {"gelu", nn::GELU(gelu)},
-                                                  {"c_proj", nn::Linear(4 * o.width, o.width)},
+                                                  {"c_proj", troupe::LoraLinear(4 * o.width, o.width)},
                                                   {"dropout", nn::Dropout(o.dropout)}}));
   }
   torch::Tensor forward(torch::Tensor x) {

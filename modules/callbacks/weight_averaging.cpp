@@ -4,6 +4,8 @@
 #include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/modules/module.hpp"
+#include "troupe/modules/optim/evaluation_weights.hpp"
+#include "troupe/modules/optim/optimizer_name.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
 
 #include <torch/types.h>
@@ -41,7 +43,12 @@ WeightAveraging::WeightAveraging(WeightAveragingOptions options) : options_(opti
 }
 
 // The average begins as a copy; what a checkpoint has comes later.
-void WeightAveraging::on_pretrain_routine_start(RunContext&, Module& module) {
+void WeightAveraging::on_pretrain_routine_start(RunContext& run, Module& module) {
+  for (const auto& optimizer : run.optimizers()) {
+    if (!dynamic_cast<const optim::EvaluationWeights*>(optimizer.get())) continue;
+    refuse_averages("the optimizer " + optim::optimizer_name(*optimizer) +
+                    " evaluates an average of its own; use one of the two");
+  }
   entries_.clear();
   updates_ = last_step_ = 0;
   is_swapped_ = false;

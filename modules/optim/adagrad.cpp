@@ -5,9 +5,7 @@
 namespace troupe::optim {
 
 void AdagradKernel::check(const Options& options) {
-  const auto from_zero = [](const char* option, double value) {
-    require_option(value >= 0, name, option, value, "a number from 0 on");
-  };
+  const auto from_zero = [](const char* option, double value) { require_from_zero(name, option, value); };
   from_zero("lr", options.lr);
   from_zero("lr_decay", options.lr_decay);
   from_zero("weight_decay", options.weight_decay);
@@ -45,25 +43,29 @@ void AdagradKernel::update(const Options& options, KernelLists<2> lists) {
   at::_foreach_add_(lists.parameters, updates);
 }
 
-std::shared_ptr<FusedAdagrad> adagrad(Parameters parameters, AdagradOptions options) {
-  std::vector<FusedAdagrad::Group> groups;
-  groups.emplace_back(std::move(parameters), options);
-  return std::make_shared<FusedAdagrad>(std::move(groups), options);
+namespace {
+
+AdagradOptions adagrad_options(const AdagradGroup& group, AdagradOptions own) {
+  take(own.lr, group.lr);
+  take(own.lr_decay, group.lr_decay);
+  take(own.weight_decay, group.weight_decay);
+  take(own.initial_accumulator_value, group.initial_accumulator_value);
+  take(own.eps, group.eps);
+  take(own.maximize, group.maximize);
+  return own;
 }
 
+}  // namespace
+
+std::shared_ptr<FusedAdagrad> adagrad(Parameters parameters, AdagradOptions options) {
+  return of_one_group<FusedAdagrad>(std::move(parameters), options);
+}
 std::shared_ptr<FusedAdagrad> adagrad(std::vector<AdagradGroup> groups, AdagradOptions options) {
-  std::vector<FusedAdagrad::Group> all;
-  for (auto& group : groups) {
-    AdagradOptions own = options;
-    own.lr = group.lr.value_or(own.lr);
-    own.lr_decay = group.lr_decay.value_or(own.lr_decay);
-    own.weight_decay = group.weight_decay.value_or(own.weight_decay);
-    own.initial_accumulator_value = group.initial_accumulator_value.value_or(own.initial_accumulator_value);
-    own.eps = group.eps.value_or(own.eps);
-    own.maximize = group.maximize.value_or(own.maximize);
-    all.emplace_back(std::move(group.params), own);
-  }
-  return std::make_shared<FusedAdagrad>(std::move(all), options);
+  return of_groups<FusedAdagrad>(std::move(groups), options, adagrad_options);
+}
+std::shared_ptr<FusedAdagrad> adagrad(torch::nn::Module& module, NamedGroups<AdagradGroup> groups,
+                                      AdagradOptions options) {
+  return adagrad(groups_by_name("adagrad", module, std::move(groups)), options);
 }
 
 }  // namespace troupe::optim

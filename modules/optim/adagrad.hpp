@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/optim/kernel_optimizer.hpp"
+#include "troupe/modules/optim/named_groups.hpp"
 
 #include <memory>
 #include <optional>
@@ -21,7 +22,7 @@ struct AdagradOptions {
 
 /// A group of parameters; options that are not set are those of the optimizer.
 struct AdagradGroup {
-  Parameters params;
+  Parameters params = {};
   std::optional<double> lr = std::nullopt;
   std::optional<double> lr_decay = std::nullopt;
   std::optional<double> weight_decay = std::nullopt;
@@ -33,7 +34,7 @@ struct AdagradGroup {
 struct AdagradKernel {
   using Options = AdagradOptions;
   static constexpr const char* name = "adagrad";
-  static constexpr std::array<StateName, 2> states = {{{"step", true}, {"sum"}}};
+  static constexpr std::array<StateName, 2> states = {{{"step", StateKind::step}, {"sum"}}};
   static bool has_state(const Options&, std::size_t) { return true; }
   static void check(const Options& options);
   static double* momentum(Options&) { return nullptr; }
@@ -47,5 +48,7 @@ using FusedAdagrad = KernelOptimizer<AdagradKernel>;
 
 std::shared_ptr<FusedAdagrad> adagrad(Parameters parameters, AdagradOptions options = {});
 std::shared_ptr<FusedAdagrad> adagrad(std::vector<AdagradGroup> groups, AdagradOptions options = {});
+std::shared_ptr<FusedAdagrad> adagrad(torch::nn::Module& module, NamedGroups<AdagradGroup> groups = {},
+                                      AdagradOptions options = {});
 
 }  // namespace troupe::optim

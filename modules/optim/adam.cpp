@@ -7,40 +7,25 @@ namespace troupe::optim {
 
 namespace {
 
-template <class Optimizer>
-std::shared_ptr<Optimizer> with_groups(std::vector<AdamGroup> groups, const typename Optimizer::Options& defaults) {
-  std::vector<typename Optimizer::Group> all;
-  for (auto& group : groups) {
-    all.emplace_back(std::move(group.params),
-                     typename Optimizer::Options{.lr = group.lr.value_or(defaults.lr),
-                                                 .betas = group.betas.value_or(defaults.betas),
-                                                 .eps = group.eps.value_or(defaults.eps),
-                                                 .weight_decay = group.weight_decay.value_or(defaults.weight_decay),
-                                                 .amsgrad = group.amsgrad.value_or(defaults.amsgrad),
-                                                 .maximize = group.maximize.value_or(defaults.maximize)});
-  }
-  return std::make_shared<Optimizer>(std::move(all), defaults);
-}
-
-template <class Optimizer>
-std::shared_ptr<Optimizer> with_one_group(Parameters parameters, const typename Optimizer::Options& options) {
-  std::vector<typename Optimizer::Group> groups;
-  groups.emplace_back(std::move(parameters), options);
-  return std::make_shared<Optimizer>(std::move(groups), options);
+template <class Options>
+Options adam_options(const AdamGroup& group, Options own) {
+  take(own.lr, group.lr);
+  take(own.betas, group.betas);
+  take(own.eps, group.eps);
+  take(own.weight_decay, group.weight_decay);
+  take(own.amsgrad, group.amsgrad);
+  take(own.maximize, group.maximize);
+  return own;
 }
 
 }  // namespace
 
 template <Decay decay>
 void AdamKernel<decay>::check(const Options& options) {
-  const auto require = [](bool fits, const char* option, double value, const char* range) {
-    require_option(fits, name, option, value, range);
-  };
-  require(options.lr >= 0, "lr", options.lr, "a number from 0 on");
-  require(options.eps >= 0, "eps", options.eps, "a number from 0 on");
-  require(options.weight_decay >= 0, "weight_decay", options.weight_decay, "a number from 0 on");
-  require(options.betas.first >= 0 && options.betas.first < 1, "betas[0]", options.betas.first, "in [0, 1)");
-  require(options.betas.second >= 0 && options.betas.second < 1, "betas[1]", options.betas.second, "in [0, 1)");
+  require_from_zero(name, "lr", options.lr);
+  require_from_zero(name, "eps", options.eps);
+  require_from_zero(name, "weight_decay", options.weight_decay);
+  require_betas(name, options.betas);
 }
 
 template <Decay decay>
@@ -64,16 +49,22 @@ template struct AdamKernel<Decay::l2>;
 template struct AdamKernel<Decay::decoupled>;
 
 std::shared_ptr<FusedAdam> adam(Parameters parameters, AdamOptions options) {
-  return with_one_group<FusedAdam>(std::move(parameters), options);
+  return of_one_group<FusedAdam>(std::move(parameters), options);
 }
 std::shared_ptr<FusedAdam> adam(std::vector<AdamGroup> groups, AdamOptions options) {
-  return with_groups<FusedAdam>(std::move(groups), options);
+  return of_groups<FusedAdam>(std::move(groups), options, adam_options<AdamOptions>);
+}
+std::shared_ptr<FusedAdam> adam(torch::nn::Module& module, NamedGroups<AdamGroup> groups, AdamOptions options) {
+  return adam(groups_by_name("adam", module, std::move(groups)), options);
 }
 std::shared_ptr<FusedAdamW> adamw(Parameters parameters, AdamWOptions options) {
-  return with_one_group<FusedAdamW>(std::move(parameters), options);
+  return of_one_group<FusedAdamW>(std::move(parameters), options);
 }
 std::shared_ptr<FusedAdamW> adamw(std::vector<AdamGroup> groups, AdamWOptions options) {
-  return with_groups<FusedAdamW>(std::move(groups), options);
+  return of_groups<FusedAdamW>(std::move(groups), options, adam_options<AdamWOptions>);
+}
+std::shared_ptr<FusedAdamW> adamw(torch::nn::Module& module, NamedGroups<AdamGroup> groups, AdamWOptions options) {
+  return adamw(groups_by_name("adamw", module, std::move(groups)), options);
 }
 
 }  // namespace troupe::optim

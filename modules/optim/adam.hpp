@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/optim/kernel_optimizer.hpp"
+#include "troupe/modules/optim/named_groups.hpp"
 
 #include <memory>
 #include <optional>
@@ -33,7 +34,7 @@ struct AdamWOptions {
 
 /// A group of parameters; options that are not set are those of the optimizer.
 struct AdamGroup {
-  Parameters params;
+  Parameters params = {};
   std::optional<double> lr = std::nullopt;
   std::optional<std::pair<double, double>> betas = std::nullopt;
   std::optional<double> eps = std::nullopt;
@@ -49,7 +50,7 @@ struct AdamKernel {
   using Options = std::conditional_t<decay == Decay::l2, AdamOptions, AdamWOptions>;
   static constexpr const char* name = decay == Decay::l2 ? "adam" : "adamw";
   static constexpr std::array<StateName, 4> states = {
-      {{"step", true}, {"exp_avg"}, {"exp_avg_sq"}, {"max_exp_avg_sq"}}};
+      {{"step", StateKind::step}, {"exp_avg"}, {"exp_avg_sq"}, {"max_exp_avg_sq"}}};
   static bool has_state(const Options& options, std::size_t state) { return state < 3 || options.amsgrad; }
   static void check(const Options& options);
   static double* momentum(Options& options) { return &options.betas.first; }
@@ -66,7 +67,12 @@ using FusedAdamW = KernelOptimizer<AdamKernel<Decay::decoupled>>;
 std::shared_ptr<FusedAdam> adam(Parameters parameters, AdamOptions options = {});
 /// `adam({{.params = backbone, .lr = 1e-5}, {.params = head}}, {.lr = 1e-3})`
 std::shared_ptr<FusedAdam> adam(std::vector<AdamGroup> groups, AdamOptions options = {});
+/// `adamw(*this, {{"*.bias|*norm*", {.weight_decay = 0}}}, {.lr = 3e-4})` (NamedGroup)
+std::shared_ptr<FusedAdam> adam(torch::nn::Module& module, NamedGroups<AdamGroup> groups = {},
+                                AdamOptions options = {});
 std::shared_ptr<FusedAdamW> adamw(Parameters parameters, AdamWOptions options = {});
 std::shared_ptr<FusedAdamW> adamw(std::vector<AdamGroup> groups, AdamWOptions options = {});
+std::shared_ptr<FusedAdamW> adamw(torch::nn::Module& module, NamedGroups<AdamGroup> groups = {},
+                                  AdamWOptions options = {});
 
 }  // namespace troupe::optim

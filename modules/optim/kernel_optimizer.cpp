@@ -15,6 +15,26 @@ void require_option(bool fits, const char* optimizer, const char* option, double
   throw UsageError(std::string(optimizer) + ": " + option + " = " + double_to_text(value) + " is not " + range);
 }
 
+void require_from_zero(const char* optimizer, const char* option, double value) {
+  require_option(value >= 0, optimizer, option, value, "a number from 0 on");
+}
+
+void require_betas(const char* optimizer, const std::pair<double, double>& betas) {
+  require_option(betas.first >= 0 && betas.first < 1, optimizer, "betas[0]", betas.first, "in [0, 1)");
+  require_option(betas.second >= 0 && betas.second < 1, optimizer, "betas[1]", betas.second, "in [0, 1)");
+}
+
+bool state_fits(const StateName& state, const torch::Tensor& tensor, const torch::Tensor& parameter) {
+  if (state.kind == StateKind::host_number) {
+    return tensor.is_cpu() && tensor.dim() == 0 && tensor.is_floating_point();
+  }
+  if (tensor.device() != parameter.device()) return false;
+  if (state.kind == StateKind::step) return tensor.dim() == 0 && tensor.scalar_type() == torch::kFloat32;
+  if (tensor.scalar_type() != parameter.scalar_type()) return false;
+  return state.kind == StateKind::shaped ? tensor.sizes() == state.shape(parameter)
+                                         : tensor.sizes() == parameter.sizes();
+}
+
 void check_parameters(const char* optimizer, const std::vector<torch::optim::OptimizerParamGroup>& groups,
                       const Parameters& parameters) {
   std::set<const void*> seen;
@@ -71,6 +91,23 @@ torch::Tensor zero_state(const torch::Tensor& parameter) {
 
 torch::Tensor step_state(const torch::Tensor& parameter) {
   return torch::zeros({}, parameter.options().dtype(torch::kFloat32).requires_grad(false));
+}
+
+torch::Tensor host_number(double value, torch::ScalarType type) {
+  return torch::scalar_tensor(value, torch::TensorOptions(type).device(torch::kCPU));
+}
+
+std::vector<double> counted_steps(Parameters& steps) {
+  count_steps(steps);
+  std::vector<double> counts;
+  for (const auto& step : steps) counts.push_back(step.item<double>());
+  return counts;
+}
+
+Parameters adjusted_gradients(const Parameters& parameters, const Parameters& gradients, bool maximize,
+                              double weight_decay) {
+  auto adjusted = maximize ? at::_foreach_neg(gradients) : gradients;
+  return weight_decay == 0 ? adjusted : at::_foreach_add(adjusted, parameters, weight_decay);
 }
 
 // In host memory by hand: LibTorch's addition takes 1.6 us for each, as long as the kernel takes for a small layer.

@@ -27,11 +27,23 @@ class KernelOptions : public torch::optim::OptimizerOptions {
   virtual double* momentum() = 0;
 };
 
-/// One state of a parameter: its name, as PyTorch has it, and whether it is the count of steps (a float32 number) or a
-/// tensor like the parameter.
+enum class StateKind {
+  like_parameter,  ///< a tensor of the parameter's shape and type
+  /// The same, which may be missing.
+  optional_like_parameter,
+  step,         ///< the count of steps, a float32 number on the parameter's device
+  host_number,  ///< a number in host memory, where the optimizer reads it in each step
+  shaped,       ///< a tensor of the parameter's type and a shape of its own
+};
+
+using Shape = std::vector<int64_t>;
+
+/// One state of a parameter: its name, as PyTorch has it, and what it is.
 struct StateName {
   const char* name;
-  bool is_step = false;
+  StateKind kind = StateKind::like_parameter;
+  /// Of StateKind::shaped.
+  Shape (*shape)(const torch::Tensor& parameter) = nullptr;
 };
 
 /// The lists that a kernel works on: parameters that have a gradient, their gradients and their states.
@@ -59,16 +71,35 @@ torch::Tensor as_of(const torch::Tensor& parameter, const torch::Tensor& state);
 /// Throws UsageError for a sparse gradient, which the kernels cannot read.
 void refuse_sparse(const char* optimizer, const torch::Tensor& gradient, std::size_t group, std::size_t position);
 
+/// Whether `tensor` can be that state of `parameter`: kernels trust shapes and types.
+bool state_fits(const StateName& state, const torch::Tensor& tensor, const torch::Tensor& parameter);
+
+/// Whether `parameter` has state number `state`.
+template <class Kernel>
+bool has_state(const typename Kernel::Options& options, std::size_t state, const torch::Tensor& parameter) {
+  if constexpr (requires { Kernel::has_state(options, state, parameter); }) {
+    return Kernel::has_state(options, state, parameter);
+  } else {
+    return Kernel::has_state(options, state);
+  }
+}
+
 /// An optimizer of parameter groups whose step is a few calls of a kernel over all parameters of a group. `Kernel` has
 ///
 ///     using Options = ...;                              with `lr`
 ///     static constexpr const char* name;                in messages
 ///     static constexpr std::array<StateName, N> states;
-///     static bool has_state(const Options&, std::size_t state);
+///     static bool has_state(const Options&, std::size_t state);   or, if it depends on the parameter,
+///     static bool has_state(const Options&, std::size_t state, const torch::Tensor& parameter);
 ///     static void check(const Options&);                throws UsageError
 ///     static double* momentum(Options&);
 ///     static std::array<torch::Tensor, N> make(const Options&, const torch::Tensor& parameter);
 ///     static void update(const Options&, KernelLists<N> lists);
+///
+/// and may have
+///
+///     static void check_parameter(const Options&, const torch::Tensor& parameter);   throws UsageError
+///     static constexpr bool mixes_elements = true;   what becomes of an element depends on others of its parameter
 ///
 /// Parameters without a gradient are left alone; sparse gradients are refused. Groups and parameters may be added
 /// between steps. Touched by one thread at a time.
@@ -97,6 +128,9 @@ class KernelOptimizer : public torch::optim::Optimizer {
   void add_group(Parameters parameters, const Options& options) {
     Kernel::check(options);
     check_parameters(Kernel::name, param_groups(), parameters);
+    if constexpr (requires { Kernel::check_parameter(options, parameters.front()); }) {
+      for (const auto& parameter : parameters) Kernel::check_parameter(options, parameter);
+    }
     try {
       add_param_group({std::move(parameters), std::make_unique<GroupOptions>(options)});
     } catch (const c10::Error& error) {
@@ -157,6 +191,25 @@ class KernelOptimizer : public torch::optim::Optimizer {
     }
     for (std::size_t g = 0; g < groups.size(); ++g) group_options(g).values = options[g];
     states_ = std::move(made);
+    restored();
+  }
+
+ protected:
+  /// After restore().
+  virtual void restored() {}
+  /// Calls `f` with the options, the parameter and the states of each parameter that has states.
+  template <class F>
+  void for_each_state(const F& f) {
+    for (std::size_t group = 0; group < states_.size(); ++group) {
+      auto& states = states_[group];
+      for (std::size_t i = 0; i < states.is_made.size(); ++i) {
+        if (!states.is_made[i]) continue;
+        State state;
+        for (std::size_t k = 0; k < state_count; ++k) state[k] = states.lists[k][i];
+        f(options(group), param_groups()[group].params()[i], state);
+        for (std::size_t k = 0; k < state_count; ++k) states.lists[k][i] = state[k];
+      }
+    }
   }
 
  private:
@@ -247,7 +300,8 @@ class KernelOptimizer : public torch::optim::Optimizer {
         // A kernel may have made states in its lists.
         for (std::size_t k = 0; k < state_count; ++k) {
           const auto& state = part.states[k][at];
-          states.lists[k][part.positions[at]] = Kernel::states[k].is_step ? state : as_of(parameter, state);
+          const bool is_number = state.defined() && state.dim() == 0 && parameter.is_complex();
+          states.lists[k][part.positions[at]] = is_number ? state : as_of(parameter, state);
         }
       }
     }
@@ -260,13 +314,9 @@ class KernelOptimizer : public torch::optim::Optimizer {
   // The kernels trust shapes and types.
   static bool fits(const Options& options, const State& state, const torch::Tensor& parameter) {
     for (std::size_t k = 0; k < state_count; ++k) {
-      if (!Kernel::has_state(options, k)) continue;
-      const auto& tensor = state[k];
-      if (!tensor.defined() || tensor.device() != parameter.device()) return false;
-      const bool fitting = Kernel::states[k].is_step
-                               ? tensor.dim() == 0 && tensor.scalar_type() == torch::kFloat32
-                               : tensor.sizes() == parameter.sizes() && tensor.dtype() == parameter.dtype();
-      if (!fitting) return false;
+      if (!has_state<Kernel>(options, k, parameter)) continue;
+      if (!state[k].defined() && Kernel::states[k].kind == StateKind::optional_like_parameter) continue;
+      if (!state[k].defined() || !state_fits(Kernel::states[k], state[k], parameter)) return false;
     }
     return true;
   }
@@ -275,12 +325,64 @@ class KernelOptimizer : public torch::optim::Optimizer {
   Parameters gradients_;  // kept for its memory
 };
 
+/// The class of the optimizer with that kernel.
+template <class Kernel>
+struct OptimizerClass {
+  using type = KernelOptimizer<Kernel>;
+};
+template <class Kernel>
+using OptimizerOf = typename OptimizerClass<Kernel>::type;
+
 /// `value` has to lie in the range that `fits` says; `range` is its text.
 void require_option(bool fits, const char* optimizer, const char* option, double value, const char* range);
 /// A tensor of zeros like `parameter`, and a count of steps beside it.
 torch::Tensor zero_state(const torch::Tensor& parameter);
 torch::Tensor step_state(const torch::Tensor& parameter);
+/// A number in host memory: a float32 one, as PyTorch's are, or of 64 bits.
+torch::Tensor host_number(double value, torch::ScalarType type = torch::kFloat32);
 /// Adds one to each count.
 void count_steps(Parameters& steps);
+/// The same for counts in host memory, which it returns.
+std::vector<double> counted_steps(Parameters& steps);
+/// `f` of each number, as foreach calls take them.
+template <class F>
+std::vector<at::Scalar> scalars_of(const std::vector<double>& numbers, F f) {
+  std::vector<at::Scalar> scalars;
+  for (const double number : numbers) scalars.emplace_back(f(number));
+  return scalars;
+}
+/// The gradients with what maximize and a weight decay that is added to them make of them; themselves if nothing.
+Parameters adjusted_gradients(const Parameters& parameters, const Parameters& gradients, bool maximize,
+                              double weight_decay);
+
+/// Throws UsageError unless the number is at least 0, or both betas are in [0, 1).
+void require_from_zero(const char* optimizer, const char* option, double value);
+void require_betas(const char* optimizer, const std::pair<double, double>& betas);
+
+/// `option` takes what a group says, if it says something.
+template <class T>
+void take(T& option, const std::optional<T>& of_group) {
+  if (of_group) option = *of_group;
+}
+
+/// An optimizer of one group.
+template <class Optimizer>
+std::shared_ptr<Optimizer> of_one_group(Parameters parameters, const typename Optimizer::Options& options) {
+  std::vector<typename Optimizer::Group> groups;
+  groups.emplace_back(std::move(parameters), options);
+  return std::make_shared<Optimizer>(std::move(groups), options);
+}
+
+/// An optimizer of groups; `over(group, options)` gives the options of one, from those of the optimizer.
+template <class Optimizer, class Group, class Over>
+std::shared_ptr<Optimizer> of_groups(std::vector<Group> groups, const typename Optimizer::Options& options,
+                                     const Over& over) {
+  std::vector<typename Optimizer::Group> all;
+  for (auto& group : groups) {
+    auto own = over(group, options);
+    all.emplace_back(std::move(group.params), std::move(own));
+  }
+  return std::make_shared<Optimizer>(std::move(all), options);
+}
 
 }  // namespace troupe::optim

@@ -5,9 +5,7 @@
 namespace troupe::optim {
 
 void RmspropKernel::check(const Options& options) {
-  const auto from_zero = [](const char* option, double value) {
-    require_option(value >= 0, name, option, value, "a number from 0 on");
-  };
+  const auto from_zero = [](const char* option, double value) { require_from_zero(name, option, value); };
   from_zero("lr", options.lr);
   from_zero("alpha", options.alpha);
   from_zero("eps", options.eps);
@@ -49,25 +47,30 @@ void RmspropKernel::update(const Options& options, KernelLists<4> lists) {
   }
 }
 
-std::shared_ptr<ForeachRmsprop> rmsprop(Parameters parameters, RmspropOptions options) {
-  std::vector<ForeachRmsprop::Group> groups;
-  groups.emplace_back(std::move(parameters), options);
-  return std::make_shared<ForeachRmsprop>(std::move(groups), options);
+namespace {
+
+RmspropOptions rmsprop_options(const RmspropGroup& group, RmspropOptions own) {
+  take(own.lr, group.lr);
+  take(own.alpha, group.alpha);
+  take(own.eps, group.eps);
+  take(own.weight_decay, group.weight_decay);
+  take(own.momentum, group.momentum);
+  take(own.centered, group.centered);
+  take(own.maximize, group.maximize);
+  return own;
 }
 
+}  // namespace
+
+std::shared_ptr<ForeachRmsprop> rmsprop(Parameters parameters, RmspropOptions options) {
+  return of_one_group<ForeachRmsprop>(std::move(parameters), options);
+}
 std::shared_ptr<ForeachRmsprop> rmsprop(std::vector<RmspropGroup> groups, RmspropOptions options) {
-  std::vector<ForeachRmsprop::Group> all;
-  for (auto& group : groups) {
-    all.emplace_back(std::move(group.params),
-                     RmspropOptions{.lr = group.lr.value_or(options.lr),
-                                    .alpha = group.alpha.value_or(options.alpha),
-                                    .eps = group.eps.value_or(options.eps),
-                                    .weight_decay = group.weight_decay.value_or(options.weight_decay),
-                                    .momentum = group.momentum.value_or(options.momentum),
-                                    .centered = group.centered.value_or(options.centered),
-                                    .maximize = group.maximize.value_or(options.maximize)});
-  }
-  return std::make_shared<ForeachRmsprop>(std::move(all), options);
+  return of_groups<ForeachRmsprop>(std::move(groups), options, rmsprop_options);
+}
+std::shared_ptr<ForeachRmsprop> rmsprop(torch::nn::Module& module, NamedGroups<RmspropGroup> groups,
+                                        RmspropOptions options) {
+  return rmsprop(groups_by_name("rmsprop", module, std::move(groups)), options);
 }
 
 }  // namespace troupe::optim

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/optim/kernel_optimizer.hpp"
+#include "troupe/modules/optim/named_groups.hpp"
 
 #include <memory>
 #include <optional>
@@ -22,7 +23,7 @@ struct RmspropOptions {
 
 /// A group of parameters; options that are not set are those of the optimizer.
 struct RmspropGroup {
-  Parameters params;
+  Parameters params = {};
   std::optional<double> lr = std::nullopt;
   std::optional<double> alpha = std::nullopt;
   std::optional<double> eps = std::nullopt;
@@ -36,7 +37,7 @@ struct RmspropKernel {
   using Options = RmspropOptions;
   static constexpr const char* name = "rmsprop";
   static constexpr std::array<StateName, 4> states = {
-      {{"step", true}, {"square_avg"}, {"momentum_buffer"}, {"grad_avg"}}};
+      {{"step", StateKind::step}, {"square_avg"}, {"momentum_buffer"}, {"grad_avg"}}};
   static bool has_state(const Options& options, std::size_t state) {
     return state < 2 || (state == 2 ? options.momentum > 0 : options.centered);
   }
@@ -52,5 +53,7 @@ using ForeachRmsprop = KernelOptimizer<RmspropKernel>;
 
 std::shared_ptr<ForeachRmsprop> rmsprop(Parameters parameters, RmspropOptions options = {});
 std::shared_ptr<ForeachRmsprop> rmsprop(std::vector<RmspropGroup> groups, RmspropOptions options = {});
+std::shared_ptr<ForeachRmsprop> rmsprop(torch::nn::Module& module, NamedGroups<RmspropGroup> groups = {},
+                                        RmspropOptions options = {});
 
 }  // namespace troupe::optim

@@ -76,24 +76,28 @@ void SgdKernel::update(const Options& options, KernelLists<1> lists) {
   apply(later.parameters, later.gradients, later.buffers, false);
 }
 
-std::shared_ptr<FusedSgd> sgd(Parameters parameters, SgdOptions options) {
-  std::vector<FusedSgd::Group> groups;
-  groups.emplace_back(std::move(parameters), options);
-  return std::make_shared<FusedSgd>(std::move(groups), options);
+namespace {
+
+SgdOptions sgd_options(const SgdGroup& group, SgdOptions own) {
+  take(own.lr, group.lr);
+  take(own.momentum, group.momentum);
+  take(own.dampening, group.dampening);
+  take(own.weight_decay, group.weight_decay);
+  take(own.nesterov, group.nesterov);
+  take(own.maximize, group.maximize);
+  return own;
 }
 
+}  // namespace
+
+std::shared_ptr<FusedSgd> sgd(Parameters parameters, SgdOptions options) {
+  return of_one_group<FusedSgd>(std::move(parameters), options);
+}
 std::shared_ptr<FusedSgd> sgd(std::vector<SgdGroup> groups, SgdOptions options) {
-  std::vector<FusedSgd::Group> all;
-  for (auto& group : groups) {
-    all.emplace_back(std::move(group.params),
-                     SgdOptions{.lr = group.lr.value_or(options.lr),
-                                .momentum = group.momentum.value_or(options.momentum),
-                                .dampening = group.dampening.value_or(options.dampening),
-                                .weight_decay = group.weight_decay.value_or(options.weight_decay),
-                                .nesterov = group.nesterov.value_or(options.nesterov),
-                                .maximize = group.maximize.value_or(options.maximize)});
-  }
-  return std::make_shared<FusedSgd>(std::move(all), options);
+  return of_groups<FusedSgd>(std::move(groups), options, sgd_options);
+}
+std::shared_ptr<FusedSgd> sgd(torch::nn::Module& module, NamedGroups<SgdGroup> groups, SgdOptions options) {
+  return sgd(groups_by_name("sgd", module, std::move(groups)), options);
 }
 
 }  // namespace troupe::optim

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/optim/kernel_optimizer.hpp"
+#include "troupe/modules/optim/named_groups.hpp"
 
 #include <memory>
 #include <optional>
@@ -21,7 +22,7 @@ struct SgdOptions {
 
 /// A group of parameters; options that are not set are those of the optimizer.
 struct SgdGroup {
-  Parameters params;
+  Parameters params = {};
   std::optional<double> lr = std::nullopt;
   std::optional<double> momentum = std::nullopt;
   std::optional<double> dampening = std::nullopt;
@@ -47,5 +48,6 @@ using FusedSgd = KernelOptimizer<SgdKernel>;
 
 std::shared_ptr<FusedSgd> sgd(Parameters parameters, SgdOptions options = {});
 std::shared_ptr<FusedSgd> sgd(std::vector<SgdGroup> groups, SgdOptions options = {});
+std::shared_ptr<FusedSgd> sgd(torch::nn::Module& module, NamedGroups<SgdGroup> groups = {}, SgdOptions options = {});
 
 }  // namespace troupe::optim

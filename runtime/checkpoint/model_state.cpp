@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/modules/module.hpp"
 #include "troupe/runtime/checkpoint/differences.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 
@@ -12,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -37,6 +39,18 @@ std::vector<std::pair<std::string, torch::Tensor>> named_model_tensors(const tor
   return named;
 }
 
+std::vector<std::pair<std::string, torch::Tensor>> saved_model_tensors(const torch::nn::Module& module) {
+  auto named = named_model_tensors(module);
+  const auto* own = dynamic_cast<const Module*>(&module);
+  if (!own || !own->save_only_trainable) return named;
+  std::unordered_set<const void*> frozen;
+  for (const auto& parameter : module.parameters()) {
+    if (!parameter.requires_grad()) frozen.insert(parameter.unsafeGetTensorImpl());
+  }
+  std::erase_if(named, [&](const auto& item) { return frozen.contains(item.second.unsafeGetTensorImpl()); });
+  return named;
+}
+
 void separate_elements(const torch::nn::Module& module) {
   const torch::NoGradGuard no_gradients;
   for (const auto& [name, tensor] : named_model_tensors(module)) separate_elements(tensor);
@@ -47,7 +61,7 @@ void check_model_storable(const torch::nn::Module& module) {
 }
 
 void append_model_state(Checkpoint& checkpoint, const torch::nn::Module& module) {
-  for (auto& [name, tensor] : named_model_tensors(module)) {
+  for (auto& [name, tensor] : saved_model_tensors(module)) {
     checkpoint.tensors.emplace_back(name_in_checkpoint(name), tensor);
   }
 }
@@ -62,6 +76,8 @@ IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Modul
     if (const auto bare = name_in_model(name)) saved.emplace(*bare, &tensor);
   }
   const auto live = named_model_tensors(module);
+  std::unordered_set<std::string> wanted;
+  for (const auto& [name, tensor] : saved_model_tensors(module)) wanted.insert(name);
   Differences differences;
   std::vector<std::pair<torch::Tensor, const torch::Tensor*>> copies;
   for (const auto& [name, tensor] : live) {
@@ -69,7 +85,7 @@ IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Modul
     if (found == saved.end()) {
       const auto unreadable = checkpoint.unreadable.find(name_in_checkpoint(name));
       if (unreadable == checkpoint.unreadable.end()) {
-        differences.missing.push_back(name);
+        if (wanted.contains(name)) differences.missing.push_back(name);
       } else {
         differences.unlike.push_back(shown(name) + " " + unreadable->second);
       }

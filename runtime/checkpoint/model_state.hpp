@@ -14,6 +14,9 @@ namespace troupe {
 /// The parameters and buffers by their names, each tensor as often as it is registered; those that are defined.
 std::vector<std::pair<std::string, torch::Tensor>> named_model_tensors(const torch::nn::Module& module);
 
+/// Those that checkpoints have: all, or what Module::save_only_trainable leaves.
+std::vector<std::pair<std::string, torch::Tensor>> saved_model_tensors(const torch::nn::Module& module);
+
 /// Gives parameters and buffers whose elements share memory, as `expand` makes them, memory for each element. Nobody
 /// can write to them otherwise: no checkpoint, no average of weights, no other rank. The tensors stay the objects that
 /// they are. Called by the thread that owns the module.
@@ -23,7 +26,7 @@ void separate_elements(const torch::nn::Module& module);
 /// that the file format does not have.
 void check_model_storable(const torch::nn::Module& module);
 
-/// Adds the parameters and buffers under their registered names, which are those of PyTorch's `state_dict()`. The
+/// Adds saved_model_tensors under their registered names, which are those of PyTorch's `state_dict()`. The
 /// tensors are the live ones, not copies: whoever writes the checkpoint while training goes on copies them first.
 void append_model_state(Checkpoint& checkpoint, const torch::nn::Module& module);
 
@@ -41,8 +44,9 @@ std::string describe(const IncompatibleKeys& keys);
 ///
 /// Throws UsageError ("the checkpoint belongs to another model: ...") with the numbers and the first ten of the names
 /// that are missing, those that are left over, and the shapes and types that differ; the module is unchanged then.
-/// Without `strict`, missing and left-over names are passed over and returned, as in PyTorch; shapes must fit all the
-/// same. Tensors whose elements share memory get memory for each (separate_elements).
+/// What checkpoints do not have (saved_model_tensors) may be missing. Without `strict`, missing and left-over names are
+/// passed over and returned, as in PyTorch; shapes must fit all the same. Tensors whose elements share memory get
+/// memory for each (separate_elements).
 IncompatibleKeys load_model_state(const Checkpoint& checkpoint, torch::nn::Module& module, bool strict);
 
 }  // namespace troupe

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <typeinfo>
 #include <utility>
 #include <vector>
@@ -28,6 +29,7 @@ class LibtorchAccess {
  public:
   using Options = OptionsOf;
   using State = StateOf;
+  static constexpr bool mixes_elements = std::is_same_v<Options, torch::optim::LBFGSOptions>;
   explicit LibtorchAccess(torch::optim::Optimizer& optimizer) : optimizer_(optimizer) {}
 
   Options options(std::size_t group) const {
@@ -63,6 +65,8 @@ class KernelAccess {
  public:
   using Options = typename Kernel::Options;
   using State = optimizer_fields::KernelState<Kernel>;
+  /// Whether what becomes of an element depends on others.
+  static constexpr bool mixes_elements = requires { Kernel::mixes_elements; };
   explicit KernelAccess(optim::KernelOptimizer<Kernel>& optimizer) : optimizer_(optimizer) {}
 
   Options options(std::size_t group) const { return optimizer_.options(group); }
@@ -106,7 +110,7 @@ bool with_access(torch::optim::Optimizer& optimizer, Use use) {
     return true;
   };
   const auto own = [&]<class Kernel>(const char* name) {
-    if (type != typeid(optim::KernelOptimizer<Kernel>)) return false;
+    if (type != typeid(optim::OptimizerOf<Kernel>)) return false;
     use(name, KernelAccess<Kernel>(static_cast<optim::KernelOptimizer<Kernel>&>(optimizer)));
     return true;
   };
@@ -114,7 +118,17 @@ bool with_access(torch::optim::Optimizer& optimizer, Use use) {
       own.template operator()<optim::AdamKernel<optim::Decay::decoupled>>("FusedAdamW") ||
       own.template operator()<optim::SgdKernel>("FusedSgd") ||
       own.template operator()<optim::AdagradKernel>("FusedAdagrad") ||
-      own.template operator()<optim::RmspropKernel>("ForeachRmsprop")) {
+      own.template operator()<optim::RmspropKernel>("ForeachRmsprop") ||
+      own.template operator()<optim::AdafactorKernel>("ForeachAdafactor") ||
+      own.template operator()<optim::MuonKernel>("Muon") ||
+      own.template operator()<optim::ScheduleFreeAdamwKernel>("ScheduleFreeAdamw") ||
+      own.template operator()<optim::AdadeltaKernel>("ForeachAdadelta") ||
+      own.template operator()<optim::AdamaxKernel>("ForeachAdamax") ||
+      own.template operator()<optim::AsgdKernel>("ForeachAsgd") ||
+      own.template operator()<optim::LionKernel>("ForeachLion") ||
+      own.template operator()<optim::NadamKernel>("ForeachNadam") ||
+      own.template operator()<optim::RadamKernel>("ForeachRadam") ||
+      own.template operator()<optim::RpropKernel>("ForeachRprop")) {
     return true;
   }
   return libtorch.template operator()<known::SGDOptions, known::SGDParamState>(typeid(known::SGD), "SGD") ||

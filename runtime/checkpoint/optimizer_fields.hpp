@@ -2,14 +2,25 @@
 // serves the writing and the reading visitor, so the two cannot drift apart. Names are PyTorch's.
 //
 // An options visitor has number(name, value, least, below), count(name, value, least), flag(name, value),
-// betas(first, second), optional_count(name, value) and optional_choice(name, value, only choice).
-// A state visitor has count, real (numbers), like_parameter, step_number, one_number, flat, one_number_list and
-// flat_list (tensors), and check(holds, what else is wrong).
+// numbers(name, {&value, ...}), betas(first, second), optional_count(name, value) and optional_choice(name, value, only
+// choice). A state visitor has count, real (numbers), like_parameter, optional_like_parameter, shaped, step_number,
+// host_number, one_number, flat, one_number_list and flat_list (tensors), and check(holds, what else is wrong); one
+// that reads has parameter().
 #pragma once
 
+#include "troupe/modules/optim/adadelta.hpp"
+#include "troupe/modules/optim/adafactor.hpp"
 #include "troupe/modules/optim/adagrad.hpp"
 #include "troupe/modules/optim/adam.hpp"
+#include "troupe/modules/optim/adamax.hpp"
+#include "troupe/modules/optim/asgd.hpp"
+#include "troupe/modules/optim/lion.hpp"
+#include "troupe/modules/optim/muon.hpp"
+#include "troupe/modules/optim/nadam.hpp"
+#include "troupe/modules/optim/radam.hpp"
 #include "troupe/modules/optim/rmsprop.hpp"
+#include "troupe/modules/optim/rprop.hpp"
+#include "troupe/modules/optim/schedule_free.hpp"
 #include "troupe/modules/optim/sgd.hpp"
 
 #include <torch/optim/adagrad.h>
@@ -92,6 +103,107 @@ void visit(Visitor& v, optim::RmspropOptions& o) {
   v.flag("maximize", o.maximize);
 }
 
+template <class Visitor>
+void visit(Visitor& v, optim::AdadeltaOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.number("rho", o.rho, 0, unbounded);
+  v.number("eps", o.eps, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.flag("maximize", o.maximize);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::AdamaxOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.betas(o.betas.first, o.betas.second);
+  v.number("eps", o.eps, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.flag("maximize", o.maximize);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::AsgdOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.number("lambd", o.lambd, 0, unbounded);
+  v.number("alpha", o.alpha, 0, unbounded);
+  v.number("t0", o.t0, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.flag("maximize", o.maximize);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::LionOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.betas(o.betas.first, o.betas.second);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.flag("maximize", o.maximize);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::NadamOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.betas(o.betas.first, o.betas.second);
+  v.number("eps", o.eps, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.number("momentum_decay", o.momentum_decay, 0, unbounded);
+  v.flag("decoupled_weight_decay", o.decoupled_weight_decay);
+  v.flag("maximize", o.maximize);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::RadamOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.betas(o.betas.first, o.betas.second);
+  v.number("eps", o.eps, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.flag("decoupled_weight_decay", o.decoupled_weight_decay);
+  v.flag("maximize", o.maximize);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::RpropOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.numbers("etas", {&o.etas.first, &o.etas.second});
+  v.numbers("step_sizes", {&o.step_sizes.first, &o.step_sizes.second});
+  v.flag("maximize", o.maximize);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::AdafactorOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.number("beta2_decay", o.beta2_decay, -unbounded, unbounded);
+  v.number("eps", o.eps, 0, unbounded);
+  v.number("d", o.d, 1, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.flag("maximize", o.maximize);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::MuonOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.number("momentum", o.momentum, 0, 1);
+  v.flag("nesterov", o.nesterov);
+  v.numbers("ns_coefficients", {&o.ns_coefficients[0], &o.ns_coefficients[1], &o.ns_coefficients[2]});
+  v.number("eps", o.eps, 0, unbounded);
+  v.count("ns_steps", o.ns_steps, 1);
+  v.optional_choice("adjust_lr_fn", o.adjust_lr_fn, "match_rms_adamw");
+  v.flag("use_muon", o.use_muon);
+  v.numbers("adamw_betas", {&o.adamw_betas.first, &o.adamw_betas.second});
+  v.number("adamw_eps", o.adamw_eps, 0, unbounded);
+}
+
+template <class Visitor>
+void visit(Visitor& v, optim::ScheduleFreeAdamwOptions& o) {
+  v.number("lr", o.lr, 0, unbounded);
+  v.betas(o.betas.first, o.betas.second);
+  v.number("eps", o.eps, 0, unbounded);
+  v.number("weight_decay", o.weight_decay, 0, unbounded);
+  v.count("warmup_steps", o.warmup_steps, 0);
+  v.number("r", o.r, 0, unbounded);
+  v.number("weight_lr_power", o.weight_lr_power, 0, unbounded);
+}
+
 template <class Visitor, class Options>
 void visit_libtorch_adam(Visitor& v, Options& o) {
   v.number("lr", o.lr(), 0, unbounded);
@@ -147,9 +259,19 @@ void visit(Visitor& v, torch::optim::SGDParamState& s, const torch::optim::SGDOp
 template <class Visitor, class Kernel>
 void visit(Visitor& v, KernelState<Kernel>& s, const typename Kernel::Options& o) {
   for (std::size_t k = 0; k < Kernel::states.size(); ++k) {
-    if (!Kernel::has_state(o, k)) continue;
-    const auto& [name, is_step] = Kernel::states[k];
-    is_step ? v.step_number(name, s.tensors[k]) : v.like_parameter(name, s.tensors[k]);
+    const auto& state = Kernel::states[k];
+    if constexpr (requires { v.parameter(); }) {
+      if (!optim::has_state<Kernel>(o, k, v.parameter())) continue;
+    } else if constexpr (requires { Kernel::has_state(o, k); }) {
+      if (!Kernel::has_state(o, k)) continue;
+    }
+    switch (state.kind) {
+      case optim::StateKind::step: v.step_number(state.name, s.tensors[k]); break;
+      case optim::StateKind::host_number: v.host_number(state.name, s.tensors[k]); break;
+      case optim::StateKind::shaped: v.shaped(state.name, s.tensors[k], state.shape); break;
+      case optim::StateKind::optional_like_parameter: v.optional_like_parameter(state.name, s.tensors[k]); break;
+      case optim::StateKind::like_parameter: v.like_parameter(state.name, s.tensors[k]); break;
+    }
   }
 }
 

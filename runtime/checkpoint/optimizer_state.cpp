@@ -23,7 +23,8 @@ namespace {
 
 using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
 
-constexpr const char* known_classes = "troupe::optim's and LibTorch's SGD, Adam, AdamW, RMSprop, Adagrad and LBFGS";
+constexpr const char* known_classes =
+    "all of troupe::optim's and LibTorch's SGD, Adam, AdamW, RMSprop, Adagrad and LBFGS";
 constexpr const char* not_saved = "not saved";
 
 std::string prefix_of(std::size_t index) {

@@ -17,7 +17,7 @@ namespace troupe {
 ///
 ///   {"class": "Adam", "groups": [{"params": ["fc.weight"], "lr": 0.001, "betas": [0.9, 0.999], ...}]}
 ///
-/// Known are those of troupe::optim ("FusedAdam", "FusedAdamW", "FusedSgd", "FusedAdagrad", "ForeachRmsprop") and
+/// Known are those of troupe::optim ("FusedAdam", "ForeachRmsprop" and so on, the names of their classes) and
 /// LibTorch's SGD, Adam, AdamW, RMSprop, Adagrad and LBFGS, with PyTorch's names for states and hyper-parameters. Of
 /// any other class, and of a class derived from these, the entry has the learning rates and `"state": "not saved"`: the
 /// run goes on and its weights are kept, but it cannot be resumed from this checkpoint. A tensor that is in `optimizer`

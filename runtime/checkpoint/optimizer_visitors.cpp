@@ -7,7 +7,9 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace troupe {
 
@@ -17,6 +19,12 @@ namespace {
 constexpr int64_t largest_count = int64_t{1} << 53;
 
 }  // namespace
+
+void OptionsWriter::numbers(const char* name, std::initializer_list<const double*> values) {
+  auto list = nlohmann::json::array();
+  for (const double* value : values) list.push_back(*value);
+  group_[name] = std::move(list);
+}
 
 void OptionsWriter::optional_count(const char* name, const std::optional<int64_t>& value) {
   group_[name] = value ? nlohmann::json(*value) : nlohmann::json();
@@ -70,6 +78,19 @@ void OptionsReader::betas(double& first, double& second) {
   }
   first = json[0].get<double>();
   second = json[1].get<double>();
+}
+
+// The optimizer checks in which range each may lie.
+void OptionsReader::numbers(const char* name, std::initializer_list<double*> values) {
+  const auto& json = at(name);
+  const auto valid = [](const nlohmann::json& value) {
+    return value.is_number() && std::isfinite(value.get<double>());
+  };
+  if (!json.is_array() || json.size() != values.size() || !std::ranges::all_of(json, valid)) {
+    refuse(name, std::to_string(values.size()) + " finite numbers");
+  }
+  std::size_t i = 0;
+  for (double* value : values) *value = json[i++].get<double>();
 }
 
 void OptionsReader::optional_count(const char* name, std::optional<int64_t>& value) {
@@ -143,6 +164,20 @@ void SlotReader::like_parameter(const char* name, torch::Tensor& tensor) {
   // The parameter's strides: the kernels run over both in memory order, and round the same way only then.
   tensor = torch::empty_like(parameter_, torch::MemoryFormat::Preserve);
   tensor.copy_(*saved);
+}
+
+void SlotReader::shaped(const char* name, torch::Tensor& tensor, optim::Shape (*shape)(const torch::Tensor&)) {
+  const auto* saved = take(name);
+  if (!saved) return;
+  const auto like = torch::empty(shape(parameter_), parameter_.options().requires_grad(false));
+  if (differences_.fits(prefix_ + name, *saved, like)) tensor = torch::empty_like(like).copy_(*saved);
+}
+
+void SlotReader::host_number(const char* name, torch::Tensor& tensor) {
+  const auto* saved = take(name);
+  if (!saved) return;
+  if (saved->dim() != 0 || !saved->is_floating_point()) return refuse(name, "one number");
+  tensor = saved->detach().to(torch::kCPU, saved->scalar_type(), false, /*copy=*/true);
 }
 
 void SlotReader::step_number(const char* name, torch::Tensor& tensor) {

@@ -1,15 +1,18 @@
 // How the fields of optimizer_fields.hpp go into a checkpoint and come back.
 #pragma once
 
+#include "troupe/modules/optim/kernel_optimizer.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
 #include "troupe/runtime/checkpoint/differences.hpp"
 
 #include <cstdint>
 #include <deque>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 namespace troupe {
 
@@ -21,6 +24,7 @@ class OptionsWriter {
   void count(const char* name, const int64_t& value, int64_t) { group_[name] = value; }
   void flag(const char* name, const bool& value) { group_[name] = value; }
   void betas(const double& first, const double& second) { group_["betas"] = {first, second}; }
+  void numbers(const char* name, std::initializer_list<const double*> values);
   void optional_count(const char* name, const std::optional<int64_t>& value);
   void optional_choice(const char* name, const std::optional<std::string>& value, const char*);
 
@@ -38,6 +42,7 @@ class OptionsReader {
   void count(const char* name, int64_t& value, int64_t least);
   void flag(const char* name, bool& value);
   void betas(double& first, double& second);
+  void numbers(const char* name, std::initializer_list<double*> values);
   void optional_count(const char* name, std::optional<int64_t>& value);
   void optional_choice(const char* name, std::optional<std::string>& value, const char* choice);
 
@@ -56,7 +61,12 @@ class SlotWriter {
   void count(const char* name, const int64_t& value);
   void real(const char* name, const double& value);
   void like_parameter(const char* name, const torch::Tensor& tensor) { put(name, tensor); }
+  void optional_like_parameter(const char* name, const torch::Tensor& tensor) { put(name, tensor); }
+  void shaped(const char* name, const torch::Tensor& tensor, optim::Shape (*)(const torch::Tensor&)) {
+    put(name, tensor);
+  }
   void step_number(const char* name, const torch::Tensor& tensor) { put(name, tensor); }
+  void host_number(const char* name, const torch::Tensor& tensor) { put(name, tensor); }
   void one_number(const char* name, const torch::Tensor& tensor) { put(name, tensor); }
   void flat(const char* name, const torch::Tensor& tensor) { put(name, tensor); }
   void one_number_list(const char* name, const std::deque<torch::Tensor>& tensors) { flat_list(name, tensors); }
@@ -87,7 +97,14 @@ class SlotReader {
   void count(const char* name, int64_t& value);
   void real(const char* name, double& value);
   void like_parameter(const char* name, torch::Tensor& tensor);
+  /// Left undefined if the checkpoint has none.
+  void optional_like_parameter(const char* name, torch::Tensor& tensor) {
+    if (has(name)) like_parameter(name, tensor);
+  }
+  const torch::Tensor& parameter() const { return parameter_; }
+  void shaped(const char* name, torch::Tensor& tensor, optim::Shape (*shape)(const torch::Tensor&));
   void step_number(const char* name, torch::Tensor& tensor);
+  void host_number(const char* name, torch::Tensor& tensor);
   void one_number(const std::string& name, torch::Tensor& tensor);
   void flat(const std::string& name, torch::Tensor& tensor);
   void one_number_list(const char* name, std::deque<torch::Tensor>& tensors);

@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/type_name.hpp"
+#include "troupe/modules/optim/optimizer_name.hpp"
 #include "troupe/modules/support/step_recorder.hpp"
 #include "troupe/runtime/checkpoint/optimizer_access.hpp"
 
@@ -11,6 +12,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <type_traits>
 #include <typeinfo>
 
 namespace troupe {
@@ -20,8 +22,16 @@ namespace {
 using Grouped = std::pair<std::size_t, torch::Tensor>;  // the group of the optimizer
 
 bool treats_elements_alone(torch::optim::Optimizer& optimizer) {
-  if (dynamic_cast<const torch::optim::LBFGS*>(&optimizer)) return false;
-  return with_access(optimizer, [](const char*, const auto&) {});
+  bool alone = false;
+  with_access(optimizer,
+              [&](const char*, const auto& access) { alone = !std::remove_cvref_t<decltype(access)>::mixes_elements; });
+  return alone;
+}
+
+std::string class_of(const torch::optim::Optimizer& optimizer) {
+  const auto& groups = optimizer.param_groups();
+  const bool is_own = !groups.empty() && dynamic_cast<const optim::KernelOptions*>(&groups.front().options());
+  return is_own ? optim::optimizer_name(optimizer) : full_type_name(typeid(optimizer));
 }
 
 int64_t bytes_of(const torch::Tensor& tensor) {
@@ -37,8 +47,8 @@ ShardedOptimizer::ShardedOptimizer(std::size_t index, torch::optim::Optimizer& o
     throw UsageError("strategy = " + name_of(options_.strategy) +
                      " divides parameters into parts, which an optimizer must treat element by element: "
                      "optimizer " +
-                     std::to_string(index) + " (" + full_type_name(typeid(optimizer)) +
-                     ") is not known to; use SGD, Adam, AdamW, RMSprop or Adagrad, or strategy = ddp");
+                     std::to_string(index) + " (" + class_of(optimizer) +
+                     ") does not, or is not known to; use one that does, such as SGD or AdamW, or strategy = ddp");
   }
   refresh();
 }

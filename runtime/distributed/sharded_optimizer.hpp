@@ -51,8 +51,8 @@ class ShardedOptimizer final : public GradientAverager {
   using Named = std::vector<std::pair<std::string, torch::Tensor>>;
 
   /// Takes the parameters of `optimizer`, which has to live longer. Throws UsageError for an optimizer that is not
-  /// known to treat each element by itself: all of troupe::optim's and LibTorch's are, LBFGS excepted.
-  /// `blocks`: of all optimizers of the run, with fsdp.
+  /// known to treat each element by itself: all of troupe::optim's and LibTorch's do, LBFGS, Muon and Adafactor
+  /// excepted. `blocks`: of all optimizers of the run, with fsdp.
   ShardedOptimizer(std::size_t index, torch::optim::Optimizer& optimizer, Peers& peers, ShardingOptions options,
                    std::shared_ptr<ParameterBlocks> blocks = nullptr);
   /// The parameters get memory of their own again.

@@ -4,6 +4,7 @@
 #include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/profile/phase_clock.hpp"
+#include "troupe/runtime/replica/evaluation_weights.hpp"
 
 #include <torch/nn/modules/container/modulelist.h>
 #include <torch/nn/modules/container/sequential.h>
@@ -83,6 +84,12 @@ void GradientSync::clear() {
 // All parameters that are trained take part, whichever optimizer they have.
 void GradientSync::refresh_local() {
   const auto& options = core_.options();
+  if (has_evaluation_weights(core_)) {
+    throw UsageError(
+        "strategy = " + name_of(options.strategy) +
+        " evaluates with the mean of the ranks' weights, and a schedule-free optimizer with an average of its"
+        " own; use AdamW, or strategy = ddp");
+  }
   if (!local_) {
     LocalTrainingOptions local;
     local.steps = options.local_steps;

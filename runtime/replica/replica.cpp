@@ -4,6 +4,7 @@
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/replica/batch_transfer.hpp"
 #include "troupe/runtime/replica/device_shards.hpp"
+#include "troupe/runtime/replica/evaluation_weights.hpp"
 #include "troupe/runtime/replica/model_agreement.hpp"
 
 #include <torch/types.h>
@@ -76,6 +77,7 @@ void Replica::run(Hook hook) {
   if (ends_an_epoch(hook)) flush_epoch();
   board_.set_origin(hook, /*step_allowed=*/false, /*on_step=*/false, /*batch_size=*/1);
   if (hook == Hook::on_train_end) {  // whoever gets the module from here on has all of it
+    show_evaluation_weights(core_, sync_);
     sync_.hold_parameters();
     if (LocalTraining* local = sync_.local()) local->adopt_mean();
   }
@@ -161,13 +163,21 @@ void Replica::end_train_epoch(bool is_cut) {
   core_.progress.batch_idx = 0;
 }
 
+void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
+  show_evaluation_weights(core_, sync_);
+  sync_.hold_parameters();  // ranks have different numbers of batches
+  evaluation_.begin(stage, is_sanity_check);
+}
+
 std::vector<MetricMap> Replica::end_evaluation() {
   flush_epoch();
   show_own_weights();  // of one that was cut
   board_.write_epoch_record();
   if (evaluation_.counts()) schedules_.note_validation(evaluation_.had_batches());
   write_captured();
-  return evaluation_.end();
+  auto results = evaluation_.end();
+  if (show_training_weights(core_, sync_)) sync_.hold_parameters();  // as the evaluation has left them
+  return results;
 }
 
 std::string Replica::report_quietly(const Failure& failure) {

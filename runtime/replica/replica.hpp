@@ -51,10 +51,7 @@ class Replica final : public RunContext {
     for (const Hook hook : hooks) run(hook);
   }
   /// Enters or leaves validation (the sanity check is one too), test or prediction.
-  void begin_evaluation(Stage stage, bool is_sanity_check) {
-    sync_.hold_parameters();  // ranks have different numbers of batches
-    evaluation_.begin(stage, is_sanity_check);
-  }
+  void begin_evaluation(Stage stage, bool is_sanity_check);
   /// The evaluation ends before all of its data was seen: nothing that it logs from now on is kept.
   void cut_evaluation() { evaluation_.cut(); }
   /// Metrics of each loader's evaluation, then a fresh start.

@@ -3,6 +3,7 @@
 #include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/modules/monitor.hpp"
+#include "troupe/modules/optim/evaluation_weights.hpp"
 #include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
@@ -11,6 +12,7 @@
 #include "troupe/runtime/checkpoint/optimizer_state.hpp"
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/replica/data_position.hpp"
+#include "troupe/runtime/replica/evaluation_weights.hpp"
 
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -66,6 +68,12 @@ void RunRecord::save(const std::filesystem::path& path) {
                      "): with strategy = fsdp no rank has the model by itself, and one rank alone cannot ask the others"
                      " for it; let a ModelCheckpoint save it");
   }
+  if (core_.divides_optimizers() && has_evaluation_weights(core_)) {
+    throw UsageError("save_checkpoint(" + shown(path.string()) +
+                     "): with strategy = " + name_of(core_.options().strategy) +
+                     " no rank has all weights to evaluate of a schedule-free optimizer, and one rank alone cannot ask "
+                     "the others for them; let a ModelCheckpoint save it");
+  }
   if (core_.place().global_rank != 0) return;
   const PhaseScope phase(Phase::checkpoint);
   SnapshotRequest request;
@@ -93,6 +101,7 @@ Checkpoint RunRecord::snapshot(const SnapshotRequest& request) {
 
 Checkpoint RunRecord::own_state(const SnapshotRequest& request) {
   Checkpoint checkpoint;
+  const bool trained = show_evaluation_weights(core_, parts_.sync);
   {
     const During during(core_.pulse, "on_snapshot_start");
     for (const auto& callback : core_.callbacks) callback->on_snapshot_start(*core_.module);
@@ -133,6 +142,7 @@ Checkpoint RunRecord::own_state(const SnapshotRequest& request) {
   }
   const During during(core_.pulse, "on_snapshot_end");
   for (const auto& callback : core_.callbacks) callback->on_snapshot_end(*core_.module);
+  if (trained) show_training_weights(core_, parts_.sync);
   return checkpoint;
 }
 
@@ -243,6 +253,8 @@ void RunRecord::restore_optimizers() {
   for (std::size_t i = 0; i < optimizers.size(); ++i) {
     if (ShardedOptimizer* sharded = parts_.sync.sharded(i)) {
       sharded->load_state(checkpoint, named);
+      // It has put back the weights that train, and this rank's alone.
+      if (dynamic_cast<optim::EvaluationWeights*>(&optimizers[i])) parts_.sync.gather_parameters(i);
     } else {
       load_optimizer_state(checkpoint, i, optimizers[i], named);
     }

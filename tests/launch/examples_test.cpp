@@ -3,6 +3,7 @@
 #include "tests/support/program.hpp"
 #include "tests/support/python_output.hpp"
 #include "tests/support/temp_dir.hpp"
+#include "troupe/runtime/checkpoint/any_weights.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -123,6 +124,31 @@ TEST(Examples, TheGptLearnsTextAndWritesOn) {
       output_of("gpt", "predict --ckpt_path best --model.generate 80 --data.prompt 'You may '" + small, dir);
   EXPECT_EQ(text.substr(0, 8), "You may ");
   EXPECT_EQ(text.size(), 8 + 80 + 1u) << "it goes on where the text is longer than its context";
+}
+
+TEST(Examples, LoraFineTunesTheGptAndSavesItsAdaptersAlone) {
+  const TempDir dir;
+  const std::string licence = " --data.length 64 --data.files /usr/share/common-licenses/Artistic";
+  output_of("gpt",
+            "fit --trainer.max_steps 60 --model.warmup_steps 10 --trainer.seed 1 --model.layers 2 --model.heads 2"
+            " --model.width 64 --model.context 64 --data.length 64 --trainer.name base",
+            dir);
+  const std::string base = " --model.weights " + (dir / "base/version_0/checkpoints/last.safetensors").string();
+  const auto tuned = dir / "tuned/version_0/checkpoints/last.safetensors";
+  const double before = metric(output_of("lora", "validate" + base + licence, dir), "val_bits");
+  output_of("lora",
+            "fit --trainer.max_steps 40 --trainer.seed 1 --trainer.name tuned --model.merged " +
+                (dir / "merged.pth").string() + base + licence,
+            dir);
+  const double after =
+      metric(output_of("lora", "validate --ckpt_path " + tuned.string() + base + licence, dir), "val_bits");
+  EXPECT_LT(after, before - 0.1);
+  for (const auto& [name, tensor] : read_any_weights(tuned).tensors) {
+    EXPECT_THAT(name, testing::HasSubstr(".lora_"));
+  }
+  for (const auto& [name, tensor] : read_any_weights(dir / "merged.pth").tensors) {
+    EXPECT_THAT(name, testing::Not(testing::HasSubstr(".lora_")));
+  }
 }
 
 TEST(Examples, TransferNeedsFewerImagesThanTrainingFromScratch) {

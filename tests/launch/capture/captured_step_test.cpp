@@ -287,6 +287,16 @@ struct WithOptimizer : Mlp {
       case 2: return optim::rmsprop(parameters(), {.lr = 0.01, .momentum = 0.5, .centered = true});
       case 3: return optim::adagrad(parameters(), {.lr = 0.01});
       case 4: return torch::optim::Adam(parameters(), 0.01);
+      case 5: return optim::muon(*this, {}, {.lr = 0.01});
+      case 6: return optim::adafactor(*this);
+      case 7: return optim::schedule_free_adamw(*this);
+      case 8: return optim::nadam(*this);
+      case 9: return optim::radam(*this);
+      case 10: return optim::adamax(*this);
+      case 11: return optim::adadelta(*this);
+      case 12: return optim::asgd(*this, {}, {.t0 = 3});
+      case 13: return optim::rprop(*this);
+      case 14: return optim::lion(*this);
       default: return optim::lbfgs(parameters(), {.lr = 0.5, .max_iter = 3});
     }
   }
@@ -294,7 +304,7 @@ struct WithOptimizer : Mlp {
 };
 
 TEST_F(CapturedStep, LeadsToTheStepsOfEveryOptimizer) {
-  for (int which = 0; which < 6; ++which) expect_captured(made<WithOptimizer>(which), images(70, 8, {20}), options());
+  for (int which = 0; which < 16; ++which) expect_captured(made<WithOptimizer>(which), images(70, 8, {20}), options());
 }
 
 // Validation, too, in another mode than training.

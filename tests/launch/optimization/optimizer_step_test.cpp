@@ -52,5 +52,70 @@ TEST_F(Optimization, LbfgsCallsTheClosureSeveralTimes) {
               AllOf(HasSubstr("several times a step"), HasSubstr("accumulate_grad_batches = 2")));
 }
 
+// What each hook finds in the module.
+class ScheduleFreeLayers : public TwoLayers {
+ public:
+  Optimizers configure_optimizers() override { return optim::schedule_free_adamw(parameters(), {.lr = 0.05}); }
+  StepOutput validation_step(const Batch& batch, int64_t) override {
+    evaluated = first->weight.detach().clone();
+    log("val_loss", error(batch));
+    return {};
+  }
+  void on_train_epoch_end() override { trained = first->weight.detach().clone(); }
+  void on_train_start() override { trained = first->weight.detach().clone(); }
+  torch::Tensor evaluated, trained;
+};
+
+class ScheduleFree : public Optimization {
+ protected:
+  std::shared_ptr<ScheduleFreeLayers> train(int64_t epochs, bool validates, RunArguments arguments = {},
+                                            std::vector<std::shared_ptr<Callback>> callbacks = {}) {
+    TrainerOptions options{.max_epochs = epochs, .num_sanity_val_steps = 2, .seed = 7, .default_root_dir = dir_.path()};
+    options.enable_progress_bar = options.enable_model_summary = false;
+    options.callbacks = std::move(callbacks);
+    trainer_ = std::make_unique<Trainer>(options);
+    return trainer_->fit(std::make_shared<ScheduleFreeLayers>(), data_.loader(8),
+                         validates ? DataLoaders(data_.loader(8)) : DataLoaders(), std::move(arguments));
+  }
+  std::string last() const { return (trainer_->run_dir() / "checkpoints/last.safetensors").string(); }
+};
+
+TEST_F(ScheduleFree, ValidatesSavesAndLeavesTheWeightsToEvaluate) {
+  const auto model = train(2, /*validates=*/true);
+  // By hand.
+  TwoLayers expected;
+  const auto optimizer = optim::schedule_free_adamw(expected.parameters(), {.lr = 0.05});
+  for (int64_t i = 0; i < 10; ++i) {
+    const auto [x, y] = data_.batch(i % 5, 8);
+    optimizer->zero_grad();
+    expected.error(x, y).backward();
+    optimizer->step();
+  }
+  EXPECT_TRUE(torch::equal(model->trained, expected.first->weight));
+  optimizer->eval();
+  EXPECT_FALSE(torch::allclose(model->trained, expected.first->weight, 0, 1e-4));
+  expect_equal(*model, expected);
+  EXPECT_TRUE(torch::equal(model->evaluated, expected.first->weight));
+  const auto saved = read_any_weights(last()).tensors;
+  const auto found = std::ranges::find(saved, std::string("first.weight"), &NamedTensors::value_type::first);
+  ASSERT_NE(found, saved.end());
+  EXPECT_TRUE(torch::equal(found->second, expected.first->weight));
+  expect_equal(*train(2, /*validates=*/false), expected);
+}
+
+TEST_F(ScheduleFree, GoesOnFromACheckpointToTheBit) {
+  const auto whole = train(4, /*validates=*/true);
+  train(2, /*validates=*/true);
+  const auto resumed = train(4, /*validates=*/true, {.ckpt_path = last()});
+  EXPECT_TRUE(torch::equal(resumed->trained, whole->trained));
+  expect_equal(*resumed, *whole);
+}
+
+TEST_F(ScheduleFree, IsNotAveragedASecondTime) {
+  EXPECT_THAT(
+      error_of([&] { train(1, false, {}, {std::make_shared<WeightAveraging>()}); }),
+      HasSubstr("WeightAveraging: the optimizer ScheduleFreeAdamW evaluates an average of its own; use one of"));
+}
+
 }  // namespace
 }  // namespace troupe

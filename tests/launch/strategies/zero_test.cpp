@@ -33,6 +33,16 @@ class AnyNet : public ModuleWith<AnyOptions> {
     if (name == "rmsprop") return optim::rmsprop(parameters(), {.lr = 0.01, .momentum = 0.5});
     if (name == "torch_adam") return torch::optim::Adam(parameters(), torch::optim::AdamOptions(0.01));
     if (name == "lbfgs") return torch::optim::LBFGS(parameters(), torch::optim::LBFGSOptions(0.1));
+    if (name == "nadam") return optim::nadam(parameters(), {.lr = 0.01});
+    if (name == "radam") return optim::radam(parameters(), {.lr = 0.01});
+    if (name == "adamax") return optim::adamax(parameters(), {.lr = 0.01});
+    if (name == "adadelta") return optim::adadelta(parameters());
+    if (name == "asgd") return optim::asgd(parameters(), {.t0 = 2});
+    if (name == "rprop") return optim::rprop(parameters(), {.lr = 0.001});
+    if (name == "lion") return optim::lion(parameters(), {.lr = 0.001, .weight_decay = 0.1});
+    if (name == "schedule_free") return optim::schedule_free_adamw(parameters(), {.lr = 0.01});
+    if (name == "muon") return optim::muon(parameters(), {.lr = 0.01});
+    if (name == "adafactor") return optim::adafactor(parameters());
     if (name == "groups") {
       return optim::adamw(std::vector<optim::AdamGroup>{{.params = net_->ptr(0)->parameters(), .lr = 0.01},
                                                         {.params = net_->ptr(2)->parameters(), .lr = 0.003}});
@@ -75,6 +85,26 @@ TEST(DividedStrategies, TrainsToTheWeightsOfDdpWithEveryOptimizer) {
             << optimizer << ' ' << name_of(strategy) << ' ' << devices;
       }
     }
+  }
+}
+
+TEST(DividedStrategies, TrainsToTheWeightsOfDdpWithForeachOptimizers) {
+  for (const char* optimizer : {"nadam", "radam", "adamax", "adadelta", "asgd", "rprop", "lion", "schedule_free"}) {
+    const TempDir dir;
+    const auto expected = trained(optimizer, options_with(dir, Strategy::ddp, 2));
+    for (const auto strategy : dividing) {
+      EXPECT_LE(largest_difference(trained(optimizer, options_with(dir, strategy, 2)), expected), 1e-12)
+          << optimizer << ' ' << name_of(strategy);
+    }
+  }
+}
+
+TEST(DividedStrategies, RefusesOptimizersThatLookAtWholeMatrices) {
+  const TempDir dir;
+  for (const auto& [optimizer, title] : {std::pair{"muon", "(Muon)"}, std::pair{"adafactor", "(Adafactor)"}}) {
+    EXPECT_THAT(error_of([&] { trained(optimizer, options_with(dir, Strategy::zero, 2)); }),
+                ::testing::AllOf(HasSubstr("strategy = zero divides parameters into parts"), HasSubstr(title),
+                                 HasSubstr("use one that does, such as SGD or AdamW, or strategy = ddp")));
   }
 }
 

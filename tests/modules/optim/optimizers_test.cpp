@@ -1,8 +1,18 @@
 // Held against LibTorch's own optimizers in float64, to 1e-12 after 20 steps; tests/parity compares with PyTorch's.
+#include "troupe/modules/optim/adadelta.hpp"
+#include "troupe/modules/optim/adafactor.hpp"
 #include "troupe/modules/optim/adagrad.hpp"
 #include "troupe/modules/optim/adam.hpp"
+#include "troupe/modules/optim/adamax.hpp"
+#include "troupe/modules/optim/asgd.hpp"
 #include "troupe/modules/optim/lbfgs.hpp"
+#include "troupe/modules/optim/lion.hpp"
+#include "troupe/modules/optim/muon.hpp"
+#include "troupe/modules/optim/nadam.hpp"
+#include "troupe/modules/optim/radam.hpp"
 #include "troupe/modules/optim/rmsprop.hpp"
+#include "troupe/modules/optim/rprop.hpp"
+#include "troupe/modules/optim/schedule_free.hpp"
 #include "troupe/modules/optim/sgd.hpp"
 
 #include "tests/support/refusal.hpp"
@@ -170,7 +180,12 @@ TEST(KernelOptimizer, StepsComplexNumbersAsPairs) {
         Make([](Parameters p) { return adamw(p, {.lr = 0.05}); }),
         Make([](Parameters p) { return sgd(p, {.lr = 0.05, .momentum = 0.9, .nesterov = true}); }),
         Make([](Parameters p) { return adagrad(p, {.lr = 0.1, .initial_accumulator_value = 1}); }),
-        Make([](Parameters p) { return rmsprop(p, {.momentum = 0.9, .centered = true}); })}) {
+        Make([](Parameters p) { return rmsprop(p, {.momentum = 0.9, .centered = true}); }),
+        Make([](Parameters p) { return nadam(p); }), Make([](Parameters p) { return radam(p); }),
+        Make([](Parameters p) { return adamax(p); }), Make([](Parameters p) { return adadelta(p); }),
+        Make([](Parameters p) { return asgd(p, {.t0 = 2}); }), Make([](Parameters p) { return rprop(p); }),
+        Make([](Parameters p) { return lion(p, {.lr = 0.01}); }),
+        Make([](Parameters p) { return schedule_free_adamw(p); })}) {
     const auto pairs = torch::linspace(-1, 2, 6, torch::kFloat64).reshape({3, 2});
     const auto complex = torch::view_as_complex(pairs.clone()).requires_grad_();
     const auto plain = pairs.clone().requires_grad_(), beside = torch::ones(2).requires_grad_();
@@ -291,6 +306,114 @@ TEST(FusedAdam, RefusesOptionsOutOfRange) {
   EXPECT_THROW(adam(starting_point(), {.lr = -1}), UsageError);
   EXPECT_THROW(adam(starting_point(), {.lr = std::nan("")}), UsageError);
   EXPECT_THROW(adam(starting_point(), {.betas = {0.9, 1.0}}), UsageError);
+}
+
+TEST(KernelOptimizer, NamesTheValueThatIsOutOfRange) {
+  const auto said = [](const auto& make) { return refusal([&] { make(starting_point()); }); };
+  using P = Parameters;
+  EXPECT_THAT(said([](P p) { nadam(p, {.momentum_decay = -1}); }),
+              HasSubstr("nadam: momentum_decay = -1 is not a number from 0 on"));
+  EXPECT_THAT(said([](P p) { radam(p, {.betas = {0.9, 1}}); }), HasSubstr("radam: betas[1] = 1 is not in [0, 1)"));
+  EXPECT_THAT(said([](P p) { adamax(p, {.eps = -1}); }), HasSubstr("adamax: eps = -1"));
+  EXPECT_THAT(said([](P p) { adadelta(p, {.rho = 1.5}); }), HasSubstr("adadelta: rho = 1.5 is not in [0, 1]"));
+  EXPECT_THAT(said([](P p) { asgd(p, {.t0 = std::nan("")}); }), HasSubstr("asgd: t0 = nan"));
+  EXPECT_THAT(said([](P p) { rprop(p, {.etas = {1, 1.2}}); }), HasSubstr("rprop: etas[0] = 1 is not in (0, 1)"));
+  EXPECT_THAT(said([](P p) { rprop(p, {.step_sizes = {2, 1}}); }), HasSubstr("rprop: step_sizes[1] = 1"));
+  EXPECT_THAT(said([](P p) { lion(p, {.weight_decay = -0.5}); }), HasSubstr("lion: weight_decay = -0.5"));
+  EXPECT_THAT(said([](P p) { adafactor(p, {.d = 0.5}); }), HasSubstr("adafactor: d = 0.5 is not a number from 1 on"));
+  EXPECT_THAT(said([](P p) { adafactor(p, {.beta2_decay = 1}); }),
+              HasSubstr("beta2_decay = 1 is not a number up to 0"));
+  EXPECT_THAT(said([](P p) { muon(p, {.ns_steps = 100}); }), HasSubstr("muon: ns_steps = 100 is not from 1 to 99"));
+  EXPECT_THAT(
+      said([](P p) { muon(p, {.adjust_lr_fn = "match_rms"}); }),
+      HasSubstr("adjust_lr_fn = 'match_rms' is not one of original, match_rms_adamw; the nearest is match_rms_adamw"));
+  EXPECT_THAT(said([](P p) {
+                schedule_free_adamw(p, {.betas = {0, 0.999}});
+              }),
+              HasSubstr("betas[0] = 0 is not above 0"));
+  const auto complex = torch::ones({2, 2}, torch::kComplexDouble).requires_grad_();
+  EXPECT_THAT(refusal([&] { muon({complex}); }), HasSubstr("ComplexDouble cannot be made orthogonal"));
+  EXPECT_THAT(refusal([&] { adafactor({complex}); }), HasSubstr("ComplexDouble has no mean squares of rows"));
+}
+
+TEST(Muon, TakesMatricesAndLeavesTheRestToAdamW) {
+  const auto cube = torch::ones({2, 2, 2}, torch::requires_grad()),
+             matrix = torch::ones({2, 3}, torch::requires_grad());
+  const auto bias = torch::ones({3}, torch::requires_grad());
+  const auto optimizer = muon({cube, matrix, bias}, {.lr = 0.02, .adamw_lr = 0.003});
+  ASSERT_EQ(optimizer->param_groups().size(), 2u);
+  EXPECT_EQ(optimizer->param_groups()[0].options().get_lr(), 0.02);
+  EXPECT_EQ(optimizer->param_groups()[1].options().get_lr(), 0.003);
+  (cube.sum() + (matrix * torch::rand({2, 3})).sum() + bias.sum()).backward();
+  optimizer->step();
+  EXPECT_TRUE(optimizer->state(0, 0)->at(1).defined());
+  EXPECT_FALSE(optimizer->state(0, 0)->at(2).defined());
+  for (const std::size_t position : {0, 1}) {
+    EXPECT_FALSE(optimizer->state(1, position)->at(1).defined());
+    EXPECT_TRUE(optimizer->state(1, position)->at(2).defined());
+  }
+}
+
+TEST(ScheduleFree, GoesBackToTheWeightsThatTrainToTheBit) {
+  const auto w = starting_point();
+  const auto optimizer = schedule_free_adamw(w, {.lr = 0.05});
+  for (int i = 0; i < 5; ++i) {
+    optimizer->zero_grad();
+    loss_of(w).backward();
+    optimizer->step();
+  }
+  const auto trained = w[0].detach().clone();
+  optimizer->eval();
+  EXPECT_FALSE(torch::allclose(w[0], trained, 0, 1e-4));
+  EXPECT_THAT(refusal([&] { optimizer->step(); }), HasSubstr("hold the weights to evaluate"));
+  optimizer->eval();
+  optimizer->train();
+  EXPECT_TRUE(torch::equal(w[0], trained));
+  optimizer->step();
+}
+
+struct Named : torch::nn::Module {
+  Named() {
+    register_module(
+        "net", torch::nn::Sequential(torch::nn::Linear(2, 3), torch::nn::LayerNorm(torch::nn::LayerNormOptions({3}))));
+    register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({3})));
+    register_module("head", torch::nn::Linear(3, 1));
+  }
+};
+
+TEST(NamedGroups, AreThoseOfThePatternsAndTheRest) {
+  Named net;
+  const auto optimizer = adamw(net, {{"*.bias|norm.*", {.weight_decay = 0}}, {"head.weight", {.lr = 0.5}}},
+                               {.lr = 0.1, .weight_decay = 0.2});
+  const auto groups = optimizer->param_groups();
+  ASSERT_EQ(groups.size(), 3u);
+  EXPECT_EQ(groups[0].params().size(), 5u);  // four biases, and the weight of norm
+  EXPECT_EQ(optimizer->options(0).weight_decay, 0);
+  EXPECT_EQ(optimizer->options(0).lr, 0.1);
+  ASSERT_EQ(groups[1].params().size(), 1u);
+  EXPECT_TRUE(groups[1].params()[0].is_same(net.named_parameters()["head.weight"]));
+  EXPECT_EQ(optimizer->options(1).lr, 0.5);
+  EXPECT_EQ(groups[2].params().size(), 2u);
+  EXPECT_EQ(optimizer->options(2).weight_decay, 0.2);
+  EXPECT_EQ(sgd(net, {{"*", {.lr = 1}}})->param_groups().size(), 1u);
+  EXPECT_EQ(lion(net)->param_groups()[0].params().size(), 8u);
+  EXPECT_EQ(muon(net, {{"head.*", {.lr = 0.5, .use_muon = false}}}, {.lr = 0.1})->param_groups()[0].options().get_lr(),
+            0.5);
+}
+
+TEST(NamedGroups, RefuseAPatternThatFitsNothingAndAParameterThatTwoClaim) {
+  Named net;
+  EXPECT_THAT(
+      refusal([&] {
+        adamw(net, {{"*.bias|*nrom*", {.weight_decay = 0}}});
+      }),
+      HasSubstr("adamw: no parameter's name fits the pattern '*nrom*'; the nearest are norm.weight, norm.bias, "));
+  EXPECT_THAT(refusal([&] {
+                sgd(net, {{"*.bias", {.lr = 1}}, {"head.*", {.lr = 2}}});
+              }),
+              HasSubstr("sgd: the parameter head.bias fits two groups, '*.bias' and 'head.*'; it can be in one"));
+  torch::nn::Module nothing;
+  EXPECT_THAT(refusal([&] { sgd(nothing, {{"*", {.lr = 1}}}); }), HasSubstr("the module has no parameters"));
 }
 
 }  // namespace

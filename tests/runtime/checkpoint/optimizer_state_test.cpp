@@ -155,6 +155,40 @@ INSTANTIATE_TEST_SUITE_P(
                return optim::rmsprop(std::move(p), {.alpha = 0.8, .momentum = 0.9, .centered = true});
              }),
              own([](Parameters p) { return optim::rmsprop(std::move(p)); })},
+        Case{"ForeachNadam", own([](Parameters p) {
+               return optim::nadam(std::move(p), {.weight_decay = 0.1, .decoupled_weight_decay = true});
+             }),
+             own([](Parameters p) { return optim::nadam(std::move(p), {.lr = 0.5, .momentum_decay = 0.1}); })},
+        Case{"ForeachRadam", own([](Parameters p) {
+               return optim::radam(std::move(p), {.betas = {0.8, 0.5}});
+             }),
+             own([](Parameters p) { return optim::radam(std::move(p)); })},
+        Case{"ForeachAdamax", own([](Parameters p) { return optim::adamax(std::move(p), {.weight_decay = 0.1}); }),
+             own([](Parameters p) { return optim::adamax(std::move(p)); })},
+        Case{"ForeachAdadelta", own([](Parameters p) { return optim::adadelta(std::move(p), {.rho = 0.8}); }),
+             own([](Parameters p) { return optim::adadelta(std::move(p)); })},
+        Case{"ForeachAsgd", own([](Parameters p) { return optim::asgd(std::move(p), {.lr = 0.1, .t0 = 3}); }),
+             own([](Parameters p) { return optim::asgd(std::move(p)); })},
+        Case{"ForeachRprop", own([](Parameters p) {
+               return optim::rprop(std::move(p), {.etas = {0.4, 1.3}});
+             }),
+             own([](Parameters p) {
+               return optim::rprop(std::move(p), {.step_sizes = {0, 1}});
+             })},
+        Case{"ForeachLion", own([](Parameters p) { return optim::lion(std::move(p), {.weight_decay = 0.1}); }),
+             own([](Parameters p) { return optim::lion(std::move(p), {.lr = 1}); })},
+        Case{"ForeachAdafactor", own([](Parameters p) { return optim::adafactor(std::move(p), {.d = 1.5}); }),
+             own([](Parameters p) { return optim::adafactor(std::move(p), {.lr = 1}); })},
+        Case{"Muon", own([](Parameters p) {
+               return optim::muon(std::move(p), {.lr = 0.01, .adjust_lr_fn = "match_rms_adamw", .adamw_eps = 1e-6});
+             }),
+             own([](Parameters p) {
+               return optim::muon(std::move(p), {.lr = 1, .ns_coefficients = {1, 2, 3}});
+             })},
+        Case{"ScheduleFreeAdamw", own([](Parameters p) {
+               return optim::schedule_free_adamw(std::move(p), {.lr = 0.01, .warmup_steps = 3, .r = 1});
+             }),
+             own([](Parameters p) { return optim::schedule_free_adamw(std::move(p), {.lr = 1}); })},
         Case{"SGD", libtorch<to::SGD>(to::SGDOptions(0.1).momentum(0.9).weight_decay(0.01).nesterov(true)),
              libtorch<to::SGD>(to::SGDOptions(0.5).momentum(0.1))},
         Case{"PlainSGD", libtorch<to::SGD>(to::SGDOptions(0.1)), libtorch<to::SGD>(to::SGDOptions(0.5).momentum(0.1))},
@@ -175,6 +209,42 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"LBFGSWolfe", libtorch<to::LBFGS>(to::LBFGSOptions(1).max_iter(3).line_search_fn("strong_wolfe")),
              libtorch<to::LBFGS>(to::LBFGSOptions())}),
     [](const auto& info) { return std::string(info.param.name); });
+
+// A file is written while the parameters hold the weights to evaluate.
+TEST(OptimizerState, GoesOnFromTheModelToEvaluateOfAScheduleFreeOptimizer) {
+  const auto make = own([](Parameters p) { return optim::schedule_free_adamw(std::move(p), {.lr = 0.05}); });
+  Training first(make), second(make);
+  for (int64_t k = 0; k < 4; ++k) first.step(k);
+  auto& modes = dynamic_cast<optim::EvaluationWeights&>(*first.optimizer);
+  modes.eval();
+  const auto checkpoint = first.save();
+  const auto evaluated = first.all.named_parameters()["net.0.weight"].detach().clone();
+  modes.train();
+  EXPECT_TRUE(checkpoint.find("optimizer.0.net.0.weight.y"));
+  EXPECT_TRUE(torch::equal(*checkpoint.find("model.net.0.weight"), evaluated));
+  second.load(checkpoint);
+  EXPECT_FALSE(first.save().find("optimizer.0.net.0.weight.y"));
+  for (int64_t k = 4; k < 6; ++k) {
+    first.step(k);
+    second.step(k);
+  }
+  for (const auto& [name, tensor] : first.named()) {
+    EXPECT_TRUE(torch::equal(tensor, second.all.named_parameters()[name])) << name;
+  }
+}
+
+TEST(OptimizerState, RefusesStatesOfAnotherShapeThanTheirOwn) {
+  Training run(own([](Parameters p) { return optim::adafactor(std::move(p)); }));
+  run.step(0);
+  auto checkpoint = run.save();
+  auto& rows = tensor_of(checkpoint, "optimizer.0.net.0.weight.row_var");
+  EXPECT_EQ(rows.sizes(), torch::IntArrayRef({4, 1}));
+  rows = torch::zeros({4, 3});
+  EXPECT_THAT(run.error_of(checkpoint), HasSubstr("optimizer.0.net.0.weight.row_var is [4, 3] Float in it and [4, 1]"));
+  checkpoint = run.save();
+  checkpoint.metadata["optimizers"][0]["groups"][0]["d"] = 0.5;
+  EXPECT_THAT(run.error_of(checkpoint), HasSubstr("d is 0.5, not a finite number from 1 on"));
+}
 
 TEST(OptimizerState, IsNamedByParameterAndStateInPyTorchsWords) {
   Training run(fused({.lr = 0.01}));
@@ -319,7 +389,8 @@ TEST(OptimizerState, AdagradNeedsTheStateOfEveryParameter) {
   Training run(libtorch<to::Adagrad>(to::AdagradOptions()));
   auto checkpoint = run.save();
   std::erase_if(checkpoint.tensors, [](const auto& item) { return item.first.starts_with("optimizer.0.idle.bias"); });
-  EXPECT_THAT(run.error_of(checkpoint), HasSubstr("2 missing in it: optimizer.0.idle.bias.step, optimizer.0.idle.bias.sum"));
+  EXPECT_THAT(run.error_of(checkpoint),
+              HasSubstr("2 missing in it: optimizer.0.idle.bias.step, optimizer.0.idle.bias.sum"));
 }
 
 class Own : public to::SGD {

@@ -1,0 +1,39 @@
+#include "troupe/runtime/replica/evaluation_weights.hpp"
+
+#include "troupe/modules/optim/evaluation_weights.hpp"
+
+#include <algorithm>
+
+namespace troupe {
+
+bool show_evaluation_weights(ReplicaCore& core, const GradientSync& sync) {
+  bool has_changed = false;
+  for (std::size_t i = 0; i < core.optimizers.size(); ++i) {
+    auto* weights = dynamic_cast<optim::EvaluationWeights*>(&core.optimizers[i]);
+    if (!weights || weights->is_evaluating()) continue;
+    weights->eval();
+    sync.gather_parameters(i);
+    has_changed = true;
+  }
+  return has_changed;
+}
+
+bool show_training_weights(ReplicaCore& core, const GradientSync& sync) {
+  bool has_changed = false;
+  for (std::size_t i = 0; i < core.optimizers.size(); ++i) {
+    auto* weights = dynamic_cast<optim::EvaluationWeights*>(&core.optimizers[i]);
+    if (!weights || !weights->is_evaluating()) continue;
+    weights->train();
+    sync.gather_parameters(i);
+    has_changed = true;
+  }
+  return has_changed;
+}
+
+bool has_evaluation_weights(const ReplicaCore& core) {
+  return std::ranges::any_of(core.optimizers, [](const OptimizerPtr& optimizer) {
+    return dynamic_cast<const optim::EvaluationWeights*>(optimizer.get()) != nullptr;
+  });
+}
+
+}  // namespace troupe
