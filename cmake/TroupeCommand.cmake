@@ -1,6 +1,9 @@
 # `troupe`, the command (launch/command/): built and installed with the library.
+include(TroupeProject)
 file(GLOB _command_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/launch/command/*.cpp")
 troupe_add_program(troupe_command ${_command_sources})
+include(GNUInstallDirs)
+troupe_embed_project(troupe_command "${CMAKE_INSTALL_LIBDIR}/cmake/troupe")
 # In a folder of its own: Ninja has a target `troupe`, the library. An installed copy finds LibTorch, MPI and CUDA's
 # libraries where the build has found them.
 set_target_properties(troupe_command PROPERTIES

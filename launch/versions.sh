@@ -13,9 +13,10 @@ safetensors=0.8.0
 onnx=1.22.0
 onnxruntime=1.31.1
 setuptools=80.9.0
-# What the tests compare metrics and transforms with, and what these need beside what is here.
+# What the tests compare metrics, transforms and names with, and what these need beside what is here.
 torchmetrics=1.9.0
 lightning_utilities=0.15.3
+lightning=2.6.6
 torchvision=0.26.0
 # The trackers' own readers and servers, for the tests of the sinks. trackio asks for a Pillow below 13.
 mlflow=3.17.2

@@ -132,7 +132,7 @@ std::string help_of(const Command& command) {
 std::string help_of(const std::vector<Command>& commands) {
   std::string out =
       "usage: troupe COMMAND [arguments] [options]\n\n"
-      "Looks at runs of programs made with Troupe, and at their checkpoints.\n\ncommands:\n";
+      "Makes a project, looks at runs of programs made with Troupe and at their checkpoints.\n\ncommands:\n";
   std::size_t column = 0;
   for (const auto& command : commands) column = std::max(column, command.name.size() + 4);
   for (const auto& command : commands) out += two_columns(command.name, command.summary, column);
@@ -197,7 +197,8 @@ CompletedProgram completed_program(const std::vector<Command>& commands) {
 }
 
 std::vector<Command> all_commands() {
-  std::vector<Command> commands{runs_command(),
+  std::vector<Command> commands{new_command(),
+                                runs_command(),
                                 query_command(),
                                 report_command(),
                                 sync_command(),

@@ -67,6 +67,7 @@ Command checkpoint_verify_command();
 Command checkpoint_merge_command();
 Command checkpoint_convert_command();
 Command sync_command();
+Command new_command();
 
 /// All of them, and `completion`.
 std::vector<Command> all_commands();

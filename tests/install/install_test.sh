@@ -65,3 +65,13 @@ said=$(cd / && "$prefix/bin/troupe" checkpoint verify "$checkpoint")
 [[ "$said" = *": good: "* ]] || fail "the installed command says of the checkpoint: $said"
 said=$(cd "$folder" && "$prefix/bin/troupe" runs)
 [[ "$said" = *slope/version_0* ]] || fail "the installed command lists the runs as: $said"
+
+# A project that the installed command makes: built as it says, it trains, and knows what it has learnt. Without
+# optimization it compiles in less time.
+said=$(cd "$folder" && "$prefix/bin/troupe" new my_net)
+[[ "$said" = *"cmake -B build -DCMAKE_PREFIX_PATH=\"$prefix\""* ]] || fail "the command says of the new project: $said"
+cmake -S "$folder/my_net" -B "$folder/my_net/build" -G Ninja -DCMAKE_BUILD_TYPE=Debug \
+  -DCMAKE_CXX_COMPILER="$TROUPE_CXX" -DCMAKE_CXX_FLAGS="$TROUPE_CXX_FLAGS -g0" "${launcher[@]}" \
+  -DCMAKE_PREFIX_PATH="$prefix" -DTorch_DIR="$TROUPE_TORCH_ROOT/share/cmake/Torch"
+cmake --build "$folder/my_net/build"
+ctest --test-dir "$folder/my_net/build" --output-on-failure || fail "the new project's tests fail"

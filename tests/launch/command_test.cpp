@@ -15,8 +15,10 @@
 
 #include <unistd.h>
 
+#include <fstream>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace troupe {
@@ -112,6 +114,52 @@ TEST_F(CommandTest, NamesTheNearestOfWhatItDoesNotKnow) {
   EXPECT_THAT(refusal("runs a b"), HasSubstr("takes [DIR], and got 2 arguments"));
   EXPECT_THAT(refusal(""), HasSubstr("no command"));
   EXPECT_THAT(refusal("completion tcsh"), HasSubstr("no completion for the shell 'tcsh'"));
+}
+
+TEST_F(CommandTest, MakesAProjectWhoseNamesAreFilledIn) {
+  const auto made = run("new my_net");
+  EXPECT_EQ(made.status, 0);
+  // A program in a build folder knows of no installation.
+  EXPECT_THAT(made.output, AllOf(StartsWith("made my_net;"), HasSubstr("-DCMAKE_PREFIX_PATH=\"PREFIX OF TROUPE\""),
+                                 HasSubstr("build/my_net fit --config config.toml")));
+  EXPECT_THAT(file_content(dir_ / "my_net/main.cpp"), HasSubstr("troupe::main<MyNet, MyNetData>(argc, argv)"));
+  EXPECT_THAT(
+      file_content(dir_ / "my_net/CMakeLists.txt"),
+      AllOf(HasSubstr("add_executable(my_net main.cpp)"), ContainsRegex("find_package\\(troupe [0-9]+\\.[0-9]+ REQ")));
+  EXPECT_THAT(file_content(dir_ / "my_net/README.md"), HasSubstr("runs/my_net/version_N"));
+  EXPECT_THAT(file_content(dir_ / "my_net/data/test.csv"), StartsWith("x,y,arm\n"));
+  for (const auto& entry : fs::recursive_directory_iterator(dir_ / "my_net")) {
+    if (entry.is_regular_file()) EXPECT_THAT(file_content(entry.path()), Not(HasSubstr("@"))) << entry.path();
+  }
+}
+
+TEST_F(CommandTest, RefusesAProjectThatCannotBe) {
+  EXPECT_THAT(refusal("new"), HasSubstr("takes NAME, and got nothing"));
+  EXPECT_THAT(refusal("new my-net"), HasSubstr("the name 'my-net' cannot be a program and a class: letters, digits"));
+  const std::vector<std::pair<std::string, std::string>> nearest{{"my-net", "my_net"},
+                                                                 {"3d", "my_3d"},
+                                                                 {"class", "my_class"},
+                                                                 {"torch", "my_torch"},
+                                                                 {"options", "my_options"},
+                                                                 {"a__b", "a_b"},
+                                                                 {"_net", "net"},
+                                                                 {"über", "ber"},
+                                                                 {"'my net '", "my_net"},
+                                                                 {"/tmp/net", "net"},
+                                                                 {"''", "my_project"},
+                                                                 {"..", "my_project"},
+                                                                 {std::string(70, 'a'), std::string(60, 'a')}};
+  for (const auto& [name, instead] : nearest) {
+    EXPECT_THAT(refusal("new " + name), HasSubstr("; did you mean " + instead + "?"));
+  }
+  EXPECT_TRUE(fs::is_empty(dir_.path())) << "nothing was written";
+
+  fs::create_directories(dir_ / "net");
+  fs::create_directories(dir_ / "net_2");
+  EXPECT_THAT(refusal("new net"), HasSubstr("there is a folder 'net' already, and nothing was written; net_3 is free"));
+  EXPECT_TRUE(fs::is_empty(dir_ / "net"));
+  std::ofstream(dir_ / "file") << "in the way";
+  EXPECT_THAT(refusal("new file"), HasSubstr("there is a file 'file' already, and nothing was written"));
 }
 
 TEST_F(CommandTest, ListsRunsTheNewestFirst) {
