@@ -23,7 +23,7 @@ constexpr std::array failing_writes = {SIGPIPE, SIGXFSZ};
 std::atomic<int> pipe_end{-1};
 
 // One that came while nobody watched; 0: none.
-std::atomic<int> kept{0};
+std::atomic<int> early_signal{0};
 
 // In a job of SLURM's. At the time limit it sends SIGTERM to the job and to the step, to each task twice therefore;
 // SIGKILL follows by itself, after KillWait.
@@ -44,7 +44,7 @@ void on_any_signal(int signal) {
 }
 
 void keep(int signal) {
-  kept = signal;
+  early_signal = signal;
   std::signal(signal, SIG_DFL);
 }
 
@@ -126,7 +126,7 @@ SignalWatch::SignalWatch(std::function<void(int signal)> on_signal) {
     sigaction(asking[i], nullptr, &state_->before[i]);
     if (state_->before[i].sa_handler != SIG_IGN) sigaction(asking[i], &ask, nullptr);
   }
-  if (const auto byte = static_cast<char>(kept.exchange(0)); byte != 0) (void)!write(ends[1], &byte, 1);
+  if (const auto byte = static_cast<char>(early_signal.exchange(0)); byte != 0) (void)!write(ends[1], &byte, 1);
 }
 
 SignalWatch::~SignalWatch() {
