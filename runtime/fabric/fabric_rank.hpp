@@ -94,6 +94,7 @@ class FabricRank final : public RunContext, private ReplicaOutputs {
   Stage stage() const override { return Stage::fit; }
   bool sanity_checking() const override { return false; }
   const Progress& progress() const override;
+  bool logs_this_batch() const override { return true; }  // Fabric::log hands over what it gets
   torch::Device device() const override { return core_.setup.device; }
   int64_t global_rank() const override { return place().global_rank; }
   int64_t local_rank() const override { return place().local_rank; }
