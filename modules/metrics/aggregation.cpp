@@ -1,15 +1,13 @@
 #include "troupe/modules/metrics/aggregation.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
+#include "troupe/modules/metrics/checks.hpp"
 
 #include <ATen/ExpandUtils.h>
 #include <c10/util/StringUtil.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <algorithm>
 #include <limits>
 
 namespace troupe::metrics {
@@ -27,11 +25,7 @@ torch::Tensor scalar(double value) {
 // --- Aggregator ---
 
 Aggregator::Aggregator(const char* name, AggregatorOptions options) : name_(name), options_(std::move(options)) {
-  const std::vector<std::string> known = {"warn", "error", "ignore", "disable"};
-  if (std::ranges::find(known, options_.nan_strategy) == known.end()) {
-    throw UsageError(std::string(name) + ": nan_strategy = " + shown(options_.nan_strategy) + "; did you mean " +
-                     nearest(options_.nan_strategy, known) + "? There are " + c10::Join(", ", known));
-  }
+  check_choice(name, "nan_strategy", options_.nan_strategy, {"warn", "error", "ignore", "disable"});
   nans_ = add_state("nans", torch::zeros({}, torch::kLong), Combine::sum);
 }
 

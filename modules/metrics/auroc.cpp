@@ -6,9 +6,9 @@
 namespace troupe::metrics {
 
 AUROC::AUROC(AUROCOptions options)
-    : CurveMetric("AUROC", {{options.task, options.num_classes, options.num_labels, options.ignore_index},
-                            std::move(options.thresholds),
-                            std::move(options.average)}) {}
+    : CurveArea("AUROC", {{options.task, options.num_classes, options.num_labels, options.ignore_index},
+                          std::move(options.thresholds),
+                          std::move(options.average)}) {}
 
 // The area is the share of pairs (yes, no) that the scores put in order (Hanley and McNeil 1982), which needs no curve
 // and is exact in integers: each yes counts twice the no below it and once those with its score.
@@ -22,9 +22,8 @@ torch::Tensor AUROC::exact(const Series& series) const {
   return safe_divide(in_order, 2 * series.yes.sum() * series.no.sum());
 }
 
-torch::Tensor AUROC::binned(const torch::Tensor& tp, const torch::Tensor& fp, const torch::Tensor& yes,
-                            const torch::Tensor& no) const {
-  const auto tpr = safe_divide(tp, yes), fpr = safe_divide(fp, no);
+torch::Tensor AUROC::binned(const Binned& counts) const {
+  const auto tpr = safe_divide(counts.tp, counts.yes), fpr = safe_divide(counts.fp, counts.no);
   return torch::trapezoid(tpr.flip(1), fpr.flip(1), 1);
 }
 

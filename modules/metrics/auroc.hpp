@@ -19,15 +19,14 @@ struct AUROCOptions {
 /// preds are scores, probabilities or logits: (N, ...), multiclass (N, C, ...); target labels of an integer type. A
 /// class without a yes, or without a no, has 0, and no part in an average. Scores that are equal count half. Where a
 /// score is NaN, so is the value.
-class AUROC : public CurveMetric {
+class AUROC : public CurveArea {
  public:
   /// Throws UsageError for a value that an option cannot have.
   explicit AUROC(AUROCOptions options);
 
  protected:
   torch::Tensor exact(const Series& series) const override;
-  torch::Tensor binned(const torch::Tensor& tp, const torch::Tensor& fp, const torch::Tensor& yes,
-                       const torch::Tensor& no) const override;
+  torch::Tensor binned(const Binned& counts) const override;
   torch::Tensor is_defined(const torch::Tensor& yes, const torch::Tensor& no) const override;
 };
 

@@ -6,9 +6,9 @@
 namespace troupe::metrics {
 
 AveragePrecision::AveragePrecision(AveragePrecisionOptions options)
-    : CurveMetric("AveragePrecision", {{options.task, options.num_classes, options.num_labels, options.ignore_index},
-                                       std::move(options.thresholds),
-                                       std::move(options.average)}) {}
+    : CurveArea("AveragePrecision", {{options.task, options.num_classes, options.num_labels, options.ignore_index},
+                                     std::move(options.thresholds),
+                                     std::move(options.average)}) {}
 
 // Recall rises at the scores of the yes alone, by one over their number each.
 torch::Tensor AveragePrecision::exact(const Series& series) const {
@@ -25,8 +25,8 @@ torch::Tensor AveragePrecision::exact(const Series& series) const {
   return torch::where(series.any_above_zero, mean, mean.nan_to_num(0));
 }
 
-torch::Tensor AveragePrecision::binned(const torch::Tensor& tp, const torch::Tensor& fp, const torch::Tensor& yes,
-                                       const torch::Tensor&) const {
+torch::Tensor AveragePrecision::binned(const Binned& counts) const {
+  const auto& [tp, fp, yes, no] = counts;
   const auto precision = safe_divide(tp, tp + fp), recall = safe_divide(tp, yes);
   const auto next = torch::cat({recall.slice(1, 1), torch::zeros_like(yes, recall.options())}, 1);
   return ((recall - next) * precision).sum(1);

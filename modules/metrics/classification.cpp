@@ -1,9 +1,8 @@
 #include "troupe/modules/metrics/classification.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/nearest.hpp"
 #include "troupe/base/number_text.hpp"
-#include "troupe/base/text.hpp"
+#include "troupe/modules/metrics/checks.hpp"
 
 #include <c10/util/StringUtil.h>
 #include <torch/types.h>
@@ -75,10 +74,7 @@ void ClassificationMetric::refuse(const std::string& why) const {
 
 void ClassificationMetric::check_choice(const char* option, const std::string& value,
                                         const std::vector<std::string>& allowed) const {
-  if (std::ranges::find(allowed, value) != allowed.end()) return;
-  if (value.empty()) refuse(c10::str(option, " is empty; use one of ", c10::Join(", ", allowed)));
-  refuse(c10::str(option, " = ", shown(value), "; did you mean ", nearest(value, allowed), "? There are ",
-                  c10::Join(", ", allowed)));
+  metrics::check_choice(name_, option, value, allowed);
 }
 
 void ClassificationMetric::check_threshold(double threshold) const {

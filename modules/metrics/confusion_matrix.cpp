@@ -5,19 +5,15 @@
 
 namespace troupe::metrics {
 
-ConfusionMatrix::ConfusionMatrix(ConfusionMatrixOptions options)
-    : ClassificationMetric("ConfusionMatrix",
-                           {options.task, options.num_classes, options.num_labels, options.ignore_index}),
-      threshold_(options.threshold),
-      normalize_(options.normalize) {
+ConfusionMetric::ConfusionMetric(const char* name, const TaskOptions& options, double threshold)
+    : ClassificationMetric(name, options), threshold_(threshold) {
   check_threshold(threshold_);
-  check_choice("normalize", normalize_, {"true", "pred", "all", "none"});
   auto shape = std::vector<int64_t>{2, classes(), 2, 2};  // scores read as probabilities, and as logits
   if (task() == Task::multiclass) shape = {classes(), classes()};
   confmat_ = add_state("confmat", torch::zeros(shape, torch::kLong), Combine::sum);
 }
 
-void ConfusionMatrix::add(const torch::Tensor& preds, const torch::Tensor& target) {
+void ConfusionMetric::add(const torch::Tensor& preds, const torch::Tensor& target) {
   torch::Tensor& confmat = at(confmat_);
   if (task() == Task::multiclass) {
     const auto [predicted, actual, counted] = class_labels(preds, target, 1);
@@ -31,15 +27,26 @@ void ConfusionMatrix::add(const torch::Tensor& preds, const torch::Tensor& targe
   confmat += count_by(cell.reshape({-1}), counts, 8 * classes()).view_as(confmat);
 }
 
+torch::Tensor ConfusionMetric::matrix() const {
+  if (task() == Task::multiclass) return at(confmat_);
+  const auto confmat = of_reading(at(confmat_));
+  return task() == Task::binary ? confmat.squeeze(0) : confmat;
+}
+
+ConfusionMatrix::ConfusionMatrix(ConfusionMatrixOptions options)
+    : ConfusionMetric("ConfusionMatrix", {options.task, options.num_classes, options.num_labels, options.ignore_index},
+                      options.threshold),
+      normalize_(options.normalize) {
+  check_choice("normalize", normalize_, {"true", "pred", "all", "none"});
+}
+
 void ConfusionMatrix::verify() const {
   ClassificationMetric::verify();
   if (has_nan().item<bool>()) refuse("preds holds nan, and a count cannot say so");
 }
 
 torch::Tensor ConfusionMatrix::result() const {
-  auto confmat = at(confmat_);
-  if (task() != Task::multiclass) confmat = of_reading(confmat);
-  if (task() == Task::binary) confmat = confmat.squeeze(0);
+  const auto confmat = matrix();
   if (normalize_ == "none") return confmat;
   std::vector<int64_t> dimensions = {-2, -1};
   if (normalize_ == "true") dimensions = {-1};

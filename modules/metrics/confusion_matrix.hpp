@@ -5,6 +5,21 @@
 
 namespace troupe::metrics {
 
+/// Counts pairs of a target and a prediction. State: confmat, long, [classes, classes], or [2, labels, 2, 2] of a
+/// binary or multilabel task (ClassificationMetric::of_reading).
+class ConfusionMetric : public ClassificationMetric {
+ protected:
+  ConfusionMetric(const char* name, const TaskOptions& options, double threshold);
+
+  /// Rows are targets, columns predictions: [C, C], [2, 2], or [L, 2, 2] for labels.
+  torch::Tensor matrix() const;
+  void add(const torch::Tensor& preds, const torch::Tensor& target) override;
+
+ private:
+  double threshold_;
+  State confmat_;
+};
+
 /// https://lightning.ai/docs/torchmetrics/stable/classification/confusion_matrix.html
 struct ConfusionMatrixOptions {
   std::string task;  ///< as AccuracyOptions
@@ -18,21 +33,18 @@ struct ConfusionMatrixOptions {
 /// Rows are targets, columns predictions: [2, 2], [C, C], or [L, 2, 2] for labels. Counts (long), or float64 if
 /// normalized, with 0 in rows or columns that sum to 0. Input as Accuracy; if a score is NaN, compute() throws
 /// UsageError. It is no scalar, so it cannot be logged.
-class ConfusionMatrix : public ClassificationMetric {
+class ConfusionMatrix : public ConfusionMetric {
  public:
   /// Throws UsageError for a value that an option cannot have.
   explicit ConfusionMatrix(ConfusionMatrixOptions options);
   bool is_scalar() const override { return false; }
 
  protected:
-  void add(const torch::Tensor& preds, const torch::Tensor& target) override;
   torch::Tensor result() const override;
   void verify() const override;
 
  private:
-  double threshold_;
   std::string normalize_;
-  State confmat_;
 };
 
 }  // namespace troupe::metrics

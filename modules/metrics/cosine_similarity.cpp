@@ -1,23 +1,15 @@
 #include "troupe/modules/metrics/cosine_similarity.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
+#include "troupe/modules/metrics/checks.hpp"
 
-#include <c10/util/StringUtil.h>
 #include <torch/types.h>
 #include <torch/utils.h>
-
-#include <algorithm>
 
 namespace troupe::metrics {
 
 CosineSimilarity::CosineSimilarity(CosineSimilarityOptions options) : reduction_(std::move(options.reduction)) {
-  const std::vector<std::string> known = {"sum", "mean", "none"};
-  if (std::ranges::find(known, reduction_) == known.end()) {
-    throw UsageError("CosineSimilarity: reduction = " + shown(reduction_) + "; did you mean " +
-                     nearest(reduction_, known) + "? There are " + c10::Join(", ", known));
-  }
+  check_choice("CosineSimilarity", "reduction", reduction_, {"sum", "mean", "none"});
   similarity_ = reduction_ == "none" ? add_list("similarity", torch::kFloat64)
                                      : add_state("similarity", torch::zeros({}, torch::kFloat64), Combine::sum);
   total_ = add_state("total", torch::zeros({}, torch::kLong), Combine::sum);
@@ -25,8 +17,7 @@ CosineSimilarity::CosineSimilarity(CosineSimilarityOptions options) : reduction_
 
 void CosineSimilarity::add(const torch::Tensor& preds, const torch::Tensor& target) {
   if (preds.sizes() != target.sizes() || preds.dim() != 2) {
-    throw UsageError(c10::str("CosineSimilarity: preds is of shape ", preds.sizes(), " and target of ", target.sizes(),
-                              "; give both one shape, (N, d)"));
+    throw UsageError("CosineSimilarity: " + shapes_text(preds, target) + "; give both one shape, (N, d)");
   }
   const auto a = preds.to(torch::kFloat64), b = target.to(torch::kFloat64);
   const auto similarity = (a * b).sum(1) / (torch::linalg_vector_norm(a, 2, 1) * torch::linalg_vector_norm(b, 2, 1));

@@ -48,22 +48,16 @@ torch::Tensor Thresholds::tensor(const char* metric) const {
   return torch::tensor(values_, torch::kFloat32);
 }
 
-CurveMetric::CurveMetric(const char* name, CurveOptions options)
-    : ClassificationMetric(name, options.task),
-      average_(std::move(options.average)),
-      is_exact_(options.thresholds.is_exact()) {
-  // As in torchmetrics "micro" is one curve of all labels, which classes do not have.
-  check_choice("average", average_,
-               task() == Task::multilabel ? std::vector<std::string>{"micro", "macro", "weighted", "none"}
-                                          : std::vector<std::string>{"macro", "weighted", "none"});
+CurveMetric::CurveMetric(const char* name, const TaskOptions& task, const Thresholds& thresholds)
+    : ClassificationMetric(name, task), is_exact_(thresholds.is_exact()) {
   if (is_exact_) {
     preds_ = add_list("preds", torch::kFloat32);
     target_ = add_list("target", torch::kLong);
     return;
   }
-  const auto thresholds = options.thresholds.tensor(name).to(torch::kFloat64);
-  thresholds_ = torch::stack({thresholds, thresholds.logit()});
-  const auto none = torch::zeros({2, classes(), thresholds.numel() + 1}, torch::kLong);
+  const auto at_which = thresholds.tensor(name).to(torch::kFloat64);
+  thresholds_ = torch::stack({at_which, at_which.logit()});
+  const auto none = torch::zeros({2, classes(), at_which.numel() + 1}, torch::kLong);
   yes_ = add_state("yes", none, Combine::sum);
   no_ = add_state("no", none, Combine::sum);
 }
@@ -122,10 +116,6 @@ void CurveMetric::count(const torch::Tensor& scores, const torch::Tensor& target
   count_reading(1, task() == Task::multiclass ? log_odds(scores) : scores);
 }
 
-torch::Tensor CurveMetric::result() const {
-  return unless_nan(is_exact_ ? exact_result() : binned_result());
-}
-
 // What ranks samples as their probabilities do. A score itself does, but for logits of classes.
 torch::Tensor CurveMetric::ranks() const {
   const auto scores = at(preds_);
@@ -135,42 +125,69 @@ torch::Tensor CurveMetric::ranks() const {
   return torch::where(logits, log_odds(scores), scores);
 }
 
-torch::Tensor CurveMetric::exact_result() const {
-  const auto scores = ranks(), target = at(target_);
-  const auto any_above_zero = (target > 0).any();
-  if (task() == Task::binary || average_ == "micro") {
-    const auto all = target.reshape({-1});
-    return exact({scores.reshape({-1}), all == 1, all == 0, any_above_zero});
-  }
-  std::vector<torch::Tensor> values, yes, no;
-  for (int64_t label = 0; label < classes(); ++label) {
-    const bool is_class = task() == Task::multiclass;
-    const auto own = is_class ? target : target.select(1, label);
-    const auto is_yes = own == (is_class ? label : 1), is_no = ~is_yes & (own != ignored);
-    values.push_back(exact({scores.select(1, label).contiguous(), is_yes, is_no, any_above_zero}));
-    yes.push_back(is_yes.sum());
-    no.push_back(is_no.sum());
-  }
-  return averaged(torch::stack(values), torch::stack(yes), torch::stack(no));
+torch::Tensor CurveMetric::probabilities() const {
+  const auto scores = at(preds_);
+  return torch::where(are_logits(), task() == Task::multiclass ? scores.softmax(1) : scores.sigmoid(), scores);
 }
 
-torch::Tensor CurveMetric::binned_result() const {
-  const bool is_one = task() == Task::binary || average_ == "micro";
+std::vector<CurveMetric::Series> CurveMetric::series(bool as_one) const {
+  const auto scores = ranks(), target = at(target_);
+  const auto any_above_zero = (target > 0).any();
+  if (task() == Task::binary || as_one) {
+    const auto all = target.reshape({-1});
+    return {{scores.reshape({-1}), all == 1, all == 0, any_above_zero}};
+  }
+  std::vector<Series> all;
+  const bool is_class = task() == Task::multiclass;
+  for (int64_t label = 0; label < classes(); ++label) {
+    const auto own = is_class ? target : target.select(1, label);
+    const auto is_yes = own == (is_class ? label : 1), is_no = ~is_yes & (own != ignored);
+    all.push_back({scores.select(1, label).contiguous(), is_yes, is_no, any_above_zero});
+  }
+  return all;
+}
+
+CurveMetric::Binned CurveMetric::binned_counts(bool as_one) const {
   const auto counts = [&](State state) {
     const auto all = of_reading(at(state));
-    return is_one ? all.sum(0, /*keepdim=*/true) : all;
+    return as_one ? all.sum(0, /*keepdim=*/true) : all;
   };
   const auto yes = counts(yes_), no = counts(no_);
   // At least threshold t: all bins from t + 1 on.
   const auto from_bin = [](const torch::Tensor& bins) { return bins.flip(1).cumsum(1).flip(1); };
   const auto all_yes = from_bin(yes), all_no = from_bin(no);
-  const auto values = binned(all_yes.slice(1, 1), all_no.slice(1, 1), all_yes.slice(1, 0, 1), all_no.slice(1, 0, 1));
-  return is_one ? values.squeeze(0) : averaged(values, yes.sum(1), no.sum(1));
+  return {all_yes.slice(1, 1), all_no.slice(1, 1), all_yes.slice(1, 0, 1), all_no.slice(1, 0, 1)};
+}
+
+// --- CurveArea ---
+
+CurveArea::CurveArea(const char* name, CurveOptions options)
+    : CurveMetric(name, options.task, options.thresholds), average_(std::move(options.average)) {
+  // As in torchmetrics "micro" is one curve of all labels, which classes do not have.
+  check_choice("average", average_,
+               task() == Task::multilabel ? std::vector<std::string>{"micro", "macro", "weighted", "none"}
+                                          : std::vector<std::string>{"macro", "weighted", "none"});
+}
+
+torch::Tensor CurveArea::result() const {
+  const bool is_one = task() == Task::binary || average_ == "micro";
+  if (!is_exact()) {
+    const auto counts = binned_counts(is_one);
+    const auto values = binned(counts);
+    return unless_nan(is_one ? values.squeeze(0) : averaged(values, counts.yes.squeeze(1), counts.no.squeeze(1)));
+  }
+  std::vector<torch::Tensor> values, yes, no;
+  for (const auto& each : series(is_one)) {
+    values.push_back(exact(each));
+    yes.push_back(each.yes.sum());
+    no.push_back(each.no.sum());
+  }
+  return unless_nan(is_one ? values.front() : averaged(torch::stack(values), torch::stack(yes), torch::stack(no)));
 }
 
 // Classes and labels without a value, which have a number all the same, have no part in an average.
-torch::Tensor CurveMetric::averaged(const torch::Tensor& values, const torch::Tensor& yes,
-                                    const torch::Tensor& no) const {
+torch::Tensor CurveArea::averaged(const torch::Tensor& values, const torch::Tensor& yes,
+                                  const torch::Tensor& no) const {
   if (average_ == "none") return values;
   const auto counts = is_defined(yes, no);
   const auto weights = average_ == "macro" ? counts.to(torch::kFloat64) : yes * counts.to(torch::kFloat64);

@@ -1,4 +1,4 @@
-// Metrics of how scores rank yes above no, over all thresholds: AUROC and average precision.
+// Metrics of how scores rank yes above no, over all thresholds: curves, and the areas under them.
 #pragma once
 
 #include "troupe/modules/metrics/classification.hpp"
@@ -30,55 +30,76 @@ class Thresholds {
   bool is_list_ = false;
 };
 
-/// The options of both.
+/// Exact, it keeps every score and target (states preds and target, joined): memory grows with the data. With
+/// thresholds it counts targets between them (states yes and no, [2, labels, thresholds + 1], summed; see
+/// ClassificationMetric::of_reading). Scores are not made probabilities for it, which rounds those of a confident model
+/// to 1: logits are compared with the thresholds' logits, and ranked as they are or, of classes, by their log-odds.
+class CurveMetric : public ClassificationMetric {
+ protected:
+  CurveMetric(const char* name, const TaskOptions& task, const Thresholds& thresholds);
+
+  /// One label's samples; those that are neither yes nor no are ignored.
+  struct Series {
+    torch::Tensor scores;          ///< [n]; they rank as probabilities do
+    torch::Tensor yes, no;         ///< [n], bool
+    torch::Tensor any_above_zero;  ///< bool, over the targets of all classes
+  };
+  /// What is at least each threshold, from the lowest on: yes (tp) and no (fp), [labels, thresholds]. `yes` and `no`
+  /// are all, [labels, 1].
+  struct Binned {
+    torch::Tensor tp, fp, yes, no;
+  };
+
+  bool is_exact() const { return is_exact_; }
+  /// Of each class or label if exact; with `as_one` there is one, of all labels.
+  std::vector<Series> series(bool as_one) const;
+  /// The same from counts at thresholds.
+  Binned binned_counts(bool as_one) const;
+  /// All scores as probabilities, [n] or [n, labels], if exact.
+  torch::Tensor probabilities() const;
+  /// The thresholds, rising, float64 [thresholds]; undefined if exact.
+  torch::Tensor thresholds() const { return is_exact_ ? torch::Tensor() : thresholds_[0]; }
+
+  void add(const torch::Tensor& preds, const torch::Tensor& target) override;
+
+ private:
+  void check_scores(const torch::Tensor& preds, const torch::Tensor& target) const;
+  void count(const torch::Tensor& scores, const torch::Tensor& target);
+  torch::Tensor ranks() const;
+
+  bool is_exact_;
+  torch::Tensor thresholds_;  // [2, thresholds], themselves and their logits; undefined if exact
+  State preds_, target_, yes_, no_;
+};
+
+/// The options of areas.
 struct CurveOptions {
   TaskOptions task;
   Thresholds thresholds;
   std::string average = "macro";
 };
 
-/// Exact, it keeps every score and target (states preds and target, joined): memory grows with the data. With
-/// thresholds it counts targets between them (states yes and no, [2, labels, thresholds + 1], summed; see
-/// ClassificationMetric::of_reading). Scores are not made probabilities for it, which rounds those of a confident model
-/// to 1: logits are compared with the thresholds' logits, and ranked as they are or, of classes, by their log-odds.
-class CurveMetric : public ClassificationMetric {
+/// An area under a curve of each class or label, and their average.
+class CurveArea : public CurveMetric {
  public:
   bool is_scalar() const override { return task() == Task::binary || average_ != "none"; }
 
  protected:
-  CurveMetric(const char* name, CurveOptions options);
+  CurveArea(const char* name, CurveOptions options);
 
-  /// One label's samples; those that are neither yes nor no are ignored.
-  struct Series {
-    torch::Tensor scores;          ///< [n]
-    torch::Tensor yes, no;         ///< [n], bool
-    torch::Tensor any_above_zero;  ///< bool, over the targets of all classes
-  };
   /// The metric of one label from all scores: float64 without dimensions.
   virtual torch::Tensor exact(const Series& series) const = 0;
-  /// The metric of each label from counts at thresholds, [labels, thresholds] from the lowest on: `tp` and `fp` are the
-  /// yes and no with a score of at least the threshold. `yes` and `no` are all, [labels, 1].
-  virtual torch::Tensor binned(const torch::Tensor& tp, const torch::Tensor& fp, const torch::Tensor& yes,
-                               const torch::Tensor& no) const = 0;
-
+  /// The metric of each label from counts at thresholds.
+  virtual torch::Tensor binned(const Binned& counts) const = 0;
   /// Whether a label with these numbers of yes and no has a value; bool, of the shape of both.
   virtual torch::Tensor is_defined(const torch::Tensor& yes, const torch::Tensor& no) const = 0;
 
-  void add(const torch::Tensor& preds, const torch::Tensor& target) override;
   torch::Tensor result() const override;
 
  private:
-  void check_scores(const torch::Tensor& preds, const torch::Tensor& target) const;
-  void count(const torch::Tensor& scores, const torch::Tensor& target);
-  torch::Tensor ranks() const;
-  torch::Tensor exact_result() const;
-  torch::Tensor binned_result() const;
   torch::Tensor averaged(const torch::Tensor& values, const torch::Tensor& yes, const torch::Tensor& no) const;
 
   std::string average_;
-  bool is_exact_;
-  torch::Tensor thresholds_;  // [2, thresholds], themselves and their logits; undefined if exact
-  State preds_, target_, yes_, no_;
 };
 
 }  // namespace troupe::metrics

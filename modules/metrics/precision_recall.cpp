@@ -26,4 +26,14 @@ torch::Tensor Recall::score(const Counts& counts) const {
   return safe_divide(counts.tp, counts.tp + counts.fn, static_cast<double>(options().zero_division));
 }
 
+Specificity::Specificity(SpecificityOptions options)
+    : StatScores("Specificity", {{options.task, options.num_classes, options.num_labels, options.ignore_index},
+                                 options.threshold,
+                                 options.average,
+                                 options.top_k}) {}
+
+torch::Tensor Specificity::score(const Counts& counts) const {
+  return safe_divide(counts.tn, counts.tn + counts.fp);
+}
+
 }  // namespace troupe::metrics

@@ -1,4 +1,5 @@
-// How many of those predicted are right (precision), and how many of those that are there were predicted (recall).
+// How many of those predicted are right (precision), how many of those that are there were predicted (recall), and how
+// many of those that are not there were not (specificity).
 #pragma once
 
 #include "troupe/modules/metrics/stat_scores.hpp"
@@ -36,6 +37,28 @@ class Recall : public StatScores {
 
  protected:
   torch::Tensor score(const Counts& counts) const override;
+};
+
+/// https://lightning.ai/docs/torchmetrics/stable/classification/specificity.html
+struct SpecificityOptions {
+  std::string task;  ///< as AccuracyOptions
+  double threshold = 0.5;
+  std::optional<int64_t> num_classes = std::nullopt;
+  std::optional<int64_t> num_labels = std::nullopt;
+  std::string average = "micro";
+  int64_t top_k = 1;
+  std::optional<int64_t> ignore_index = std::nullopt;
+};
+
+/// tn / (tn + fp), 0 without a no. Input and value as Accuracy.
+class Specificity : public StatScores {
+ public:
+  /// Throws UsageError for a value that an option cannot have.
+  explicit Specificity(SpecificityOptions options);
+
+ protected:
+  torch::Tensor score(const Counts& counts) const override;
+  bool leaves_out_unseen() const override { return false; }
 };
 
 }  // namespace troupe::metrics

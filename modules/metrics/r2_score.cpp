@@ -1,27 +1,31 @@
 #include "troupe/modules/metrics/r2_score.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
+#include "troupe/modules/metrics/checks.hpp"
 
 #include <c10/util/StringUtil.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <algorithm>
 #include <limits>
 
 namespace troupe::metrics {
 
+const std::vector<std::string>& multioutputs() {
+  static const std::vector<std::string> all = {"uniform_average", "variance_weighted", "raw_values"};
+  return all;
+}
+
+torch::Tensor over_outputs(const std::string& multioutput, const torch::Tensor& scores, const torch::Tensor& weights) {
+  if (multioutput == "raw_values") return scores;
+  if (multioutput == "uniform_average") return scores.mean();
+  const auto sum = weights.sum();
+  return torch::where(sum == 0, scores.mean(), (weights / sum * scores).sum());
+}
+
 R2Score::R2Score(R2ScoreOptions options) : options_(std::move(options)) {
-  if (options_.adjusted < 0) {
-    throw UsageError(c10::str("R2Score: adjusted = ", options_.adjusted, "; use at least 0"));
-  }
-  const std::vector<std::string> known = {"uniform_average", "variance_weighted", "raw_values"};
-  if (std::ranges::find(known, options_.multioutput) == known.end()) {
-    throw UsageError("R2Score: multioutput = " + shown(options_.multioutput) + "; did you mean " +
-                     nearest(options_.multioutput, known) + "? There are " + c10::Join(", ", known));
-  }
+  check_at_least("R2Score", "adjusted", options_.adjusted, 0);
+  check_choice("R2Score", "multioutput", options_.multioutput, multioutputs());
   const auto none = torch::zeros({}, torch::kFloat64);
   sum_squared_ = add_state("sum_squared_error", none, Combine::sum);  // torchmetrics' names; it is of targets
   sum_ = add_state("sum_error", none, Combine::sum);
@@ -33,14 +37,14 @@ R2Score::R2Score(R2ScoreOptions options) : options_(std::move(options)) {
 }
 
 void R2Score::add(const torch::Tensor& preds, const torch::Tensor& target) {
-  const auto shapes = [&] { return c10::str("preds is of shape ", preds.sizes(), " and target of ", target.sizes()); };
   if (preds.sizes() != target.sizes() || preds.dim() < 1 || preds.dim() > 2) {
-    throw UsageError("R2Score: " + shapes() + "; give both one shape, (N) or (N, outputs)");
+    throw UsageError("R2Score: " + shapes_text(preds, target) + "; give both one shape, (N) or (N, outputs)");
   }
   const auto& known = at(residual_);
   const auto outputs = preds.sizes().slice(1);
   if (update_count() > 0 && known.sizes() != outputs) {
-    throw UsageError("R2Score: " + shapes() + c10::str(", after batches with outputs of shape ", known.sizes()));
+    throw UsageError("R2Score: " + shapes_text(preds, target) +
+                     c10::str(", after batches with outputs of shape ", known.sizes()));
   }
   const auto y = target.to(torch::kFloat64);
   at(sum_squared_) = at(sum_squared_) + y.square().sum(0);
@@ -69,19 +73,12 @@ torch::Tensor R2Score::result() const {
   const auto tss = torch::where(is_constant, 0.0, squares);
   const auto& rss = at(residual_);
   const auto of_constant = (rss == 0).to(torch::kFloat64) + 0 * rss;  // NaN where that is
-  auto r2 = over_outputs(torch::where(is_constant, of_constant, 1 - rss / tss), tss);
+  auto r2 = over_outputs(options_.multioutput, torch::where(is_constant, of_constant, 1 - rss / tss), tss);
   if (options_.adjusted > 0) {
     const auto free = count - options_.adjusted - 1;
     r2 = torch::where(free > 0, 1 - (1 - r2) * (count - 1) / free, r2);
   }
   return torch::where(count < 2, torch::full_like(r2, std::numeric_limits<double>::quiet_NaN()), r2);
-}
-
-torch::Tensor R2Score::over_outputs(const torch::Tensor& scores, const torch::Tensor& tss) const {
-  if (options_.multioutput == "raw_values") return scores;
-  if (options_.multioutput == "uniform_average") return scores.mean();
-  const auto sum = tss.sum();
-  return torch::where(sum == 0, scores.mean(), (tss / sum * scores).sum());
 }
 
 }  // namespace troupe::metrics

@@ -28,10 +28,13 @@ class R2Score : public TargetMetric {
   void verify() const override;
 
  private:
-  torch::Tensor over_outputs(const torch::Tensor& scores, const torch::Tensor& tss) const;
-
   R2ScoreOptions options_;
   State sum_squared_, sum_, residual_, lowest_, highest_, total_;
 };
+
+/// Scores of outputs as `multioutput` says (R2ScoreOptions): weighted with `weights`, unless they are all 0.
+torch::Tensor over_outputs(const std::string& multioutput, const torch::Tensor& scores, const torch::Tensor& weights);
+/// The values of multioutput.
+const std::vector<std::string>& multioutputs();
 
 }  // namespace troupe::metrics

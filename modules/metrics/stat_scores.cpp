@@ -55,12 +55,16 @@ void StatScores::add(const torch::Tensor& preds, const torch::Tensor& target) {
 torch::Tensor StatScores::result() const {
   const bool sums = task() == Task::binary || options_.average == "micro";
   const auto as_counts = [&](State state) {
-    const auto counts = (task() == Task::multiclass ? at(state) : of_reading(at(state))).to(torch::kFloat64);
-    return sums ? counts.sum() : counts;
+    return (task() == Task::multiclass ? at(state) : of_reading(at(state))).to(torch::kFloat64);
   };
-  const Counts counts{as_counts(tp_), as_counts(fp_), as_counts(tn_), as_counts(fn_)};
+  Counts counts{as_counts(tp_), as_counts(fp_), as_counts(tn_), as_counts(fn_)};
+  if (sums) counts = of_all(counts);
   const auto scores = score(counts);
   return unless_nan(sums ? scores : averaged(scores, counts));
+}
+
+StatScores::Counts StatScores::of_all(const Counts& counts) const {
+  return {counts.tp.sum(), counts.fp.sum(), counts.tn.sum(), counts.fn.sum()};
 }
 
 // A macro average is over classes that were there or were predicted, as in torchmetrics, and never over the one that is

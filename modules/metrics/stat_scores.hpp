@@ -1,4 +1,4 @@
-// Metrics made of true and false positives and negatives: accuracy, precision, recall, F-beta.
+// Metrics made of true and false positives and negatives: accuracy, precision, recall, specificity, F-beta, IoU.
 #pragma once
 
 #include "troupe/modules/metrics/classification.hpp"
@@ -29,6 +29,8 @@ class StatScores : public ClassificationMetric {
   };
   /// The metric's value of each class, from its counts.
   virtual torch::Tensor score(const Counts& counts) const = 0;
+  /// The counts of everything, for a micro average, from those of each class or label.
+  virtual Counts of_all(const Counts& counts) const;
   /// Whether a class that is in no target is left out of a macro average, even if it was predicted.
   virtual bool leaves_out_unseen() const { return options_.top_k > 1; }
   const StatScoresOptions& options() const { return options_; }

@@ -1,7 +1,6 @@
-// Every metric against torchmetrics' over batches of uneven sizes, to 1e-6: the value of each batch and that of all;
-// and the same when the batches are spread over replicas whose states are merged. Where torchmetrics' own value is not
-// the right one, metrics.py says how it is made to give that.
-#include "tests/parity/parity.hpp"
+// Metrics against torchmetrics' (metric_cases.hpp says how). Where torchmetrics' own value is not the right one,
+// metrics.py says how it is made to give that.
+#include "tests/parity/metric_cases.hpp"
 #include "troupe/modules/metrics/accuracy.hpp"
 #include "troupe/modules/metrics/aggregation.hpp"
 #include "troupe/modules/metrics/auroc.hpp"
@@ -17,84 +16,27 @@
 #include <c10/util/StringUtil.h>
 #include <gtest/gtest.h>
 
-#include <functional>
-#include <set>
-
 namespace troupe {
 namespace {
 
-using Reference = std::map<std::string, torch::Tensor>;
-
-constexpr int64_t batches = 5;
-
-const Reference& reference() {
-  static const Reference values = [] {
-    torch::set_num_threads(1);  // the tensors are too small to share
-    return pytorch_reference("metrics.py");
-  }();
-  return values;
+MetricCases& metric_cases() {
+  static MetricCases all("metrics.py");
+  return all;
 }
 
-const torch::Tensor& input(const std::string& data, const char* which, int64_t batch) {
-  return reference().at(data + "." + which + "." + std::to_string(batch));
-}
-
-std::set<std::string>& compared() {
-  static std::set<std::string> names;
-  return names;
-}
-
-void expect_same(const torch::Tensor& ours, const std::string& key, const torch::Tensor& theirs) {
-  ASSERT_EQ(ours.sizes(), theirs.sizes()) << key;
-  const auto a = ours.to(torch::kFloat64), b = theirs.to(torch::kFloat64);
-  EXPECT_TRUE(torch::allclose(a, b, 1e-6, 1e-6, /*equal_nan=*/true)) << key << "\nours " << a << "\ntheirs " << b;
-}
-
-// Feeds a metric one batch; returns its value where `alone` is set.
-using Feed = std::function<torch::Tensor(Metric&, int64_t batch, bool alone)>;
+using Feed = MetricCases::Feed;
 
 Feed pairs(const std::string& data) {
-  return [data](Metric& metric, int64_t batch, bool alone) {
-    auto& paired = dynamic_cast<TargetMetric&>(metric);
-    const auto& preds = input(data, "preds", batch);
-    const auto& target = input(data, "target", batch);
-    if (alone) return paired(preds, target);
-    paired.update(preds, target);
-    return torch::Tensor();
-  };
+  return metric_cases().pairs(data);
 }
-
-using Make = std::function<std::unique_ptr<Metric>()>;
 
 template <class M, class Options>
-Make make(Options options) {
-  return [options] { return std::make_unique<M>(options); };
+MetricCases::Make make(Options options) {
+  return MetricCases::make<M>(std::move(options));
 }
 
-void compare(const std::string& name, const Make& make_metric, const Feed& feed) {
-  SCOPED_TRACE(name);
-  compared().insert(name);
-  const auto whole = make_metric(), called = make_metric();
-  std::vector<std::unique_ptr<Metric>> replicas;
-  for (int i = 0; i < 4; ++i) replicas.push_back(make_metric());  // the last one gets nothing
-  const auto rows = reference().find(name + "/batches");
-  for (int64_t batch = 0; batch < batches; ++batch) {
-    feed(*whole, batch, false);
-    feed(*replicas[static_cast<std::size_t>(batch / 2)], batch, false);
-    const auto value = feed(*called, batch, true);
-    if (rows != reference().end()) expect_same(value, "batch " + std::to_string(batch), rows->second[batch]);
-  }
-  const auto& epoch = reference().at(name + "/epoch");
-  expect_same(whole->compute(), "update", epoch);
-  expect_same(called->compute(), "call", epoch);
-
-  std::vector<MetricStates> states;
-  for (const auto& replica : replicas) states.push_back(replica->states());
-  const auto all = make_metric();
-  all->load_states(merged(states));
-  EXPECT_EQ(all->update_count(), batches);
-  EXPECT_TRUE(torch::allclose(all->compute().to(torch::kFloat64), whole->compute().to(torch::kFloat64), 1e-12, 1e-12,
-                              /*equal_nan=*/true));
+void compare(const std::string& name, const MetricCases::Make& make_metric, const Feed& feed) {
+  metric_cases().compare(name, make_metric, feed);
 }
 
 struct Data {
@@ -262,9 +204,9 @@ template <class M>
 Feed values(bool weighted = false) {
   return [weighted](Metric& metric, int64_t batch, bool alone) {
     auto& aggregator = dynamic_cast<M&>(metric);
-    const auto& value = input("holed", "preds", batch);
+    const auto& value = metric_cases().input("holed", "preds", batch);
     if constexpr (std::is_same_v<M, metrics::MeanMetric>) {
-      const auto weight = weighted ? input("holed", "target", batch) : torch::ones_like(value);
+      const auto weight = weighted ? metric_cases().input("holed", "target", batch) : torch::ones_like(value);
       if (alone) return aggregator(value, weight);
       aggregator.update(value, weight);
     } else {
@@ -292,10 +234,7 @@ TEST(MetricsParity, AggregatorsAreTorchmetrics) {
 
 // Runs last: what the reference has was compared.
 TEST(MetricsParity, NoCaseIsLeftOut) {
-  for (const auto& [key, value] : reference()) {
-    if (!key.ends_with("/epoch")) continue;
-    EXPECT_TRUE(compared().contains(key.substr(0, key.size() - 6))) << key;
-  }
+  metric_cases().expect_none_left_out();
 }
 
 }  // namespace

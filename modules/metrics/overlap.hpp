@@ -1,0 +1,68 @@
+// How much of what was predicted and what was so is the same: the Jaccard index (IoU) and the Dice score.
+#pragma once
+
+#include "troupe/modules/metrics/stat_scores.hpp"
+
+namespace troupe::metrics {
+
+/// https://lightning.ai/docs/torchmetrics/stable/classification/jaccard_index.html
+struct JaccardIndexOptions {
+  std::string task;  ///< as AccuracyOptions
+  double threshold = 0.5;
+  std::optional<int64_t> num_classes = std::nullopt;
+  std::optional<int64_t> num_labels = std::nullopt;
+  std::string average = "macro";  ///< over classes or labels: "micro", "macro", "weighted" or "none"
+  std::optional<int64_t> ignore_index = std::nullopt;
+  int64_t zero_division = 0;  ///< the value of a class that is nowhere: 0 or 1
+};
+
+/// Intersection over union, tp / (tp + fp + fn). Input and value as Accuracy: of a segmentation, with num_classes,
+/// labels (N, H, W) or scores (N, C, H, W), and targets (N, H, W). Counted over all pixels of all samples, not image by
+/// image.
+class JaccardIndex : public StatScores {
+ public:
+  /// Throws UsageError for a value that an option cannot have.
+  explicit JaccardIndex(JaccardIndexOptions options);
+
+ protected:
+  torch::Tensor score(const Counts& counts) const override;
+  Counts of_all(const Counts& counts) const override;
+};
+
+/// https://lightning.ai/docs/torchmetrics/stable/segmentation/dice.html
+struct DiceScoreOptions {
+  int64_t num_classes;             ///< at least 2, the background included
+  bool include_background = true;  ///< false: class 0 does not count
+  std::string average = "macro";   ///< over classes: "micro", "macro", "weighted" or "none"
+  /// Of both tensors: "one-hot" is (N, C, ...), "index" labels (N, ...) of an integer type, "mixed" one of each.
+  std::string input_format = "one-hot";
+  std::string aggregation_level = "samplewise";  ///< the mean over images, or "global": of all pixels at once
+};
+
+/// 2 |predicted and so| / (|predicted| + |so|) of segmentations; (...) is one dimension at least. (N, C, ...) are 0 and
+/// 1 of an integer type or bool, or scores of a floating type of which the highest tells the class. A class that is
+/// nowhere in an image has no value there, NaN, and no part in a mean; neither has an image without a value.
+/// "samplewise" keeps three numbers of each class and image (state counts, joined). Throws UsageError for other shapes
+/// and types; for labels out of range at once on the CPU, and from compute() on another device.
+class DiceScore : public TargetMetric {
+ public:
+  /// Throws UsageError for a value that an option cannot have.
+  explicit DiceScore(DiceScoreOptions options);
+  bool is_scalar() const override { return options_.average != "none"; }
+
+ protected:
+  void add(const torch::Tensor& preds, const torch::Tensor& target) override;
+  torch::Tensor result() const override;
+  void verify() const override;
+
+ private:
+  torch::Tensor one_hot(const torch::Tensor& values, bool is_index);
+  void check_labels(const torch::Tensor& labels, int64_t highest);
+  [[noreturn]] void refuse_label(int64_t label) const;
+  [[noreturn]] void refuse_input(const torch::Tensor& preds, const torch::Tensor& target) const;
+
+  DiceScoreOptions options_;
+  State counts_, worst_label_;
+};
+
+}  // namespace troupe::metrics
