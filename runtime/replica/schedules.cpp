@@ -11,8 +11,6 @@ namespace troupe {
 
 namespace {
 
-using Interval = LRSchedulerConfig::Interval;
-
 std::string class_of(const LRScheduler& scheduler) {
   return full_type_name(typeid(scheduler));
 }
@@ -48,7 +46,7 @@ void Schedules::configure() {
 void Schedules::after_step(std::size_t optimizer) {
   for (std::size_t i = 0; i < schedules_.size(); ++i) {
     const auto& config = config_of(i);
-    if (config.interval != Interval::step || schedules_[i].optimizer != optimizer) continue;
+    if (config.interval != LRSchedulerConfig::Interval::step || schedules_[i].optimizer != optimizer) continue;
     schedules_[i].steps += 1;
     if (schedules_[i].steps % config.frequency == 0) step(i);
   }
@@ -58,7 +56,8 @@ void Schedules::after_epoch(bool with_metric) {
   if (!core_.module->automatic_optimization) return;
   for (std::size_t i = 0; i < schedules_.size(); ++i) {
     const auto& config = config_of(i);
-    if (config.interval != Interval::epoch || config.scheduler->needs_metric() != with_metric) continue;
+    if (config.interval != LRSchedulerConfig::Interval::epoch || config.scheduler->needs_metric() != with_metric)
+      continue;
     if (schedules_[i].epoch == core_.progress.epoch) continue;
     schedules_[i].epoch = core_.progress.epoch;
     if ((core_.progress.epoch + 1) % config.frequency == 0) step(i);
@@ -82,7 +81,7 @@ void Schedules::step(std::size_t i) {
   const auto& config = config_of(i);
   std::optional<double> metric;
   if (config.scheduler->needs_metric()) {
-    if (config.interval == Interval::step) board_.settle_step_metrics();
+    if (config.interval == LRSchedulerConfig::Interval::step) board_.settle_step_metrics();
     // Looking twice at one value would count it as no improvement.
     const auto latest = board_.callback_metrics().find(config.monitor);
     const bool has_news = std::exchange(schedules_[i].has_news, false);

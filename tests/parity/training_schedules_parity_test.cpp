@@ -5,7 +5,6 @@
 namespace troupe {
 namespace {
 
-using Interval = LRSchedulerConfig::Interval;
 using Scheduler = std::shared_ptr<LRScheduler>;
 
 Scheduler plateau(OptimizerPtr o) {
@@ -25,17 +24,19 @@ struct Case {
 const std::vector<Case>& cases() {
   using namespace lr_schedulers;
   static const std::vector<Case> all = {
-      {"epoch", Interval::epoch, 1, "", 1, [](OptimizerPtr o) { return step(o, {.step_size = 2, .gamma = 0.5}); }},
-      {"every_third_epoch", Interval::epoch, 3, "", 1, [](OptimizerPtr o) { return exponential(o, {.gamma = 0.6}); }},
-      {"step", Interval::step, 1, "", 1,
+      {"epoch", LRSchedulerConfig::Interval::epoch, 1, "", 1,
+       [](OptimizerPtr o) { return step(o, {.step_size = 2, .gamma = 0.5}); }},
+      {"every_third_epoch", LRSchedulerConfig::Interval::epoch, 3, "", 1,
+       [](OptimizerPtr o) { return exponential(o, {.gamma = 0.6}); }},
+      {"step", LRSchedulerConfig::Interval::step, 1, "", 1,
        [](OptimizerPtr o) { return one_cycle(o, {.max_lr = {0.2}, .total_steps = 51}); }},
-      {"every_fourth_step", Interval::step, 4, "", 1,
+      {"every_fourth_step", LRSchedulerConfig::Interval::step, 4, "", 1,
        [](OptimizerPtr o) { return cosine_annealing_warm_restarts(o, {.T_0 = 5}); }},
-      {"step_of_window", Interval::step, 1, "", 4,
+      {"step_of_window", LRSchedulerConfig::Interval::step, 1, "", 4,
        [](OptimizerPtr o) { return cyclic(o, {.base_lr = {0.01}, .max_lr = {0.2}, .step_size_up = 6}); }},
-      {"plateau_of_training", Interval::epoch, 1, "train_loss_epoch", 1, plateau},
-      {"plateau_of_validation", Interval::epoch, 2, "val_loss", 1, plateau},
-      {"plateau_of_steps", Interval::step, 5, "train_loss_step", 1, plateau}};
+      {"plateau_of_training", LRSchedulerConfig::Interval::epoch, 1, "train_loss_epoch", 1, plateau},
+      {"plateau_of_validation", LRSchedulerConfig::Interval::epoch, 2, "val_loss", 1, plateau},
+      {"plateau_of_steps", LRSchedulerConfig::Interval::step, 5, "train_loss_step", 1, plateau}};
   return all;
 }
 
