@@ -25,7 +25,9 @@ class Interval {
   constexpr Interval(int64_t count) : value_(Amount(count)) {}       // NOLINT(google-explicit-constructor)
   constexpr Interval(double fraction) : value_(Amount(fraction)) {}  // NOLINT(google-explicit-constructor)
   constexpr Interval(Amount amount) : value_(amount) {}              // NOLINT(google-explicit-constructor)
-  constexpr Interval(Duration time) : value_(time) {}                // NOLINT(google-explicit-constructor)
+  template <class Number, class Period>
+  constexpr Interval(std::chrono::duration<Number, Period> time)  // NOLINT(google-explicit-constructor)
+      : value_(std::chrono::ceil<Duration>(time)) {}
   Interval(bool) = delete;
 
   bool operator==(const Interval&) const = default;
