@@ -196,7 +196,7 @@ TEST_F(CustomOperator, IsKnownToPythonOnceItsLibraryIsLoaded) {
   net.eval();
   net.to_torchscript(dir_ / "net.pt");
   const auto python = [&](const std::string& before) {
-    return run_program("'" TROUPE_TEST_PYTHON "' -c 'import torch; " + before + "net = torch.jit.load(\"" +
+    return run_program("'" TROUPE_TEST_PYTHON "' -W ignore -c 'import torch; " + before + "net = torch.jit.load(\"" +
                        (dir_ / "net.pt").string() + "\"); print(net(torch.ones(1, 1, 28, 28)).sum().item())' 2>&1");
   };
   const auto loaded = python("torch.ops.load_library(\"" + example("squared_relu.so") + "\"); ");
