@@ -60,7 +60,10 @@ int main(int argc, char** argv) try {
   LoopOptions options;
   const troupe::CommandLine line(
       "raw_loop", {troupe::option_group("fabric", fabric_options), troupe::option_group("loop", options)});
-  if (line.parse(argc, argv).help) return std::cout << line.help(), 0;
+  if (line.parse(argc, argv).help) {
+    std::cout << line.help();
+    return 0;
+  }
   troupe::Fabric(fabric_options).launch([&](troupe::Fabric& fabric) { train(fabric, options); });
 } catch (const std::exception& error) {
   std::cerr << "raw_loop: " << error.what() << '\n';
