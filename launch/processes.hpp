@@ -86,8 +86,8 @@ class Processes {
   std::unique_ptr<State> state_;
 };
 
-/// Threads for the operations of each of `devices` workers of a process that has `cpu_share` processors to itself: equal
-/// parts, at least 1, and no more than LibTorch would take (OMP_NUM_THREADS).
+/// Threads for the operations of each of `devices` workers of a process that has `cpu_share` processors to itself:
+/// equal parts, at least 1, and no more than LibTorch would take (OMP_NUM_THREADS).
 int64_t threads_of_device(double cpu_share, int64_t devices);
 
 }  // namespace troupe

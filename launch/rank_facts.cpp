@@ -81,7 +81,8 @@ std::string_view size_of(const std::string& libtorch) {
 
 bool may_differ(const std::string& group, const std::string& name, const nlohmann::json& value) {
   if (group == "mlflow" || group == "trackio") return true;  // rank zero's business, with passwords in it
-  return ((group == "trainer" || group == "fabric") && own_options.contains(name)) || (group == "data" && value.is_string());
+  return ((group == "trainer" || group == "fabric") && own_options.contains(name)) ||
+         (group == "data" && value.is_string());
 }
 
 std::string option_text(const nlohmann::json& options, const std::string& group, const std::string& name) {

@@ -272,10 +272,9 @@ std::vector<std::shared_ptr<LRScheduler>> Module::lr_schedulers() const {
 
 void Module::clip_gradients(torch::optim::Optimizer& optimizer, std::optional<double> gradient_clip_val,
                             GradientClipAlgorithm gradient_clip_algorithm) {
-  (void)troupe::clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm, device(),
-                               [&](torch::Tensor norm) {
-                                 return run_ ? run_->whole_gradient_norm(optimizer, std::move(norm)) : norm;
-                               });
+  (void)troupe::clip_gradients(
+      optimizer, gradient_clip_val, gradient_clip_algorithm, device(),
+      [&](torch::Tensor norm) { return run_ ? run_->whole_gradient_norm(optimizer, std::move(norm)) : norm; });
 }
 
 void Module::freeze() {

@@ -58,8 +58,12 @@ void train(troupe::Fabric& fabric, const LoopOptions& options) {
 int main(int argc, char** argv) try {
   troupe::FabricOptions fabric_options{.seed = 1};
   LoopOptions options;
-  const troupe::CommandLine line("raw_loop", {option_group("fabric", fabric_options), option_group("loop", options)});
-  if (line.parse(argc, argv).help) return std::cout << line.help(), 0;
+  const troupe::CommandLine line(
+      "raw_loop", {troupe::option_group("fabric", fabric_options), troupe::option_group("loop", options)});
+  if (line.parse(argc, argv).help) {
+    std::cout << line.help();
+    return 0;
+  }
   troupe::Fabric(fabric_options).launch([&](troupe::Fabric& fabric) { train(fabric, options); });
 } catch (const std::exception& error) {
   std::cerr << "raw_loop: " << error.what() << '\n';
