@@ -26,8 +26,10 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <future>
 #include <iostream>
 #include <mutex>
 #include <optional>
@@ -54,19 +56,17 @@ constexpr std::chrono::seconds patience_with_recovery{30};
 // The same of MPI's end after that.
 constexpr std::chrono::seconds patience_with_end{30};
 
-// While it exists, for `patience` at most: a call of MPI that nothing else can end. Then the process ends, which is a
-// loss for the others.
+std::string in_words(std::chrono::milliseconds patience) {
+  return double_to_text(std::chrono::duration<double>(patience).count()) + " s";
+}
+
+// A call of MPI that nothing else can end has `patience` while this exists. Then `then` is called, on another thread.
 class EndOfPatience {
  public:
-  EndOfPatience(std::chrono::milliseconds patience, const std::string& what, int status = 1)
-      : thread_([this, patience, what, status] {
+  EndOfPatience(std::chrono::milliseconds patience, const std::function<void()>& then)
+      : thread_([this, patience, then] {
           std::unique_lock lock(mutex_);
-          if (over_.wait_for(lock, patience, [this] { return is_over_; })) return;
-          std::cerr << "troupe: " + what + " within " +
-                           double_to_text(std::chrono::duration<double>(patience).count()) +
-                           " s after one was lost: this one ends\n";
-          std::cerr.flush();
-          std::_Exit(status);
+          if (!over_.wait_for(lock, patience, [this] { return is_over_; })) then();
         }) {}
   ~EndOfPatience() {
     {
@@ -291,20 +291,39 @@ bool Processes::has_losses(std::chrono::milliseconds patience) {
   return state_->lost_one.wait_for(lock, patience, [&] { return state_->has_losses; });
 }
 
-// Who is lost does not keep the others from ending what they wait in; they hear of it there and come here too.
+// Who is lost does not keep the others from ending what they wait in; they hear of it there and come here too. MPI is
+// asked on another thread: nothing else ends that call, and a failure is to be told whoever does not come.
 Processes::Outcome Processes::agree(Outcome mine, std::chrono::milliseconds patience) {
   constexpr unsigned none_lost = 1, none_failed = 2;
-  const EndOfPatience end(patience, "the processes have not come together");
+  const unsigned bits = (mine != Outcome::lost ? none_lost : 0) | (mine != Outcome::failed ? none_failed : 0);
   if (mine == Outcome::lost) state_->mpi->revoke();
-  const auto all =
-      state_->mpi->agree((mine != Outcome::lost ? none_lost : 0) | (mine != Outcome::failed ? none_failed : 0));
+  std::packaged_task<Agreement()> ask(
+      [mpi = state_->mpi.get(), user = state_->mpi->user(), bits] { return mpi->agree(bits); });
+  auto answer = ask.get_future();
+  std::thread(std::move(ask)).detach();
+  if (mine == Outcome::failed) patience = std::min<std::chrono::milliseconds>(patience, patience_with_recovery);
+  if (answer.wait_for(patience) == std::future_status::timeout) {
+    if (mine == Outcome::failed) return mine;
+    leave_the_others("the processes have not come together within " + in_words(patience));
+  }
+  const auto all = answer.get();
   if (!(all.bits & none_failed)) return Outcome::failed;
   return all.all_are_there && (all.bits & none_lost) ? Outcome::well : Outcome::lost;
 }
 
+// By a signal: of a process that exits MPI tells nobody.
+void Processes::leave_the_others(const std::string& why) {
+  std::cerr << "troupe: " + why + "; this process ends, and the others go on without it\n";
+  std::cerr.flush();
+  std::raise(SIGKILL);
+  std::abort();  // it does not return
+}
+
 // Who notices one more loss revokes what the others wait in, so that all come back here.
 std::string Processes::recover() {
-  const EndOfPatience end(patience_with_recovery, "the processes that are left have not come together");
+  const EndOfPatience end(patience_with_recovery, [] {
+    leave_the_others("the processes that are left have not come together within " + in_words(patience_with_recovery));
+  });
   state_->has_recovered = true;
   std::string lost;
   for (bool all_are_here = false; !all_are_here;) {
@@ -334,7 +353,14 @@ std::string Processes::recover() {
 
 Processes::~Processes() {
   std::optional<EndOfPatience> end;
-  if (state_->has_recovered) end.emplace(patience_with_end, "MPI has not ended", state_->exit_status);
+  if (state_->has_recovered) {
+    end.emplace(patience_with_end, [status = state_->exit_status] {
+      std::cerr << "troupe: MPI has not ended within " + in_words(patience_with_end) +
+                       ": this process ends without it\n";
+      std::cerr.flush();
+      std::_Exit(status);
+    });
+  }
   state_ = nullptr;
 }
 

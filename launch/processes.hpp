@@ -65,11 +65,13 @@ class Processes {
   /// What has become of what a process did, or of what all of them did together: the worst that one of them says.
   enum class Outcome { well, lost, failed };
   /// Collective among those that are left: the same answer for all; `lost` if a process is lost meanwhile. One that
-  /// waits longer than `patience` ends, with a line that says so.
+  /// waits longer than `patience` leaves the others; if it has failed itself, it waits 30 s at most, and returns.
   Outcome agree(Outcome mine, std::chrono::milliseconds patience);
   /// Collective among those that are left: they are all that there are from now on, with ranks in the old order. What
   /// make_peers has made before is of no use. Returns the lost ones, for a sentence: "process 2 on host".
   std::string recover();
+  /// Ends this process so that it is a loss like any other for those that are left, after a line that says why.
+  [[noreturn]] static void leave_the_others(const std::string& why);
 
   /// What this process answers to others that wait for it, on a thread of its own; empty: it waits as well.
   void on_roll_call(std::function<std::string()> says);

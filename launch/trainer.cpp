@@ -199,7 +199,7 @@ bool Trainer::Runner::goes_on_without_losses() {
   using Outcome = Processes::Outcome;
   auto& processes = Processes::get();
   if (processes.is_alone()) return false;
-  if (result_.failure && result_.left_behind) leave_the_others();
+  if (result_.failure && result_.left_behind) Processes::leave_the_others(result_.failure->describe());  // who hangs
   const bool is_loss = result_.failure && result_.failure->is_loss && !result_.lost_coordinator;
   const auto noticed = std::chrono::steady_clock::now();
   const Outcome mine = is_loss ? Outcome::lost : result_.failure ? Outcome::failed : Outcome::well;
@@ -246,13 +246,6 @@ void Trainer::Runner::go_back() {
                     (processes.size() == 1 ? " goes" : " go") + " on from " + at;
   std::cerr << "troupe: " + text + " (" + std::to_string(static_cast<int64_t>(took.count() * 1000)) + " ms)\n";
   if (files_) files_->take(RunNews{.warning = text});
-}
-
-// Somebody in this process hangs: it ends, for the others a loss like any other.
-void Trainer::Runner::leave_the_others() const {
-  std::cerr << "troupe: " + result_.failure->describe() + "; this process ends, and the others go on without it\n";
-  std::cerr.flush();
-  std::_Exit(1);
 }
 
 // What was written of the run, by a rank zero that is lost or by this process, is this one's to go on with.

@@ -54,7 +54,6 @@ class Trainer::Runner {
   void go_back();
   std::shared_ptr<Checkpoint> newest_kept() const;
   void take_over_files();
-  [[noreturn]] void leave_the_others() const;
   cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
   void add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSource& source,
                       const RunArguments& arguments) const;

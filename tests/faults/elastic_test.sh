@@ -77,6 +77,17 @@ try rank_0 3 1 20 0
 try two_at_once 3 1 20 1 2
 for ((i = 0; i < kills; ++i)); do try "random_$i" 3 1 $((RANDOM % 40 + 8)) $((RANDOM % 3)); done
 
+# One that hangs is given up by its own watchdog, and one that throws ends all.
+fault() {  # fault NAME OPTION...: of the fault program, on rank 2 of 3
+  "$TROUPE_SOURCE_DIR/launch/run" -n 3 "$TROUPE_BUILD_DIR/tests/fault_program" fit --trainer.default_root_dir "$folder/$1" \
+    --model.rank 2 --model.fault "$1" --trainer.elastic 1:3 --trainer.elastic_every_n_steps 2 "${@:2}" \
+    >"$folder/found" 2>"$folder/err"
+}
+fault hung_step --trainer.watchdog_timeout 2 || fail "hung_step: the run has not come to its end (status $?)"
+grep -q "2 go on from step" "$folder/err" || fail "hung_step: nobody says that it is lost"
+! fault step || fail "step: it ended well"
+grep -q "step is out of luck" "$folder/err" || fail "step: it does not say why"
+
 # Too few are left.
 "$TROUPE_SOURCE_DIR/launch/run" -n 2 "$program" fit --trainer.default_root_dir "$folder/few" --trainer.elastic 2:2 \
   "${options[@]}" >"$folder/found" 2>"$folder/err" &
