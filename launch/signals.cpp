@@ -23,7 +23,7 @@ constexpr std::array failing_writes = {SIGPIPE, SIGXFSZ};
 std::atomic<int> pipe_end{-1};
 
 // One that came while nobody watched; 0: none.
-std::atomic<int> announced{0};
+std::atomic<int> early_signal{0};
 
 // In a job of SLURM's. At the time limit it sends SIGTERM to the job and to the step, to each task twice therefore;
 // SIGKILL follows by itself, after KillWait.
@@ -43,8 +43,8 @@ void on_any_signal(int signal) {
   std::signal(signal, is_repeated_by_the_system(signal) ? pass_over : SIG_DFL);
 }
 
-void keep_announcement(int signal) {
-  announced = signal;
+void keep(int signal) {
+  early_signal = signal;
   std::signal(signal, SIG_DFL);
 }
 
@@ -108,7 +108,7 @@ void outlive_sigterm() {
 }
 
 void keep_announcements() {
-  for (const int signal : announcing) (void)handle_by_default(signal, keep_announcement);
+  for (const int signal : announcing) (void)handle_by_default(signal, keep);
 }
 
 SignalWatch::SignalWatch(std::function<void(int signal)> on_signal) {
@@ -126,7 +126,7 @@ SignalWatch::SignalWatch(std::function<void(int signal)> on_signal) {
     sigaction(asking[i], nullptr, &state_->before[i]);
     if (state_->before[i].sa_handler != SIG_IGN) sigaction(asking[i], &ask, nullptr);
   }
-  if (const auto byte = static_cast<char>(announced.exchange(0)); byte != 0) (void)!write(ends[1], &byte, 1);
+  if (const auto byte = static_cast<char>(early_signal.exchange(0)); byte != 0) (void)!write(ends[1], &byte, 1);
 }
 
 SignalWatch::~SignalWatch() {
