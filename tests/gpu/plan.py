@@ -80,10 +80,27 @@ TRANSFER = [Item("examples", "transfer", "GPU" if device == "cuda" else "CPU", (
     "examples/transfer", "fit", "--transfer.csv", "{data}/mnist_5k.csv.gz", *QUIET, "--trainer.max_epochs", "10",
     "--transfer.pretrain_epochs", "2", "--trainer.accelerator", "{device}", "--trainer.default_root_dir",
     "{scratch}/transfer-{device}"),), 90, device, int(device == "cuda")) for device in ("cuda", "cpu")]
+RAW_LOOP = [Item("examples", "raw_loop", "GPU" if device == "cuda" else "CPU", ((
+    "examples/raw_loop", "fit", "--loop.csv", "{data}/mnist_5k.csv.gz", "--loop.epochs", "1", "--fabric.accelerator",
+    "{device}"),), 60, device, int(device == "cuda")) for device in ("cuda", "cpu")]
 CUSTOM_OPERATOR = [
     Item("examples", "custom_operator", "GPU", (("examples/custom_operator",),), 0, "cuda", 1,
          "its operator has a kernel for the CPU alone"),
     *trained("custom_operator", DIGITS, epochs(1), "test", 60, ("cpu",))]
+
+
+
+def lora(device):
+    """The adapters of a GPT that was trained for a moment."""
+    common = (*TEXTS, *QUIET, "--trainer.accelerator", "{device}", "--trainer.seed", "1")
+    base = "{scratch}/lora_base-{device}"
+    own = (*common, "--trainer.default_root_dir", "{scratch}/lora-{device}", "--model.weights",
+           base + "/gpt/version_0/checkpoints/last.safetensors")
+    return Item("examples", "lora", "GPU" if device == "cuda" else "CPU", (
+        ("examples/gpt", "fit", *common, "--trainer.default_root_dir", base, *steps(20)),
+        ("examples/lora", "fit", *own, *steps(20)),
+        ("examples/lora", "validate", *own, "--ckpt_path", "best")), 90, device, int(device == "cuda"))
+
 
 MODELS = ("GPT 2 x 32, 8 x 32 tokens", "LSTM of char_rnn, 32 x 64 bytes", "CNN of digits, batch 32",
           "GPT 4 x 128, 16 x 128 tokens")  # of bench/captured, in its order
@@ -145,10 +162,10 @@ ITEMS = (
     *by_device(EXAMPLES[:2], "cuda"),
     *GPU_STEPS,
     *by_device(EXAMPLES[2:], "cuda"),
-    TRANSFER[0], CUSTOM_OPERATOR[0],
+    TRANSFER[0], RAW_LOOP[0], lora("cuda"), CUSTOM_OPERATOR[0],
     *TWO_GPUS,
     *by_device(EXAMPLES, "cpu"),
-    TRANSFER[1], CUSTOM_OPERATOR[1],
+    TRANSFER[1], RAW_LOOP[1], lora("cpu"), CUSTOM_OPERATOR[1],
     *CPU_STEPS,
     *PROGRAMS,
 )
