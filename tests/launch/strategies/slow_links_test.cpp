@@ -200,7 +200,7 @@ TEST(SlowLinks, AResumedRunHasTheSameBits) {
         };
         const TempDir straight;
         const auto expected = train(straight, 11, false);
-        for (const int64_t cut : {2, 4, 6, 7}) {
+        for (const int64_t cut : {4, 6}) {
           const TempDir dir;
           train(dir, cut, false);
           EXPECT_TRUE(has_same_bits(train(dir, 11, true), expected)) << way.name << by_hand << window << cut;
