@@ -331,6 +331,8 @@ TEST(KernelOptimizer, NamesTheValueThatIsOutOfRange) {
                 schedule_free_adamw(p, {.betas = {0, 0.999}});
               }),
               HasSubstr("betas[0] = 0.0 is not above 0"));
+  EXPECT_THAT(said([](P p) { schedule_free_adamw(p, {.warmup_steps = -3}); }), HasSubstr("warmup_steps = -3 is not"));
+  EXPECT_THAT(said([](P p) { lbfgs(p, {.max_iter = 0}); }), HasSubstr("lbfgs: max_iter = 0 is not 1 or more"));
   const auto complex = torch::ones({2, 2}, torch::kComplexDouble).requires_grad_();
   EXPECT_THAT(refusal([&] { muon({complex}); }), HasSubstr("ComplexDouble cannot be made orthogonal"));
   EXPECT_THAT(refusal([&] { adafactor({complex}); }), HasSubstr("ComplexDouble has no mean squares of rows"));
