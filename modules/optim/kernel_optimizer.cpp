@@ -10,9 +10,21 @@
 
 namespace troupe::optim {
 
+namespace {
+
+[[noreturn]] void refuse_option(const char* optimizer, const char* option, const std::string& value,
+                                const char* range) {
+  throw UsageError(std::string(optimizer) + ": " + option + " = " + value + " is not " + range);
+}
+
+}  // namespace
+
 void require_option(bool fits, const char* optimizer, const char* option, double value, const char* range) {
-  if (fits) return;
-  throw UsageError(std::string(optimizer) + ": " + option + " = " + double_to_text(value) + " is not " + range);
+  if (!fits) refuse_option(optimizer, option, double_to_text(value), range);
+}
+
+void require_option(bool fits, const char* optimizer, const char* option, int64_t value, const char* range) {
+  if (!fits) refuse_option(optimizer, option, std::to_string(value), range);
 }
 
 void require_from_zero(const char* optimizer, const char* option, double value) {

@@ -335,6 +335,7 @@ using OptimizerOf = typename OptimizerClass<Kernel>::type;
 
 /// `value` has to lie in the range that `fits` says; `range` is its text.
 void require_option(bool fits, const char* optimizer, const char* option, double value, const char* range);
+void require_option(bool fits, const char* optimizer, const char* option, int64_t value, const char* range);
 /// A tensor of zeros like `parameter`, and a count of steps beside it.
 torch::Tensor zero_state(const torch::Tensor& parameter);
 torch::Tensor step_state(const torch::Tensor& parameter);

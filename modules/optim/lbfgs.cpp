@@ -6,7 +6,7 @@ namespace troupe::optim {
 
 std::shared_ptr<torch::optim::LBFGS> lbfgs(Parameters parameters, LbfgsOptions options) {
   const auto at_least_one = [](const char* option, int64_t value) {
-    require_option(value >= 1, "lbfgs", option, static_cast<double>(value), "1 or more");
+    require_option(value >= 1, "lbfgs", option, value, "1 or more");
   };
   require_option(options.lr >= 0, "lbfgs", "lr", options.lr, "a number from 0 on");
   at_least_one("max_iter", options.max_iter);

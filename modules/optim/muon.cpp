@@ -93,8 +93,8 @@ void MuonKernel::check(const Options& options) {
                    coefficient, "a finite number");
   }
   require_from_zero(name, "eps", options.eps);
-  require_option(options.ns_steps >= 1 && options.ns_steps <= most_ns_steps, name, "ns_steps",
-                 static_cast<double>(options.ns_steps), "from 1 to 99");
+  require_option(options.ns_steps >= 1 && options.ns_steps <= most_ns_steps, name, "ns_steps", options.ns_steps,
+                 "from 1 to 99");
   require_from_zero(name, "adamw_lr", options.adamw_lr.value_or(0));
   require_from_zero(name, "adamw_weight_decay", options.adamw_weight_decay.value_or(0));
   require_betas(name, options.adamw_betas);

@@ -26,11 +26,10 @@ ScheduleFreeAdamwOptions schedule_free_options(const ScheduleFreeAdamwGroup& gro
 void ScheduleFreeAdamwKernel::check(const Options& options) {
   require_from_zero(name, "lr", options.lr);
   require_betas(name, options.betas);
-  require_option(options.betas.first > 0, name, "betas[0]", options.betas.first,
-                 "above 0: weights to evaluate need it");
+  require_option(options.betas.first > 0, name, "betas[0]", options.betas.first, "above 0");
   require_from_zero(name, "eps", options.eps);
   require_from_zero(name, "weight_decay", options.weight_decay);
-  require_from_zero(name, "warmup_steps", static_cast<double>(options.warmup_steps));
+  require_option(options.warmup_steps >= 0, name, "warmup_steps", options.warmup_steps, "a number from 0 on");
   require_from_zero(name, "r", options.r);
   require_from_zero(name, "weight_lr_power", options.weight_lr_power);
 }

@@ -312,17 +312,17 @@ TEST(KernelOptimizer, NamesTheValueThatIsOutOfRange) {
   const auto said = [](const auto& make) { return refusal([&] { make(starting_point()); }); };
   using P = Parameters;
   EXPECT_THAT(said([](P p) { nadam(p, {.momentum_decay = -1}); }),
-              HasSubstr("nadam: momentum_decay = -1 is not a number from 0 on"));
-  EXPECT_THAT(said([](P p) { radam(p, {.betas = {0.9, 1}}); }), HasSubstr("radam: betas[1] = 1 is not in [0, 1)"));
+              HasSubstr("nadam: momentum_decay = -1.0 is not a number from 0 on"));
+  EXPECT_THAT(said([](P p) { radam(p, {.betas = {0.9, 1}}); }), HasSubstr("radam: betas[1] = 1.0 is not in [0, 1)"));
   EXPECT_THAT(said([](P p) { adamax(p, {.eps = -1}); }), HasSubstr("adamax: eps = -1"));
   EXPECT_THAT(said([](P p) { adadelta(p, {.rho = 1.5}); }), HasSubstr("adadelta: rho = 1.5 is not in [0, 1]"));
   EXPECT_THAT(said([](P p) { asgd(p, {.t0 = std::nan("")}); }), HasSubstr("asgd: t0 = nan"));
-  EXPECT_THAT(said([](P p) { rprop(p, {.etas = {1, 1.2}}); }), HasSubstr("rprop: etas[0] = 1 is not in (0, 1)"));
+  EXPECT_THAT(said([](P p) { rprop(p, {.etas = {1, 1.2}}); }), HasSubstr("rprop: etas[0] = 1.0 is not in (0, 1)"));
   EXPECT_THAT(said([](P p) { rprop(p, {.step_sizes = {2, 1}}); }), HasSubstr("rprop: step_sizes[1] = 1"));
   EXPECT_THAT(said([](P p) { lion(p, {.weight_decay = -0.5}); }), HasSubstr("lion: weight_decay = -0.5"));
   EXPECT_THAT(said([](P p) { adafactor(p, {.d = 0.5}); }), HasSubstr("adafactor: d = 0.5 is not a number from 1 on"));
   EXPECT_THAT(said([](P p) { adafactor(p, {.beta2_decay = 1}); }),
-              HasSubstr("beta2_decay = 1 is not a number up to 0"));
+              HasSubstr("beta2_decay = 1.0 is not a number up to 0"));
   EXPECT_THAT(said([](P p) { muon(p, {.ns_steps = 100}); }), HasSubstr("muon: ns_steps = 100 is not from 1 to 99"));
   EXPECT_THAT(
       said([](P p) { muon(p, {.adjust_lr_fn = "match_rms"}); }),
@@ -330,7 +330,9 @@ TEST(KernelOptimizer, NamesTheValueThatIsOutOfRange) {
   EXPECT_THAT(said([](P p) {
                 schedule_free_adamw(p, {.betas = {0, 0.999}});
               }),
-              HasSubstr("betas[0] = 0 is not above 0"));
+              HasSubstr("betas[0] = 0.0 is not above 0"));
+  EXPECT_THAT(said([](P p) { schedule_free_adamw(p, {.warmup_steps = -3}); }), HasSubstr("warmup_steps = -3 is not"));
+  EXPECT_THAT(said([](P p) { lbfgs(p, {.max_iter = 0}); }), HasSubstr("lbfgs: max_iter = 0 is not 1 or more"));
   const auto complex = torch::ones({2, 2}, torch::kComplexDouble).requires_grad_();
   EXPECT_THAT(refusal([&] { muon({complex}); }), HasSubstr("ComplexDouble cannot be made orthogonal"));
   EXPECT_THAT(refusal([&] { adafactor({complex}); }), HasSubstr("ComplexDouble has no mean squares of rows"));

@@ -243,7 +243,7 @@ TEST(OptimizerState, RefusesStatesOfAnotherShapeThanTheirOwn) {
   EXPECT_THAT(run.error_of(checkpoint), HasSubstr("optimizer.0.net.0.weight.row_var is [4, 3] Float in it and [4, 1]"));
   checkpoint = run.save();
   checkpoint.metadata["optimizers"][0]["groups"][0]["d"] = 0.5;
-  EXPECT_THAT(run.error_of(checkpoint), HasSubstr("d is 0.5, not a finite number from 1 on"));
+  EXPECT_THAT(run.error_of(checkpoint), HasSubstr("d is 0.5, not a finite number from 1.0 on"));
 }
 
 TEST(OptimizerState, IsNamedByParameterAndStateInPyTorchsWords) {
