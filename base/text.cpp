@@ -111,6 +111,15 @@ bool is_utf8(std::string_view text) {
   return valid;
 }
 
+std::u32string characters(std::string_view text) {
+  std::u32string out;
+  for_each_character(text, [&](const Character& character, std::string_view) {
+    out += character.valid ? character.code : U'\uFFFD';
+    return true;
+  });
+  return out;
+}
+
 std::string valid_utf8(std::string_view text) {
   std::string out;
   for_each_character(text, [&](const Character& character, std::string_view bytes) {

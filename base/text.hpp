@@ -36,6 +36,9 @@ std::string small_letters(std::string text);
 /// Whether `text` is well-formed UTF-8 (RFC 3629).
 bool is_utf8(std::string_view text);
 
+/// The characters of `text`, with U+FFFD for every byte that is not part of valid UTF-8.
+std::u32string characters(std::string_view text);
+
 /// `text` with every byte that is not part of valid UTF-8 replaced by U+FFFD. Readers of protobuf strings reject a
 /// whole record for one such byte.
 std::string valid_utf8(std::string_view text);

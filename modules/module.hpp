@@ -37,6 +37,7 @@
 #include "troupe/modules/logger.hpp"
 #include "troupe/modules/metrics/loggable.hpp"
 #include "troupe/modules/metrics/metric.hpp"
+#include "troupe/modules/metrics/metric_collection.hpp"
 #include "troupe/modules/optim/optimizer_handle.hpp"
 #include "troupe/modules/optim/optimizers.hpp"
 #include "troupe/modules/options/hyperparameters.hpp"
@@ -263,6 +264,11 @@ class Module : public torch::nn::Module, public Hyperparameters {
     auto shared = std::make_shared<M>(std::move(metric));
     keep_metric(std::move(name), shared);
     return MetricHolder<M>(std::move(shared));
+  }
+  /// The same for each member of a collection, under its name there.
+  metrics::MetricCollection register_metrics(metrics::MetricCollection collection) {
+    for (const auto& [name, metric] : collection.members()) keep_metric(name, metric);
+    return collection;
   }
   /// The registered metrics, in order.
   const NamedMetrics& metrics() const { return metrics_; }

@@ -77,6 +77,11 @@ void ClassificationMetric::check_choice(const char* option, const std::string& v
   metrics::check_choice(name_, option, value, allowed);
 }
 
+std::string ClassificationMetric::task_key() const {
+  return c10::str(task_names[static_cast<std::size_t>(task_)], " ", classes_, " ",
+                  ignore_index_ ? std::to_string(*ignore_index_) : "none");
+}
+
 void ClassificationMetric::check_threshold(double threshold) const {
   if (threshold >= 0 && threshold <= 1) return;
   refuse("threshold = " + double_to_text(threshold) + "; use a number from 0 to 1");

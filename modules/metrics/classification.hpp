@@ -85,6 +85,8 @@ class ClassificationMetric : public TargetMetric {
   torch::Tensor counted(const torch::Tensor& target) const;
 
   void verify() const override;
+  /// The options of all: part of a sharing_key.
+  std::string task_key() const;
 
  private:
   void check_labels(const char* what, const torch::Tensor& labels, int64_t highest, State worst, bool may_be_ignored);

@@ -1,5 +1,7 @@
 #include "troupe/modules/metrics/confusion_matrix.hpp"
 
+#include "troupe/base/number_text.hpp"
+
 #include <torch/types.h>
 #include <torch/utils.h>
 
@@ -25,6 +27,10 @@ void ConfusionMetric::add(const torch::Tensor& preds, const torch::Tensor& targe
   const auto cell = first + 2 * actual.to(torch::kLong) + predicted.to(torch::kLong);
   const auto counts = counted.expand_as(cell).reshape({-1});
   confmat += count_by(cell.reshape({-1}), counts, 8 * classes()).view_as(confmat);
+}
+
+std::string ConfusionMetric::sharing_key() const {
+  return "ConfusionMetric " + task_key() + " " + double_to_text(threshold_);
 }
 
 torch::Tensor ConfusionMetric::matrix() const {

@@ -14,6 +14,7 @@ class ConfusionMetric : public ClassificationMetric {
   /// Rows are targets, columns predictions: [C, C], [2, 2], or [L, 2, 2] for labels.
   torch::Tensor matrix() const;
   void add(const torch::Tensor& preds, const torch::Tensor& target) override;
+  std::string sharing_key() const override;
 
  private:
   double threshold_;

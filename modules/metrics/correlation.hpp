@@ -117,7 +117,7 @@ struct KendallRankCorrCoefOptions {
 };
 
 /// Pairs in order less those out of it, as a share; counted in n log n on the CPU (Knight 1966). Input as
-/// PearsonCorrCoef. NaN if one of them does not vary, for no sample, and for a value that is NaN. There is no t_test.
+/// PearsonCorrCoef. NaN if one of them does not vary, for no sample, and for a value that is NaN. There is no p-value.
 class KendallRankCorrCoef : public RankCorrelation {
  public:
   /// Throws UsageError for a variant that is none and num_outputs below 1.

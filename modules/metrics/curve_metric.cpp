@@ -73,6 +73,14 @@ void CurveMetric::check_scores(const torch::Tensor& preds, const torch::Tensor& 
   }
 }
 
+std::string CurveMetric::sharing_key() const {
+  std::string key = "CurveMetric " + task_key();
+  for (int64_t i = 0; !is_exact_ && i < thresholds_.size(1); ++i) {
+    key += " " + double_to_text(thresholds_[0][i].item<double>());
+  }
+  return key;
+}
+
 // Scores of [n], or [n, labels]; targets as long of [n], of labels [n, labels], -1 where ignored.
 void CurveMetric::add(const torch::Tensor& preds, const torch::Tensor& target) {
   check_scores(preds, target);

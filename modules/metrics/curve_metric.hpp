@@ -61,6 +61,7 @@ class CurveMetric : public ClassificationMetric {
   torch::Tensor thresholds() const { return is_exact_ ? torch::Tensor() : thresholds_[0]; }
 
   void add(const torch::Tensor& preds, const torch::Tensor& target) override;
+  std::string sharing_key() const override;
 
  private:
   void check_scores(const torch::Tensor& preds, const torch::Tensor& target) const;

@@ -89,7 +89,7 @@ std::string Metric::class_name() const {
 }
 
 torch::Tensor Metric::compute() const {
-  if (updates_ == 0) {
+  if (gathered_->updates == 0) {
     throw UsageError(class_name() + " has nothing to compute: there was no update since it was made or reset");
   }
   const torch::NoGradGuard no_gradients;
@@ -99,19 +99,19 @@ torch::Tensor Metric::compute() const {
 
 void Metric::reset() {
   clear();
-  updates_ = 0;
+  gathered_->updates = 0;
   batch_value_.reset();
 }
 
 void Metric::clear() {
-  for (auto& slot : slots_) {
+  for (auto& slot : gathered_->slots) {
     if (slot.combine != Combine::cat) slot.value = slot.initial.clone();
     slot.parts.clear();
   }
 }
 
 torch::Tensor Metric::at(State state) const {
-  const Slot& slot = slots_[state.index];
+  const Slot& slot = gathered_->slots[state.index];
   if (slot.combine != Combine::cat) return slot.value;
   if (slot.parts.empty()) return slot.initial;
   return slot.parts.size() == 1 ? slot.parts.front() : torch::cat(slot.parts);
@@ -119,11 +119,11 @@ torch::Tensor Metric::at(State state) const {
 
 MetricStates Metric::states() const {
   MetricStates all;
-  all.updates = updates_;
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
+  all.updates = gathered_->updates;
+  for (std::size_t i = 0; i < gathered_->slots.size(); ++i) {
     State state;
     state.index = i;
-    all.states.push_back({slots_[i].name, slots_[i].combine, at(state)});
+    all.states.push_back({gathered_->slots[i].name, gathered_->slots[i].combine, at(state)});
   }
   return all;
 }
@@ -133,11 +133,11 @@ void Metric::load_states(const MetricStates& states) {
     throw UsageError("the states are not those of " + class_name() + ": " + why);
   };
   if (states.updates < 0) refuse(c10::str("they count ", states.updates, " updates"));
-  if (states.states.size() != slots_.size()) {
-    refuse(c10::str("there are ", states.states.size(), ", not ", slots_.size()));
+  if (states.states.size() != gathered_->slots.size()) {
+    refuse(c10::str("there are ", states.states.size(), ", not ", gathered_->slots.size()));
   }
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    const Slot& slot = slots_[i];
+  for (std::size_t i = 0; i < gathered_->slots.size(); ++i) {
+    const Slot& slot = gathered_->slots[i];
     const auto& [name, combine, value] = states.states[i];
     if (name != slot.name || combine != slot.combine) {
       refuse(c10::str(name, " (", text_of(combine), ") stands where ", slot.name, " (", text_of(slot.combine), ") is"));
@@ -147,21 +147,21 @@ void Metric::load_states(const MetricStates& states) {
     }
   }
   reset();
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
+  for (std::size_t i = 0; i < gathered_->slots.size(); ++i) {
     const auto& given = states.states[i].value;
-    auto value = given.detach().to(device_, given.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
-    if (slots_[i].combine != Combine::cat) {
-      slots_[i].value = std::move(value);
+    auto value = given.detach().to(gathered_->device, given.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+    if (gathered_->slots[i].combine != Combine::cat) {
+      gathered_->slots[i].value = std::move(value);
     } else if (value.size(0) > 0) {
-      slots_[i].parts = {std::move(value)};
+      gathered_->slots[i].parts = {std::move(value)};
     }
   }
-  updates_ = states.updates;
+  gathered_->updates = states.updates;
 }
 
 void Metric::to(torch::Device device) {
-  device_ = device;
-  for (auto& slot : slots_) {
+  gathered_->device = device;
+  for (auto& slot : gathered_->slots) {
     slot.initial = slot.initial.to(device);
     if (slot.value.defined()) slot.value = slot.value.to(device);
     for (auto& part : slot.parts) part = part.to(device);
@@ -171,23 +171,23 @@ void Metric::to(torch::Device device) {
 
 Metric::State Metric::add_state(std::string name, torch::Tensor initial, Combine combine) {
   State state;
-  state.index = slots_.size();
-  slots_.push_back({std::move(name), combine, initial, initial.clone(), {}});
+  state.index = gathered_->slots.size();
+  gathered_->slots.push_back({std::move(name), combine, initial, initial.clone(), {}});
   return state;
 }
 
 Metric::State Metric::add_list(std::string name, torch::ScalarType type) {
   State state;
-  state.index = slots_.size();
-  slots_.push_back({std::move(name), Combine::cat, torch::empty({0}, type), {}, {}});
+  state.index = gathered_->slots.size();
+  gathered_->slots.push_back({std::move(name), Combine::cat, torch::empty({0}, type), {}, {}});
   return state;
 }
 
 void Metric::follow(torch::Device device) {
-  if (device == device_) return;
-  if (updates_ > 0) {
-    throw UsageError(class_name() + " has gathered on " + device_.str() + " and gets a batch on " + device.str() +
-                     ": move it with to(), or reset it");
+  if (device == gathered_->device) return;
+  if (gathered_->updates > 0) {
+    throw UsageError(class_name() + " has gathered on " + gathered_->device.str() + " and gets a batch on " +
+                     device.str() + ": move it with to(), or reset it");
   }
   to(device);
 }
@@ -195,7 +195,8 @@ void Metric::follow(torch::Device device) {
 // A replay writes into the memory of its tensors again, and lists are not copied.
 Metric::Inputs Metric::kept(const Inputs& inputs) const {
   Inputs out = inputs;
-  const bool has_list = std::ranges::any_of(slots_, [](const Slot& slot) { return slot.combine == Combine::cat; });
+  const bool has_list =
+      std::ranges::any_of(gathered_->slots, [](const Slot& slot) { return slot.combine == Combine::cat; });
   if (has_list) std::ranges::for_each(out, [](torch::Tensor& each) { each = each.clone(); });
   return out;
 }
@@ -206,63 +207,80 @@ void Metric::refuse_number() const {
   recorder->refuse(class_name() + " is given a number of the host, which a replay has no new one of: give it a tensor");
 }
 
-void Metric::gather(const Inputs& inputs, const Add& add) {
+void Metric::refuse_text() const {
   if (StepRecorder* recorder = StepRecorder::current()) {
-    return recorder->call_without_result("update of " + class_name(), inputs,
-                                         [this, add](const Inputs& replayed) { gather(kept(replayed), add); });
+    recorder->refuse(class_name() + " is given text, which a replay has no new one of");
+  }
+}
+
+void Metric::gather(const Inputs& inputs, const Add& add) {
+  gather({this}, inputs, add);
+}
+
+torch::Tensor Metric::gather_batch(const Inputs& inputs, const Add& add) {
+  return gather_batch({this}, inputs, add).front();
+}
+
+void Metric::gather(const std::vector<Metric*>& sharing, const Inputs& inputs, const Add& add) {
+  if (StepRecorder* recorder = StepRecorder::current()) {
+    return recorder->call_without_result(
+        "update of " + class_name(), inputs,
+        [this, sharing, add](const Inputs& replayed) { gather(sharing, kept(replayed), add); });
   }
   const torch::NoGradGuard no_gradients;
   follow(inputs.front().device());
   add(inputs);
-  ++updates_;
-  batch_value_.reset();
+  ++gathered_->updates;
+  for (Metric* metric : sharing) metric->batch_value_.reset();
 }
 
-torch::Tensor Metric::gather_batch(const Inputs& inputs, const Add& add) {
+Metric::Inputs Metric::gather_batch(const std::vector<Metric*>& sharing, const Inputs& inputs, const Add& add) {
   if (StepRecorder* recorder = StepRecorder::current()) {
-    const auto again = [this, add](const Inputs& replayed) { return Inputs{gather_batch(kept(replayed), add)}; };
-    return recorder->call("call of " + class_name(), inputs, again).front();
+    const auto again = [this, sharing, add](const Inputs& replayed) {
+      return gather_batch(sharing, kept(replayed), add);
+    };
+    return recorder->call("call of " + class_name(), inputs, again);
   }
   const torch::NoGradGuard no_gradients;
   follow(inputs.front().device());
   auto earlier = set_aside();
-  const int64_t earlier_updates = std::exchange(updates_, 0);
-  torch::Tensor value;
+  const int64_t earlier_updates = std::exchange(gathered_->updates, 0);
+  Inputs values;
   try {
     add(inputs);
-    value = result().clone();
+    for (const Metric* metric : sharing) values.push_back(metric->result().clone());
     // What comes first has nothing to be combined with, and may have no shape yet.
     if (earlier_updates > 0) combine_with(earlier);
   } catch (...) {
-    slots_ = std::move(earlier);
-    updates_ = earlier_updates;
+    gathered_->slots = std::move(earlier);
+    gathered_->updates = earlier_updates;
     throw;
   }
-  updates_ = earlier_updates + 1;
-  batch_value_ = value;
-  return value;
+  gathered_->updates = earlier_updates + 1;
+  for (std::size_t i = 0; i < sharing.size(); ++i) sharing[i]->batch_value_ = values[i];
+  return values;
 }
 
 // The slots with all that they have gathered; empty ones take their place.
 std::vector<Metric::Slot> Metric::set_aside() {
   std::vector<Slot> fresh;
-  for (const auto& slot : slots_) fresh.push_back({slot.name, slot.combine, slot.initial, {}, {}});
-  auto full = std::exchange(slots_, std::move(fresh));
+  for (const auto& slot : gathered_->slots) fresh.push_back({slot.name, slot.combine, slot.initial, {}, {}});
+  auto full = std::exchange(gathered_->slots, std::move(fresh));
   clear();
   return full;
 }
 
 // `earlier` is as it was when this throws.
 void Metric::combine_with(std::vector<Slot>& earlier) {
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    Slot& slot = slots_[i];
+  for (std::size_t i = 0; i < gathered_->slots.size(); ++i) {
+    Slot& slot = gathered_->slots[i];
     if (slot.combine != Combine::cat) slot.value = combined(slot.combine, {earlier[i].value, slot.value});
   }
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    if (slots_[i].combine != Combine::cat) continue;
+  for (std::size_t i = 0; i < gathered_->slots.size(); ++i) {
+    if (gathered_->slots[i].combine != Combine::cat) continue;
     auto& parts = earlier[i].parts;
-    parts.insert(parts.end(), slots_[i].parts.begin(), slots_[i].parts.end());
-    slots_[i].parts = std::move(parts);
+    parts.insert(parts.end(), gathered_->slots[i].parts.begin(), gathered_->slots[i].parts.end());
+    gathered_->slots[i].parts = std::move(parts);
   }
 }
 

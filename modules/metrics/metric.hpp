@@ -50,6 +50,10 @@
 
 namespace troupe {
 
+namespace metrics {
+class MetricCollection;
+}
+
 /// How a state of two batches, or of two replicas, becomes one.
 enum class Combine {
   sum,  ///< added; begins at 0
@@ -88,7 +92,7 @@ class Metric {
   /// Forgets everything.
   void reset();
   /// Calls of update() (or of the metric itself) since the last reset.
-  int64_t update_count() const { return updates_; }
+  int64_t update_count() const { return gathered_->updates; }
   /// The value of the latest batch alone, if the metric itself was called with it; else undefined.
   const torch::Tensor& batch_value() const { return batch_value_; }
 
@@ -99,7 +103,7 @@ class Metric {
   void load_states(const MetricStates& states);
   /// Moves the states. update() moves those of a metric without an update by itself.
   void to(torch::Device device);
-  torch::Device device() const { return device_; }
+  torch::Device device() const { return gathered_->device; }
 
   /// Whether the value is a scalar, and can be logged.
   virtual bool is_scalar() const { return true; }
@@ -119,22 +123,25 @@ class Metric {
     std::size_t index = 0;
   };
 
-  Metric() = default;
+  Metric() : gathered_(std::make_shared<Gathered>()) {}
   /// Declares a state, in the constructor. `initial` is its value without any update and must change nothing that it is
   /// combined with; one without dimensions may become any shape by the first update.
   State add_state(std::string name, torch::Tensor initial, Combine combine);
   /// Declares a state that is joined (Combine::cat). If `type` is a floating one, rows of any floating type will do.
   State add_list(std::string name, torch::ScalarType type);
-  torch::Tensor& at(State state) { return slots_[state.index].value; }
+  torch::Tensor& at(State state) { return gathered_->slots[state.index].value; }
   /// A list is joined for it.
   torch::Tensor at(State state) const;
   /// Adds rows to a list. They are not copied: hand over memory that nobody else writes to.
-  void append(State state, torch::Tensor rows) { slots_[state.index].parts.push_back(std::move(rows)); }
+  void append(State state, torch::Tensor rows) { gathered_->slots[state.index].parts.push_back(std::move(rows)); }
 
   /// The value, from the states, without a transfer to the host if possible: it is also the value of one batch.
   virtual torch::Tensor result() const = 0;
   /// What can only be checked by reading from the device, before compute() hands out the result. Throws UsageError.
   virtual void verify() const {}
+  /// All that what an update adds depends on, its class included: metrics with one key gather the same, and may share
+  /// their states (MetricCollection). Empty: shares with none.
+  virtual std::string sharing_key() const { return ""; }
 
   using Inputs = std::vector<torch::Tensor>;
   /// Adds to the states what an update is given; keeps nothing of it but tensors that it appends to lists.
@@ -147,8 +154,13 @@ class Metric {
   /// For operator() of a derived class: the same, and returns the value of that update alone, which batch_value() then
   /// is. What `add` throws leaves everything as it was.
   torch::Tensor gather_batch(const Inputs& inputs, const Add& add);
+  /// The same for metrics that share their states, of which this is one: one update of all, and the value of each.
+  void gather(const std::vector<Metric*>& sharing, const Inputs& inputs, const Add& add);
+  Inputs gather_batch(const std::vector<Metric*>& sharing, const Inputs& inputs, const Add& add);
   /// For an update by a number of the host, of which a captured step has no new one.
   void refuse_number() const;
+  /// For an update by text, which a captured step has no new one of either.
+  void refuse_text() const;
 
  private:
   struct Slot {
@@ -165,10 +177,16 @@ class Metric {
   void combine_with(std::vector<Slot>& earlier);
   Inputs kept(const Inputs& inputs) const;
 
+  struct Gathered {
+    std::vector<Slot> slots;
+    torch::Device device = torch::kCPU;
+    int64_t updates = 0;
+  };
+
+  friend class metrics::MetricCollection;
+
   std::string name_;
-  std::vector<Slot> slots_;
-  torch::Device device_ = torch::kCPU;
-  int64_t updates_ = 0;
+  std::shared_ptr<Gathered> gathered_;  // of one metric, or of all that share it
   torch::Tensor batch_value_;
 };
 
@@ -177,6 +195,8 @@ using NamedMetrics = std::vector<std::pair<std::string, std::shared_ptr<Metric>>
 
 /// A metric of predictions against targets.
 class TargetMetric : public Metric {
+  friend class metrics::MetricCollection;
+
  public:
   /// Adds a batch. Throws UsageError for what the metric cannot take, and names the shapes, types or values.
   void update(const torch::Tensor& preds, const torch::Tensor& target);

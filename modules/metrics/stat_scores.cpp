@@ -1,5 +1,7 @@
 #include "troupe/modules/metrics/stat_scores.hpp"
 
+#include "troupe/base/number_text.hpp"
+
 #include <c10/util/StringUtil.h>
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -50,6 +52,10 @@ void StatScores::add(const torch::Tensor& preds, const torch::Tensor& target) {
   at(fp_) += all_said - tp;
   at(fn_) += all_so - tp;
   at(tn_) += counted.sum(1) - all_so - all_said + tp;
+}
+
+std::string StatScores::sharing_key() const {
+  return "StatScores " + task_key() + " " + double_to_text(options_.threshold) + " " + std::to_string(options_.top_k);
 }
 
 torch::Tensor StatScores::result() const {

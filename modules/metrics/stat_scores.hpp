@@ -37,6 +37,7 @@ class StatScores : public ClassificationMetric {
 
   void add(const torch::Tensor& preds, const torch::Tensor& target) override;
   torch::Tensor result() const override;
+  std::string sharing_key() const override;
 
  private:
   torch::Tensor averaged(const torch::Tensor& score, const Counts& counts) const;
