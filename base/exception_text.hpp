@@ -9,9 +9,25 @@
 
 #include <exception>
 #include <string>
+#include <string_view>
 #include <typeinfo>
 
 namespace troupe {
+
+/// A message of LibTorch's as one of Troupe's: "[enforce fail at alloc_cpu.cpp:127] err == 0. " names a line of its
+/// own, and what it advises in Python has another name here.
+inline std::string in_our_words(std::string message) {
+  if (message.starts_with("[enforce fail at ")) {
+    const auto place = message.find("] ");
+    const auto condition = place == std::string::npos ? place : message.find(". ", place);
+    if (condition != std::string::npos) message.erase(0, condition + 2);
+  }
+  constexpr std::string_view in_python = "with torch.autograd.set_detect_anomaly(True, check_nan=False)";
+  if (const auto at = message.find(in_python); at != std::string::npos) {
+    message.replace(at, in_python.size(), "with trainer.detect_anomaly = true");
+  }
+  return message;
+}
 
 /// The text of the exception being handled: what() without LibTorch's stack trace, or a text that was thrown itself. If
 /// it has none, a text that names its type; never empty. Call it inside a catch block.
@@ -24,7 +40,7 @@ inline std::string current_exception_text() {
   try {
     throw;
   } catch (const c10::Error& error) {
-    text = error.what_without_backtrace();
+    text = in_our_words(error.what_without_backtrace());
   } catch (const std::exception& error) {
     text = error.what();
   } catch (const std::string& thrown) {

@@ -906,6 +906,9 @@ TEST(Thrown, AnythingHasAText) {
             "an exception of type " + c10::demangle(typeid(std::string).name()) + ", without a text");
   const std::string torchs = text_thrown_by([] { TORCH_CHECK(false, "of LibTorch"); });
   EXPECT_EQ(torchs, "of LibTorch");
+  const auto text_of_torch = [](const char* message) { return text_thrown_by([&] { TORCH_CHECK(false, message); }); };
+  EXPECT_EQ(text_of_torch("[enforce fail at alloc.cpp:1] err == 0. no memory. Sorry."), "no memory. Sorry.");
+  EXPECT_EQ(text_of_torch("[enforce fail at alloc.cpp:1]"), "[enforce fail at alloc.cpp:1]");
 }
 
 }  // namespace

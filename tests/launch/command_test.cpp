@@ -15,7 +15,6 @@
 
 #include <unistd.h>
 
-#include <fstream>
 #include <limits>
 #include <string>
 #include <utility>
@@ -122,14 +121,15 @@ TEST_F(CommandTest, MakesAProjectWhoseNamesAreFilledIn) {
   // A program in a build folder knows of no installation.
   EXPECT_THAT(made.output, AllOf(StartsWith("made my_net;"), HasSubstr("-DCMAKE_PREFIX_PATH=\"PREFIX OF TROUPE\""),
                                  HasSubstr("build/my_net fit --config config.toml")));
-  EXPECT_THAT(file_content(dir_ / "my_net/main.cpp"), HasSubstr("troupe::main<MyNet, MyNetData>(argc, argv)"));
+  EXPECT_THAT(content_of(dir_ / "my_net/main.cpp"), HasSubstr("troupe::main<MyNet, MyNetData>(argc, argv)"));
   EXPECT_THAT(
-      file_content(dir_ / "my_net/CMakeLists.txt"),
+      content_of(dir_ / "my_net/CMakeLists.txt"),
       AllOf(HasSubstr("add_executable(my_net main.cpp)"), ContainsRegex("find_package\\(troupe [0-9]+\\.[0-9]+ REQ")));
-  EXPECT_THAT(file_content(dir_ / "my_net/README.md"), HasSubstr("runs/my_net/version_N"));
-  EXPECT_THAT(file_content(dir_ / "my_net/data/test.csv"), StartsWith("x,y,arm\n"));
+  EXPECT_THAT(content_of(dir_ / "my_net/README.md"), HasSubstr("runs/my_net/version_N"));
+  EXPECT_THAT(content_of(dir_ / "my_net/data/test.csv"), StartsWith("x,y,arm\n"));
   for (const auto& entry : fs::recursive_directory_iterator(dir_ / "my_net")) {
-    if (entry.is_regular_file()) EXPECT_THAT(file_content(entry.path()), Not(HasSubstr("@"))) << entry.path();
+    if (!entry.is_regular_file()) continue;
+    EXPECT_THAT(content_of(entry.path()), Not(HasSubstr("@"))) << entry.path();
   }
 }
 
@@ -158,7 +158,7 @@ TEST_F(CommandTest, RefusesAProjectThatCannotBe) {
   fs::create_directories(dir_ / "net_2");
   EXPECT_THAT(refusal("new net"), HasSubstr("there is a folder 'net' already, and nothing was written; net_3 is free"));
   EXPECT_TRUE(fs::is_empty(dir_ / "net"));
-  std::ofstream(dir_ / "file") << "in the way";
+  put(dir_ / "file", "in the way");
   EXPECT_THAT(refusal("new file"), HasSubstr("there is a file 'file' already, and nothing was written"));
 }
 
