@@ -30,7 +30,7 @@ void CurveAxis::begin_fit(const Progress& at) {
 
 void CurveAxis::go_back(bool has_written) {
   if (std::exchange(goes_back_, true)) return;  // nothing was logged since
-  if (!has_written) last_ = floor_;  // what others have written from there on is not known
+  if (!has_written) last_ = floor_;             // what others have written from there on is not known
   written_ = has_written ? last_ : -1;
 }
 
