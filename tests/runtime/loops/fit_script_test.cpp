@@ -337,7 +337,7 @@ TEST_F(FitScript, ValidatesWhenTheTimeHasPassedOverEpochs) {
     state.has_other_processes = has_others;
     auto fit = counter(5, {.max_epochs = 2, .num_sanity_val_steps = 0, .val_check_interval = std::chrono::seconds(3)});
     fit.go_by_time(100);
-    EXPECT_THAT(fit.run(), ElementsAre("setup", "on_fit_start", "epoch 0", "train 0-3", "validate", "train 3-5",
+    EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-3", "validate", "train 3-5",
                                        "end of epoch", "epoch 1", "train 0-1", "validate", "train 1-4", "validate",
                                        "train 4-5", "end of epoch", "on_train_end", "on_fit_end", "teardown"))
         << has_others;
