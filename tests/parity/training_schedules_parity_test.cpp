@@ -14,7 +14,7 @@ Scheduler plateau(OptimizerPtr o) {
 // As in training_schedules.py.
 struct Case {
   const char* name;
-  Interval interval;
+  LRSchedulerConfig::Interval interval;
   int64_t frequency;
   const char* monitor;
   int64_t window;
