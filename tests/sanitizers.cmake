@@ -36,7 +36,7 @@ endfunction()
 set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp modules/options/*.cpp
   modules/support/*.cpp modules/callbacks/early_stopping.cpp modules/callbacks/file_name_template.cpp
   modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
-  modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/metric.cpp modules/optim/*.cpp
+  modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/checks.cpp modules/metrics/metric.cpp modules/optim/*.cpp
   runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/data/*/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
   runtime/profile/*.cpp runtime/report/metric_*.cpp runtime/report/phase_report.cpp
   runtime/report/re*.cpp runtime/report/run_card.cpp runtime/report/run_owner.cpp runtime/sinks/append_file.cpp runtime/sinks/csv_line.cpp
