@@ -344,19 +344,20 @@ nlohmann::json ModelCheckpoint::state_dict() const {
     if (asked == asked_.end() || !asked->replaced) continue;
     best_k.back()["replaces"] = {{"path", stored(asked->replaced->path)}, {"score", score_of(asked->replaced->score)}};
   }
-  return {{"dirpath", is_utf8(folder_.string()) ? folder_.string() : ""},
-          {"monitor", options_.monitor},
-          {"best_model_path", best_.empty() ? "" : stored(best_.front().path)},
-          {"best_model_score", score_of(best_model_score())},
-          {"kth_best_model_path", is_full() ? stored(best_.back().path) : ""},
-          {"kth_value", score_of(kth_value())},
-          {"best_k_models", std::move(best_k)},
-          {"last_model_path", last_.empty() ? "" : stored(last_)},
-          {"has_news", has_news_},
-          {"sources", sources_.state_dict()},
-          {"seen_step", seen_step_},
-          {"seconds_since_save", options_.train_time_interval ? info_.seconds() - timed_from_ : 0.0},
-          {"global_step", saved_step_}};
+  nlohmann::json state = {{"dirpath", is_utf8(folder_.string()) ? folder_.string() : ""},
+                          {"monitor", options_.monitor},
+                          {"best_model_path", best_.empty() ? "" : stored(best_.front().path)},
+                          {"best_model_score", score_of(best_model_score())},
+                          {"kth_best_model_path", is_full() ? stored(best_.back().path) : ""},
+                          {"kth_value", score_of(kth_value())},
+                          {"best_k_models", std::move(best_k)},
+                          {"last_model_path", last_.empty() ? "" : stored(last_)},
+                          {"has_news", has_news_},
+                          {"sources", sources_.state_dict()},
+                          {"seen_step", seen_step_},
+                          {"global_step", saved_step_}};
+  if (options_.train_time_interval) state["seconds_since_save"] = info_.seconds() - timed_from_;
+  return state;
 }
 
 void ModelCheckpoint::load_state_dict(const nlohmann::json& state) {
@@ -380,7 +381,7 @@ void ModelCheckpoint::load_state_dict(const nlohmann::json& state) {
   const auto last = stored_file(folder, reader.text("last_model_path"));
   const auto saved_step = reader.count("global_step", -1), seen_step = reader.count("seen_step", -1);
   const auto has_news = reader.flag("has_news");
-  const double since_save = reader.number("seconds_since_save");
+  const double since_save = reader.has("seconds_since_save") ? reader.number("seconds_since_save") : 0;
   sources_.load_state_dict(reader.object("sources"));
   timed_from_ = info_.seconds() - std::max(0.0, since_save);
   has_news_ = has_news;

@@ -64,7 +64,7 @@ void RunState::start_times() {
   validated_at = logged_at = info.seconds();
   if (!checkpoint || (!validation_seconds(*this) && !log_seconds(*this))) return;
   const StateReader loop = StateReader(checkpoint->metadata, "the checkpoint").object(metadata_key::loop);
-  const auto passed = [&](const char* key) { return std::max(0.0, loop.optional_number(key).value_or(0)); };
+  const auto passed = [&](const char* key) { return loop.has(key) ? std::max(0.0, loop.number(key)) : 0; };
   validated_at -= passed(metadata_key::since_validation);
   logged_at -= passed(metadata_key::since_log);
 }
