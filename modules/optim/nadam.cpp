@@ -1,5 +1,7 @@
 #include "troupe/modules/optim/nadam.hpp"
 
+#include "troupe/modules/optim/adam_moments.hpp"
+
 #include <torch/types.h>
 
 #include <cmath>
@@ -37,14 +39,7 @@ void NadamKernel::update(const Options& options, KernelLists<4> lists) {
   auto& [steps, mu_products, exp_avg, exp_avg_sq] = lists.states;
   const auto counts = counted_steps(steps);
   const auto [beta1, beta2] = options.betas;
-  if (options.decoupled_weight_decay && options.weight_decay != 0) {
-    at::_foreach_mul_(lists.parameters, 1 - options.lr * options.weight_decay);
-  }
-  const auto gradients = adjusted_gradients(lists.parameters, lists.gradients, options.maximize,
-                                            options.decoupled_weight_decay ? 0 : options.weight_decay);
-  at::_foreach_lerp_(exp_avg, gradients, 1 - beta1);
-  at::_foreach_mul_(exp_avg_sq, beta2);
-  at::_foreach_addcmul_(exp_avg_sq, gradients, gradients, 1 - beta2);
+  const auto gradients = update_moments(options, lists.parameters, lists.gradients, exp_avg, exp_avg_sq);
   auto denominators = at::_foreach_div(
       exp_avg_sq, scalars_of(counts, [beta2 = beta2](double step) { return 1 - std::pow(beta2, step); }));
   at::_foreach_sqrt_(denominators);

@@ -1,15 +1,13 @@
 // Blocks of parameters by themselves: when they have memory, and what becomes of what is written to them.
 #include "troupe/runtime/distributed/parameter_blocks.hpp"
 
-#include "troupe/runtime/collectives/memory_world.hpp"
+#include "tests/support/ranks_in_memory.hpp"
 
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
-#include <chrono>
 #include <functional>
 #include <memory>
-#include <thread>
 #include <vector>
 
 namespace troupe {
@@ -37,21 +35,10 @@ struct ThreeBlocks {
 };
 
 void with_blocks_on_two_ranks(const std::function<void(ThreeBlocks&)>& rank) {
-  CollectiveOptions collective;
-  collective.timeout = std::chrono::seconds(60);
-  const auto tensors = MemoryWorld::create(2, collective), control = MemoryWorld::create(2, collective),
-             votes = MemoryWorld::create(2, collective);
-  std::vector<std::jthread> threads;
-  for (int i = 0; i < 2; ++i) {
-    threads.emplace_back([&, i] {
-      Place place;
-      place.global_rank = place.local_rank = place.in_process = i;
-      place.world_size = 2;
-      Peers peers(place, c10::DeviceType::CPU, tensors->backend(i), control->backend(i), votes->backend(i));
-      ThreeBlocks blocks(peers);
-      rank(blocks);
-    });
-  }
+  on_ranks(2, [&](Peers& peers) {
+    ThreeBlocks blocks(peers);
+    rank(blocks);
+  });
 }
 
 using Whole = std::vector<bool>;

@@ -1,9 +1,9 @@
 // The parts of a replica, each by itself, with two tensors and without a Trainer.
+#include "tests/support/ranks_in_memory.hpp"
 #include "troupe/modules/lr_schedulers/decay.hpp"
 #include "troupe/modules/lr_schedulers/plateau.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/optim/sgd.hpp"
-#include "troupe/runtime/collectives/memory_world.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
 #include "troupe/runtime/replica/device_shards.hpp"
 #include "troupe/runtime/replica/gradient_sync.hpp"
@@ -18,7 +18,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace troupe {
@@ -371,22 +370,11 @@ TEST(Schedules, TheirStateComesBackAndThatOfOthersIsRefused) {
 // --- GradientSync ---
 
 // Runs `rank` on two threads, which are the ranks of a run.
-void on_two_ranks(TrainerOptions options, const std::function<void(Rig&)>& rank) {
-  CollectiveOptions collective;
-  collective.timeout = std::chrono::seconds(60);
-  const auto tensors = MemoryWorld::create(2, collective), control = MemoryWorld::create(2, collective),
-             votes = MemoryWorld::create(2, collective);
-  std::vector<std::jthread> threads;
-  for (int i = 0; i < 2; ++i) {
-    threads.emplace_back([&, i] {
-      Place place;
-      place.global_rank = place.local_rank = place.in_process = i;
-      place.world_size = 2;
-      Rig rig(options, std::make_shared<Peers>(place, c10::DeviceType::CPU, tensors->backend(i), control->backend(i),
-                                               votes->backend(i)));
-      rank(rig);
-    });
-  }
+void on_two_ranks(const TrainerOptions& options, const std::function<void(Rig&)>& rank) {
+  on_ranks(2, [&](Peers& peers) {
+    Rig rig(options, std::shared_ptr<Peers>(std::shared_ptr<void>(), &peers));  // which outlive it
+    rank(rig);
+  });
 }
 
 TEST(GradientSync, AloneThereIsNobodyToAverageWith) {
