@@ -54,9 +54,14 @@ Argument setting_of(const Argument& argument) {
   return {text.substr(0, equals), text.substr(equals + 1)};
 }
 
-// What the environment sets, in the order of its variables' names, so that it does not depend on the shell.
-void apply_environment(const std::vector<OptionGroup>& groups) {
-  constexpr std::string_view prefix = "TROUPE__";
+std::string in_capitals(std::string text) {
+  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return text;
+}
+
+// The variables of the environment that stand for options, in the order of their names, so that what is said of two
+// that are wrong does not depend on the shell.
+std::map<std::string, std::string> option_variables(std::string_view prefix) {
   std::map<std::string, std::string> variables;
   for (char** each = environ; each != nullptr && *each != nullptr; ++each) {
     const std::string_view text = *each;
@@ -65,31 +70,32 @@ void apply_environment(const std::vector<OptionGroup>& groups) {
       variables.emplace(text.substr(0, equals), text.substr(equals + 1));
     }
   }
-  const auto variable_of = [&](const std::string& group, std::string_view option) {
-    std::string name = std::string(prefix) + group + "__" + std::string(option);
-    std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::toupper(c); });
-    return name;
-  };
-  for (const auto& [name, value] : variables) {
-    std::string capitals = name;
-    std::ranges::transform(capitals, capitals.begin(), [](unsigned char c) { return std::toupper(c); });
-    std::vector<std::string> known;
-    bool is_known = false;
-    for (const auto& group : groups) {
-      for (const auto& option : group.options) {
-        known.push_back(variable_of(group.name, option.name));
-        if (known.back() != capitals) continue;
-        is_known = true;
-        try {
-          set_from_text(option, value, group.name);
-        } catch (const UsageError& error) {
-          throw UsageError("the environment's " + name + ": " + error.what());
-        }
-      }
+  return variables;
+}
+
+void apply_environment(const std::vector<OptionGroup>& groups) {
+  const std::string prefix = "TROUPE__";
+  const auto variables = option_variables(prefix);
+  if (variables.empty()) return;
+  std::vector<std::string> names;  // of variables, beside the options
+  std::vector<GroupedOption> options;
+  for (const auto& group : groups) {
+    for (const auto& option : group.options) {
+      names.push_back(in_capitals(prefix + group.name + "__" + std::string(option.name)));
+      options.push_back({group.name, option});
     }
-    if (!is_known) {
-      throw UsageError("the environment's " + shown(name) + " is no option; did you mean " + nearest(capitals, known) +
-                       "?");
+  }
+  for (const auto& [name, value] : variables) {
+    const auto found = std::ranges::find(names, in_capitals(name));
+    if (found == names.end()) {
+      throw UsageError("the environment's " + shown(name) + " is no option; did you mean " +
+                       nearest(in_capitals(name), names) + "?");
+    }
+    const auto& [group, option] = options[static_cast<std::size_t>(found - names.begin())];
+    try {
+      set_from_text(option, value, group);
+    } catch (const UsageError& error) {
+      throw UsageError("the environment's " + name + ": " + error.what());
     }
   }
 }
