@@ -411,7 +411,10 @@ says " --with-ft ulfm " of 5 "$run" -n 2 --dry-run true --trainer.elastic 1:2
 says " --with-ft ulfm " of 5 "$run" -n 2 --dry-run true --trainer.elastic=1:2
 says " --with-ft ulfm " of 5 "$run" -n 2 --dry-run true --config "$folder/elastic.toml"
 says " --with-ft ulfm " of 5 "$run" -n 2 --dry-run true "--config=$folder/elastic.toml"
-said=$(of 5 "$run" -n 2 --dry-run true --config "$folder/rigid.toml")
+says " --with-ft ulfm " of 5 "$run" -n 2 --dry-run true --set trainer.elastic=1:2
+says " --with-ft ulfm " of 5 "$run" -n 2 --dry-run true --config "$folder/elastic.toml" --config /dev/null
+TROUPE__TRAINER__ELASTIC=1:2 says " --with-ft ulfm " of 5 "$run" -n 2 --dry-run true
+said=$(of 5 "$run" -n 2 --dry-run true --config "$folder/elastic.toml" --config "$folder/rigid.toml")
 [[ $said != *ulfm* ]] || fail "a run that is not elastic is started as if it were: $said"
 refuses_of 4 "--elastic needs Open MPI 5, and mpirun is of 4.1.4: use --max-restarts" -n 2 --elastic true
 refuses_of 4 "--elastic needs Open MPI 5" -n 2 true --config "$folder/elastic.toml"
