@@ -4,28 +4,13 @@
 #include "troupe/actors/loader.hpp"
 #include "troupe/actors/worker_state.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
+#include "troupe/runtime/data/own_reader.hpp"
 #include "troupe/runtime/data/random.hpp"
 
 #include <algorithm>
 #include <utility>
 
 namespace troupe::cast {
-
-namespace {
-
-// Workers of one process must not read one stream together.
-DataLoader own_reader(const DataLoader& loader) {
-  if (!loader.stream()) return loader;
-  auto replicated = loader.stream()->replicate();
-  if (!replicated) {
-    throw UsageError(
-        "a stream (IterableDataset) is read by one device, and trainer.devices is above 1: override its replicate()"
-        " so that each device gets a stream of its own");
-  }
-  return {std::move(replicated), loader.options()};
-}
-
-}  // namespace
 
 // --- Beginning -------------------------------------------------------------------------------------------------------
 
@@ -138,7 +123,7 @@ std::vector<Feed> WorkerState::make_feeds(const DataLoaders& loaders, Stage stag
 
 Feed WorkerState::make_feed(const DataLoader& given, Stage stage, std::size_t index) {
   const auto& options = replica_->options();
-  const DataLoader loader = setup_.shares_process ? own_reader(given) : given;
+  const DataLoader loader = setup_.shares_process ? own_reader(given, "trainer.devices") : given;
   LoaderSetup loader_setup{loader};
   loader_setup.seed = mix(*options.seed, static_cast<uint64_t>(stage), index);
   loader_setup.loader_idx = static_cast<int64_t>(index);

@@ -3,9 +3,15 @@
 #include "troupe/base/exception_text.hpp"
 #include "troupe/launch/processes.hpp"
 
+#include <algorithm>
 #include <chrono>
 
 namespace troupe {
+
+double patience_with_ranks(double collective_timeout) {
+  constexpr double shortest = 1800;
+  return std::max(collective_timeout, shortest);
+}
 
 std::optional<Failure> failure_of_others(const std::vector<std::shared_ptr<Peers>>& peers, double timeout, Told& told) {
   const std::chrono::milliseconds limit(static_cast<int64_t>(timeout * 1000));

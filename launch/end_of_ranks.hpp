@@ -28,6 +28,10 @@ class Told {
   std::optional<Failure> first_;
 };
 
+/// How long a process whose run is over waits for the others, in seconds: `collective_timeout`, and half an hour at
+/// least, since one of them may have a checkpoint to write.
+double patience_with_ranks(double collective_timeout);
+
 /// Waits until all processes have come to the end of the run as this one has, at most `timeout` seconds. What has
 /// failed on one of them, which does not come then; else nothing.
 std::optional<Failure> failure_of_others(const std::vector<std::shared_ptr<Peers>>& peers, double timeout, Told& told);

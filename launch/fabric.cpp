@@ -16,20 +16,11 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
-#include <random>
 #include <thread>
 
 namespace troupe {
 
 namespace {
-
-// How long a rank whose loop is over waits for others at least, which may have a file to write; in seconds.
-constexpr double least_patience_with_loops = 1800;
-
-uint64_t drawn_seed() {
-  std::random_device device;
-  return (uint64_t{device()} << 32 | device()) >> 1;
-}
 
 /// The devices of this process, and what has gone wrong on one of them first.
 class FabricRun {
@@ -76,14 +67,12 @@ class FabricRun {
     if (error_) std::rethrow_exception(error_);
     if (told_.first()) throw RunError(*told_.first());
     if (processes_.is_alone()) return;
-    const auto failure =
-        failure_of_others(peers_, std::max(setup_.options.collective_timeout, least_patience_with_loops), told_);
+    const auto failure = failure_of_others(peers_, patience_with_ranks(setup_.options.collective_timeout), told_);
     if (failure) throw RunError(*failure);
   }
 
  private:
   void make_sinks_of_names() {
-    check_sink_names(options_.loggers);
     setup_.run_dir =
         processes_.from_rank_zero([&] { return create_run_dir(options_.default_root_dir, options_.name).string(); });
     if (!processes_.is_rank_zero()) return;
@@ -147,11 +136,7 @@ Fabric::~Fabric() = default;
 void Fabric::launch(const std::function<void(Fabric& fabric)>& loop) {
   if (rank_) throw UsageError("launch was called within the function that launch runs");
   if (!loop) throw UsageError("launch was given no function");
-  if (!per_thread_generators()) {
-    throw UsageError(
-        "LibTorch does not draw from this program's random generators: link Troupe into the program itself, "
-        "not into a plug-in");
-  }
+  require_own_generators();
   if (options_.capture_step != CaptureStep::off) capture::prepare_for_offers();
   FabricRun run(options_, Processes::get());
   const auto on_device = [&](std::unique_ptr<FabricRank> rank) {

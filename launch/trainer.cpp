@@ -27,20 +27,11 @@
 #include <limits>
 #include <mutex>
 #include <optional>
-#include <random>
 #include <thread>
 
 namespace troupe {
 
 namespace {
-
-uint64_t draw_seed() {
-  std::random_device device;
-  return (uint64_t{device()} << 32 | device()) >> 1;
-}
-
-// In seconds.
-constexpr double shortest_patience_with_ranks = 1800;
 
 // Of "process 1 on node7, process 2 on node8".
 std::string verdict_on(const std::string& lost) {
@@ -61,7 +52,7 @@ std::string whereabouts_of(const std::vector<std::shared_ptr<Pulse>>& pulses) {
 Trainer::Runner::Runner(TrainerOptions options) : given_(std::move(options)) {
   troupe::validate(given_);
   check_sink_names(given_.loggers);
-  if (!given_.seed) given_.seed = draw_seed();
+  if (!given_.seed) given_.seed = drawn_seed();
   auto& processes = Processes::get();
   if (!processes.is_alone()) {
     given_.seed = std::stoull(processes.from_rank_zero([&] { return std::to_string(*given_.seed); }));
@@ -90,10 +81,8 @@ double Trainer::Runner::patience() const {
   return options_.watchdog_timeout > 0 ? options_.watchdog_timeout : std::numeric_limits<double>::infinity();
 }
 
-// How long a rank whose run is over waits for others at least, which may have a checkpoint to write.
 std::chrono::milliseconds Trainer::Runner::patience_with_others() const {
-  const double seconds = std::max(options_.collective_timeout, shortest_patience_with_ranks);
-  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+  return std::chrono::milliseconds(static_cast<int64_t>(patience_with_ranks(options_.collective_timeout) * 1000));
 }
 
 void Trainer::Runner::add_actor(std::string name, ActorBehavior behavior, ActorOptions options) {
@@ -123,11 +112,7 @@ std::filesystem::path Trainer::Runner::own_best_model_path() const {
 
 void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval,
                           RunArguments arguments) {
-  if (!per_thread_generators()) {
-    throw UsageError(
-        "LibTorch does not draw from this program's random generators: link Troupe into the program itself, "
-        "not into a plug-in");
-  }
+  require_own_generators();
   check_elastic();
   if (options_.capture_step != CaptureStep::off) capture::prepare_for_offers();
   const FailedWrites failed_writes;
@@ -329,7 +314,7 @@ void Trainer::Runner::run_once(Stage stage, ModuleSource source, DataLoaders tra
       processes.tell_failure(*result_.failure);
     }
   } else if (!processes.is_alone()) {
-    result_.failure = failure_of_others(peers, std::chrono::duration<double>(patience_with_others()).count(), told);
+    result_.failure = failure_of_others(peers, patience_with_ranks(options_.collective_timeout), told);
     if (result_.failure && kept_ && processes.has_losses()) result_.failure->is_loss = true;
   }
   processes.on_roll_call(nullptr);

@@ -2,6 +2,7 @@
 #include "troupe/base/exception_text.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/base/unix_seconds.hpp"
 #include "troupe/launch/checkpoint_choice.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/new_run_card.hpp"
@@ -38,8 +39,7 @@ std::string launch_id() {
 void begin_restarts(const std::filesystem::path& run_dir) {
   const auto launch = launch_id();
   if (launch.empty()) return;
-  const double now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-  const nlohmann::json line = {{"event", "folder"}, {"launch", launch}, {"time", now}};
+  const nlohmann::json line = {{"event", "folder"}, {"launch", launch}, {"time", unix_seconds()}};
   std::ofstream(run_dir / "restarts.jsonl")
       << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
 }

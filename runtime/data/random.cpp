@@ -5,8 +5,10 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 #include <ATen/ops/rand.h>
+#include <torch/cuda.h>
 
 #include <mutex>
+#include <random>
 #include <string>
 
 namespace {
@@ -65,6 +67,23 @@ void seed_thread(uint64_t seed) {
   ThreadGenerator& own = thread_generator();
   own.seed = seed;
   own.seed_is_due = true;
+}
+
+void seed_thread_and_device(uint64_t seed, torch::Device device) {
+  seed_thread(seed);
+  if (device.is_cuda()) torch::cuda::manual_seed(seed);
+}
+
+uint64_t drawn_seed() {
+  std::random_device device;
+  return (uint64_t{device()} << 32 | device()) >> 1;
+}
+
+void require_own_generators() {
+  if (per_thread_generators()) return;
+  throw UsageError(
+      "LibTorch does not draw from this program's random generators: link Troupe into the program itself, not into a"
+      " plug-in");
 }
 
 torch::Tensor generator_state(torch::Device device) {

@@ -22,6 +22,15 @@ bool per_thread_generators();
 /// keeps the handle of the default generator over a call of this must ask for it again.
 void seed_thread(uint64_t seed);
 
+/// The same, and the generator of `device` if that is a GPU.
+void seed_thread_and_device(uint64_t seed, torch::Device device);
+
+/// A seed that nobody chose, from the system's source of random numbers; at most 2^63 - 1.
+uint64_t drawn_seed();
+
+/// Throws UsageError unless per_thread_generators().
+void require_own_generators();
+
 /// The state of the default generator for `device`, as bytes on the CPU: the calling thread's where that is the CPU,
 /// else the device's, which all threads share.
 torch::Tensor generator_state(torch::Device device = torch::kCPU);

@@ -4,6 +4,7 @@
 #include "troupe/base/type_name.hpp"
 #include "troupe/modules/support/step_recorder.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
+#include "troupe/runtime/data/own_reader.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/fabric/fabric_recording.hpp"
 #include "troupe/runtime/precision/convert.hpp"
@@ -14,7 +15,6 @@
 
 #include <ATen/Parallel.h>
 #include <c10/util/StringUtil.h>
-#include <torch/cuda.h>
 #include <torch/optim/lbfgs.h>
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -79,8 +79,7 @@ FabricRank::~FabricRank() {
 
 void FabricRank::seed_everything(uint64_t seed) {
   core_.setup.options.seed = seed;
-  seed_thread(seed);
-  if (device().is_cuda()) torch::cuda::manual_seed(seed);
+  seed_thread_and_device(seed, device());
   if (core_.peers() && !modules_.empty()) draw_own_numbers(seed, *core_.peers(), device());
 }
 
@@ -159,15 +158,7 @@ std::size_t FabricRank::setup_optimizer(OptimizerPtr optimizer) {
 // As the Trainer does it: workers of one process must not read one stream together, and the seed of a loader comes from
 // the stage and its place.
 FabricLoader FabricRank::setup_loader(DataLoader loader, Division division) {
-  if (loader.stream() && core_.place().world_size > core_.place().processes) {
-    auto replicated = loader.stream()->replicate();
-    if (!replicated) {
-      throw UsageError(
-          "a stream (IterableDataset) is read by one device, and fabric.devices is above 1: override its replicate() so"
-          " that each device gets a stream of its own");
-    }
-    loader = DataLoader(std::move(replicated), loader.options());
-  }
+  if (core_.place().world_size > core_.place().processes) loader = own_reader(loader, "fabric.devices");
   const bool trains = division == Division::padded_samples;
   FabricLoaderPlace where;
   where.seed = mix(seed(), static_cast<uint64_t>(trains ? Stage::fit : Stage::validate),

@@ -11,6 +11,7 @@
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/fabric/fabric_rank.hpp"
 #include "troupe/runtime/replica/random_states.hpp"
+#include "troupe/runtime/sinks/prediction_file.hpp"
 
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -28,10 +29,6 @@ constexpr const char* fabric_key = "fabric";  // in the metadata: what the user 
 // "critic." of the module called "critic"; empty of one without a name.
 std::string prefix_of(const std::string& name) {
   return name.empty() ? "" : name + ".";
-}
-
-std::string rank_prefix(std::size_t rank) {
-  return rank == 0 ? "" : "rank_" + std::to_string(rank) + ".";
 }
 
 // The tensors of one of several modules, under the names that it has for them.
@@ -63,7 +60,7 @@ void FabricRank::append_random_states(Checkpoint& checkpoint) {
   if (global_rank() != 0) return;
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     for (auto& [name, tensor] : unpacked_checkpoint(all[rank]).tensors) {
-      checkpoint.tensors.emplace_back(rank_prefix(rank) + name, std::move(tensor));
+      checkpoint.tensors.emplace_back(rank_prefix(static_cast<int64_t>(rank)) + name, std::move(tensor));
     }
   }
 }
@@ -133,8 +130,8 @@ nlohmann::json FabricRank::load(const std::filesystem::path& path) {
     core_.progress = progress_from_json(checkpoint.metadata[metadata_key::progress]);
   }
   Checkpoint own;
+  const auto prefix = rank_prefix(global_rank()) + "random.";
   for (const auto& [name, tensor] : checkpoint.tensors) {
-    const auto prefix = rank_prefix(static_cast<std::size_t>(global_rank())) + "random.";
     if (name.starts_with(prefix)) own.tensors.emplace_back("random." + name.substr(prefix.size()), tensor);
   }
   restore_random_states(own, device());

@@ -5,7 +5,6 @@
 #include "troupe/runtime/precision/autocast.hpp"
 
 #include <c10/core/DeviceGuard.h>
-#include <torch/cuda.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
@@ -259,9 +258,7 @@ std::vector<StepOutput> DeviceShards::compute(const std::vector<Batch>& shards, 
       for (std::size_t i = 0; i < std::min(own.size(), layers.size()); ++i) {  // parents come before their children
         if (own[i]->is_training() != layers[i]->is_training()) own[i]->train(layers[i]->is_training());
       }
-      const uint64_t seed = mix(setup_.seed, p, step_number);
-      seed_thread(seed);
-      if (copy.device().is_cuda()) torch::cuda::manual_seed(seed);
+      seed_thread_and_device(mix(setup_.seed, p, step_number), copy.device());
       const torch::AutoGradMode mode(with_gradients);
       copy.context().begin(should_stop);
       copy.output = step(*copy.module, shards[p].to(copy.device(), /*non_blocking=*/true));

@@ -3,7 +3,6 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/data/random.hpp"
 
-#include <torch/cuda.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
@@ -76,9 +75,7 @@ void agree_on_weights(const torch::nn::Module& module, Peers& peers) {
 void draw_own_numbers(uint64_t seed, const Peers& peers, torch::Device device) {
   const auto rank = static_cast<uint64_t>(peers.place().global_rank);
   if (rank == 0) return;
-  const uint64_t own = mix(seed, rank);
-  seed_thread(own);
-  if (device.is_cuda()) torch::cuda::manual_seed(own);
+  seed_thread_and_device(mix(seed, rank), device);
 }
 
 void agree_on_model(ReplicaCore& core) {

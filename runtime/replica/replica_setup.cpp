@@ -12,7 +12,6 @@
 #include "troupe/runtime/replica/replica.hpp"
 #include "troupe/runtime/replica/training_problems.hpp"
 
-#include <torch/cuda.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
@@ -68,8 +67,7 @@ DataFacts Replica::prepare() {
 void Replica::set_up_process() {
   const auto& options = core_.options();
   if (!options.seed) throw std::logic_error("a replica needs a seed");
-  seed_thread(*options.seed);
-  if (core_.setup.device.is_cuda()) torch::cuda::manual_seed(*options.seed);
+  seed_thread_and_device(*options.seed, core_.setup.device);
   if (options.num_threads > 0 && options.num_threads != at::get_num_threads()) {
     torch::set_num_threads(static_cast<int>(options.num_threads));  // which builds pools anew
   }
