@@ -241,7 +241,8 @@ void RunRecord::restore_rest() {
 
 void RunRecord::restore_optimizers() {
   const During during(core_.pulse, "load_optimizer_state");
-  const Checkpoint checkpoint = with_own_optimizers(*core_.setup.checkpoint);
+  const auto own = own_optimizers(*core_.setup.checkpoint);
+  const Checkpoint& checkpoint = own ? *own : *core_.setup.checkpoint;
   const auto& optimizers = core_.optimizers;
   const auto saved = checkpoint.metadata.value(metadata_key::optimizers, nlohmann::json::array());
   if (saved.size() > optimizers.size()) {

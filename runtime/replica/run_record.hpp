@@ -68,7 +68,7 @@ class RunRecord {
   void restore_counters();
   // run_record_ranks.cpp
   void append_own_optimizers(Checkpoint& state);
-  Checkpoint with_own_optimizers(const Checkpoint& checkpoint) const;
+  std::optional<Checkpoint> own_optimizers(const Checkpoint& checkpoint) const;
   Checkpoint rank_state(bool validation_was_cut);
   void append_rank_states(Checkpoint& checkpoint, bool validation_was_cut);
   void restore_rank_state();

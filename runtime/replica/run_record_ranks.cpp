@@ -66,12 +66,13 @@ void RunRecord::append_own_optimizers(Checkpoint& state) {
   }
 }
 
-// The checkpoint with the optimizers of this rank in the place of rank zero's, if they are there.
-Checkpoint RunRecord::with_own_optimizers(const Checkpoint& checkpoint) const {
+// What the checkpoint has of this rank, if its optimizers are there and are to take the place of rank zero's.
+std::optional<Checkpoint> RunRecord::own_optimizers(const Checkpoint& checkpoint) const {
   const auto rank = static_cast<std::size_t>(core_.place().global_rank);
-  if (!core_.trains_locally() || rank == 0) return checkpoint;
+  if (!core_.trains_locally() || rank == 0) return std::nullopt;
   Checkpoint own = part_of(checkpoint, rank);
-  return own.metadata.contains(metadata_key::optimizers) ? own : checkpoint;
+  if (!own.metadata.contains(metadata_key::optimizers)) return std::nullopt;
+  return own;
 }
 
 // Those of the others; rank zero's is there.
@@ -133,7 +134,8 @@ void RunRecord::restore_rank_state() {
   restore_random_states(own, core_.setup.device);
   const int64_t ranks = core_.place().world_size;
   const bool has_same_ranks = saved_ranks == ranks;
-  parts_.sync.load(checkpoint, has_same_ranks ? &own : nullptr, states_of_all());
+  parts_.sync.load(checkpoint, has_same_ranks ? &own : nullptr,
+                   has_same_ranks ? std::vector<Checkpoint>() : states_of_all());
   if (has_same_ranks && (core_.divides_optimizers() || !TrainStepper::hold_parts(own))) return restore_own_rank(own);
   restore_of_all_ranks();
   if (own_rank > 0 || has_same_ranks) return;
