@@ -113,7 +113,8 @@ torch::Tensor RetrievalMetric::Ranking::sum(const torch::Tensor& values) const {
 
 torch::Tensor RetrievalMetric::Ranking::running_sum(const torch::Tensor& values) const {
   const auto total = as_numbers(values).cumsum(0);
-  const auto before = sum(values).cumsum(0) - sum(values);  // of earlier queries
+  const auto sums = sum(values);
+  const auto before = sums.cumsum(0) - sums;  // of earlier queries
   return total - before.index_select(0, query);
 }
 

@@ -168,20 +168,23 @@ void validate_tracker(const std::string& logger, const Tracker& given, const Tra
   }
 }
 
+// Of digits alone.
+std::optional<int64_t> whole_number(std::string_view text) {
+  const bool good = !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+  return good ? number_from_text<int64_t>(text) : std::nullopt;
+}
+
 void validate_partners(const TrainerOptions& options) {
   const TrainerOptions usual;
   const auto partner = [](const std::string& name, const auto& value) {
     return "trainer." + name + " = " + std::string(name_of(value));
   };
-  const auto text_of = []<class Value>(const Value& value) {
-    if constexpr (std::is_same_v<Value, bool>) return std::string(value ? "true" : "false");
-    if constexpr (std::is_same_v<Value, double>) return double_to_text(value);
-    if constexpr (std::is_same_v<Value, int64_t>) return std::to_string(value);
+  const auto text_of = [](const TrainerOptions& owner, const char* name) {
+    return option_to_text(find_option(option_refs(const_cast<TrainerOptions&>(owner)), name));  // read only
   };
-  const auto counted = [&](const char* name, auto TrainerOptions::*option, const std::string& with,
-                           const std::string& advice) {
-    if (options.*option == usual.*option) return;
-    refuse_alone(std::string("trainer.") + name, text_of(options.*option), with, advice);
+  const auto counted = [&](const char* name, const std::string& with, const std::string& advice) {
+    const std::string given = text_of(options, name);
+    if (given != text_of(usual, name)) refuse_alone(std::string("trainer.") + name, given, with, advice);
   };
   if (!options.profile_steps.empty() && options.profiler != Profiler::operators &&
       options.profiler != Profiler::trace) {
@@ -190,32 +193,31 @@ void validate_partners(const TrainerOptions& options) {
   }
   const std::string capture = partner("capture_step", options.capture_step);
   if (options.capture_step == CaptureStep::off) {
-    counted("capture_step_programs", &TrainerOptions::capture_step_programs, capture, "use auto");
+    counted("capture_step_programs", capture, "use auto");
     if (!options.capture_step_dump.empty()) {
       refuse_alone("trainer.capture_step_dump", shown(options.capture_step_dump.string()), capture, "use auto");
     }
   }
   if (options.capture_step != CaptureStep::check) {
-    counted("capture_step_check_every", &TrainerOptions::capture_step_check_every, capture, "use check");
+    counted("capture_step_check_every", capture, "use check");
   }
   if (options.nonfinite != NonFinite::skip) {
-    counted("max_skipped_steps", &TrainerOptions::max_skipped_steps, partner("nonfinite", options.nonfinite),
-            "use skip");
+    counted("max_skipped_steps", partner("nonfinite", options.nonfinite), "use skip");
   }
   if (options.gradient_compression != GradientCompression::powersgd) {
     const std::string compression = partner("gradient_compression", options.gradient_compression);
-    counted("powersgd_rank", &TrainerOptions::powersgd_rank, compression, "use powersgd");
-    counted("powersgd_start_step", &TrainerOptions::powersgd_start_step, compression, "use powersgd");
-    counted("powersgd_error_feedback", &TrainerOptions::powersgd_error_feedback, compression, "use powersgd");
-    counted("powersgd_warm_start", &TrainerOptions::powersgd_warm_start, compression, "use powersgd");
+    counted("powersgd_rank", compression, "use powersgd");
+    counted("powersgd_start_step", compression, "use powersgd");
+    counted("powersgd_error_feedback", compression, "use powersgd");
+    counted("powersgd_warm_start", compression, "use powersgd");
   }
   const std::string strategy = partner("strategy", options.strategy);
   if (!trains_locally(options.strategy)) {
-    counted("local_steps", &TrainerOptions::local_steps, strategy, "use local_sgd or diloco");
+    counted("local_steps", strategy, "use local_sgd or diloco");
   }
   if (options.strategy != Strategy::diloco) {
-    counted("outer_lr", &TrainerOptions::outer_lr, strategy, "use diloco");
-    counted("outer_momentum", &TrainerOptions::outer_momentum, strategy, "use diloco");
+    counted("outer_lr", strategy, "use diloco");
+    counted("outer_momentum", strategy, "use diloco");
   }
   if (!options.gradient_clip_val && options.gradient_clip_algorithm != usual.gradient_clip_algorithm) {
     refuse_alone("trainer.gradient_clip_algorithm", std::string(name_of(options.gradient_clip_algorithm)),
@@ -304,18 +306,12 @@ std::optional<ElasticRange> elastic_of(const TrainerOptions& options) {
   const std::string_view text = options.elastic;
   if (text.empty()) return std::nullopt;
   const auto colon = text.find(':');
-  const auto number = [&](std::string_view part) -> int64_t {
-    const bool good = !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
-    const auto value = good ? number_from_text<int64_t>(part) : std::nullopt;
-    if (!value || *value < 1) {
-      refuse_option("elastic", shown(text), "use the fewest and the most processes, as 2:8");
-    }
-    return *value;
-  };
-  if (colon == std::string_view::npos) {
+  const auto least = whole_number(text.substr(0, colon));
+  const auto most = colon == std::string_view::npos ? std::nullopt : whole_number(text.substr(colon + 1));
+  if (!least || !most || *least < 1 || *most < 1) {
     refuse_option("elastic", shown(text), "use the fewest and the most processes, as 2:8");
   }
-  const ElasticRange range{number(text.substr(0, colon)), number(text.substr(colon + 1))};
+  const ElasticRange range{*least, *most};
   if (range.most < range.least) {
     refuse_option("elastic", shown(text),
                   "the fewest come first: use " + std::to_string(range.most) + ":" + std::to_string(range.least));
@@ -327,8 +323,7 @@ std::optional<BatchRange> profile_steps_of(const TrainerOptions& options) {
   const std::string_view text = options.profile_steps;
   if (text.empty()) return std::nullopt;
   const auto number = [&](std::string_view part) -> int64_t {
-    const bool good = !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
-    const auto value = good ? number_from_text<int64_t>(part) : std::nullopt;
+    const auto value = whole_number(part);
     if (!value) {
       refuse_option("profile_steps", shown(text),
                     "use two numbers of training batches from 0 on, as 100-120, or one, as 100");

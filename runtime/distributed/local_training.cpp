@@ -1,5 +1,7 @@
 #include "troupe/runtime/distributed/local_training.hpp"
 
+#include "troupe/runtime/distributed/wide_type.hpp"
+
 #include "troupe/base/failure.hpp"
 #include "troupe/base/state_reader.hpp"
 
@@ -18,17 +20,6 @@ constexpr const char* outer_key = "outer";
 constexpr const char* exchanged_prefix = "outer.weights.";
 constexpr const char* momentum_prefix = "outer.momentum.";
 constexpr const char* own_prefix = "local.";
-
-// What weights of 16 bits have moved in a step is often less than they can hold.
-torch::ScalarType exchange_type(const torch::Tensor& parameter) {
-  const auto type = parameter.scalar_type();
-  return type == torch::kHalf || type == torch::kBFloat16 ? torch::kFloat32 : type;
-}
-
-void sum_over_workers(Peers& peers, torch::Tensor& values) {
-  std::vector<torch::Tensor> tensors{values};
-  peers.group()->allreduce(tensors)->wait();
-}
 
 // Copies a saved tensor into one that is in use, if there is one.
 void load_into(torch::Tensor& target, const torch::Tensor* saved, const std::string& name) {
@@ -77,7 +68,7 @@ std::vector<std::vector<std::size_t>> LocalTraining::buckets() const {
 }
 
 torch::Tensor LocalTraining::moved(const Parameter& parameter) const {
-  const auto type = exchange_type(parameter.tensor);
+  const auto type = wide_type(parameter.tensor);
   return (parameter.exchanged.to(type) - parameter.tensor.detach().to(type)).flatten();
 }
 
@@ -106,7 +97,7 @@ void LocalTraining::exchange() {
     const auto type = sum.scalar_type();
     if (options_.compression == GradientCompression::fp16) sum = sum.to(torch::kHalf);
     if (options_.compression == GradientCompression::bf16) sum = sum.to(torch::kBFloat16);
-    sum_over_workers(peers_, sum);
+    peers_.all_reduce(sum, c10d::ReduceOp::SUM);
     const auto mean = sum.to(type).div_(workers);
     int64_t at = 0;
     for (const auto i : bucket) {
@@ -130,10 +121,10 @@ void LocalTraining::show_mean() {
     for (const auto i : bucket) {
       const auto& tensor = parameters_[i].tensor;
       own_.push_back({tensor, tensor.detach().clone()});
-      parts.push_back(tensor.detach().to(exchange_type(tensor)).flatten());
+      parts.push_back(tensor.detach().to(wide_type(tensor)).flatten());
     }
     auto mean = torch::cat(parts);
-    sum_over_workers(peers_, mean);
+    peers_.all_reduce(mean, c10d::ReduceOp::SUM);
     mean.div_(workers);
     int64_t at = 0;
     for (const auto i : bucket) {
@@ -191,7 +182,7 @@ void LocalTraining::load(const Checkpoint& checkpoint, const Checkpoint* own) {
     load_into(each.exchanged, checkpoint.find(exchanged_prefix + each.name), exchanged_prefix + each.name);
     const auto name = momentum_prefix + each.name;
     if (const auto* saved = checkpoint.find(name); saved && options_.momentum > 0) {
-      each.momentum = torch::zeros_like(each.tensor.detach(), exchange_type(each.tensor));
+      each.momentum = torch::zeros_like(each.tensor.detach(), wide_type(each.tensor));
       load_into(each.momentum, saved, name);
     }
     auto parameter = each.tensor.detach();

@@ -1,5 +1,7 @@
 #include "troupe/runtime/distributed/power_sgd.hpp"
 
+#include "troupe/runtime/distributed/wide_type.hpp"
+
 #include "troupe/base/failure.hpp"
 #include "troupe/base/state_reader.hpp"
 #include "troupe/base/text.hpp"
@@ -19,12 +21,6 @@ namespace troupe {
 namespace {
 
 constexpr const char* power_sgd_key = "powersgd";
-
-// Of what is computed.
-torch::ScalarType computing_type(const torch::Tensor& gradient) {
-  const auto type = gradient.scalar_type();
-  return type == torch::kHalf || type == torch::kBFloat16 ? torch::kFloat32 : type;
-}
 
 std::string prefix_of(std::size_t index, const char* what) {
   return std::string(power_sgd_key) + "." + std::to_string(index) + "." + what + ".";
@@ -117,7 +113,7 @@ std::optional<PowerSgd::Matrix> PowerSgd::matrix_of(const Gradient& gradient) co
   Matrix matrix;
   matrix.name = gradient.name;
   matrix.gradient = tensor;
-  matrix.whole = tensor.reshape({rows, columns}).to(computing_type(tensor));
+  matrix.whole = tensor.reshape({rows, columns}).to(wide_type(tensor));
   const auto kept_in = [&](const auto& all, at::IntArrayRef sizes) {
     const auto found = all.find(gradient.name);
     const bool fits = found != all.end() && found->second.sizes() == sizes && found->second.is_floating_point();
@@ -155,7 +151,7 @@ void PowerSgd::begin(std::vector<Gradient> gradients, const c10::intrusive_ptr<c
       bucket.matrices.push_back(std::move(*matrix));
     } else {
       bucket.others.push_back(gradient.tensor);
-      parts.push_back(gradient.tensor.flatten().to(computing_type(gradient.tensor)));
+      parts.push_back(gradient.tensor.flatten().to(wide_type(gradient.tensor)));
     }
   }
   for (const auto& matrix : bucket.matrices) parts.push_back(matrix.p.flatten());

@@ -257,11 +257,8 @@ void ShardedOptimizer::launch(Bucket& bucket) {
   bucket.work = peers_.begin_reduce_scatter(bucket.received, bucket.sent);
   if (!divides_gradients()) return;
   // One is reduced while the gradients of the next one come, and no more are whole.
-  if (!on_their_way_.empty()) {
-    complete(buckets_[on_their_way_.front()]);
-    on_their_way_.pop_front();
-  }
-  on_their_way_.push_back(static_cast<std::size_t>(&bucket - buckets_.data()));
+  if (on_its_way_) complete(buckets_[*on_its_way_]);
+  on_its_way_ = static_cast<std::size_t>(&bucket - buckets_.data());
 }
 
 void ShardedOptimizer::complete(Bucket& bucket) {
@@ -304,7 +301,7 @@ void ShardedOptimizer::finish() {
     complete(bucket);
     bucket.is_launched = false;
   }
-  on_their_way_.clear();
+  on_its_way_.reset();
   if (blocks_) blocks_->end_pass();
 }
 
@@ -364,10 +361,6 @@ torch::Tensor ShardedOptimizer::whole_norm(const torch::Tensor& norm_of_parts) c
   auto squared = norm_of_parts.to(torch::kFloat64).square();
   peers_.all_reduce(squared, c10d::ReduceOp::SUM);
   return squared.sqrt().to(norm_of_parts.scalar_type());
-}
-
-void ShardedOptimizer::maximum(torch::Tensor& value) const {
-  peers_.all_reduce(value, c10d::ReduceOp::MAX);
 }
 
 }  // namespace troupe

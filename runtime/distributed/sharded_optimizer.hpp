@@ -13,7 +13,6 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -77,8 +76,6 @@ class ShardedOptimizer final : public GradientAverager {
   void gather_parameters();
   /// The 2-norm of all gradients from that of this worker's parts.
   torch::Tensor whole_norm(const torch::Tensor& norm_of_parts) const;
-  /// The largest of all workers' values.
-  void maximum(torch::Tensor& value) const;
 
   /// Averages that wait for a step: each parameter with this worker's part of its average, in its place among zeros.
   /// All workers' add up to the average.
@@ -141,7 +138,7 @@ class ShardedOptimizer final : public GradientAverager {
   std::vector<Bucket> buckets_;
   std::shared_ptr<ParameterBlocks> blocks_;
   bool is_prepared_ = false;
-  std::deque<std::size_t> on_their_way_;  // buckets that are being reduced
+  std::optional<std::size_t> on_its_way_;  // the bucket that is being reduced, of zero2 and fsdp
 };
 
 }  // namespace troupe

@@ -1,7 +1,6 @@
 #include "troupe/runtime/process/hang_rule.hpp"
 
 #include <algorithm>
-#include <string_view>
 
 namespace troupe {
 

@@ -26,10 +26,16 @@ const char* loader_hook(Stage stage) {
   return "";
 }
 
+// Of an epoch over a dataset.
+int64_t samples_of(const DataLoader& loader) {
+  const int64_t size = loader.dataset()->size();
+  const auto& sampler = loader.options().sampler;
+  return sampler ? sampler->count(size) : size;
+}
+
 [[noreturn]] void refuse_empty(const std::string& kind, const DataLoader& loader) {
   const int64_t size = loader.dataset() ? loader.dataset()->size() : 0;
-  const auto& sampler = loader.options().sampler;
-  const int64_t samples = sampler ? sampler->count(size) : size;
+  const int64_t samples = loader.dataset() ? samples_of(loader) : 0;
   std::string why = "its dataset is empty";
   if (samples > 0) {
     why = "its " + std::to_string(samples) +
@@ -44,9 +50,7 @@ const char* loader_hook(Stage stage) {
 // Filled up, the epoch would be copies of samples for some ranks.
 void refuse_too_many_ranks(const DataLoader& loader, int64_t ranks) {
   if (!loader.dataset()) return;
-  const int64_t size = loader.dataset()->size();
-  const auto& sampler = loader.options().sampler;
-  const int64_t samples = sampler ? sampler->count(size) : size;
+  const int64_t samples = samples_of(loader);
   if (samples <= 0 || samples >= ranks) return;
   throw UsageError("the train loader has " + std::to_string(samples) + " sample(s) for " + std::to_string(ranks) +
                    " ranks, and each needs one of its own: use " + std::to_string(samples) + " rank(s) at most");

@@ -6,28 +6,28 @@
 
 namespace troupe {
 
-bool show_evaluation_weights(ReplicaCore& core, const GradientSync& sync) {
+namespace {
+
+bool show(ReplicaCore& core, const GradientSync& sync, bool evaluating) {
   bool has_changed = false;
   for (std::size_t i = 0; i < core.optimizers.size(); ++i) {
     auto* weights = dynamic_cast<optim::EvaluationWeights*>(&core.optimizers[i]);
-    if (!weights || weights->is_evaluating()) continue;
-    weights->eval();
+    if (!weights || weights->is_evaluating() == evaluating) continue;
+    evaluating ? weights->eval() : weights->train();
     sync.gather_parameters(i);
     has_changed = true;
   }
   return has_changed;
 }
 
+}  // namespace
+
+bool show_evaluation_weights(ReplicaCore& core, const GradientSync& sync) {
+  return show(core, sync, /*evaluating=*/true);
+}
+
 bool show_training_weights(ReplicaCore& core, const GradientSync& sync) {
-  bool has_changed = false;
-  for (std::size_t i = 0; i < core.optimizers.size(); ++i) {
-    auto* weights = dynamic_cast<optim::EvaluationWeights*>(&core.optimizers[i]);
-    if (!weights || !weights->is_evaluating()) continue;
-    weights->train();
-    sync.gather_parameters(i);
-    has_changed = true;
-  }
-  return has_changed;
+  return show(core, sync, /*evaluating=*/false);
 }
 
 bool has_evaluation_weights(const ReplicaCore& core) {

@@ -90,10 +90,9 @@ void LossScaling::inspect() {
 
 bool LossScaling::overflows(std::size_t optimizer) {
   if (!scaler_) return false;
-  const ShardedOptimizer* sharded = sync_.sharded(optimizer);
-  const bool is_of_one_rank = sharded || core_.trains_locally();  // what overflows
+  const bool is_of_one_rank = sync_.sharded(optimizer) || core_.trains_locally();  // what overflows
   const auto of_all_ranks = [&](torch::Tensor& found_inf) {
-    sharded ? sharded->maximum(found_inf) : core_.peers()->all_reduce(found_inf, c10d::ReduceOp::MAX);
+    core_.peers()->all_reduce(found_inf, c10d::ReduceOp::MAX);
   };
   if (is_of_one_rank ? scaler_->allows_step(optimizer, of_all_ranks) : scaler_->allows_step(optimizer)) return false;
   if (scaler_->current_scale() < least_scale) {
