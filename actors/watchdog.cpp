@@ -33,8 +33,10 @@ struct WatchdogState {
 
 using WatchdogSelf = caf::stateful_actor<WatchdogState>;
 
+// To the millisecond: a learned limit is a measured time.
 std::string seconds_of(HangLimits::Duration time) {
-  return double_to_text(std::chrono::duration<double>(time).count()) + " s";
+  const auto rounded = std::chrono::round<std::chrono::milliseconds>(time);
+  return double_to_text(std::chrono::duration<double>(rounded).count()) + " s";
 }
 
 Failure failure_of(const Pulse& pulse, int64_t rank) {
