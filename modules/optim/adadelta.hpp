@@ -35,7 +35,6 @@ struct AdadeltaKernel {
   static constexpr const char* name = "adadelta";
   static constexpr std::array<StateName, 3> states = {
       {{"step", StateKind::host_number}, {"square_avg"}, {"acc_delta"}}};
-  static bool has_state(const Options&, std::size_t) { return true; }
   static void check(const Options& options);
   static double* momentum(Options&) { return nullptr; }
   static std::array<torch::Tensor, 3> make(const Options& options, const torch::Tensor& parameter);

@@ -35,7 +35,6 @@ struct AdagradKernel {
   using Options = AdagradOptions;
   static constexpr const char* name = "adagrad";
   static constexpr std::array<StateName, 2> states = {{{"step", StateKind::step}, {"sum"}}};
-  static bool has_state(const Options&, std::size_t) { return true; }
   static void check(const Options& options);
   static double* momentum(Options&) { return nullptr; }
   static std::array<torch::Tensor, 2> make(const Options& options, const torch::Tensor& parameter);

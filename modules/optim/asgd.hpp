@@ -37,7 +37,6 @@ struct AsgdKernel {
   static constexpr const char* name = "asgd";
   static constexpr std::array<StateName, 4> states = {
       {{"step", StateKind::host_number}, {"eta", StateKind::host_number}, {"mu", StateKind::host_number}, {"ax"}}};
-  static bool has_state(const Options&, std::size_t) { return true; }
   static void check(const Options& options);
   static double* momentum(Options&) { return nullptr; }
   static std::array<torch::Tensor, 4> make(const Options& options, const torch::Tensor& parameter);

@@ -79,8 +79,10 @@ template <class Kernel>
 bool has_state(const typename Kernel::Options& options, std::size_t state, const torch::Tensor& parameter) {
   if constexpr (requires { Kernel::has_state(options, state, parameter); }) {
     return Kernel::has_state(options, state, parameter);
-  } else {
+  } else if constexpr (requires { Kernel::has_state(options, state); }) {
     return Kernel::has_state(options, state);
+  } else {
+    return true;
   }
 }
 
@@ -89,8 +91,6 @@ bool has_state(const typename Kernel::Options& options, std::size_t state, const
 ///     using Options = ...;                              with `lr`
 ///     static constexpr const char* name;                in messages
 ///     static constexpr std::array<StateName, N> states;
-///     static bool has_state(const Options&, std::size_t state);   or, if it depends on the parameter,
-///     static bool has_state(const Options&, std::size_t state, const torch::Tensor& parameter);
 ///     static void check(const Options&);                throws UsageError
 ///     static double* momentum(Options&);
 ///     static std::array<torch::Tensor, N> make(const Options&, const torch::Tensor& parameter);
@@ -98,6 +98,8 @@ bool has_state(const typename Kernel::Options& options, std::size_t state, const
 ///
 /// and may have
 ///
+///     static bool has_state(const Options&, std::size_t state);   or, if it depends on the parameter,
+///     static bool has_state(const Options&, std::size_t state, const torch::Tensor& parameter);   else it has all
 ///     static void check_parameter(const Options&, const torch::Tensor& parameter);   throws UsageError
 ///     static constexpr bool mixes_elements = true;   what becomes of an element depends on others of its parameter
 ///

@@ -33,7 +33,6 @@ struct LionKernel {
   using Options = LionOptions;
   static constexpr const char* name = "lion";
   static constexpr std::array<StateName, 1> states = {{{"exp_avg"}}};
-  static bool has_state(const Options&, std::size_t) { return true; }
   static void check(const Options& options);
   static double* momentum(Options& options) { return &options.betas.first; }
   static std::array<torch::Tensor, 1> make(const Options& options, const torch::Tensor& parameter);

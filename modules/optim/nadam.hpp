@@ -40,7 +40,6 @@ struct NadamKernel {
   static constexpr const char* name = "nadam";
   static constexpr std::array<StateName, 4> states = {
       {{"step", StateKind::host_number}, {"mu_product", StateKind::host_number}, {"exp_avg"}, {"exp_avg_sq"}}};
-  static bool has_state(const Options&, std::size_t) { return true; }
   static void check(const Options& options);
   static double* momentum(Options& options) { return &options.betas.first; }
   static std::array<torch::Tensor, 4> make(const Options& options, const torch::Tensor& parameter);

@@ -37,7 +37,6 @@ struct RadamKernel {
   using Options = RadamOptions;
   static constexpr const char* name = "radam";
   static constexpr std::array<StateName, 3> states = {{{"step", StateKind::host_number}, {"exp_avg"}, {"exp_avg_sq"}}};
-  static bool has_state(const Options&, std::size_t) { return true; }
   static void check(const Options& options);
   static double* momentum(Options& options) { return &options.betas.first; }
   static std::array<torch::Tensor, 3> make(const Options& options, const torch::Tensor& parameter);

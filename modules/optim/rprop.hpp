@@ -33,7 +33,6 @@ struct RpropKernel {
   using Options = RpropOptions;
   static constexpr const char* name = "rprop";
   static constexpr std::array<StateName, 3> states = {{{"step", StateKind::host_number}, {"prev"}, {"step_size"}}};
-  static bool has_state(const Options&, std::size_t) { return true; }
   static void check(const Options& options);
   static double* momentum(Options&) { return nullptr; }
   static std::array<torch::Tensor, 3> make(const Options& options, const torch::Tensor& parameter);

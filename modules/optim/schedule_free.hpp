@@ -49,7 +49,6 @@ struct ScheduleFreeAdamwKernel {
                                                        {"exp_avg_sq"},
                                                        {"z"},
                                                        {"y", StateKind::optional_like_parameter}}};
-  static bool has_state(const Options&, std::size_t) { return true; }
   static void check(const Options& options);
   static double* momentum(Options&) { return nullptr; }
   static std::array<torch::Tensor, 6> make(const Options& options, const torch::Tensor& parameter);

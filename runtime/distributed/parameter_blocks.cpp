@@ -118,8 +118,7 @@ void ParameterBlocks::begin_to_gather(Block& block) {
   if (block.is_whole || block.work) return;
   const torch::NoGradGuard no_gradients;
   block.coming = torch::empty({block.whole.numel()}, block.part.options());
-  block.sent = block.part;
-  block.work = peers_.begin_all_gather(block.coming, block.sent);
+  block.work = peers_.begin_all_gather(block.coming, block.part);
 }
 
 void ParameterBlocks::gather(Block& block) {
@@ -127,7 +126,6 @@ void ParameterBlocks::gather(Block& block) {
   begin_to_gather(block);
   block.work->wait();
   block.work.reset();
-  block.sent.reset();
   give_memory(block.whole, std::exchange(block.coming, {}), block.bytes);
   block.is_whole = true;
 }
@@ -137,7 +135,6 @@ void ParameterBlocks::discard(Block& block) {
   if (!block.work) return;
   block.work->wait();
   block.work.reset();
-  block.sent.reset();
   block.coming.reset();
 }
 

@@ -76,7 +76,7 @@ class ParameterBlocks {
     torch::Tensor whole, part;
     std::size_t bytes = 0;
     bool is_whole = true;
-    torch::Tensor coming, sent;  // while `work` is in progress
+    torch::Tensor coming;  // while `work` is in progress
     c10::intrusive_ptr<c10d::Work> work;
   };
   struct Event {
