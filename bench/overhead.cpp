@@ -16,6 +16,7 @@
 #include <torch/torch.h>
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -37,17 +38,23 @@ double us_of_marks() {
 void measure(const Case& c, int64_t rounds, const std::filesystem::path& folder) {
   const auto data = troupe::bench::mlp_batches(c);
   const auto adam = [](std::vector<torch::Tensor> parameters) { return troupe::optim::adam(std::move(parameters)); };
+  using troupe::CaptureStep;
+  // Captured: the second epoch, since the first two steps are recorded.
+  const std::vector<std::pair<std::string, std::function<double()>>> sides = {
+      {"bare", [&] { return troupe::bench::bare_loop(c, *data, adam); }},
+      {"plain", [&] { return troupe::bench::through_the_cast(c, data, folder, CaptureStep::off); }},
+      {"captured",
+       [&] { return troupe::bench::through_the_cast(c, data, folder, CaptureStep::require, /*epochs=*/2); }},
+      {"fabric", [&] { return troupe::bench::fabric_loop(c, *data, adam, /*captures=*/false); }},
+      {"fabric_captured", [&] { return troupe::bench::fabric_loop(c, *data, adam, /*captures=*/true, /*epochs=*/2); }},
+      {"marks", us_of_marks},
+  };
   std::map<std::string, std::vector<double>> times;
   for (int64_t round = -1; round < rounds; ++round) {  // a round to warm up
-    std::map<std::string, double> now;
-    now["bare"] = troupe::bench::bare_loop(c, *data, adam);
-    now["plain"] = troupe::bench::through_the_cast(c, data, folder, troupe::CaptureStep::off);
-    // Its second epoch: the first two steps are recorded.
-    now["captured"] = troupe::bench::through_the_cast(c, data, folder, troupe::CaptureStep::require, /*epochs=*/2);
-    now["fabric"] = troupe::bench::fabric_loop(c, *data, adam, /*captures=*/false);
-    now["fabric_captured"] = troupe::bench::fabric_loop(c, *data, adam, /*captures=*/true, /*epochs=*/2);
-    now["marks"] = us_of_marks();
-    for (const auto& [who, us] : now) {
+    // Another side comes first each time: where the memory lies depends on who ran before.
+    for (std::size_t i = 0; i < sides.size(); ++i) {
+      const auto& [who, measured] = sides[(i + static_cast<std::size_t>(round + 1)) % sides.size()];
+      const double us = measured();
       if (round >= 0) times[who].push_back(us);
     }
   }
