@@ -281,6 +281,26 @@ void Processes::make_roll_call() {
   });
 }
 
+void Processes::keep_spares(int64_t most) {
+  if (!survives_losses() || is_spare() || size() <= most) return;
+  state_->failures.reset();
+  state_->between.reset();
+  state_->roll_call.reset();
+  state_->mpi->keep_spares(static_cast<int>(most));
+  try {
+    state_->mpi->look_around();
+    join_processes();
+  } catch (const CollectiveError&) {
+    const std::lock_guard lock(state_->mutex);
+    state_->has_losses = true;
+    throw;
+  }
+}
+
+bool Processes::is_spare() const {
+  return state_->mpi && state_->mpi->is_spare();
+}
+
 bool Processes::survives_losses() const {
   return state_->mpi && mpi_survives_losses();
 }

@@ -27,8 +27,10 @@ class Processes {
   Processes& operator=(const Processes&) = delete;
 
   int64_t rank() const;
+  /// Without spares.
   int64_t size() const;
-  bool is_alone() const { return size() == 1; }
+  /// Also of a spare.
+  bool is_alone() const { return size() == 1 || is_spare(); }
   bool is_rank_zero() const { return rank() == 0; }
   /// Among the processes of this host.
   int64_t local_rank() const;
@@ -56,6 +58,12 @@ class Processes {
 
   // --- Processes that are lost while the others go on (trainer.elastic) ---
 
+  /// Collective: from now on the first `most` processes that are left take part in everything; those behind are spares,
+  /// which make no collective calls but agree() and recover(), and may be called up by the latter. Once: a second call
+  /// does nothing. Throws CollectiveError if one is lost meanwhile.
+  void keep_spares(int64_t most);
+  /// This process is one.
+  bool is_spare() const;
   /// How long after a failure that a process is lost becomes known, if that is why.
   static constexpr std::chrono::milliseconds patience_with_losses{1000};
   /// Whether MPI can go on without them.
@@ -64,11 +72,12 @@ class Processes {
   bool has_losses(std::chrono::milliseconds patience = patience_with_losses);
   /// What has become of what a process did, or of what all of them did together: the worst that one of them says.
   enum class Outcome { well, lost, failed };
-  /// Collective among those that are left: the same answer for all; `lost` if a process is lost meanwhile. One that
-  /// waits longer than `patience` leaves the others; if it has failed itself, it waits 30 s at most, and returns.
+  /// Collective among those that are left, spares too: the same answer for all; `lost` if one is lost meanwhile. One
+  /// that waits longer than `patience` leaves the others; if it has failed itself, it waits 30 s at most, and returns.
   Outcome agree(Outcome mine, std::chrono::milliseconds patience);
-  /// Collective among those that are left: they are all that there are from now on, with ranks in the old order. What
-  /// make_peers has made before is of no use. Returns the lost ones, for a sentence: "process 2 on host".
+  /// Collective among those that are left, spares too: they are all that there are from now on, with ranks in the old
+  /// order, and spares take the places of lost ones. What make_peers has made before is of no use. Returns the lost
+  /// ones, for a sentence: "process 2 on host".
   std::string recover();
   /// Ends this process so that it is a loss like any other for those that are left, after a line that says why.
   [[noreturn]] static void leave_the_others(const std::string& why);

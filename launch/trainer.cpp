@@ -38,6 +38,17 @@ std::string verdict_on(const std::string& lost) {
   return lost + (lost.find(", ") == std::string::npos ? " is lost" : " are lost");
 }
 
+std::string with_spares(int64_t count) {
+  if (count == 0) return "";
+  return count == 1 ? ", with a spare" : ", with " + std::to_string(count) + " spares";
+}
+
+// As a spare: the stage is over, or one is lost, once all of them say so.
+Processes::Outcome wait_for_others() {
+  const SignalWatch passed_over([](int) {});  // the others end by it, and this process with them
+  return Processes::get().agree(Processes::Outcome::well, std::chrono::hours(24 * 365));
+}
+
 std::string whereabouts_of(const std::vector<std::shared_ptr<Pulse>>& pulses) {
   std::string says;
   for (const auto& pulse : pulses) {
@@ -113,6 +124,7 @@ std::filesystem::path Trainer::Runner::own_best_model_path() const {
 void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval,
                           RunArguments arguments) {
   require_own_generators();
+  if (Processes::get().is_spare() && stage != Stage::fit) return;
   check_elastic();
   if (options_.capture_step != CaptureStep::off) capture::prepare_for_offers();
   const FailedWrites failed_writes;
@@ -121,6 +133,7 @@ void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, D
     deadline = std::chrono::steady_clock::now() + *max_time;
   }
   restored_ = nullptr;
+  has_trained_ = false;
   kept_ = options_.elastic.empty() || stage != Stage::fit ? nullptr : std::make_shared<cast::KeptState>();
   losses_ = {};
   if (kept_) {
@@ -144,9 +157,14 @@ void Trainer::Runner::check_elastic() const {
                      "\" needs a program that was built with Open MPI 5, started by mpirun --with-ft ulfm (launch/run"
                      " does so); with Open MPI 4, launch/run --max-restarts starts a run again");
   }
-  if (processes.size() < range->least || processes.size() > range->most) {
+  if (processes.size() < range->least) {
     throw UsageError("trainer.elastic = \"" + options_.elastic + "\", and there are " +
                      std::to_string(processes.size()) + " processes");
+  }
+  if (range->most == 1) {
+    throw UsageError(
+        "trainer.elastic = \"1:1\" would leave the others as spares of one process, whose state is lost"
+        " with it: let two train at least, as 1:2");
   }
 }
 
@@ -154,8 +172,16 @@ void Trainer::Runner::check_elastic() const {
 void Trainer::Runner::try_once(Stage stage, const ModuleSource& source, const DataLoaders& train,
                                const DataLoaders& eval, const RunArguments& arguments,
                                std::optional<std::chrono::steady_clock::time_point> deadline) {
+  auto& processes = Processes::get();
   try {
+    processes.keep_spares(elastic_of(options_)->most);
+    if (processes.is_spare()) {
+      losses_ = {};
+      result_ = {};
+      return;
+    }
     if (!losses_.who.empty()) go_back();
+    has_trained_ = true;
     run_once(stage, source, train, eval, arguments, deadline);
   } catch (const CollectiveError&) {
     take_loss(Processes::patience_with_losses);
@@ -183,12 +209,12 @@ void Trainer::Runner::take_loss(std::chrono::milliseconds patience) {
 bool Trainer::Runner::goes_on_without_losses() {
   using Outcome = Processes::Outcome;
   auto& processes = Processes::get();
-  if (processes.is_alone()) return false;
+  if (processes.is_alone() && !processes.is_spare()) return false;
   if (result_.failure && result_.left_behind) Processes::leave_the_others(result_.failure->describe());  // who hangs
   const bool is_loss = result_.failure && result_.failure->is_loss && !result_.lost_coordinator;
   const auto noticed = std::chrono::steady_clock::now();
   const Outcome mine = is_loss ? Outcome::lost : result_.failure ? Outcome::failed : Outcome::well;
-  const Outcome all = processes.agree(mine, patience_with_others());
+  const Outcome all = processes.is_spare() ? wait_for_others() : processes.agree(mine, patience_with_others());
   if (all == Outcome::failed && !result_.failure) {
     result_.failure.emplace();
     result_.failure->stage = to_string(Stage::fit);
@@ -218,6 +244,7 @@ bool Trainer::Runner::goes_on_without_losses() {
 // To the newest state that one of those has that are left.
 void Trainer::Runner::go_back() {
   auto& processes = Processes::get();
+  const int64_t called_up = tell_spares();
   restored_ = newest_kept();
   const auto lost = std::exchange(losses_.who, "");
   if (!processes.is_rank_zero()) return;
@@ -228,9 +255,33 @@ void Trainer::Runner::go_back() {
           ? "step " + std::to_string(progress_from_json(restored_->metadata.at(metadata_key::progress)).global_step)
           : std::string("the beginning");
   const auto text = verdict_on(lost) + ": " + std::to_string(processes.size()) +
-                    (processes.size() == 1 ? " goes" : " go") + " on from " + at;
+                    (processes.size() == 1 ? " goes" : " go") + " on from " + at + with_spares(called_up);
   std::cerr << "troupe: " + text + " (" + std::to_string(static_cast<int64_t>(took.count() * 1000)) + " ms)\n";
   if (files_) files_->take(RunNews{.warning = text});
+}
+
+// How many of the processes were spares; these come to know what the others had agreed on before.
+int64_t Trainer::Runner::tell_spares() {
+  auto& processes = Processes::get();
+  int64_t called_up = 0;
+  bool is_told = false;
+  for (const auto& said :
+       processes.all_gather_bytes(has_trained_ ? std::to_string(*given_.seed) + " " + run_dir_.string() : "")) {
+    if (said.empty()) ++called_up;
+    if (said.empty() || is_told) continue;
+    const auto space = said.find(' ');
+    given_.seed = options_.seed = std::stoull(said.substr(0, space));
+    run_dir_ = said.substr(space + 1);
+    is_told = !run_dir_.empty();
+  }
+  if (called_up < processes.size()) return called_up;
+  Failure failure;
+  failure.stage = to_string(Stage::fit);
+  failure.hook = "the run as a whole";
+  failure.message = verdict_on(losses_.who) +
+                    ", which have trained, and the spares do not have their state: start again"
+                    " with --ckpt_path last";
+  throw RunError(std::move(failure));
 }
 
 // What was written of the run, by a rank zero that is lost or by this process, is this one's to go on with.

@@ -52,6 +52,7 @@ class Trainer::Runner {
   void take_loss(std::chrono::milliseconds patience);
   bool goes_on_without_losses();
   void go_back();
+  int64_t tell_spares();
   std::shared_ptr<Checkpoint> newest_kept() const;
   void take_over_files();
   cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
@@ -92,6 +93,7 @@ class Trainer::Runner {
   std::unique_ptr<ActorSystem> system_;
   std::shared_ptr<cast::KeptState> kept_;  // trainer.elastic: of the stage that runs
   std::shared_ptr<Checkpoint> restored_;   // that it has gone back to, after a process was lost
+  bool has_trained_ = false;               // this process, in that stage: it is no spare that is called up
   struct Losses {
     std::string who;  // "process 2 on host"; empty: none that the stage has not gone back for
     std::chrono::steady_clock::time_point noticed;

@@ -10,8 +10,10 @@
 #include <mpi-ext.h>
 #endif
 
+#include <chrono>
 #include <cstdlib>
 #include <numeric>
+#include <thread>
 
 namespace troupe {
 
@@ -88,9 +90,15 @@ std::vector<int> ranks_left_out(int before, int after) {
 }
 
 Agreement agree_over_mpi(int communicator, unsigned mine) {
-  int flag = static_cast<int>(mine);
-  const bool all_are_there = MPIX_Comm_agree(MPI_Comm_f2c(communicator), &flag) == MPI_SUCCESS;
-  return {static_cast<unsigned>(flag), all_are_there};
+  int flag = static_cast<int>(mine), is_over = 0;
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPIX_Comm_iagree(MPI_Comm_f2c(communicator), &flag, &request), "MPIX_Comm_iagree");
+  int code = MPI_Test(&request, &is_over, MPI_STATUS_IGNORE);
+  while (code == MPI_SUCCESS && !is_over) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    code = MPI_Test(&request, &is_over, MPI_STATUS_IGNORE);
+  }
+  return {static_cast<unsigned>(flag), code == MPI_SUCCESS};
 }
 
 #else

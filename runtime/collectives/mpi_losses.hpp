@@ -34,7 +34,8 @@ struct Agreement {
   unsigned bits = 0;          ///< that all of those that are left have set
   bool all_are_there = true;  ///< false: one is lost; all that are left see it alike
 };
-/// Collective among those that are left, also on a communicator that was revoked.
+/// Collective among those that are left, also on a communicator that was revoked. Looks for the others' answers every
+/// 2 ms and leaves the processor to others meanwhile, since some may come much later.
 Agreement agree_over_mpi(int communicator, unsigned mine);
 
 }  // namespace troupe

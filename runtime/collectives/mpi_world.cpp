@@ -56,7 +56,7 @@ MpiWorld::MpiWorld() {
   MPI_Comm world = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "MPI_Comm_dup");
   MPI_Comm_set_errhandler(world, MPI_ERRORS_RETURN);
-  world_ = MPI_Comm_c2f(world);
+  everyone_ = MPI_Comm_c2f(world);
   look_around();
   users_ = std::make_shared<int>();
 }
@@ -67,15 +67,25 @@ MpiWorld::~MpiWorld() {
 
 // Who is there, and where.
 void MpiWorld::look_around() {
-  const MPI_Comm world = MPI_Comm_f2c(world_);
-  MPI_Comm_rank(world, &rank_);
-  MPI_Comm_size(world, &size_);
+  const MPI_Comm everyone = MPI_Comm_f2c(everyone_);
+  MPI_Comm_rank(everyone, &rank_);
+  MPI_Comm_size(everyone, &size_);
+  hosts_ = names_of_hosts(everyone, size_);
+  world_ = everyone_;
+  MPI_Comm world = everyone;
+  if (size_ > most_) {
+    size_ = most_;
+    check_mpi(MPI_Comm_split(everyone, is_spare() ? 1 : 0, rank_, &world), "MPI_Comm_split");
+    check_mpi(MPI_Comm_set_errhandler(world, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    const std::lock_guard lock(mutex_);
+    world_ = MPI_Comm_c2f(world);
+    communicators_.push_back(world_);  // to be revoked
+  }
   MPI_Comm local = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &local), "MPI_Comm_split_type");
   MPI_Comm_rank(local, &local_rank_);
   MPI_Comm_size(local, &local_size_);
   MPI_Comm_free(&local);
-  hosts_ = names_of_hosts(world, size_);
 }
 
 int MpiWorld::new_communicator() {
@@ -91,17 +101,17 @@ void MpiWorld::revoke() {
   const std::lock_guard lock(mutex_);
   for (const int communicator : communicators_) revoke_communicator(communicator);
   communicators_.clear();
-  revoke_communicator(world_);
+  revoke_communicator(everyone_);
 }
 
 std::vector<int> MpiWorld::shrink() {
-  const int before = world_;
-  world_ = shrunk_communicator(before);
-  return ranks_left_out(before, world_);
+  const int before = everyone_;
+  everyone_ = shrunk_communicator(before);
+  return ranks_left_out(before, everyone_);
 }
 
 Agreement MpiWorld::agree(unsigned mine) {
-  return agree_over_mpi(world_, mine);
+  return agree_over_mpi(everyone_, mine);
 }
 
 bool MpiWorld::shut_down(std::chrono::milliseconds patience) {

@@ -4,6 +4,7 @@
 #include "troupe/runtime/collectives/mpi_losses.hpp"
 
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -25,11 +26,12 @@ class MpiWorld {
   MpiWorld& operator=(const MpiWorld&) = delete;
 
   int rank() const { return rank_; }
+  /// Without spares.
   int size() const { return size_; }
   /// Among the processes of this host.
   int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
-  /// The host of each rank, as MPI_Get_processor_name says.
+  /// The host of each rank, spares too, as MPI_Get_processor_name says.
   const std::vector<std::string>& hosts() const { return hosts_; }
 
   /// A communicator of all processes for one user; all processes have to call this in the same order. The value is
@@ -46,11 +48,16 @@ class MpiWorld {
 
   /// Ends what is in progress on all communicators of this world, here and in all other processes. Any thread.
   void revoke();
-  /// Collective among the processes that are left, after revoke(): from now on the world is theirs; communicators made
-  /// before are of no use. The ranks of those that are lost, as they were.
+  /// From the next look_around() on the world is that of the first `most` processes that are left, for which all
+  /// communicators are. The others are spares, which have the ranks behind: nothing but agree(), revoke(), shrink() and
+  /// look_around() is for them.
+  void keep_spares(int most) { most_ = most; }
+  bool is_spare() const { return rank_ >= size_; }
+  /// Collective among the processes that are left, spares too, after revoke(): from now on the world is theirs;
+  /// communicators made before are of no use. The ranks of those that are lost, as they were.
   std::vector<int> shrink();
-  /// The same, after shrink(): rank(), size() and hosts() say what has become of them, ranks in the old order. Throws
-  /// CollectiveError if one more is lost meanwhile: then revoke and shrink again.
+  /// The same, after shrink() or keep_spares(): rank(), size() and hosts() say what has become of them, ranks in the
+  /// old order. Throws CollectiveError if one more is lost meanwhile: then revoke and shrink again.
   void look_around();
   /// Collective among those that are left, before or after revoke(): the bits that all of them have set, and whether
   /// one is lost.
@@ -63,9 +70,11 @@ class MpiWorld {
   std::shared_ptr<void> user() const { return users_; }
 
  private:
-  int world_ = 0;  // the communicator of all processes that are left
+  int everyone_ = 0;  // the communicator of all processes that are left
+  int world_ = 0;     // of those that are no spares
+  int most_ = std::numeric_limits<int>::max();
   std::mutex mutex_;
-  std::vector<int> communicators_;  // made of it
+  std::vector<int> communicators_;  // made of the world
   int rank_ = 0;
   int size_ = 1;
   int local_rank_ = 0;

@@ -46,10 +46,12 @@ is_at_step() {  # is_at_step ROOT N
   return 1
 }
 
+spares=0  # behind the ranks that train
 try() {  # try NAME RANKS LEAST STEP KILLED...: kills these ranks when the run is at STEP
-  local name=$1 ranks=$2 least=$3 step=$4 root=$folder/$1 run rank victims=() left=$(($2 - ($# - 4)))
+  local name=$1 ranks=$2 least=$3 step=$4 root=$folder/$1 run rank victims=() left=$(($2 + spares - ($# - 4)))
+  [ "$left" -le "$ranks" ] || left=$ranks
   shift 4
-  "$TROUPE_SOURCE_DIR/launch/run" -n "$ranks" "$program" fit --trainer.default_root_dir "$root" "${options[@]}" \
+  "$TROUPE_SOURCE_DIR/launch/run" -n $((ranks + spares)) "$program" fit --trainer.default_root_dir "$root" "${options[@]}" \
     --trainer.elastic "$least:$ranks" --trainer.elastic_every_n_steps 4 >"$folder/found" 2>"$folder/err" &
   run=$!
   wait_for 60 is_at_step "$root" 4 || fail "$name: the run does not come to step 4"
@@ -60,7 +62,7 @@ try() {  # try NAME RANKS LEAST STEP KILLED...: kills these ranks when the run i
   grep -qE "(is|are) lost: $left (goes|go) on from" "$folder/err" || fail "$name: nobody says that ranks are lost"
   # The last recovery's state, from which a run of as many ranks has to come to the same end.
   local at file
-  at=$(sed -nE 's/.*(go|goes) on from step ([0-9]+) .*/\2/p' "$folder/err" | tail -n 1)
+  at=$(sed -nE 's/.*(go|goes) on from step ([0-9]+)[ ,].*/\2/p' "$folder/err" | tail -n 1)
   [ -n "$at" ] || fail "$name: it does not say from which step"
   file=$(echo "$root"/*/version_*/checkpoints/*step="$at".safetensors)
   "$TROUPE_SOURCE_DIR/launch/run" -n "$left" "$program" fit --trainer.default_root_dir "$root.again" --ckpt_path "$file" "${options[@]}" \
@@ -75,6 +77,14 @@ try rank_1 3 1 20 1
 try rank_2 3 1 30 2
 try rank_0 3 1 20 0
 try two_at_once 3 1 20 1 2
+# One that waits takes the place of one that is lost, whichever that is.
+spares=1
+try spare_for_rank_1 2 1 20 1
+grep -q '2 go on from step [0-9]*, with a spare (' "$folder/err" || fail "spare_for_rank_1: the spare is not called up"
+try spare_for_rank_0 2 1 20 0
+try fewer_than_spares 3 1 20 1 2
+try lost_spare 2 1 20 2
+spares=0
 for ((i = 0; i < kills; ++i)); do try "random_$i" 3 1 $((RANDOM % 40 + 8)) $((RANDOM % 3)); done
 
 # One that hangs is given up by its own watchdog, and one that throws ends all.
@@ -87,6 +97,16 @@ fault hung_step --trainer.watchdog_timeout 2 || fail "hung_step: the run has not
 grep -q "2 go on from step" "$folder/err" || fail "hung_step: nobody says that it is lost"
 ! fault step || fail "step: it ended well"
 grep -q "step is out of luck" "$folder/err" || fail "step: it does not say why"
+
+# The spares that are left know nothing of the training.
+"$TROUPE_SOURCE_DIR/launch/run" -n 3 "$program" fit --trainer.default_root_dir "$folder/spares" --trainer.elastic 1:2 \
+  "${options[@]}" >"$folder/found" 2>"$folder/err" &
+run=$!
+wait_for 60 is_at_step "$folder/spares" 8 || fail "spares: the run does not come to step 8"
+mapfile -t victims < <(process_of "$folder/spares" 0; process_of "$folder/spares" 1)
+kill -KILL "${victims[@]}"
+! wait "$run" || fail "spares: it ended well"
+grep -q 'the spares do not have their state: start again with --ckpt_path last' "$folder/err" || fail "spares: it does not say why"
 
 # Too few are left.
 "$TROUPE_SOURCE_DIR/launch/run" -n 2 "$program" fit --trainer.default_root_dir "$folder/few" --trainer.elastic 2:2 \
