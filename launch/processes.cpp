@@ -56,6 +56,9 @@ constexpr std::chrono::seconds patience_with_recovery{30};
 // The same of MPI's end after that.
 constexpr std::chrono::seconds patience_with_end{30};
 
+// And of its start, in which Open MPI 5 waits for ever for a process that is lost there.
+constexpr std::chrono::seconds patience_with_start{300};
+
 std::string in_words(std::chrono::milliseconds patience) {
   return double_to_text(std::chrono::duration<double>(patience).count()) + " s";
 }
@@ -85,6 +88,13 @@ class EndOfPatience {
   bool is_over_ = false;
   std::thread thread_;  // the last: it uses the others
 };
+
+[[noreturn]] void end_before_start() {
+  std::cerr << "troupe: MPI has not started within " + in_words(patience_with_start) +
+                   ": another process is lost, or does not come; this one ends\n";
+  std::cerr.flush();
+  std::_Exit(1);
+}
 
 CollectiveOptions options_of(double timeout_seconds) {
   CollectiveOptions options;
@@ -253,7 +263,11 @@ Processes::Processes() : state_(std::make_unique<State>()) {
                                               [this](const std::string& told) { state_->hear(told); });
     return;
   }
-  state_->mpi = std::make_unique<MpiWorld>();
+  {
+    std::optional<EndOfPatience> end;
+    if (mpi_survives_losses()) end.emplace(patience_with_start, [] { end_before_start(); });
+    state_->mpi = std::make_unique<MpiWorld>();
+  }
   check_size_of_mpi(state_->launched, state_->mpi->size());
   join_processes();
 }
@@ -314,8 +328,9 @@ bool Processes::has_losses(std::chrono::milliseconds patience) {
 // Who is lost does not keep the others from ending what they wait in; they hear of it there and come here too. MPI is
 // asked on another thread: nothing else ends that call, and a failure is to be told whoever does not come.
 Processes::Outcome Processes::agree(Outcome mine, std::chrono::milliseconds patience) {
-  constexpr unsigned none_lost = 1, none_failed = 2;
-  const unsigned bits = (mine != Outcome::lost ? none_lost : 0) | (mine != Outcome::failed ? none_failed : 0);
+  constexpr unsigned none_lost = 1, none_failed = 2, none_has_trained = 4;
+  const unsigned bits = (mine != Outcome::lost ? none_lost : 0) | (mine != Outcome::failed ? none_failed : 0) |
+                        (is_spare() ? none_has_trained : 0);
   if (mine == Outcome::lost) state_->mpi->revoke();
   std::packaged_task<Agreement()> ask(
       [mpi = state_->mpi.get(), user = state_->mpi->user(), bits] { return mpi->agree(bits); });
@@ -328,7 +343,8 @@ Processes::Outcome Processes::agree(Outcome mine, std::chrono::milliseconds pati
   }
   const auto all = answer.get();
   if (!(all.bits & none_failed)) return Outcome::failed;
-  return all.all_are_there && (all.bits & none_lost) ? Outcome::well : Outcome::lost;
+  if (!(all.bits & none_lost) || (all.bits & none_has_trained)) return Outcome::lost;
+  return all.all_are_there ? Outcome::well : Outcome::fewer;
 }
 
 // By a signal: of a process that exits MPI tells nobody.

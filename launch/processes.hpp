@@ -71,9 +71,11 @@ class Processes {
   /// Whether one is lost that was there at the last recover(), or will be known to be within `patience`. Any thread.
   bool has_losses(std::chrono::milliseconds patience = patience_with_losses);
   /// What has become of what a process did, or of what all of them did together: the worst that one of them says.
-  enum class Outcome { well, lost, failed };
-  /// Collective among those that are left, spares too: the same answer for all; `lost` if one is lost meanwhile. One
-  /// that waits longer than `patience` leaves the others; if it has failed itself, it waits 30 s at most, and returns.
+  /// `fewer`: it went well for all that are left, and one is lost.
+  enum class Outcome { well, fewer, lost, failed };
+  /// Collective among those that are left, spares too: the same answer for all; `fewer` or `lost` if one is lost
+  /// meanwhile. One that waits longer than `patience` leaves the others; if it has failed itself, it waits 30 s at
+  /// most, and returns.
   Outcome agree(Outcome mine, std::chrono::milliseconds patience);
   /// Collective among those that are left, spares too: they are all that there are from now on, with ranks in the old
   /// order, and spares take the places of lost ones. What make_peers has made before is of no use. Returns the lost

@@ -221,6 +221,10 @@ bool Trainer::Runner::goes_on_without_losses() {
     result_.failure->hook = "the run as a whole";
     result_.failure->message = "another process has failed when this one had come to its end";
   }
+  if (all == Outcome::fewer) {
+    const auto lost = processes.recover();
+    if (processes.is_rank_zero()) std::cerr << "troupe: " + verdict_on(lost) + ", and the run is complete\n";
+  }
   if (all != Outcome::lost) return false;
   const bool was_rank_zero = processes.is_rank_zero();
   if (losses_.who.empty()) losses_.noticed = noticed;

@@ -83,7 +83,6 @@ try spare_for_rank_1 2 1 20 1
 grep -q '2 go on from step [0-9]*, with a spare (' "$folder/err" || fail "spare_for_rank_1: the spare is not called up"
 try spare_for_rank_0 2 1 20 0
 try fewer_than_spares 3 1 20 1 2
-try lost_spare 2 1 20 2
 spares=0
 for ((i = 0; i < kills; ++i)); do try "random_$i" 3 1 $((RANDOM % 40 + 8)) $((RANDOM % 3)); done
 
@@ -97,6 +96,18 @@ fault hung_step --trainer.watchdog_timeout 2 || fail "hung_step: the run has not
 grep -q "2 go on from step" "$folder/err" || fail "hung_step: nobody says that it is lost"
 ! fault step || fail "step: it ended well"
 grep -q "step is out of luck" "$folder/err" || fail "step: it does not say why"
+
+# A spare that is lost is not missed.
+"$TROUPE_SOURCE_DIR/launch/run" -n 3 "$program" fit --trainer.default_root_dir "$folder/unused" --trainer.elastic 1:2 \
+  "${options[@]}" >"$folder/found" 2>"$folder/err" &
+run=$!
+wait_for 60 is_at_step "$folder/unused" 8 || fail "unused: the run does not come to step 8"
+kill -KILL "$(process_of "$folder/unused" 2)"
+wait "$run" || fail "unused: the run has not come to its end (status $?)"
+grep -q 'process 2 on .* is lost, and the run is complete' "$folder/err" || fail "unused: nobody says that it is lost"
+"$TROUPE_SOURCE_DIR/launch/run" -n 2 "$program" fit --trainer.default_root_dir "$folder/plain" "${options[@]}" \
+  >"$folder/expected" 2>"$folder/err_again" || fail "unused: $(cat "$folder/err_again")"
+cmp -s "$folder/expected" "$folder/found" || fail "unused: other bits: $(diff "$folder/expected" "$folder/found")"
 
 # The spares that are left know nothing of the training.
 "$TROUPE_SOURCE_DIR/launch/run" -n 3 "$program" fit --trainer.default_root_dir "$folder/spares" --trainer.elastic 1:2 \
