@@ -16,9 +16,11 @@ struct ConfigItem {
   int line = 0;
 };
 
-/// Reads the text of a file called `source`; the items are in the order in which the file has them. Throws UsageError
-/// "run.toml:3:8: ..." (line and column) for what is not TOML and for values that no option has: dates, times, and
-/// tables in arrays.
-std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source);
+/// Reads the text of a file called `source`; the items are in the order in which the file has them, but for those of
+/// `named`: of a table so called, or of one in an array so called ([[callbacks]]), the item `name` comes first. Throws
+/// UsageError "run.toml:3:8: ..." (line and column) for what is not TOML and for values that no option has: dates,
+/// times, and tables in other arrays, and for a table in an array that has no `name`.
+std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source,
+                                     const std::vector<std::string>& named = {});
 
 }  // namespace troupe
