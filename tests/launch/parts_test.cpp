@@ -6,11 +6,13 @@
 #include "troupe/launch/completion.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/main.hpp"
+#include "troupe/modules/optim/optimizer_name.hpp"
 #include "troupe/runtime/sinks/sink_by_name.hpp"
 
 #include <gmock/gmock.h>
 
 #include <fstream>
+#include <map>
 #include <regex>
 #include <set>
 
@@ -308,40 +310,83 @@ TEST_F(PartsTest, CompletionKnowsThem) {
 
 // --- None is forgotten ---
 
-std::set<std::string> found_in(const std::string& folder, const std::string& pattern) {
-  std::set<std::string> found;
+/// What `pattern` finds in the headers of `folder`: its first group, and what the second one is ("" if there is none).
+std::map<std::string, std::string> found_in(const std::string& folder, const std::string& pattern) {
+  std::map<std::string, std::string> found;
   const std::regex regex(pattern);
   for (const auto& entry : std::filesystem::directory_iterator(std::string(TROUPE_SOURCE_DIR) + "/" + folder)) {
     if (entry.path().extension() != ".hpp") continue;
     const auto text = content_of(entry.path().string());
-    for (std::sregex_iterator each(text.begin(), text.end(), regex), end; each != end; ++each) found.insert((*each)[1]);
+    for (std::sregex_iterator each(text.begin(), text.end(), regex), end; each != end; ++each) {
+      found[(*each)[1]] = each->size() > 2 ? (*each)[2].str() : "";
+    }
   }
   return found;
 }
 
-TEST(RegistryTest, EveryOptimizerOfTheLibraryHasItsName) {
-  const auto functions = found_in("modules/optim", R"(\nstd::shared_ptr<[\w:]+> (\w+)\(Parameters parameters)");
-  EXPECT_GT(functions.size(), 14u);
-  for (const auto& name : functions) EXPECT_EQ(optimizer_registry().info(name).name, name);
+/// The members of a struct.
+std::set<std::string> members_of(const std::string& folder, const std::string& name) {
+  std::set<std::string> members;
+  const std::regex member(R"(\n\s+[\w:<>, ()]*[\w>] (\w+)(?: =|;))");
+  for (const auto& entry : std::filesystem::directory_iterator(std::string(TROUPE_SOURCE_DIR) + "/" + folder)) {
+    const auto text = entry.path().extension() == ".hpp" ? content_of(entry.path().string()) : "";
+    const auto begin = text.find("\nstruct " + name + " {\n");
+    if (begin == std::string::npos) continue;
+    const auto body = text.substr(begin + 1, text.find("\n};", begin) - begin);
+    for (std::sregex_iterator each(body.begin(), body.end(), member), end; each != end; ++each) {
+      members.insert((*each)[1]);
+    }
+  }
+  EXPECT_FALSE(members.empty()) << name;
+  return members;
 }
 
-TEST(RegistryTest, EverySchedulerOfPlainValuesHasItsName) {
-  const std::set<std::string> of_functions = {"lambda", "multiplicative"}, of_others = {"sequential"};
-  const auto functions = found_in("modules/lr_schedulers", R"(\nstd::shared_ptr<\w+> (\w+)\(Optimizer optimizer)");
-  EXPECT_GT(functions.size(), 12u);
-  for (const auto& name : functions) {
-    if (of_functions.contains(name) || of_others.contains(name)) continue;
-    EXPECT_EQ(scheduler_registry().info(name).name, name);
+std::set<std::string> option_names(const PartRegistry& registry, const std::string& name) {
+  std::set<std::string> names;
+  const auto part = registry.new_part(name);
+  for (const auto& option : part->options()) names.emplace(option.name);
+  return names;
+}
+
+TEST(RegistryTest, EveryOptimizerOfTheLibraryHasItsNameAndItsOptions) {
+  const auto functions =
+      found_in("modules/optim", R"(\nstd::shared_ptr<[\w:]+> (\w+)\(Parameters parameters,\s+(\w+Options) options)");
+  EXPECT_GT(functions.size(), 14u);
+  for (const auto& [name, options] : functions) {
+    ASSERT_EQ(optimizer_registry().info(name).name, name);
+    EXPECT_EQ(option_names(optimizer_registry(), name), members_of("modules/optim", options)) << name;
   }
 }
 
-TEST(RegistryTest, EveryCallbackOfPlainValuesHasItsName) {
+TEST(RegistryTest, EverySchedulerOfPlainValuesHasItsNameAndItsOptions) {
+  const auto functions =
+      found_in("modules/lr_schedulers", R"(\nstd::shared_ptr<\w+> (\w+)\(Optimizer optimizer,\s+(\w+Options) options)");
+  EXPECT_GT(functions.size(), 12u);
+  for (const auto& [name, options] : functions) {
+    if (options == "LambdaOptions") continue;  // of functions
+    ASSERT_EQ(scheduler_registry().info(name).name, name);
+    auto expected = members_of("modules/lr_schedulers", options);
+    expected.insert({"interval", "frequency", "monitor", "strict"});
+    if (name == "cyclic") {
+      expected.erase("scale_fn");  // a function, and what it is given
+      expected.erase("scale_mode");
+    }
+    EXPECT_EQ(option_names(scheduler_registry(), name), expected) << name;
+  }
+}
+
+TEST(RegistryTest, EveryCallbackOfPlainValuesHasItsNameAndItsOptions) {
   for (const auto* folder : {"modules/callbacks", "runtime/callbacks"}) {
+    const auto structs = found_in(folder, R"(\nstruct (\w+Options) \{)");
     const auto classes = found_in(folder, R"(\nclass (\w+) : public (?:Callback|Monitor) \{)");
     EXPECT_GT(classes.size(), 1u);
-    for (const auto& name : classes) {
+    for (const auto& [name, none] : classes) {
       if (name == "LambdaCallback") continue;  // of functions
-      EXPECT_NO_THROW(callback_registry().info(name)) << name;
+      ASSERT_NO_THROW(callback_registry().info(name)) << name;
+      if (!structs.contains(name + "Options")) continue;
+      auto expected = members_of(folder, name + "Options");
+      expected.erase("lambda_func");
+      EXPECT_EQ(option_names(callback_registry(), name), expected) << name;
     }
   }
 }
@@ -367,15 +412,16 @@ TEST(RegistryTest, OptionsOfAllPartsComeBackFromTheirText) {
 
 // --- Whole runs of an ordinary main ---
 
+/// Weights when training ends, and the rate of the optimizer in each epoch.
+struct SeenOfParts {
+  double weight = 0, bias = 0;
+  std::vector<double> rates;
+  std::vector<std::string> classes;
+};
+
 class PartsRunTest : public testing::Test {
  protected:
-  /// Weights when training ends, and the rate of the optimizer in each epoch.
-  struct Seen {
-    double weight = 0, bias = 0;
-    std::vector<double> rates;
-    std::vector<std::string> classes;
-  };
-  static inline Seen seen;
+  static inline SeenOfParts seen;
 
   template <int made>  // optimizers that configure_optimizers returns: -1 is Adam with lr 0.05
   class Model : public Line {
