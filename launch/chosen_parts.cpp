@@ -73,6 +73,14 @@ const PartKind* part_kind_of(std::string_view name) {
   return found == part_kinds().end() ? nullptr : &*found;
 }
 
+std::vector<std::string> ChosenParts::lists() const {
+  std::vector<std::string> names;
+  for (const auto& kind : part_kinds()) {
+    if (kind.is_list) names.emplace_back(kind.name);
+  }
+  return names;
+}
+
 void ChosenParts::add(PartSetting setting) {
   const bool is_name = names_parts(setting.name);
   given_.push_back({std::move(setting), place_, is_name});

@@ -43,6 +43,7 @@ class ChosenParts final : public PartSettings {
   explicit ChosenParts(TrainerOptions& options) : options_(options) {}
 
   std::vector<std::string> kinds() const override { return part_kind_names(); }
+  std::vector<std::string> lists() const override;
   bool takes(std::string_view name) const override { return part_kind_of(name) != nullptr; }
   void begin_place() override { ++place_; }
   void add(PartSetting setting) override;

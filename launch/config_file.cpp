@@ -141,7 +141,7 @@ std::optional<std::string> apply_config_file(const std::filesystem::path& path, 
   const std::string source = shown(path.native());
   std::optional<std::string> ckpt_path;
   if (parts) parts->begin_place();
-  const auto named = parts ? parts->kinds() : std::vector<std::string>();
+  const auto named = parts ? NamedTables{parts->kinds(), parts->lists()} : NamedTables();
   for (const auto& item : parse_config(read_file(path), source, named)) {
     try {
       if (item.name == "ckpt_path") {

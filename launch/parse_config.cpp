@@ -103,7 +103,7 @@ class TextCursor {
 
 class ConfigReader {
  public:
-  ConfigReader(std::string_view text, const std::string& source, const std::vector<std::string>& named)
+  ConfigReader(std::string_view text, const std::string& source, const NamedTables& named)
       : text_(text), source_(source), named_(named) {}
 
   std::vector<ConfigItem> read() {
@@ -146,10 +146,10 @@ class ConfigReader {
   void add(const toml::table& table, const std::string& prefix) {
     for (const auto& [key, value] : table) {
       const std::string name = prefix + in_quotes_if_needed(key.str());
-      const bool is_named = std::ranges::find(named_, name) != named_.end();
       if (const auto* inner = value.as_table()) {
-        is_named ? add_named(*inner, name) : add(*inner, name + ".");
-      } else if (const auto* tables = is_named ? value.as_array() : nullptr; tables && holds_tables(*tables)) {
+        is_in(named_.tables, name) ? add_named(*inner, name) : add(*inner, name + ".");
+      } else if (const auto* tables = is_in(named_.arrays, name) ? value.as_array() : nullptr;
+                 tables && holds_tables(*tables)) {
         for (const auto& each : *tables) {
           const auto& one = *each.as_table();
           if (!one.contains("name")) refuse(one.source().begin, "an entry of " + name + " has no name");
@@ -162,6 +162,9 @@ class ConfigReader {
     }
   }
 
+  static bool is_in(const std::vector<std::string>& names, const std::string& name) {
+    return std::ranges::find(names, name) != names.end();
+  }
   static bool holds_tables(const toml::array& array) {
     return !array.empty() && std::ranges::all_of(array, [](const toml::node& each) { return each.is_table(); });
   }
@@ -228,15 +231,14 @@ class ConfigReader {
 
   std::string_view text_;
   const std::string& source_;
-  const std::vector<std::string>& named_;
+  const NamedTables& named_;
   std::vector<Found> found_;
   std::vector<toml::source_position> zeros_;
 };
 
 }  // namespace
 
-std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source,
-                                     const std::vector<std::string>& named) {
+std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source, const NamedTables& named) {
   refuse_other_encodings(text, source);
   refuse_long_names(text, source);
   return ConfigReader(text, source, named).read();

@@ -39,6 +39,8 @@ class PartSettings {
 
   /// "optimizer", ...
   virtual std::vector<std::string> kinds() const = 0;
+  /// Those of which a file may have an array of tables, [[callbacks]].
+  virtual std::vector<std::string> lists() const = 0;
   /// Whether `name` ("optimizer", "optimizer.lr") is about one of them.
   virtual bool takes(std::string_view name) const = 0;
   /// What is added from now on beats what came before: another file, the environment, the command line.

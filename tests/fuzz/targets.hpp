@@ -122,6 +122,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
          class Parts final : public PartSettings {
           public:
            std::vector<std::string> kinds() const override { return {"optimizer", "callbacks"}; }
+           std::vector<std::string> lists() const override { return {"callbacks"}; }
            bool takes(std::string_view name) const override {
              return name.starts_with("optimizer") || name.starts_with("callbacks");
            }

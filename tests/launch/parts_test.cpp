@@ -258,6 +258,8 @@ TEST_F(PartsTest, ValuesOfOtherTypes) {
             (dir_.path() / "b.toml").string() + ":1: optimizer = 1 is not a name in quotes");
   EXPECT_THAT(refused({"--config", file("c.toml", "[[callbacks]]\npatience = 1\n")}),
               HasSubstr("c.toml:1:1: an entry of callbacks has no name"));
+  EXPECT_THAT(refused({"--config", file("e.toml", "[[optimizer]]\nname = \"sgd\"\n")}),
+              HasSubstr("optimizer is an array of tables, and no option takes that"));
   EXPECT_THAT(refused({"--config", file("d.toml", "[[trainer]]\nname = \"x\"\n")}),
               HasSubstr("trainer is an array of tables, and no option takes that"));
   EXPECT_THAT(refused({"--callbacks", "early_stopping", "--callbacks.mode", "up"}), StartsWith("EarlyStopping: "));
