@@ -2,6 +2,7 @@
 
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/launch/chosen_parts.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/help.hpp"
 
@@ -9,6 +10,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <iterator>
 #include <map>
 #include <string_view>
 
@@ -73,10 +75,47 @@ std::map<std::string, std::string> option_variables(std::string_view prefix) {
   return variables;
 }
 
-void apply_environment(const std::vector<OptionGroup>& groups) {
+std::vector<std::string> split_names(const std::string& text) {
+  std::vector<std::string> names;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const auto comma = std::min(text.find(',', begin), text.size());
+    names.push_back(text.substr(begin, comma - begin));
+    begin = comma + 1;
+  }
+  return names;
+}
+
+/// `name` is about a part, and so is `value`; nothing stands for a flag.
+PartSetting part_setting(std::string name, const std::optional<std::string>& value) {
+  PartSetting setting{.name = std::move(name)};
+  if (names_parts(setting.name)) {
+    if (!value) throw UsageError("option --" + setting.name + " needs a value");
+    setting.parts = split_names(*value);
+    return setting;
+  }
+  setting.set = [value, full_name = setting.name](const OptionRef& option, const std::string& group) {
+    if (!value && !option.is_flag()) throw UsageError("option --" + full_name + " needs a value");
+    set_from_text(option, value.value_or("true"), group);
+  };
+  return setting;
+}
+
+// "optimizer.lr" of "TROUPE__OPTIMIZER__LR"; empty if that is about no part. Of an option's name capitals are kept.
+std::string part_in_variable(std::string_view variable, std::string_view prefix) {
+  variable.remove_prefix(prefix.size());
+  const auto end = variable.find("__");
+  const std::string kind = small_letters(std::string(variable.substr(0, end)));
+  if (!part_kind_of(kind)) return "";
+  if (end == variable.npos) return kind;
+  const std::string option(variable.substr(end + 2));
+  return kind + "." + (small_letters(option) == "name" ? "name" : option);
+}
+
+void apply_environment(const std::vector<OptionGroup>& groups, ChosenParts* parts) {
   const std::string prefix = "TROUPE__";
   const auto variables = option_variables(prefix);
   if (variables.empty()) return;
+  if (parts) parts->begin_place();
   std::vector<std::string> names;  // of variables, beside the options
   std::vector<GroupedOption> options;
   for (const auto& group : groups) {
@@ -85,13 +124,24 @@ void apply_environment(const std::vector<OptionGroup>& groups) {
       options.push_back({group.name, option});
     }
   }
+  if (parts) {
+    for (const auto& kind : part_kinds()) names.push_back(in_capitals(prefix + kind.name));
+  }
   for (const auto& [name, value] : variables) {
+    if (const auto part = parts ? part_in_variable(name, prefix) : ""; !part.empty()) {
+      auto setting = part_setting(part, value);
+      setting.source = "the environment's " + name + ": ";
+      setting.any_case = true;
+      parts->add(std::move(setting));
+      continue;
+    }
     const auto found = std::ranges::find(names, in_capitals(name));
     if (found == names.end()) {
       throw UsageError("the environment's " + shown(name) + " is no option; did you mean " +
                        nearest(in_capitals(name), names) + "?");
     }
     const auto& [group, option] = options[static_cast<std::size_t>(found - names.begin())];
+    if (parts && group == "trainer" && option.name == "loggers") parts->forget_loggers();
     try {
       set_from_text(option, value, group);
     } catch (const UsageError& error) {
@@ -100,9 +150,12 @@ void apply_environment(const std::vector<OptionGroup>& groups) {
   }
 }
 
-void apply(const Argument& argument, const std::vector<OptionGroup>& groups) {
-  const auto [group, option] =
-      find_grouped_option(groups, argument.name, "--", {"config", "ckpt_path", "print_config", "quiet", "set", "help"});
+void apply(const Argument& argument, const std::vector<OptionGroup>& groups, ChosenParts* parts) {
+  if (parts && part_kind_of(argument.name)) return parts->add(part_setting(argument.name, argument.value));
+  std::vector<std::string> others = {"config", "ckpt_path", "print_config", "quiet", "set", "help"};
+  if (parts) std::ranges::copy(part_kind_names(), std::back_inserter(others));
+  const auto [group, option] = find_grouped_option(groups, argument.name, "--", others);
+  if (parts && argument.name == "trainer.loggers") parts->forget_loggers();
   const bool bare_flag = option.is_flag() && !argument.value;
   set_from_text(option, bare_flag ? "true" : value_of(argument), group);
 }
@@ -134,8 +187,12 @@ Stage stage_from_text(const std::string& name) {
                    "? (fit, validate, test, predict)");
 }
 
-CommandLine::CommandLine(std::string program, std::vector<OptionGroup> groups)
-    : groups_(std::move(groups)), help_(help_text(program, groups_)) {}
+CommandLine::CommandLine(std::string program, std::vector<OptionGroup> groups, ChosenParts* parts)
+    : groups_(std::move(groups)), parts_(parts), help_(help_text(program, groups_, parts != nullptr)) {}
+
+std::string CommandLine::help(const std::string& topic) const {
+  return topic.empty() ? help_ : help_about(topic, groups_, parts_ != nullptr);
+}
 
 Invocation CommandLine::parse(int argc, const char* const* argv) const {
   return parse(std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
@@ -143,8 +200,12 @@ Invocation CommandLine::parse(int argc, const char* const* argv) const {
 
 Invocation CommandLine::parse(const std::vector<std::string>& words) const {
   Invocation out;
-  out.help = std::any_of(words.begin(), words.end(), asks_for_help);
-  if (out.help) return out;
+  if (const auto help = std::ranges::find_if(words, asks_for_help); help != words.end()) {
+    out.help = true;
+    const bool has_topic = help + 1 != words.end() && !help[1].starts_with("-");
+    if (has_topic) out.help_topic = help[1];
+    return out;
+  }
 
   const bool has_stage = !words.empty() && !words[0].starts_with("-");
   if (has_stage) out.stage = stage_from_text(words[0]);
@@ -170,10 +231,12 @@ Invocation CommandLine::parse(const std::vector<std::string>& words) const {
     throw UsageError((words.empty() ? "no stage" : "'" + shown(words[0]) + "' is not a stage") + "; " + stage_rule);
   }
   for (const auto& file : files) {
-    if (auto ckpt_path = apply_config_file(file, groups_)) out.ckpt_path = std::move(ckpt_path);
+    if (auto ckpt_path = apply_config_file(file, groups_, parts_)) out.ckpt_path = std::move(ckpt_path);
   }
-  apply_environment(groups_);
-  for (const auto& argument : settings) apply(argument, groups_);
+  apply_environment(groups_, parts_);
+  if (parts_) parts_->begin_place();
+  for (const auto& argument : settings) apply(argument, groups_, parts_);
+  if (parts_) parts_->resolve();
   for (const auto& argument : ckpt_paths) out.ckpt_path = ckpt_path_of(argument);
   return out;
 }

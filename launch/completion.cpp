@@ -3,11 +3,13 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/launch/chosen_parts.hpp"
 #include "troupe/launch/completion_shell.hpp"
 #include "troupe/modules/stage.hpp"
 #include "troupe/runtime/sinks/sink_by_name.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace troupe {
 namespace {
@@ -36,12 +38,27 @@ std::vector<std::string> words_of(const OptionRef& option, const std::string& na
   return words;
 }
 
-CompletedOption completed_option(const OptionGroup& group, const OptionRef& option) {
-  CompletedOption out{group.name + "." + std::string(option.name), std::string(option.meaning)};
+CompletedOption completed_option(const std::string& group, const OptionRef& option) {
+  CompletedOption out{group + "." + std::string(option.name), std::string(option.meaning)};
   out.takes_value = !std::holds_alternative<bool*>(option.value);
   out.words = words_of(option, out.name);
   if (!out.words.empty()) out.value = is_one_of_words(option) ? Completion::words : Completion::list;
   if (is_path(option)) out.value = Completion::files;
+  return out;
+}
+
+/// The names of a kind's parts, and the options that any of them has. One that several have means the same for all.
+std::vector<CompletedOption> completed_parts(const PartKind& kind) {
+  const auto names = kind.registry().names();
+  std::vector<CompletedOption> out = {
+      {kind.name, kind.meaning, true, kind.is_list ? Completion::list : Completion::words, names}};
+  for (const auto& name : names) {
+    const auto part = kind.registry().new_part(name);
+    for (const auto& option : part->options()) {
+      auto one = completed_option(kind.name, option);
+      if (std::ranges::find(out, one.name, &CompletedOption::name) == out.end()) out.push_back(std::move(one));
+    }
+  }
   return out;
 }
 
@@ -68,8 +85,9 @@ CompletedProgram completed_program(const std::string& name, const std::vector<Op
                             {"print_config", "print the resulting options, and do nothing", false},
                             {"quiet", "say nothing on the terminal but results, warnings and errors", false},
                             {"help", "print the options, and do nothing", false}}};
+  for (const auto& kind : part_kinds()) std::ranges::move(completed_parts(kind), std::back_inserter(program.options));
   for (const auto& group : groups) {
-    for (const auto& option : group.options) program.options.push_back(completed_option(group, option));
+    for (const auto& option : group.options) program.options.push_back(completed_option(group.name, option));
   }
   return program;
 }

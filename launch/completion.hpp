@@ -53,7 +53,8 @@ struct CompletedProgram {
   std::vector<CompletedOption> options;  ///< of all commands
 };
 
-/// What `troupe::main` takes: stages, the options of `groups`, and the general ones.
+/// What `troupe::main` takes: stages, the options of `groups`, the general ones, and parts by name with the options of
+/// all of them.
 CompletedProgram completed_program(const std::string& name, const std::vector<OptionGroup>& groups);
 
 /// "bash", "zsh", "fish".

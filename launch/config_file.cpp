@@ -3,9 +3,12 @@
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/launch/parse_config.hpp"
+#include "troupe/launch/part_setting.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <type_traits>
 
@@ -56,11 +59,44 @@ nlohmann::json with_large_numbers(nlohmann::json value) {
   return value;
 }
 
-void apply(const ConfigItem& item, const std::vector<OptionGroup>& groups) {
-  const auto [group, option] = find_grouped_option(groups, item.name, "", {"ckpt_path"});
-  const bool unset = item.value == "none" && holds_optional(option);
-  auto value = unset ? nlohmann::json(nullptr) : item.value;
+void set_from_toml(const OptionRef& option, const nlohmann::json& given, const std::string& group) {
+  const bool unset = given == "none" && holds_optional(option);
+  auto value = unset ? nlohmann::json(nullptr) : given;
   set_from_json(option, holds_unsigned(option) ? with_large_numbers(std::move(value)) : value, group);
+}
+
+void apply(const ConfigItem& item, const std::vector<OptionGroup>& groups, PartSettings* parts) {
+  std::vector<std::string> others = {"ckpt_path"};
+  for (auto& kind : parts ? parts->kinds() : std::vector<std::string>()) others.push_back(std::move(kind));
+  const auto [group, option] = find_grouped_option(groups, item.name, "", others);
+  set_from_toml(option, item.value, group);
+  if (parts && item.name == "trainer.loggers") parts->forget_loggers();
+}
+
+// The names that `item` gives: a text, or a list of them.
+std::vector<std::string> part_names_of(const ConfigItem& item) {
+  const auto list = item.value.is_array() ? item.value : nlohmann::json::array({item.value});
+  std::vector<std::string> names;
+  for (const auto& each : list) {
+    if (!each.is_string()) {
+      throw UsageError(item.name + " = " + shown(each.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace)) +
+                       " is not a name in quotes");
+    }
+    names.push_back(each.get<std::string>());
+  }
+  return names;
+}
+
+void add_to_parts(const ConfigItem& item, const std::string& source, PartSettings& parts) {
+  PartSetting setting{.name = item.name, .source = source + ":" + std::to_string(item.line) + ": "};
+  if (names_parts(item.name)) {
+    setting.parts = part_names_of(item);
+  } else {
+    setting.set = [value = item.value](const OptionRef& option, const std::string& group) {
+      set_from_toml(option, value, group);
+    };
+  }
+  parts.add(std::move(setting));
 }
 
 std::string ckpt_path_of(const ConfigItem& item) {
@@ -100,16 +136,20 @@ std::string toml_value(const nlohmann::json& value) {
 
 }  // namespace
 
-std::optional<std::string> apply_config_file(const std::filesystem::path& path,
-                                             const std::vector<OptionGroup>& groups) {
+std::optional<std::string> apply_config_file(const std::filesystem::path& path, const std::vector<OptionGroup>& groups,
+                                             PartSettings* parts) {
   const std::string source = shown(path.native());
   std::optional<std::string> ckpt_path;
-  for (const auto& item : parse_config(read_file(path), source)) {
+  if (parts) parts->begin_place();
+  const auto named = parts ? NamedTables{parts->kinds(), parts->lists()} : NamedTables();
+  for (const auto& item : parse_config(read_file(path), source, named)) {
     try {
       if (item.name == "ckpt_path") {
         ckpt_path = ckpt_path_of(item);
+      } else if (parts && parts->takes(item.name)) {
+        add_to_parts(item, source, *parts);
       } else {
-        apply(item, groups);
+        apply(item, groups, parts);
       }
     } catch (const UsageError& error) {
       throw UsageError(source + ":" + std::to_string(item.line) + ": " + error.what());
@@ -121,7 +161,7 @@ std::optional<std::string> apply_config_file(const std::filesystem::path& path,
 std::string to_toml(const std::vector<OptionGroup>& groups, const std::optional<std::string>& ckpt_path) {
   std::string out = ckpt_path ? "ckpt_path = " + quoted(*ckpt_path) + "\n" : "";
   for (const auto& group : groups) {
-    out += (out.empty() ? "[" : "\n[") + group.name + "]\n";
+    out += (out.empty() ? "" : "\n") + (group.list.empty() ? "[" + group.name + "]" : "[[" + group.list + "]]") + "\n";
     for (const auto& option : group.options) {
       out += std::string(option.name) + " = " + toml_value(option_to_json(option, group.name)) + "\n";
     }

@@ -1,5 +1,9 @@
 #include "troupe/launch/help.hpp"
 
+#include "troupe/base/nearest.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/launch/chosen_parts.hpp"
+
 #include <algorithm>
 #include <iterator>
 #include <sstream>
@@ -58,40 +62,96 @@ Section general_section() {
        {"--ckpt_path PATH|best|last|auto", "checkpoint to go on from, or to evaluate; auto: the last, or none"},
        {"--print_config", "print the resulting options as a file for --config, and do nothing"},
        {"--quiet", "the same as --trainer.quiet: say nothing on the terminal but results, warnings and errors"},
-       {"--help", "print this, and do nothing"}}};
+       {"--help [GROUP]", "print this, or the options of one group, and do nothing"}}};
 }
 
-Section group_section(const OptionGroup& group) {
-  Section section{group.name + " options", {}};
-  for (const auto& option : group.options) {
+Section option_section(const std::string& title, const std::string& group, const std::vector<OptionRef>& options) {
+  Section section{title, {}};
+  for (const auto& option : options) {
     const OptionInfo info = option_info(option);
     const bool is_bool = std::holds_alternative<bool*>(option.value);
     const std::string value = is_bool ? "[=BOOL]" : " " + info.type;
     const std::string shown_default = info.default_value.empty() ? "\"\"" : info.default_value;
-    section.rows.push_back(
-        {"--" + group.name + "." + info.name + value, info.meaning, "(default: " + shown_default + ")"});
+    section.rows.push_back({"--" + group + "." + info.name + value, info.meaning, "(default: " + shown_default + ")"});
   }
   return section;
 }
 
-}  // namespace
+Section group_section(const OptionGroup& group) {
+  return option_section(group.name + " options", group.name, group.options);
+}
 
-std::string help_text(const std::string& program, const std::vector<OptionGroup>& groups) {
-  std::vector<Section> sections = {general_section()};
-  for (const auto& group : groups) sections.push_back(group_section(group));
+Section part_section() {
+  Section section{"parts by name", {}};
+  for (const auto& kind : part_kinds()) {
+    const std::string name = kind.name;
+    section.rows.push_back({"--" + name + " NAME", std::string(kind.meaning) + ": " + joined(kind.registry().names()) +
+                                                       (kind.is_list ? "; may be given several times" : "")});
+    section.rows.push_back({"--" + name + "." + "OPTION VALUE", std::string("an option of ") +
+                                                                    (kind.is_list ? "the last one" : "it") +
+                                                                    "; --help " + name + ".NAME lists them"});
+  }
+  return section;
+}
+
+Section kind_section(const PartKind& kind) {
+  Section section{std::string("--") + kind.name + " NAME, " + kind.meaning, {}};
+  for (const auto& name : kind.registry().names()) {
+    const auto& info = kind.registry().info(name);
+    const auto others = info.other_names.empty() ? "" : "(also " + joined(info.other_names) + ")";
+    section.rows.push_back({name, info.meaning + (others.empty() ? "" : " " + others)});
+  }
+  return section;
+}
+
+Section named_part_section(const PartKind& kind, const std::string& name) {
+  const auto& info = kind.registry().info(name);
+  const auto part = kind.registry().new_part(name);
+  std::string title = std::string("--") + kind.name + " " + info.name;
+  if (!info.meaning.empty()) title += ", " + info.meaning;
+  if (part->options().empty()) title += "; it has no options";
+  return option_section(title, kind.name, part->options());
+}
+
+std::string text_of(const std::vector<Section>& sections) {
   std::size_t column = 0;
   for (const auto& section : sections) {
     for (const auto& row : section.rows) {
       if (row.left.size() <= widest_left) column = std::max(column, row.left.size() + 4);
     }
   }
-  std::string out = "usage: " + program + " STAGE [options]\n\nSTAGE is fit, validate, test or predict.\n" + program +
-                    " completion bash|zsh|fish prints a script that completes words in a shell.\n";
+  std::string out;
   for (const auto& section : sections) {
-    out += "\n" + section.title + ":\n";
+    out += (out.empty() ? "" : "\n") + section.title + ":\n";
     for (const auto& row : section.rows) out += formatted(row, column);
   }
   return out;
+}
+
+}  // namespace
+
+std::string help_text(const std::string& program, const std::vector<OptionGroup>& groups, bool with_parts) {
+  std::vector<Section> sections = {general_section()};
+  if (with_parts) sections.push_back(part_section());
+  for (const auto& group : groups) sections.push_back(group_section(group));
+  return "usage: " + program + " STAGE [options]\n\nSTAGE is fit, validate, test or predict.\n" + program +
+         " completion bash|zsh|fish prints a script that completes words in a shell.\n\n" + text_of(sections);
+}
+
+std::string help_about(const std::string& topic, const std::vector<OptionGroup>& groups, bool with_parts) {
+  std::vector<std::string> topics;
+  for (const auto& group : groups) {
+    if (group.name == topic) return text_of({group_section(group)});
+    topics.push_back(group.name);
+  }
+  if (const auto* kind = with_parts ? part_kind_of(topic) : nullptr) {
+    const auto point = topic.find('.');
+    return text_of(
+        {point == std::string::npos ? kind_section(*kind) : named_part_section(*kind, topic.substr(point + 1))});
+  }
+  if (with_parts) std::ranges::copy(part_kind_names(), std::back_inserter(topics));
+  throw UsageError("there is no help about '" + shown(topic) + "'; did you mean " + nearest(topic, topics) + "? (" +
+                   joined(topics) + (with_parts ? "; and parts, as optimizer.adamw" : "") + ")");
 }
 
 }  // namespace troupe

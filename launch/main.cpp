@@ -1,5 +1,6 @@
 #include "troupe/launch/main.hpp"
 
+#include "troupe/launch/chosen_parts.hpp"
 #include "troupe/launch/completion.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/prediction_shapes.hpp"
@@ -83,7 +84,8 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
   try {
     std::vector<OptionGroup> all = trainer_groups(options.trainer);
     all.insert(all.end(), groups.begin(), groups.end());
-    const CommandLine command_line(name, std::move(all));
+    ChosenParts parts(options.trainer);
+    const CommandLine command_line(name, std::move(all), &parts);
     if (argc > 1 && std::string_view(argv[1]) == completion_word) {
       const auto called = std::filesystem::path(argv[0]).filename().string();
       std::cout << completion_answer(completed_program(called, command_line.groups()), {argv + 2, argv + argc});
@@ -91,18 +93,22 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
     }
     const Invocation invocation = command_line.parse(argc, argv);
     if (invocation.help) {
-      std::cout << command_line.help();
+      std::cout << command_line.help(invocation.help_topic);
       return 0;
     }
     if (invocation.print_config) {
-      std::cout << to_toml(command_line.groups(), invocation.ckpt_path);
+      all = command_line.groups();
+      for (auto& group : parts.groups()) all.push_back(std::move(group));
+      std::cout << to_toml(all, invocation.ckpt_path);
       return 0;
     }
+    parts.put_into_options();
     for (const auto& group : groups) (void)to_json_object(group.options, group.name);  // NaN and the like
     const auto shapes = std::make_shared<PredictionShapes>();
     if (invocation.stage == Stage::predict) options.trainer.callbacks.push_back(shapes);
     Trainer trainer(options.trainer);
     for (auto& group : groups) trainer.add_options(group);
+    for (auto& group : parts.groups()) trainer.add_options(std::move(group));
     if (options.prepare) options.prepare(trainer);
     try {
       carry_out(invocation, trainer, *shapes, source(), RunArguments{.datamodule = data()});

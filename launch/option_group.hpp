@@ -18,6 +18,7 @@ struct OptionGroup {
   std::string name;
   std::vector<OptionRef> options;
   nlohmann::json defaults;  ///< the values of an object that nobody has changed, as a JSON object
+  std::string list = {};    ///< in files it is one of the tables of this list, [[callbacks]]; empty: a table, [trainer]
 };
 
 /// `option_group("model", options)` makes `--model.lr` out of the member `lr`.

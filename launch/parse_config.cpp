@@ -103,14 +103,15 @@ class TextCursor {
 
 class ConfigReader {
  public:
-  ConfigReader(std::string_view text, const std::string& source) : text_(text), source_(source) {}
+  ConfigReader(std::string_view text, const std::string& source, const NamedTables& named)
+      : text_(text), source_(source), named_(named) {}
 
   std::vector<ConfigItem> read() {
     const toml::parse_result result = toml::parse(text_);
     if (!result) refuse(result.error());
     add(result.table(), "");
     refuse_vanished_numbers();
-    std::ranges::sort(found_, {}, [](const Found& found) { return line_and_column(found.where); });
+    std::ranges::stable_sort(found_, {}, [](const Found& found) { return line_and_column(found.where); });
     std::vector<ConfigItem> items;
     for (auto& found : found_) items.push_back(std::move(found.item));
     return items;
@@ -146,12 +147,43 @@ class ConfigReader {
     for (const auto& [key, value] : table) {
       const std::string name = prefix + in_quotes_if_needed(key.str());
       if (const auto* inner = value.as_table()) {
-        add(*inner, name + ".");
+        is_in(named_.tables, name) ? add_named(*inner, name) : add(*inner, name + ".");
+      } else if (const auto* tables = is_in(named_.arrays, name) ? value.as_array() : nullptr;
+                 tables && holds_tables(*tables)) {
+        for (const auto& each : *tables) {
+          const auto& one = *each.as_table();
+          if (!one.contains("name")) refuse(one.source().begin, "an entry of " + name + " has no name");
+          add_named(one, name);
+        }
       } else {
         const auto where = key.source().begin;
         found_.push_back({where, {name, to_json(value, name), static_cast<int>(where.line)}});
       }
     }
+  }
+
+  static bool is_in(const std::vector<std::string>& names, const std::string& name) {
+    return std::ranges::find(names, name) != names.end();
+  }
+  static bool holds_tables(const toml::array& array) {
+    return !array.empty() && std::ranges::all_of(array, [](const toml::node& each) { return each.is_table(); });
+  }
+
+  // The items of one table stay together, behind its name, wherever the file has them.
+  void add_named(const toml::table& table, const std::string& name) {
+    const auto begin = found_.size();
+    add(table, name + ".");
+    const auto its = found_.begin() + static_cast<std::ptrdiff_t>(begin);
+    std::stable_sort(its, found_.end(), [](const Found& a, const Found& b) {
+      return line_and_column(a.where) < line_and_column(b.where);
+    });
+    std::stable_partition(its, found_.end(), [&](const Found& found) { return found.item.name == name + ".name"; });
+    if (its == found_.end()) return;
+    auto first = its->where;
+    for (auto each = its; each != found_.end(); ++each) {
+      if (line_and_column(each->where) < line_and_column(first)) first = each->where;
+    }
+    for (auto each = its; each != found_.end(); ++each) each->where = first;
   }
 
   // So that a dot in a name is not taken for the one between table and name.
@@ -199,16 +231,17 @@ class ConfigReader {
 
   std::string_view text_;
   const std::string& source_;
+  const NamedTables& named_;
   std::vector<Found> found_;
   std::vector<toml::source_position> zeros_;
 };
 
 }  // namespace
 
-std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source) {
+std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source, const NamedTables& named) {
   refuse_other_encodings(text, source);
   refuse_long_names(text, source);
-  return ConfigReader(text, source).read();
+  return ConfigReader(text, source, named).read();
 }
 
 }  // namespace troupe

@@ -16,9 +16,16 @@ struct ConfigItem {
   int line = 0;
 };
 
-/// Reads the text of a file called `source`; the items are in the order in which the file has them. Throws UsageError
-/// "run.toml:3:8: ..." (line and column) for what is not TOML and for values that no option has: dates, times, and
-/// tables in arrays.
-std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source);
+/// Tables that have a name: [optimizer] name = "muon", or several in an array, [[callbacks]] name = "timer".
+struct NamedTables {
+  std::vector<std::string> tables = {};
+  std::vector<std::string> arrays = {};
+};
+
+/// Reads the text of a file called `source`; the items are in the order in which the file has them, but for those of
+/// `named` tables: their items `name` come first. Throws UsageError "run.toml:3:8: ..." (line and column) for what is
+/// not TOML and for values that no option has: dates, times, and tables in other arrays, and for a table without a
+/// `name` in one of these.
+std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source, const NamedTables& named = {});
 
 }  // namespace troupe

@@ -80,7 +80,8 @@ std::string_view size_of(const std::string& libtorch) {
 }
 
 bool may_differ(const std::string& group, const std::string& name, const nlohmann::json& value) {
-  if (group == "mlflow" || group == "trackio") return true;  // rank zero's business, with passwords in it
+  // Rank zero's business, with passwords in it.
+  if (group == "mlflow" || group == "trackio" || group.starts_with("logger.")) return true;
   return ((group == "trainer" || group == "fabric") && own_options.contains(name)) ||
          (group == "data" && value.is_string());
 }

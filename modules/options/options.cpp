@@ -1,5 +1,6 @@
 #include "troupe/modules/options/options.hpp"
 
+#include "troupe/base/duration_text.hpp"
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
@@ -13,6 +14,7 @@ namespace troupe {
 namespace {
 
 using nlohmann::json;
+using std::chrono::milliseconds;
 using std::filesystem::path;
 
 template <class T, template <class...> class Template>
@@ -52,6 +54,7 @@ std::string type_name() {
   if constexpr (std::is_same_v<T, path>) return "PATH";
   if constexpr (std::is_same_v<T, Amount>) return "INT|FLOAT";
   if constexpr (std::is_same_v<T, Interval>) return "INT|FLOAT|TIME";
+  if constexpr (std::is_same_v<T, milliseconds>) return "TIME";
 }
 
 /// How a value was given wrongly, as far as that decides what is said about it.
@@ -78,6 +81,7 @@ std::string expected(Given given) {
   if constexpr (std::is_same_v<T, Interval>) {
     return "a count of at least 0, a fraction from 0.0 to 1.0, or a time such as 00:00:30 or 30s";
   }
+  if constexpr (std::is_same_v<T, milliseconds>) return "a time such as 00:00:30 or 30s";
 }
 
 // --- one value: JSON ---
@@ -98,6 +102,8 @@ std::optional<json> to_json_value(const T& value) {
   } else if constexpr (std::is_same_v<T, Interval>) {
     if (!value.is_time()) return to_json_value(value.amount());
     return value.valid() ? std::optional<json>(value.to_text()) : std::nullopt;
+  } else if constexpr (std::is_same_v<T, milliseconds>) {
+    return value >= milliseconds::zero() ? std::optional<json>(duration_to_text(value)) : std::nullopt;
   } else {
     return json(value);
   }
@@ -135,6 +141,8 @@ std::optional<T> from_json_value(const json& value) {
     } else if (const auto amount = from_json_value<Amount>(value)) {
       return Interval(*amount);
     }
+  } else if constexpr (std::is_same_v<T, milliseconds>) {
+    if (value.is_string()) return duration_from_text(value.get_ref<const std::string&>());
   } else {
     static_assert(std::is_same_v<T, Amount>);
     std::optional<Amount> amount;
@@ -155,6 +163,7 @@ std::string to_text_value(const T& value) {
   if constexpr (std::is_same_v<T, std::string>) return value;
   if constexpr (std::is_same_v<T, path>) return value.native();
   if constexpr (std::is_same_v<T, Amount> || std::is_same_v<T, Interval>) return value.to_text();
+  if constexpr (std::is_same_v<T, milliseconds>) return duration_to_text(value);
 }
 
 template <class T>
@@ -170,6 +179,8 @@ std::optional<T> from_text_value(std::string_view text) {
     return number && std::isfinite(*number) ? number : std::nullopt;
   } else if constexpr (std::is_same_v<T, Amount> || std::is_same_v<T, Interval>) {
     return T::from_text(text);
+  } else if constexpr (std::is_same_v<T, milliseconds>) {
+    return duration_from_text(text);
   } else {
     const bool good = std::is_same_v<T, path> ? is_path_text(text) : is_utf8(text);
     return good ? std::optional<T>(T(text)) : std::nullopt;
@@ -317,9 +328,23 @@ std::optional<json> to_json_of(const ChoicePointer& choice) {
   return name.empty() ? std::nullopt : std::optional<json>(name);
 }
 
+std::optional<json> to_json_of(const NumbersPointer& numbers) {
+  json list = json::array();
+  for (std::size_t i = 0; i < numbers.count; ++i) {
+    if (!std::isfinite(*numbers.at[i])) return std::nullopt;
+    list.push_back(*numbers.at[i]);
+  }
+  return list;
+}
+
 template <class V>
 std::string to_text_of(const V* value) {
   return to_text_any(*value);
+}
+std::string to_text_of(const NumbersPointer& numbers) {
+  std::string text;
+  for (std::size_t i = 0; i < numbers.count; ++i) text += (i == 0 ? "" : ",") + double_to_text(*numbers.at[i]);
+  return text;
 }
 std::string to_text_of(const ChoicePointer& choice) {
   const auto name = choice.name();
@@ -329,6 +354,9 @@ std::string to_text_of(const ChoicePointer& choice) {
 template <class V>
 std::string expected_of(const V*) {
   return expected_any<V>({});
+}
+std::string expected_of(const NumbersPointer& numbers) {
+  return "a list of " + std::to_string(numbers.count) + " finite numbers";
 }
 std::string expected_of(const ChoicePointer& choice) {
   return "one of " + listed_names(choice.choices, ", ");
@@ -348,9 +376,30 @@ void set_value(const ChoicePointer& target, const json& value, const std::string
   target.write(target.target, value_in(target.choices, *text, name));
 }
 
+void set_value(const NumbersPointer& target, const std::vector<double>& numbers, const std::string& name,
+               const std::string& given) {
+  if (numbers.size() != target.count) refuse(name, given, expected_of(target));
+  for (std::size_t i = 0; i < target.count; ++i) *target.at[i] = numbers[i];
+}
+void set_value(const NumbersPointer& target, std::string_view text, const std::string& name) {
+  std::vector<double> numbers;
+  set_any(numbers, text, name);
+  set_value(target, numbers, name, shown(text));
+}
+void set_value(const NumbersPointer& target, const json& value, const std::string& name) {
+  std::vector<double> numbers;
+  set_any(numbers, value, name);
+  set_value(target, numbers, name, shown_json(value));
+}
+
 template <class V>
 std::string type_of(const V*) {
   return type_name_any<V>();
+}
+std::string type_of(const NumbersPointer& numbers) {
+  std::string type = "FLOAT";
+  for (std::size_t i = 1; i < numbers.count; ++i) type += ",FLOAT";
+  return type;
 }
 std::string type_of(const ChoicePointer& choice) {
   return listed_names(choice.choices, "|");

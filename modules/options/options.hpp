@@ -8,7 +8,8 @@
 //
 // The struct stays an aggregate, may lie in any namespace and may have further members that are not described. The
 // macro stands behind it in the same namespace. Members may be bool, int, int64_t, uint64_t, double, std::string,
-// std::filesystem::path, troupe::Amount, troupe::Interval, std::optional or std::vector of one of these, and an enum
+// std::filesystem::path, troupe::Amount, troupe::Interval, std::optional or std::vector of one of these,
+// std::optional<std::chrono::milliseconds>, std::pair<double, double> or a std::array of 2 to 4 doubles, and an enum
 // that TROUPE_CHOICES describes (modules/options/choices.hpp), which users give and files keep by its names.
 //
 // The functions below touch nothing but their arguments and may be called from any thread. They throw UsageError with
@@ -23,13 +24,17 @@
 
 #include <nlohmann/json.hpp>
 
+#include <array>
+#include <chrono>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -45,16 +50,29 @@ struct ChoicePointer {
   std::string_view name() const { return name_in(choices, read(target)); }
 };
 
+/// Where numbers of a fixed count lie: a list in files, with commas between them in text.
+struct NumbersPointer {
+  std::array<double*, 4> at = {};
+  std::size_t count = 0;
+};
+
 namespace options_detail {
 
-/// Pointers to each type, to an optional of it and to a vector of it, and to enums.
+/// Pointers to each type, to an optional of it and to a vector of it, to enums, to a time and to numbers.
 template <class... T>
-using Pointers = std::variant<T*..., std::optional<T>*..., std::vector<T>*..., ChoicePointer>;
+using Pointers = std::variant<T*..., std::optional<T>*..., std::vector<T>*..., ChoicePointer,
+                              std::optional<std::chrono::milliseconds>*, NumbersPointer>;
 
 template <class T, class Variant>
 inline constexpr bool is_alternative = false;
 template <class T, class... Alternatives>
 inline constexpr bool is_alternative<T, std::variant<Alternatives...>> = (std::same_as<T, Alternatives> || ...);
+
+/// A type that NumbersPointer can point to.
+template <class T>
+inline constexpr bool is_numbers = std::same_as<T, std::pair<double, double>>;
+template <std::size_t count>
+inline constexpr bool is_numbers<std::array<double, count>> = count >= 2 && count <= 4;
 
 }  // namespace options_detail
 
@@ -91,9 +109,10 @@ namespace options_detail {
 template <class Owner, class Value>
 struct Field {
   static_assert(
-      is_alternative<Value*, OptionPointer> || HasChoices<Value>,
+      is_alternative<Value*, OptionPointer> || is_numbers<Value> || HasChoices<Value>,
       "an option is bool, int, int64_t, uint64_t, double, std::string, std::filesystem::path, "
-      "troupe::Amount, troupe::Interval, std::optional or std::vector of one of these, or an enum with TROUPE_CHOICES");
+      "troupe::Amount, troupe::Interval, std::optional or std::vector of one of these, "
+      "std::optional<std::chrono::milliseconds>, a pair or a std::array of doubles, or an enum with TROUPE_CHOICES");
   const char* name;
   const char* meaning;
   Value Owner::*member;
@@ -120,6 +139,11 @@ OptionPointer pointer_to(Enum& value) {
   return ChoicePointer{choices_of<Enum>(), &value,
                        [](const void* target) { return static_cast<int64_t>(*static_cast<const Enum*>(target)); },
                        [](void* target, int64_t number) { *static_cast<Enum*>(target) = static_cast<Enum>(number); }};
+}
+template <class Numbers>
+requires is_numbers<Numbers> OptionPointer pointer_to(Numbers& value) {
+  const auto of = [](auto&... each) { return NumbersPointer{{&each...}, sizeof...(each)}; };
+  return std::apply(of, value);
 }
 
 }  // namespace options_detail

@@ -4,6 +4,7 @@
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/parts/named_optimizer.hpp"
 #include "troupe/runtime/precision/convert.hpp"
 #include "troupe/runtime/precision/cpu_autocast.hpp"
 #include "troupe/runtime/replica/data_setup.hpp"
@@ -17,6 +18,7 @@
 
 #include <algorithm>
 #include <typeinfo>
+#include <utility>
 
 namespace troupe {
 
@@ -109,7 +111,12 @@ void Replica::configure_callbacks() {
 }
 
 void Replica::configure_optimizers() {
-  core_.optimizers = core_.is_used(Hook::configure_optimizers) ? core_.module->configure_optimizers() : Optimizers();
+  auto own = core_.is_used(Hook::configure_optimizers) ? core_.module->configure_optimizers() : Optimizers();
+  const NamedOptimizer* named = nullptr;
+  for (const auto& callback : core_.callbacks) {
+    if (const auto* one = dynamic_cast<const NamedOptimizer*>(callback.get())) named = one;
+  }
+  core_.optimizers = named ? named->configure(*this, *core_.module, own) : std::move(own);
   stepper_.configure();
 }
 

@@ -19,6 +19,7 @@
 #include "troupe/troupe.hpp"
 
 #include "troupe/launch/config_file.hpp"
+#include "troupe/launch/part_setting.hpp"
 #include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
@@ -110,15 +111,27 @@ inline std::vector<Target> targets(const TempDir& dir) {
                    put(folder / "t10k-labels-idx1-ubyte", is_labels ? bytes : labels);
                    (void)read_mnist(folder, MnistPart::test);
                  }});
-  all.push_back({"config",
-                 {"[trainer]\nmax_epochs = 3\nprecision = \"32-true\"\nlimit_train_batches = 0.5\n",
-                  "ckpt_path = 'last'\ntrainer.devices = 2 # two\ntrainer.seed = 31\n",
-                  "\xEF\xBB\xBF[trainer]\nmax_epochs = 3\n"},
-                 in_file("run.toml", [](const auto& path) {
-                   TrainerOptions options;
-                   std::vector<OptionGroup> groups{option_group("trainer", options)};
-                   (void)apply_config_file(path, groups);
-                 })});
+  all.push_back(
+      {"config",
+       {"[trainer]\nmax_epochs = 3\nprecision = \"32-true\"\nlimit_train_batches = 0.5\n",
+        "ckpt_path = 'last'\ntrainer.devices = 2 # two\ntrainer.seed = 31\n", "\xEF\xBB\xBF[trainer]\nmax_epochs = 3\n",
+        "optimizer.name = 'adam'\n[[callbacks]]\npatience = 3\nname = 'x'\n[[callbacks]]\nname = ['y']\n"},
+       in_file("run.toml", [](const auto& path) {
+         TrainerOptions options;
+         std::vector<OptionGroup> groups{option_group("trainer", options)};
+         class Parts final : public PartSettings {
+          public:
+           std::vector<std::string> kinds() const override { return {"optimizer", "callbacks"}; }
+           std::vector<std::string> lists() const override { return {"callbacks"}; }
+           bool takes(std::string_view name) const override {
+             return name.starts_with("optimizer") || name.starts_with("callbacks");
+           }
+           void begin_place() override {}
+           void add(PartSetting) override {}
+           void forget_loggers() override {}
+         } parts;
+         (void)apply_config_file(path, groups, &parts);
+       })});
   // Of one subject each, in files of their own.
   add_array_targets(all, dir);
   add_image_targets(all, dir);

@@ -530,10 +530,13 @@ TEST_F(CommandTest, CompletesItsWordsInBash) {
 }
 
 TEST_F(CommandTest, ProgramsOfTheLibraryCompleteTheirOptionsInBash) {
-  EXPECT_EQ(completed_in_bash(dir_.path(), example("digits"),
-                              {"v", "fit --trainer.max_ep", "fit --trainer.nonfinite st",
-                               "fit --trainer.loggers csv,tens", "fit --ckpt_path la", "completion z"}),
-            "validate\n--trainer.max_epochs\nstop\ncsv,tensorboard\nlast\nzsh\n");
+  EXPECT_EQ(
+      completed_in_bash(dir_.path(), example("digits"),
+                        {"v", "fit --trainer.max_ep", "fit --trainer.nonfinite st", "fit --trainer.loggers csv,tens",
+                         "fit --ckpt_path la", "completion z", "fit --optimizer mu", "fit --callbacks timer,ear",
+                         "fit --scheduler.T_m", "fit --scheduler.interval st"}),
+      "validate\n--trainer.max_epochs\nstop\ncsv,tensorboard\nlast\nzsh\nmuon\ntimer,early_stopping\n"
+      "--scheduler.T_max --scheduler.T_mult\nstep\n");
 }
 
 }  // namespace

@@ -230,8 +230,9 @@ TEST_F(Troubleshooting, ATestWithoutATraining) {
 // --- Options, devices and processes ---
 
 TEST_F(Troubleshooting, OptionsThatCannotBe) {
-  for (const char* words : {"fit --data.batchsize 3", "fit --trainer.devices two", "fit --trainer.accelerator gpu",
-                            "fit --trainer.default_root_dir /proc/none"}) {
+  for (const char* words :
+       {"fit --data.batchsize 3", "fit --trainer.devices two", "fit --trainer.accelerator gpu", "fit --optimizer adma",
+        "fit --optimizer adam --optimizer.beta 0.9", "fit --trainer.default_root_dir /proc/none"}) {
     expect_on_page(run_program(example("digits") + " " + words + " 2>&1").output);
   }
 }

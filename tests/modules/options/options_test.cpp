@@ -46,6 +46,15 @@ TROUPE_OPTIONS(Outer::Options, (flag, "a bool"), (small, "an int"), (seed, "a ui
                (some, "an optional amount"), (sizes, "a vector"), (words, "texts"), (bits, "bools"),
                (fast, "a switchable number", troupe::switchable), (weather, "an enum"))
 
+struct Timed {
+  std::pair<double, double> betas = {0.9, 0.999};
+  std::array<double, 3> numbers = {1, 2, 3};
+  std::optional<std::chrono::milliseconds> duration = std::nullopt;
+
+  bool operator==(const Timed&) const = default;
+};
+TROUPE_OPTIONS(Timed, (betas, "a pair"), (numbers, "an array"), (duration, "a time"))
+
 struct Many {
   bool a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7, c0, c1, c2, c3, c4, c5, c6, c7, d0, d1, d2, d3,
       d4, d5, d6, d7, e0, e1, e2, e3, e4, e5, e6, e7, f0, f1, f2, f3, f4, f5, f6, f7, g0, g1, g2, g3, g4, g5, g6, g7,
@@ -232,6 +241,34 @@ TEST(Options, EnumsAreGivenAndWrittenByTheirNames) {
   EXPECT_EQ(text_refusal("weather", "wetter"), "model.weather = wetter is not valid; did you mean wet? (dry, wet)");
   EXPECT_EQ(text_refusal("weather", "sun"), "model.weather = sun is not valid; did you mean dry? (dry, wet)");
   EXPECT_EQ(json_refusal(R"({"weather": 1})"), "model.weather = 1 is not UTF-8 text");
+}
+
+TEST(Options, PairsArraysAndTimesAreWholeValues) {
+  elsewhere::Timed options;
+  set_option(options, "betas", "0.5,0.25");
+  set_option(options, "numbers", "3,2.5,1");
+  set_option(options, "duration", "90s");
+  EXPECT_EQ(options, (elsewhere::Timed{{0.5, 0.25}, {3, 2.5, 1}, std::chrono::seconds(90)}));
+  const auto json = to_json_object(options);
+  EXPECT_EQ(json.dump(), R"({"betas":[0.5,0.25],"duration":"00:00:01:30","numbers":[3.0,2.5,1.0]})");
+  EXPECT_EQ(options_from_json<elsewhere::Timed>(json), options);
+  const auto info = describe_options(options);
+  EXPECT_EQ(info[0].type + ' ' + info[1].type + ' ' + info[2].type, "FLOAT,FLOAT FLOAT,FLOAT,FLOAT TIME|none");
+  EXPECT_EQ(info[0].default_value, "0.5,0.25");
+  set_option(options, "duration", "none");
+  EXPECT_FALSE(options.duration);
+  EXPECT_EQ(refusal([&] { set_option(options, "betas", "0.5"); }), "betas = 0.5 is not a list of 2 finite numbers");
+  EXPECT_EQ(refusal([&] { set_option(options, "betas", "0.5,x"); }), "betas[1] = x is not a finite number");
+  EXPECT_EQ(refusal([&] {
+              set_options(options, {{"numbers", {1, 2}}});
+            }),
+            "numbers = [1,2] is not a list of 3 finite numbers");
+  EXPECT_EQ(refusal([&] {
+              set_options(options, {{"duration", 90}});
+            }),
+            "duration = 90 is not a time such as 00:00:30 or 30s, or none");
+  options.betas.second = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(refusal([&] { check_options(options); }), "betas = 0.5,inf is not a list of 2 finite numbers");
 }
 
 TEST(Options, InfoShowsMeaningTypeAndDefault) {
