@@ -85,8 +85,9 @@ std::string help_text(const std::string& program, const std::vector<OptionGroup>
       if (row.left.size() <= widest_left) column = std::max(column, row.left.size() + 4);
     }
   }
-  std::string out = "usage: " + program + " STAGE [options]\n\nSTAGE is fit, validate, test or predict.\n" + program +
-                    " completion bash|zsh|fish prints a script that completes words in a shell.\n";
+  std::string out = "usage: " + program +
+                    " STAGE [options]\n\nSTAGE is fit, validate, test, predict or tune (finders: see tune options).\n" +
+                    program + " completion bash|zsh|fish prints a script that completes words in a shell.\n";
   for (const auto& section : sections) {
     out += "\n" + section.title + ":\n";
     for (const auto& row : section.rows) out += formatted(row, column);

@@ -1,11 +1,14 @@
 #include "troupe/launch/main.hpp"
 
+#include "troupe/base/text.hpp"
 #include "troupe/launch/completion.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/prediction_shapes.hpp"
 #include "troupe/launch/processes.hpp"
 #include "troupe/launch/rank_facts.hpp"
 #include "troupe/launch/signals.hpp"
+#include "troupe/launch/tune_command.hpp"
+#include "troupe/launch/tuner.hpp"
 
 #include <csignal>
 #include <filesystem>
@@ -83,6 +86,9 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
   try {
     std::vector<OptionGroup> all = trainer_groups(options.trainer);
     all.insert(all.end(), groups.begin(), groups.end());
+    TuneSettings finders;
+    const auto options_of_stages = all;
+    for (auto& group : tune_groups(finders)) all.push_back(std::move(group));
     const CommandLine command_line(name, std::move(all));
     if (argc > 1 && std::string_view(argv[1]) == completion_word) {
       const auto called = std::filesystem::path(argv[0]).filename().string();
@@ -95,15 +101,22 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
       return 0;
     }
     if (invocation.print_config) {
-      std::cout << to_toml(command_line.groups(), invocation.ckpt_path);
+      std::cout << to_toml(invocation.tune ? command_line.groups() : options_of_stages, invocation.ckpt_path);
       return 0;
     }
+    if (!invocation.tune) refuse_finders(finders.tune);
     for (const auto& group : groups) (void)to_json_object(group.options, group.name);  // NaN and the like
     const auto shapes = std::make_shared<PredictionShapes>();
     if (invocation.stage == Stage::predict) options.trainer.callbacks.push_back(shapes);
     Trainer trainer(options.trainer);
     for (auto& group : groups) trainer.add_options(group);
     if (options.prepare) options.prepare(trainer);
+    if (invocation.tune) {
+      if (invocation.ckpt_path)
+        throw UsageError("tune begins with new weights: leave ckpt_path = " + shown(*invocation.ckpt_path) + " out");
+      tune(finders, trainer, groups, source, data);
+      return 0;
+    }
     try {
       carry_out(invocation, trainer, *shapes, source(), RunArguments{.datamodule = data()});
     } catch (...) {
@@ -116,6 +129,9 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
   } catch (const RanksDisagree& error) {
     say_for_all(name + ": " + error.what());
     return misused;
+  } catch (const TunerInterrupted& interrupted) {
+    std::cerr << name + ": " + interrupted.what() + '\n';
+    return status_after(interrupted.signal());
   } catch (const UsageError& error) {
     std::cerr << name + ": " + error.what() + '\n';
     return misused;

@@ -2,7 +2,8 @@
 
 Samples "x", "y" [45, ...] to train on and "x.val", "y.val" [21, ...] to validate on, in batches of 8; the last ones are
 of 5. For each case and type losses and weights, and "<case>.<type>.rates": the rates that each step was taken with.
-"means.<type>.<metric>" are the metrics of ten epochs.
+"means.<type>.<metric>" are the metrics of ten epochs. "lr_find_<mode>.<type>.*": the rates of a learning rate finder,
+the losses, their smoothed values, and the place that is suggested.
 """
 import torch
 from torch.nn.functional import mse_loss
@@ -103,7 +104,41 @@ def log_means(type_name):
         reference.add(f"means.{type_name}", name, values)
 
 
+def find_rate(mode, type_name, steps=60, smallest=1e-5, largest=50.0, threshold=4.0, beta=0.98):
+    """As Lightning's Tuner.lr_find has it, without Lightning."""
+    dtype = TYPES[type_name]
+    model = reference.model(dtype)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
+    data = batches(x, y, dtype)
+    rates, losses, smoothed = [], [], []
+    mean, best = 0.0, 0.0
+    for step in range(steps):
+        part = (step + 1) / steps if step > 0 else 0.0
+        rate = smallest * (largest / smallest) ** part if mode == "exponential" else smallest + part * (largest - smallest)
+        optimizer.param_groups[0]["lr"] = rate
+        inputs, targets = data[step % len(data)]
+        optimizer.zero_grad()
+        loss = mse_loss(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        mean = beta * mean + (1 - beta) * loss.item()
+        rates.append(rate)
+        losses.append(loss.item())
+        smoothed.append(mean / (1 - beta ** (step + 2)))
+        if step > 0 and smoothed[-1] > threshold * best:
+            break
+        best = smoothed[-1] if step == 0 else min(best, smoothed[-1])
+    key = f"lr_find_{mode}.{type_name}"
+    counted = torch.tensor(smoothed, dtype=torch.float64)[10:-1]
+    for what, values in (("rates", rates), ("losses", losses), ("smoothed", smoothed)):
+        reference.add(key, what, values)
+    reference.add(key, "suggestion", [10.0 + torch.gradient(counted)[0].argmin().item()] if len(counted) > 1 else [-1.0])
+    assert len(rates) < steps, f"{mode}: the loss never diverges"
+
+
 for dtype in TYPES:
+    for mode in ("exponential", "linear"):
+        find_rate(mode, dtype)
     for case in CASES:
         run(case, dtype)
     log_means(dtype)

@@ -62,6 +62,7 @@ RunCard full_card() {
   card.more_warnings = 4;
   card.owner = {123, "0123", "pid:[4026531836]", 77, true};
   card.failure = Failure{1, "node7", "cuda:1", "fit", "training_step", 2, 5, "no memory"};
+  card.findings = {{"lr_find", "Learning rate", "0.1 it is.", {{"lr", {0.1, 1}}, {"loss", {2.5, std::nan("")}}}, true, 0}};
   return card;
 }
 
