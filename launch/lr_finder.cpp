@@ -200,7 +200,7 @@ LrFindResult Tuner::find_lr(const TunedModule& module, const TunedData& data, co
   const auto option = how.update_attr ? learning_rate_option(module.options, how.attr_name) : "";
   const Trials trials(trainer_, module, data);
   const auto probe = std::make_shared<RateProbe>(how);
-  trials.run(options_of_trial(trials.options(), how.num_training), probe, data.loaders);
+  trials.run(finders::options_of_trial(trials.options(), how.num_training), probe, data.loaders);
   auto result = probe->result();
   if (result.lr.empty()) {
     throw UsageError(

@@ -14,14 +14,14 @@ namespace troupe {
 
 struct Finding {
   struct Column {
-    std::string name;
-    std::vector<double> values;
+    std::string name = {};
+    std::vector<double> values = {};
   };
 
-  std::string name;                        ///< "lr_find"; the file <folder>/<name>.csv has its columns
-  std::string title;                       ///< "Learning rate"
-  std::string says;                        ///< what came of it, in one sentence
-  std::vector<Column> columns;             ///< of one length; a plot has the first along x and the second along y
+  std::string name = {};                   ///< "lr_find"; the file <folder>/<name>.csv has its columns
+  std::string title = {};                  ///< "Learning rate"
+  std::string says = {};                   ///< what came of it, in one sentence
+  std::vector<Column> columns = {};        ///< of one length; a plot has the first along x and the second along y
   bool x_is_logarithmic = false;           ///< in a plot
   std::optional<std::size_t> chosen = {};  ///< the row that is suggested
 };

@@ -2,6 +2,7 @@
 #include "tests/support/file_content.hpp"
 #include "tests/support/lines.hpp"
 #include "tests/support/same_bits.hpp"
+#include "troupe/base/number_text.hpp"
 #include "troupe/launch/tune_command.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/process/memory_limit.hpp"
@@ -109,7 +110,7 @@ class TunedNet : public ModuleWith<TunedNetOptions> {
   torch::nn::Sequential net_{nullptr};
 };
 
-std::map<std::string, torch::Tensor> state_of(const torch::nn::Module& module) {
+std::map<std::string, torch::Tensor> tuned_state_of(const torch::nn::Module& module) {
   std::map<std::string, torch::Tensor> state;
   for (const auto& item : module.named_parameters()) state[item.key()] = item.value().detach().clone();
   for (const auto& item : module.named_buffers()) state[item.key()] = item.value().detach().clone();
@@ -154,9 +155,9 @@ TEST(Tuner, AFitAfterFindersIsTheFitWithoutThemToTheBit) {
       const auto gradient = torch::ones_like(module->parameters()[0]);
       module->parameters()[0].mutable_grad() = gradient;
       module->parameters()[1].set_requires_grad(false);
-      const auto before = state_of(*module);
+      const auto before = tuned_state_of(*module);
       find_all(trainer, module);
-      expect_same_bits(state_of(*module), before);
+      expect_same_bits(tuned_state_of(*module), before);
       EXPECT_FALSE(module->is_training());
       EXPECT_TRUE(module->children()[0]->is_training());
       EXPECT_TRUE(module->parameters()[0].grad().is_same(gradient));
@@ -174,7 +175,7 @@ TEST(Tuner, AFitAfterFindersIsTheFitWithoutThemToTheBit) {
     trainer.fit(module);
     EXPECT_GT(callbacks, 0);
     EXPECT_GT(module_callbacks, 0);
-    ends.push_back(state_of(*module));
+    ends.push_back(tuned_state_of(*module));
   }
   expect_same_bits(ends[0], ends[1]);
   expect_same_bits(numbers[0], numbers[1]);
@@ -192,9 +193,9 @@ TEST(Tuner, LeavesAlsoAModuleWhoseTrialFailsAsItWas) {
     }
   };
   const auto module = std::make_shared<Fails>();
-  const auto before = state_of(*module);
+  const auto before = tuned_state_of(*module);
   EXPECT_THAT(error_of([&] { Tuner(trainer).lr_find(module); }), HasSubstr("the fourth batch is bad"));
-  expect_same_bits(state_of(*module), before);
+  expect_same_bits(tuned_state_of(*module), before);
 }
 
 TEST(Tuner, PutsTheStatesOfMetricsBack) {

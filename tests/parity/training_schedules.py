@@ -1,7 +1,7 @@
 """50 steps whose rates schedulers change, and logged means: training_schedules.py FILE
 
 Samples "x", "y" [45, ...] to train on and "x.val", "y.val" [21, ...] to validate on, in batches of 8; the last ones are
-of 5. For each case and type losses and weights, and "<case>.<type>.rates": the rates that each step was taken with.
+of 5. "x.find", "y.find" [45, ...] are one batch. For each case and type losses and weights, and "<case>.<type>.rates": the rates that each step was taken with.
 "means.<type>.<metric>" are the metrics of ten epochs. "lr_find_<mode>.<type>.*": the rates of a learning rate finder,
 the losses, their smoothed values, and the place that is suggested.
 """
@@ -15,6 +15,8 @@ SIZE = 8
 reference = Reference(13)
 x, y = reference.randn("x", 45, 6), reference.randn("y", 45, 3)
 x_val, y_val = reference.randn("x.val", 21, 6), reference.randn("y.val", 21, 3)
+x_find = reference.randn("x.find", 45, 6)
+y_find = reference.tensors["y.find"] = x_find[:, :3] + x_find[:, 3:]
 
 PLATEAU = {"factor": 0.5, "patience": 0, "threshold": 0.1}
 # Interval, frequency, what is monitored, batches of a window, scheduler.
@@ -104,19 +106,18 @@ def log_means(type_name):
         reference.add(f"means.{type_name}", name, values)
 
 
-def find_rate(mode, type_name, steps=60, smallest=1e-5, largest=50.0, threshold=4.0, beta=0.98):
+def find_rate(mode, type_name, largest, steps=60, smallest=1e-5, threshold=4.0, beta=0.98):
     """As Lightning's Tuner.lr_find has it, without Lightning."""
     dtype = TYPES[type_name]
     model = reference.model(dtype)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
-    data = batches(x, y, dtype)
+    inputs, targets = x_find.to(dtype), y_find.to(dtype)
     rates, losses, smoothed = [], [], []
     mean, best = 0.0, 0.0
     for step in range(steps):
         part = (step + 1) / steps if step > 0 else 0.0
         rate = smallest * (largest / smallest) ** part if mode == "exponential" else smallest + part * (largest - smallest)
         optimizer.param_groups[0]["lr"] = rate
-        inputs, targets = data[step % len(data)]
         optimizer.zero_grad()
         loss = mse_loss(model(inputs), targets)
         loss.backward()
@@ -132,13 +133,14 @@ def find_rate(mode, type_name, steps=60, smallest=1e-5, largest=50.0, threshold=
     counted = torch.tensor(smoothed, dtype=torch.float64)[10:-1]
     for what, values in (("rates", rates), ("losses", losses), ("smoothed", smoothed)):
         reference.add(key, what, values)
-    reference.add(key, "suggestion", [10.0 + torch.gradient(counted)[0].argmin().item()] if len(counted) > 1 else [-1.0])
-    assert len(rates) < steps, f"{mode}: the loss never diverges"
+    suggestion = 10 + torch.gradient(counted)[0].argmin().item()
+    reference.add(key, "suggestion", [float(suggestion)])
+    assert 12 < suggestion < len(rates) - 3 and len(rates) < steps, f"{mode}: the curve shows too little"
 
 
 for dtype in TYPES:
-    for mode in ("exponential", "linear"):
-        find_rate(mode, dtype)
+    find_rate("exponential", dtype, 50.0)
+    find_rate("linear", dtype, 3.0)
     for case in CASES:
         run(case, dtype)
     log_means(dtype)
