@@ -64,14 +64,15 @@ TrainerOptions options_of_trial(const TrainerOptions& of, int64_t steps) {
   options.profile_steps = options.log_every = options.max_time = options.elastic = "";
   options.elastic_every_n_steps = usual.elastic_every_n_steps;
   options.capture_step_dump = "";
-  options.max_epochs = -1;
   options.max_steps = steps;
+  options.max_epochs = steps * of.accumulate_grad_batches + 100;  // of a batch each; an end also if there are no steps
   options.min_epochs = options.min_steps = std::nullopt;
   options.limit_val_batches = 0;
   options.num_sanity_val_steps = 0;
   options.val_check_interval = usual.val_check_interval;
   options.check_val_every_n_epoch = std::numeric_limits<int64_t>::max();  // overfit_batches validates too
   options.log_every_n_steps = 0;
+  options.slurm_requeue = false;
   // Rates that are too large are what is looked for.
   options.nonfinite = NonFinite::proceed;
   options.max_skipped_steps = usual.max_skipped_steps;
