@@ -179,18 +179,18 @@ namespace {
 
 std::string no_suggestion(const LrFindResult& result, const LrFindOptions& how) {
   const auto steps = static_cast<int64_t>(result.lr.size());
+  const std::string from_below =
+      "use a smaller lr_find.min_lr than " + in_short(how.min_lr) + ", such as " + in_short(how.min_lr * 1e-3);
   if (result.stopped_early && steps < unseen_rates + 2) {
     return "the loss diverged at the rate " + in_short(result.lr.back()) + ", after " + std::to_string(steps) + " of " +
-           std::to_string(how.num_training) +
-           " rates, which are too few for a suggestion: use a smaller lr_find.min_lr"
-           " than " +
-           in_short(how.min_lr) + ", such as " + in_short(how.min_lr * 1e-3);
+           std::to_string(how.num_training) + " rates, which are too few for a suggestion: " + from_below +
+           ", or larger batches or early_stop_threshold if the loss only differs from batch to batch";
   }
   return "the loss fell at none of the " + std::to_string(steps) + " rates from " + in_short(result.lr.front()) +
          " to " + in_short(result.lr.back()) +
          (result.stopped_early
-              ? ", where it diverged: use a smaller lr_find.min_lr, such as " + in_short(how.min_lr * 1e-3)
-              : ": use a larger lr_find.max_lr than " + in_short(how.max_lr) + " or more lr_find.num_training");
+              ? ", where it diverged: " + from_below
+              : ": use a larger lr_find.max_lr than " + in_short(how.max_lr) + ", or more lr_find.num_training");
 }
 
 }  // namespace
