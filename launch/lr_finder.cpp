@@ -149,6 +149,23 @@ class RateProbe final : public finders::Probe {
 
 }  // namespace
 
+namespace {
+
+// What the loss gains per unit of the rate at the place number `i` of `places`, as torch.gradient has it: from the
+// places beside it to the second order, at an end from the one beside it
+// (https://docs.pytorch.org/docs/2.11/generated/torch.gradient.html).
+double slope_at(const LrFindResult& curve, const std::vector<std::size_t>& places, std::size_t i) {
+  const auto rate = [&](std::size_t at) { return curve.lr[places[at]]; };
+  const auto loss = [&](std::size_t at) { return curve.loss[places[at]]; };
+  const auto straight = [&](std::size_t from) { return (loss(from + 1) - loss(from)) / (rate(from + 1) - rate(from)); };
+  if (i == 0) return straight(0);
+  if (i + 1 == places.size()) return straight(i - 1);
+  const double before = rate(i) - rate(i - 1), after = rate(i + 1) - rate(i);
+  return (before * straight(i) + after * straight(i - 1)) / (before + after);
+}
+
+}  // namespace
+
 std::optional<std::size_t> LrFindResult::suggestion_index(int64_t skip_begin, int64_t skip_end) const {
   std::vector<std::size_t> places;
   const auto end = static_cast<int64_t>(loss.size()) - skip_end;
@@ -156,16 +173,13 @@ std::optional<std::size_t> LrFindResult::suggestion_index(int64_t skip_begin, in
     if (std::isfinite(loss[static_cast<std::size_t>(i)])) places.push_back(static_cast<std::size_t>(i));
   }
   if (places.size() < 2) return std::nullopt;
-  // As torch.gradient with steps of 1: the rates are evenly spaced along the axis that they grow on.
   std::optional<std::size_t> steepest;
   double least = 0;
   for (std::size_t i = 0; i < places.size(); ++i) {
-    const auto before = i == 0 ? 0 : i - 1, after = std::min(i + 1, places.size() - 1);
-    const double slope = (loss[places[after]] - loss[places[before]]) / static_cast<double>(after - before);
-    if (slope < least) {
-      least = slope;
-      steepest = places[i];
-    }
+    const double slope = slope_at(*this, places, i);
+    if (!(slope < least)) continue;
+    least = slope;
+    steepest = places[i];
   }
   return steepest;
 }

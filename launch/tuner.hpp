@@ -101,9 +101,9 @@ struct LrFindResult {
   bool stopped_early = false;
   std::string says;  ///< what came of it, in one sentence
 
-  /// The place at which the loss falls fastest: the smallest central difference of the smoothed loss from rate to rate,
-  /// without the first `skip_begin` rates and the last `skip_end`. Nothing if fewer than two finite losses are left, or
-  /// if the loss falls nowhere.
+  /// The place at which the smoothed loss falls fastest per unit of the rate, as Lightning 2.6 has it, without the
+  /// first `skip_begin` rates and the last `skip_end`. Nothing if fewer than two finite losses are left, or if the loss
+  /// falls nowhere.
   std::optional<std::size_t> suggestion_index(int64_t skip_begin = 10, int64_t skip_end = 1) const;
   /// The rate there.
   std::optional<double> suggestion(int64_t skip_begin = 10, int64_t skip_end = 1) const;

@@ -30,7 +30,7 @@ constexpr double mebi = 1 << 20;
 LrFindResult curve_of(const std::function<double(double place)>& loss, int64_t steps = 100) {
   LrFindResult result;
   for (int64_t i = 0; i < steps; ++i) {
-    result.lr.push_back(std::pow(10, -6 + 0.06 * static_cast<double>(i)));
+    result.lr.push_back(0.01 * static_cast<double>(i + 1));
     result.loss.push_back(loss(static_cast<double>(i)));
   }
   return result;
@@ -39,7 +39,7 @@ LrFindResult curve_of(const std::function<double(double place)>& loss, int64_t s
 TEST(LrFindResult, SuggestsWhereTheLossFallsFastest) {
   const auto fall = [](double place) { return 2 / (1 + std::exp((place - 61) / 5)); };  // steepest at 61
   EXPECT_EQ(curve_of(fall).suggestion_index(), 61u);
-  EXPECT_NEAR(*curve_of(fall).suggestion(), std::pow(10, -6 + 0.06 * 61), 1e-12);
+  EXPECT_DOUBLE_EQ(*curve_of(fall).suggestion(), 0.62);
   const auto early = [&](double place) { return place < 9 ? 100 - 10 * place : fall(place); };  // is left out
   EXPECT_EQ(curve_of(early).suggestion_index(), 61u);
   EXPECT_EQ(curve_of(early).suggestion_index(0), 8u);
@@ -47,6 +47,15 @@ TEST(LrFindResult, SuggestsWhereTheLossFallsFastest) {
   EXPECT_EQ(curve_of(late).suggestion_index(), 61u);
   const auto holes = [&](double place) { return place == 50 ? NAN : place > 90 ? INFINITY : fall(place); };
   EXPECT_EQ(curve_of(holes).suggestion_index(), 61u);
+}
+
+TEST(LrFindResult, TakesTheSlopeOverTheRate) {
+  LrFindResult result;
+  result.lr = {1, 2, 4, 8};
+  result.loss = {8, 7, 2, 1};  // slopes -1, -1.5, -1.75, -0.25; from place to place the second is steepest
+  EXPECT_EQ(result.suggestion_index(0, 0), 2u);
+  EXPECT_EQ(result.suggestion_index(0, 1), 2u);  // -2.5 at the end
+  EXPECT_EQ(result.suggestion_index(0, 2), 0u);
 }
 
 TEST(LrFindResult, HasNoSuggestionWithoutAFallOrWithTooFewPoints) {

@@ -1,9 +1,9 @@
 """50 steps whose rates schedulers change, and logged means: training_schedules.py FILE
 
 Samples "x", "y" [45, ...] to train on and "x.val", "y.val" [21, ...] to validate on, in batches of 8; the last ones are
-of 5. "x.find", "y.find" [45, ...] are one batch. For each case and type losses and weights, and "<case>.<type>.rates": the rates that each step was taken with.
-"means.<type>.<metric>" are the metrics of ten epochs. "lr_find_<mode>.<type>.*": the rates of a learning rate finder,
-the losses, their smoothed values, and the place that is suggested.
+of 5. For each case and type losses and weights, and "<case>.<type>.rates": the rates that each step was taken with.
+"means.<type>.<metric>" are the metrics of ten epochs. "lr_find_<mode>.<type>.*": the rates of a learning rate finder
+with the batch "x.find", "y.find" [45, ...], the losses, their smoothed values, and the place that is suggested.
 """
 import torch
 from torch.nn.functional import mse_loss
@@ -133,7 +133,8 @@ def find_rate(mode, type_name, largest, steps=60, smallest=1e-5, threshold=4.0, 
     counted = torch.tensor(smoothed, dtype=torch.float64)[10:-1]
     for what, values in (("rates", rates), ("losses", losses), ("smoothed", smoothed)):
         reference.add(key, what, values)
-    suggestion = 10 + torch.gradient(counted)[0].argmin().item()
+    spacing = [torch.tensor(rates, dtype=torch.float64)[10:-1]]
+    suggestion = 10 + torch.gradient(counted, spacing=spacing)[0].argmin().item()
     reference.add(key, "suggestion", [float(suggestion)])
     assert 12 < suggestion < len(rates) - 3 and len(rates) < steps, f"{mode}: the curve shows too little"
 

@@ -72,8 +72,7 @@ class TrainingSchedulesParity : public ::testing::Test {
   static std::shared_ptr<Scheduled> fit(const NumberType& type, const Perceptron::MakeOptimizers& make,
                                         TrainerOptions options) {
     Trainer trainer(bare(type.precision, std::move(options)));
-    return trainer.fit(std::make_shared<Scheduled>(reference_, type.type, make),
-                       batches_of(reference_, type.type, 45, -1, ".find"),
+    return trainer.fit(std::make_shared<Scheduled>(reference_, type.type, make), batches_of(reference_, type.type, 8),
                        batches_of(reference_, type.type, 8, -1, ".val"));
   }
   static OptimizerPtr sgd(std::vector<torch::Tensor> parameters) {
