@@ -25,6 +25,13 @@ using ::testing::StartsWith;
 
 constexpr double mebi = 1 << 20;
 
+// Two threads wait for each other where a machine is busy.
+TrainerOptions on_one_thread(const TempDir& dir) {
+  auto options = quiet(dir);
+  options.num_threads = 1;
+  return options;
+}
+
 // --- The suggestion ---
 
 LrFindResult curve_of(const std::function<double(double place)>& loss, int64_t steps = 100) {
@@ -154,7 +161,7 @@ TEST(Tuner, AFitAfterFindersIsTheFitWithoutThemToTheBit) {
   std::vector<std::map<std::string, torch::Tensor>> ends, numbers;
   for (const bool finds : {false, true}) {
     const TempDir dir;
-    auto options = quiet(dir);
+    auto options = on_one_thread(dir);
     int64_t callbacks = module_callbacks = 0;
     options.callbacks = {std::make_shared<CountsStarts>(&callbacks)};
     options.logger = false;
@@ -197,7 +204,7 @@ TEST(Tuner, AFitAfterFindersIsTheFitWithoutThemToTheBit) {
 
 TEST(Tuner, LeavesAlsoAModuleWhoseTrialFailsAsItWas) {
   const TempDir dir;
-  auto options = quiet(dir);
+  auto options = on_one_thread(dir);
   options.logger = false;
   Trainer trainer(options);
   struct Fails : TunedNet {
@@ -214,7 +221,7 @@ TEST(Tuner, LeavesAlsoAModuleWhoseTrialFailsAsItWas) {
 
 TEST(Tuner, PutsTheStatesOfMetricsBack) {
   const TempDir dir;
-  auto options = quiet(dir);
+  auto options = on_one_thread(dir);
   options.logger = false;
   Trainer trainer(options);
   struct Counts : TunedNet {
@@ -235,7 +242,7 @@ TEST(Tuner, PutsTheStatesOfMetricsBack) {
 
 TEST(Tuner, GivesTheOptionTheRateAndWritesTheCurve) {
   const TempDir dir;
-  auto options = quiet(dir);
+  auto options = on_one_thread(dir);
   options.name = "line";
   Trainer trainer(options);
   LineOptions line;
@@ -273,7 +280,7 @@ TEST(Tuner, GivesTheOptionTheRateAndWritesTheCurve) {
 
 TEST(Tuner, GivesAModuleThatIsThereTheRate) {
   const TempDir dir;
-  Trainer trainer(quiet(dir));
+  Trainer trainer(on_one_thread(dir));
   const auto module = std::make_shared<Line>();
   const auto found =
       Tuner(trainer).lr_find(module, points(), {.min_lr = 1e-4, .max_lr = 0.5, .mode = LrFindMode::linear});
@@ -288,7 +295,7 @@ TEST(Tuner, GivesAModuleThatIsThereTheRate) {
 TEST(Tuner, CountsWindowsOfAccumulationOnceAndRanksAgree) {
   for (const int64_t devices : {1, 2}) {
     const TempDir dir;
-    auto options = quiet(dir);
+    auto options = on_one_thread(dir);
     options.accumulate_grad_batches = 3 - devices;
     options.devices = devices;
     Trainer trainer(options);
@@ -317,7 +324,7 @@ class WithoutRate : public ModuleWith<NoRate> {
 std::string refusal_of_lr_find(const LrFindOptions& how,
                                const std::shared_ptr<Line>& module = std::make_shared<Line>()) {
   const TempDir dir;
-  auto options = quiet(dir);
+  auto options = on_one_thread(dir);
   options.logger = false;
   Trainer trainer(options);
   return error_of([&] { Tuner(trainer).lr_find(std::shared_ptr<Module>(module), points(64, false), how); });
@@ -381,7 +388,7 @@ TEST(Tuner, RefusesAModuleThatHasNoRateToTry) {
 
 TEST(Tuner, NamesTheOptionThatComesNearestToARate) {
   const TempDir dir;
-  Trainer trainer(quiet(dir));
+  Trainer trainer(on_one_thread(dir));
   Tuner tuner(trainer);
   NoRate none;
   EXPECT_EQ(error_of([&] { tuner.lr_find<WithoutRate>(none); }),
@@ -390,7 +397,7 @@ TEST(Tuner, NamesTheOptionThatComesNearestToARate) {
   LineOptions line;
   EXPECT_THAT(error_of([&] { tuner.lr_find<Line>(line, points(), {.attr_name = "lrr"}); }),
               HasSubstr("is called lrr; did you mean lr? (lr)"));
-  auto fast = quiet(dir);
+  auto fast = on_one_thread(dir);
   fast.fast_dev_run = 2;
   Trainer short_trainer(fast);
   EXPECT_THAT(error_of([&] { Tuner tuner(short_trainer); }), HasSubstr("trainer.fast_dev_run = 2 trains too little"));
@@ -411,7 +418,7 @@ struct Limited : TunedNet {
 template <class M>
 std::pair<int64_t, std::string> batch_size_of(const ScaleBatchSizeOptions& how) {
   const TempDir dir;
-  auto options = quiet(dir);
+  auto options = on_one_thread(dir);
   options.logger = false;
   Trainer trainer(options);
   TunedNetOptions net;
@@ -444,7 +451,7 @@ TEST(Tuner, FindsTheLargestBatchThatFits) {
 
 TEST(Tuner, TriesBatchesOfLoadersAndOfADataModule) {
   const TempDir dir;
-  auto options = quiet(dir);
+  auto options = on_one_thread(dir);
   options.logger = false;
   Trainer trainer(options);
   Tuner tuner(trainer);
@@ -527,7 +534,7 @@ TEST(MemoryLimit, ReadsWhatMachineAndControlGroupsHave) {
 
 TEST(Tuner, MeasuresThreadsAndFetchersAndSetsNothing) {
   const TempDir dir;
-  Trainer trainer(quiet(dir));
+  Trainer trainer(on_one_thread(dir));
   Tuner tuner(trainer);
   TunedNetOptions net;
   const MeasureOptions how{.steps = 4, .warm_up = 1, .repeats = 2};
@@ -546,7 +553,7 @@ TEST(Tuner, MeasuresThreadsAndFetchersAndSetsNothing) {
                                            : "num_workers,seconds_per_batch,spread\n0.0,"));
   }
   EXPECT_EQ(net.num_workers, 0);
-  EXPECT_EQ(trainer.options().num_threads, 0);
+  EXPECT_EQ(trainer.options().num_threads, 1);
   EXPECT_EQ(error_of([&] { tuner.measure_threads<TunedNet>(net, {}, {.steps = 1}); }),
             "measure.steps = 1 cannot be; use at least 3");
 }
@@ -560,8 +567,8 @@ struct Ran {
 
 Ran run_tune(std::vector<std::string> arguments, const TempDir& dir) {
   arguments.insert(arguments.begin(), "tuned_net");
-  for (const std::string& word :
-       {"--trainer.default_root_dir=" + dir.path().string(), std::string("--trainer.seed=7")}) {
+  for (const std::string& word : {"--trainer.default_root_dir=" + dir.path().string(), std::string("--trainer.seed=7"),
+                                  std::string("--trainer.num_threads=1")}) {
     arguments.push_back(word);
   }
   std::vector<char*> words;
