@@ -28,7 +28,7 @@ set(_troupe_page_script "${CMAKE_CURRENT_LIST_FILE}")
 function(troupe_embed_page target)
   set(_folder "${PROJECT_SOURCE_DIR}/runtime/report/page")
   # In this order one program.
-  set(_program data.js format.js elements.js series.js chart.js chart_input.js charts.js sections.js compare.js page.js)
+  set(_program data.js format.js elements.js series.js chart.js chart_input.js charts.js findings.js sections.js compare.js page.js)
   set(_out "${PROJECT_BINARY_DIR}/page_parts.cpp")
   list(TRANSFORM _program PREPEND "${_folder}/" OUTPUT_VARIABLE _files)
   list(JOIN _program " " _names)

@@ -5,6 +5,7 @@
 #include "troupe/launch/chosen_parts.hpp"
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/help.hpp"
+#include "troupe/launch/tune_command.hpp"
 
 #include <unistd.h>
 
@@ -17,7 +18,7 @@
 namespace troupe {
 namespace {
 
-constexpr const char* stage_rule = "the stage comes first: fit, validate, test or predict";
+constexpr const char* stage_rule = "the stage comes first: fit, validate, test, predict or tune";
 
 /// One option of the command line as it was given.
 struct Argument {
@@ -183,8 +184,9 @@ Stage stage_from_text(const std::string& name) {
     if (name == to_string(stage)) return stage;
     names.emplace_back(to_string(stage));
   }
+  names.emplace_back(tune_word);
   throw UsageError("unknown stage '" + shown(name) + "'; did you mean " + nearest(name, names) +
-                   "? (fit, validate, test, predict)");
+                   "? (fit, validate, test, predict, tune)");
 }
 
 CommandLine::CommandLine(std::string program, std::vector<OptionGroup> groups, ChosenParts* parts)
@@ -208,7 +210,8 @@ Invocation CommandLine::parse(const std::vector<std::string>& words) const {
   }
 
   const bool has_stage = !words.empty() && !words[0].starts_with("-");
-  if (has_stage) out.stage = stage_from_text(words[0]);
+  out.tune = has_stage && words[0] == tune_word;
+  if (has_stage && !out.tune) out.stage = stage_from_text(words[0]);
 
   std::vector<Argument> settings;
   std::vector<std::string> files;

@@ -32,13 +32,15 @@ namespace troupe {
 
 class ChosenParts;
 
-/// What to do. With `help` or `print_config` the stage may be missing from the command line and is `fit` then.
+/// What to do. With `tune` that is no stage: finders (launch/tune_command.hpp). With `help` or `print_config` the stage
+/// may be missing from the command line and is `fit` then.
 struct Invocation {
   Stage stage = Stage::fit;
   std::optional<std::string> ckpt_path;  ///< "best", "last", "auto" or a path; --ckpt_path none takes back a file's
   bool help = false;                     ///< the other arguments were not looked at
   std::string help_topic = "";           ///< what --help is asked about: "optimizer.muon"; empty: all
   bool print_config = false;
+  bool tune = false;
 };
 
 /// Sets the options of its groups. The objects behind them must outlive it.

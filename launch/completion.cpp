@@ -70,6 +70,7 @@ CompletedProgram completed_program(const std::string& name, const std::vector<Op
                             {"validate", "evaluate on the validation data"},
                             {"test", "evaluate on the test data"},
                             {"predict", "compute predictions"},
+                            {"tune", "find a learning rate, a batch size, numbers of threads and fetchers"},
                             {"completion",
                              "print a script that completes words of this program",
                              {},

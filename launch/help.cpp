@@ -134,7 +134,8 @@ std::string help_text(const std::string& program, const std::vector<OptionGroup>
   std::vector<Section> sections = {general_section()};
   if (with_parts) sections.push_back(part_section());
   for (const auto& group : groups) sections.push_back(group_section(group));
-  return "usage: " + program + " STAGE [options]\n\nSTAGE is fit, validate, test or predict.\n" + program +
+  return "usage: " + program +
+         " STAGE [options]\n\nSTAGE is fit, validate, test, predict or tune (finders: see tune options).\n" + program +
          " completion bash|zsh|fish prints a script that completes words in a shell.\n\n" + text_of(sections);
 }
 

@@ -1,5 +1,6 @@
 #include "troupe/launch/main.hpp"
 
+#include "troupe/base/text.hpp"
 #include "troupe/launch/chosen_parts.hpp"
 #include "troupe/launch/completion.hpp"
 #include "troupe/launch/config_file.hpp"
@@ -7,6 +8,8 @@
 #include "troupe/launch/processes.hpp"
 #include "troupe/launch/rank_facts.hpp"
 #include "troupe/launch/signals.hpp"
+#include "troupe/launch/tune_command.hpp"
+#include "troupe/launch/tuner.hpp"
 
 #include <csignal>
 #include <filesystem>
@@ -84,6 +87,9 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
   try {
     std::vector<OptionGroup> all = trainer_groups(options.trainer);
     all.insert(all.end(), groups.begin(), groups.end());
+    TuneSettings finders;
+    const auto options_of_stages = all;
+    for (auto& group : tune_groups(finders)) all.push_back(std::move(group));
     ChosenParts parts(options.trainer);
     const CommandLine command_line(name, std::move(all), &parts);
     if (argc > 1 && std::string_view(argv[1]) == completion_word) {
@@ -97,11 +103,12 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
       return 0;
     }
     if (invocation.print_config) {
-      all = command_line.groups();
-      for (auto& group : parts.groups()) all.push_back(std::move(group));
-      std::cout << to_toml(all, invocation.ckpt_path);
+      auto shown_groups = invocation.tune ? command_line.groups() : options_of_stages;
+      for (auto& group : parts.groups()) shown_groups.push_back(std::move(group));
+      std::cout << to_toml(shown_groups, invocation.ckpt_path);
       return 0;
     }
+    if (!invocation.tune) refuse_finders(finders.tune);
     parts.put_into_options();
     for (const auto& group : groups) (void)to_json_object(group.options, group.name);  // NaN and the like
     const auto shapes = std::make_shared<PredictionShapes>();
@@ -110,6 +117,12 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
     for (auto& group : groups) trainer.add_options(group);
     for (auto& group : parts.groups()) trainer.add_options(std::move(group));
     if (options.prepare) options.prepare(trainer);
+    if (invocation.tune) {
+      if (invocation.ckpt_path)
+        throw UsageError("tune begins with new weights: leave ckpt_path = " + shown(*invocation.ckpt_path) + " out");
+      tune(finders, trainer, groups, source, data);
+      return 0;
+    }
     try {
       carry_out(invocation, trainer, *shapes, source(), RunArguments{.datamodule = data()});
     } catch (...) {
@@ -122,6 +135,9 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
   } catch (const RanksDisagree& error) {
     say_for_all(name + ": " + error.what());
     return misused;
+  } catch (const TunerInterrupted& interrupted) {
+    std::cerr << name + ": " + interrupted.what() + '\n';
+    return status_after(interrupted.signal());
   } catch (const UsageError& error) {
     std::cerr << name + ": " + error.what() + '\n';
     return misused;

@@ -2,13 +2,13 @@
 //
 //     int main(int argc, char** argv) { return troupe::main<Digits, DigitsData>(argc, argv); }
 //
-// Stages are fit, validate, test and predict; options are the Trainer's (--trainer.X), the module's (--model.X) and the
-// data module's (--data.X), on the command line or in files (--config run.toml); --optimizer NAME, --scheduler NAME,
-// --callbacks NAME and --logger NAME choose parts with options of their own (runtime/parts/parts.hpp). Results go to
-// stdout, everything else to stderr; at the end a summary, which --quiet leaves out. `program completion bash` (zsh,
-// fish) prints a script that completes all of that in a shell. Returns 0; 1 for a run that failed, 2 for invalid
-// options; after a signal that asked it to end 128 and its number: 130 after Ctrl-C, 143 after SIGTERM, and after
-// SIGUSR1 as well; each with one sentence.
+// Stages are fit, validate, test and predict, and tune for finders (launch/tune_command.hpp); options are the Trainer's
+// (--trainer.X), the module's (--model.X) and the data module's (--data.X), on the command line or in files (--config
+// run.toml); --optimizer NAME, --scheduler NAME, --callbacks NAME and --logger NAME choose parts with options of their
+// own (runtime/parts/parts.hpp). Results go to stdout, everything else to stderr; at the end a summary, which --quiet
+// leaves out. `program completion bash` (zsh, fish) prints a script that completes all of that in a shell. Returns 0; 1
+// for a run that failed, 2 for invalid options; after a signal that asked it to end 128 and its number: 130 after
+// Ctrl-C, 143 after SIGTERM, and after SIGUSR1 as well; each with one sentence.
 #pragma once
 
 #include "troupe/launch/command_line.hpp"

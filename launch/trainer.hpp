@@ -160,6 +160,8 @@ class Trainer {
   std::string summary() const;
 
  private:
+  friend class Tuner;  // whose trials are fits
+
   template <class M>
   static ModuleSource source(const typename M::Options& options) {
     auto kept = std::make_shared<typename M::Options>(options);

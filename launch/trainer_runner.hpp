@@ -34,6 +34,8 @@ class Trainer::Runner {
   void add_actor(std::string name, ActorBehavior behavior, ActorOptions options);
   void add_options(OptionGroup group) { extra_groups_.push_back(std::move(group)); }
   void request_stop(std::string reason);
+  /// What a finder has measured goes into the run's folder, which is made if it is not there, unless nothing is logged.
+  void record(const ModuleSource& source, Finding finding);
 
   const TrainerOptions& options() const { return options_; }
   /// Of the latest stage.
@@ -71,6 +73,8 @@ class Trainer::Runner {
   std::chrono::milliseconds patience_with_others() const;
   void make_run_dir(Stage stage, const ModuleSource& source);
   std::filesystem::path new_run_dir(const ModuleSource& source);
+  void write_config(const std::filesystem::path& run_dir, const ModuleSource& source);
+  void take_over_folder_of_finders(const ModuleSource& source);
   std::vector<OptionGroup> all_groups(const ModuleSource& source);
   std::shared_ptr<RunFiles> run_files(const ModuleSource& source);
   void add_sinks(cast::RunSetup& setup, const ModuleSource& source);
@@ -100,8 +104,9 @@ class Trainer::Runner {
   };
   Losses losses_;
   cast::RunResult result_;
-  std::optional<Stage> stage_;  // that has left it
-  double seconds_ = 0;          // which it took
+  bool is_folder_of_finders_ = false;  // which no stage has run in
+  std::optional<Stage> stage_;         // that has left it
+  double seconds_ = 0;                 // which it took
   ModuleSource fitted_;
   std::shared_ptr<Module> module_;
 };

@@ -66,17 +66,50 @@ std::vector<const ModelCheckpoint*> Trainer::Runner::model_checkpoints() const {
 void Trainer::Runner::make_run_dir(Stage stage, const ModuleSource& source) {
   const bool saves = stage == Stage::fit && options_.enable_checkpointing;
   const bool writes = writes_profile(options_) || (options_.fast_dev_run == 0 && (options_.logger || saves));
+  if (std::exchange(is_folder_of_finders_, false)) take_over_folder_of_finders(source);
   if (!writes || !run_dir_.empty()) return;
   run_dir_ = Processes::get().from_rank_zero([&] { return new_run_dir(source).string(); });
 }
 
 std::filesystem::path Trainer::Runner::new_run_dir(const ModuleSource& source) {
   const auto run_dir = create_run_dir(options_.default_root_dir, run_name(source));
+  write_config(run_dir, source);
+  begin_restarts(run_dir);
+  return run_dir;
+}
+
+void Trainer::Runner::write_config(const std::filesystem::path& run_dir, const ModuleSource& source) {
   std::ofstream file(run_dir / "config.toml");
   file << to_toml(all_groups(source));
   if (!file.flush()) throw UsageError("cannot write " + (run_dir / "config.toml").string());
-  begin_restarts(run_dir);
-  return run_dir;
+}
+
+void Trainer::Runner::record(const ModuleSource& source, Finding finding) {
+  if (!options_.logger || options_.fast_dev_run > 0) return;
+  auto& processes = Processes::get();
+  if (run_dir_.empty()) {
+    run_dir_ = processes.from_rank_zero([&] { return new_run_dir(source).string(); });
+    is_folder_of_finders_ = true;
+  }
+  if (!processes.is_rank_zero()) return;
+  files_ = run_files(source);
+  std::vector<std::string> devices;
+  for (const auto& device : choose_devices(options_.accelerator, options_.devices, processes.local_rank())) {
+    devices.push_back(device.str());
+  }
+  const auto world_size = static_cast<int64_t>(devices.size()) * processes.size();
+  files_->set_devices(std::move(devices), world_size);
+  files_->add(std::move(finding));
+  if (const auto problem = files_->take_problem(); !problem.empty()) std::cerr << "troupe: warning: " + problem + '\n';
+}
+
+// What finders suggest may have become the options of the first stage.
+void Trainer::Runner::take_over_folder_of_finders(const ModuleSource& source) {
+  Processes::get().from_rank_zero([&] {
+    write_config(run_dir_, source);
+    return "";
+  });
+  if (files_) files_->set_options(new_run_card(all_groups(source)).options);
 }
 
 std::vector<OptionGroup> Trainer::Runner::all_groups(const ModuleSource& source) {

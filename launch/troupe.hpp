@@ -9,6 +9,8 @@
 #include "troupe/launch/main.hpp"
 #include "troupe/launch/option_group.hpp"
 #include "troupe/launch/trainer.hpp"
+#include "troupe/launch/tuner.hpp"
+#include "troupe/launch/tuner_options.hpp"
 #include "troupe/modules/batch.hpp"
 #include "troupe/modules/callback.hpp"
 #include "troupe/modules/callback_actor.hpp"

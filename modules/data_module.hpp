@@ -47,6 +47,19 @@ class DataLoaders {
   auto end() const { return list_.end(); }
   /// As long as the list, or empty.
   const std::vector<std::string>& names() const { return names_; }
+  /// The same loaders with other options: `change` is called with those of each.
+  template <std::invocable<DataLoaderOptions&> Change>
+  DataLoaders changed(Change change) const {
+    DataLoaders out;
+    out.names_ = names_;
+    for (const auto& loader : list_) {
+      auto options = loader.options();
+      change(options);
+      out.list_.push_back(loader.dataset() ? DataLoader(loader.dataset(), std::move(options))
+                                           : DataLoader(loader.stream(), std::move(options)));
+    }
+    return out;
+  }
 
  private:
   std::vector<DataLoader> list_;
@@ -111,6 +124,11 @@ class DataModuleWith : public DataModule {
   using Options = O;
   explicit DataModuleWith(O options) : options_(std::move(options)) { save_hyperparameters(options_); }
   const O& options() const { return options_; }
+  /// Changes the options, and the hyper-parameters with them, outside of a run: what setup and the loaders' hooks read.
+  void set_options(O options) {
+    options_ = std::move(options);
+    save_hyperparameters(options_);
+  }
 
  private:
   O options_;

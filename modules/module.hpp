@@ -432,6 +432,12 @@ class ModuleWith : public Module {
   using Options = O;
   explicit ModuleWith(O options) : options_(std::move(options)) { save_hyperparameters(options_); }
   const O& options() const { return options_; }
+  /// Changes the options, and the hyper-parameters with them, outside of a run: what hooks such as configure_optimizers
+  /// read. What the constructor has built of the old ones stays.
+  void set_options(O options) {
+    options_ = std::move(options);
+    save_hyperparameters(options_);
+  }
 
  private:
   O options_;

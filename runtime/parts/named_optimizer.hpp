@@ -26,6 +26,8 @@ class NamedOptimizer final : public Callback {
 
   std::shared_ptr<Callback> replicate() const override { return std::make_shared<NamedOptimizer>(*this); }
   bool has_batch_hooks() const override { return false; }
+  /// Not a scheduler alone.
+  bool has_optimizer() const { return optimizer_.part != nullptr; }
 
   /// The named optimizer of all parameters of `module`, or the one of `own`, what its configure_optimizers returned;
   /// with the named scheduler, which stands alone. Throws UsageError for manual optimization, for several optimizers in

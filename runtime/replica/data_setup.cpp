@@ -108,10 +108,11 @@ void add_evaluation_facts(ReplicaCore& core, DataFacts& facts) {
   const bool has_step =
       stage == Stage::predict || core.is_used(stage == Stage::test ? Hook::test_step : Hook::validation_step);
   if (stage == Stage::fit) {
-    if (has_loaders && !has_step)
+    const bool is_off = limit.is_none();  // then nobody expects any
+    if (has_loaders && !has_step && !is_off)
       facts.warnings.push_back(
           "there is a validation loader but validation_step is not overridden: nothing is validated");
-    if (!has_loaders && has_step)
+    if (!has_loaders && has_step && !is_off)
       facts.warnings.push_back("validation_step is overridden but there is no validation loader: nothing is validated");
     if (!has_loaders || !has_step) {
       core.setup.eval_loaders = DataLoaders();

@@ -171,11 +171,13 @@ nlohmann::json to_json(const RunCard& card) {
                          {"warnings", valid_texts(card.warnings)},
                          {"more_warnings", card.more_warnings},
                          {"failure", nullptr},
-                         {"owner", owner_to_json(card.owner)}};
+                         {"owner", owner_to_json(card.owner)},
+                         {"findings", nlohmann::json::array()}};
   for (const auto& [name, value] : card.metrics) json["metrics"][valid_utf8(name)] = number_to_json(value);
   for (const auto& path : card.checkpoints) json["checkpoints"].push_back(valid_utf8(path.string()));
   for (const auto& report : card.phases) json["phases"].push_back(to_json(report));
   if (card.failure) json["failure"] = to_json(*card.failure);
+  for (const auto& finding : card.findings) json["findings"].push_back(to_json(finding));
   return json;
 }
 
@@ -212,6 +214,9 @@ RunCard run_card_from_json(const nlohmann::json& json, const std::string& what) 
     card.failure = failure_in(reader.object("failure"));
   }
   if (reader.has("owner")) card.owner = owner_in(reader.object("owner"));
+  if (reader.has("findings")) {
+    for (const auto& finding : reader.objects("findings")) card.findings.push_back(finding_in(finding));
+  }
   return card;
 }
 

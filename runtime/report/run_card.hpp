@@ -4,6 +4,7 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/modules/progress.hpp"
 #include "troupe/modules/record.hpp"
+#include "troupe/runtime/report/finding.hpp"
 #include "troupe/runtime/report/phase_report.hpp"
 #include "troupe/runtime/report/run_owner.hpp"
 
@@ -54,6 +55,7 @@ struct RunCard {
   std::optional<Failure> failure;
   std::optional<double> seconds_left;  ///< from `updated` until the end of a fit that goes on, if it can be told
   RunOwner owner;                      ///< the process that writes this
+  std::vector<Finding> findings;       ///< the latest of each name
 };
 
 /// JSON without NaN and infinities: metrics that are none are "NaN", "Infinity" and "-Infinity".

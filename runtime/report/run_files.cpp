@@ -104,6 +104,27 @@ void RunFiles::take(const RunNews& news) {
   write_failure();
 }
 
+void RunFiles::add(Finding finding) {
+  claim_folder();
+  const double now = options_.clock();
+  if (card_.stage.empty()) card_.stage = "tune";
+  if (card_.stage == "tune") {
+    if (card_.started == 0) card_.started = now;
+    card_.status = RunStatus::finished;
+    card_.ended = now;
+  }
+  if (!options_.folder.empty()) {
+    const auto path = options_.folder / (finding.name + ".csv");
+    write(path.filename().c_str(), [&] { write_text_atomically(path, to_csv(finding)); });
+  }
+  std::erase_if(card_.findings, [&](const Finding& other) { return other.name == finding.name; });
+  card_.findings.push_back(std::move(finding));
+  ask_git();
+  write_card();
+  write_page();
+  lock_ = RunLock();
+}
+
 void RunFiles::end_stage(RunStatus status, const std::string& message) {
   card_.status = status;
   card_.message = without_passwords(message);

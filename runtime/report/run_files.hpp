@@ -53,6 +53,11 @@ class RunFiles {
   /// `time`: seconds since 1970, when it was logged.
   void take(const ScalarsRecord& record, double time);
   void take(const RunNews& news);
+  /// Between two stages: a finder's curve, in place of one of the same name. All files are written, and the curve as
+  /// <folder>/<name>.csv. A folder that has no stage yet is one of the stage "tune", which has finished.
+  void add(Finding finding);
+  /// The options that the next stage runs with, where the folder was made before they were known.
+  void set_options(nlohmann::json options) { card_.options = std::move(options); }
   /// The stage is over; all files are written.
   void end_stage(RunStatus status, const std::string& message);
   /// Writes what is due. True if a file was tried.

@@ -111,10 +111,10 @@ TEST_F(CommandLineTest, FourStagesAreKnown) {
 }
 
 TEST_F(CommandLineTest, MissingOrUnknownStageNamesTheValidOnes) {
-  EXPECT_EQ(refusal({}), "no stage; the stage comes first: fit, validate, test or predict");
+  EXPECT_EQ(refusal({}), "no stage; the stage comes first: fit, validate, test, predict or tune");
   EXPECT_EQ(refusal({"--model.lr", "1"}),
-            "'--model.lr' is not a stage; the stage comes first: fit, validate, test or predict");
-  EXPECT_EQ(refusal({"tset"}), "unknown stage 'tset'; did you mean test? (fit, validate, test, predict)");
+            "'--model.lr' is not a stage; the stage comes first: fit, validate, test, predict or tune");
+  EXPECT_EQ(refusal({"tset"}), "unknown stage 'tset'; did you mean test? (fit, validate, test, predict, tune)");
   EXPECT_THAT(refusal({""}), StartsWith("unknown stage ''"));
 }
 

@@ -205,6 +205,21 @@ TEST(Ranks, HaveOneRunFolderAndOneBestCheckpoint) {
   EXPECT_FALSE(trainer.validate(loader).at(0).empty());
 }
 
+TEST(Ranks, AgreeOnALearningRate) {
+  const SharedDir dir;
+  Trainer trainer(dir.options());
+  Tuner tuner(trainer);
+  NetOptions net;
+  const DataLoader loader(samples(48), {.batch_size = 4});
+  const auto found = tuner.lr_find<Net>(net, loader, {.min_lr = 1e-5, .max_lr = 1000, .num_training = 60});
+  EXPECT_TRUE(found.stopped_early);
+  EXPECT_TRUE(is_same_everywhere(torch::tensor(found.loss, torch::kFloat64)));
+  EXPECT_EQ(net.lr, *found.suggestion());
+  EXPECT_THROW(tuner.scale_batch_size<Net>(net, loader), UsageError);
+  EXPECT_THROW(tuner.measure_threads<Net>(net, loader), UsageError);
+  EXPECT_THROW(tuner.measure_fetchers<Net>(net, loader), UsageError);
+}
+
 class StopsOnTheLast : public Net {
  public:
   using Net::Net;

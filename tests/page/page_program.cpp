@@ -271,6 +271,16 @@ void write_pages(const std::filesystem::path& folder) {
   failed.checkpoints.pop_back();
   write_report_page(std::vector<RunView>{{failed, half}}, folder / "failed.html");
 
+  RunCard tuned = some_card("version_7", RunStatus::finished, started);
+  tuned.stage = "tune";
+  tuned.findings = {{.name = "lr_find",
+                     .title = "Learning rate",
+                     .says = "The loss falls fastest at the rate 0.01.",
+                     .columns = {{"lr", {1e-4, 1e-3, 1e-2, 0.1, 1}}, {"smoothed_loss", {2.3, 2.2, 1.1, 0.9, NAN}}},
+                     .x_is_logarithmic = true,
+                     .chosen = 2}};
+  write_report_page(std::vector<RunView>{{tuned, MetricCurves()}}, folder / "tuned.html");
+
   const auto slow = learning_curves(0.5, 5000, 500, started, 2), fast = learning_curves(2, 4000, 500, started, 3);
   std::vector<RunView> several = {{some_card("version_3", RunStatus::finished, started), curves},
                                   {some_card("version_6", RunStatus::finished, started), slow},

@@ -179,6 +179,17 @@ class PageTest(unittest.TestCase):
             self.assertIn(part, text)
         self.assertIn("failed", run("document.title"))
 
+    def test_draws_what_finders_have_measured(self):
+        run = self.open("tuned")
+        plot = "document.querySelector('#findings svg')"
+        self.assertIn("The loss falls fastest at the rate 0.01.", run(plot + ".getAttribute('aria-label')"))
+        places = run("Array.from(%s.querySelectorAll('.point'), (dot) => Number(dot.getAttribute('cx')))" % plot)
+        self.assertEqual(len(places), 4)  # the fifth is NaN
+        steps = [after - before for before, after in zip(places, places[1:])]
+        self.assertLess(max(steps) - min(steps), 1e-6)  # decades are equally wide
+        self.assertAlmostEqual(float(run(plot + ".querySelector('circle.chosen').getAttribute('cx')")), places[2])
+        self.assertEqual(run(plot + ".querySelector('path').getAttribute('d').match(/[ML]/g).join('')"), "MLLL")
+
     def test_says_how_far_a_run_is_and_keeps_what_the_reader_has_set(self):
         run = self.open("running")
         self.assertRegex(run("document.querySelector('.progress').innerText"), r"41\.7 %.*2,500 of 6,000 batches.*1 min 19 s left")

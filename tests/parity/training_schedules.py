@@ -2,7 +2,8 @@
 
 Samples "x", "y" [45, ...] to train on and "x.val", "y.val" [21, ...] to validate on, in batches of 8; the last ones are
 of 5. For each case and type losses and weights, and "<case>.<type>.rates": the rates that each step was taken with.
-"means.<type>.<metric>" are the metrics of ten epochs.
+"means.<type>.<metric>" are the metrics of ten epochs. "lr_find_<mode>.<type>.*": the rates of a learning rate finder
+with the batch "x.find", "y.find" [45, ...], the losses, their smoothed values, and the place that is suggested.
 """
 import torch
 from torch.nn.functional import mse_loss
@@ -14,6 +15,8 @@ SIZE = 8
 reference = Reference(13)
 x, y = reference.randn("x", 45, 6), reference.randn("y", 45, 3)
 x_val, y_val = reference.randn("x.val", 21, 6), reference.randn("y.val", 21, 3)
+x_find = reference.randn("x.find", 45, 6)
+y_find = reference.tensors["y.find"] = x_find[:, :3] + x_find[:, 3:]
 
 PLATEAU = {"factor": 0.5, "patience": 0, "threshold": 0.1}
 # Interval, frequency, what is monitored, batches of a window, scheduler.
@@ -103,7 +106,42 @@ def log_means(type_name):
         reference.add(f"means.{type_name}", name, values)
 
 
+def find_rate(mode, type_name, largest, steps=60, smallest=1e-5, threshold=4.0, beta=0.98):
+    """As Lightning's Tuner.lr_find has it, without Lightning."""
+    dtype = TYPES[type_name]
+    model = reference.model(dtype)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
+    inputs, targets = x_find.to(dtype), y_find.to(dtype)
+    rates, losses, smoothed = [], [], []
+    mean, best = 0.0, 0.0
+    for step in range(steps):
+        part = (step + 1) / steps if step > 0 else 0.0
+        rate = smallest * (largest / smallest) ** part if mode == "exponential" else smallest + part * (largest - smallest)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        loss = mse_loss(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        mean = beta * mean + (1 - beta) * loss.item()
+        rates.append(rate)
+        losses.append(loss.item())
+        smoothed.append(mean / (1 - beta ** (step + 2)))
+        if step > 0 and smoothed[-1] > threshold * best:
+            break
+        best = smoothed[-1] if step == 0 else min(best, smoothed[-1])
+    key = f"lr_find_{mode}.{type_name}"
+    counted = torch.tensor(smoothed, dtype=torch.float64)[10:-1]
+    for what, values in (("rates", rates), ("losses", losses), ("smoothed", smoothed)):
+        reference.add(key, what, values)
+    spacing = [torch.tensor(rates, dtype=torch.float64)[10:-1]]
+    suggestion = 10 + torch.gradient(counted, spacing=spacing)[0].argmin().item()
+    reference.add(key, "suggestion", [float(suggestion)])
+    assert 12 < suggestion < len(rates) - 3 and len(rates) < steps, f"{mode}: the curve shows too little"
+
+
 for dtype in TYPES:
+    find_rate("exponential", dtype, 50.0)
+    find_rate("linear", dtype, 3.0)
     for case in CASES:
         run(case, dtype)
     log_means(dtype)

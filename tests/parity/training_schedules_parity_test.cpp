@@ -131,5 +131,35 @@ TEST_F(TrainingSchedulesParity, AnEpochsMeanIsThatOfItsSamples) {
   }
 }
 
+// Until it diverges; the suggestion is the same step.
+TEST_F(TrainingSchedulesParity, ALearningRateFinderHasLightningsCurve) {
+  for (const auto mode : {LrFindMode::exponential, LrFindMode::linear}) {
+    for (const auto& type : number_types) {
+      const auto key = "lr_find_" + name_of(mode) + "." + type.name;
+      SCOPED_TRACE(key);
+      const auto model = std::make_shared<Perceptron>(reference_, type.type, sgd);
+      Trainer trainer(bare(type.precision));
+      const auto found = Tuner(trainer).lr_find(model, batches_of(reference_, type.type, 45, -1, ".find"),
+                                                {.min_lr = 1e-5,
+                                                 .max_lr = mode == LrFindMode::linear ? 3.0 : 50.0,
+                                                 .num_training = 60,
+                                                 .mode = mode,
+                                                 .update_attr = false});
+      const auto numbers = [](const std::vector<double>& values) { return torch::tensor(values, torch::kFloat64); };
+      ASSERT_EQ(static_cast<int64_t>(found.lr.size()), reference_.at(key + ".rates").size(0));
+      expect_close(numbers(found.lr), reference_.at(key + ".rates"), 1e-12, key + ".rates");
+      // Losses grow to thousands before they are known to diverge.
+      const auto relative = [&](const std::vector<double>& ours, const std::string& what) {
+        const auto theirs = reference_.at(key + what).to(torch::kFloat64);
+        expect_close(numbers(ours) / theirs, torch::ones_like(theirs), 10 * type.tolerance, key + what);
+      };
+      relative(found.raw_loss, ".losses");
+      relative(found.loss, ".smoothed");
+      EXPECT_EQ(static_cast<double>(*found.suggestion_index()), reference_.at(key + ".suggestion").item<double>());
+      EXPECT_TRUE(found.stopped_early);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace troupe

@@ -204,6 +204,7 @@ function buildSections(run) {
   const phases = card.phases.filter((report) => report.phases.length);
   const parts = [
     warningsSection(run),
+    findingsSection(card),
     phases.length ? section("phases", "Where the time went", phases.map(phaseReport)) : null,
     optionsSection(card), modelSection(card), checkpointsSection(card), metricsSection(card), environmentSection(card),
   ];

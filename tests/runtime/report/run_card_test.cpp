@@ -62,6 +62,8 @@ RunCard full_card() {
   card.more_warnings = 4;
   card.owner = {123, "0123", "pid:[4026531836]", 77, true};
   card.failure = Failure{1, "node7", "cuda:1", "fit", "training_step", 2, 5, "no memory"};
+  card.findings = {
+      {"lr_find", "Learning rate", "0.1 it is.", {{"lr", {0.1, 1}}, {"loss", {2.5, std::nan("")}}}, true, 0}};
   return card;
 }
 
@@ -104,6 +106,11 @@ TEST(RunCard, OneThatIsDamagedIsRefusedWithItsPath) {
   EXPECT_THAT(with("failure", "none"), HasSubstr("failure"));
   EXPECT_THAT(with("warnings", {1}), HasSubstr("warnings"));
   EXPECT_THAT(with("owner", {{"pid", "one"}}), HasSubstr("owner.pid"));
+  auto finding = to_json(full_card())["findings"];
+  finding[0]["chosen"] = 2;
+  EXPECT_THAT(with("findings", finding), HasSubstr("chosen is none of a finding's rows"));
+  finding[0]["columns"][1]["values"] = {1};
+  EXPECT_THAT(with("findings", finding), HasSubstr("the columns of a finding differ in length"));
   put(dir / "run.json", "{");
   EXPECT_THAT(refusal([&] { read_run_card(dir.path()); }), EndsWith("run.json: it is not JSON: it ends in the middle"));
 }
