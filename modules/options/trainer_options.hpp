@@ -175,6 +175,7 @@ struct TrainerOptions {
   bool quiet = false;
   /// False: no sinks at all, `sinks` included. Lightning has one option for all three.
   bool logger = true;
+  bool async_validation = false;  // DEV-PLACE
   /// csv, tensorboard, jsonl, mlflow, trackio: see runtime/sinks/.
   std::vector<std::string> loggers = default_loggers();
 
@@ -235,6 +236,7 @@ TROUPE_OPTIONS(
     (num_sanity_val_steps, "batches of each validation loader to run before training; -1 is all"),
     (val_check_interval,
      "validate after so many batches, after this fraction of an epoch, or after this time (00:05:00, 5m)"),
+    (async_validation, "validate a copy of the module on a thread of its own while training goes on"),
     (check_val_every_n_epoch, "validate in every n-th epoch only; none: count val_check_interval over epochs"),
     (log_every_n_steps, "hand metrics to the sinks every n-th optimizer step; 0 is never"),
     (log_every, "hand metrics to the sinks after this time, as 5s, in place of log_every_n_steps; empty: by steps"),
