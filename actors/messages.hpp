@@ -55,7 +55,7 @@ struct Done {
 /// Done. Two of them at most: one is being carried out, the other one waits (P5).
 struct Validate {
   std::shared_ptr<const ModelAtStep> model;
-  EvaluateCommand command;
+  EvaluateCommand evaluation;
 };
 /// Coordinator to worker, urgent: end the segment at the next batch boundary, an interrupt also within a validation.
 struct StopSegment {

@@ -186,12 +186,13 @@ void WorkerState::carry_out(TrainCommand& command, Perform&) {
   work();
 }
 
-void WorkerState::carry_out(CloseEpochCommand& command, Perform&) {
+void WorkerState::carry_out(CloseEpochCommand& command, Perform& message) {
   if (joint_) joint_->close();
   train_feed_.close(self_);
   if (clock_.current() == id_of(Phase::rest)) clock_.enter(id_of(Phase::between_epochs));  // it is cut
   replica_->run(command.hooks);
   replica_->end_train_epoch(command.is_cut);
+  if (command.keeps_state && may_be_saved()) keep_state(message);
   tell(self_, setup_.coordinator, answer());
 }
 

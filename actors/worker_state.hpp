@@ -59,6 +59,8 @@ class WorkerState : public ReplicaOutputs {
   void carry_out(TakeValidationCommand& command, Perform& message);
   bool validates_beside() const { return setup_.facts.has_value(); }
   bool hands_over() const { return stage_ == Stage::fit && replica_->options().async_validation; }
+  bool may_be_saved() const;
+  void keep_state(Perform& message);
   void prepare_to_validate();
   void validate(const Validate& message);
   std::shared_ptr<const ValidationResult> validation_result();
@@ -135,7 +137,8 @@ class WorkerState : public ReplicaOutputs {
   std::optional<Checkpoint> held_;                              // a snapshot for later
   std::deque<std::shared_ptr<const ModelAtStep>> handed_over_;  // what is validated beside the training, in order
   std::shared_ptr<Checkpoint> validated_;  // the latest of them with a result, until batches follow
-  std::shared_ptr<const ValidationResult> latest_result_;       // known since what is to be validated was handed over
+  std::deque<Validate> waiting_validations_;
+  std::shared_ptr<const ValidationResult> latest_result_;  // known since what is to be validated was handed over
   std::chrono::steady_clock::time_point validation_began_{};
   bool go_on_sent_ = false;
   bool warned_of_empty_validation_ = false;

@@ -19,26 +19,40 @@ bool may_save(const std::shared_ptr<Callback>& callback) {
 
 // --- The worker that trains ------------------------------------------------------------------------------------------
 
+// Whether there may be a checkpoint for what a validation finds.
+bool WorkerState::may_be_saved() const {
+  return replica_->options().enable_checkpointing || std::ranges::any_of(replica_->callbacks(), may_save);
+}
+
 // The state is kept until the result is there: it is what a checkpoint for that result holds.
 void WorkerState::carry_out(HandOverCommand& command, Perform& message) {
   const PhaseScope phase(Phase::checkpoint);
   const bool is_sanity_check = command.evaluation.is_sanity_check;
-  const bool may_be_saved = !is_sanity_check && (replica_->options().enable_checkpointing ||
-                                                 std::ranges::any_of(replica_->callbacks(), may_save));
+  const bool is_saved = !is_sanity_check && !command.ends_epoch && may_be_saved();
   Done done = answer();
   done.answer.model = std::make_shared<const ModelAtStep>(
       command.of_checkpoint ? replica_->model_of_checkpoint(*command.of_checkpoint)
-                            : replica_->model_at_step({.weights_only = message.weights_only || !may_be_saved,
+                            : replica_->model_at_step({.weights_only = message.weights_only || !is_saved,
                                                        .loop = std::move(message.loop)}));
   if (!is_sanity_check) handed_over_.push_back(done.answer.model);
   tell(self_, setup_.coordinator, std::move(done));
+}
+
+// As in turn, what is saved at an epoch's end is the state behind it, which the validation comes before.
+void WorkerState::keep_state(Perform& message) {
+  const PhaseScope phase(Phase::checkpoint);
+  ModelAtStep model = *handed_over_.back();
+  model.saved = std::make_shared<const Checkpoint>(
+      replica_->snapshot({.weights_only = message.weights_only, .loop = std::move(message.loop)}));
+  handed_over_.back() = std::make_shared<const ModelAtStep>(std::move(model));
 }
 
 void WorkerState::carry_out(TakeValidationCommand& command, Perform&) {
   const ValidationResult& result = *command.result;
   replica_->take_validation(result, command.is_sanity_check);
   if (!command.is_sanity_check) {
-    validated_ = std::make_shared<Checkpoint>(*handed_over_.front()->state);
+    const ModelAtStep& model = *handed_over_.front();
+    validated_ = std::make_shared<Checkpoint>(model.saved ? *model.saved : *model.state);
     handed_over_.pop_front();
     // A run that goes on from that state has had the validation, and those before it.
     auto& metadata = validated_->metadata;
@@ -70,13 +84,18 @@ void WorkerState::prepare_to_validate() {
   open_evaluation_feed();
 }
 
+// One after the other: between two batches of one the next one comes in.
 void WorkerState::validate(const Validate& message) {
+  if (doing_ == Doing::evaluating) {
+    waiting_validations_.push_back(message);
+    return;
+  }
   validation_began_ = std::chrono::steady_clock::now();
   ModelAtStep model = *message.model;
   if (latest_result_) MetricBoard::add_to_latest(model.latest, *latest_result_);
   replica_->adopt(model);
   Perform perform;
-  EvaluateCommand command = message.command;
+  EvaluateCommand command = message.evaluation;
   carry_out(command, perform);
 }
 
@@ -85,6 +104,10 @@ std::shared_ptr<const ValidationResult> WorkerState::validation_result() {
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - validation_began_).count();
   auto shared = std::make_shared<const ValidationResult>(std::move(result));
   if (!evaluation_.is_sanity_check) latest_result_ = shared;
+  if (!waiting_validations_.empty()) {
+    tell(self_, ref_to(self_), std::move(waiting_validations_.front()));
+    waiting_validations_.pop_front();
+  }
   return shared;
 }
 

@@ -41,8 +41,10 @@ struct SnapshotRequest {
 /// The module as it is at a step of the training: what such a copy needs to evaluate it. Nobody writes to the tensors.
 struct ModelAtStep {
   Progress progress;
-  /// The weights to evaluate as `model.<name>`; of a run that writes checkpoints, all that one of this step has.
+  /// The weights to evaluate as `model.<name>`, maybe with all that a checkpoint of this step has.
   std::shared_ptr<const Checkpoint> state;
+  /// What a checkpoint for this validation holds, if that is not `state`: an epoch has ended with it.
+  std::shared_ptr<const Checkpoint> saved;
   /// Weights that checkpoints do not have (Module::save_only_trainable), by the module's names.
   std::vector<std::pair<std::string, torch::Tensor>> left_out;
   std::vector<std::pair<std::string, torch::Tensor>> random_states;  ///< of the training's thread

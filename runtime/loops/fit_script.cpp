@@ -311,12 +311,12 @@ Script::Part validations_over(Training& training) {
   while (!state.validations.empty() && !is_interrupted(state)) co_await validation_awaited(training);
 }
 
-Script::Part validation_begun(Training& training, bool is_sanity_check) {
+Script::Part validation_begun(Training& training, bool is_sanity_check, bool ends_epoch = false) {
   RunState& state = training.state;
   while (state.validations.size() >= most_validations && !is_interrupted(state)) co_await validation_awaited(training);
   if (is_interrupted(state)) co_return;
   const int64_t limit = is_sanity_check ? state.options.num_sanity_val_steps : -1;
-  Command command = HandOverCommand{evaluate(Stage::validate, is_sanity_check, limit)};
+  Command command = HandOverCommand{evaluate(Stage::validate, is_sanity_check, limit), ends_epoch};
   Answer answer = co_yield command;
   take(state, answer);
   state.validations.push_back({state.progress, state.metrics, is_sanity_check, state.held_monitors.has_value()});
@@ -381,8 +381,9 @@ Script::Part segment_run(Training& training) {
     co_await validated(training);
     co_return;
   }
-  co_await validation_begun(training, /*is_sanity_check=*/false);
-  if (is_at_end(state)) co_await validations_over(training);
+  const bool ends_epoch = training.epoch_over && !is_at_end(state);
+  co_await validation_begun(training, /*is_sanity_check=*/false, ends_epoch);
+  if (!ends_epoch && is_at_end(state)) co_await validations_over(training);
 }
 
 // The end of the epoch, or of the run within it.
@@ -391,11 +392,12 @@ Script::Part epoch_closed(Training& training) {
   const bool is_cut = !training.epoch_over;
   if (is_cut && !state.held_monitors) co_await held(state);
   const Progress finished = state.progress;  // before the count goes on to the next epoch
-  Command command = CloseEpochCommand{hook_order::train_epoch_end, is_cut};
+  auto& pending = state.validations;
+  const bool waits = !is_cut && !pending.empty() && pending.back().progress.total_batches == finished.total_batches;
+  Command command = CloseEpochCommand{hook_order::train_epoch_end, is_cut, waits};
   Answer answer = co_yield command;
   take(state, answer);
-  auto& pending = state.validations;
-  if (!is_cut && !pending.empty() && pending.back().progress.total_batches == finished.total_batches) {
+  if (waits) {
     pending.back().epoch_end = {finished, state.metrics};
     co_return;
   }

@@ -52,7 +52,8 @@ struct TrainCommand {
 /// Run the end of an epoch.
 struct CloseEpochCommand {
   std::span<const Hook> hooks;
-  bool is_cut = false;  ///< the run ends within the epoch: who resumes it goes on with the rest
+  bool is_cut = false;       ///< the run ends within the epoch: who resumes it goes on with the rest
+  bool keeps_state = false;  ///< take a snapshot behind it: checkpoints for the latest HandOverCommand hold that
 };
 /// Validation, test or prediction over all loaders, with the hooks around it.
 struct EvaluateCommand {
@@ -82,6 +83,7 @@ struct AgreeCommand {
 /// Hand the module as it is to the worker that validates beside the training, which carries `evaluation` out with it.
 struct HandOverCommand {
   EvaluateCommand evaluation;
+  bool ends_epoch = false;                    ///< what checkpoints for it hold comes with the end of the epoch
   std::optional<int64_t> of_checkpoint = {};  ///< not as it is: the one that the checkpoint has at this place
 };
 /// Nothing, until one of these validations has come to its end (RunState::validation_results), or the run is

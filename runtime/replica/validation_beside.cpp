@@ -19,7 +19,8 @@ namespace troupe {
 
 namespace {
 
-constexpr std::string_view of_state = "state.", of_left_out = "left_out.", of_random_states = "random.";
+constexpr std::string_view of_state = "state.", of_saved = "saved.", of_left_out = "left_out.";
+constexpr std::string_view of_random_states = "random.";
 
 std::string validation_prefix(std::size_t index) {
   return "validation." + std::to_string(index) + ".";
@@ -37,12 +38,14 @@ void append_validation(Checkpoint& checkpoint, const ModelAtStep& model) {
     }
   };
   append(of_state, model.state->tensors);
+  if (model.saved) append(of_saved, model.saved->tensors);
   append(of_left_out, model.left_out);
   append(of_random_states, model.random_states);
   list.push_back({{"metadata", model.state->metadata},
                   {metadata_key::progress, to_json(model.progress)},
                   {metadata_key::latest_metrics, model.latest},
                   {metadata_key::validation_batches, model.batches}});
+  if (model.saved) list.back()["saved"] = model.saved->metadata;
 }
 
 ModelAtStep validation_in(const Checkpoint& checkpoint, int64_t index) {
@@ -51,13 +54,14 @@ ModelAtStep validation_in(const Checkpoint& checkpoint, int64_t index) {
   const StateReader reader = metadata.objects(metadata_key::validations).at(at);
   const std::string prefix = validation_prefix(at);
   ModelAtStep model;
-  Checkpoint state;
+  Checkpoint state, saved;
   state.metadata = reader.object("metadata").json();
   for (const auto& [full_name, tensor] : checkpoint.tensors) {
     if (!full_name.starts_with(prefix)) continue;
     const auto name = std::string_view(full_name).substr(prefix.size());
-    for (const auto& [kind, list] : {std::pair(of_state, &state.tensors), std::pair(of_left_out, &model.left_out),
-                                     std::pair(of_random_states, &model.random_states)}) {
+    for (const auto& [kind, list] :
+         {std::pair(of_state, &state.tensors), std::pair(of_saved, &saved.tensors),
+          std::pair(of_left_out, &model.left_out), std::pair(of_random_states, &model.random_states)}) {
       if (name.starts_with(kind)) list->emplace_back(name.substr(kind.size()), tensor);
     }
   }
@@ -65,6 +69,10 @@ ModelAtStep validation_in(const Checkpoint& checkpoint, int64_t index) {
   model.latest = reader.object(metadata_key::latest_metrics).json();
   model.batches = reader.count(metadata_key::validation_batches);
   model.state = std::make_shared<const Checkpoint>(std::move(state));
+  if (reader.has("saved")) {
+    saved.metadata = reader.object("saved").json();
+    model.saved = std::make_shared<const Checkpoint>(std::move(saved));
+  }
   return model;
 }
 

@@ -131,7 +131,7 @@ class AsyncValidation : public ::testing::Test {
 
 TEST_F(AsyncValidation, LogsWhatOneInTurnLogsAndTrainsToTheSameBits) {
   const auto turn = fit(options(false, "turn"));
-  ASSERT_THAT(turn.kept->points.at("val_loss_epoch/dataloader_idx_0"), SizeIs(4));
+  ASSERT_THAT(turn.kept->points.at("val_loss/dataloader_idx_0_epoch"), SizeIs(4));
   expect_same(turn, fit(options(true, "beside")));
 }
 
@@ -225,7 +225,7 @@ double weight_in(const std::filesystem::path& path) {
 TEST_F(AsyncValidation, ACheckpointHoldsTheStateThatItsValueBelongsTo) {
   auto options = gated(dir_);
   const auto best = std::make_shared<ModelCheckpoint>(
-      ModelCheckpointOptions{.filename = "{step}", .monitor = "val_loss", .save_last = true, .save_top_k = -1});
+      ModelCheckpointOptions{.filename = "{step}", .monitor = "val_loss", .save_top_k = -1, .save_last = true});
   const auto kept = std::make_shared<Kept>();
   options.callbacks = {best};
   options.sinks = {kept};
@@ -250,16 +250,17 @@ TEST_F(AsyncValidation, MonitorsDecideAsInTurn) {
   std::vector<MetricMap> scores;
   for (const bool async : {false, true}) {
     auto run = options(async, async ? "beside" : "turn");
-    const auto best = std::make_shared<ModelCheckpoint>(ModelCheckpointOptions{
-        .filename = "{epoch}-{step}-{val_loss_epoch/dataloader_idx_1:.8f}-{train_loss_epoch:.8f}",
-        .monitor = "val_loss_epoch/dataloader_idx_1",
-        .save_top_k = 2});
+    const auto best = std::make_shared<ModelCheckpoint>(
+        ModelCheckpointOptions{.filename = "{epoch}-{step}-{val_loss/dataloader_idx_1_epoch}-{train_loss_epoch}",
+                               .monitor = "val_loss/dataloader_idx_1_epoch",
+                               .save_top_k = 2,
+                               .auto_insert_metric_name = false});
     run.callbacks = {best};
     run.max_epochs = 6;
     const auto fitted = fit(run);
     files.emplace_back();
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(fitted.folder)) {
-      if (entry.is_regular_file()) files.back().insert(entry.path().lexically_relative(fitted.folder).string());
+    for (const auto& entry : std::filesystem::directory_iterator(fitted.folder)) {
+      files.back().insert(entry.path().filename().string());
     }
     scores.push_back({{"best", best->best_model_score().value()}, {"kth", best->kth_value().value()}});
   }
@@ -287,7 +288,7 @@ class GrowsWorse : public Gated {
  public:
   using Gated::Gated;
   StepOutput validation_step(const Batch&, int64_t) override {
-    if (!sanity_checking()) log("val_loss", static_cast<double>(global_step()));
+    if (!trainer().sanity_checking()) log("val_loss", static_cast<double>(global_step()));
     return {};
   }
 };
@@ -295,7 +296,7 @@ class GrowsWorse : public Gated {
 TEST_F(AsyncValidation, EarlyStoppingStopsWhenTheResultHasCome) {
   auto options = gated(dir_);
   options.max_epochs = 1000000;
-  options.callbacks = {std::make_shared<EarlyStopping>(EarlyStoppingOptions{.patience = 2})};
+  options.callbacks = {std::make_shared<EarlyStopping>(EarlyStoppingOptions{.monitor = "val_loss", .patience = 2})};
   Trainer trainer(options);
   trainer.fit<GrowsWorse>({}, points(), points(64));
   EXPECT_THAT(trainer.stop_reason(), HasSubstr("val_loss did not improve on 4 for 2 checks"));
@@ -308,7 +309,7 @@ class Breaks : public Gated {
  public:
   using Gated::Gated;
   StepOutput validation_step(const Batch&, int64_t) override {
-    if (!sanity_checking()) throw std::runtime_error("the validation broke");
+    if (!trainer().sanity_checking()) throw std::runtime_error("the validation broke");
     return {};
   }
 };
@@ -352,12 +353,52 @@ TEST_F(AsyncValidation, AnInterruptEndsTheRunInOrder) {
   EXPECT_TRUE(resumed.callback_metrics().contains("val_loss"));
 }
 
+// At step 6, while the validation of step 4 is under way and until the training has come to its end.
+class InterruptedMeanwhile : public Gated {
+ public:
+  using Gated::Gated;
+  void on_train_batch_end(const StepOutput&, const Batch&, int64_t) override {
+    if (global_step() == 6) raise(SIGINT);
+  }
+  void on_train_end() override { gate.open(); }
+};
+
+TEST_F(AsyncValidation, ARunThatGoesOnMakesUpWhatWasUnderWay) {
+  auto options = gated(dir_);
+  const auto first_kept = std::make_shared<Kept>(), second_kept = std::make_shared<Kept>();
+  const ModelCheckpointOptions all{.filename = "{step}", .monitor = "val_loss", .save_top_k = -1, .save_last = true};
+  options.max_epochs = 1000000;
+  options.callbacks = {std::make_shared<ModelCheckpoint>(all)};
+  options.sinks = {first_kept};
+  Trainer first(options);
+  first.fit<InterruptedMeanwhile>({.opens_at = -1}, points(), points(64));
+  ASSERT_TRUE(first.was_interrupted());
+  EXPECT_FALSE(first_kept->points.contains("val_loss"));
+  const auto last = first.run_dir() / "checkpoints/last.safetensors";
+  const auto pending = read_checkpoint(last).metadata.at(metadata_key::validations).size();
+  EXPECT_EQ(pending, first.global_step() >= 8 ? 2u : 1u);
+
+  options.max_epochs = 4;
+  options.callbacks = {std::make_shared<ModelCheckpoint>(all)};
+  options.sinks = {second_kept};
+  Trainer second(options);
+  second.fit<Gated>({.opens_at = -1}, points(), points(64), {.ckpt_path = last.string()});
+  EXPECT_THAT(second_kept->points.at("at_step"),
+              ElementsAre(Kept::Point{3, 0, 4}, Kept::Point{7, 1, 8}, Kept::Point{11, 2, 12}, Kept::Point{15, 3, 16}));
+  const auto of_step_4 = second.run_dir() / "checkpoints/step=4.safetensors";
+  ASSERT_TRUE(std::filesystem::exists(of_step_4));
+  EXPECT_EQ(weight_in(of_step_4), second_kept->points.at("val_loss").front().value);
+  Trainer third(options);  // what was written late is a run to go on from as any other
+  third.fit<Gated>({.opens_at = -1}, points(), points(64), {.ckpt_path = of_step_4.string()});
+  EXPECT_EQ(third.callback_metrics(), second.callback_metrics());
+}
+
 class AsksForTheEnd : public Gated {
  public:
   using Gated::Gated;
   StepOutput validation_step(const Batch&, int64_t) override { return {}; }
   void on_validation_end() override {
-    if (!sanity_checking()) trainer().request_stop("validated enough");
+    if (!trainer().sanity_checking()) trainer().request_stop("validated enough");
   }
 };
 
