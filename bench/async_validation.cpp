@@ -85,19 +85,16 @@ double fit_ms(const Setting& setting, int64_t val_batches, Way way) {
   options.num_sanity_val_steps = 0;
   options.quiet = true;
   options.async_validation = way == Way::beside;
-  troupe::DataLoaders validation;
-  if (way != Way::none) validation = troupe::DataLoader(batches(val_batches), {.batch_size = batch_size});
+  if (way == Way::none) options.limit_val_batches = 0;
+  const auto loader = [](int64_t steps) { return troupe::DataLoader(batches(steps), {.batch_size = batch_size}); };
   troupe::Trainer trainer(options);
-  return trainer
-      .fit<TimedMlp>(TimedMlpOptions{hidden}, troupe::DataLoader(batches(setting.steps), {.batch_size = batch_size}),
-                     validation)
-      ->milliseconds();
+  return trainer.fit<TimedMlp>(TimedMlpOptions{hidden}, loader(setting.steps), loader(val_batches))->milliseconds();
 }
 
 // Batches that make a validation as long as an epoch of training.
 int64_t batches_of_validation(const Setting& setting) {
   const Setting short_fit{setting.steps, 3, setting.folder};
-  const double training = fit_ms(short_fit, 0, Way::none) / static_cast<double>(short_fit.epochs);
+  const double training = fit_ms(short_fit, 1, Way::none) / static_cast<double>(short_fit.epochs);
   const double validation = (fit_ms(short_fit, setting.steps, Way::turn) - training * 3) / 2;
   const double wanted = static_cast<double>(setting.steps) * training / std::max(validation, 0.05 * training);
   return std::max<int64_t>(1, std::llround(wanted));

@@ -28,16 +28,16 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::SizeIs;
 
-struct MixedOptions {
+struct NormedOptions {
   double lr = 0.05;
   bool schedule_free = false;
 };
-TROUPE_OPTIONS(MixedOptions, (lr, "learning rate"), (schedule_free, "train with schedule-free AdamW"))
+TROUPE_OPTIONS(NormedOptions, (lr, "learning rate"), (schedule_free, "train with schedule-free AdamW"))
 
 // Has what evaluation reads besides parameters (statistics of batch norm), and what draws random numbers in training.
-class Mixed : public ModuleWith<MixedOptions> {
+class Normed : public ModuleWith<NormedOptions> {
  public:
-  explicit Mixed(MixedOptions options) : ModuleWith(options) {
+  explicit Normed(NormedOptions options) : ModuleWith(options) {
     net_ = register_module("net", torch::nn::Sequential(torch::nn::Linear(1, 16), torch::nn::BatchNorm1d(16),
                                                         torch::nn::Dropout(0.3), torch::nn::Linear(16, 1)));
   }
@@ -85,7 +85,7 @@ class Kept : public Sink {
 };
 
 struct Fitted {
-  std::shared_ptr<Mixed> module;
+  std::shared_ptr<Normed> module;
   std::shared_ptr<Kept> kept = std::make_shared<Kept>();
   MetricMap metrics;
   std::filesystem::path folder;
@@ -103,11 +103,11 @@ class AsyncValidation : public ::testing::Test {
     options.loggers = {};
     return options;
   }
-  Fitted fit(TrainerOptions options, const MixedOptions& model = {}, RunArguments arguments = {}) const {
+  Fitted fit(TrainerOptions options, const NormedOptions& model = {}, RunArguments arguments = {}) const {
     Fitted out;
     options.sinks = {out.kept};
     Trainer trainer(options);
-    out.module = trainer.fit<Mixed>(model, points(), {points(16, false), points(64, false)}, std::move(arguments));
+    out.module = trainer.fit<Normed>(model, points(), {points(16, false), points(64, false)}, std::move(arguments));
     out.metrics = trainer.callback_metrics();
     out.folder = trainer.run_dir() / "checkpoints";
     return out;
@@ -142,7 +142,7 @@ TEST_F(AsyncValidation, IsTheSameWithinEpochs) {
 }
 
 TEST_F(AsyncValidation, SeesTheWeightsThatAreToBeEvaluated) {
-  const MixedOptions schedule_free{.schedule_free = true};
+  const NormedOptions schedule_free{.schedule_free = true};
   expect_same(fit(options(false, "turn"), schedule_free), fit(options(true, "beside"), schedule_free));
   auto turn = options(false, "turn"), beside = options(true, "beside");
   turn.callbacks = {std::make_shared<WeightAveraging>(WeightAveragingOptions{.decay = 0.9})};
@@ -305,7 +305,7 @@ TEST_F(AsyncValidation, EarlyStoppingStopsWhenTheResultHasCome) {
             static_cast<double>(trainer.global_step()));  // the last is known
 }
 
-class Breaks : public Gated {
+class BreaksInValidation : public Gated {
  public:
   using Gated::Gated;
   StepOutput validation_step(const Batch&, int64_t) override {
@@ -319,7 +319,7 @@ TEST_F(AsyncValidation, AFailureEndsTheRunWithItsCauseP6) {
   options.max_epochs = 1000000;
   options.num_sanity_val_steps = 1;
   Trainer trainer(options);
-  const auto error = error_of([&] { trainer.fit<Breaks>({}, points(), points(64)); });
+  const auto error = error_of([&] { trainer.fit<BreaksInValidation>({}, points(), points(64)); });
   EXPECT_THAT(error, AllOf(HasSubstr("the validation broke"), HasSubstr("validation_step")));
   EXPECT_NE(trainer.module(), nullptr);
 }
@@ -443,7 +443,7 @@ TEST_F(AsyncValidation, IsRefusedWhereItCannotBe) {
               AllOf(HasSubstr("trainer.async_validation"), HasSubstr("one device, and this one has 2")));
 }
 
-class SavesInValidation : public Gated {
+class SavesBeside : public Gated {
  public:
   using Gated::Gated;
   StepOutput validation_step(const Batch&, int64_t) override {
@@ -454,7 +454,7 @@ class SavesInValidation : public Gated {
 
 TEST_F(AsyncValidation, TheCopySavesNoCheckpoint) {
   Trainer trainer(gated(dir_));
-  EXPECT_THAT(error_of([&] { trainer.fit<SavesInValidation>({}, points(), points(64)); }),
+  EXPECT_THAT(error_of([&] { trainer.fit<SavesBeside>({}, points(), points(64)); }),
               HasSubstr("save_checkpoint in a validation needs trainer.async_validation = false"));
 }
 
