@@ -64,6 +64,7 @@ class CoordinatorState {
   void take_validation(Done& done);
   bool awaits_validation() const { return current_ && std::holds_alternative<AwaitValidationCommand>(*current_); }
   void go_on_waiting();
+  void note_unheard_callbacks(const std::vector<std::shared_ptr<Callback>>& callbacks);
   void note_lost_validations();
   void note_dropped_validations();
   void take_missing(const Saved::Missing& missing);

@@ -1,11 +1,16 @@
 // Validation beside the training: a worker of its own, which gets the module as it is at a step, and whose results the
 // script takes between two batches.
 #include "troupe/actors/coordinator_state.hpp"
+#include "troupe/base/text.hpp"
+#include "troupe/base/type_name.hpp"
+#include "troupe/modules/callbacks/lambda_callback.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
 
 #include <memory>
 #include <string>
+#include <typeinfo>
 #include <utility>
+#include <vector>
 
 namespace troupe::cast {
 
@@ -17,6 +22,21 @@ void CoordinatorState::keep_validator(const ReplicaSetup& replica) {
   validator_setup_->make_module = setup_->make_more;
   validator_setup_->options.callbacks = replicated(replica.options.callbacks);
   validator_setup_->train_loaders = {};
+  note_unheard_callbacks(replica.options.callbacks);
+}
+
+// The library's own that have no replicate() have nothing to do in a validation.
+void CoordinatorState::note_unheard_callbacks(const std::vector<std::shared_ptr<Callback>>& callbacks) {
+  std::vector<std::string> names;
+  for (const auto& callback : callbacks) {
+    const auto& type = typeid(*callback);
+    const bool is_own = full_type_name(type).starts_with("troupe::") && !dynamic_cast<LambdaCallback*>(callback.get());
+    if (is_own || dynamic_cast<Monitor*>(callback.get())) continue;
+    if (!state().ask(*callback, "replicate", [&] { return callback->replicate(); })) names.push_back(type_name(type));
+  }
+  if (names.empty()) return;
+  note("with trainer.async_validation these callbacks are not called in validations, since they have no replicate(): " +
+       joined(names));
 }
 
 // When the data is there, whose length it is told.

@@ -48,6 +48,7 @@ void WorkerState::keep_state(Perform& message) {
 }
 
 void WorkerState::carry_out(TakeValidationCommand& command, Perform&) {
+  if (command.was_awaited) clock_.give_to(Phase::validation);
   const ValidationResult& result = *command.result;
   replica_->take_validation(result, command.is_sanity_check);
   if (!command.is_sanity_check) {

@@ -18,6 +18,7 @@ struct Training {
   int64_t epoch = 0;
   bool epoch_over = false;
   bool validation_was_cut = false;  // the latest one
+  bool has_waited = false;          // for a validation beside the training
 };
 
 namespace {
@@ -272,7 +273,7 @@ Script::Part validation_taken(Training& training) {
   const auto result = std::move(state.validation_results.front());
   state.validations.pop_front();
   state.validation_results.pop_front();
-  Command command = TakeValidationCommand{result, of.is_sanity_check};
+  Command command = TakeValidationCommand{result, of.is_sanity_check, std::exchange(training.has_waited, false)};
   Answer answer = co_yield command;
   take(state, answer);
   if (of.is_sanity_check) {
@@ -301,6 +302,7 @@ Script::Part validation_awaited(Training& training) {
   if (training.state.validation_results.empty()) {
     Command command = AwaitValidationCommand{};
     const Answer answer = co_yield command;
+    training.has_waited = true;
   }
   co_await validations_taken(training);
 }

@@ -93,6 +93,7 @@ struct AwaitValidationCommand {};
 struct TakeValidationCommand {
   std::shared_ptr<const ValidationResult> result;
   bool is_sanity_check = false;
+  bool was_awaited = false;  ///< the training has waited for it
 };
 
 using Command = std::variant<PrepareCommand, HooksCommand, OpenEpochCommand, TrainCommand, CloseEpochCommand,

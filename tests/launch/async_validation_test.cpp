@@ -18,6 +18,20 @@
 #include <set>
 #include <utility>
 
+namespace somebodys {
+namespace {
+
+struct Listener : troupe::Callback {
+  void on_validation_end(troupe::RunContext&, troupe::Module&) override { ++calls; }
+  int calls = 0;
+};
+struct Replicated : Listener {
+  std::shared_ptr<troupe::Callback> replicate() const override { return std::make_shared<Replicated>(); }
+};
+
+}  // namespace
+}  // namespace somebodys
+
 namespace troupe {
 namespace {
 
@@ -35,9 +49,9 @@ struct NormedOptions {
 TROUPE_OPTIONS(NormedOptions, (lr, "learning rate"), (schedule_free, "train with schedule-free AdamW"))
 
 // Has what evaluation reads besides parameters (statistics of batch norm), and what draws random numbers in training.
-class Normed : public ModuleWith<NormedOptions> {
+class NormedNet : public ModuleWith<NormedOptions> {
  public:
-  explicit Normed(NormedOptions options) : ModuleWith(options) {
+  explicit NormedNet(NormedOptions options) : ModuleWith(options) {
     net_ = register_module("net", torch::nn::Sequential(torch::nn::Linear(1, 16), torch::nn::BatchNorm1d(16),
                                                         torch::nn::Dropout(0.3), torch::nn::Linear(16, 1)));
   }
@@ -85,7 +99,7 @@ class Kept : public Sink {
 };
 
 struct Fitted {
-  std::shared_ptr<Normed> module;
+  std::shared_ptr<NormedNet> module;
   std::shared_ptr<Kept> kept = std::make_shared<Kept>();
   MetricMap metrics;
   std::filesystem::path folder;
@@ -107,7 +121,7 @@ class AsyncValidation : public ::testing::Test {
     Fitted out;
     options.sinks = {out.kept};
     Trainer trainer(options);
-    out.module = trainer.fit<Normed>(model, points(), {points(16, false), points(64, false)}, std::move(arguments));
+    out.module = trainer.fit<NormedNet>(model, points(), {points(16, false), points(64, false)}, std::move(arguments));
     out.metrics = trainer.callback_metrics();
     out.folder = trainer.run_dir() / "checkpoints";
     return out;
@@ -456,6 +470,17 @@ TEST_F(AsyncValidation, TheCopySavesNoCheckpoint) {
   Trainer trainer(gated(dir_));
   EXPECT_THAT(error_of([&] { trainer.fit<SavesBeside>({}, points(), points(64)); }),
               HasSubstr("save_checkpoint in a validation needs trainer.async_validation = false"));
+}
+
+TEST_F(AsyncValidation, NamesCallbacksThatDoNotHearOfIt) {
+  auto options = gated(dir_);
+  const auto listener = std::make_shared<somebodys::Listener>();
+  options.callbacks = {listener, std::make_shared<somebodys::Replicated>(), std::make_shared<Timer>()};
+  Trainer trainer(options);
+  testing::internal::CaptureStderr();
+  trainer.fit<Gated>({.opens_at = 1}, points(), points(64));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("have no replicate(): Listener\n"));
+  EXPECT_EQ(listener->calls, 0);
 }
 
 TEST_F(AsyncValidation, DoesNothingWithoutAValidation) {
