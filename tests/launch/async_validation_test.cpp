@@ -166,6 +166,23 @@ TEST_F(AsyncValidation, SeesTheWeightsThatAreToBeEvaluated) {
   EXPECT_NE(averaged.kept->points, fit(options(false, "plain")).kept->points);
 }
 
+TEST_F(AsyncValidation, IsTheSameWithCapturedSteps) {
+  auto beside = options(true, "beside");
+  beside.capture_step = CaptureStep::automatic;
+  expect_same(fit(options(false, "turn")), fit(beside));
+}
+
+TEST_F(AsyncValidation, ActorsHearOfItsStep) {
+  auto run = options(true, "beside");
+  Trainer trainer(run);
+  std::vector<int64_t> steps;
+  trainer.add_actor("listener", [&](const Event& event, RunHandle&) {
+    if (const auto* ended = std::get_if<ValidationEnded>(&event)) steps.push_back(ended->progress.global_step);
+  });
+  trainer.fit<NormedNet>({}, points(), points(64, false));
+  EXPECT_THAT(steps, ElementsAre(4, 8, 12, 16));
+}
+
 // Blocks until somebody opens it.
 class Gate {
  public:
