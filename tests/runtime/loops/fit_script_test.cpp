@@ -110,7 +110,9 @@ class Counter {
     during_validation();
   }
   void carry_out(const HandOverCommand& command) {
-    lines_.emplace_back(command.evaluation.is_sanity_check ? "begin sanity check" : "begin");
+    const auto of = command.of_checkpoint;
+    lines_.push_back(of ? "begin again " + std::to_string(*of)
+                        : std::string(command.evaluation.is_sanity_check ? "begin sanity check" : "begin"));
   }
   void carry_out(const AwaitValidationCommand&) {
     lines_.emplace_back("wait");
@@ -613,6 +615,61 @@ TEST_F(FitScript, BesideTheTrainingAnInterruptWaitsForNoResult) {
   EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-4", "begin", "end of epoch", "wait",
                                      "save last.safetensors", "on_train_end", "on_fit_end", "teardown"));
   EXPECT_EQ(state.validations.size(), 1u);
+}
+
+// Of an epoch's end, and of a step after it.
+std::shared_ptr<Checkpoint> checkpoint_with_validations() {
+  RunState before;
+  before.validations.push_back({{.batch_idx = 4, .total_batches = 4}, {{"train_loss", NAN}}});
+  before.validations.back().epoch_end = {{.batch_idx = 4, .total_batches = 4}, {{"train_loss", 0.5}}};
+  before.validations.push_back({{.epoch = 1, .batch_idx = 2, .total_batches = 6}, {}});
+  auto checkpoint = std::make_shared<Checkpoint>();
+  checkpoint->metadata["loop"] = before.loop_to_json();
+  checkpoint->metadata["validations"] = {1, 2};
+  return checkpoint;
+}
+
+TEST_F(FitScript, BesideTheTrainingWhatWasUnderWayIsBegunAgain) {
+  auto monitor = std::make_shared<Scripted>();
+  Lines asked;
+  monitor->answer = [&](Moment moment, const Progress& at) {
+    if (moment == Moment::validation_end) asked.push_back("validation " + std::to_string(at.total_batches));
+    if (moment == Moment::train_epoch_end) asked.push_back("end " + std::to_string(at.total_batches));
+    return Decision{};
+  };
+  state.checkpoint = checkpoint_with_validations();
+  auto fit = counter(4, beside({.max_epochs = 1}));
+  fit.monitors = {monitor};
+  EXPECT_THAT(fit.run(), ElementsAre("begin again 0", "begin again 1", "on_train_start", "epoch 0", "train 0-4", "wait",
+                                     "take 4", "begin", "end of epoch", "wait", "take 6", "wait", "take 4",
+                                     "on_train_end", "on_fit_end", "teardown"));
+  EXPECT_THAT(asked, ElementsAre("validation 4", "end 4", "validation 6", "validation 4", "end 4"));
+}
+
+TEST_F(FitScript, BesideTheTrainingDamagedValidationsAreRefused) {
+  const auto refusal = [&](const std::function<void(nlohmann::json&)>& damage) -> std::string {
+    const auto checkpoint = checkpoint_with_validations();
+    damage(checkpoint->metadata);
+    try {
+      state.load_validations(checkpoint->metadata);
+      return "accepted";
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+  };
+  EXPECT_EQ(refusal([](auto&) {}), "accepted");
+  ASSERT_EQ(state.validations.size(), 2u);
+  EXPECT_TRUE(std::isnan(state.validations[0].metrics.at("train_loss")));
+  EXPECT_EQ(state.validations[0].epoch_end->metrics.at("train_loss"), 0.5);
+  EXPECT_THAT(refusal([](auto& metadata) { metadata["validations"].erase(1); }),
+              HasSubstr("validations has 2 entries"));
+  EXPECT_THAT(refusal([](auto& metadata) { metadata["loop"]["validations"] = 3; }), HasSubstr("validations is not"));
+  EXPECT_THAT(refusal([](auto& metadata) {
+                metadata["loop"]["validations"][1]["metrics"] = {{"a", "b"}};
+              }),
+              HasSubstr("metric a is not a number"));
+  EXPECT_THAT(refusal([](auto& metadata) { metadata["loop"]["validations"][1]["progress"].erase("epoch"); }),
+              HasSubstr("epoch"));
 }
 
 TEST(ValidationPlan, RefusesAnIntervalLongerThanTheEpoch) {
