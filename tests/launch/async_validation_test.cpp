@@ -117,11 +117,12 @@ class AsyncValidation : public ::testing::Test {
     options.loggers = {};
     return options;
   }
+  template <class M = NormedNet>
   Fitted fit(TrainerOptions options, const NormedOptions& model = {}, RunArguments arguments = {}) const {
     Fitted out;
     options.sinks = {out.kept};
     Trainer trainer(options);
-    out.module = trainer.fit<NormedNet>(model, points(), {points(16, false), points(64, false)}, std::move(arguments));
+    out.module = trainer.fit<M>(model, points(), {points(16, false), points(64, false)}, std::move(arguments));
     out.metrics = trainer.callback_metrics();
     out.folder = trainer.run_dir() / "checkpoints";
     return out;
@@ -164,6 +165,22 @@ TEST_F(AsyncValidation, SeesTheWeightsThatAreToBeEvaluated) {
   const auto averaged = fit(turn);
   expect_same(averaged, fit(beside));
   EXPECT_NE(averaged.kept->points, fit(options(false, "plain")).kept->points);
+}
+
+// A weight of its is in no checkpoint, and not as the constructor has made it.
+class PartlySaved : public NormedNet {
+ public:
+  explicit PartlySaved(NormedOptions options) : NormedNet(options) { save_only_trainable = true; }
+  void on_fit_start() override {
+    parameters().front().set_requires_grad(false);
+    parameters().front().fill_(0.5);
+  }
+};
+
+TEST_F(AsyncValidation, SeesWeightsThatCheckpointsLeaveOut) {
+  const auto turn = fit<PartlySaved>(options(false, "turn"));
+  expect_same(turn, fit<PartlySaved>(options(true, "beside")));
+  EXPECT_NE(turn.kept->points, fit(options(false, "plain")).kept->points);
 }
 
 TEST_F(AsyncValidation, IsTheSameWithCapturedSteps) {
