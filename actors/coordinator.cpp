@@ -55,8 +55,11 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
   failing_on_throw([&] { begin_run(); });
   return HandlersInLane{
       "coordinator",
-      [this](Done& done) { failing_on_throw([&] { take_answer(done); }); },
-      [this](const StopAsked& asked) { state().ask_to_stop({asked.reason}); },
+      [this](Done& done) { failing_on_throw([&] { done.worker < 0 ? take_validation(done) : take_answer(done); }); },
+      [this](const StopAsked& asked) {
+        const bool is_training = !validator_ || sender_of(self_) != validator_;  // and ends its segment by itself
+        is_training ? state().ask_to_stop({asked.reason}) : stop({asked.reason});
+      },
       [this](Failed& failed) {
         if (failed.hangs) return fail_hung(std::move(failed.failure));
         fail(std::move(failed.failure), !failed.elsewhere);
@@ -149,6 +152,7 @@ void CoordinatorState::spawn_workers(const ActorRef& me) {
     if (i < setup_->devices.size()) worker.replica.device = setup_->devices[i];
     if (i < setup_->peers.size()) worker.replica.peers = setup_->peers[i];
     worker.replica.data_mutex = data_mutex;
+    if (i == 0) keep_validator(worker.replica);
     if (i > 0) worker.replica.make_module = setup_->make_more;
     if (i > 0) worker.replica.options.callbacks = replicated(worker.replica.options.callbacks);
     worker.coordinator = me;
@@ -205,8 +209,11 @@ void CoordinatorState::issue(Command command) {
   perform.loop = state().loop_to_json();
   current_ = std::move(command);
   answers_ = 0;
+  if (awaits_validation()) return go_on_waiting();
   members_.for_each(Role::worker, [&](const Member& worker) { tell(self_, worker.actor, perform); });
-  if (std::holds_alternative<TrainCommand>(*current_)) set_timer();
+  if (!std::holds_alternative<TrainCommand>(*current_)) return;
+  if (!state().validation_results.empty()) return tell_workers_urgently(StopSegment{false, true});
+  set_timer();
 }
 
 // For the first of what goes by time, unless a timer is set for an earlier moment: that one looks again.
@@ -234,6 +241,7 @@ void CoordinatorState::take_answer(Done& done) {
   if (done.worker == 0) first_ = std::move(done);
   if (++answers_ < ended_.size()) return;
   if (std::holds_alternative<PrepareCommand>(*current_)) take_facts(first_);
+  if (std::holds_alternative<HandOverCommand>(*current_)) hand_over(first_.answer);
   publish_boundary(first_.answer);
   tell_recorder_boundary(first_.answer);
   advance([&] { return script_.resume(std::move(first_.answer)); });
@@ -251,6 +259,8 @@ void CoordinatorState::take_facts(Done& done) {
   if (state().stage == Stage::fit && !state().facts.has_optimizer) {
     note("warning: configure_optimizers returned no optimizer: nothing is trained");
   }
+  spawn_validator(std::move(done.eval_loaders));
+  note_dropped_validations();
 }
 
 void CoordinatorState::take_saved(const Saved& saved) {
@@ -320,6 +330,7 @@ void CoordinatorState::take_missing(const Saved::Missing& missing) {
 void CoordinatorState::stop(const StopRequest& request) {
   state().ask_to_stop(request);
   tell_workers_urgently(StopSegment{request.interrupt});
+  if (request.interrupt && awaits_validation()) failing_on_throw([&] { go_on_waiting(); });
 }
 
 void CoordinatorState::fail(Failure failure, bool is_own) {
@@ -395,6 +406,8 @@ void CoordinatorState::publish_boundary(const Answer& answer) {
   if (const auto* command = std::get_if<EvaluateCommand>(&*current_)) {
     if (state().stage == Stage::fit && !command->is_sanity_check)
       publish(ValidationEnded{answer.progress, answer.metrics});
+  } else if (const auto* taken = std::get_if<TakeValidationCommand>(&*current_)) {
+    if (!taken->is_sanity_check) publish(ValidationEnded{taken->result->progress, answer.metrics});
   } else if (const auto* close = std::get_if<CloseEpochCommand>(&*current_)) {
     Progress ended = answer.progress;
     if (!close->is_cut) ended.epoch -= 1;

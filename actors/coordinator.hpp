@@ -2,12 +2,14 @@
 // run.
 //
 // receives  Done, StopAsked, Failed, WorkerEnded   from the workers, PhasesMeasured from the first one
+//           Done, StopAsked, Failed, WorkerEnded   from the worker that validates beside the training, if there is one
 //           Saved, Failed                          from the checkpointer, Failed from the logger
 //           StopRun, CheckpointRun                 from the Trainer, signals, callback actors
 //           Failed                                 from another process, through Run::fail
 //           Drained, UsherDrained, RecorderDrained  when the run is over
 //           the end of any member (P10)            which is a failure where the member has not said so before
 // sends     Perform, StopSegment, EndWorker        to the workers, one command at a time and at boundaries only (P3)
+//           Validate, EndWorker                    to the one that validates beside them
 //           Drain, WriteRecord, PrintLine, RunNews, events
 //
 // The first failure wins (P6): the script is dropped, what workers wait for each other for is given up, they tear down,

@@ -35,13 +35,16 @@ EpochOutputs joined_predictions(const std::vector<WorkerEnded>& workers) {
 void CoordinatorState::end_workers() {
   if (ending_) return go_on_ending();  // a failure may be what it waits for
   ending_ = Role::worker;
+  note_lost_validations();
   tell_workers_urgently(EndWorker{result_.failure});
+  members_.for_each(Role::validator,
+                    [&](const Member& member) { tell_urgently(self_, member.actor, EndWorker{result_.failure}); });
   go_on_ending();
 }
 
 void CoordinatorState::take_worker(WorkerEnded& ended) {
   for (const auto& problem : ended.problems) note("warning: at the end of the run, " + problem);
-  ended_[static_cast<std::size_t>(ended.worker)] = std::move(ended);
+  if (ended.worker >= 0) ended_[static_cast<std::size_t>(ended.worker)] = std::move(ended);
   sender_has_ended();
 }
 
@@ -53,7 +56,8 @@ void CoordinatorState::sender_has_ended() {
 void CoordinatorState::go_on_ending() {
   // A checkpoint that cannot be written is a failure still, and what the sinks are told of the end is final.
   const bool is_settled = saves_in_flight_ == 0 || result_.failure;
-  if (ending_ == Role::worker && members_.have_ended(Role::worker) && is_settled) {
+  const bool workers_have_ended = members_.have_ended(Role::worker) && members_.have_ended(Role::validator);
+  if (ending_ == Role::worker && workers_have_ended && is_settled) {
     close_books();
     ending_ = Role::writer;
     drain_writers();

@@ -1,5 +1,5 @@
-// What a coordinator is made of: coordinator.cpp begins a run, runs its script and takes requests, coordinator_end.cpp
-// ends it.
+// What a coordinator is made of: coordinator.cpp begins a run, runs its script and takes requests,
+// coordinator_validation.cpp has validations made beside the training, coordinator_end.cpp ends the run.
 #pragma once
 
 #include "troupe/actors/coordinator.hpp"
@@ -57,6 +57,16 @@ class CoordinatorState {
   void take_answer(Done& done);
   void take_facts(Done& done);
   void take_saved(const Saved& saved);
+  // Validation beside the training (coordinator_validation.cpp).
+  void keep_validator(const ReplicaSetup& replica);
+  void spawn_validator(DataLoaders loaders);
+  void hand_over(const Answer& answer);
+  void take_validation(Done& done);
+  bool awaits_validation() const { return current_ && std::holds_alternative<AwaitValidationCommand>(*current_); }
+  void go_on_waiting();
+  void note_unheard_callbacks(const std::vector<std::shared_ptr<Callback>>& callbacks);
+  void note_lost_validations();
+  void note_dropped_validations();
   void take_missing(const Saved::Missing& missing);
   void take_phases(PhasesMeasured& measured);
   void add_meanwhile(const PhaseTime& time);
@@ -113,7 +123,9 @@ class CoordinatorState {
   std::optional<double> timer_;     // the earliest moment for which one is set, by info.seconds
   std::optional<Command> waiting_;  // a save that waits for the one in flight
   int64_t saves_in_flight_ = 0;
-  std::optional<Role> ending_;  // whose end the run waits for; nothing: it goes on
+  std::optional<ReplicaSetup> validator_setup_;  // of the worker that validates beside the training, until it is there
+  ActorRef validator_;                           // null: validations are in turn
+  std::optional<Role> ending_;                   // whose end the run waits for; nothing: it goes on
   bool monitors_have_ended_ = false;
   RunResult result_;
 };

@@ -45,10 +45,17 @@ struct Perform {
 };
 /// Worker to coordinator.
 struct Done {
-  int64_t worker = 0;  ///< of its process
+  int64_t worker = 0;  ///< of its process; -1: the one that validates beside the training
   Answer answer;
   DataFacts facts;                                 ///< PrepareCommand
   std::vector<std::shared_ptr<Monitor>> monitors;  ///< PrepareCommand: from now on the coordinator's alone
+  DataLoaders eval_loaders;  ///< PrepareCommand with trainer.async_validation: of the validation, for who does it
+};
+/// Coordinator to the worker that validates beside the training: evaluate the module as it is there, and answer with
+/// Done. Two of them at most: one is being carried out, the other one waits (P5).
+struct Validate {
+  std::shared_ptr<const ModelAtStep> model;
+  EvaluateCommand evaluation;
 };
 /// Coordinator to worker, urgent: end the segment at the next batch boundary, an interrupt also within a validation.
 struct StopSegment {
@@ -76,7 +83,7 @@ struct EndWorker {
   std::optional<Failure> failure;
 };
 struct WorkerEnded {
-  int64_t worker = 0;              ///< of its process
+  int64_t worker = 0;              ///< of its process; -1: the one that validates beside the training
   std::shared_ptr<Module> module;  ///< null when it was never made
   EpochOutputs predictions;
   ResultQueue queue;
@@ -194,6 +201,7 @@ struct Tick {};
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Perform)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Done)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Validate)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopSegment)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopAsked)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::Failed)

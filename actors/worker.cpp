@@ -6,6 +6,7 @@
 #include "troupe/runtime/checkpoint/keys.hpp"
 #include "troupe/runtime/data/own_reader.hpp"
 #include "troupe/runtime/data/random.hpp"
+#include "troupe/runtime/replica/validation_beside.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -40,6 +41,7 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
       [this](Perform& message) {
         guarded([&] { std::visit([&](auto& command) { carry_out(command, message); }, message.command); });
       },
+      [this](const Validate& message) { guarded([&] { validate(message); }); },
       [this](BatchReady& batch) { guarded([&] { take_batches(batch); }); },
       [this](BatchesReady& batches) { guarded([&] { take_batches(batches); }); },
       [this](GoOn) {
@@ -88,6 +90,7 @@ Done WorkerState::answer() const {
 }
 
 void WorkerState::carry_out(PrepareCommand&, Perform&) {
+  if (validates_beside()) return prepare_to_validate();
   copy_ahead_.emplace(setup_.replica.device);
   replica_ = std::make_unique<Replica>(std::move(setup_.replica), *this);
   facts_ = replica_->prepare();
@@ -100,6 +103,7 @@ void WorkerState::carry_out(PrepareCommand&, Perform&) {
   open_feeds();
   Done done = answer();
   done.facts = facts_;
+  if (hands_over()) done.eval_loaders = replica_->eval_loaders();
   for (const auto& callback : replica_->callbacks()) {
     if (auto monitor = std::dynamic_pointer_cast<Monitor>(callback)) done.monitors.push_back(std::move(monitor));
   }
@@ -110,6 +114,10 @@ void WorkerState::open_feeds() {
   const auto& train = replica_->train_loaders();
   train_feed_ = TrainFeed(make_feeds(train, Stage::fit), train.names(), replica_->combined_epoch());
   train_feed_.set_origin(replica_->epoch_origin());
+  if (!hands_over()) open_evaluation_feed();
+}
+
+void WorkerState::open_evaluation_feed() {
   const Stage stage = replica_->stage();
   evaluation_feed_ = EvaluationFeed(make_feeds(replica_->eval_loaders(), stage == Stage::fit ? Stage::validate : stage),
                                     facts_.eval_batches, data_place());
@@ -171,18 +179,20 @@ void WorkerState::carry_out(OpenEpochCommand& command, Perform&) {
 
 void WorkerState::carry_out(TrainCommand& command, Perform&) {
   segment_ = command;
+  validated_ = nullptr;
   if (command.logs_first) replica_->log_next_step();
   if (stragglers_) stragglers_->resume();
   doing_ = Doing::training;
   work();
 }
 
-void WorkerState::carry_out(CloseEpochCommand& command, Perform&) {
+void WorkerState::carry_out(CloseEpochCommand& command, Perform& message) {
   if (joint_) joint_->close();
   train_feed_.close(self_);
   if (clock_.current() == id_of(Phase::rest)) clock_.enter(id_of(Phase::between_epochs));  // it is cut
   replica_->run(command.hooks);
   replica_->end_train_epoch(command.is_cut);
+  if (command.keeps_state && may_be_saved()) keep_state(message);
   tell(self_, setup_.coordinator, answer());
 }
 
@@ -211,14 +221,19 @@ void WorkerState::carry_out(SaveCommand& command, Perform& message) {
   clock_.give_to(Phase::checkpoint);  // the command waits until the snapshot before is written
   const PhaseScope phase(Phase::checkpoint);
   std::shared_ptr<Checkpoint> snapshot;
-  if (command.is_held && held_) {
-    snapshot = std::make_shared<Checkpoint>(*held_);  // the same tensors
+  const Checkpoint* kept = command.is_validated ? validated_.get() : command.is_held && held_ ? &*held_ : nullptr;
+  if (kept) {
+    snapshot = std::make_shared<Checkpoint>(*kept);  // the same tensors
     snapshot->metadata[metadata_key::callbacks].update(message.monitor_states);
   } else {
     snapshot = std::make_shared<Checkpoint>(replica_->snapshot({.weights_only = message.weights_only,
                                                                 .monitor_states = std::move(message.monitor_states),
                                                                 .loop = std::move(message.loop),
                                                                 .validation_was_cut = command.validation_was_cut}));
+    // Who goes on from here has them before it.
+    if (!message.weights_only) {
+      for (const auto& model : handed_over_) append_validation(*snapshot, *model);
+    }
   }
   if (is_rank_zero()) {
     tell(self_, setup_.logger.to, SaveSnapshot{std::move(snapshot), std::move(command.requests)});
@@ -304,7 +319,7 @@ void WorkerState::end(const EndWorker& message) {
     ended.bar_metrics = replica_->bar_metrics();
     ended.captured = replica_->captured();
     ended.predictions = replica_->take_predictions();
-    if (!message.failure) fill_queue(ended.queue);
+    if (!message.failure && !validates_beside()) fill_queue(ended.queue);
     report_phases(/*is_final=*/true);
     ended.module = replica_->release();
     if (ended.module) ended.problems.push_back(text_thrown_by([&] { ended.module->to(torch::kCPU); }));

@@ -162,6 +162,7 @@ void WorkerState::end_evaluation() {
   Done done = answer();
   done.answer.evaluation = std::move(results);
   done.answer.saw_batches = evaluation_feed_.saw_batches();
+  if (validates_beside()) done.answer.validation = validation_result();
   const bool is_empty = !done.answer.saw_batches && !asked_.interrupt && replica_->stage() == Stage::fit;
   if (is_empty && !std::exchange(warned_of_empty_validation_, true)) {
     note("warning: the validation had no batch: nothing is logged in it");

@@ -1,5 +1,5 @@
 // What a worker is made of: worker.cpp begins and ends it and carries out commands, worker_batches.cpp takes batches,
-// worker_phases.cpp says where the time went.
+// worker_validation.cpp validates beside the training, worker_phases.cpp says where the time went.
 #pragma once
 
 #include "troupe/actors/evaluation_feed.hpp"
@@ -11,7 +11,9 @@
 #include "troupe/runtime/distributed/stragglers.hpp"
 #include "troupe/runtime/profile/phase_clock.hpp"
 
+#include <chrono>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,6 +53,18 @@ class WorkerState : public ReplicaOutputs {
   void carry_out(SaveCommand& command, Perform& message);
   void carry_out(KeepCommand& command, Perform& message);
   void carry_out(AgreeCommand& command, Perform& message);
+  void carry_out(AwaitValidationCommand& command, Perform& message);
+  // Validation beside the training (worker_validation.cpp): the worker that trains, and the one that validates.
+  void carry_out(HandOverCommand& command, Perform& message);
+  void carry_out(TakeValidationCommand& command, Perform& message);
+  bool validates_beside() const { return setup_.facts.has_value(); }
+  bool hands_over() const { return stage_ == Stage::fit && replica_->options().async_validation; }
+  bool may_be_saved() const;
+  void keep_state(Perform& message);
+  void prepare_to_validate();
+  void validate(const Validate& message);
+  std::shared_ptr<const ValidationResult> validation_result();
+  void open_evaluation_feed();
   void open_feeds();
   std::vector<Feed> make_feeds(const DataLoaders& loaders, Stage stage);
   Feed make_feed(const DataLoader& given, Stage stage, std::size_t index);
@@ -120,7 +134,12 @@ class WorkerState : public ReplicaOutputs {
   StopFlags agreed_;                 // what it follows: the same, or what all workers of the run know
   std::optional<JointEpoch> joint_;  // if there are others
   std::optional<Stragglers> stragglers_;
-  std::optional<Checkpoint> held_;  // a snapshot for later
+  std::optional<Checkpoint> held_;                              // a snapshot for later
+  std::deque<std::shared_ptr<const ModelAtStep>> handed_over_;  // what is validated beside the training, in order
+  std::shared_ptr<Checkpoint> validated_;  // the latest of them with a result, until batches follow
+  std::deque<Validate> waiting_validations_;
+  std::shared_ptr<const ValidationResult> latest_result_;  // known since what is to be validated was handed over
+  std::chrono::steady_clock::time_point validation_began_{};
   bool go_on_sent_ = false;
   bool warned_of_empty_validation_ = false;
   std::optional<CopyAhead> copy_ahead_;

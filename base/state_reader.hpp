@@ -25,6 +25,7 @@ class StateReader {
   /// `what` is the subject of errors. Throws unless `state` is an object.
   StateReader(const nlohmann::json& state, std::string what);
 
+  const nlohmann::json& json() const { return state_; }
   bool has(const char* key) const { return state_.contains(key); }
   std::string text(const char* key) const;
   bool flag(const char* key) const;

@@ -66,6 +66,8 @@ class Trainer::Runner {
   nlohmann::json run_identity(const ModuleSource& source) const;
   void add_workers(cast::RunSetup& setup, const ModuleSource& source);
   void divide_processors(cast::RunSetup& setup) const;
+  bool validates_beside(const cast::RunSetup& setup) const;
+  void refuse_async_validation(const cast::RunSetup& setup, const ModuleSource& source) const;
   void take_result(Stage stage);
   void tell_sinks_of_files();
   void leave_threads_behind();

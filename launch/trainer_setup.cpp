@@ -275,6 +275,7 @@ void Trainer::Runner::add_workers(cast::RunSetup& setup, const ModuleSource& sou
     throw UsageError("strategy = dp divides batches among the devices of one process, and there are " +
                      std::to_string(processes.size()) + " processes: use ddp2, or ddp");
   }
+  if (validates_beside(setup)) refuse_async_validation(setup, source);
   if (divides_batches(options_.strategy)) {
     // One worker, which computes on all of them.
     setup.replica.part_devices.assign(setup.devices.begin() + 1, setup.devices.end());
@@ -286,6 +287,7 @@ void Trainer::Runner::add_workers(cast::RunSetup& setup, const ModuleSource& sou
     setup.pulses.push_back(std::make_shared<Pulse>("worker " + std::to_string(peers->place().global_rank)));
   }
   if (setup.pulses.empty()) setup.pulses.push_back(std::make_shared<Pulse>("worker 0"));
+  if (validates_beside(setup)) setup.pulses.push_back(std::make_shared<Pulse>("the validation worker"));
   setup.state.has_other_processes = !processes.is_alone();
   setup.state.info.decides_times = processes.is_rank_zero();
   divide_processors(setup);
@@ -295,6 +297,31 @@ void Trainer::Runner::add_workers(cast::RunSetup& setup, const ModuleSource& sou
   setup.absent_processes = [&processes](std::chrono::milliseconds patience) { return processes.absent(patience); };
   setup.kept = kept_;
   if (kept_) setup.has_losses = [&processes] { return processes.has_losses(); };
+}
+
+bool Trainer::Runner::validates_beside(const cast::RunSetup& setup) const {
+  return setup.state.stage == Stage::fit && options_.async_validation;
+}
+
+void Trainer::Runner::refuse_async_validation(const cast::RunSetup& setup, const ModuleSource& source) const {
+  const auto refuse = [](const std::string& why) {
+    throw UsageError("trainer.async_validation = true " + why + "; async_validation = false validates in turn");
+  };
+  const auto& processes = Processes::get();
+  const auto devices = static_cast<int64_t>(setup.devices.size()) * processes.size();
+  if (devices > 1) {
+    refuse("is for a run of one device, and this one has " + std::to_string(devices) +
+           ": their validation exchanges metrics, which would have to be ordered with the training's own exchanges");
+  }
+  if (!setup.devices.front().is_cpu()) {
+    refuse("is for the CPU: on " + setup.devices.front().str() +
+           " training and validation would take turns in one queue, and draw from one generator of random numbers");
+  }
+  if (!source.make_more) {
+    refuse(
+        "needs a second module, for the copy that validates, and one module was given: give its options instead, as in"
+        " fit<M>(options)");
+  }
 }
 
 // What this process may use goes to its workers in equal parts. LibTorch's default, which OMP_NUM_THREADS can set,
@@ -309,7 +336,7 @@ void Trainer::Runner::divide_processors(cast::RunSetup& setup) const {
                      ", which takes longer than fewer devices would\n";
   }
   if (options_.num_threads > 0) return;
-  setup.replica.options.num_threads = threads_of_device(share, options_.devices);
+  setup.replica.options.num_threads = threads_of_device(share, options_.devices + (validates_beside(setup) ? 1 : 0));
 }
 
 }  // namespace troupe

@@ -60,9 +60,10 @@ class Callback {
   virtual void on_snapshot_start(Module&) {}
   virtual void on_snapshot_end(Module&) {}
 
-  /// A callback for one more device of this process, whose worker has a module and batches of its own. Override it if
-  /// the callback acts on the module, or on every batch. It is called before the run, on another thread than the hooks.
-  /// By default a callback is called on the first device only.
+  /// A callback for one more device of this process, whose worker has a module and batches of its own, or for the copy
+  /// of the module that validates beside the training (trainer.async_validation). Override it if the callback acts on
+  /// the module, or on every batch. It is called before the run, on another thread than the hooks. By default a
+  /// callback is called on the first device only, and not in validations beside the training.
   virtual std::shared_ptr<Callback> replicate() const { return nullptr; }
 
   /// False if no hook of a batch is overridden: they are then not called at all.

@@ -125,10 +125,13 @@ Decision ModelCheckpoint::decide(Moment moment, const Progress& progress, const 
 
   const bool has_ended = moment == Moment::exception || (moment == Moment::train_end && !is_last_current_);
   if (is_due(moment, progress, metrics)) {
+    // A validation beside the training tells of a step that is past; what is there already may be newer.
+    const bool is_newest = progress.global_step >= saved_step_;
     judge(progress, metrics, decision);
-    saved_step_ = progress.global_step;
+    saved_step_ = std::max(saved_step_, progress.global_step);
     timed_from_ = info_.seconds();
-    save_last(decision);
+    if (is_newest) save_last(decision);
+    is_last_current_ = is_last_current_ && progress.global_step >= seen_step_;
   } else if (has_ended) {
     save_last(decision);
   }

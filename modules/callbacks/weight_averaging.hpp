@@ -38,7 +38,7 @@ class WeightAveraging : public Callback {
  public:
   /// Throws UsageError for invalid options.
   explicit WeightAveraging(WeightAveragingOptions options = {});
-  std::shared_ptr<Callback> replicate() const override { return std::make_shared<WeightAveraging>(*this); }
+  std::shared_ptr<Callback> replicate() const override { return std::make_shared<WeightAveraging>(options_); }
 
   /// How often weights went into the average.
   int64_t updates() const { return updates_; }

@@ -111,6 +111,10 @@ struct TrainerOptions {
   Interval val_check_interval = 1.0;
   /// None: `val_check_interval`, then a count or a time, goes on over epoch boundaries.
   std::optional<int64_t> check_val_every_n_epoch = 1;
+  /// On a copy of the module, with a thread and loaders of its own; values, steps and checkpoints are those of a
+  /// validation in turn (docs/guide.md, "Validation beside the training"). It needs the module's options (fit<M>), one
+  /// device and the CPU.
+  bool async_validation = false;
   int64_t log_every_n_steps = 50;
   /// Of rank zero's clock: the first optimizer step after it. Then log_every_n_steps does not count.
   std::string log_every = "";
@@ -236,6 +240,7 @@ TROUPE_OPTIONS(
     (val_check_interval,
      "validate after so many batches, after this fraction of an epoch, or after this time (00:05:00, 5m)"),
     (check_val_every_n_epoch, "validate in every n-th epoch only; none: count val_check_interval over epochs"),
+    (async_validation, "validate a copy of the module on a thread of its own while training goes on"),
     (log_every_n_steps, "hand metrics to the sinks every n-th optimizer step; 0 is never"),
     (log_every, "hand metrics to the sinks after this time, as 5s, in place of log_every_n_steps; empty: by steps"),
     (multiple_trainloader_mode,

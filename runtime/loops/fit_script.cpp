@@ -18,6 +18,7 @@ struct Training {
   int64_t epoch = 0;
   bool epoch_over = false;
   bool validation_was_cut = false;  // the latest one
+  bool has_waited = false;          // for a validation beside the training
 };
 
 namespace {
@@ -42,11 +43,11 @@ bool skips_save(RunState& state, Monitor& monitor, const Progress& before, const
 // Asks all monitors; what they want saved comes back, what they want stopped is in the state. `before`: of a segment
 // that has ended, where it began.
 std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Progress& progress,
-                                      const Progress* before = nullptr) {
+                                      const MetricMap& metrics, const Progress* before = nullptr) {
   std::vector<SaveRequest> requests;
   for (const auto& monitor : state.monitors) {
     if (before && skips_save(state, *monitor, *before, progress)) continue;
-    const auto decide = [&] { return monitor->decide(moment, progress, state.metrics); };
+    const auto decide = [&] { return monitor->decide(moment, progress, metrics); };
     Decision decision = state.ask(*monitor, "decide", decide, progress.epoch);
     if (decision.go_on) state.take_back_stop(*monitor);
     if (decision.stop) state.ask_to_stop({decision.reason}, monitor.get());
@@ -139,7 +140,7 @@ bool owes_validation(RunState& state, const ValidationPlan& plan) {
   const Progress& at = state.progress;
   if (!state.checkpoint || at.batch_idx == 0) return false;
   state.load_loop(state.checkpoint->metadata);
-  return state.validated_batches != at.total_batches && plan.is_due(at.epoch, at.batch_idx, at.total_batches, false);
+  return state.last_validation() != at.total_batches && plan.is_due(at.epoch, at.batch_idx, at.total_batches, false);
 }
 
 // Whether the run ends here although the epoch goes on.
@@ -207,12 +208,6 @@ Script::Part kept(RunState& state) {
   const Answer answer = co_yield command;
 }
 
-Script::Part sanity_checked(RunState& state) {
-  Command command = evaluate(Stage::validate, true, state.options.num_sanity_val_steps);
-  const Answer answer = co_yield command;
-  ask_monitors(state, Moment::sanity_check_end, state.progress);
-}
-
 // Up to where the next decision is due.
 Script::Part trained(Training& training, Requests& requests) {
   RunState& state = training.state;
@@ -222,7 +217,7 @@ Script::Part trained(Training& training, Requests& requests) {
   take(state, answer);
   const auto& batches = state.facts.train_batches;
   training.epoch_over = answer.epoch_over || (batches && state.progress.batch_idx >= *batches);
-  requests = ask_monitors(state, Moment::train_batch_end, state.progress, &before);
+  requests = ask_monitors(state, Moment::train_batch_end, state.progress, state.metrics, &before);
   state.look_at_times();
 }
 
@@ -240,10 +235,123 @@ Script::Part validated(Training& training) {
   if (!training.validation_was_cut) {
     state.validated_batches = total_batches;
     state.validated_at = state.info.seconds();
-    requests = ask_monitors(state, ended, state.progress);
+    requests = ask_monitors(state, ended, state.progress, state.metrics);
   }
   co_await agreed(state, requests);
   if (!is_interrupted(state)) co_await saved(state, requests);
+}
+
+// --- Validation beside the training (trainer.async_validation) ---
+//
+// A validation is begun where it is due, and its result is taken between two batches when it has come, in order. The
+// monitors are asked as after a validation in turn: with the progress and the metrics of the step at which it was
+// begun, and of an epoch's end behind the validation that was begun there. What they want saved is the state of that
+// step.
+
+// One is under way, and one waits for it.
+constexpr std::size_t most_validations = 2;
+
+MetricMap with_values(MetricMap metrics, const ValidationResult& result) {
+  for (const auto* values : {&result.steps, &result.epoch}) {
+    for (const auto& value : *values) metrics[value.name] = metrics[value.base] = value.value;
+  }
+  return metrics;
+}
+
+Script::Part validated_state_saved(Requests& requests, bool is_held) {
+  if (requests.empty()) co_return;
+  SaveCommand save{std::move(requests)};
+  save.is_held = is_held;
+  save.is_validated = !is_held;
+  Command command = std::move(save);
+  const Answer answer = co_yield command;
+}
+
+Script::Part validation_taken(Training& training) {
+  RunState& state = training.state;
+  const PendingValidation of = std::move(state.validations.front());
+  const auto result = std::move(state.validation_results.front());
+  state.validations.pop_front();
+  state.validation_results.pop_front();
+  Command command = TakeValidationCommand{result, of.is_sanity_check, std::exchange(training.has_waited, false)};
+  Answer answer = co_yield command;
+  take(state, answer);
+  if (of.is_sanity_check) {
+    ask_monitors(state, Moment::sanity_check_end, of.progress, state.metrics);
+    co_return;
+  }
+  state.validated_batches = of.progress.total_batches;
+  for (auto& later : state.validations) {
+    later.metrics = with_values(std::move(later.metrics), *result);
+    if (later.epoch_end) later.epoch_end->metrics = with_values(std::move(later.epoch_end->metrics), *result);
+  }
+  const Moment ended = result->had_batches ? Moment::validation_end : Moment::empty_validation_end;
+  Requests requests = ask_monitors(state, ended, of.progress, with_values(of.metrics, *result));
+  co_await validated_state_saved(requests, of.is_held);
+  if (!of.epoch_end) co_return;
+  const auto& [finished, metrics] = *of.epoch_end;
+  requests = ask_monitors(state, Moment::train_epoch_end, finished, with_values(metrics, *result));
+  co_await validated_state_saved(requests, of.is_held);
+}
+
+Script::Part validations_taken(Training& training) {
+  while (!training.state.validation_results.empty()) co_await validation_taken(training);
+}
+
+Script::Part validation_awaited(Training& training) {
+  if (training.state.validation_results.empty()) {
+    Command command = AwaitValidationCommand{};
+    const Answer answer = co_yield command;
+    training.has_waited = true;
+  }
+  co_await validations_taken(training);
+}
+
+// All results are there, and what they decide; or the run is interrupted.
+Script::Part validations_over(Training& training) {
+  RunState& state = training.state;
+  while (!state.validations.empty() && !is_interrupted(state)) co_await validation_awaited(training);
+}
+
+Script::Part validation_begun(Training& training, bool is_sanity_check, bool ends_epoch = false) {
+  RunState& state = training.state;
+  while (state.validations.size() >= most_validations && !is_interrupted(state)) co_await validation_awaited(training);
+  if (is_interrupted(state)) co_return;
+  const int64_t limit = is_sanity_check ? state.options.num_sanity_val_steps : -1;
+  Command command = HandOverCommand{evaluate(Stage::validate, is_sanity_check, limit), ends_epoch};
+  Answer answer = co_yield command;
+  take(state, answer);
+  state.validations.push_back({state.progress, state.metrics, is_sanity_check, state.held_monitors.has_value()});
+  state.validated_at = state.info.seconds();
+}
+
+Script::Part sanity_checked(Training& training) {
+  RunState& state = training.state;
+  if (state.options.async_validation) {
+    co_await validation_begun(training, /*is_sanity_check=*/true);
+    co_await validations_over(training);
+    co_return;
+  }
+  Command command = evaluate(Stage::validate, true, state.options.num_sanity_val_steps);
+  const Answer answer = co_yield command;
+  ask_monitors(state, Moment::sanity_check_end, state.progress, state.metrics);
+}
+
+// Those that the checkpoint has: begun, and without a result.
+Script::Part validations_begun_again(Training& training) {
+  RunState& state = training.state;
+  if (!state.checkpoint || !state.options.async_validation || !state.facts.has_evaluation) co_return;
+  state.load_validations(state.checkpoint->metadata);
+  for (std::size_t i = 0; i < state.validations.size(); ++i) {
+    HandOverCommand again{evaluate(Stage::validate, /*is_sanity_check=*/false, -1)};
+    again.of_checkpoint = static_cast<int64_t>(i);
+    Command command = std::move(again);
+    const Answer answer = co_yield command;
+  }
+}
+
+bool is_at_end(const RunState& state) {
+  return (state.stops_now() || state.has_reached_limit()) && !is_interrupted(state);
 }
 
 // Batches up to a decision, what the monitors want then, and the validation where one is due.
@@ -259,6 +367,8 @@ Script::Part segment_run(Training& training) {
   }
   co_await saved(state, requests);
   co_await kept(state);
+  co_await validations_taken(training);
+  if (is_at_end(state)) co_await validations_over(training);  // which may want to go on
   // As in Lightning a run that is about to stop validates first, so that what it stops with is known.
   if (state.time_to_log) state.logged_at = state.info.seconds();
   const bool is_by_time = std::exchange(state.time_to_validate, false);
@@ -268,9 +378,14 @@ Script::Part segment_run(Training& training) {
   if (ends_within_epoch(state, training.epoch_over) && !is_interrupted(state) && !is_planned) co_await held(state);
   const bool is_new =
       at.batch_idx > begin || training.epoch_over || is_by_time || std::exchange(training.validates_first, false);
-  if (is_due && is_new && !is_interrupted(state) && state.validated_batches != at.total_batches) {
+  if (!is_due || !is_new || is_interrupted(state) || state.last_validation() == at.total_batches) co_return;
+  if (!state.options.async_validation) {
     co_await validated(training);
+    co_return;
   }
+  const bool ends_epoch = training.epoch_over && !is_at_end(state);
+  co_await validation_begun(training, /*is_sanity_check=*/false, ends_epoch);
+  if (!ends_epoch && is_at_end(state)) co_await validations_over(training);
 }
 
 // The end of the epoch, or of the run within it.
@@ -279,10 +394,16 @@ Script::Part epoch_closed(Training& training) {
   const bool is_cut = !training.epoch_over;
   if (is_cut && !state.held_monitors) co_await held(state);
   const Progress finished = state.progress;  // before the count goes on to the next epoch
-  Command command = CloseEpochCommand{hook_order::train_epoch_end, is_cut};
+  auto& pending = state.validations;
+  const bool waits = !is_cut && !pending.empty() && pending.back().progress.total_batches == finished.total_batches;
+  Command command = CloseEpochCommand{hook_order::train_epoch_end, is_cut, waits};
   Answer answer = co_yield command;
   take(state, answer);
-  Requests requests = ask_monitors(state, Moment::train_epoch_end, finished);
+  if (waits) {
+    pending.back().epoch_end = {finished, state.metrics};
+    co_return;
+  }
+  Requests requests = ask_monitors(state, Moment::train_epoch_end, finished, state.metrics);
   co_await agreed(state, requests);
   co_await saved(state, requests);
 }
@@ -292,7 +413,7 @@ bool stays_open(const Training& training) {
   const RunState& state = training.state;
   const Progress& at = state.progress;
   const bool owes = training.plan.is_due(training.epoch, at.batch_idx, at.total_batches, training.epoch_over) &&
-                    state.validated_batches != at.total_batches;
+                    state.last_validation() != at.total_batches;
   return is_interrupted(state) && (!training.epoch_over || owes);
 }
 
@@ -312,13 +433,15 @@ Script::Part epochs_run(Training& training) {
     if (stays_open(training)) break;
     co_await epoch_closed(training);
     if (!training.epoch_over) break;
+    co_await validations_taken(training);
   }
 }
 
 Script::Part training_ended(Training& training) {
   RunState& state = training.state;
-  Requests requests =
-      ask_monitors(state, is_interrupted(state) ? Moment::exception : Moment::train_end, state.progress);
+  if (!is_interrupted(state)) co_await validations_over(training);
+  const Moment ended = is_interrupted(state) ? Moment::exception : Moment::train_end;
+  Requests requests = ask_monitors(state, ended, state.progress, state.metrics);
   if (is_interrupted(state) && requests.empty()) add_request(state, requests, "last.safetensors");
   co_await agreed(state, requests);
   co_await saved(state, requests, training.validation_was_cut);
@@ -337,8 +460,9 @@ Script fit_script(RunState& state) {
   if (trains(state)) {
     state.kept_step = state.progress.global_step;
     state.start_times();
+    co_await validations_begun_again(training);
     training.validates_first = owes_validation(state, training.plan);
-    if (wants_sanity_check(state)) co_await sanity_checked(state);
+    if (wants_sanity_check(state)) co_await sanity_checked(training);
     co_await hooks_run(state, hook_order::train_start);
     co_await epochs_run(training);
     co_await training_ended(training);

@@ -4,6 +4,7 @@
 #include "troupe/base/type_name.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
+#include "troupe/runtime/checkpoint/progress_json.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -75,7 +76,7 @@ void RunState::look_at_times() {
     return info.decides_times && every && now - since >= *every;
   };
   time_to_validate = is_over(validation_seconds(*this), validated_at) && validates_in_this_epoch(*this) &&
-                     validated_batches != progress.total_batches;
+                     last_validation() != progress.total_batches;
   time_to_log = is_over(log_seconds(*this), logged_at);
 }
 
@@ -107,12 +108,38 @@ nlohmann::json RunState::loop_to_json() const {
   // What has passed, so that a run which goes on has the rest of it before it.
   if (validation_seconds(*this)) loop[metadata_key::since_validation] = info.seconds() - validated_at;
   if (log_seconds(*this)) loop[metadata_key::since_log] = info.seconds() - logged_at;
+  for (const auto& pending : validations) {
+    if (pending.is_sanity_check) continue;
+    nlohmann::json one = {{metadata_key::progress, to_json(pending.progress)},
+                          {"metrics", metrics_to_json(pending.metrics)}};
+    if (const auto& end = pending.epoch_end) {
+      one["epoch_end"] = {{metadata_key::progress, to_json(end->finished)}, {"metrics", metrics_to_json(end->metrics)}};
+    }
+    loop[metadata_key::validations].push_back(std::move(one));
+  }
   return loop;
 }
 
 void RunState::load_loop(const nlohmann::json& metadata) {
   const StateReader checkpoint(metadata, "the checkpoint");
   validated_batches = checkpoint.object(metadata_key::loop).count(metadata_key::validated_batches, -1);
+}
+
+void RunState::load_validations(const nlohmann::json& metadata) {
+  const StateReader loop = StateReader(metadata, "the checkpoint").object(metadata_key::loop);
+  if (!loop.has(metadata_key::validations)) return;
+  std::deque<PendingValidation> found;
+  const auto metrics = [](const StateReader& reader) { return metrics_from_json(reader.object("metrics").json()); };
+  for (const auto& one : loop.objects(metadata_key::validations)) {
+    found.push_back({progress_in(one.object(metadata_key::progress)), metrics(one)});
+    if (!one.has("epoch_end")) continue;
+    const StateReader end = one.object("epoch_end");
+    found.back().epoch_end = {progress_in(end.object(metadata_key::progress)), metrics(end)};
+  }
+  if (!metadata.contains(metadata_key::validations) || metadata.at(metadata_key::validations).size() != found.size()) {
+    loop.refuse("validations has " + std::to_string(found.size()) + " entries, of which not all have their weights");
+  }
+  validations = std::move(found);
 }
 
 nlohmann::json RunState::monitor_states() {

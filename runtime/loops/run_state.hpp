@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,6 +33,21 @@ struct StopRequest {
 
 /// Whether min_epochs and min_steps are reached, so that a request to stop may be followed.
 bool may_stop(const TrainerOptions& options, const Progress& progress);
+
+/// A validation beside the training that was begun, and whose result was not taken yet.
+struct PendingValidation {
+  /// The end of an epoch that waits for it, so that monitors hear of the validation first.
+  struct EpochEnd {
+    Progress finished;  ///< before the count went on to the next epoch
+    MetricMap metrics;
+  };
+
+  Progress progress;  ///< when it was begun
+  MetricMap metrics;  ///< then
+  bool is_sanity_check = false;
+  bool is_held = false;  ///< the snapshot that is held is of the same step
+  std::optional<EpochEnd> epoch_end = {};
+};
 
 struct RunState {
   Stage stage = Stage::fit;
@@ -67,6 +83,14 @@ struct RunState {
   const Callback* asked_callback = nullptr;
   const char* asked_call = "";
   int64_t asked_epoch = 0;  ///< that it is asked about
+  /// Validations beside the training, in order, and the results that have come of the first of them.
+  std::deque<PendingValidation> validations;
+  std::deque<std::shared_ptr<const ValidationResult>> validation_results;
+
+  /// Progress::total_batches at the latest validation that was begun, if it has not come to its end in vain.
+  int64_t last_validation() const {
+    return validations.empty() ? validated_batches : validations.back().progress.total_batches;
+  }
 
   /// Takes a request to end the run, of `monitor` or of somebody else; an interrupt wins over an orderly end, else the
   /// first one counts.
@@ -111,6 +135,9 @@ struct RunState {
   nlohmann::json loop_to_json() const;
   /// Reads `loop` out of a checkpoint's metadata. Throws CheckpointError if it is missing or damaged.
   void load_loop(const nlohmann::json& metadata);
+  /// The validations beside the training that had not come to their end: what they were begun with, for the script to
+  /// begin them again. Throws CheckpointError and UsageError for what is damaged.
+  void load_validations(const nlohmann::json& metadata);
   /// Of the monitors, by state_key; those without a key have no state.
   nlohmann::json monitor_states();
   /// Each monitor gets its own of `states`, by state_key.

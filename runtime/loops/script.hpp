@@ -16,10 +16,12 @@
 #include "troupe/modules/monitor.hpp"
 #include "troupe/modules/progress.hpp"
 #include "troupe/modules/stage.hpp"
+#include "troupe/runtime/loops/facts.hpp"
 
 #include <coroutine>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -50,7 +52,8 @@ struct TrainCommand {
 /// Run the end of an epoch.
 struct CloseEpochCommand {
   std::span<const Hook> hooks;
-  bool is_cut = false;  ///< the run ends within the epoch: who resumes it goes on with the rest
+  bool is_cut = false;       ///< the run ends within the epoch: who resumes it goes on with the rest
+  bool keeps_state = false;  ///< take a snapshot behind it: checkpoints for the latest HandOverCommand hold that
 };
 /// Validation, test or prediction over all loaders, with the hooks around it.
 struct EvaluateCommand {
@@ -66,6 +69,7 @@ struct SaveCommand {
   std::vector<SaveRequest> requests;
   bool validation_was_cut = false;  ///< the run goes on with that validation
   bool is_held = false;             ///< write the snapshot of the latest HoldCommand
+  bool is_validated = false;        ///< write the state that the validation of the latest TakeValidationCommand saw
 };
 
 /// Take a snapshot that every process keeps in memory, to go back to if one of them is lost.
@@ -76,17 +80,36 @@ struct AgreeCommand {
   std::string mine;
 };
 
+/// Hand the module as it is to the worker that validates beside the training, which carries `evaluation` out with it.
+struct HandOverCommand {
+  EvaluateCommand evaluation;
+  bool ends_epoch = false;                    ///< what checkpoints for it hold comes with the end of the epoch
+  std::optional<int64_t> of_checkpoint = {};  ///< not as it is: the one that the checkpoint has at this place
+};
+/// Nothing, until one of these validations has come to its end (RunState::validation_results), or the run is
+/// interrupted.
+struct AwaitValidationCommand {};
+/// Take what one of these validations has found as metrics, in the order in which they were begun.
+struct TakeValidationCommand {
+  std::shared_ptr<const ValidationResult> result;
+  bool is_sanity_check = false;
+  bool was_awaited = false;  ///< the training has waited for it
+};
+
 using Command = std::variant<PrepareCommand, HooksCommand, OpenEpochCommand, TrainCommand, CloseEpochCommand,
-                             EvaluateCommand, HoldCommand, SaveCommand, KeepCommand, AgreeCommand>;
+                             EvaluateCommand, HoldCommand, SaveCommand, KeepCommand, AgreeCommand, HandOverCommand,
+                             AwaitValidationCommand, TakeValidationCommand>;
 
 /// What a command leaves behind.
 struct Answer {
   Progress progress;
-  MetricMap metrics;                  ///< callback metrics
-  bool epoch_over = false;            ///< TrainCommand: the data came to its end, or the rest of it is skipped
-  std::vector<MetricMap> evaluation;  ///< EvaluateCommand: metrics of each loader
-  bool saw_batches = true;            ///< EvaluateCommand: a batch at least
-  std::vector<std::string> said;      ///< AgreeCommand: by each worker, by rank
+  MetricMap metrics;                         ///< callback metrics
+  bool epoch_over = false;                   ///< TrainCommand: the data came to its end, or the rest of it is skipped
+  std::vector<MetricMap> evaluation;         ///< EvaluateCommand: metrics of each loader
+  bool saw_batches = true;                   ///< EvaluateCommand: a batch at least
+  std::vector<std::string> said;             ///< AgreeCommand: by each worker, by rank
+  std::shared_ptr<const ModelAtStep> model;  ///< HandOverCommand
+  std::shared_ptr<const ValidationResult> validation;  ///< of the worker that validates beside the training
 };
 
 class Script {

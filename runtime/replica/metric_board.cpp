@@ -91,7 +91,7 @@ void MetricBoard::end_of_batch(bool stepped) {
   if (!is_due && !wants_step_metrics_) return;
   const PhaseScope phase(Phase::logging);
   wants_step_metrics_ = false;
-  ScalarsRecord record{record_step(), progress.epoch, {}};
+  ScalarsRecord record{record_step(progress), progress.epoch, {}};
   auto values = train_log_.take_step();
   if (is_due && core_.peers()) average_steps(*core_.peers(), values);
   keep(values, is_due ? &record : nullptr);
@@ -126,9 +126,10 @@ std::vector<LoggedValue> MetricBoard::flush_epoch() {
 }
 
 void MetricBoard::write_epoch_record() {
-  if (!epoch_record_.values.empty()) {
+  // What a copy has logged is the training's to write, in its order.
+  if (!epoch_record_.values.empty() && !core_.setup.validates_beside) {
     const PhaseScope phase(Phase::logging);
-    epoch_record_.step = record_step();
+    epoch_record_.step = record_step(core_.progress);
     epoch_record_.epoch = core_.progress.epoch;
     if (curves_.place(epoch_record_)) core_.outputs.record(std::move(epoch_record_));
   }
@@ -136,8 +137,8 @@ void MetricBoard::write_epoch_record() {
 }
 
 // The latest batch's that stepped. An evaluation by itself stands behind the fit before it.
-int64_t MetricBoard::record_step() const {
-  const int64_t log_step = core_.progress.log_step;
+int64_t MetricBoard::record_step(const Progress& at) const {
+  const int64_t log_step = at.log_step;
   if (core_.setup.stage != Stage::fit) return log_step;
   return log_step > 0 ? log_step - 1 : 0;
 }
@@ -159,6 +160,15 @@ void MetricBoard::end_of_eval_batch(Stage stage) {
   ScalarsRecord record{at, /*epoch=*/-1, {}};
   keep(eval_log_.take_step(), &record);
   if (!record.values.empty()) core_.outputs.record(std::move(record));
+}
+
+void MetricBoard::take_validation(const ValidationResult& result) {
+  const PhaseScope phase(Phase::logging);
+  ScalarsRecord record{record_step(result.progress), result.progress.epoch, {}};
+  keep(result.steps, nullptr);  // the copy has written them
+  keep(result.epoch, &record);
+  curves_.skip_batches(Stage::validate, result.batches);
+  if (!record.values.empty() && curves_.place(record)) core_.outputs.record(std::move(record));
 }
 
 void MetricBoard::end_evaluation() {

@@ -6,6 +6,7 @@
 #include "troupe/modules/record.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
 #include "troupe/runtime/logging/log_store.hpp"
+#include "troupe/runtime/loops/facts.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
 #include "troupe/runtime/replica/replica_core.hpp"
 
@@ -91,6 +92,11 @@ class MetricBoard {
   /// The same where neither values nor batches count.
   void drop_step() { (void)eval_log_.take_step(); }
   void end_evaluation();
+  /// What a copy of the module has logged in a validation: it becomes metrics, and the record of the step at which that
+  /// was begun, as if it had been logged here then.
+  void take_validation(const ValidationResult& result);
+  /// The values join what latest() has said before.
+  static void add_to_latest(nlohmann::json& latest, const ValidationResult& result);
 
   // --- What there is ---
 
@@ -117,7 +123,7 @@ class MetricBoard {
  private:
   LogStore& active_log() { return evaluates_ ? eval_log_ : train_log_; }
   void keep(const std::vector<LoggedValue>& values, ScalarsRecord* record);
-  int64_t record_step() const;
+  int64_t record_step(const Progress& at) const;
 
   ReplicaCore& core_;
   LogStore train_log_, eval_log_;

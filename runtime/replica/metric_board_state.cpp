@@ -1,54 +1,30 @@
 // The place of metrics in checkpoints.
-#include "troupe/base/number_text.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/metric_state.hpp"
+#include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/replica/metric_board.hpp"
-
-#include <cmath>
 
 namespace troupe {
 
-namespace {
-
-// JSON has no nan.
-nlohmann::json latest_to_json(const MetricMap& metrics) {
-  auto json = nlohmann::json::object();
-  for (const auto& [name, value] : metrics) {
-    if (std::isfinite(value)) {
-      json[name] = value;
-    } else {
-      json[name] = double_to_text(value);
-    }
-  }
-  return json;
-}
-
-MetricMap latest_from_json(const nlohmann::json& json) {
-  MetricMap metrics;
-  if (!json.is_object()) throw UsageError("the checkpoint's metrics are not an object");
-  for (const auto& [name, value] : json.items()) {
-    const auto text = value.is_string() ? value.get<std::string>() : "";
-    const bool is_odd = text == "nan" || text == "inf" || text == "-inf";
-    if (!value.is_number() && !is_odd) {
-      throw UsageError("the checkpoint's metric " + shown(name) + " is not a number");
-    }
-    metrics[name] = value.is_number() ? value.get<double>() : *number_from_text<double>(text);
-  }
-  return metrics;
-}
-
-}  // namespace
-
 nlohmann::json MetricBoard::latest() const {
-  return {{"callback", latest_to_json(callback_metrics_)},
-          {"logged", latest_to_json(logged_metrics_)},
-          {"progress_bar", latest_to_json(progress_bar_metrics_)}};
+  return {{"callback", metrics_to_json(callback_metrics_)},
+          {"logged", metrics_to_json(logged_metrics_)},
+          {"progress_bar", metrics_to_json(progress_bar_metrics_)}};
+}
+
+void MetricBoard::add_to_latest(nlohmann::json& latest, const ValidationResult& result) {
+  for (const auto* values : {&result.steps, &result.epoch}) {
+    for (const auto& value : *values) {
+      latest["callback"][value.name] = latest["callback"][value.base] = metric_to_json(value.value);
+      if (value.prog_bar) latest["progress_bar"][value.name] = metric_to_json(value.value);
+      if (value.logger) latest["logged"][value.name] = metric_to_json(value.value);
+    }
+  }
 }
 
 void MetricBoard::load_latest(const nlohmann::json& state) {
   for (const auto& [name, map] : {std::pair("callback", &callback_metrics_), std::pair("logged", &logged_metrics_),
                                   std::pair("progress_bar", &progress_bar_metrics_)}) {
-    *map = latest_from_json(state.value(name, nlohmann::json()));
+    *map = metrics_from_json(state.value(name, nlohmann::json()));
   }
 }
 

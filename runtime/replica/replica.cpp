@@ -139,6 +139,7 @@ void Replica::run_own_hook(Hook hook) {
 void Replica::flush_epoch() {
   const auto values = board_.flush_epoch();
   if (evaluation_.is_running()) evaluation_.add_results(values);
+  if (core_.setup.validates_beside) epoch_values_.insert(epoch_values_.end(), values.begin(), values.end());
 }
 
 void Replica::begin_train_epoch(int64_t epoch, int64_t batch_idx) {
@@ -166,6 +167,8 @@ void Replica::end_train_epoch(bool is_cut) {
 void Replica::begin_evaluation(Stage stage, bool is_sanity_check) {
   show_evaluation_weights(core_, sync_);
   sync_.hold_parameters();  // ranks have different numbers of batches
+  step_values_.clear();
+  epoch_values_.clear();
   evaluation_.begin(stage, is_sanity_check);
 }
 
@@ -174,6 +177,7 @@ std::vector<MetricMap> Replica::end_evaluation() {
   show_own_weights();  // of one that was cut
   board_.write_epoch_record();
   if (evaluation_.counts()) schedules_.note_validation(evaluation_.had_batches());
+  had_batches_ = evaluation_.had_batches();
   write_captured();
   auto results = evaluation_.end();
   if (show_training_weights(core_, sync_)) sync_.hold_parameters();  // as the evaluation has left them
@@ -223,7 +227,7 @@ CapturedSteps Replica::captured() const {
 
 void Replica::write_captured() {
   const auto& path = core_.options().capture_step_dump;
-  if (path.empty() || core_.place().global_rank != 0) return;
+  if (path.empty() || core_.place().global_rank != 0 || core_.setup.validates_beside) return;
   const std::string text = stepper_.capture().to_text() + evaluation_.capture().to_text();
   const std::string problem = text_thrown_by([&] { write_text_atomically(path, text); });
   if (!problem.empty()) core_.outputs.note("warning: " + problem + " (trainer.capture_step_dump)");

@@ -28,6 +28,7 @@
 #include "troupe/runtime/replica/train_stepper.hpp"
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -66,6 +67,23 @@ class Replica final : public RunContext {
   std::string report_quietly(const Failure& failure);
   /// The teardown hooks that are left after a failure, as report_quietly does it.
   std::string tear_down_quietly();
+
+  // --- Validation beside the training (trainer.async_validation; validation_beside.cpp) ---
+
+  /// Of a copy (ReplicaSetup::validates_beside), in place of prepare(): makes the module; of its hooks
+  /// configure_callbacks and setup alone run, of callbacks setup. Its evaluations are as those of any other replica.
+  void prepare_to_validate();
+  /// The module as it is, for the copy. `request`: of a checkpoint of this step. Throws what a snapshot does.
+  ModelAtStep model_at_step(const SnapshotRequest& request);
+  /// The same of a validation that the checkpoint has from which this run goes on. Throws CheckpointError.
+  ModelAtStep model_of_checkpoint(int64_t index) const;
+  /// The copy becomes the module of that step, its random numbers included. Throws UsageError if it is another module.
+  void adopt(const ModelAtStep& model);
+  /// What the copy's latest evaluation has logged.
+  ValidationResult take_validation_result();
+  /// The training's part: metrics, records and schedulers hear of it. Throws UsageError for a scheduler that goes by
+  /// such a metric; a sanity check is looked at for that alone.
+  void take_validation(const ValidationResult& result, bool is_sanity_check);
 
   // --- Batches ---
 
@@ -145,6 +163,7 @@ class Replica final : public RunContext {
   void set_accumulate_grad_batches(int64_t batches) override { stepper_.set_accumulate_grad_batches(batches); }
   void save_checkpoint(const std::filesystem::path& path) override {
     refuse_capture("it saves a checkpoint, which a replay does not");
+    refuse_save_beside();
     record_.save(path);
   }
   torch::Tensor whole_gradient_norm(const torch::optim::Optimizer& optimizer, torch::Tensor norm) override {
@@ -207,6 +226,7 @@ class Replica final : public RunContext {
   void show_own_weights();
   void flush_epoch();
   void write_captured();
+  void refuse_save_beside() const;
 
   ReplicaCore core_;
   std::optional<ProcessSettings> process_settings_;
@@ -223,6 +243,10 @@ class Replica final : public RunContext {
   Evaluation evaluation_;
   RunRecord record_;
   Teardown teardown_;
+  // Of a copy that validates beside the training: what its evaluation has logged.
+  std::map<std::string, LoggedValue> step_values_;
+  std::vector<LoggedValue> epoch_values_;
+  bool had_batches_ = false;
 };
 
 }  // namespace troupe

@@ -50,7 +50,7 @@ struct ReplicaCore {
   const TrainerOptions& options() const { return setup.options; }
   Peers* peers() const { return setup.peers.get(); }
   Place place() const { return setup.place(); }
-  bool is_first_of_process() const { return place().in_process == 0; }
+  bool is_first_of_process() const { return place().in_process == 0 && !setup.validates_beside; }
   bool prepares_data() const {
     return (setup.options.prepare_data_per_node ? place().local_rank : place().global_rank) == 0;
   }

@@ -48,6 +48,7 @@ struct ReplicaSetup {
   DataLoaders eval_loaders;                      ///< of validation, or of the stage
   std::shared_ptr<const Checkpoint> checkpoint;  ///< to start from, or null
   bool weights_only = false;                     ///< take the model from the checkpoint and nothing else
+  bool validates_beside = false;                 ///< a copy that validates beside the training and does nothing else
   std::filesystem::path run_dir = {};            ///< for files of predictions; empty: none are written
   bool keeps_predictions = true;                 ///< what predict_step returns, for take_predictions
   nlohmann::json run_identity = nullptr;         ///< `run` in the metadata of checkpoints

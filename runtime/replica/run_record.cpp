@@ -173,13 +173,13 @@ void RunRecord::append_training_state(Checkpoint& checkpoint, const SnapshotRequ
   parts_.sync.append_shared(checkpoint);
   if (!parts_.schedules.empty()) metadata["lr_schedulers"] = parts_.schedules.state_dict();
   if (auto& scaling = parts_.stepper.scaling(); scaling.is_on()) metadata["grad_scaler"] = scaling.state_dict();
-  metadata["latest_metrics"] = parts_.board.latest();
+  metadata[metadata_key::latest_metrics] = parts_.board.latest();
   metadata["seed"] = *core_.options().seed;
   metadata[metadata_key::loop] =
       request.loop.is_object() ? request.loop : nlohmann::json{{metadata_key::validated_batches, -1}};
   // A validation that was not finished begins anew.
   const bool begins_anew = parts_.evaluation.is_running() || request.validation_was_cut;
-  metadata["validation_batches"] =
+  metadata[metadata_key::validation_batches] =
       begins_anew ? parts_.evaluation.batches_before() : parts_.board.curves().batches(Stage::validate);
   metadata["world_size"] = core_.place().world_size;
   metadata["data_position"] = data_position(core_, parts_.epoch_origin);
@@ -267,12 +267,12 @@ void RunRecord::restore_counters() {
   const During during(core_.pulse, "load_state_dict");
   const auto& metadata = core_.setup.checkpoint->metadata;
   const StateReader reader(metadata, "the checkpoint");
-  parts_.board.curves().skip_batches(Stage::validate, reader.count("validation_batches"));
+  parts_.board.curves().skip_batches(Stage::validate, reader.count(metadata_key::validation_batches));
   LossScaling& scaling = parts_.stepper.scaling();
   if (metadata.contains("grad_scaler")) scaling.load_state_dict(metadata["grad_scaler"]);
   restore_rank_state();
   scaling.inspect();
-  const auto latest = metadata.value("latest_metrics", nlohmann::json());
+  const auto latest = metadata.value(metadata_key::latest_metrics, nlohmann::json());
   if (!latest.is_object()) reader.refuse("latest_metrics is not an object");
   parts_.board.load_latest(latest);
   if (core_.setup.datamodule && metadata.contains(metadata_key::datamodule) && core_.is_first_of_process()) {

@@ -70,6 +70,19 @@ void Schedules::note_validation(bool had_batches) {
   validation_was_empty_ |= !had_batches;
 }
 
+void Schedules::refuse_late(const std::vector<LoggedValue>& values) const {
+  for (std::size_t i = 0; i < schedules_.size(); ++i) {
+    const auto& monitor = config_of(i).monitor;
+    const bool is_late = config_of(i).scheduler->needs_metric() && std::ranges::any_of(values, [&](const auto& value) {
+                           return monitor == value.name || monitor == value.base;
+                         });
+    if (!is_late) continue;
+    refuse_scheduler(i, "it monitors '" + shown(monitor) +
+                            "', which comes some time after its step with trainer.async_validation = true, so that no"
+                            " two runs would train alike: use false, or a metric that training logs");
+  }
+}
+
 void Schedules::note_news(const LoggedValue& value) {
   for (std::size_t i = 0; i < schedules_.size(); ++i) {
     const auto& monitor = config_of(i).monitor;

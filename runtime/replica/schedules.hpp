@@ -32,6 +32,9 @@ class Schedules {
   void after_epoch(bool with_metric);
   /// A validation is over: what it logs is known from now on, unless it had no batch.
   void note_validation(bool had_batches);
+  /// With trainer.async_validation: what it has logged comes at no fixed step, so that no scheduler can go by it.
+  /// Throws UsageError if one does.
+  void refuse_late(const std::vector<LoggedValue>& values) const;
 
   nlohmann::json state_dict() const;
   /// Throws UsageError for the state of other schedulers, and for a damaged one.

@@ -131,6 +131,7 @@ TensorBoardSink::~TensorBoardSink() {
 
 void TensorBoardSink::write(const Record& record) {
   if (const auto* scalars = std::get_if<ScalarsRecord>(&record)) {
+    if (has_late_epoch(*scalars)) return write(ScalarsRecord{scalars->step, /*epoch=*/-1, scalars->values});
     if (!stays_in_place(*scalars)) return write_moved(*scalars);
   } else if (const auto* ended = std::get_if<StageEndedRecord>(&record)) {
     end_stage(ended->stage, ended->status);
@@ -184,6 +185,16 @@ int64_t TensorBoardSink::place(Curves& curves, const std::string& tag, int64_t s
   }
   curve.last = std::max(curve.last, step + curve.offset);
   return curve.last;
+}
+
+// At a step that the epoch's curve has passed in this stage, as of a validation beside the training: moved to the
+// latest step it would be wrong there.
+bool TensorBoardSink::has_late_epoch(const ScalarsRecord& record) const {
+  if (record.epoch < 0) return false;
+  const auto found = scalars_.find("epoch");
+  if (found == scalars_.end()) return false;
+  const Curve& curve = found->second;
+  return curve.stage == stages_ && record.step + curve.offset < curve.last;
 }
 
 // Finds the places of a record's values, the epoch's last.

@@ -62,6 +62,7 @@ class TensorBoardSink : public Sink {
   using Curves = std::unordered_map<std::string, Curve>;
 
   int64_t place(Curves& curves, const std::string& tag, int64_t step);
+  bool has_late_epoch(const ScalarsRecord& record) const;
   bool stays_in_place(const ScalarsRecord& record);
   void write_moved(const ScalarsRecord& record);
   bool write_tagged(const Record& record);

@@ -248,6 +248,24 @@ TEST_F(RunByHand, AMemberThatHangsIsNoticedAndLeftBehindP10) {
   EXPECT_EQ(module_->teardowns, 0);
 }
 
+TEST_F(RunByHand, AValidationBesideTheTrainingIsWatchedTooP10) {
+  start(/*validates_beside=*/true);
+  ASSERT_TRUE(train(1));
+  const auto worker = actor("worker");
+  validation_pulse_->works = true;
+  for (int second = 0; second <= 12; ++second) {
+    hand_.all({worker});
+    hand_.pass(std::chrono::seconds(1));
+  }
+  hand_.pass(std::chrono::seconds(2));
+  hand_.all({worker});
+  ASSERT_TRUE(has_result());
+  const auto end = run_.result.get();
+  ASSERT_TRUE(end.failure);
+  EXPECT_EQ(end.failure->message, "the validation worker has made no progress for 10.0 s (trainer.watchdog_timeout)");
+  EXPECT_TRUE(end.left_behind);
+}
+
 TEST_F(RunByHand, AMemberThatGoesOnIsNotTakenForOneThatHangs) {
   start();
   ASSERT_TRUE(train(1));

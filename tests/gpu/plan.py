@@ -144,6 +144,7 @@ PROGRAMS = [
     program("growth", ("bench/growth", "parameters", "10", "--quick")),
     program("activation_checkpoint", ("bench/activation_checkpoint", "1")),
     program("watching", ("bench/watching", "steps", "1", "200")),
+    program("async_validation", ("bench/async_validation", "1", "50", "2")),
     program("strategies", ("bench/strategies", "--quick"), seconds=90),
     program("loading", ("bench/loading", "tensors", "{scratch}", "2", "1")),
     program("weights", ("bench/weights", "make", "10", "{scratch}/weights"),

@@ -72,12 +72,18 @@ class RunByHand : public ::testing::Test {
     replica.train_loaders = points();
   }
 
-  void start() {
+  /// `validates_beside`: with trainer.async_validation, and something to validate.
+  void start(bool validates_beside = false) {
     cast::RunSetup setup;
     setup.state.options = options();
     fill(setup.replica);
     setup.devices = {torch::kCPU};
-    setup.pulses = {pulse_};
+    setup.pulses = {pulse_, validation_pulse_};
+    if (validates_beside) {
+      setup.state.options.async_validation = setup.replica.options.async_validation = true;
+      setup.replica.eval_loaders = points();
+      setup.make_more = [] { return std::make_shared<Fragile>(); };
+    }
     setup.sinks = {sink_};
     run_ = cast::start_run(hand_.system(), std::move(setup));
     ASSERT_TRUE(hand_.until([&] { return actor("worker") != nullptr; }));
@@ -101,6 +107,7 @@ class RunByHand : public ::testing::Test {
   std::shared_ptr<Fragile> module_ = std::make_shared<Fragile>();
   std::shared_ptr<FragileSink> sink_ = std::make_shared<FragileSink>();
   std::shared_ptr<Pulse> pulse_ = std::make_shared<Pulse>("worker 0");  // the worker's
+  std::shared_ptr<Pulse> validation_pulse_ = std::make_shared<Pulse>("the validation worker");
   cast::HandDelivery hand_;
   cast::Run run_;
 };

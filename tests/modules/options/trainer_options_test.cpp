@@ -19,7 +19,7 @@ std::string refusal(const TrainerOptions& options) {
 
 TEST(TrainerOptions, DefaultsAreValidAndDescribed) {
   EXPECT_EQ(refusal({}), "accepted");
-  EXPECT_EQ(describe_options<TrainerOptions>().size(), 74u);
+  EXPECT_EQ(describe_options<TrainerOptions>().size(), 75u);
 }
 
 std::string refusal_of(const char* name, const char* text) {

@@ -46,6 +46,15 @@ class Counter {
   /// Called after every batch.
   std::function<void(const Progress&)> after_batch = [](const Progress&) {};
   std::function<void()> during_validation = [] {};
+  /// The first validation beside the training that has no result yet comes to its end.
+  void end_validation() {
+    ValidationResult result;
+    result.progress = state_.validations[state_.validation_results.size()].progress;
+    result.epoch.push_back({"val_loss", "val_loss", static_cast<double>(result.progress.total_batches)});
+    state_.validation_results.push_back(std::make_shared<const ValidationResult>(std::move(result)));
+  }
+  /// The script waits for one.
+  std::function<void()> during_wait = [this] { end_validation(); };
   nlohmann::json saved_monitors;  ///< with the latest checkpoint
   DataFacts facts;
   std::vector<std::shared_ptr<Monitor>> monitors;
@@ -74,6 +83,7 @@ class Counter {
     const int64_t from = progress_.batch_idx;
     while (!epoch_over_ && !(command.until_batch >= 0 && progress_.batch_idx >= command.until_batch) &&
            !(command.until_step >= 0 && progress_.global_step >= command.until_step) && !state_.stops_now() &&
+           state_.validation_results.empty() &&
            !(clock_ && progress_.batch_idx > from && state_.next_time().value_or(HUGE_VAL) <= *clock_)) {
       ++progress_.batch_idx;
       ++progress_.total_batches;
@@ -99,8 +109,23 @@ class Counter {
     lines_.emplace_back(command.is_sanity_check ? "sanity check" : "validate");
     during_validation();
   }
+  void carry_out(const HandOverCommand& command) {
+    const auto of = command.of_checkpoint;
+    lines_.push_back(of ? "begin again " + std::to_string(*of)
+                        : std::string(command.evaluation.is_sanity_check ? "begin sanity check" : "begin"));
+  }
+  void carry_out(const AwaitValidationCommand&) {
+    lines_.emplace_back("wait");
+    during_wait();
+  }
+  void carry_out(const TakeValidationCommand& command) {
+    lines_.push_back("take " + std::to_string(command.result->progress.total_batches));
+  }
   void carry_out(const SaveCommand& command) {
-    lines_.push_back((command.is_held ? "save held " : "save ") + command.requests.front().path.filename().string());
+    lines_.push_back((command.is_held        ? "save held "
+                      : command.is_validated ? "save validated "
+                                             : "save ") +
+                     command.requests.front().path.filename().string());
     saved_monitors = state_.monitor_states();
   }
 
@@ -497,6 +522,154 @@ TEST_F(FitScript, MonitorsGetTheirStateBackFromACheckpoint) {
   const auto lines = fit.run();
   EXPECT_EQ(monitor->state, 7);
   EXPECT_EQ(lines.front(), "on_train_start");  // a resumed run needs no sanity check
+}
+
+TrainerOptions beside(TrainerOptions options) {
+  options.async_validation = true;
+  options.num_sanity_val_steps = 0;
+  return options;
+}
+
+TEST_F(FitScript, BesideTheTrainingAResultIsTakenBetweenTwoBatchesWhenItHasCome) {
+  auto fit = counter(4, beside({.max_epochs = 3}));
+  fit.after_batch = [&](const Progress& at) {
+    if (at.total_batches == 6) fit.end_validation();
+  };
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-4", "begin", "end of epoch", "epoch 1",
+                                     "train 0-2", "take 4", "train 2-4", "begin", "end of epoch", "epoch 2",
+                                     "train 0-4", "begin", "end of epoch", "wait", "take 8", "wait", "take 12",
+                                     "on_train_end", "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, BesideTheTrainingOneValidationWaitsAtMostP5) {
+  EXPECT_THAT(counter(4, beside({.max_epochs = 1, .val_check_interval = 1})).run(),
+              ElementsAre("on_train_start", "epoch 0", "train 0-1", "begin", "train 1-2", "begin", "train 2-3", "wait",
+                          "take 1", "begin", "train 3-4", "wait", "take 2", "begin", "end of epoch", "wait", "take 3",
+                          "wait", "take 4", "on_train_end", "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, BesideTheTrainingTheSanityCheckIsWaitedFor) {
+  auto options = beside({.max_epochs = 1});
+  options.num_sanity_val_steps = 2;
+  EXPECT_THAT(counter(4, options).run(),
+              ElementsAre("begin sanity check", "wait", "take 0", "on_train_start", "epoch 0", "train 0-4", "begin",
+                          "end of epoch", "wait", "take 4", "on_train_end", "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, BesideTheTrainingMonitorsAreAskedAboutTheStepOfTheValidation) {
+  auto monitor = std::make_shared<Scripted>();
+  Lines asked;
+  monitor->answer = [&](Moment moment, const Progress& at) {
+    const std::string step = std::to_string(at.total_batches), epoch = std::to_string(at.epoch);
+    Decision out;
+    if (moment == Moment::validation_end) asked.push_back("validation " + step + " of epoch " + epoch);
+    if (moment == Moment::train_epoch_end) {
+      asked.push_back("end " + step + " of epoch " + epoch);
+      out.save.push_back({"/run/end" + step, {}});
+    }
+    return out;
+  };
+  auto fit = counter(4, beside({.max_epochs = 2}));
+  fit.monitors = {monitor};
+  fit.after_batch = [&](const Progress& at) {
+    if (at.total_batches == 6) fit.end_validation();
+  };
+  EXPECT_THAT(fit.run(),
+              ElementsAre("on_train_start", "epoch 0", "train 0-4", "begin", "end of epoch", "epoch 1", "train 0-2",
+                          "take 4", "save validated end4", "train 2-4", "begin", "end of epoch", "wait", "take 8",
+                          "save validated end8", "on_train_end", "on_fit_end", "teardown"));
+  EXPECT_THAT(
+      asked, ElementsAre("validation 4 of epoch 0", "end 4 of epoch 0", "validation 8 of epoch 1", "end 8 of epoch 1"));
+  EXPECT_EQ(state.validated_batches, 8);
+}
+
+TEST_F(FitScript, BesideTheTrainingARunThatIsAboutToStopHasAllResultsFirst) {
+  auto fit = counter(10, beside({.max_epochs = 5, .val_check_interval = 4}));
+  fit.after_batch = [&](const Progress& at) {
+    if (at.global_step == 6) state.stop = StopRequest{"enough", false};
+  };
+  EXPECT_THAT(fit.run(),
+              ElementsAre("on_train_start", "epoch 0", "train 0-4", "begin", "train 4-6", "wait", "take 4", "hold",
+                          "begin", "wait", "take 6", "end within epoch", "on_train_end", "on_fit_end", "teardown"));
+}
+
+TEST_F(FitScript, BesideTheTrainingAResultMayEndTheRun) {
+  auto monitor = std::make_shared<Scripted>();
+  monitor->answer = [&](Moment moment, const Progress& at) {
+    return Decision{.stop = moment == Moment::validation_end && at.total_batches == 4, .reason = "worse"};
+  };
+  auto fit = counter(4, beside({.max_epochs = 5}));
+  fit.monitors = {monitor};
+  fit.after_batch = [&](const Progress& at) {
+    if (at.total_batches == 6) fit.end_validation();
+  };
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-4", "begin", "end of epoch", "epoch 1",
+                                     "train 0-2", "take 4", "hold", "begin", "wait", "take 6", "end within epoch",
+                                     "on_train_end", "on_fit_end", "teardown"));
+  EXPECT_EQ(state.stop->reason, "worse");
+}
+
+TEST_F(FitScript, BesideTheTrainingAnInterruptWaitsForNoResult) {
+  auto fit = counter(4, beside({.max_epochs = 1}));
+  fit.during_wait = [&] { state.stop = StopRequest{"interrupted", true}; };
+  EXPECT_THAT(fit.run(), ElementsAre("on_train_start", "epoch 0", "train 0-4", "begin", "end of epoch", "wait",
+                                     "save last.safetensors", "on_train_end", "on_fit_end", "teardown"));
+  EXPECT_EQ(state.validations.size(), 1u);
+}
+
+// Of an epoch's end, and of a step after it.
+std::shared_ptr<Checkpoint> checkpoint_with_validations() {
+  RunState before;
+  before.validations.push_back({{.batch_idx = 4, .total_batches = 4}, {{"train_loss", NAN}}});
+  before.validations.back().epoch_end = {{.batch_idx = 4, .total_batches = 4}, {{"train_loss", 0.5}}};
+  before.validations.push_back({{.epoch = 1, .batch_idx = 2, .total_batches = 6}, {}});
+  auto checkpoint = std::make_shared<Checkpoint>();
+  checkpoint->metadata["loop"] = before.loop_to_json();
+  checkpoint->metadata["validations"] = {1, 2};
+  return checkpoint;
+}
+
+TEST_F(FitScript, BesideTheTrainingWhatWasUnderWayIsBegunAgain) {
+  auto monitor = std::make_shared<Scripted>();
+  Lines asked;
+  monitor->answer = [&](Moment moment, const Progress& at) {
+    if (moment == Moment::validation_end) asked.push_back("validation " + std::to_string(at.total_batches));
+    if (moment == Moment::train_epoch_end) asked.push_back("end " + std::to_string(at.total_batches));
+    return Decision{};
+  };
+  state.checkpoint = checkpoint_with_validations();
+  auto fit = counter(4, beside({.max_epochs = 1}));
+  fit.monitors = {monitor};
+  EXPECT_THAT(fit.run(), ElementsAre("begin again 0", "begin again 1", "on_train_start", "epoch 0", "train 0-4", "wait",
+                                     "take 4", "begin", "end of epoch", "wait", "take 6", "wait", "take 4",
+                                     "on_train_end", "on_fit_end", "teardown"));
+  EXPECT_THAT(asked, ElementsAre("validation 4", "end 4", "validation 6", "validation 4", "end 4"));
+}
+
+TEST_F(FitScript, BesideTheTrainingDamagedValidationsAreRefused) {
+  const auto refusal = [&](const std::function<void(nlohmann::json&)>& damage) -> std::string {
+    const auto checkpoint = checkpoint_with_validations();
+    damage(checkpoint->metadata);
+    try {
+      state.load_validations(checkpoint->metadata);
+      return "accepted";
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+  };
+  EXPECT_EQ(refusal([](auto&) {}), "accepted");
+  ASSERT_EQ(state.validations.size(), 2u);
+  EXPECT_TRUE(std::isnan(state.validations[0].metrics.at("train_loss")));
+  EXPECT_EQ(state.validations[0].epoch_end->metrics.at("train_loss"), 0.5);
+  EXPECT_THAT(refusal([](auto& metadata) { metadata["validations"].erase(1); }),
+              HasSubstr("validations has 2 entries"));
+  EXPECT_THAT(refusal([](auto& metadata) { metadata["loop"]["validations"] = 3; }), HasSubstr("validations is not"));
+  EXPECT_THAT(refusal([](auto& metadata) {
+                metadata["loop"]["validations"][1]["metrics"] = {{"a", "b"}};
+              }),
+              HasSubstr("metric a is not a number"));
+  EXPECT_THAT(refusal([](auto& metadata) { metadata["loop"]["validations"][1]["progress"].erase("epoch"); }),
+              HasSubstr("epoch"));
 }
 
 TEST(ValidationPlan, RefusesAnIntervalLongerThanTheEpoch) {

@@ -10,6 +10,7 @@
 #include "troupe/runtime/replica/metric_board.hpp"
 #include "troupe/runtime/replica/schedules.hpp"
 #include "troupe/runtime/replica/train_stepper.hpp"
+#include "troupe/runtime/replica/validation_beside.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -518,6 +519,53 @@ TEST(CurveAxis, AFitThatGoesBackKeepsItsPlaceInTheFolder) {
   record.step = 6;
   EXPECT_TRUE(axis.place(record));
   EXPECT_EQ(record.step, 26);
+}
+
+ModelAtStep model_at(int64_t step, bool is_of_epoch_end) {
+  const auto whole = [&](double weight) {
+    Checkpoint state;
+    state.tensors = {{"model.weight", torch::full({2}, weight)}, {"random.cpu", torch::ones({3})}};
+    state.metadata = {{"progress", {{"global_step", step}}}, {"of", weight}};
+    return std::make_shared<const Checkpoint>(std::move(state));
+  };
+  ModelAtStep model;
+  model.progress = {.global_step = step};
+  model.state = whole(1);
+  if (is_of_epoch_end) model.saved = whole(2);
+  model.left_out = {{"frozen", torch::full({1}, 3.0)}};
+  model.random_states = {{"random.cpu", torch::zeros({3})}};
+  model.latest = {{"callback", {{"loss", 0.5}}}};
+  model.batches = 7;
+  return model;
+}
+
+TEST(ValidationBeside, ComesBackFromACheckpoint) {
+  Checkpoint checkpoint;
+  checkpoint.tensors = {{"model.weight", torch::zeros({2})}};
+  append_validation(checkpoint, model_at(4, /*is_of_epoch_end=*/true));
+  append_validation(checkpoint, model_at(6, /*is_of_epoch_end=*/false));
+  const ModelAtStep first = validation_in(checkpoint, 0), second = validation_in(checkpoint, 1);
+  EXPECT_EQ(first.progress, (Progress{.global_step = 4}));
+  EXPECT_EQ(second.progress, (Progress{.global_step = 6}));
+  EXPECT_TRUE(first.state->find("model.weight")->equal(torch::ones({2})));
+  EXPECT_TRUE(first.saved->find("model.weight")->equal(torch::full({2}, 2.0)));
+  EXPECT_EQ(first.saved->metadata["of"], 2.0);
+  EXPECT_EQ(second.saved, nullptr);
+  EXPECT_EQ(second.state->tensors.size(), 2u);
+  EXPECT_THAT(second.left_out, ElementsAre(Pair("frozen", ::testing::_)));
+  EXPECT_TRUE(second.random_states.front().second.equal(torch::zeros({3})));
+  EXPECT_EQ(second.latest["callback"]["loss"], 0.5);
+  EXPECT_EQ(second.batches, 7);
+}
+
+TEST(ValidationBeside, RefusesWhatIsDamaged) {
+  Checkpoint checkpoint;
+  append_validation(checkpoint, model_at(4, /*is_of_epoch_end=*/true));
+  for (const char* key : {"metadata", "progress", "latest_metrics", "validation_batches", "saved"}) {
+    Checkpoint damaged = checkpoint;
+    damaged.metadata["validations"][0][key] = "damaged";
+    EXPECT_THROW(validation_in(damaged, 0), CheckpointError) << key;
+  }
 }
 
 }  // namespace
