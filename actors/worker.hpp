@@ -15,6 +15,7 @@
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/kept_state.hpp"
 #include "troupe/actors/outlet.hpp"
+#include "troupe/runtime/live/live_server.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <vector>
@@ -32,6 +33,7 @@ struct WorkerSetup {
   bool shows_progress = false;
   bool shares_process = false;    ///< with other workers of the run
   std::vector<Outlet> listeners;  ///< of events
+  std::shared_ptr<live::LiveServer> live = {};  ///< of rank zero; may be null
 };
 
 ActorRef spawn_worker(caf::actor_system& system, WorkerSetup setup);

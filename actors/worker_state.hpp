@@ -50,6 +50,7 @@ class WorkerState : public ReplicaOutputs {
   void carry_out(HoldCommand& command, Perform& message);
   void carry_out(SaveCommand& command, Perform& message);
   void carry_out(KeepCommand& command, Perform& message);
+  void carry_out(SetRateCommand& command, Perform& message);
   void carry_out(AgreeCommand& command, Perform& message);
   void open_feeds();
   std::vector<Feed> make_feeds(const DataLoaders& loaders, Stage stage);

@@ -68,6 +68,11 @@ struct SaveCommand {
   bool is_held = false;             ///< write the snapshot of the latest HoldCommand
 };
 
+/// Give all groups of all optimizers this learning rate.
+struct SetRateCommand {
+  double lr = 0;
+};
+
 /// Take a snapshot that every process keeps in memory, to go back to if one of them is lost.
 struct KeepCommand {};
 
@@ -77,7 +82,7 @@ struct AgreeCommand {
 };
 
 using Command = std::variant<PrepareCommand, HooksCommand, OpenEpochCommand, TrainCommand, CloseEpochCommand,
-                             EvaluateCommand, HoldCommand, SaveCommand, KeepCommand, AgreeCommand>;
+                             EvaluateCommand, HoldCommand, SaveCommand, KeepCommand, SetRateCommand, AgreeCommand>;
 
 /// What a command leaves behind.
 struct Answer {

@@ -1,9 +1,11 @@
+#include "tests/support/endless_run.hpp"
 #include "tests/support/file_content.hpp"
 #include "tests/support/program.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/base/host_name.hpp"
 #include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/checkpoint/any_weights.hpp"
+#include "troupe/runtime/checkpoint/file_lock.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/report/run_card.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
@@ -15,6 +17,7 @@
 
 #include <unistd.h>
 
+#include <future>
 #include <limits>
 #include <string>
 #include <utility>
@@ -534,6 +537,100 @@ TEST_F(CommandTest, ProgramsOfTheLibraryCompleteTheirOptionsInBash) {
                               {"v", "fit --trainer.max_ep", "fit --trainer.nonfinite st",
                                "fit --trainer.loggers csv,tens", "fit --ckpt_path la", "completion z"}),
             "validate\n--trainer.max_epochs\nstop\ncsv,tensorboard\nlast\nzsh\n");
+}
+
+TEST_F(CommandTest, AttachShowsARunThatGoesOn) {
+  EndlessRun line(dir_ / "runs");
+  const auto seen = run("attach --once");
+  EXPECT_EQ(seen.status, 0);
+  EXPECT_THAT(seen.output,
+              AllOf(StartsWith("line/version_0   fit, running for "), HasSubstr("1 rank)"), HasSubstr("epoch "),
+                    ContainsRegex("train_loss_step +[0-9]"), HasSubstr("where the time goes"), HasSubstr("worker 0")));
+  for (const char* reference : {"line", "line/version_0", "last", "runs/line"}) {
+    const auto state = json(std::string("attach --once --json ") + reference + " | tail -n 1");
+    EXPECT_EQ(state.at("kind"), "state") << reference;
+    EXPECT_EQ(state.at("run"), "line/version_0");
+    EXPECT_EQ(state.at("pid"), getpid());
+  }
+  EXPECT_THAT(refusal("attach --control"), HasSubstr("it was started with trainer.attach = view"));
+
+  // Two at once, in their lines, to the end of the run; one that is gone before the end is no matter.
+  EXPECT_EQ(run("attach line | head -n 1").output, "attached to line/version_0: fit, pid " + std::to_string(getpid()) +
+                                                       "\n");
+  const auto viewer = [this] { return std::async(std::launch::async, [this] { return run("attach line"); }); };
+  auto one = viewer(), other = viewer();
+  const auto are_attached = [&] {
+    const auto both = run("attach --once --json | tail -n 1");
+    return both.status == 0;
+  };
+  EXPECT_TRUE(are_attached());
+  line.trainer().request_stop("the test has seen enough");
+  for (auto* each : {&one, &other}) {
+    const auto finished = each->get();
+    if (finished.status == 2) continue;  // it came when the run was over
+    EXPECT_EQ(finished.status, 0) << finished.output;
+    EXPECT_THAT(finished.output, HasSubstr("steps: the test has seen enough"));
+  }
+  line.ended();
+  EXPECT_THAT(refusal("attach line"), HasSubstr("the run line/version_0 is over (finished); troupe report"));
+}
+
+TEST_F(CommandTest, AttachControlsARunThatPermitsIt) {
+  TrainerOptions options;
+  options.attach = Attach::control;
+  EndlessRun line(dir_ / "runs", options);
+  const auto with = [this](const std::string& commands, const std::string& options) {
+    put(dir_ / "commands", commands);
+    return run("attach --control " + options + " < commands");
+  };
+  EXPECT_THAT(with("lr 0.25\n", "--once").output, StartsWith("line/version_0   fit, running"));
+  const auto wrong = [&](const std::string& word) {
+    const auto finished = with(word, "--once");
+    EXPECT_EQ(finished.status, 1) << word;
+    return finished.output;
+  };
+  EXPECT_THAT(wrong("stpo"), HasSubstr("unknown command 'stpo'; did you mean stop? (stop, checkpoint, validate, lr)"));
+  EXPECT_THAT(wrong("lr -1"), HasSubstr("a learning rate of -1 is negative; use 0 or more"));
+  EXPECT_THAT(wrong("lr fast"), HasSubstr("a learning rate of 'fast' is no number"));
+  EXPECT_THAT(wrong("lr"), HasSubstr("lr needs a rate, such as lr 0.001"));
+  EXPECT_THAT(wrong("checkpoint now"), HasSubstr("checkpoint takes nothing, and got 'now'"));
+  const auto stopped = with("stop by the command\n", "");
+  EXPECT_EQ(stopped.status, 0) << stopped.output;
+  EXPECT_THAT(stopped.output,
+              AllOf(HasSubstr("the run stops after this batch"), HasSubstr("warning: a viewer (pid "),
+                    ContainsRegex("ended after [0-9]+ steps: asked for by a viewer .pid [0-9]+.: by the command")));
+  EXPECT_THAT(line.ended().stop_reason(), HasSubstr("by the command"));
+}
+
+TEST_F(CommandTest, AttachSaysWhyItCannot) {
+  EXPECT_THAT(refusal("attach"), HasSubstr("no run goes on below runs"));
+  EXPECT_THAT(refusal("attach nowhere"), HasSubstr("there is no run 'nowhere'"));
+  auto gone = card("digits", "version_0", 1000);
+  gone.status = RunStatus::running;
+  gone.owner.pid = 1 << 22;  // beyond all that there are
+  gone.owner.machine = machine_id();
+  gone.owner.processes = fs::read_symlink("/proc/self/ns/pid").string();
+  write(gone);
+  EXPECT_THAT(refusal("attach digits"), HasSubstr("the run digits/version_0 is gone: its process has ended"));
+  auto elsewhere = card("digits", "version_1", 1000);
+  elsewhere.status = RunStatus::running;
+  elsewhere.environment.host = "node7";
+  write(elsewhere);
+  EXPECT_THAT(refusal("attach digits"), HasSubstr("goes on at node7, and can be attached to there alone"));
+  auto other = elsewhere;
+  other.version = "version_2";
+  write(other);
+  EXPECT_THAT(refusal("attach digits"),
+              HasSubstr("2 runs of digits go on: digits/version_1, digits/version_2; name one of them"));
+  auto silent = elsewhere;
+  silent.version = "version_3";
+  silent.environment.host = host_name();
+  silent.options = {{"trainer", {{"attach", "off"}}}};
+  write(silent);
+  EXPECT_THAT(refusal("attach digits/version_3"), HasSubstr("it was started with trainer.attach = off"));
+  silent.options = nlohmann::json::object();
+  write(silent);
+  EXPECT_THAT(refusal("attach digits/version_3"), HasSubstr("it has no socket (attach.sock)"));
 }
 
 }  // namespace

@@ -95,6 +95,7 @@ class Counter {
   }
   void carry_out(const HoldCommand&) { lines_.emplace_back("hold"); }
   void carry_out(const KeepCommand&) { lines_.emplace_back("keep"); }
+  void carry_out(const SetRateCommand& command) { lines_.push_back("rate " + std::to_string(command.lr)); }
   void carry_out(const EvaluateCommand& command) {
     lines_.emplace_back(command.is_sanity_check ? "sanity check" : "validate");
     during_validation();
