@@ -15,7 +15,8 @@ namespace {
 constexpr std::array<const char*, 8> blocks = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
 constexpr int widest_sparkline = 60, widest_bar = 24;
 constexpr std::size_t most_phases = 6, fewest_metrics = 3;
-constexpr std::size_t other_lines = 18;  // than metrics, on a full screen
+constexpr int other_lines = 18;  // than metrics, on a full screen
+constexpr int indent = 2;
 constexpr int width_of_no_terminal = 100;
 
 std::string seconds_text(double seconds) {
@@ -42,10 +43,12 @@ class Lines {
     add(text, Style::strong);
   }
   void rows(const std::vector<Column>& columns, const std::vector<std::vector<Cell>>& rows) {
-    const auto text = table(columns, rows, screen_);
+    Screen narrower = screen_;
+    if (width_ > 0) narrower.width = std::max(1, width_ - indent);
+    const auto text = table(columns, rows, narrower);
     std::size_t begin = text.find('\n') + 1;  // without the titles
     for (auto end = text.find('\n', begin); end != std::string::npos; begin = end + 1, end = text.find('\n', begin)) {
-      lines_.push_back("  " + text.substr(begin, end - begin));
+      lines_.push_back(std::string(indent, ' ') + text.substr(begin, end - begin));
     }
   }
   std::vector<std::string> take(int height) {
@@ -93,7 +96,7 @@ void add_progress(Lines& lines, const AttachedRun& run, int width) {
 void add_metrics(Lines& lines, const live::State& state, int height, int width) {
   std::vector<std::vector<Cell>> rows;
   std::size_t most = state.curves.size() + state.metrics.size();
-  if (height > 0) most = std::max(fewest_metrics, height > static_cast<int>(other_lines) ? height - other_lines : 0);
+  if (height > 0) most = std::max(fewest_metrics, static_cast<std::size_t>(std::max(0, height - other_lines)));
   const auto add = [&](const std::string& name, double value, std::span<const double> curve) {
     if (rows.size() < most) {
       rows.push_back({{single_line(name)}, {metric_text(value)}, {sparkline(curve, std::max(8, width / 2))}});

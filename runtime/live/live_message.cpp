@@ -176,7 +176,7 @@ Json to_json(const State& state) {
   auto curves = Json::object();
   for (const auto& [name, values] : state.curves) {
     auto& curve = curves[valid_utf8(name)] = Json::array();
-    for (const double value : values) curve.push_back(number_to_json(value));
+    for (const double value : values) curve.push_back(Json(number_to_json(value)));
   }
   auto workers = Json::array();
   for (const auto& worker : state.workers) workers.push_back(valid_utf8(worker));

@@ -1,7 +1,9 @@
 #include "troupe/runtime/live/live_server.hpp"
 
 #include "troupe/base/exception_text.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/base/host_name.hpp"
+#include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/base/unix_seconds.hpp"
 #include "troupe/base/version.hpp"
@@ -512,7 +514,7 @@ LiveServer::LiveServer(Options options) {
       file = SocketFile(options.folder);
     } catch (const std::system_error& error) {
       const bool is_served = error.code() == std::errc::address_in_use;
-      socket_problem_ = "nobody can attach to this run: " +
+      socket_problem_ = std::string("nobody can attach to this run: ") +
                         (is_served ? "another process serves the socket " : "there can be no socket ") +
                         shown((options.folder / socket_name).string()) +
                         (is_served ? "" : ", " + error.code().message());

@@ -3,6 +3,7 @@
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <initializer_list>
 #include <utility>
