@@ -233,6 +233,7 @@ class LiveServer::Thread {
     wait();
     auto news = take_news();
     take(news);
+    say_what_is_wanted();
     if (file_.get() >= 0) accept_all(file_.get(), [this](Descriptor made) { attach(std::move(made)); });
     if (endpoint_) accept_all(endpoint_.get(), [this](Descriptor made) { take_scrape(std::move(made)); });
     for (auto& viewer : viewers_) serve(viewer);
@@ -367,6 +368,7 @@ class LiveServer::Thread {
     if (const auto* watch = std::get_if<Watch>(&request)) {
       viewer.watch = *watch;
       viewer.shown = nullptr;
+      say_what_is_wanted();  // before the answer
       return {true, "watching"};
     }
     if (const auto* refused = std::get_if<RefusedRequest>(&request)) return {false, refused->why};

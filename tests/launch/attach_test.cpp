@@ -161,7 +161,9 @@ TEST(Attach, ACallbackInAnotherProcessGetsTheEventsAndSteersTheRun) {
 
 TEST(Attach, ACallbackInAnotherProcessMustBePermittedToSteer) {
   const TempDir dir;
-  EndlessRun run(dir.path());
+  TrainerOptions options;
+  options.attach = Attach::view;  // the default
+  EndlessRun run(dir.path(), options);
   EXPECT_THAT(refusal([&] { follow_run(run.folder(), on_events(), {.control = true}); }),
               HasSubstr("it was started with trainer.attach = view, not control"));
   EXPECT_THAT(refusal([&] {

@@ -540,7 +540,9 @@ TEST_F(CommandTest, ProgramsOfTheLibraryCompleteTheirOptionsInBash) {
 }
 
 TEST_F(CommandTest, AttachShowsARunThatGoesOn) {
-  EndlessRun line(dir_ / "runs");
+  TrainerOptions options;
+  options.attach = Attach::view;  // the default
+  EndlessRun line(dir_ / "runs", options);
   const auto seen = run("attach --once");
   EXPECT_EQ(seen.status, 0);
   EXPECT_THAT(seen.output,

@@ -398,7 +398,7 @@ TEST(LiveServer, HasASocketInAFolderWhosePathIsLong) {
 
 TEST(LiveServer, SaysWhyThereIsNoSocket) {
   const LiveServer server({.folder = "/proc/self"});
-  EXPECT_THAT(server.socket_problem(), HasSubstr("nobody can attach to this run: there can be no socket '/proc/self/"));
+  EXPECT_THAT(server.socket_problem(), HasSubstr("nobody can attach to this run: there can be no socket /proc/self/"));
   EXPECT_THAT(refusal([] { LiveClient client("/proc/self"); }), HasSubstr("has no socket (attach.sock)"));
 }
 
