@@ -42,8 +42,8 @@ struct AttachOptions {
   bool json = false;
 };
 TROUPE_OPTIONS(AttachOptions, (control, "take commands, a line each: stop, checkpoint, validate, lr RATE"),
-               (once, "print what is known now, with the answers to the commands, and end"),
-               (json, "print what the run says, a line of JSON each"))
+               (once, "carry out the commands, print what is known now, and end"),
+               (json, "print what the run says, a line of JSON each; with --once its state alone"))
 
 // --- Which run -------------------------------------------------------------------------------------------------------
 
@@ -254,8 +254,9 @@ class Attached {
     const LeavesInOrder leaves;
     std::optional<OwnScreen> own;
     if (is_view_) own.emplace(screen_);
-    (void)client_.ask(live::Watch{.state = true, .progress = true, .events = true, .control = options_.control});
-    if (options_.json) print_line(client_.hello_line());
+    (void)client_.ask(
+        live::Watch{.state = true, .progress = true, .events = !options_.once, .control = options_.control});
+    if (options_.json && !options_.once) print_line(client_.hello_line());
     if (!is_view_ && !options_.json && !options_.once) {
       print_line("attached to " + run_.hello.run + ": " + run_.hello.stage + ", pid " + std::to_string(run_.hello.pid) +
                  (options_.control ? ", with control" : ""));
@@ -288,15 +289,14 @@ class Attached {
       }
     } catch (const UsageError& wrong) {
       was_refused_ = true;
-      say(wrong.what(), /*is_error=*/true);
+      answer(wrong.what(), /*is_error=*/true);
     }
   }
 
   void take_lines() {
     while (const auto line = client_.next_line(std::chrono::milliseconds(0))) {
       auto message = live::message_from_line(*line);
-      const bool is_progress = message && std::holds_alternative<ProgressState>(*message);
-      if (options_.json && !(options_.once && is_progress)) print_line(*line);
+      if (options_.json && !options_.once) print_line(*line);
       if (message) std::visit([this](auto& concrete) { take(concrete); }, *message);
     }
   }
@@ -304,7 +304,7 @@ class Attached {
   void take(live::Hello&) {}
   void take(live::State& state) {
     const bool has_new_warning = run_.state && state.warnings > run_.state->warnings;
-    if (has_new_warning) say("warning: " + single_line(state.latest_warning), false);
+    if (has_new_warning) say("warning: " + single_line(state.latest_warning));
     run_.state = std::move(state);
   }
   void take(ProgressState& progress) {
@@ -316,22 +316,27 @@ class Attached {
     run_.progress = std::move(progress);
   }
   void take(Event& event) {
-    if (const auto line = event_line(event); !line.empty()) say(line, false);
+    if (const auto line = event_line(event); !line.empty()) say(line);
     if (const auto* ended = std::get_if<RunEnded>(&event)) {
       has_ended_ = true;
       has_failed_ = ended->failed;
     }
   }
-  void take(live::RequestAnswer& answer) {
+  void take(live::RequestAnswer& taken) {
     if (!std::exchange(has_watch_answer_, true)) return;
     if (answers_due_ > 0) --answers_due_;
-    was_refused_ |= !answer.is_taken;
-    say(answer.text, !answer.is_taken);
+    was_refused_ |= !taken.is_taken;
+    answer(taken.text, !taken.is_taken);
   }
 
   /// What happened, where it is seen.
-  void say(const std::string& text, bool is_error) {
+  void say(const std::string& text) {
     run_.latest = text;
+    if (!is_view_ && !options_.json && !options_.once) print_line(text);
+  }
+  /// To a command, in the same way.
+  void answer(const std::string& text, bool is_error) {
+    run_.answer = text;
     if (is_view_) return;
     if (is_error) {
       std::cerr << "troupe: " + single_line(text) + '\n';
@@ -365,6 +370,7 @@ class Attached {
 
   int finish() {
     if (options_.once && !options_.json) print_view();
+    if (options_.once && options_.json && run_.state) print_line(live::line_of(*run_.state));
     if (options_.once) return was_refused_ || !run_.state ? failed : succeeded;
     if (is_view_ && has_ended_) print_view();
     if (client_.has_ended() && !has_ended_) {
@@ -410,13 +416,15 @@ Command attach_command() {
           .summary = "look at a run while it goes on, and control it",
           .arguments = {"[RUN]", 0, 1, Completion::runs},
           .text =
-              "Shows a run that goes on, on this machine and of the same user: its progress, metrics with their\n"
-              "curves, where the time goes, what its workers do. Without RUN, the one run below ./runs that goes on;\n"
-              "of a name, the version that does. The run does not wait for whoever looks.\n\n"
-              "With --control, which a run permits that was started with --trainer.attach control, lines of the\n"
-              "input are commands: stop [WHY], checkpoint, validate, lr RATE. Each happens after the batch at hand,\n"
-              "and is among the run's warnings. Where the output is no terminal, lines are printed. It ends with\n"
-              "the run, with 1 if that fails.",
+              "Shows a run that goes on, on this machine and of the same user: its progress,\n"
+              "metrics with their curves, where the time goes, what its workers do. Without\n"
+              "RUN, the one run below ./runs that goes on; of a name, the version that does.\n"
+              "The run does not wait for whoever looks.\n\n"
+              "With --control, which a run permits that was started with --trainer.attach\n"
+              "control, lines of the input are commands: stop [WHY], checkpoint, validate,\n"
+              "lr RATE. Each happens after the batch at hand, and is among the run's warnings.\n"
+              "If the output is no terminal, lines are printed. It ends with the run, with 1\n"
+              "if that fails.",
           .examples = {{"", "the run that goes on; q and Enter leaves it"},
                        {"digits --control", "with a line for commands"},
                        {"last --once", "how far it is, once"},

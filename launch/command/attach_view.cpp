@@ -69,8 +69,10 @@ void add_head(Lines& lines, const AttachedRun& run) {
     return;
   }
   const auto& state = *run.state;
-  head += std::string(", ") + std::string(name_of(state.status)) + " for " +
-          duration_text(std::max(0.0, unix_seconds() - state.started)) + " on " + state.host + " (pid " +
+  const bool is_over = state.status != RunStatus::running;
+  const double until = is_over ? state.updated : unix_seconds();
+  head += std::string(", ") + std::string(name_of(state.status)) + (is_over ? " after " : " for ") +
+          duration_text(std::max(0.0, until - state.started)) + " on " + state.host + " (pid " +
           std::to_string(state.pid) + ", " + joined(state.devices) + ", " + std::to_string(state.world_size) +
           (state.world_size == 1 ? " rank)" : " ranks)") + (run.has_control ? "   with control" : "");
   lines.add(head, Style::strong);
@@ -136,11 +138,14 @@ void add_phases(Lines& lines, const live::State& state) {
 }
 
 void add_ranks(Lines& lines, const live::State& state) {
-  if (state.workers.empty() && (!state.phases || state.phases->ranks.empty())) return;
+  const bool has_workers = !state.workers.empty() && state.status == RunStatus::running;
+  if (!has_workers && (!state.phases || state.phases->ranks.empty())) return;
   lines.heading("ranks");
-  for (const auto& worker : state.workers) lines.add("  " + worker);
   const auto here = static_cast<int64_t>(state.workers.size());
-  if (state.world_size > here && here > 0) {
+  for (const auto& worker : state.workers) {
+    if (has_workers) lines.add("  " + worker);
+  }
+  if (has_workers && state.world_size > here) {
     lines.add("  and " + std::to_string(state.world_size - here) + " in other processes", Style::dim);
   }
   if (!state.phases) return;
@@ -198,6 +203,7 @@ std::vector<std::string> view_lines(const AttachedRun& run, const Screen& screen
     }
   }
   if (!run.latest.empty()) lines.add(run.latest, Style::dim);
+  if (!run.answer.empty()) lines.add(run.answer, Style::strong);
   return lines.take(height);
 }
 

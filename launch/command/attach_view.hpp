@@ -18,6 +18,7 @@ struct AttachedRun {
   std::optional<live::State> state = {};
   std::optional<ProgressState> progress = {};
   std::string latest = {};  ///< what happened last, in one line
+  std::string answer = {};  ///< to the latest command, in one line
 };
 
 /// A value a column, from the smallest "▁" to the greatest "█"; of values that are all the same "▄"; what is not finite
