@@ -368,6 +368,7 @@ class LiveServer::Thread {
     if (const auto* watch = std::get_if<Watch>(&request)) {
       viewer.watch = *watch;
       viewer.shown = nullptr;
+      viewer.shown_progress = progress_number_;  // which may be old
       say_what_is_wanted();  // before the answer
       return {true, "watching"};
     }
