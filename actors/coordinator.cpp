@@ -107,10 +107,10 @@ void CoordinatorState::begin_run() {
   }
   spawn_watch(me);
   if (setup_->files) {
-    recorder_ = join(Role::recorder,
-                     spawn_recorder(system, me, progress_, std::move(setup_->files), state().stage, recorder_pulse_,
-                                    setup_->live),
-                     "recorder");
+    recorder_ = join(
+        Role::recorder,
+        spawn_recorder(system, me, progress_, std::move(setup_->files), state().stage, recorder_pulse_, setup_->live),
+        "recorder");
     tell(self_, progress_, PassOnWarnings{recorder_});
   }
   checkpointer_ = join(Role::writer, spawn_checkpointer(system, me, checkpointer_pulse_), "checkpointer");

@@ -43,8 +43,8 @@ void show(RecorderState& state) {
 }
 
 caf::behavior recorder(RecorderSelf* self, const ActorRef& coordinator, const ActorRef& progress,
-                       const std::shared_ptr<RunFiles>& files, const Stage& stage,
-                       const std::shared_ptr<Pulse>& pulse, const std::shared_ptr<live::LiveServer>& live) {
+                       const std::shared_ptr<RunFiles>& files, const Stage& stage, const std::shared_ptr<Pulse>& pulse,
+                       const std::shared_ptr<live::LiveServer>& live) {
   enter_thread(pulse);
   name_lane(pulse->who);
   auto& state = state_of(self);

@@ -31,8 +31,8 @@ struct WorkerSetup {
   ActorRef watchdog;                ///< null: nobody watches
   std::shared_ptr<KeptState> kept;  ///< of the first worker of a process; null: nothing is kept
   bool shows_progress = false;
-  bool shares_process = false;    ///< with other workers of the run
-  std::vector<Outlet> listeners;  ///< of events
+  bool shares_process = false;                  ///< with other workers of the run
+  std::vector<Outlet> listeners;                ///< of events
   std::shared_ptr<live::LiveServer> live = {};  ///< of rank zero; may be null
 };
 

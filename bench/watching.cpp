@@ -8,8 +8,8 @@
 // The step is the MLP 784-128-10 b32 of mlp.hpp, plain and captured: "watched" logs its loss in every step to JSON
 // lines and CSV and keeps card and page, "unwatched" has no folder at all; both measure phases. They alternate in one
 // process. "attached" is watched by another thread too, which is attached to the run and gets all that `troupe attach`
-// shows, and by one that asks for Prometheus' numbers four times a second. "phases" is what the marks between phases cost in a step, by themselves: a difference of steps with and
-// without them is far below the noise.
+// shows, and by one that asks for Prometheus' numbers four times a second. "phases" is what the marks between phases
+// cost in a step, by themselves: a difference of steps with and without them is far below the noise.
 #include "bench/cells.hpp"
 #include "bench/mlp.hpp"
 
@@ -67,7 +67,8 @@ void scrape(int port) {
   const std::string request = "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
   (void)!::send(made.get(), request.data(), request.size(), MSG_NOSIGNAL);
   std::array<char, 4096> buffer;
-  while (::recv(made.get(), buffer.data(), buffer.size(), 0) > 0) {}
+  while (::recv(made.get(), buffer.data(), buffer.size(), 0) > 0) {
+  }
 }
 
 // From the first batch to the end of the run.
@@ -191,22 +192,20 @@ void make_runs(int64_t count, const std::filesystem::path& folder) {
 
 int main(int argc, char** argv) {
   using troupe::bench::count_of;
-  return troupe::bench::run_cells(argc, argv, "watching steps|attach|page|make [COUNT [STEPS|FOLDER]]", 1, 3,
-                                  [](const auto& words) {
-                                    torch::set_num_threads(1);
-                                    const troupe::bench::RunFolder folder;
-                                    if (words[0] == "steps" || words[0] == "attach") {
-                                      measure_steps(
-                                          words.size() > 1 ? count_of(words[1]) : 15,
-                                          words.size() > 2 ? count_of(words[2]) : 2000, folder.path(),
-                                          words[0] == "steps" ? Watched::by_files : Watched::by_viewers);
-                                    } else if (words[0] == "page") {
-                                      for (const int64_t points : {5'000, 100'000})
-                                        measure_page(points, "20 metrics, " + std::to_string(points) + " points each");
-                                    } else if (words[0] == "make" && words.size() == 3) {
-                                      make_runs(count_of(words[1]), words[2]);
-                                    } else {
-                                      throw troupe::UsageError("'" + words[0] + "' is none of steps, attach, page and make");
-                                    }
-                                  });
+  return troupe::bench::run_cells(
+      argc, argv, "watching steps|attach|page|make [COUNT [STEPS|FOLDER]]", 1, 3, [](const auto& words) {
+        torch::set_num_threads(1);
+        const troupe::bench::RunFolder folder;
+        if (words[0] == "steps" || words[0] == "attach") {
+          measure_steps(words.size() > 1 ? count_of(words[1]) : 15, words.size() > 2 ? count_of(words[2]) : 2000,
+                        folder.path(), words[0] == "steps" ? Watched::by_files : Watched::by_viewers);
+        } else if (words[0] == "page") {
+          for (const int64_t points : {5'000, 100'000})
+            measure_page(points, "20 metrics, " + std::to_string(points) + " points each");
+        } else if (words[0] == "make" && words.size() == 3) {
+          make_runs(count_of(words[1]), words[2]);
+        } else {
+          throw troupe::UsageError("'" + words[0] + "' is none of steps, attach, page and make");
+        }
+      });
 }

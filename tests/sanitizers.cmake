@@ -56,6 +56,7 @@ set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_lo
   runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/keyed_permutation.cpp
   runtime/data/random.cpp runtime/device/copy_ahead.cpp runtime/fabric/fabric_loader.cpp runtime/precision/convert.cpp
   runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/data/weights.cpp runtime/process/pulse.cpp
+  modules/options/choices.cpp runtime/live/*.cpp runtime/checkpoint/progress_json.cpp runtime/report/metric_curves.cpp runtime/report/phase_report.cpp
   runtime/profile/*.cpp runtime/data/files/zip_archive.cpp
   modules/support/module_tensors.cpp modules/support/step_recorder.cpp runtime/capture/*.cpp
   runtime/inference/f*.cpp runtime/inference/packed_*.cpp
@@ -90,6 +91,7 @@ if(NOT TROUPE_SANITIZE)
       runtime/collectives/process_group_test.cpp runtime/collectives/roll_call_test.cpp
       runtime/collectives/store_backend_test.cpp runtime/collectives/threaded_backend_test.cpp runtime/data/random_test.cpp
       runtime/fabric/fabric_loader_test.cpp runtime/inference/forward_capture_test.cpp
+      runtime/live/live_test.cpp
     SOURCES ${_shared_by_threads})
   add_test(NAME threads_under_thread_sanitizer COMMAND threads_under_thread_sanitizer)
   # OpenMP's barriers are invisible to it.

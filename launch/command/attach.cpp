@@ -58,8 +58,10 @@ fs::path only_running(const fs::path& root, const std::string& whose) {
     found = folder;
   }
   if (names.size() == 1) return found;
-  if (names.empty()) throw UsageError("no run" + whose + " goes on below " + shown(root.string()) + "; troupe runs lists all");
-  throw UsageError(std::to_string(names.size()) + " runs" + whose + " go on: " + brief_list(names) + "; name one of them");
+  if (names.empty())
+    throw UsageError("no run" + whose + " goes on below " + shown(root.string()) + "; troupe runs lists all");
+  throw UsageError(std::to_string(names.size()) + " runs" + whose + " go on: " + brief_list(names) +
+                   "; name one of them");
 }
 
 /// Of a name of several runs the one that goes on.
@@ -84,8 +86,8 @@ void check_goes_on(const ListedRun& run) {
   const bool is_over =
       run.state == RunState::finished || run.state == RunState::interrupted || run.state == RunState::failed;
   if (is_over) {
-    throw UsageError("the run " + run.reference + " is over (" + std::string(name_of(run.state)) +
-                     "); troupe report " + run.reference + " makes its page");
+    throw UsageError("the run " + run.reference + " is over (" + std::string(name_of(run.state)) + "); troupe report " +
+                     run.reference + " makes its page");
   }
   if (!run.card) return;
   if (run.card->environment.host != host_name()) {
@@ -360,7 +362,8 @@ class Attached {
     std::string out = "\x1b[H";
     for (const auto& line : lines) out += line + "\x1b[K\r\n";
     out += "\x1b[J\x1b[" + std::to_string(height) + ";1H";
-    const std::string hint = options_.control ? "stop, checkpoint, validate, lr RATE; q leaves > " : "q and Enter, or Ctrl-C, leave ";
+    const std::string hint =
+        options_.control ? "stop, checkpoint, validate, lr RATE; q leaves > " : "q and Enter, or Ctrl-C, leave ";
     out += now.styled(fit_columns(hint, now.width - 1), Style::dim);
     out += fit_columns(single_line(commands_.typed()), std::max(0, now.width - 1 - columns(hint)));
     out += "\x1b[K";
@@ -412,30 +415,29 @@ int attach(const std::vector<std::string>& arguments, const AttachOptions& optio
 
 Command attach_command() {
   const auto options = std::make_shared<AttachOptions>();
-  return {.name = "attach",
-          .summary = "look at a run while it goes on, and control it",
-          .arguments = {"[RUN]", 0, 1, Completion::runs},
-          .text =
-              "Shows a run that goes on, on this machine and of the same user: its progress,\n"
-              "metrics with their curves, where the time goes, what its workers do. Without\n"
-              "RUN, the one run below ./runs that goes on; of a name, the version that does.\n"
-              "The run does not wait for whoever looks.\n\n"
-              "With --control, which a run permits that was started with --trainer.attach\n"
-              "control, lines of the input are commands: stop [WHY], checkpoint, validate,\n"
-              "lr RATE. Each happens after the batch at hand, and is among the run's warnings.\n"
-              "If the output is no terminal, lines are printed. It ends with the run, with 1\n"
-              "if that fails.",
-          .examples = {{"", "the run that goes on; q and Enter leaves it"},
-                       {"digits --control", "with a line for commands"},
-                       {"last --once", "how far it is, once"},
-                       {"last --json | jq -c 'select(.kind == \"event\")'", "for other programs"},
-                       {"last --control --once < commands.txt", "from a script: lr 0.001, for example"}},
-          .options = option_refs(*options),
-          .values = {},
-          .letters = {},
-          .run = [options](const auto& arguments, const Screen& screen) {
-            return attach(arguments, *options, screen);
-          }};
+  return {
+      .name = "attach",
+      .summary = "look at a run while it goes on, and control it",
+      .arguments = {"[RUN]", 0, 1, Completion::runs},
+      .text =
+          "Shows a run that goes on, on this machine and of the same user: its progress,\n"
+          "metrics with their curves, where the time goes, what its workers do. Without\n"
+          "RUN, the one run below ./runs that goes on; of a name, the version that does.\n"
+          "The run does not wait for whoever looks.\n\n"
+          "With --control, which a run permits that was started with --trainer.attach\n"
+          "control, lines of the input are commands: stop [WHY], checkpoint, validate,\n"
+          "lr RATE. Each happens after the batch at hand, and is among the run's warnings.\n"
+          "If the output is no terminal, lines are printed. It ends with the run, with 1\n"
+          "if that fails.",
+      .examples = {{"", "the run that goes on; q and Enter leaves it"},
+                   {"digits --control", "with a line for commands"},
+                   {"last --once", "how far it is, once"},
+                   {"last --json | jq -c 'select(.kind == \"event\")'", "for other programs"},
+                   {"last --control --once < commands.txt", "from a script: lr 0.001, for example"}},
+      .options = option_refs(*options),
+      .values = {},
+      .letters = {},
+      .run = [options](const auto& arguments, const Screen& screen) { return attach(arguments, *options, screen); }};
 }
 
 }  // namespace troupe::command

@@ -86,8 +86,8 @@ void add_progress(Lines& lines, const AttachedRun& run, int width) {
   }
   if (!run.state) return;
   const auto& state = *run.state;
-  std::string line = "epoch " + std::to_string(state.progress.epoch) + ", step " +
-                     std::to_string(state.progress.global_step);
+  std::string line =
+      "epoch " + std::to_string(state.progress.epoch) + ", step " + std::to_string(state.progress.global_step);
   if (state.total_batches) {
     line += ", batch " + std::to_string(state.progress.total_batches) + " of " + std::to_string(*state.total_batches);
   }

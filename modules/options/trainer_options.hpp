@@ -279,8 +279,7 @@ TROUPE_OPTIONS(
     (quiet, "say nothing on the terminal but warnings and errors"), (logger, "write metrics"),
     (loggers, "where metrics go: csv, tensorboard, jsonl, mlflow, trackio"),
     (attach, "what troupe attach may do with the run while it goes on: nothing, look at it, or control it"),
-    (metrics_port,
-     "port of 127.0.0.1 at which Prometheus gets the run's numbers; 0: any free one; none: no endpoint"))
+    (metrics_port, "port of 127.0.0.1 at which Prometheus gets the run's numbers; 0: any free one; none: no endpoint"))
 
 /// Throws UsageError for the first value that cannot be: "trainer.devices = 0 ...; use at least 1". An option that does
 /// nothing because another one, which is off by default, was not given is refused too: profile_steps without a

@@ -22,7 +22,8 @@ class RemoteControl : public RunHandle::Control {
   void request_validation() const override { ask(live::ValidateRequest{}); }
   void set_learning_rate(double lr) const override { ask(live::SetRateRequest{lr}); }
   void log(const std::string& name, double, int64_t) const override {
-    throw UsageError("follow_run: another process cannot log '" + shown(name) + "' into a run; an actor of the run can");
+    throw UsageError("follow_run: another process cannot log '" + shown(name) +
+                     "' into a run; an actor of the run can");
   }
 
  private:

@@ -326,8 +326,8 @@ Request request_in(const std::string& word, const StateReader& reader, const nlo
     check_rate(*lr, given->dump());
     return SetRateRequest{*lr};
   }
-  throw UsageError("'" + shown(word) + "' is nothing that a run does; did you mean " +
-                   nearest(word, request_words()) + "? (" + joined(request_words()) + ")");
+  throw UsageError("'" + shown(word) + "' is nothing that a run does; did you mean " + nearest(word, request_words()) +
+                   "? (" + joined(request_words()) + ")");
 }
 
 }  // namespace

@@ -47,8 +47,7 @@ struct SetRateRequest {
 struct RefusedRequest {
   std::string why;
 };
-using Request =
-    std::variant<Watch, StopRunRequest, CheckpointRequest, ValidateRequest, SetRateRequest, RefusedRequest>;
+using Request = std::variant<Watch, StopRunRequest, CheckpointRequest, ValidateRequest, SetRateRequest, RefusedRequest>;
 
 /// The words of `do`: "watch", "stop", ...
 const std::vector<std::string>& request_words();
@@ -83,10 +82,10 @@ struct State {
   Progress progress;
   std::optional<int64_t> total_batches;
   std::optional<double> seconds_left;
-  MetricMap metrics;                                         ///< the latest
+  MetricMap metrics;                                                ///< the latest
   std::vector<std::pair<std::string, std::vector<double>>> curves;  ///< of each metric that is logged, thinned out
-  std::optional<PhaseReport> phases;                         ///< of the stage
-  std::vector<std::string> workers;                          ///< what those of rank zero's process are doing
+  std::optional<PhaseReport> phases;                                ///< of the stage
+  std::vector<std::string> workers;                                 ///< what those of rank zero's process are doing
   int64_t warnings = 0;
   std::string latest_warning;
   int64_t checkpoints = 0;  ///< that are kept

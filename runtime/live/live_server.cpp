@@ -34,8 +34,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t most_events = 1024;               // on their way from the run to the thread
-constexpr std::size_t roomy = std::size_t{64} << 10;    // bytes that may wait for a viewer before a state does not join them
+constexpr std::size_t most_events = 1024;  // on their way from the run to the thread
+constexpr std::size_t roomy = std::size_t{64}
+                              << 10;  // bytes that may wait for a viewer before a state does not join them
 constexpr std::size_t too_much = std::size_t{1} << 20;  // of events that nobody takes
 constexpr std::size_t most_scrapes = 16;
 constexpr auto look_interval = std::chrono::milliseconds(100);  // while somebody has something to take
@@ -217,7 +218,8 @@ class LiveServer::Thread {
 
   void run() {
     const auto problem = text_thrown_by([this] {
-      while (turn()) {}
+      while (turn()) {
+      }
       say_last_words();
     });
     if (!problem.empty()) warn("nobody can attach to the run any more: " + problem);
@@ -287,8 +289,8 @@ class LiveServer::Thread {
     }
     Viewer viewer{std::move(made), peer->pid};
     if (viewers_.size() >= options_.most_viewers) {
-      viewer.tell(line_of(RequestAnswer{
-          false, std::to_string(viewers_.size()) + " viewers are attached already, which is the most"}));
+      viewer.tell(line_of(
+          RequestAnswer{false, std::to_string(viewers_.size()) + " viewers are attached already, which is the most"}));
       (void)viewer.out.send(viewer.socket.get());
       return;
     }
@@ -310,10 +312,12 @@ class LiveServer::Thread {
     for (const auto& event : news.events) {
       if (viewers_.empty()) break;
       const bool is_batch = std::holds_alternative<TrainBatchEnded>(event);
-      const auto line = line_of(event);
+      std::string line;
       for (auto& viewer : viewers_) {
         const bool is_wanted = is_batch ? viewer.watch.batches && viewer.out.waiting() < roomy : viewer.watch.events;
-        if (is_wanted) viewer.tell(line);
+        if (!is_wanted) continue;
+        if (line.empty()) line = line_of(event);
+        viewer.tell(line);
       }
     }
   }
@@ -369,7 +373,7 @@ class LiveServer::Thread {
       viewer.watch = *watch;
       viewer.shown = nullptr;
       viewer.shown_progress = progress_number_;  // which may be old
-      say_what_is_wanted();  // before the answer
+      say_what_is_wanted();                      // before the answer
       return {true, "watching"};
     }
     if (const auto* refused = std::get_if<RefusedRequest>(&request)) return {false, refused->why};
@@ -399,8 +403,9 @@ class LiveServer::Thread {
     if (const auto* stop = std::get_if<StopRunRequest>(&request)) {
       const auto reason = stop->reason.empty() ? "" : ": " + shown(stop->reason);
       control.request_stop("asked for by " + viewer.name() + reason);
-      return noted("the run to stop" + reason, "the run stops after this batch, once min_epochs and min_steps are "
-                                               "reached");
+      return noted("the run to stop" + reason,
+                   "the run stops after this batch, once min_epochs and min_steps are "
+                   "reached");
     }
     if (std::holds_alternative<CheckpointRequest>(request)) {
       control.request_checkpoint();

@@ -28,10 +28,10 @@ namespace troupe::live {
 class LiveServer {
  public:
   struct Options {
-    std::filesystem::path folder = {};              ///< that gets the socket; empty: nobody can attach
-    bool permits_control = false;                   ///< to viewers that ask for it
-    std::optional<int64_t> metrics_port = {};       ///< of 127.0.0.1; 0: any free one; nothing: no endpoint
-    std::string run = {};                           ///< "digits/version_3"
+    std::filesystem::path folder = {};         ///< that gets the socket; empty: nobody can attach
+    bool permits_control = false;              ///< to viewers that ask for it
+    std::optional<int64_t> metrics_port = {};  ///< of 127.0.0.1; 0: any free one; nothing: no endpoint
+    std::string run = {};                      ///< "digits/version_3"
     Stage stage = Stage::fit;
     std::chrono::milliseconds patience{5000};        ///< with a viewer that takes nothing
     std::chrono::milliseconds patience_at_end{300};  ///< with viewers that have not taken the last words
@@ -72,7 +72,8 @@ class LiveServer {
  private:
   class Thread;
 
-  std::atomic<bool> wants_state_ = false, wants_state_now_ = false, wants_progress_ = false, wants_batches_ = false, has_viewers_ = false;
+  std::atomic<bool> wants_state_ = false, wants_state_now_ = false, wants_progress_ = false, wants_batches_ = false,
+                    has_viewers_ = false;
   std::string socket_problem_;
   int metrics_port_ = 0;
   std::unique_ptr<Thread> thread_;

@@ -81,8 +81,7 @@ SocketFile::SocketFile(const std::filesystem::path& folder) : folder_(opened_fol
 void SocketFile::remove() {
   if (!socket_) return;
   struct stat file {};
-  const bool is_own =
-      ::fstatat(folder_.get(), socket_name, &file, AT_SYMLINK_NOFOLLOW) == 0 && file.st_ino == inode_;
+  const bool is_own = ::fstatat(folder_.get(), socket_name, &file, AT_SYMLINK_NOFOLLOW) == 0 && file.st_ino == inode_;
   if (is_own) ::unlinkat(folder_.get(), socket_name, 0);
   socket_ = Descriptor();
 }

@@ -1,14 +1,18 @@
 // Whole runs that others attach to while they go on.
 #include "tests/support/endless_run.hpp"
+#include "tests/support/file_content.hpp"
 #include "tests/support/python_output.hpp"
 #include "tests/support/refusal.hpp"
 #include "troupe/runtime/live/live_client.hpp"
+#include "troupe/runtime/live/prometheus.hpp"
 #include "troupe/runtime/report/run_card.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <thread>
+#include <array>
+#include <cmath>
+#include <cstdio>
 
 namespace troupe {
 namespace {
@@ -76,17 +80,18 @@ TEST_P(AttachedRunTest, DoesWhatItsViewerAsksForAndNotesIt) {
   const auto ended = first_event<RunEnded>(client, any);
   ASSERT_TRUE(ended);
   EXPECT_THAT(ended->reason, HasSubstr("it has learnt enough"));
-  const auto last = first_message<live::State>(
-      client, [](const live::State& state) { return state.status == RunStatus::finished; });
+  const auto last =
+      first_message<live::State>(client, [](const live::State& state) { return state.status == RunStatus::finished; });
   EXPECT_TRUE(last);
   EXPECT_THAT(run.ended().stop_reason(), MatchesRegex("asked for by a viewer .pid [0-9]+.: it has learnt enough"));
   EXPECT_FALSE(std::filesystem::exists(run.folder() / live::socket_name));
 
-  EXPECT_THAT(read_run_card(run.folder()).warnings,
-              IsSupersetOf<testing::Matcher<std::string>>(
-                  {HasSubstr("has asked for a learning rate of 0.0625"), ContainsRegex("rate is 0.0625 from step [0-9]+ on"),
-                   HasSubstr("has asked for a validation"), HasSubstr("has asked for a checkpoint"),
-                   HasSubstr("has asked the run to stop: it has learnt enough")}));
+  EXPECT_THAT(
+      read_run_card(run.folder()).warnings,
+      IsSupersetOf<testing::Matcher<std::string>>(
+          {HasSubstr("has asked for a learning rate of 0.0625"), ContainsRegex("rate is 0.0625 from step [0-9]+ on"),
+           HasSubstr("has asked for a validation"), HasSubstr("has asked for a checkpoint"),
+           HasSubstr("has asked the run to stop: it has learnt enough")}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, AttachedRunTest, testing::Values(1, 2));
@@ -100,9 +105,8 @@ TEST(Attach, ShowsAQuietRunWithItsCurvesPhasesAndWorkers) {
   ASSERT_TRUE(progress);
   EXPECT_EQ(progress->activity, Activity::train);
   EXPECT_EQ(progress->total_batches, 4);
-  const auto state = first_message<live::State>(client, [](const live::State& each) {
-    return each.phases && each.curves.size() > 1 && !each.metrics.empty();
-  });
+  const auto state = first_message<live::State>(
+      client, [](const live::State& each) { return each.phases && each.curves.size() > 1 && !each.metrics.empty(); });
   ASSERT_TRUE(state);
   EXPECT_EQ(state->run, "line/version_0");
   EXPECT_EQ(state->status, RunStatus::running);
@@ -159,6 +163,21 @@ TEST(Attach, ACallbackInAnotherProcessGetsTheEventsAndSteersTheRun) {
   EXPECT_THAT(run.ended().stop_reason(), HasSubstr("from afar"));
 }
 
+TEST(Attach, TheExampleFollowsARunInAnotherProcess) {
+  const TempDir dir;
+  EndlessRun run(dir.path());
+  FILE* callback = popen((example("remote_callback") + " '" + run.folder().string() + "' 2>&1").c_str(), "r");
+  ASSERT_TRUE(callback);
+  std::array<char, 4096> text{};
+  ASSERT_TRUE(fgets(text.data(), text.size(), callback));
+  EXPECT_THAT(text.data(), testing::StartsWith("saved \""));
+  run.trainer().request_stop("the test has seen enough");
+  std::string rest;
+  while (fgets(text.data(), text.size(), callback)) rest += text.data();
+  EXPECT_EQ(pclose(callback), 0);
+  EXPECT_THAT(rest, ContainsRegex("ended after [0-9]+ steps: the test has seen enough"));
+}
+
 TEST(Attach, ACallbackInAnotherProcessMustBePermittedToSteer) {
   const TempDir dir;
   TrainerOptions options;
@@ -176,16 +195,47 @@ TEST(Attach, ACallbackInAnotherProcessMustBePermittedToSteer) {
   EXPECT_THAT(refusal([&] { follow_run(dir.path(), on_events()); }), HasSubstr("it has no socket"));
 }
 
-TEST(Attach, PrometheusScrapesARunAndItsNextStage) {
+TEST(Attach, PrometheusReadsAllThatIsKnownOfARun) {
+  live::State state;
+  state.run = "line/version_0";
+  state.stage = "fit";
+  state.host = "node7";
+  state.progress = {1, 2, 30, 31, 30};
+  state.total_batches = 100;
+  state.metrics = {{"train_loss", 0.25}, {"val_loss", std::nan("")}};
+  state.phases = PhaseReport{"fit", 60, 25, {{"forward", 30, 25, 2}}, {}, {}, ""};
+  state.metrics["odd \"name\"\\\n"] = HUGE_VAL;
+  const TempDir dir;
+  put(dir / "metrics", live::prometheus_text(state));
+  EXPECT_EQ(python_output("prometheus_samples.py", "'" + (dir / "metrics").string() + "'"),
+            "troupe_batches_expected gauge {} 100.0\n"
+            "troupe_batches_total counter {} 31.0\n"
+            "troupe_checkpoints gauge {} 0.0\n"
+            "troupe_epoch gauge {} 1.0\n"
+            "troupe_metric gauge {'name': 'odd \"name\"\\\\\\n'} inf\n"
+            "troupe_metric gauge {'name': 'train_loss'} 0.25\n"
+            "troupe_metric gauge {'name': 'val_loss'} nan\n"
+            "troupe_optimizer_steps_total counter {} 30.0\n"
+            "troupe_phase_seconds_total counter {'stage': 'fit', 'phase': 'forward'} 30.0\n"
+            "troupe_ranks gauge {} 1.0\n"
+            "troupe_run_info gauge {'run': 'line/version_0', 'stage': 'fit', 'status': 'running', 'host': 'node7'} "
+            "1.0\n"
+            "troupe_run_start_time_seconds gauge {} 0.0\n"
+            "troupe_run_update_time_seconds gauge {} 0.0\n"
+            "troupe_warnings_total counter {} 0.0\n");
+}
+
+TEST(Attach, PrometheusScrapesARunWhosePortNobodyElseGets) {
   const TempDir dir;
   TrainerOptions options;
   options.metrics_port = live::port_of(live::listen_on_loopback(0).get());
   const auto address = "http://127.0.0.1:" + std::to_string(*options.metrics_port) + "/metrics";
   EndlessRun run(dir.path(), options);
   const auto scraped = python_output("prometheus_samples.py", address);
-  EXPECT_THAT(scraped, AllOf(HasSubstr("troupe_run_info gauge {'run': 'line/version_0', 'stage': 'fit', 'status': "
-                                       "'running'"),
-                             HasSubstr("troupe_optimizer_steps_total counter {} "), HasSubstr("troupe_ranks gauge {} 1.0")));
+  EXPECT_THAT(scraped,
+              AllOf(HasSubstr("troupe_run_info gauge {'run': 'line/version_0', 'stage': 'fit', 'status': "
+                              "'running'"),
+                    HasSubstr("troupe_optimizer_steps_total counter {} "), HasSubstr("troupe_ranks gauge {} 1.0")));
   // The first values come with the recorder's first look.
   std::string later = scraped;
   for (int i = 0; i < 20 && later.find("train_loss") == std::string::npos; ++i) {

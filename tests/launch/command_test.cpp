@@ -5,8 +5,8 @@
 #include "troupe/base/host_name.hpp"
 #include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/checkpoint/any_weights.hpp"
-#include "troupe/runtime/checkpoint/file_lock.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/checkpoint/file_lock.hpp"
 #include "troupe/runtime/report/run_card.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
 
@@ -546,9 +546,8 @@ TEST_F(CommandTest, AttachShowsARunThatGoesOn) {
   EndlessRun line(dir_ / "runs", options);
   const auto seen = run("attach --once");
   EXPECT_EQ(seen.status, 0);
-  EXPECT_THAT(seen.output,
-              AllOf(StartsWith("line/version_0   fit, running for "), HasSubstr("1 rank)"), HasSubstr("epoch "),
-                    ContainsRegex("train_loss_step +[0-9]"), HasSubstr("worker 0")));
+  EXPECT_THAT(seen.output, AllOf(StartsWith("line/version_0   fit, running for "), HasSubstr("1 rank)"),
+                                 HasSubstr("epoch "), ContainsRegex("train_loss_step +[0-9]"), HasSubstr("worker 0")));
   for (const char* reference : {"line", "runs/line/version_0", "last"}) {
     const auto state = json(std::string("attach --once --json ") + reference);
     EXPECT_EQ(state.at("kind"), "state") << reference;
@@ -593,8 +592,7 @@ TEST_F(CommandTest, AttachControlsARunThatPermitsIt) {
   EXPECT_THAT(wrong.output,
               AllOf(HasSubstr("unknown command 'stpo'; did you mean stop? (stop, checkpoint, validate, lr)"),
                     HasSubstr("a learning rate of -1 is negative; use 0 or more"),
-                    HasSubstr("a learning rate of 'fast' is no number"),
-                    HasSubstr("lr needs a rate, such as lr 0.001"),
+                    HasSubstr("a learning rate of 'fast' is no number"), HasSubstr("lr needs a rate, such as lr 0.001"),
                     HasSubstr("checkpoint takes nothing, and got 'now'")));
   const auto stopped = with("stop by the command\n", "");
   EXPECT_EQ(stopped.status, 0) << stopped.output;

@@ -1,6 +1,4 @@
 // Who looks at a run from outside: what is said, and what the run is protected from.
-#include "tests/support/file_content.hpp"
-#include "tests/support/python_output.hpp"
 #include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/runtime/live/live_client.hpp"
@@ -66,8 +64,8 @@ struct Served {
     options.run = "line/version_0";
     server.emplace(std::move(options));
     EXPECT_EQ(server->socket_problem(), "");
-    server->begin(
-        RunHandle(std::make_shared<Asked>(*this)), [this](const std::string& text) { add("warning " + text); }, {});
+    server->begin(RunHandle(std::make_shared<Asked>(*this)),
+                  [this](const std::string& text) { add("warning " + text); }, {});
   }
   void add(std::string text) {
     const std::lock_guard lock(mutex);
@@ -149,8 +147,9 @@ std::string refused(std::string_view line) {
 
 TEST(LiveMessage, ARequestThatCannotBeIsToldWhy) {
   EXPECT_EQ(refused(line_of(SetRateRequest{0.5})), "taken");
-  EXPECT_EQ(refused(R"({"do": "stopp"})"), "'stopp' is nothing that a run does; did you mean stop? (watch, stop, "
-                                           "checkpoint, validate, set_lr)");
+  EXPECT_EQ(refused(R"({"do": "stopp"})"),
+            "'stopp' is nothing that a run does; did you mean stop? (watch, stop, "
+            "checkpoint, validate, set_lr)");
   EXPECT_EQ(refused(R"({"do": "set_lr", "lr": -0.5})"), "a learning rate of -0.5 is negative; use 0 or more");
   EXPECT_EQ(refused(R"({"do": "set_lr", "lr": "fast"})"),
             "a learning rate of \"fast\" is no number; use one such as 0.001");
@@ -196,12 +195,14 @@ TEST(LiveServer, ShowsARunToTwoViewersAtOnce) {
   EXPECT_FALSE(served.server->wants_batches());
   served.server->show(some_state());
   served.server->show(ProgressState{.batch = 7});
-  served.server->publish(TrainBatchEnded{});  // nobody wants these
-  served.server->publish(CheckpointSaved{"a.safetensors"});
   for (auto* client : {&one, &other}) {
     const auto state = next<State>(*client);
     ASSERT_TRUE(state);
     EXPECT_EQ(line_of(*state), line_of(some_state()));
+  }
+  served.server->publish(TrainBatchEnded{});  // nobody wants these
+  served.server->publish(CheckpointSaved{"a.safetensors"});
+  for (auto* client : {&one, &other}) {
     EXPECT_EQ(std::get<CheckpointSaved>(*next<Event>(*client)).path, "a.safetensors");
   }
   served.server->publish(RunEnded{.reason = "enough"});
@@ -273,7 +274,8 @@ TEST(LiveServer, AStageThatIsNoFitIsNotControlled) {
   Served served({.permits_control = true, .stage = Stage::test});
   LiveClient client(served.folder.path());
   (void)answer(client, Watch{.control = true});
-  EXPECT_THAT(answer(client, ValidateRequest{}).text, HasSubstr("this run is at stage test, and only a fit can be controlled"));
+  EXPECT_THAT(answer(client, ValidateRequest{}).text,
+              HasSubstr("this run is at stage test, and only a fit can be controlled"));
 }
 
 TEST(LiveServer, DropsWhoSendsWhatIsNoRequestWithOneWarning) {
@@ -406,29 +408,6 @@ TEST(LiveClient, SaysThatARunDoesNotAnswer) {
   const TempDir folder;
   const SocketFile file(folder.path());  // nobody accepts
   EXPECT_THAT(refusal([&] { LiveClient client(folder.path(), 10ms); }), HasSubstr("does not answer"));
-}
-
-TEST(Prometheus, WritesTheTextFormatAsItsOwnClientReadsIt) {
-  auto state = some_state();
-  state.metrics["odd \"name\"\\\n"] = HUGE_VAL;
-  const TempDir dir;
-  put(dir / "metrics", prometheus_text(state));
-  EXPECT_EQ(python_output("prometheus_samples.py", "'" + (dir / "metrics").string() + "'"),
-            "troupe_batches_expected gauge {} 100.0\n"
-            "troupe_batches_total counter {} 31.0\n"
-            "troupe_checkpoints gauge {} 0.0\n"
-            "troupe_epoch gauge {} 1.0\n"
-            "troupe_metric gauge {'name': 'odd \"name\"\\\\\\n'} inf\n"
-            "troupe_metric gauge {'name': 'train_loss'} 0.25\n"
-            "troupe_metric gauge {'name': 'val_loss'} nan\n"
-            "troupe_optimizer_steps_total counter {} 30.0\n"
-            "troupe_phase_seconds_total counter {'stage': 'fit', 'phase': 'forward'} 30.0\n"
-            "troupe_ranks gauge {} 1.0\n"
-            "troupe_run_info gauge {'run': 'line/version_0', 'stage': 'fit', 'status': 'running', 'host': 'node7'} "
-            "1.0\n"
-            "troupe_run_start_time_seconds gauge {} 0.0\n"
-            "troupe_run_update_time_seconds gauge {} 0.0\n"
-            "troupe_warnings_total counter {} 0.0\n");
 }
 
 TEST(Prometheus, AnswersScrapesOfThisMachineAndNothingElse) {
