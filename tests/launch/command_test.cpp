@@ -567,6 +567,12 @@ TEST_F(CommandTest, AttachShowsARunThatGoesOn) {
     ASSERT_TRUE(fgets(text.data(), text.size(), viewers.back()));
     EXPECT_EQ(text.data(), first_line);
   }
+  const auto on_terminal = "cd '" + dir_.path().string() +
+                           "' && TERM=xterm script -qec \"stty cols 90 rows 30; '" TROUPE_COMMAND
+                           "' attach line\" /dev/null < /dev/null";
+  FILE* view = popen(on_terminal.c_str(), "r");
+  ASSERT_TRUE(fgets(text.data(), text.size(), view));
+  EXPECT_THAT(text.data(), AllOf(StartsWith("\x1b[?1049h"), HasSubstr("line/version_0   fit")));
   line.trainer().request_stop("the test has seen enough");
   for (FILE* each : viewers) {
     std::string rest;
@@ -574,6 +580,12 @@ TEST_F(CommandTest, AttachShowsARunThatGoesOn) {
     EXPECT_EQ(pclose(each), 0);
     EXPECT_THAT(rest, HasSubstr("steps: the test has seen enough"));
   }
+  std::string drawn;
+  while (fgets(text.data(), text.size(), view)) drawn += text.data();
+  EXPECT_EQ(pclose(view), 0);
+  const auto left = drawn.find("\x1b[?1049l");
+  ASSERT_NE(left, std::string::npos) << "the terminal is as it was";
+  EXPECT_THAT(drawn.substr(left), HasSubstr("line/version_0   fit, finished after "));
   line.ended();
   EXPECT_THAT(refusal("attach line"), HasSubstr("the run line/version_0 is over (finished); troupe report"));
 }
