@@ -17,9 +17,10 @@ namespace {
 troupe::ActorBehavior watcher(std::optional<double> enough) {
   return troupe::on_events(
       [enough](const troupe::ValidationEnded& event, troupe::RunHandle& run) {
-        const double accuracy = event.metrics.at("val_acc");
-        std::cout << "epoch " << event.progress.epoch << ": val_acc " << accuracy << std::endl;
-        if (enough && accuracy >= *enough) run.request_stop("val_acc is enough for the remote callback");
+        const auto accuracy = event.metrics.find("val_acc");
+        if (accuracy == event.metrics.end()) return;  // a run that logs none
+        std::cout << "epoch " << event.progress.epoch << ": val_acc " << accuracy->second << std::endl;
+        if (enough && accuracy->second >= *enough) run.request_stop("val_acc is enough for the remote callback");
       },
       [](const troupe::CheckpointSaved& event, troupe::RunHandle&) {
         std::cout << "saved " << event.path.filename() << std::endl;
