@@ -72,7 +72,12 @@ caf::behavior CoordinatorState::start(std::shared_ptr<RunSetup> setup,
       [this](const Saved& saved) { failing_on_throw([&] { take_saved(saved); }); },
       [this](const StopRun& stop_run) { stop(stop_run.request); },
       [this](CheckpointRun) {
-        state().checkpoint_asked = true;
+        state().asked.checkpoint = true;
+        tell_workers_urgently(StopSegment{false, true});
+      },
+      [this](ValidateRun) { ask_to_validate(); },
+      [this](const SetRate& set) {
+        state().asked.lr = set.lr;
         tell_workers_urgently(StopSegment{false, true});
       },
       [this](const ActorThrew& threw) {
@@ -105,9 +110,10 @@ void CoordinatorState::begin_run() {
   }
   spawn_watch(me);
   if (setup_->files) {
-    recorder_ = join(Role::recorder,
-                     spawn_recorder(system, me, progress_, std::move(setup_->files), state().stage, recorder_pulse_),
-                     "recorder");
+    recorder_ = join(
+        Role::recorder,
+        spawn_recorder(system, me, progress_, std::move(setup_->files), state().stage, recorder_pulse_, setup_->live),
+        "recorder");
     tell(self_, progress_, PassOnWarnings{recorder_});
   }
   checkpointer_ = join(Role::writer, spawn_checkpointer(system, me, checkpointer_pulse_), "checkpointer");
@@ -116,6 +122,7 @@ void CoordinatorState::begin_run() {
       spawn_logger(system, me, checkpointer_, recorder_, std::move(setup_->sinks), logger_.in_flight, logger_pulse_);
   join(Role::writer, logger_.to, "logger");
   const RunHandle handle = make_run_handle(me, logger_);
+  begin_live(handle);
   for (const auto& actor : setup_->actors) {
     listeners_.push_back(spawn_callback_actor(system, me, handle, actor));
     join(Role::usher, listeners_.back().to, "the usher of the actor " + actor.name);
@@ -134,6 +141,18 @@ void CoordinatorState::spawn_watch(const ActorRef& me) {
                                                     setup_->absent_processes}),
                    "watchdog");
   for (const auto& pulse : {checkpointer_pulse_, logger_pulse_}) tell(self_, watchdog_, WatchPulse{pulse, rank()});
+}
+
+// Who looks from outside gets what the actors tell it from here on.
+void CoordinatorState::begin_live(const RunHandle& handle) {
+  if (!setup_->live) return;
+  const auto warn = [progress = progress_](const std::string& text) {
+    tell_anonymously(progress, PrintLine{std::string(warning_mark) + text, true});
+  };
+  setup_->live->begin(handle, warn, {setup_->pulses.begin(), setup_->pulses.end()});
+  if (!setup_->live->socket_problem().empty()) warn(setup_->live->socket_problem());
+  const auto address = setup_->live->metrics_address();
+  if (!address.empty()) note("metrics for Prometheus, on this machine alone: " + address);
 }
 
 ActorRef CoordinatorState::join(Role role, const ActorRef& actor, std::string name, int64_t its_rank) {
@@ -166,6 +185,7 @@ void CoordinatorState::spawn_workers(const ActorRef& me) {
     worker.shows_progress = its_rank == 0 && state().options.enable_progress_bar;
     if (i == 0) worker.listeners = listeners_;
     if (i == 0) worker.kept = setup_->kept;
+    if (its_rank == 0) worker.live = setup_->live;
     const std::string name = worker.replica.pulse->who;
     join(Role::worker, spawn_worker(self_->system(), std::move(worker)), name, its_rank);
   }
@@ -333,6 +353,14 @@ void CoordinatorState::stop(const StopRequest& request) {
   if (request.interrupt && awaits_validation()) failing_on_throw([&] { go_on_waiting(); });
 }
 
+void CoordinatorState::ask_to_validate() {
+  if (state().facts.has_training && !state().facts.has_evaluation) {
+    return note("warning: a validation was asked for, and this run has none");
+  }
+  state().asked.validation = true;
+  tell_workers_urgently(StopSegment{false, true});
+}
+
 void CoordinatorState::fail(Failure failure, bool is_own) {
   if (result_.failure) return;
   if (failure.stage.empty()) failure.stage = to_string(state().stage);
@@ -399,10 +427,11 @@ void CoordinatorState::watched_end(const caf::actor_addr& who, const std::string
 
 void CoordinatorState::publish(const Event& event) {
   for (const auto& listener : listeners_) listener.offer(self_, Publish{event});
+  if (setup_->live) setup_->live->publish(event);
 }
 
 void CoordinatorState::publish_boundary(const Answer& answer) {
-  if (listeners_.empty()) return;
+  if (listeners_.empty() && !setup_->live) return;
   if (const auto* command = std::get_if<EvaluateCommand>(&*current_)) {
     if (state().stage == Stage::fit && !command->is_sanity_check)
       publish(ValidationEnded{answer.progress, answer.metrics});

@@ -4,7 +4,8 @@
 // receives  Done, StopAsked, Failed, WorkerEnded   from the workers, PhasesMeasured from the first one
 //           Done, StopAsked, Failed, WorkerEnded   from the worker that validates beside the training, if there is one
 //           Saved, Failed                          from the checkpointer, Failed from the logger
-//           StopRun, CheckpointRun                 from the Trainer, signals, callback actors
+//           StopRun, CheckpointRun, ValidateRun, SetRate
+//                                                  from the Trainer, signals, callback actors, viewers
 //           Failed                                 from another process, through Run::fail
 //           Drained, UsherDrained, RecorderDrained  when the run is over
 //           the end of any member (P10)            which is a failure where the member has not said so before
@@ -21,6 +22,7 @@
 #include "troupe/actors/watchdog.hpp"
 #include "troupe/actors/worker.hpp"
 #include "troupe/modules/callback_actor.hpp"
+#include "troupe/runtime/live/live_server.hpp"
 #include "troupe/runtime/loops/run_state.hpp"
 #include "troupe/runtime/sinks/sink_warning.hpp"
 
@@ -55,6 +57,7 @@ struct RunSetup {
   std::shared_ptr<KeptState> kept = {};  ///< where the newest state goes; null: nowhere
   /// Whether a process of the run is lost, after a moment in which that may become known; empty: nobody looks.
   std::function<bool()> has_losses = {};
+  std::shared_ptr<live::LiveServer> live = {};  ///< who looks from outside; null but for the process of rank zero
 };
 
 /// A run in progress.

@@ -33,6 +33,7 @@ class CoordinatorState {
   // Beginning.
   void begin_run();
   void spawn_watch(const ActorRef& me);
+  void begin_live(const RunHandle& handle);
   void spawn_workers(const ActorRef& me);
   std::vector<std::shared_ptr<Callback>> replicated(const std::vector<std::shared_ptr<Callback>>& callbacks);
   int64_t rank() const { return setup_->peers.empty() ? 0 : setup_->peers.front()->place().global_rank; }
@@ -77,6 +78,7 @@ class CoordinatorState {
     members_.for_each(Role::worker, [&](const Member& worker) { tell_urgently(self_, worker.actor, message); });
   }
   void stop(const StopRequest& request);
+  void ask_to_validate();
   void fail(Failure failure, bool is_own = true);
   void fail_here(const std::string& where, const std::string& why);
   void fail_hung(Failure failure);

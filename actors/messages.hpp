@@ -111,6 +111,12 @@ struct StopRun {
 };
 /// Anybody to the coordinator: write a checkpoint at the next boundary.
 struct CheckpointRun {};
+/// Anybody to the coordinator: validate at the next boundary.
+struct ValidateRun {};
+/// Anybody to the coordinator: a learning rate for all optimizers, at the next boundary.
+struct SetRate {
+  double lr = 0;
+};
 /// A callback actor's code threw, which has ended the actor.
 struct ActorThrew {
   std::string name;
@@ -213,6 +219,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::PhasesMeasured)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::GoOn)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::StopRun)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::CheckpointRun)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::ValidateRun)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::SetRate)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::ActorThrew)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::WriteRecord)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::cast::SaveSnapshot)

@@ -22,7 +22,7 @@ double rate_of(int64_t batches, double seconds) {
 }  // namespace
 
 bool ProgressReporter::is_due() {
-  if (!is_on_) return false;
+  if (!is_on()) return false;
   const auto now = Clock::now();
   if (now - last_ < progress_interval) return false;
   last_ = now;
@@ -61,7 +61,7 @@ void ProgressReporter::show_evaluation(Replica& replica, const EvaluateCommand& 
   state.elapsed = std::chrono::duration<double>(Clock::now() - feed.began()).count();
   state.batches_per_second = rate_of(state.batch, state.elapsed);
   if (is_final && eta_ && !command.is_sanity_check) eta_->validated(state.elapsed, replica.progress());
-  if (!is_on_) return;
+  if (!is_on()) return;
   show(replica, std::move(state), is_final);
 }
 
@@ -69,7 +69,8 @@ void ProgressReporter::show(Replica& replica, ProgressState state, bool is_final
   if (!replica.sanity_checking()) {
     for (const auto& [name, value] : replica.shown_metrics()) state.metrics.emplace_back(name, value);
   }
-  tell(self_, progress_, ShowProgress{std::move(state), is_final});
+  if (is_watched()) live_->show(state);
+  if (has_bar_) tell(self_, progress_, ShowProgress{std::move(state), is_final});
 }
 
 }  // namespace troupe::cast

@@ -3,6 +3,7 @@
 
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/evaluation_feed.hpp"
+#include "troupe/runtime/live/live_server.hpp"
 #include "troupe/runtime/loops/script.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 #include "troupe/runtime/terminal/progress_line.hpp"
@@ -10,6 +11,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -18,11 +20,13 @@ namespace troupe::cast {
 class ProgressReporter {
  public:
   ProgressReporter() = default;
-  /// Of `self`, to the progress actor. One that is off is never due.
-  ProgressReporter(caf::event_based_actor* self, ActorRef progress, bool is_on)
-      : self_(self), progress_(std::move(progress)), is_on_(is_on) {}
+  /// Of `self`, to the progress actor if `has_bar`, and to viewers if `live`, which may be null, has some. One that is
+  /// off is never due.
+  ProgressReporter(caf::event_based_actor* self, ActorRef progress, bool has_bar,
+                   std::shared_ptr<live::LiveServer> live)
+      : self_(self), progress_(std::move(progress)), has_bar_(has_bar), live_(std::move(live)) {}
 
-  bool is_on() const { return is_on_; }
+  bool is_on() const { return has_bar_ || is_watched(); }
   /// Whether it is time for a state, which counts as shown then.
   bool is_due();
   /// The time of an epoch counts from here, with `batch_idx` of its batches made before.
@@ -40,12 +44,14 @@ class ProgressReporter {
  private:
   using Clock = std::chrono::steady_clock;
 
+  bool is_watched() const { return live_ && live_->wants_progress(); }
   double seconds() const { return std::chrono::duration<double>(Clock::now() - began_).count(); }
   void show(Replica& replica, ProgressState state, bool is_final);
 
   caf::event_based_actor* self_ = nullptr;
   ActorRef progress_;
-  bool is_on_ = false;
+  bool has_bar_ = false;
+  std::shared_ptr<live::LiveServer> live_;
   Clock::time_point last_{};
   Clock::time_point began_ = Clock::now();
   Clock::time_point training_began_{};

@@ -3,10 +3,12 @@
 #include "troupe/actors/caf_callback_actor.hpp"
 #include "troupe/actors/handlers.hpp"
 #include "troupe/actors/messages.hpp"
+#include "troupe/base/number_text.hpp"
 
 #include <caf/response_promise.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
 #include <memory>
 #include <type_traits>
@@ -27,6 +29,13 @@ class CastControl : public RunHandle::Control {
     tell_anonymously(coordinator_, StopRun{{std::move(reason), false}});
   }
   void request_checkpoint() const override { tell_anonymously(coordinator_, CheckpointRun{}); }
+  void request_validation() const override { tell_anonymously(coordinator_, ValidateRun{}); }
+  void set_learning_rate(double lr) const override {
+    if (!std::isfinite(lr) || lr < 0) {
+      throw UsageError("RunHandle::set_learning_rate(" + double_to_text(lr) + "): use a finite rate of 0 or more");
+    }
+    tell_anonymously(coordinator_, SetRate{lr});
+  }
   void log(const std::string& name, double value, int64_t step) const override {
     if (!logger_.in_flight->add()) return;
     tell_anonymously(logger_.to, WriteRecord{ScalarsRecord{step, -1, {{name, value}}}});

@@ -3,6 +3,7 @@
 #include "troupe/actors/handlers.hpp"
 #include "troupe/actors/loader.hpp"
 #include "troupe/actors/worker_state.hpp"
+#include "troupe/base/number_text.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
 #include "troupe/runtime/data/own_reader.hpp"
 #include "troupe/runtime/data/random.hpp"
@@ -34,7 +35,7 @@ caf::behavior WorkerState::start(WorkerSetup setup) {
   PhaseClock::set_of_thread(&clock_);
   stage_ = setup_.replica.stage;
   name_lane(pulse_->who);
-  reporter_ = ProgressReporter(self_, setup_.progress, setup_.shows_progress);
+  reporter_ = ProgressReporter(self_, setup_.progress, setup_.shows_progress, setup_.live);
   on_watched_end(self_, [this](const caf::actor_addr& who, const std::string& why) { watched_end(who, why); });
   watch(self_, setup_.coordinator);
   return Handlers{
@@ -246,6 +247,19 @@ void WorkerState::carry_out(KeepCommand&, Perform& message) {
   auto snapshot = std::make_shared<Checkpoint>(replica_->snapshot(
       {.monitor_states = std::move(message.monitor_states), .loop = std::move(message.loop), .on_all_ranks = true}));
   if (setup_.kept) setup_.kept->put(std::move(snapshot));
+  tell(self_, setup_.coordinator, answer());
+}
+
+// Optimizers of the user's own may have no rate, which is no reason to end a run.
+void WorkerState::carry_out(SetRateCommand& command, Perform&) {
+  const auto problem = text_thrown_by([&] {
+    for (const auto& optimizer : replica_->optimizers()) {
+      for (auto& group : optimizer->param_groups()) group.options().set_lr(command.lr);
+    }
+  });
+  const auto step = std::to_string(replica_->progress().global_step);
+  note(problem.empty() ? "warning: the learning rate is " + double_to_text(command.lr) + " from step " + step + " on"
+                       : "warning: the learning rate of an optimizer cannot be set: " + problem);
   tell(self_, setup_.coordinator, answer());
 }
 

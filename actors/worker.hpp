@@ -19,6 +19,7 @@
 #include "troupe/actors/caf.hpp"
 #include "troupe/actors/kept_state.hpp"
 #include "troupe/actors/outlet.hpp"
+#include "troupe/runtime/live/live_server.hpp"
 #include "troupe/runtime/replica/replica.hpp"
 
 #include <optional>
@@ -35,8 +36,9 @@ struct WorkerSetup {
   ActorRef watchdog;                ///< null: nobody watches
   std::shared_ptr<KeptState> kept;  ///< of the first worker of a process; null: nothing is kept
   bool shows_progress = false;
-  bool shares_process = false;    ///< with other workers of the run
-  std::vector<Outlet> listeners;  ///< of events
+  bool shares_process = false;                  ///< with other workers of the run
+  std::vector<Outlet> listeners;                ///< of events
+  std::shared_ptr<live::LiveServer> live = {};  ///< of rank zero; may be null
   /// Of the worker that validates beside the training: what is known of the data. `replica.validates_beside` is on,
   /// `index` is -1.
   std::optional<DataFacts> facts = {};

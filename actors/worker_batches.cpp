@@ -60,7 +60,8 @@ AfterBatch WorkerState::train_with(Train train) {
   if (auto remark = leads ? profile_warning() : ""; !remark.empty()) note("warning: " + std::move(remark));
   const ProfiledBatch profiled(Stage::fit, replica_->progress().total_batches, leads);
   const bool shows = reporter_.is_due();
-  if (shows || !setup_.listeners.empty()) replica_->want_step_metrics();
+  const bool streams = setup_.live && setup_.live->wants_batches();
+  if (shows || streams || !setup_.listeners.empty()) replica_->want_step_metrics();
   const AfterBatch after = [&] {
     const InBatch in_batch(*pulse_);
     return train();
@@ -73,6 +74,7 @@ AfterBatch WorkerState::train_with(Train train) {
   for (const auto& listener : setup_.listeners) {
     listener.offer(self_, Publish{TrainBatchEnded{replica_->progress(), replica_->callback_metrics()}});
   }
+  if (streams) setup_.live->publish(TrainBatchEnded{replica_->progress(), replica_->callback_metrics()});
   return after;
 }
 

@@ -52,6 +52,7 @@ class WorkerState : public ReplicaOutputs {
   void carry_out(HoldCommand& command, Perform& message);
   void carry_out(SaveCommand& command, Perform& message);
   void carry_out(KeepCommand& command, Perform& message);
+  void carry_out(SetRateCommand& command, Perform& message);
   void carry_out(AgreeCommand& command, Perform& message);
   void carry_out(AwaitValidationCommand& command, Perform& message);
   // Validation beside the training (worker_validation.cpp): the worker that trains, and the one that validates.

@@ -338,6 +338,7 @@ void Trainer::Runner::run_once(Stage stage, ModuleSource source, DataLoaders tra
   auto& processes = Processes::get();
   processes.on_roll_call([pulses = setup.pulses] { return whereabouts_of(pulses); });
   const auto peers = setup.peers;
+  const auto live = setup.live;
   const CrashNote crash_note(run_dir_, crash_places(setup));
   const auto began = std::chrono::steady_clock::now();
   Told told;
@@ -358,6 +359,7 @@ void Trainer::Runner::run_once(Stage stage, ModuleSource source, DataLoaders tra
   run.result.wait();
   signals.reset();
   result_ = run.result.get();
+  if (live) live->end();
   stage_ = stage;
   seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (result_.failure) {

@@ -80,6 +80,7 @@ class Trainer::Runner {
   std::vector<OptionGroup> all_groups(const ModuleSource& source);
   std::shared_ptr<RunFiles> run_files(const ModuleSource& source);
   void add_sinks(cast::RunSetup& setup, const ModuleSource& source);
+  std::shared_ptr<live::LiveServer> make_live(Stage stage);
   void record_refusal(cast::RunSetup& setup, Stage stage, const ModuleSource& source);
   std::filesystem::path own_best_model_path() const;
   std::vector<const ModelCheckpoint*> model_checkpoints() const;
@@ -96,6 +97,7 @@ class Trainer::Runner {
   std::vector<std::shared_ptr<Sink>> sinks_;  // that options_.loggers names
   CurveAxis curves_;                          // of the run's folder
   std::filesystem::path best_;                // as rank zero has it, after a fit of several processes
+  std::optional<int64_t> metrics_port_;       // that the first stage has got
   std::unique_ptr<ActorSystem> system_;
   std::shared_ptr<cast::KeptState> kept_;  // trainer.elastic: of the stage that runs
   std::shared_ptr<Checkpoint> restored_;   // that it has gone back to, after a process was lost

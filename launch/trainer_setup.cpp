@@ -146,6 +146,28 @@ void Trainer::Runner::add_sinks(cast::RunSetup& setup, const ModuleSource& sourc
   setup.sinks.insert(setup.sinks.end(), options_.sinks.begin(), options_.sinks.end());
 }
 
+// Made before the run, so that a port that is taken is told from it. A further stage keeps the port.
+std::shared_ptr<live::LiveServer> Trainer::Runner::make_live(Stage stage) {
+  const bool has_socket = options_.attach != Attach::off && !run_dir_.empty();
+  if (!Processes::get().is_rank_zero() || (!has_socket && !options_.metrics_port)) return nullptr;
+  live::LiveServer::Options options;
+  if (has_socket) options.folder = run_dir_;
+  options.permits_control = options_.attach == Attach::control;
+  options.metrics_port = metrics_port_ ? metrics_port_ : options_.metrics_port;
+  options.run = run_dir_.empty() ? "" : (run_dir_.parent_path().filename() / run_dir_.filename()).string();
+  options.stage = stage;
+  std::shared_ptr<live::LiveServer> live;
+  try {
+    live = std::make_shared<live::LiveServer>(options);
+  } catch (const UsageError&) {
+    if (!metrics_port_ || options_.metrics_port != 0) throw;
+    options.metrics_port = 0;  // somebody has taken the one of the stage before
+    live = std::make_shared<live::LiveServer>(options);
+  }
+  if (options_.metrics_port) metrics_port_ = live->metrics_port();
+  return live;
+}
+
 std::string Trainer::Runner::run_name(const ModuleSource& source) const {
   return options_.name.empty() ? snake_case_class_name(source.class_name) : options_.name;
 }
@@ -245,6 +267,7 @@ cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& sour
   try {
     add_workers(setup, source);
     add_sinks(setup, source);
+    setup.live = make_live(stage);
   } catch (...) {
     record_refusal(setup, stage, source);
     throw;

@@ -134,6 +134,7 @@
 #include "troupe/runtime/export/register_onnx_operator.hpp"
 #include "troupe/runtime/fabric/fabric_loader.hpp"
 #include "troupe/runtime/inference/predictor.hpp"
+#include "troupe/runtime/live/follow_run.hpp"
 #include "troupe/runtime/parts/parts.hpp"
 #include "troupe/runtime/report/phase_report.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"

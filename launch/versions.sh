@@ -12,6 +12,7 @@ tensorboard=2.21.0
 safetensors=0.8.0
 onnx=1.22.0
 onnxruntime=1.31.1
+prometheus_client=0.26.0
 setuptools=80.9.0
 # What the tests compare metrics, transforms and names with, and what these need beside what is here.
 torchmetrics=1.9.0

@@ -46,6 +46,8 @@ class RunHandle {
     virtual ~Control() = default;
     virtual void request_stop(std::string reason) const = 0;
     virtual void request_checkpoint() const = 0;
+    virtual void request_validation() const = 0;
+    virtual void set_learning_rate(double lr) const = 0;
     virtual void log(const std::string& name, double value, int64_t step) const = 0;
   };
 
@@ -59,6 +61,15 @@ class RunHandle {
   /// A checkpoint is written after the batch at hand, as `requested-step=N.safetensors`.
   void request_checkpoint() const {
     if (control_) control_->request_checkpoint();
+  }
+  /// A validation follows the batch at hand, in a fit that has one.
+  void request_validation() const {
+    if (control_) control_->request_validation();
+  }
+  /// All groups of all optimizers have this rate after the batch at hand, on all ranks; a scheduler goes on from it or
+  /// sets its own with its next step. `lr` is finite and not negative.
+  void set_learning_rate(double lr) const {
+    if (control_) control_->set_learning_rate(lr);
   }
   /// Hands a value to the sinks, as step `step` of `name`.
   void log(const std::string& name, double value, int64_t step) const {

@@ -38,6 +38,7 @@ set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp mo
   modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/checks.cpp modules/metrics/metric.cpp modules/optim/*.cpp
   runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/data/*/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
+  runtime/live/live_message.cpp runtime/live/prometheus.cpp
   runtime/profile/*.cpp runtime/report/metric_*.cpp runtime/report/phase_report.cpp
   runtime/report/re*.cpp runtime/report/run_card.cpp runtime/report/run_owner.cpp runtime/sinks/append_file.cpp runtime/sinks/csv_line.cpp
   runtime/sinks/json_line*.cpp runtime/sinks/metric_charts.cpp runtime/sinks/http_client.cpp runtime/sinks/mlflow_client.cpp runtime/sinks/mlflow_s[pt]*.cpp
@@ -55,6 +56,7 @@ set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_lo
   runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/keyed_permutation.cpp
   runtime/data/random.cpp runtime/device/copy_ahead.cpp runtime/fabric/fabric_loader.cpp runtime/precision/convert.cpp
   runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/data/weights.cpp runtime/process/pulse.cpp
+  modules/options/choices.cpp runtime/live/*.cpp runtime/checkpoint/progress_json.cpp runtime/report/metric_curves.cpp runtime/report/phase_report.cpp
   runtime/profile/*.cpp runtime/data/files/zip_archive.cpp
   modules/support/module_tensors.cpp modules/support/step_recorder.cpp runtime/capture/*.cpp
   runtime/inference/f*.cpp runtime/inference/packed_*.cpp
@@ -89,6 +91,7 @@ if(NOT TROUPE_SANITIZE)
       runtime/collectives/process_group_test.cpp runtime/collectives/roll_call_test.cpp
       runtime/collectives/store_backend_test.cpp runtime/collectives/threaded_backend_test.cpp runtime/data/random_test.cpp
       runtime/fabric/fabric_loader_test.cpp runtime/inference/forward_capture_test.cpp
+      runtime/live/live_test.cpp
     SOURCES ${_shared_by_threads})
   add_test(NAME threads_under_thread_sanitizer COMMAND threads_under_thread_sanitizer)
   # OpenMP's barriers are invisible to it.

@@ -199,6 +199,7 @@ CompletedProgram completed_program(const std::vector<Command>& commands) {
 std::vector<Command> all_commands() {
   std::vector<Command> commands{new_command(),
                                 runs_command(),
+                                attach_command(),
                                 query_command(),
                                 report_command(),
                                 sync_command(),

@@ -59,6 +59,7 @@ CompletedProgram completed_program(const std::vector<Command>& commands);
 // The commands themselves, a source each.
 
 Command runs_command();
+Command attach_command();
 Command query_command();
 Command report_command();
 Command checkpoint_show_command();

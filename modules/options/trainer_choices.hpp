@@ -118,6 +118,14 @@ enum class CheckpointFailure {
 };
 TROUPE_CHOICES(CheckpointFailure, {stop, "stop"}, {proceed, "continue"})
 
+/// What others may do with the run while it goes on, by the socket in its folder (docs/attach.md).
+enum class Attach {
+  off,      ///< there is no socket
+  view,     ///< look at it
+  control,  ///< end it, write checkpoints, validate, set the learning rate
+};
+TROUPE_CHOICES(Attach, {off, "off"}, {view, "view"}, {control, "control"})
+
 /// What is measured besides the phases, which always are (docs/watching.md).
 enum class Profiler {
   off,

@@ -20,6 +20,13 @@ void at_least(int64_t lowest, std::string_view name, std::optional<int64_t> valu
   refuse_option(name, std::to_string(*value), "use at least " + std::to_string(lowest) + advice);
 }
 
+void validate_port(const TrainerOptions& options) {
+  constexpr int64_t highest = 65535;
+  if (!options.metrics_port || (*options.metrics_port >= 0 && *options.metrics_port <= highest)) return;
+  refuse_option("metrics_port", std::to_string(*options.metrics_port),
+                "use a port of 127.0.0.1 from 1 to 65535, 0 for any that is free, or none");
+}
+
 void validate_folders(const TrainerOptions& options) {
   if (options.name == "." || options.name == ".." ||
       options.name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
@@ -239,6 +246,7 @@ void no_null(std::string_view name, const Pointers& pointers) {
 void validate(const TrainerOptions& options) {
   check_options(options, "trainer");  // amounts, NaN, text that is not UTF-8
   validate_folders(options);
+  validate_port(options);
   at_least(1, "devices", options.devices);
   validate_lengths(options);
   validate_intervals(options);

@@ -182,6 +182,11 @@ struct TrainerOptions {
   /// csv, tensorboard, jsonl, mlflow, trackio: see runtime/sinks/.
   std::vector<std::string> loggers = default_loggers();
 
+  /// The owner of the process alone may attach, on the same machine.
+  Attach attach = Attach::view;
+  /// Of 127.0.0.1, at /metrics, in the process of rank zero. 0: any free one, which is printed.
+  std::optional<int64_t> metrics_port = std::nullopt;
+
   // Groups of their own: --mlflow.uri, --trackio.project.
 
   MlflowOptions mlflow = {};
@@ -277,7 +282,9 @@ TROUPE_OPTIONS(
     (profile_steps,
      "profiler = operators or trace: training batches to record, as 100-120, counted over the whole run; empty: all"),
     (quiet, "say nothing on the terminal but warnings and errors"), (logger, "write metrics"),
-    (loggers, "where metrics go: csv, tensorboard, jsonl, mlflow, trackio"))
+    (loggers, "where metrics go: csv, tensorboard, jsonl, mlflow, trackio"),
+    (attach, "what troupe attach may do with the run while it goes on: nothing, look at it, or control it"),
+    (metrics_port, "port of 127.0.0.1 at which Prometheus gets the run's numbers; 0: any free one; none: no endpoint"))
 
 /// Throws UsageError for the first value that cannot be: "trainer.devices = 0 ...; use at least 1". An option that does
 /// nothing because another one, which is off by default, was not given is refused too: profile_steps without a

@@ -57,12 +57,22 @@ std::vector<SaveRequest> ask_monitors(RunState& state, Moment moment, const Prog
   return requests;
 }
 
+// Of two rates the later one counts.
+void add_to(BoundaryRequests& wanted, const BoundaryRequests& more) {
+  wanted.checkpoint |= more.checkpoint;
+  wanted.validation |= more.validation;
+  if (more.lr) wanted.lr = more.lr;
+}
+
 // What this process says to the others: what it was asked, and what its monitors want.
-AgreeCommand agree(const RunState& state, const std::vector<SaveRequest>& requests) {
-  nlohmann::json mine = {{"checkpoint", state.checkpoint_asked},
+AgreeCommand agree(RunState& state, const std::vector<SaveRequest>& requests) {
+  const BoundaryRequests asked = std::exchange(state.asked, {});  // what comes from here on is said the next time
+  nlohmann::json mine = {{"checkpoint", asked.checkpoint},
+                         {"validation", asked.validation},
                          {"saves", !requests.empty()},
                          {"validate", state.time_to_validate},
                          {"log", state.time_to_log}};
+  if (asked.lr) mine["lr"] = *asked.lr;
   if (state.asked_stop)
     mine["stop"] = {{"reason", state.asked_stop->reason},
                     {"now", state.asked_stop->interrupt},
@@ -77,7 +87,8 @@ void adopt(RunState& state, const Answer& answer, std::vector<SaveRequest>& requ
   if (state.stop && state.stop->is_revocable) state.stop.reset();
   for (std::size_t rank = 0; rank < answer.said.size(); ++rank) {
     const auto said = nlohmann::json::parse(answer.said[rank]);
-    state.checkpoint_asked |= said.at("checkpoint").get<bool>();
+    add_to(state.wanted, {said.at("checkpoint").get<bool>(), said.at("validation").get<bool>(),
+                          said.contains("lr") ? std::optional(said.at("lr").get<double>()) : std::nullopt});
     if (rank == 0) {
       if (said.at("saves").get<bool>() != !requests.empty()) requests.assign(requests.empty() ? 1 : 0, {});
       state.time_to_validate = said.at("validate").get<bool>();
@@ -175,7 +186,11 @@ Script::Part hooks_run(RunState& state, std::span<const Hook> hooks) {
 
 // All processes know what each of them was asked, and all save or none.
 Script::Part agreed(RunState& state, Requests& requests) {
-  if (!state.has_other_processes) co_return;
+  if (!state.has_other_processes) {
+    const BoundaryRequests asked = std::exchange(state.asked, {});
+    add_to(state.wanted, asked);
+    co_return;
+  }
   Command command = agree(state, requests);
   const Answer answer = co_yield command;
   adopt(state, answer, requests);
@@ -196,6 +211,14 @@ Script::Part saved(const RunState& state, Requests& requests, bool validation_wa
 Script::Part held(RunState& state) {
   state.held_monitors = state.monitor_states();
   Command command = HoldCommand{};
+  const Answer answer = co_yield command;
+}
+
+// What somebody wants the learning rate to be.
+Script::Part rate_set(RunState& state) {
+  if (!state.wanted.lr) co_return;
+  Command command = SetRateCommand{*state.wanted.lr};
+  state.wanted.lr.reset();
   const Answer answer = co_yield command;
 }
 
@@ -362,7 +385,8 @@ Script::Part segment_run(Training& training) {
   if (!training.validates_first) co_await trained(training, requests);
   const Progress at = state.progress;
   co_await agreed(state, requests);
-  if (std::exchange(state.checkpoint_asked, false)) {
+  co_await rate_set(state);
+  if (std::exchange(state.wanted.checkpoint, false)) {
     add_request(state, requests, "requested-step=" + std::to_string(at.global_step) + ".safetensors");
   }
   co_await saved(state, requests);
@@ -371,7 +395,8 @@ Script::Part segment_run(Training& training) {
   if (is_at_end(state)) co_await validations_over(training);  // which may want to go on
   // As in Lightning a run that is about to stop validates first, so that what it stops with is known.
   if (state.time_to_log) state.logged_at = state.info.seconds();
-  const bool is_by_time = std::exchange(state.time_to_validate, false);
+  const bool is_asked = std::exchange(state.wanted.validation, false) && state.facts.has_evaluation;
+  const bool is_by_time = std::exchange(state.time_to_validate, false) || is_asked;
   const bool is_planned =
       is_by_time || training.plan.is_due(training.epoch, at.batch_idx, at.total_batches, training.epoch_over);
   const bool is_due = is_planned || (state.stops_now() && state.facts.has_evaluation);

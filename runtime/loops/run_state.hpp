@@ -49,6 +49,12 @@ struct PendingValidation {
   std::optional<EpochEnd> epoch_end = {};
 };
 
+/// What somebody wants done at the next boundary of a fit.
+struct BoundaryRequests {
+  bool checkpoint = false, validation = false;
+  std::optional<double> lr = {};  ///< for all optimizers
+};
+
 struct RunState {
   Stage stage = Stage::fit;
   TrainerOptions options;  ///< a copy of the Trainer's, which does not change
@@ -65,7 +71,8 @@ struct RunState {
   MetricMap metrics;
   std::optional<StopRequest> stop;        ///< that the run follows
   std::optional<StopRequest> asked_stop;  ///< asked of this process, if there are others
-  bool checkpoint_asked = false;          ///< somebody wants a checkpoint at the next boundary
+  BoundaryRequests asked;                 ///< of this process, since the processes last agreed
+  BoundaryRequests wanted;                ///< by all, as far as they have agreed
   std::vector<MetricMap> evaluation;
   int64_t validated_batches = -1;  ///< Progress::total_batches at the latest validation that came to its end
   /// With a snapshot that is held: what it has of monitors that have asked for no file since, by state_key.

@@ -72,6 +72,11 @@ struct SaveCommand {
   bool is_validated = false;        ///< write the state that the validation of the latest TakeValidationCommand saw
 };
 
+/// Give all groups of all optimizers this learning rate.
+struct SetRateCommand {
+  double lr = 0;
+};
+
 /// Take a snapshot that every process keeps in memory, to go back to if one of them is lost.
 struct KeepCommand {};
 
@@ -97,8 +102,8 @@ struct TakeValidationCommand {
 };
 
 using Command = std::variant<PrepareCommand, HooksCommand, OpenEpochCommand, TrainCommand, CloseEpochCommand,
-                             EvaluateCommand, HoldCommand, SaveCommand, KeepCommand, AgreeCommand, HandOverCommand,
-                             AwaitValidationCommand, TakeValidationCommand>;
+                             EvaluateCommand, HoldCommand, SaveCommand, KeepCommand, SetRateCommand, AgreeCommand,
+                             HandOverCommand, AwaitValidationCommand, TakeValidationCommand>;
 
 /// What a command leaves behind.
 struct Answer {

@@ -66,6 +66,7 @@ class RunFiles {
   std::string take_problem();
 
   const RunCard& card() const { return card_; }
+  const MetricCurves& curves() const { return curves_; }
   const std::filesystem::path& folder() const { return options_.folder; }
 
  private:

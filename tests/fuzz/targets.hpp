@@ -6,6 +6,7 @@
 #include "tests/fuzz/curve_targets.hpp"
 #include "tests/fuzz/image_targets.hpp"
 #include "tests/fuzz/json_lines_targets.hpp"
+#include "tests/fuzz/live_targets.hpp"
 #include "tests/fuzz/metadata.hpp"
 #include "tests/fuzz/mlflow_targets.hpp"
 #include "tests/fuzz/pth_targets.hpp"
@@ -143,6 +144,7 @@ inline std::vector<Target> targets(const TempDir& dir) {
   add_json_lines_targets(all, dir);
   add_pth_targets(all, dir);
   add_request_targets(all, dir);
+  add_live_targets(all, dir);
   return all;
 }
 

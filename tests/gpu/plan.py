@@ -131,6 +131,7 @@ def program(row, *commands, seconds=30, left_out=""):
 
 PROGRAMS = [
     program("hook_order", ("examples/hook_order", "fit", "--trainer.default_root_dir", "{scratch}/hook_order")),
+    program("remote_callback", ("examples/remote_callback", "--help")),
     program("serve", ("examples/digits", "fit", *DIGITS, *QUIET, *epochs(1), "--trainer.default_root_dir", "{scratch}/serve"),
             ("examples/serve", "{scratch}/serve/digits/version_0/checkpoints/last.safetensors")),
     program("troupe runs", ("bin/troupe", "runs", "{scratch}")),
@@ -145,6 +146,7 @@ PROGRAMS = [
     program("activation_checkpoint", ("bench/activation_checkpoint", "1")),
     program("watching", ("bench/watching", "steps", "1", "200")),
     program("async_validation", ("bench/async_validation", "1", "50", "2")),
+    program("attach", ("bench/watching", "attach", "1", "200")),
     program("strategies", ("bench/strategies", "--quick"), seconds=90),
     program("loading", ("bench/loading", "tensors", "{scratch}", "2", "1")),
     program("weights", ("bench/weights", "make", "10", "{scratch}/weights"),

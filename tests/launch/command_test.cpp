@@ -1,3 +1,4 @@
+#include "tests/support/endless_run.hpp"
 #include "tests/support/file_content.hpp"
 #include "tests/support/program.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -5,6 +6,7 @@
 #include "troupe/base/unix_seconds.hpp"
 #include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
+#include "troupe/runtime/checkpoint/file_lock.hpp"
 #include "troupe/runtime/report/run_card.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
 
@@ -15,6 +17,8 @@
 
 #include <unistd.h>
 
+#include <array>
+#include <cstdio>
 #include <limits>
 #include <string>
 #include <utility>
@@ -537,6 +541,112 @@ TEST_F(CommandTest, ProgramsOfTheLibraryCompleteTheirOptionsInBash) {
                          "fit --scheduler.T_m", "fit --scheduler.interval st"}),
       "validate\n--trainer.max_epochs\nstop\ncsv,tensorboard\nlast\nzsh\nmuon\ntimer,early_stopping\n"
       "--scheduler.T_max --scheduler.T_mult\nstep\n");
+}
+
+TEST_F(CommandTest, AttachShowsARunThatGoesOn) {
+  TrainerOptions options;
+  options.attach = Attach::view;  // the default
+  EndlessRun line(dir_ / "runs", options);
+  const auto seen = run("attach --once");
+  EXPECT_EQ(seen.status, 0);
+  EXPECT_THAT(seen.output, AllOf(StartsWith("line/version_0   fit, running for "), HasSubstr("1 rank)"),
+                                 HasSubstr("epoch "), ContainsRegex("train_loss_step +[0-9]"), HasSubstr("worker 0")));
+  for (const char* reference : {"line", "runs/line/version_0", "last"}) {
+    const auto state = json(std::string("attach --once --json ") + reference);
+    EXPECT_EQ(state.at("kind"), "state") << reference;
+    EXPECT_EQ(state.at("run"), "line/version_0");
+    EXPECT_EQ(state.at("pid"), getpid());
+  }
+  EXPECT_THAT(refusal("attach --control"), HasSubstr("it was started with trainer.attach = view"));
+
+  // Two at once, in their lines, to the end of the run; one that leaves before the end is no matter.
+  const auto first_line = "attached to line/version_0: fit, pid " + std::to_string(getpid()) + "\n";
+  EXPECT_EQ(run("attach line | head -n 1").output, first_line);
+  const auto viewer = "cd '" + dir_.path().string() + "' && '" TROUPE_COMMAND "' attach line 2>&1";
+  std::vector<FILE*> viewers;
+  std::array<char, 4096> text{};
+  for (int i = 0; i < 2; ++i) {
+    viewers.push_back(popen(viewer.c_str(), "r"));
+    ASSERT_TRUE(fgets(text.data(), text.size(), viewers.back()));
+    EXPECT_EQ(text.data(), first_line);
+  }
+  const auto on_terminal = "cd '" + dir_.path().string() +
+                           "' && TERM=xterm script -qec \"stty cols 90 rows 30; '" TROUPE_COMMAND
+                           "' attach line\" /dev/null < /dev/null";
+  FILE* view = popen(on_terminal.c_str(), "r");
+  ASSERT_TRUE(fgets(text.data(), text.size(), view));
+  EXPECT_THAT(text.data(), AllOf(StartsWith("\x1b[?1049h"), HasSubstr("line/version_0   fit")));
+  line.trainer().request_stop("the test has seen enough");
+  for (FILE* each : viewers) {
+    std::string rest;
+    while (fgets(text.data(), text.size(), each)) rest += text.data();
+    EXPECT_EQ(pclose(each), 0);
+    EXPECT_THAT(rest, HasSubstr("steps: the test has seen enough"));
+  }
+  std::string drawn;
+  while (fgets(text.data(), text.size(), view)) drawn += text.data();
+  EXPECT_EQ(pclose(view), 0);
+  const auto left = drawn.find("\x1b[?1049l");
+  ASSERT_NE(left, std::string::npos) << "the terminal is as it was";
+  EXPECT_THAT(drawn.substr(left), HasSubstr("line/version_0   fit, finished after "));
+  line.ended();
+  EXPECT_THAT(refusal("attach line"), HasSubstr("the run line/version_0 is over (finished); troupe report"));
+}
+
+TEST_F(CommandTest, AttachControlsARunThatPermitsIt) {
+  TrainerOptions options;
+  options.attach = Attach::control;
+  EndlessRun line(dir_ / "runs", options);
+  const auto with = [this](const std::string& commands, const std::string& options) {
+    put(dir_ / "commands", commands);
+    return run("attach --control " + options + " < commands");
+  };
+  EXPECT_THAT(with("lr 0.25\n", "--once").output, StartsWith("line/version_0   fit, running"));
+  const auto wrong = with("stpo\nlr -1\nlr fast\nlr\ncheckpoint now\n", "--once");
+  EXPECT_EQ(wrong.status, 1);
+  EXPECT_THAT(wrong.output,
+              AllOf(HasSubstr("unknown command 'stpo'; did you mean stop? (stop, checkpoint, validate, lr)"),
+                    HasSubstr("a learning rate of -1 is negative; use 0 or more"),
+                    HasSubstr("a learning rate of 'fast' is no number"), HasSubstr("lr needs a rate, such as lr 0.001"),
+                    HasSubstr("checkpoint takes nothing, and got 'now'")));
+  const auto stopped = with("stop by the command\n", "");
+  EXPECT_EQ(stopped.status, 0) << stopped.output;
+  EXPECT_THAT(stopped.output,
+              AllOf(HasSubstr("the run stops after this batch"),
+                    ContainsRegex("ended after [0-9]+ steps: asked for by a viewer .pid [0-9]+.: by the command")));
+  EXPECT_THAT(line.ended().stop_reason(), HasSubstr("by the command"));
+}
+
+TEST_F(CommandTest, AttachSaysWhyItCannot) {
+  EXPECT_THAT(refusal("attach"), HasSubstr("no run goes on below runs"));
+  EXPECT_THAT(refusal("attach nowhere"), HasSubstr("there is no run 'nowhere'"));
+  auto gone = card("digits", "version_0", 1000);
+  gone.status = RunStatus::running;
+  gone.ended.reset();
+  gone.owner.pid = 1 << 22;  // beyond all that there are
+  gone.owner.machine = machine_id();
+  gone.owner.processes = fs::read_symlink("/proc/self/ns/pid").string();
+  write(gone);
+  EXPECT_THAT(refusal("attach digits"), HasSubstr("the run digits/version_0 is gone: its process has ended"));
+  auto elsewhere = card("digits", "version_1", 1000);
+  elsewhere.status = RunStatus::running;
+  elsewhere.environment.host = "node7";
+  write(elsewhere);
+  EXPECT_THAT(refusal("attach digits"), HasSubstr("goes on at node7, and can be attached to there alone"));
+  auto other = elsewhere;
+  other.version = "version_2";
+  write(other);
+  EXPECT_THAT(refusal("attach digits"),
+              HasSubstr("2 runs of digits go on: digits/version_1, digits/version_2; name one of them"));
+  auto silent = elsewhere;
+  silent.version = "version_3";
+  silent.environment.host = host_name();
+  silent.options = {{"trainer", {{"attach", "off"}}}};
+  write(silent);
+  EXPECT_THAT(refusal("attach digits/version_3"), HasSubstr("it was started with trainer.attach = off"));
+  silent.options = nlohmann::json::object();
+  write(silent);
+  EXPECT_THAT(refusal("attach digits/version_3"), HasSubstr("it has no socket (attach.sock)"));
 }
 
 }  // namespace

@@ -19,12 +19,22 @@ std::string refusal(const TrainerOptions& options) {
 
 TEST(TrainerOptions, DefaultsAreValidAndDescribed) {
   EXPECT_EQ(refusal({}), "accepted");
-  EXPECT_EQ(describe_options<TrainerOptions>().size(), 75u);
+  EXPECT_EQ(describe_options<TrainerOptions>().size(), 77u);
 }
 
 std::string refusal_of(const char* name, const char* text) {
   TrainerOptions options;
   return troupe::refusal([&] { set_option(options, name, text, "trainer"); });
+}
+
+TEST(TrainerOptions, APortIsOneOfThisMachine) {
+  EXPECT_EQ(refusal({.metrics_port = 0}), "accepted");
+  EXPECT_EQ(
+      refusal({.metrics_port = 70000}),
+      "trainer.metrics_port = 70000 is not valid; use a port of 127.0.0.1 from 1 to 65535, 0 for any that is free, "
+      "or none");
+  EXPECT_THAT(refusal_of("metrics_port", "0.0.0.0:9100"), HasSubstr("metrics_port = 0.0.0.0:9100"));
+  EXPECT_THAT(refusal_of("attach", "controll"), HasSubstr("did you mean control? (off, view, control)"));
 }
 
 TEST(TrainerOptions, UnknownChoicesNameTheNearest) {

@@ -12,6 +12,7 @@
 #include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace troupe {
@@ -55,6 +56,7 @@ class Counter {
   }
   /// The script waits for one.
   std::function<void()> during_wait = [this] { end_validation(); };
+  std::function<void()> during_agreement = [] {};
   nlohmann::json saved_monitors;  ///< with the latest checkpoint
   DataFacts facts;
   std::vector<std::shared_ptr<Monitor>> monitors;
@@ -96,7 +98,10 @@ class Counter {
     }
     lines_.push_back("train " + std::to_string(from) + "-" + std::to_string(progress_.batch_idx));
   }
-  void carry_out(const AgreeCommand& command) { said_ = {command.mine, command.mine}; }  // two ranks of one opinion
+  void carry_out(const AgreeCommand& command) {
+    said_ = {command.mine, command.mine};  // two ranks of one opinion
+    during_agreement();
+  }
   void carry_out(const CloseEpochCommand& command) {
     lines_.emplace_back(command.is_cut ? "end within epoch" : "end of epoch");
     if (command.is_cut) return;
@@ -105,6 +110,7 @@ class Counter {
   }
   void carry_out(const HoldCommand&) { lines_.emplace_back("hold"); }
   void carry_out(const KeepCommand&) { lines_.emplace_back("keep"); }
+  void carry_out(const SetRateCommand& command) { lines_.push_back("rate " + std::to_string(command.lr)); }
   void carry_out(const EvaluateCommand& command) {
     lines_.emplace_back(command.is_sanity_check ? "sanity check" : "validate");
     during_validation();
@@ -196,6 +202,41 @@ TEST_F(FitScript, ValidatesEveryNthEpoch) {
   EXPECT_EQ(std::count(lines.begin(), lines.end(), "validate"), 1);
   EXPECT_EQ(lines[4], "epoch 1");
   EXPECT_EQ(lines[6], "validate");
+}
+
+TEST_F(FitScript, DoesWhatIsAskedForAtTheNextBoundaryOnce) {
+  for (const bool has_other_processes : {false, true}) {
+    state = {};
+    state.has_other_processes = has_other_processes;
+    TrainerOptions options{.max_epochs = 2, .num_sanity_val_steps = 0};
+    options.check_val_every_n_epoch = 3;
+    auto asked = counter(2, options);
+    asked.after_batch = [this](const Progress& at) {
+      if (at.global_step != 1) return;
+      state.asked = {.checkpoint = true, .validation = true, .lr = 0.5};
+    };
+    EXPECT_THAT(asked.run(), ElementsAre("on_train_start", "epoch 0", "train 0-2", "rate 0.500000",
+                                         "save requested-step=2.safetensors", "validate", "end of epoch", "epoch 1",
+                                         "train 0-2", "end of epoch", "on_train_end", "on_fit_end", "teardown"));
+  }
+}
+
+TEST_F(FitScript, LeavesAValidationOutThatTheRunHasNot) {
+  auto asked = counter(2, {.max_epochs = 1}, /*has_validation=*/false);
+  asked.after_batch = [this](const Progress&) { state.asked.validation = true; };
+  EXPECT_THAT(asked.run(), testing::Not(Contains("validate")));
+}
+
+// One process alone would wait for the others in its snapshot.
+TEST_F(FitScript, WhatIsAskedForWhileProcessesAgreeIsDoneTheNextTimeByAll) {
+  state.has_other_processes = true;
+  auto asked = counter(2, {.max_epochs = 2, .num_sanity_val_steps = 0}, false);
+  asked.during_agreement = [this, first = true]() mutable {
+    if (std::exchange(first, false)) state.asked = {.checkpoint = true, .lr = 0.5};
+  };
+  EXPECT_THAT(asked.run(), ElementsAre("on_train_start", "epoch 0", "train 0-2", "end of epoch", "epoch 1", "train 0-2",
+                                       "rate 0.500000", "save requested-step=4.safetensors", "end of epoch",
+                                       "on_train_end", "on_fit_end", "teardown"));
 }
 
 TEST_F(FitScript, EndsAtMaxStepsInTheMiddleOfAnEpoch) {
