@@ -11,8 +11,7 @@
 namespace troupe {
 
 TunerInterrupted::TunerInterrupted(int signal)
-    : std::runtime_error("interrupted by " + std::string(name_of_signal(signal)) + ": nothing was found"),
-      signal_(signal) {}
+    : std::runtime_error("interrupted by " + std::string(name_of_signal(signal))), signal_(signal) {}
 
 std::string learning_rate_option(const NamedOptions& options, const std::string& attr_name) {
   if (!options.read) {

@@ -3,10 +3,10 @@
 //
 //     Trainer trainer({.max_epochs = 10});
 //     DigitsOptions options;
-//     const auto data = std::make_shared<DigitsData>();
+//     const auto data = std::make_shared<DigitsData>(DigitsDataOptions{});
 //     Tuner tuner(trainer);
-//     tuner.scale_batch_size<Digits>(options, data);         // sets the data module's option batch_size
-//     const auto found = tuner.lr_find<Digits>(options, data);  // sets options.lr
+//     tuner.scale_batch_size<Digits>(options, data);  // sets batch_size of the data's options
+//     tuner.lr_find<Digits>(options, data);           // sets options.lr
 //     trainer.fit<Digits>(options, {}, {}, {.datamodule = data});
 //
 // Names and meanings are those of Lightning's Tuner

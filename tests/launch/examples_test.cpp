@@ -66,6 +66,12 @@ TEST(Examples, HaveStepsThatCanBeCapturedWithTheSameBits) {
   }
 }
 
+TEST(Examples, DigitsFindsALearningRate) {
+  const TempDir dir;
+  const auto found = output_of("digits", "tune --tune.lr --lr_find.num_training 40 --trainer.seed 1", dir);
+  EXPECT_THAT(found, testing::MatchesRegex("--model.lr 0.00?[0-9]+\n"));
+}
+
 TEST(Examples, TheAutoencoderLearnsToReconstruct) {
   const TempDir dir;
   output_of("autoencoder", "fit --trainer.max_epochs 3 --trainer.seed 1", dir);
