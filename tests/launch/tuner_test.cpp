@@ -282,8 +282,10 @@ TEST(Tuner, GivesAModuleThatIsThereTheRate) {
   const TempDir dir;
   Trainer trainer(on_one_thread(dir));
   const auto module = std::make_shared<Line>();
+  testing::internal::CaptureStderr();
   const auto found =
       Tuner(trainer).lr_find(module, points(), {.min_lr = 1e-4, .max_lr = 0.5, .mode = LrFindMode::linear});
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << "a trial validates nothing, which is no news";
   EXPECT_EQ(module->options().lr, *found.suggestion());
   EXPECT_EQ(module->hparams()["lr"], *found.suggestion());
   EXPECT_FALSE(found.stopped_early);

@@ -28,7 +28,7 @@ function statusLine(card) {
   const parts = [];
   parts.push((isRunning ? "since " : "started ") + moment(card.started));
   if (card.ended) parts.push("ended " + moment(card.ended));
-  parts.push((isRunning ? "for " : "took ") + duration(runTime(card)));
+  if (runTime(card) > 0) parts.push((isRunning ? "for " : "took ") + duration(runTime(card)));  // finders have none
   if (card.stage) parts.push(["stage ", named(card.stage)]);
   parts.push("epoch " + count(card.progress.epoch));
   parts.push("step " + count(card.progress.global_step));
