@@ -3,6 +3,7 @@
 
 #include "tests/fuzz/target.hpp"
 #include "tests/support/temp_dir.hpp"
+#include "troupe/base/failure.hpp"
 #include "troupe/runtime/live/live_message.hpp"
 #include "troupe/runtime/live/prometheus.hpp"
 
@@ -38,11 +39,13 @@ inline void add_live_targets(std::vector<Target>& all, const TempDir&) {
        [](const std::string& bytes) {
          if (const auto message = message_from_line(bytes)) (void)line_of(*message);
        }});
-  all.push_back(
-      {"scrape",
-       {"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9100\r\nAccept: text/plain\r\n\r\n",
-        "HEAD /metrics?a=b HTTP/1.0\r\n\r\n", "POST / HTTP/1.1\r\nhost:localhost\r\n\r\n"},
-       [](const std::string& bytes) { (void)scrape_answer(bytes, [] { return prometheus_text(State()); }); }});
+  all.push_back({"scrape",
+                 {"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9100\r\nAccept: text/plain\r\n\r\n",
+                  "HEAD /metrics?a=b HTTP/1.0\r\n\r\n", "GET /metrics HTTP/1.1\r\nhost:localhost\r\n\r\n"},
+                 [](const std::string& bytes) {
+                   const auto answer = scrape_answer(bytes, [] { return prometheus_text(State()); });
+                   if (!answer || !answer->starts_with("HTTP/1.1 200 OK")) throw UsageError("no scrape");
+                 }});
 }
 
 }  // namespace troupe::fuzz

@@ -3,6 +3,7 @@
 
 #include "tests/support/lines.hpp"
 
+#include <chrono>
 #include <filesystem>
 #include <future>
 #include <memory>
@@ -28,7 +29,10 @@ class EndlessRun {
     auto begun = begun_.get_future();
     trainer_ = std::make_unique<Trainer>(options);
     run_ = std::async(std::launch::async, [this] { trainer_->fit<Line>({.lr = 0.01}, points(), points(16, false)); });
-    begun.get();
+    while (begun.wait_for(std::chrono::milliseconds(10)) != std::future_status::ready) {
+      const bool has_ended = run_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+      if (has_ended) run_.get();  // what it throws
+    }
     folder_ = trainer_->run_dir();
   }
   ~EndlessRun() {
