@@ -63,6 +63,9 @@ TrainerOptions options_of_trial(const TrainerOptions& of, int64_t steps) {
   options.sinks = {};
   options.logger = options.enable_checkpointing = options.enable_progress_bar = options.enable_model_summary = false;
   options.quiet = true;
+  options.async_validation = false;
+  options.attach = Attach::off;
+  options.metrics_port = std::nullopt;
   options.profiler = Profiler::off;
   options.profile_steps = options.log_every = options.max_time = options.elastic = "";
   options.elastic_every_n_steps = usual.elastic_every_n_steps;

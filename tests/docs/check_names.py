@@ -61,6 +61,8 @@ class Checker:
         self.words.update(path.stem for path in self.sources)
         self.file_names = {path.name for path in self.texts}
         self.tests = {p.stem for p in self.sources if p.stem.endswith("_test")}
+        # Some programs are two tests.
+        self.tests |= set(re.findall(r"add_test\(NAME (\w+_test)\b", self.texts.get(root / "tests/CMakeLists.txt", "")))
         options = self.texts.get(root / "modules/options/trainer_options.hpp", "")
         self.options = set(re.findall(r"\(\s*(\w+)\s*,\s*\"", options))
         foreign = Path(__file__).parent / "foreign_names.txt"

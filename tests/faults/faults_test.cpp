@@ -167,41 +167,43 @@ TEST_F(Faults, PreparingDataAndASlowStepAreNoHangs) {
   EXPECT_EQ(slow.status, 0) << slow.output;
 }
 
-// --- Three ranks ---
+// --- Three ranks, which CTest runs as faults_of_ranks_test ---
 
-TEST_F(Faults, ARankThatCrashesEndsAll) {
+class FaultsOfRanks : public Faults {};
+
+TEST_F(FaultsOfRanks, ARankThatCrashesEndsAll) {
   TROUPE_SKIP_WITH_SANITIZER();
   const auto ended = run("segv", "--model.rank 1", 3);
   EXPECT_THAT(ended.output, HasSubstr("(in training_step, stage fit, epoch 1, batch 2, rank 1): "));
   expect_end(ended, "exited on signal 11", 3);
 }
 
-TEST_F(Faults, ARankThatIsStoppedEndsAllAfterTheTimeout) {
+TEST_F(FaultsOfRanks, ARankThatIsStoppedEndsAllAfterTheTimeout) {
   const auto ended = run("stop", "--model.rank 1 --trainer.collective_timeout 3", 3);
   EXPECT_THAT(ended.output, HasSubstr("was not finished within 3 s: process 1 does not answer (on "));
   EXPECT_THAT(ended.output, Not(HasSubstr("process 2 does not answer")));
   expect_end(ended, "stage fit, epoch 1, batch ", 3);
 }
 
-TEST_F(Faults, ARankThatIsStoppedDoesNotAnswerAndEndsAllLongBeforeTheTimeout) {
+TEST_F(FaultsOfRanks, ARankThatIsStoppedDoesNotAnswerAndEndsAllLongBeforeTheTimeout) {
   const auto ended = run("stop", "--model.rank 1 --trainer.watchdog_floor 1", 3);
   EXPECT_THAT(ended.output, Not(HasSubstr("process 2 (on ")));
   expect_end(ended, "has not answered twice, while worker ", 3);
   EXPECT_THAT(ended.output, HasSubstr("process 1 (on "));
 }
 
-TEST_F(Faults, AStalledLoaderOfOneRankKeepsTheOthersWaiting) {
+TEST_F(FaultsOfRanks, AStalledLoaderOfOneRankKeepsTheOthersWaiting) {
   const auto stalled = run("slow_dataset", "--model.rank 1 --trainer.watchdog_floor 0.5", 3);
   EXPECT_EQ(stalled.status, 0) << stalled.output;
 }
 
 // Without the watchdog: those that wait ask where the others are.
-TEST_F(Faults, ARankThatIsWaitedForIsNamedWithItsPlace) {
+TEST_F(FaultsOfRanks, ARankThatIsWaitedForIsNamedWithItsPlace) {
   const auto ended = run("hung_step", "--model.rank 1 --trainer.collective_timeout 3 --trainer.watchdog_timeout 0", 3);
   expect_end(ended, "was not finished within 3 s: worker 1 is in training_step, stage fit, epoch 1, batch 2 (", 3);
 }
 
-TEST_F(Faults, ARankThatHangsIsTheOneThatIsNamed) {
+TEST_F(FaultsOfRanks, ARankThatHangsIsTheOneThatIsNamed) {
   const auto ended = run("hung_step", "--model.rank 1 " + std::string(watched), 3);
   EXPECT_THAT(ended.output, Not(HasSubstr("worker 0 has made no progress")));
   EXPECT_THAT(ended.output, Not(HasSubstr("worker 2 has made no progress")));
@@ -218,19 +220,19 @@ void expect_one_sentence(const Finished& ended, const std::string& part) {
   EXPECT_THAT(ended.output, Not(ContainsRegex("\\[1,1\\]<stderr>:fault_program: ")));
 }
 
-TEST_F(Faults, RanksWithOtherOptionsDoNotBegin) {
+TEST_F(FaultsOfRanks, RanksWithOtherOptionsDoNotBegin) {
   const auto ended = run_differing("more=\"--model.batch 7\"");
   expect_one_sentence(ended, "model.batch = 7 and not 2");
 }
 
-TEST_F(Faults, RanksOfTwoProgramsDoNotBegin) {
+TEST_F(FaultsOfRanks, RanksOfTwoProgramsDoNotBegin) {
   const auto copy = root_.path() / "older_program";
   const auto ended =
       run_differing("cp $program " + copy.string() + "; echo >>" + copy.string() + "; program=" + copy.string());
   expect_one_sentence(ended, copy.string() + " \\(hash [^\n]*/fault_program \\(hash ");
 }
 
-TEST_F(Faults, ACheckpointThatOneRankDoesNotSeeIsNamed) {
+TEST_F(FaultsOfRanks, ACheckpointThatOneRankDoesNotSeeIsNamed) {
   ASSERT_EQ(run("none").status, 0);
   const auto last = "$(find " + root_.path().string() + " -name last.safetensors -printf %P)";
   const auto ended = run_program("cd " + root_.path().string() + " && last=" + last +
@@ -240,7 +242,7 @@ TEST_F(Faults, ACheckpointThatOneRankDoesNotSeeIsNamed) {
   expect_one_sentence(ended, "does not see ");
 }
 
-TEST_F(Faults, RanksThatAreMoreThanTheSamplesDoNotBegin) {
+TEST_F(FaultsOfRanks, RanksThatAreMoreThanTheSamplesDoNotBegin) {
   const auto ended = run("none", "--model.samples 2", 3);
   EXPECT_EQ(ended.status, 1) << ended.output;
   EXPECT_THAT(ended.output, AllOf(HasSubstr("the train loader has 2 sample(s) for 3 ranks, and each needs one of its "
@@ -250,7 +252,7 @@ TEST_F(Faults, RanksThatAreMoreThanTheSamplesDoNotBegin) {
   EXPECT_EQ(fewer.status, 0) << fewer.output;
 }
 
-TEST_F(Faults, DataThatOneRankDoesNotSeeIsNamedWithTheRank) {
+TEST_F(FaultsOfRanks, DataThatOneRankDoesNotSeeIsNamedWithTheRank) {
   std::ofstream(root_.path() / "book.txt") << std::string(5000, 'a');
   const auto ended = run_program("cd " + root_.path().string() +
                                  " && OMP_NUM_THREADS=1 timeout 60 " TROUPE_SOURCE_DIR
