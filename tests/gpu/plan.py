@@ -143,6 +143,7 @@ PROGRAMS = [
     program("collectives", ("bench/collectives", "memory")),
     program("growth", ("bench/growth", "parameters", "10", "--quick")),
     program("activation_checkpoint", ("bench/activation_checkpoint", "1")),
+    program("metrics", ("bench/metrics", "plain", "500")),
     program("watching", ("bench/watching", "steps", "1", "200")),
     program("strategies", ("bench/strategies", "--quick"), seconds=90),
     program("loading", ("bench/loading", "tensors", "{scratch}", "2", "1")),
