@@ -64,9 +64,12 @@ std::string spiral(int rows, uint32_t seed) {
 /// The folder below which this program is installed, if it is; empty in a build folder.
 fs::path prefix_of_this_program() {
   std::error_code error;
-  const auto program = fs::read_symlink("/proc/self/exe", error);
-  const auto prefix = program.parent_path().parent_path();
-  return fs::exists(prefix / package_folder / "troupeConfig.cmake", error) ? prefix : fs::path();
+  // bin/troupe, or in Debian's package lib/troupe/troupe.
+  for (auto folder = fs::read_symlink("/proc/self/exe", error).parent_path(); folder.has_relative_path();) {
+    folder = folder.parent_path();
+    if (fs::exists(folder / package_folder / "troupeConfig.cmake", error)) return folder;
+  }
+  return {};
 }
 
 /// CMake looks into /usr and /usr/local by itself.

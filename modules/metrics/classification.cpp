@@ -244,4 +244,25 @@ ClassificationMetric::ClassLabels ClassificationMetric::class_labels(const torch
   return labels;
 }
 
+ClassificationMetric::ScoredBatch ClassificationMetric::scored(const torch::Tensor& preds,
+                                                               const torch::Tensor& target) {
+  const bool has_classes = task_ == Task::multiclass;
+  if (!preds.is_floating_point() || (has_classes && preds.dim() != target.dim() + 1)) {
+    refuse(c10::str("preds holds ", preds.scalar_type(), " of shape ", preds.sizes(),
+                    "; scores of a floating type are needed", has_classes ? ", (N, C, ...)" : ""));
+  }
+  check_shapes(preds, target);
+  if (note_small(preds, target)) return {preds, target, {}};
+  const int64_t highest = highest_of(task_, classes_);
+  check_target(target, highest);
+  const auto is_counted = counted(target);
+  auto scores = without_ignored(at_least_float(preds), has_classes ? is_counted.unsqueeze(1) : is_counted);
+  note_scores(scores);
+  scores = task_ == Task::binary ? scores.reshape({-1}) : scores.movedim(1, -1).reshape({-1, classes_});
+  const auto of_samples = [&](const torch::Tensor& labels) {
+    return task_ == Task::multilabel ? labels.movedim(1, -1).reshape({-1, classes_}) : labels.reshape({-1});
+  };
+  return {scores, of_samples(target.to(torch::kLong).clamp(0, highest)), of_samples(is_counted)};
+}
+
 }  // namespace troupe::metrics

@@ -18,8 +18,22 @@ ConfusionMetric::ConfusionMetric(const char* name, const TaskOptions& options, d
 void ConfusionMetric::add(const torch::Tensor& preds, const torch::Tensor& target) {
   torch::Tensor& confmat = at(confmat_);
   if (task() == Task::multiclass) {
+    if (const auto answers = small_class_labels(preds, target)) {
+      auto* const count = confmat.mutable_data_ptr<int64_t>();
+      for (const auto& answer : *answers) ++count[answer.actual * classes() + answer.predicted];
+      return;
+    }
     const auto [predicted, actual, counted] = class_labels(preds, target, 1);
     confmat += count_by(actual * classes() + predicted, counted, classes() * classes()).view_as(confmat);
+    return;
+  }
+  if (const auto answers = small_threshold_labels(preds, target, threshold_)) {
+    auto* const count = confmat.mutable_data_ptr<int64_t>();
+    for (const auto& [label, predicted, actual] : *answers) {
+      for (int64_t reading = 0; reading < 2; ++reading) {
+        ++count[4 * (reading * classes() + label) + 2 * (actual ? 1 : 0) + (predicted[reading] ? 1 : 0)];
+      }
+    }
     return;
   }
   const auto [predicted, actual, counted] = threshold_labels(preds, target, threshold_);

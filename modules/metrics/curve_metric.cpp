@@ -62,17 +62,6 @@ CurveMetric::CurveMetric(const char* name, const TaskOptions& task, const Thresh
   no_ = add_state("no", none, Combine::sum);
 }
 
-void CurveMetric::check_scores(const torch::Tensor& preds, const torch::Tensor& target) const {
-  const bool has_scores = task() != Task::multiclass || preds.dim() == target.dim() + 1;
-  if (!preds.is_floating_point() || !has_scores) {
-    refuse(c10::str("preds holds ", preds.scalar_type(), " of shape ", preds.sizes(),
-                    "; scores of a floating type are needed", task() == Task::multiclass ? ", (N, C, ...)" : ""));
-  }
-  if (target.is_floating_point()) {
-    refuse(c10::str("target holds ", target.scalar_type(), "; labels of an integer type are needed"));
-  }
-}
-
 std::string CurveMetric::sharing_key() const {
   std::string key = "CurveMetric " + task_key();
   for (int64_t i = 0; !is_exact_ && i < thresholds_.size(1); ++i) {
@@ -81,24 +70,18 @@ std::string CurveMetric::sharing_key() const {
   return key;
 }
 
-// Scores of [n], or [n, labels]; targets as long of [n], of labels [n, labels], -1 where ignored.
 void CurveMetric::add(const torch::Tensor& preds, const torch::Tensor& target) {
-  check_scores(preds, target);
-  check_shapes(preds, target);
-  check_target(target, task() == Task::multiclass ? classes() - 1 : 1);
-  const auto is_counted = counted(target);
-  auto scores =
-      without_ignored(at_least_float(preds), task() == Task::multiclass ? is_counted.unsqueeze(1) : is_counted);
-  note_scores(scores);
-  auto labels = torch::where(is_counted, target.to(torch::kLong), torch::full_like(target, ignored, torch::kLong));
-  scores = task() == Task::binary ? scores.reshape({-1}) : scores.movedim(1, -1).reshape({-1, classes()});
-  labels = task() == Task::multilabel ? labels.movedim(1, -1).reshape({-1, classes()}) : labels.reshape({-1});
-  if (!is_exact_) return count(scores, labels);
-  // The batch's own memory may be written to once the step is over.
-  append(preds_, scores.is_alias_of(preds) ? scores.clone() : scores);
-  append(target_, labels);
+  if (target.is_floating_point()) {
+    refuse(c10::str("target holds ", target.scalar_type(), "; labels of an integer type are needed"));
+  }
+  const auto batch = scored(preds, target);
+  const auto labels = batch.counted.defined() ? torch::where(batch.counted, batch.target, ignored) : batch.target;
+  if (!is_exact_) return count(batch.scores, labels);
+  append_copy(preds_, batch.scores);
+  append_copy(target_, labels);
 }
 
+// Scores of [n], or [n, labels]; targets of [n], of labels [n, labels], -1 where ignored.
 void CurveMetric::count(const torch::Tensor& scores, const torch::Tensor& target) {
   const int64_t bins = thresholds_.size(1) + 1;
   thresholds_ = thresholds_.to(scores.device());

@@ -64,7 +64,6 @@ class CurveMetric : public ClassificationMetric {
   std::string sharing_key() const override;
 
  private:
-  void check_scores(const torch::Tensor& preds, const torch::Tensor& target) const;
   void count(const torch::Tensor& scores, const torch::Tensor& target);
   torch::Tensor ranks() const;
 

@@ -8,9 +8,11 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
+#include <vector>
 
 namespace troupe::metrics {
 
@@ -78,6 +80,23 @@ StructuralSimilarityIndexMeasure::StructuralSimilarityIndexMeasure(StructuralSim
   total_ = add_state("total", torch::zeros({}, torch::kLong), Combine::sum);
 }
 
+// The mean of each pixel's window, every channel alone: windows of depth, rows and columns, whose product is that of
+// all.
+torch::Tensor StructuralSimilarityIndexMeasure::smooth(const torch::Tensor& images) const {
+  const int64_t reach = window_.size(0) / 2;
+  const auto window = window_.to(images.device());
+  torch::Tensor single;
+  if (images.dim() == 5) {
+    const auto padded = torch::reflection_pad3d(images, {reach, reach, reach, reach, reach, reach});
+    const auto depths = torch::conv2d(padded.flatten(3).flatten(0, 1).unsqueeze(1), window.view({1, 1, -1, 1}));
+    single = depths.reshape({-1, 1, padded.size(3), padded.size(4)});
+  } else {
+    single = torch::reflection_pad2d(images, {reach, reach, reach, reach}).flatten(0, 1).unsqueeze(1);
+  }
+  const auto rows = torch::conv2d(single, window.view({1, 1, 1, -1}));
+  return torch::conv2d(rows, window.view({1, 1, -1, 1})).view(images.sizes());
+}
+
 // [N]
 torch::Tensor StructuralSimilarityIndexMeasure::similarity(const torch::Tensor& preds,
                                                            const torch::Tensor& target) const {
@@ -90,14 +109,6 @@ torch::Tensor StructuralSimilarityIndexMeasure::similarity(const torch::Tensor& 
   } else {
     width = torch::maximum(x.max() - x.min(), y.max() - y.min());
   }
-  const int64_t reach = window_.size(0) / 2, height = x.size(2), columns = x.size(3);
-  // Every channel alone: windows of rows, then of columns, whose product is the window of both.
-  const auto smooth = [&](const torch::Tensor& images) {
-    const auto window = window_.to(images.device());
-    const auto single = torch::reflection_pad2d(images, {reach, reach, reach, reach}).flatten(0, 1).unsqueeze(1);
-    const auto rows = torch::conv2d(single, window.view({1, 1, 1, -1}));
-    return torch::conv2d(rows, window.view({1, 1, -1, 1})).view({images.size(0), images.size(1), height, columns});
-  };
   const auto mean_x = smooth(x), mean_y = smooth(y);
   const auto var_x = (smooth(x * x) - mean_x.square()).clamp_min(0);
   const auto var_y = (smooth(y * y) - mean_y.square()).clamp_min(0);
@@ -109,15 +120,16 @@ torch::Tensor StructuralSimilarityIndexMeasure::similarity(const torch::Tensor& 
 }
 
 void StructuralSimilarityIndexMeasure::add(const torch::Tensor& preds, const torch::Tensor& target) {
-  if (preds.sizes() != target.sizes() || preds.dim() != 4) {
+  if (preds.sizes() != target.sizes() || (preds.dim() != 4 && preds.dim() != 5)) {
     throw UsageError("StructuralSimilarityIndexMeasure: " + shapes_text(preds, target) +
-                     "; give both one shape, (N, C, H, W)");
+                     "; give both one shape, (N, C, H, W) or (N, C, D, H, W)");
   }
   const int64_t reach = window_.size(0) / 2;
-  if (preds.size(2) <= reach || preds.size(3) <= reach) {
-    throw UsageError(c10::str("StructuralSimilarityIndexMeasure: images are ", preds.size(2), " x ", preds.size(3),
-                              "; with a window of ", window_.size(0), " they must be larger than ", reach, " x ",
-                              reach));
+  const auto sizes = preds.sizes().slice(2);
+  if (std::ranges::any_of(sizes, [reach](int64_t size) { return size <= reach; })) {
+    throw UsageError(c10::str("StructuralSimilarityIndexMeasure: images are ", c10::Join(" x ", sizes),
+                              "; with a window of ", window_.size(0), " they must be larger than ",
+                              c10::Join(" x ", std::vector<int64_t>(sizes.size(), reach))));
   }
   if (preds.numel() == 0) return;
   const auto each = similarity(preds, target);

@@ -60,8 +60,8 @@ struct StructuralSimilarityIndexMeasureOptions {
 };
 
 /// The mean over pixels and channels of luminance, contrast and structure that images share (Wang et al. 2004), at most
-/// 1. preds and target are images (N, C, H, W), any type, float64 inside; H and W must be wider than half a window. NaN
-/// for no image.
+/// 1. preds and target are images (N, C, H, W) or volumes (N, C, D, H, W), any type, float64 inside; H, W and D must be
+/// wider than half a window. NaN for no image.
 class StructuralSimilarityIndexMeasure : public TargetMetric {
  public:
   /// Throws UsageError for a value that an option cannot have.
@@ -74,6 +74,7 @@ class StructuralSimilarityIndexMeasure : public TargetMetric {
 
  private:
   torch::Tensor similarity(const torch::Tensor& preds, const torch::Tensor& target) const;
+  torch::Tensor smooth(const torch::Tensor& images) const;
 
   StructuralSimilarityIndexMeasureOptions options_;
   torch::Tensor window_;  // [width], sums to 1

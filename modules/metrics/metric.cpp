@@ -9,12 +9,15 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <cstring>
 #include <typeinfo>
 #include <utility>
 
 namespace troupe {
 
 namespace {
+
+constexpr int64_t most_room = 1 << 22;  // bytes
 
 const char* text_of(Combine combine) {
   switch (combine) {
@@ -107,14 +110,59 @@ void Metric::clear() {
   for (auto& slot : gathered_->slots) {
     if (slot.combine != Combine::cat) slot.value = slot.initial.clone();
     slot.parts.clear();
+    slot.filled = 0;
+    slot.room.reset();
   }
 }
 
 torch::Tensor Metric::at(State state) const {
   const Slot& slot = gathered_->slots[state.index];
   if (slot.combine != Combine::cat) return slot.value;
-  if (slot.parts.empty()) return slot.initial;
-  return slot.parts.size() == 1 ? slot.parts.front() : torch::cat(slot.parts);
+  const auto parts = slot.all_parts();
+  if (parts.empty()) return slot.initial;
+  return parts.size() == 1 ? parts.front() : torch::cat(parts);
+}
+
+std::vector<torch::Tensor> Metric::Slot::all_parts() const {
+  auto all = parts;
+  if (filled > 0) all.push_back(room.narrow(0, 0, filled));
+  return all;
+}
+
+void Metric::Slot::close() {
+  parts = all_parts();
+  filled = 0;
+  room.reset();
+}
+
+void Metric::append(State state, torch::Tensor rows) {
+  Slot& slot = gathered_->slots[state.index];
+  const auto is_memory_of = [&](const torch::Tensor& input) { return rows.is_alias_of(input); };
+  if (gathered_->replayed && std::ranges::any_of(*gathered_->replayed, is_memory_of)) rows = rows.clone();
+  slot.close();
+  slot.parts.push_back(std::move(rows));
+}
+
+void Metric::append_copy(State state, const torch::Tensor& rows) {
+  if (rows.numel() == 0 || !rows.is_cpu() || !rows.is_contiguous() || rows.is_neg()) return append(state, rows.clone());
+  Slot& slot = gathered_->slots[state.index];
+  const auto fits = [&] {
+    return slot.room.defined() && slot.room.scalar_type() == rows.scalar_type() && slot.room.dim() == rows.dim() &&
+           slot.room.sizes().slice(1) == rows.sizes().slice(1) && slot.filled + rows.size(0) <= slot.room.size(0);
+  };
+  if (!fits()) {
+    // Twice as many rows as before, up to some megabytes.
+    const int64_t most = std::max<int64_t>(most_room / static_cast<int64_t>(rows.nbytes() / rows.size(0)), 1);
+    const int64_t before = slot.room.defined() ? slot.room.size(0) : 0;
+    auto sizes = rows.sizes().vec();
+    slot.close();
+    sizes[0] = std::max(sizes[0], std::min(2 * before, most));
+    slot.room = torch::empty(sizes, rows.options());
+  }
+  const std::size_t row_bytes = rows.nbytes() / static_cast<std::size_t>(rows.size(0));
+  std::memcpy(static_cast<char*>(slot.room.mutable_data_ptr()) + static_cast<std::size_t>(slot.filled) * row_bytes,
+              rows.const_data_ptr(), rows.nbytes());
+  slot.filled += rows.size(0);
 }
 
 MetricStates Metric::states() const {
@@ -149,7 +197,8 @@ void Metric::load_states(const MetricStates& states) {
   reset();
   for (std::size_t i = 0; i < gathered_->slots.size(); ++i) {
     const auto& given = states.states[i].value;
-    auto value = given.detach().to(gathered_->device, given.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+    auto value =
+        given.detach().to(gathered_->device, given.scalar_type(), /*non_blocking=*/false, /*copy=*/true).contiguous();
     if (gathered_->slots[i].combine != Combine::cat) {
       gathered_->slots[i].value = std::move(value);
     } else if (value.size(0) > 0) {
@@ -162,6 +211,7 @@ void Metric::load_states(const MetricStates& states) {
 void Metric::to(torch::Device device) {
   gathered_->device = device;
   for (auto& slot : gathered_->slots) {
+    slot.close();
     slot.initial = slot.initial.to(device);
     if (slot.value.defined()) slot.value = slot.value.to(device);
     for (auto& part : slot.parts) part = part.to(device);
@@ -172,14 +222,14 @@ void Metric::to(torch::Device device) {
 Metric::State Metric::add_state(std::string name, torch::Tensor initial, Combine combine) {
   State state;
   state.index = gathered_->slots.size();
-  gathered_->slots.push_back({std::move(name), combine, initial, initial.clone(), {}});
+  gathered_->slots.push_back({std::move(name), combine, initial, initial.clone(), {}, {}, 0});
   return state;
 }
 
 Metric::State Metric::add_list(std::string name, torch::ScalarType type) {
   State state;
   state.index = gathered_->slots.size();
-  gathered_->slots.push_back({std::move(name), Combine::cat, torch::empty({0}, type), {}, {}});
+  gathered_->slots.push_back({std::move(name), Combine::cat, torch::empty({0}, type), {}, {}, {}, 0});
   return state;
 }
 
@@ -192,14 +242,17 @@ void Metric::follow(torch::Device device) {
   to(device);
 }
 
-// A replay writes into the memory of its tensors again, and lists are not copied.
-Metric::Inputs Metric::kept(const Inputs& inputs) const {
-  Inputs out = inputs;
-  const bool has_list =
-      std::ranges::any_of(gathered_->slots, [](const Slot& slot) { return slot.combine == Combine::cat; });
-  if (has_list) std::ranges::for_each(out, [](torch::Tensor& each) { each = each.clone(); });
-  return out;
-}
+// While it lives, what is appended to a list is copied if it is memory of `inputs`, into which the next replay writes.
+class Metric::Replay {
+ public:
+  Replay(Gathered& gathered, const Inputs& inputs) : gathered_(gathered) { gathered_.replayed = &inputs; }
+  Replay(const Replay&) = delete;
+  Replay& operator=(const Replay&) = delete;
+  ~Replay() { gathered_.replayed = nullptr; }
+
+ private:
+  Gathered& gathered_;
+};
 
 void Metric::refuse_number() const {
   StepRecorder* recorder = StepRecorder::current();
@@ -223,9 +276,11 @@ torch::Tensor Metric::gather_batch(const Inputs& inputs, const Add& add) {
 
 void Metric::gather(const std::vector<Metric*>& sharing, const Inputs& inputs, const Add& add) {
   if (StepRecorder* recorder = StepRecorder::current()) {
-    return recorder->call_without_result(
-        "update of " + class_name(), inputs,
-        [this, sharing, add](const Inputs& replayed) { gather(sharing, kept(replayed), add); });
+    return recorder->call_without_result("update of " + class_name(), inputs,
+                                         [this, sharing, add](const Inputs& replayed) {
+                                           const Replay now(*gathered_, replayed);
+                                           gather(sharing, replayed, add);
+                                         });
   }
   const torch::NoGradGuard no_gradients;
   follow(inputs.front().device());
@@ -237,7 +292,8 @@ void Metric::gather(const std::vector<Metric*>& sharing, const Inputs& inputs, c
 Metric::Inputs Metric::gather_batch(const std::vector<Metric*>& sharing, const Inputs& inputs, const Add& add) {
   if (StepRecorder* recorder = StepRecorder::current()) {
     const auto again = [this, sharing, add](const Inputs& replayed) {
-      return gather_batch(sharing, kept(replayed), add);
+      const Replay now(*gathered_, replayed);
+      return gather_batch(sharing, replayed, add);
     };
     return recorder->call("call of " + class_name(), inputs, again);
   }
@@ -264,7 +320,7 @@ Metric::Inputs Metric::gather_batch(const std::vector<Metric*>& sharing, const I
 // The slots with all that they have gathered; empty ones take their place.
 std::vector<Metric::Slot> Metric::set_aside() {
   std::vector<Slot> fresh;
-  for (const auto& slot : gathered_->slots) fresh.push_back({slot.name, slot.combine, slot.initial, {}, {}});
+  for (const auto& slot : gathered_->slots) fresh.push_back({slot.name, slot.combine, slot.initial, {}, {}, {}, 0});
   auto full = std::exchange(gathered_->slots, std::move(fresh));
   clear();
   return full;
@@ -277,10 +333,13 @@ void Metric::combine_with(std::vector<Slot>& earlier) {
     if (slot.combine != Combine::cat) slot.value = combined(slot.combine, {earlier[i].value, slot.value});
   }
   for (std::size_t i = 0; i < gathered_->slots.size(); ++i) {
-    if (gathered_->slots[i].combine != Combine::cat) continue;
+    Slot& slot = gathered_->slots[i];
+    if (slot.combine != Combine::cat) continue;
+    slot.close();
+    earlier[i].close();
     auto& parts = earlier[i].parts;
-    parts.insert(parts.end(), gathered_->slots[i].parts.begin(), gathered_->slots[i].parts.end());
-    gathered_->slots[i].parts = std::move(parts);
+    parts.insert(parts.end(), slot.parts.begin(), slot.parts.end());
+    slot.parts = std::move(parts);
   }
 }
 

@@ -133,7 +133,9 @@ class Metric {
   /// A list is joined for it.
   torch::Tensor at(State state) const;
   /// Adds rows to a list. They are not copied: hand over memory that nobody else writes to.
-  void append(State state, torch::Tensor rows) { gathered_->slots[state.index].parts.push_back(std::move(rows)); }
+  void append(State state, torch::Tensor rows);
+  /// The same with a copy of the rows. On the CPU it is made in memory that has room for many batches.
+  void append_copy(State state, const torch::Tensor& rows);
 
   /// The value, from the states, without a transfer to the host if possible: it is also the value of one batch.
   virtual torch::Tensor result() const = 0;
@@ -169,18 +171,26 @@ class Metric {
     torch::Tensor initial;             // of a list an empty tensor of its type
     torch::Tensor value;               // not of a list
     std::vector<torch::Tensor> parts;  // of a list
+    torch::Tensor room;                // behind the parts: memory of which `filled` rows are of the list
+    int64_t filled = 0;
+
+    /// The parts with the rows in `room`.
+    std::vector<torch::Tensor> all_parts() const;
+    /// Makes these rows a part.
+    void close();
   };
 
   void follow(torch::Device device);
   void clear();
   std::vector<Slot> set_aside();
   void combine_with(std::vector<Slot>& earlier);
-  Inputs kept(const Inputs& inputs) const;
 
+  class Replay;
   struct Gathered {
     std::vector<Slot> slots;
     torch::Device device = torch::kCPU;
     int64_t updates = 0;
+    const Inputs* replayed = nullptr;  // of the update of a captured step that is under way
   };
 
   friend class metrics::MetricCollection;

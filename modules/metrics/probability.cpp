@@ -21,18 +21,11 @@ double epsilon_of(torch::ScalarType type) {
 
 void ProbabilityMetric::add_readings(State state, const torch::Tensor& preds, const torch::Tensor& target) {
   const bool has_classes = task() == Task::multiclass;
-  if (!preds.is_floating_point() || (has_classes && preds.dim() != target.dim() + 1)) {
-    refuse(c10::str("preds holds ", preds.scalar_type(), " of shape ", preds.sizes(),
-                    "; scores of a floating type are needed", has_classes ? ", (N, C, ...)" : ""));
-  }
-  check_shapes(preds, target);
-  check_target(target, has_classes ? classes() - 1 : 1);
-  const auto is_counted = counted(target);
-  auto scores = without_ignored(at_least_float(preds), has_classes ? is_counted.unsqueeze(1) : is_counted);
-  note_scores(scores);
-  scores = has_classes ? scores.movedim(1, -1).reshape({-1, classes()}) : scores.reshape({-1});
-  Scored batch{scores, target.to(torch::kLong).clamp(0, has_classes ? classes() - 1 : 1).reshape({-1}),
-               is_counted.reshape({-1})};
+  const auto given = scored(preds, target);
+  const auto scores = has_classes ? given.scores : given.scores.reshape({-1});
+  const auto labels = given.target.reshape({-1});
+  Scored batch{scores, labels,
+               given.counted.defined() ? given.counted.reshape({-1}) : torch::ones_like(labels, torch::kBool)};
   const auto logits = are_logits();
   // Where it is known already that they are logits, the other reading will not be asked for.
   if (!logits.is_cpu() || !logits.item<bool>()) at(state).select(0, 0).add_(measure(batch));

@@ -34,6 +34,7 @@ StatScores::StatScores(const char* name, StatScoresOptions options)
 }
 
 void StatScores::add(const torch::Tensor& preds, const torch::Tensor& target) {
+  if (add_small(preds, target)) return;
   if (task() == Task::multiclass) {
     const auto [predicted, actual, counted] = class_labels(preds, target, options_.top_k);
     const auto tp = count_by(actual, counted & (predicted == actual), classes());
@@ -52,6 +53,40 @@ void StatScores::add(const torch::Tensor& preds, const torch::Tensor& target) {
   at(fp_) += all_said - tp;
   at(fn_) += all_so - tp;
   at(tn_) += counted.sum(1) - all_so - all_said + tp;
+}
+
+bool StatScores::add_small(const torch::Tensor& preds, const torch::Tensor& target) {
+  auto* const tp = at(tp_).mutable_data_ptr<int64_t>();
+  auto* const fp = at(fp_).mutable_data_ptr<int64_t>();
+  auto* const tn = at(tn_).mutable_data_ptr<int64_t>();
+  auto* const fn = at(fn_).mutable_data_ptr<int64_t>();
+  if (task() != Task::multiclass) {
+    const auto answers = small_threshold_labels(preds, target, options_.threshold);
+    if (!answers) return false;
+    for (const auto& [label, predicted, actual] : *answers) {
+      for (int64_t reading = 0; reading < 2; ++reading) {
+        auto* const count = predicted[reading] ? (actual ? tp : fp) : (actual ? fn : tn);
+        ++count[reading * classes() + label];
+      }
+    }
+    return true;
+  }
+  if (options_.top_k > 1) return false;
+  const auto answers = small_class_labels(preds, target);
+  if (!answers) return false;
+  // Each answer is a true negative of all classes but the one or two that it is about.
+  for (int64_t label = 0; label < classes(); ++label) tn[label] += static_cast<int64_t>(answers->size());
+  for (const auto& [predicted, actual] : *answers) {
+    --tn[actual];
+    if (predicted == actual) {
+      ++tp[actual];
+    } else {
+      --tn[predicted];
+      ++fp[predicted];
+      ++fn[actual];
+    }
+  }
+  return true;
 }
 
 std::string StatScores::sharing_key() const {

@@ -40,6 +40,7 @@ class StatScores : public ClassificationMetric {
   std::string sharing_key() const override;
 
  private:
+  bool add_small(const torch::Tensor& preds, const torch::Tensor& target);
   torch::Tensor averaged(const torch::Tensor& score, const Counts& counts) const;
 
   StatScoresOptions options_;

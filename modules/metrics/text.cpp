@@ -380,6 +380,64 @@ std::vector<Sequence> letters_and_digits(const std::string& text) {
   return words;
 }
 
+// The words of each line, as numbers.
+std::vector<Sequence> sentences_of(const std::string& text, Vocabulary& vocabulary) {
+  std::vector<Sequence> all;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const auto end = std::min(text.find('\n', begin), text.size());
+    all.push_back(vocabulary.numbers(letters_and_digits(text.substr(begin, end - begin))));
+    begin = end + 1;
+  }
+  return all;
+}
+
+// Marks the words of `target` that are in a longest common subsequence with `pred`: of several such, the one with the
+// words that come last.
+void mark_common(const Sequence& pred, const Sequence& target, std::vector<bool>& marks) {
+  const std::size_t width = pred.size() + 1;
+  std::vector<int64_t> lengths((target.size() + 1) * width);
+  const auto length = [&](std::size_t j, std::size_t i) -> int64_t& { return lengths[j * width + i]; };
+  for (std::size_t j = 1; j <= target.size(); ++j) {
+    for (std::size_t i = 1; i <= pred.size(); ++i) {
+      length(j, i) =
+          target[j - 1] == pred[i - 1] ? length(j - 1, i - 1) + 1 : std::max(length(j - 1, i), length(j, i - 1));
+    }
+  }
+  for (std::size_t i = pred.size(), j = target.size(); i > 0 && j > 0;) {
+    if (pred[i - 1] == target[j - 1]) {
+      marks[j - 1] = true;
+      --i, --j;
+    } else if (length(j, i - 1) > length(j - 1, i)) {
+      --i;
+    } else {
+      --j;
+    }
+  }
+}
+
+// Words of the target's sentences that are in the text's (Lin 2004, 3.2), each word as often as it is in both.
+int64_t union_of_subsequences(const std::vector<Sequence>& pred, const std::vector<Sequence>& target) {
+  std::unordered_map<char32_t, int64_t> in_pred, in_target;
+  for (const auto& sentence : pred) std::ranges::for_each(sentence, [&](char32_t word) { ++in_pred[word]; });
+  for (const auto& sentence : target) std::ranges::for_each(sentence, [&](char32_t word) { ++in_target[word]; });
+  int64_t hits = 0;
+  for (const auto& sentence : target) {
+    std::vector<bool> marks(sentence.size());
+    for (const auto& other : pred) mark_common(other, sentence, marks);
+    for (std::size_t j = 0; j < sentence.size(); ++j) {
+      if (!marks[j] || in_pred[sentence[j]] == 0 || in_target[sentence[j]] == 0) continue;
+      --in_pred[sentence[j]], --in_target[sentence[j]];
+      ++hits;
+    }
+  }
+  return hits;
+}
+
+int64_t number_of_words(const std::vector<Sequence>& sentences) {
+  return std::accumulate(sentences.begin(), sentences.end(), int64_t{0},
+                         [](int64_t sum, const Sequence& each) { return sum + std::ssize(each); });
+}
+
 // In the order of rouge_statistics.
 std::array<double, 3> rouge_shares(int64_t hits, int64_t of_preds, int64_t of_target) {
   if (hits == 0) return {0, 0, 0};
@@ -393,7 +451,7 @@ std::array<double, 3> rouge_shares(int64_t hits, int64_t of_preds, int64_t of_ta
 // Counts: the sums of F-measures, precisions and recalls, and the texts.
 ROUGEScore::ROUGEScore(ROUGEScoreOptions options)
     : TextMetric("ROUGEScore", 4, /*several=*/true), options_(std::move(options)) {
-  std::vector<std::string> keys = {"rougeL"};
+  std::vector<std::string> keys = {"rougeL", "rougeLsum"};
   for (int n = 1; n <= 9; ++n) keys.push_back("rouge" + std::to_string(n));
   check_choice("ROUGEScore", "rouge_key", options_.rouge_key, keys);
   check_choice("ROUGEScore", "statistic", options_.statistic, rouge_statistics);
@@ -407,7 +465,10 @@ std::vector<double> ROUGEScore::count(const std::string& pred, const Texts& targ
   for (std::size_t i = 0; i < targets.size(); ++i) {
     const auto right = vocabulary.numbers(letters_and_digits(targets[i]));
     std::array<double, 3> shares{};
-    if (options_.rouge_key == "rougeL") {
+    if (options_.rouge_key == "rougeLsum") {
+      const auto all = sentences_of(pred, vocabulary), others = sentences_of(targets[i], vocabulary);
+      shares = rouge_shares(union_of_subsequences(all, others), number_of_words(all), number_of_words(others));
+    } else if (options_.rouge_key == "rougeL") {
       shares = rouge_shares(longest_common_subsequence(words, right), std::ssize(words), std::ssize(right));
     } else {
       const auto n = static_cast<std::size_t>(options_.rouge_key.back() - '0');

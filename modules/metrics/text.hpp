@@ -163,14 +163,16 @@ class CHRFScore : public TextMetric {
 
 /// https://lightning.ai/docs/torchmetrics/stable/text/rouge_score.html
 struct ROUGEScoreOptions {
-  std::string rouge_key = "rougeL";    ///< "rouge1" to "rouge9", of n-grams, or "rougeL", of common subsequences
+  /// "rouge1" to "rouge9", of n-grams; "rougeL", of common subsequences, or "rougeLsum", of those of sentences.
+  std::string rouge_key = "rougeL";
   std::string statistic = "fmeasure";  ///< "fmeasure", "precision" or "recall"
   std::string accumulate = "best";  ///< of several targets: the one with the highest F-measure, or their mean ("avg")
 };
 
 /// The mean over texts of the share of n-grams of words, or of the longest common subsequence, that a text has with its
-/// target (Lin 2004), 0 to 1. Words are made of letters a to z, in either case, and digits; there is no stemmer, and no
-/// rougeLsum, which needs a list of sentences.
+/// target (Lin 2004), 0 to 1. Words are made of letters a to z, in either case, and digits; there is no stemmer. With
+/// rougeLsum a word of a sentence of the target counts if it is in a longest common subsequence with any sentence of
+/// the text; a sentence is a line.
 class ROUGEScore : public TextMetric {
  public:
   /// Throws UsageError for a value that an option cannot have.

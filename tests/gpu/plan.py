@@ -144,6 +144,7 @@ PROGRAMS = [
     program("collectives", ("bench/collectives", "memory")),
     program("growth", ("bench/growth", "parameters", "10", "--quick")),
     program("activation_checkpoint", ("bench/activation_checkpoint", "1")),
+    program("metrics", ("bench/metrics", "plain", "500")),
     program("watching", ("bench/watching", "steps", "1", "200")),
     program("async_validation", ("bench/async_validation", "1", "50", "2")),
     program("attach", ("bench/watching", "attach", "1", "200")),

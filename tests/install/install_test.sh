@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs Troupe, moves the installation, and builds and runs a project of somebody else's against it.
+# Installs Troupe, moves the installation, and builds and runs a project of somebody else's against it. Makes Debian's
+# package too, and builds and runs a new project against what is in it.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -66,12 +67,48 @@ said=$(cd / && "$prefix/bin/troupe" checkpoint verify "$checkpoint")
 said=$(cd "$folder" && "$prefix/bin/troupe" runs)
 [[ "$said" = *slope/version_0* ]] || fail "the installed command lists the runs as: $said"
 
-# A project that the installed command makes: built as it says, it trains, and knows what it has learnt. Without
+# Debian's package, unpacked: what it has and says. tests/install/bare_debian.sh installs it.
+cpack --config "$TROUPE_BUILD_DIR/CPackConfig.cmake" -B "$folder/package" -D CPACK_DEBIAN_COMPRESSION_TYPE=none >"$folder/log" ||
+  fail "cpack said: $(cat "$folder/log")"
+package=("$folder"/package/*.deb)
+dpkg-deb -x "${package[0]}" "$folder/unpacked"
+prefix=$folder/unpacked/usr
+depends=", $(dpkg-deb -f "${package[0]}" Depends),"
+for needed in libc6 libstdc++6 libcaf-core0.17 libcaf-dev libspdlog-dev nlohmann-json3-dev libopenmpi-dev openmpi-bin g++ cmake; do
+  [[ $depends = *", $needed,"* || $depends = *", $needed ("* ]] || fail "the package does not depend on $needed:$depends"
+done
+[[ $depends != *torch* ]] || fail "the package depends on a LibTorch of Debian's:$depends"
+for place in include/troupe/troupe.hpp lib/libtroupe.a lib/cmake/troupe/troupeConfig.cmake lib/troupe/troupe share/doc/troupe/copyright \
+  share/doc/troupe/changelog.gz share/troupe/launch/requirements/torch.txt bin/troupe-setup bin/troupe-run; do
+  [ -e "$prefix/$place" ] || fail "the package has no $place: $(dpkg-deb -c "${package[0]}")"
+done
+scripts=$(dpkg-deb -I "${package[0]}" | grep -E ' (pre|post)(inst|rm) ' || true)
+[ -z "$scripts" ] || fail "the package runs something when it is installed: $scripts"
+! readelf -d "$prefix/lib/troupe/troupe" | grep -qE 'R(UN)?PATH' || fail "the command in the package names folders of this machine"
+"$prefix/bin/troupe-run" -n 2 --dry-run true | grep -q mpirun || fail "troupe-run does not run"
+code=0
+said=$(TROUPE_DEPS="$folder" "$prefix/bin/troupe" runs 2>&1) || code=$?
+[ "$code $said" = "1 troupe: LibTorch $TROUPE_TORCH_VERSION was not found in $folder: run troupe-setup, which installs it" ] ||
+  fail "without LibTorch the command ends with $code and says: $said"
+code=0
+said=$(HOME="$folder" TROUPE_DEPS="$folder" cmake -S "$TROUPE_SOURCE_DIR/tests/install/outside" -B "$folder/no_torch" -G Ninja \
+  -DCMAKE_CXX_COMPILER="$TROUPE_CXX" -DCMAKE_PREFIX_PATH="$prefix" -DTROUPE_PYTHON3=false 2>&1) || code=$?
+[[ $code != 0 && $(tr -s '\n ' ' ' <<<"$said") = *"was not found"*": run troupe-setup, which installs it"* ]] ||
+  fail "without LibTorch find_package ends with $code and says: $said"
+# The command takes LibTorch from where launch/setup puts it.
+export TROUPE_DEPS=$folder/deps
+mkdir -p "$TROUPE_DEPS/venv/lib/python3.0"
+ln -s "$(dirname "$TROUPE_TORCH_ROOT")" "$TROUPE_DEPS/venv/lib/python3.0/site-packages"
+
+# A project that the packaged command makes: built as it says, it trains, and knows what it has learnt. Without
 # optimization it compiles in less time.
 said=$(cd "$folder" && "$prefix/bin/troupe" new my_net)
 [[ "$said" = *"cmake -B build -DCMAKE_PREFIX_PATH=\"$prefix\""* ]] || fail "the command says of the new project: $said"
+# As in a Debian whose /lib is a link into /usr.
+mkdir "$folder/linked"
+ln -s "$prefix/lib" "$folder/linked/lib"
 cmake -S "$folder/my_net" -B "$folder/my_net/build" -G Ninja -DCMAKE_BUILD_TYPE=Debug \
   -DCMAKE_CXX_COMPILER="$TROUPE_CXX" -DCMAKE_CXX_FLAGS="$TROUPE_CXX_FLAGS -g0" "${launcher[@]}" \
-  -DCMAKE_PREFIX_PATH="$prefix" -DTorch_DIR="$TROUPE_TORCH_ROOT/share/cmake/Torch"
+  -DCMAKE_PREFIX_PATH="$folder/linked" -DTorch_DIR="$TROUPE_TORCH_ROOT/share/cmake/Torch"
 cmake --build "$folder/my_net/build"
 ctest --test-dir "$folder/my_net/build" --output-on-failure || fail "the new project's tests fail"

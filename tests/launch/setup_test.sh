@@ -94,6 +94,15 @@ ran "--require-hashes --no-deps -r $TROUPE_SOURCE_DIR/launch/requirements/dev.tx
 ran "--require-hashes --no-deps -r $TROUPE_SOURCE_DIR/launch/requirements/compared.txt"
 
 rm -rf "$deps"
+: >"$folder/debian"
+succeeds --libtorch --cpu
+said "torch==$torch (LibTorch"
+! grep -q "apt-get\|dpkg\|data.txt" "$log" || problem "expected LibTorch alone"
+fails --libtorch --dev
+said "--libtorch is LibTorch alone: leave --dev and --mpi out"
+succeeds --cpu --dev
+
+rm -rf "$deps"
 touch "$folder/interrupt"
 fails --cpu
 rm "$folder/interrupt"
@@ -136,7 +145,7 @@ said "has hashes of packages for Python 3.11 on x86_64, and this is Python 3.12 
 ! grep -q "^pip" "$log" || problem "expected that pip is not asked"
 
 fails --dve
-said "setup: unknown option '--dve'; the options are --dev, --cpu, --torch VERSION and --mpi VERSION"
+said "setup: unknown option '--dve'; the options are --dev, --cpu, --libtorch, --torch VERSION and --mpi VERSION"
 
 # Another LibTorch has an environment and lists of its own, and shares the lists that do not depend on it.
 rm -rf "$deps"

@@ -1,8 +1,10 @@
 """Values of torchmetrics' metrics of retrieval, text and images: media_metrics.py FILE
 
-Texts of a batch are bytes with a newline after each; the targets of a text have tabs between them.
+Texts of a batch are bytes with an ASCII record separator after each; the targets of a text have tabs between them.
 """
 import random
+import sys
+import types
 
 import torch
 import torchmetrics as tm
@@ -80,18 +82,25 @@ def changed(text):
     return random.choice(["  ", " ", "\u00a0"]).join(words)
 
 
-def keep_texts(data, targets):
+def keep_texts(data, targets, lines=1):
     batches = []
     for i, n in enumerate(SIZES):
-        preds = [sentence() for _ in range(n)]
-        references = [[changed(text) for _ in range(targets)] for text in preds]
+        preds = ["\n".join(sentence() for _ in range(lines)) for _ in range(n)]
+        references = [["\n".join(map(changed, text.split("\n"))) for _ in range(targets)] for text in preds]
         if n == 12:
             preds[3], references[5] = "", [""] * targets
         batches.append((preds, references))
-        as_bytes = lambda lines: torch.tensor(list("".join(line + "\n" for line in lines).encode()), dtype=torch.uint8)
+        as_bytes = lambda lines: torch.tensor(list("".join(line + "\x1e" for line in lines).encode()), dtype=torch.uint8)
         out[f"{data}.preds.{i}"] = as_bytes(preds)
         out[f"{data}.target.{i}"] = as_bytes(["\t".join(r) for r in references])
     return batches
+
+
+# nltk, whose model of sentences would have to be fetched, is not here: lines are sentences, as in Google's rouge_score.
+sys.modules["nltk"] = types.ModuleType("nltk")
+for part in (sys.modules["torchmetrics.functional.text.rouge"], sys.modules["torchmetrics.text.rouge"]):
+    part._NLTK_AVAILABLE = True
+sys.modules["torchmetrics.functional.text.rouge"]._split_sentence = lambda text: text.split("\n")
 
 
 def run_texts(case, metric, batches, single=False):
@@ -112,6 +121,19 @@ for name in ["WordErrorRate", "CharErrorRate", "MatchErrorRate"]:
 for reduction in ["mean", "sum", "none"]:
     for cost in [1, 2]:
         run_texts(f"EditDistance/sentences/{reduction},{cost}", tm.text.EditDistance(cost, reduction), ONE, single=True)
+PARAGRAPHS = keep_texts("paragraphs", 2, lines=3)
+
+
+def run_rouge(data, batches, key):
+    for accumulate in ["best", "avg"]:
+        for which in ["fmeasure", "precision", "recall"]:
+            class One(tm.text.ROUGEScore):
+                def compute(self, name=f"{key}_{which}"):
+                    return super().compute()[name]
+            run_texts(f"ROUGEScore/{data}/{key},{accumulate},{which}", One(accumulate=accumulate, rouge_keys=key), batches)
+
+
+run_rouge("paragraphs", PARAGRAPHS, "rougeLsum")
 for data, batches in {"sentences": ONE, "references": THREE}.items():
     for n in [1, 2, 4]:
         for smooth in [False, True]:
@@ -120,14 +142,8 @@ for data, batches in {"sentences": ONE, "references": THREE}.items():
     for key, options in {"": {}, "words": {"n_char_order": 3, "n_word_order": 0, "beta": 1.0},
                          "all": {"lowercase": True, "whitespace": True}}.items():
         run_texts(f"CHRFScore/{data}/{key}", tm.text.CHRFScore(**options), batches)
-    for key in ["rouge1", "rouge2", "rougeL"]:
-        for accumulate in ["best", "avg"]:
-            for which in ["fmeasure", "precision", "recall"]:
-                class One(tm.text.ROUGEScore):
-                    def compute(self, name=f"{key}_{which}"):
-                        return super().compute()[name]
-                run_texts(f"ROUGEScore/{data}/{key},{accumulate},{which}",
-                          One(accumulate=accumulate, rouge_keys=key), batches)
+    for key in ["rouge1", "rouge2", "rougeL", "rougeLsum"]:
+        run_rouge(data, batches, key)
 
 # --- Images ---
 
@@ -141,6 +157,8 @@ def images(n):
 
 
 IMAGES = keep("images", images)
+VOLUMES = keep("volumes", lambda n: (lambda x: (x, (x + 0.2 * torch.randn_like(x)).clamp(0, 1)))(
+    torch.rand(n, 2, 6, 8, 7).double()))
 SAME = keep("same_images", lambda n: tuple(torch.ones(n, 1, 12, 12).double() for _ in range(2)))
 for data, batches in {"images": IMAGES, "same_images": SAME}.items():
     run(f"PeakSignalNoiseRatio/{data}/", double(tm.image.PeakSignalNoiseRatio(1.0)), batches)
@@ -151,6 +169,11 @@ for data, batches in {"images": IMAGES, "same_images": SAME}.items():
         run(f"StructuralSimilarityIndexMeasure/{data}/{reduction},clamped", make(data_range=(0.1, 0.9), sigma=0.8), batches)
         run(f"StructuralSimilarityIndexMeasure/{data}/{reduction},flat",
             make(data_range=1.0, gaussian_kernel=False, kernel_size=7, k1=0.02), batches)
+# torchmetrics pads the depth of a volume by kernel_size, also with a Gaussian, which is as wide with its default sigma.
+for key, options in {"gaussian": {}, "clamped": {"data_range": (0.1, 0.9)},
+                     "flat": {"gaussian_kernel": False, "kernel_size": 5}}.items():
+    run(f"StructuralSimilarityIndexMeasure/volumes/{key}",
+        double(tm.image.StructuralSimilarityIndexMeasure(**{"data_range": 1.0, **options})), VOLUMES)
 run("StructuralSimilarityIndexMeasure/images/own", double(tm.image.StructuralSimilarityIndexMeasure()), IMAGES)
 
 

@@ -101,7 +101,7 @@ MetricCases::Feed texts(const std::string& data) {
     const auto lines = [&](const char* which) {
       const auto bytes = media_cases().input(data, which, batch).contiguous();
       const auto* first = static_cast<const char*>(bytes.const_data_ptr());
-      return cut(std::string(first, static_cast<std::size_t>(bytes.numel()) - 1), '\n');
+      return cut(std::string(first, static_cast<std::size_t>(bytes.numel()) - 1), '\x1e');
     };
     std::vector<metrics::Texts> targets;
     for (const auto& line : lines("target")) targets.push_back(cut(line, '\t'));
@@ -116,8 +116,19 @@ void compare_texts(const std::string& name, const std::string& data, const std::
   media_cases().compare(name + "/" + data + "/" + key, MetricCases::make<M>(std::move(options)), texts(data));
 }
 
+void compare_rouge(const std::string& data, const std::string& key) {
+  for (const std::string accumulate : {"best", "avg"}) {
+    for (const std::string statistic : {"fmeasure", "precision", "recall"}) {
+      compare_texts<metrics::ROUGEScore>(
+          "ROUGEScore", data, key + "," + accumulate + "," + statistic,
+          metrics::ROUGEScoreOptions{.rouge_key = key, .statistic = statistic, .accumulate = accumulate});
+    }
+  }
+}
+
 TEST(MediaMetricsParity, TextIsTorchmetrics) {
   using namespace metrics;
+  compare_rouge("paragraphs", "rougeLsum");
   compare_texts<WordErrorRate>("WordErrorRate", "sentences", "", WordErrorRateOptions{});
   compare_texts<CharErrorRate>("CharErrorRate", "sentences", "", CharErrorRateOptions{});
   compare_texts<MatchErrorRate>("MatchErrorRate", "sentences", "", MatchErrorRateOptions{});
@@ -140,15 +151,7 @@ TEST(MediaMetricsParity, TextIsTorchmetrics) {
     compare_texts<CHRFScore>("CHRFScore", data, "words",
                              CHRFScoreOptions{.n_char_order = 3, .n_word_order = 0, .beta = 1});
     compare_texts<CHRFScore>("CHRFScore", data, "all", CHRFScoreOptions{.lowercase = true, .whitespace = true});
-    for (const std::string key : {"rouge1", "rouge2", "rougeL"}) {
-      for (const std::string accumulate : {"best", "avg"}) {
-        for (const std::string statistic : {"fmeasure", "precision", "recall"}) {
-          compare_texts<ROUGEScore>(
-              "ROUGEScore", data, key + "," + accumulate + "," + statistic,
-              ROUGEScoreOptions{.rouge_key = key, .statistic = statistic, .accumulate = accumulate});
-        }
-      }
-    }
+    for (const std::string key : {"rouge1", "rouge2", "rougeL", "rougeLsum"}) compare_rouge(data, key);
   }
 }
 
@@ -180,6 +183,12 @@ TEST(MediaMetricsParity, ImagesAreTorchmetrics) {
                                       data);
     }
   }
+  const std::string volumes = "StructuralSimilarityIndexMeasure/volumes/";
+  cases.compare_pairs<Similarity>(volumes + "gaussian", SimilarityOptions{.data_range = DataRange(1.0)}, "volumes");
+  cases.compare_pairs<Similarity>(volumes + "clamped", SimilarityOptions{.data_range = DataRange(0.1, 0.9)}, "volumes");
+  cases.compare_pairs<Similarity>(
+      volumes + "flat", SimilarityOptions{.gaussian_kernel = false, .kernel_size = 5, .data_range = DataRange(1.0)},
+      "volumes");
   cases.compare_pairs<Similarity>("StructuralSimilarityIndexMeasure/images/own", SimilarityOptions{}, "images");
 }
 

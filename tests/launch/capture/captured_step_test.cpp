@@ -216,6 +216,19 @@ TEST_F(CapturedStep, ComputesCheckpointedLayersAgain) {
   expect_captured(made<Checkpointed>(), images(70, 8, {20}), options());
 }
 
+// Keeps what it is given, which the next replay writes over.
+class KeptScores : public TargetMetric {
+ public:
+  KeptScores() { rows_ = add_list("rows", torch::kFloat32); }
+
+ protected:
+  void add(const torch::Tensor& preds, const torch::Tensor&) override { append(rows_, preds); }
+  torch::Tensor result() const override { return at(rows_).to(torch::kFloat64).square().sum(); }
+
+ private:
+  State rows_;
+};
+
 // Metrics that count and metrics that keep what they are given.
 struct Measured : Mlp {
   StepOutput training_step(const Batch& batch, int64_t) override {
@@ -226,6 +239,8 @@ struct Measured : Mlp {
     log("accuracy", accuracy, {.on_step = false, .on_epoch = true});
     log("right", each(scores, y));
     curve.update(scores.softmax(1), y);
+    kept.update(scores, y);
+    log("kept_scores", kept, {.on_step = false, .on_epoch = true});
     log("curve", curve, {.on_step = false, .on_epoch = true});
     mean.update(loss, static_cast<double>(x.size(0)));
     log("mean", mean, {.on_step = false, .on_epoch = true});
@@ -238,6 +253,7 @@ struct Measured : Mlp {
       register_metric("each", metrics::Accuracy({.task = "multiclass", .num_classes = 10}));
   MetricHolder<metrics::AUROC> curve =
       register_metric("curve", metrics::AUROC({.task = "multiclass", .num_classes = 10}));
+  MetricHolder<KeptScores> kept = register_metric("kept", KeptScores());
   MetricHolder<metrics::MeanMetric> mean = register_metric("mean", metrics::MeanMetric());
   MetricHolder<metrics::MaxMetric> highest = register_metric("highest", metrics::MaxMetric());
 };

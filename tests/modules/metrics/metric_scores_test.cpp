@@ -14,9 +14,103 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
+#include <vector>
 
 namespace troupe::metrics {
 namespace {
+
+// --- Small batches ---
+
+// The same numbers, laid out so that the operators take them, not the loops for small batches.
+torch::Tensor spread(const torch::Tensor& tensor) {
+  return torch::stack({tensor, tensor}, -1).select(-1, 0);
+}
+
+// Both ways gather the same, of two batches.
+void expect_same_states(const Make& make, const torch::Tensor& preds, const torch::Tensor& target) {
+  const auto small = make(), other = make();
+  for (int i = 0; i < 2; ++i) {
+    small->update(preds, target);
+    other->update(spread(preds), spread(target));
+  }
+  const auto ours = small->states().states, theirs = other->states().states;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    SCOPED_TRACE(small->class_name() + ", " + ours[i].name);
+    EXPECT_EQ(ours[i].value.scalar_type(), theirs[i].value.scalar_type());
+    EXPECT_TRUE(torch::allclose(ours[i].value, theirs[i].value, 0, 0, /*equal_nan=*/true))
+        << ours[i].value << "\nnot " << theirs[i].value;
+  }
+}
+
+TEST(SmallBatches, AreGatheredAsLibTorchsOperatorsDoIt) {
+  constexpr int64_t n = 9, classes = 4;
+  torch::manual_seed(3);
+  const auto classes_target = torch::randint(classes, {n});
+  const auto tied = (4 * torch::rand({n, classes})).round() / 4;
+  auto with_nan = torch::randn({n, classes});
+  with_nan[2][1] = nan;
+  with_nan[3][0] = nan;
+  for (const auto& ignored : {std::optional<int64_t>(), std::optional<int64_t>(2)}) {
+    const AccuracyOptions accuracy{.task = "multiclass", .num_classes = classes, .ignore_index = ignored};
+    const ConfusionMatrixOptions matrix{.task = "multiclass", .num_classes = classes, .ignore_index = ignored};
+    const AUROCOptions roc{.task = "multiclass", .num_classes = classes, .ignore_index = ignored};
+    for (const auto& scores : {torch::randn({n, classes}), tied, tied.to(torch::kDouble), with_nan}) {
+      expect_same_states(making<Accuracy>(accuracy), scores, classes_target);
+      expect_same_states(making<ConfusionMatrix>(matrix), scores, classes_target);
+      expect_same_states(making<AUROC>(roc), scores, classes_target);
+    }
+    expect_same_states(making<Accuracy>(accuracy), torch::randint(classes, {n}), classes_target);
+    expect_same_states(making<ConfusionMatrix>(matrix), torch::randint(classes, {n}), classes_target);
+  }
+  for (const auto& ignored : {std::optional<int64_t>(), std::optional<int64_t>(0)}) {
+    for (const double threshold : {0.5, 0.1, 0.0, 1.0}) {
+      for (const bool has_labels : {false, true}) {
+        const std::string task = has_labels ? "multilabel" : "binary";
+        const std::optional<int64_t> labels = has_labels ? std::optional<int64_t>(3) : std::nullopt;
+        const auto shape = has_labels ? std::vector<int64_t>{n, 3} : std::vector<int64_t>{n};
+        const auto target = torch::randint(2, shape);
+        const AccuracyOptions accuracy{
+            .task = task, .threshold = threshold, .num_labels = labels, .ignore_index = ignored};
+        const ConfusionMatrixOptions matrix{
+            .task = task, .threshold = threshold, .num_labels = labels, .ignore_index = ignored};
+        const AUROCOptions roc{.task = task, .num_labels = labels, .ignore_index = ignored};
+        auto none = torch::rand(shape);
+        none.view({-1})[1] = nan;
+        // Thresholds are met exactly: 0.1 in the type of the scores.
+        for (const auto& scores :
+             {torch::randn(shape), torch::full(shape, 0.1F), torch::full(shape, 0.1, torch::kDouble), none}) {
+          expect_same_states(making<Accuracy>(accuracy), scores, target);
+          expect_same_states(making<ConfusionMatrix>(matrix), scores, target);
+          expect_same_states(making<AUROC>(roc), scores, target);
+        }
+        expect_same_states(making<Accuracy>(accuracy), torch::randint(2, shape), target);
+        expect_same_states(making<ConfusionMatrix>(matrix), torch::randint(2, shape), target);
+      }
+    }
+  }
+}
+
+TEST(SmallBatches, LeaveEverythingAsItWasIfALabelDoesNotBelongThere) {
+  Accuracy accuracy({.task = "multiclass", .num_classes = 3});
+  accuracy.update(torch::rand({4, 3}), torch::tensor({0, 1, 2, 0}));
+  std::vector<torch::Tensor> before;
+  for (const auto& state : accuracy.states().states) before.push_back(state.value.clone());
+  EXPECT_EQ(refusal([&] {
+              accuracy.update(torch::full({2, 3}, 7.0F), torch::tensor({0, 3}));
+            }),
+            "Accuracy: target holds 3; labels are 0 to 2");
+  for (std::size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(before[i].equal(accuracy.states().states[i].value));
+}
+
+TEST(SmallBatches, AreNotKeptByReference) {
+  AUROC roc({.task = "binary"});
+  auto scores = torch::tensor({0.1F, 0.9F}), target = torch::tensor({0, 1});
+  roc.update(scores, target);
+  scores.fill_(0.5);
+  target.zero_();
+  EXPECT_EQ(roc.compute().item<double>(), 1);
+}
 
 // --- Scores ---
 

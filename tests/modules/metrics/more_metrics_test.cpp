@@ -234,7 +234,7 @@ TEST(Refusals, NameTheOptions) {
   EXPECT_EQ(refusal([] { HingeLoss({.task = "binary", .multiclass_mode = "one-vs-all"}); }),
             "HingeLoss: multiclass_mode = one-vs-all has no meaning for task = binary");
   EXPECT_THAT(refusal([] { KendallRankCorrCoef({.variant = "d"}); }), HasSubstr("variant = d"));
-  EXPECT_THAT(refusal([] { ROUGEScore({.rouge_key = "rougeLsum"}); }), HasSubstr("did you mean rougeL?"));
+  EXPECT_THAT(refusal([] { ROUGEScore({.rouge_key = "rougeLsun"}); }), HasSubstr("did you mean rougeLsum?"));
   EXPECT_EQ(refusal([] { BLEUScore({.n_gram = 2, .weights = std::vector<double>{1}}); }),
             "BLEUScore: there are 1 weights; give one of each n up to n_gram = 2");
   EXPECT_EQ(refusal([] { RetrievalMRR({.top_k = 0}); }), "RetrievalMRR: top_k = 0; use at least 1");
