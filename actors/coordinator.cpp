@@ -130,7 +130,7 @@ void CoordinatorState::begin_run() {
   spawn_workers(me);
   publish(RunStarted{state().stage, state().info.run_dir});
   script_ = state().stage == Stage::fit ? fit_script(state()) : evaluation_script(state());
-  advance([&] { return script_.start(); });
+  advance(script_.start());
 }
 
 void CoordinatorState::spawn_watch(const ActorRef& me) {
@@ -206,9 +206,7 @@ std::vector<std::shared_ptr<Callback>> CoordinatorState::replicated(
 // --- The script ------------------------------------------------------------------------------------------------------
 
 // Runs the script up to its next command.
-template <class Next>
-void CoordinatorState::advance(Next next) {
-  auto command = next();
+void CoordinatorState::advance(std::optional<Command> command) {
   if (!command) return end_workers();
   issue(std::move(*command));
 }
@@ -264,7 +262,7 @@ void CoordinatorState::take_answer(Done& done) {
   if (std::holds_alternative<HandOverCommand>(*current_)) hand_over(first_.answer);
   publish_boundary(first_.answer);
   tell_recorder_boundary(first_.answer);
-  advance([&] { return script_.resume(std::move(first_.answer)); });
+  advance(script_.resume(std::move(first_.answer)));
 }
 
 void CoordinatorState::take_facts(Done& done) {
@@ -303,7 +301,7 @@ void CoordinatorState::take_saved(const Saved& saved) {
   for (const auto& missing : saved.missing) take_missing(missing);
   if (ending_) go_on_ending();  // which waits for what is being written
   if (waiting_ && !ending_) {
-    advance([&] { return std::exchange(waiting_, std::nullopt); });
+    advance(std::exchange(waiting_, std::nullopt));
   }
 }
 

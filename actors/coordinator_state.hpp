@@ -50,8 +50,7 @@ class CoordinatorState {
   ActorRef join(Role role, const ActorRef& actor, std::string name, int64_t its_rank);
 
   // The script.
-  template <class Next>
-  void advance(Next next);
+  void advance(std::optional<Command> command);
   void issue(Command command);
   void set_timer();
   void take_time(const TimeIsUp& up);

@@ -78,7 +78,7 @@ void CoordinatorState::go_on_waiting() {
   const bool is_interrupted = state().stop && state().stop->interrupt;
   if (ending_ || (state().validation_results.empty() && !is_interrupted)) return;
   current_.reset();
-  advance([&] { return script_.resume({}); });
+  advance(script_.resume({}));
 }
 
 // Those of an interrupted run.

@@ -42,6 +42,29 @@ constexpr std::size_t most_scrapes = 16;
 constexpr auto look_interval = std::chrono::milliseconds(100);  // while somebody has something to take
 constexpr auto accept_pause = std::chrono::seconds(1);
 
+enum class Received { something, nothing, end };
+
+// Appends what is there, 4 KiB at most.
+Received receive(int socket, std::string& into) {
+  std::array<char, 4096> buffer;
+  const auto count = ::recv(socket, buffer.data(), buffer.size(), MSG_DONTWAIT);
+  if (count > 0) {
+    into.append(buffer.data(), static_cast<std::size_t>(count));
+    return Received::something;
+  }
+  if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return Received::nothing;
+  return Received::end;
+}
+
+std::string said_of_worker(const Pulse& pulse) {
+  const auto where = pulse.whereabouts();
+  return where.empty() ? pulse.who + " waits for other ranks" : where;
+}
+
+}  // namespace
+
+// Not in the unnamed namespace: a class that has a name elsewhere has them as members.
+
 // Bytes on their way to a socket that does not block.
 class Outbox {
  public:
@@ -69,20 +92,6 @@ class Outbox {
   Clock::time_point moved_ = Clock::now();
 };
 
-enum class Received { something, nothing, end };
-
-// Appends what is there, 4 KiB at most.
-Received receive(int socket, std::string& into) {
-  std::array<char, 4096> buffer;
-  const auto count = ::recv(socket, buffer.data(), buffer.size(), MSG_DONTWAIT);
-  if (count > 0) {
-    into.append(buffer.data(), static_cast<std::size_t>(count));
-    return Received::something;
-  }
-  if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return Received::nothing;
-  return Received::end;
-}
-
 struct Viewer {
   Descriptor socket;
   pid_t pid = 0;
@@ -104,13 +113,6 @@ struct Scrape {
   Outbox out = {};
   bool is_answered = false, is_gone = false;
 };
-
-std::string said_of_worker(const Pulse& pulse) {
-  const auto where = pulse.whereabouts();
-  return where.empty() ? pulse.who + " waits for other ranks" : where;
-}
-
-}  // namespace
 
 class LiveServer::Thread {
  public:
