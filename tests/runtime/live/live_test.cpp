@@ -323,7 +323,7 @@ TEST(LiveServer, EndsInAMomentThoughAViewerDoesNotRead) {
   LiveClient reader(served.folder.path());
   (void)answer(reader, Watch{.events = true});
   const std::string reason(100'000, 'x');
-  for (int i = 0; i < 8; ++i) served.server->publish(RunEnded{.reason = reason});
+  for (int i = 0; i < 8; ++i) served.server->publish(RunEnded{.metrics = {}, .reason = reason});
   const auto ended = std::async(std::launch::async, [&] { served.server->end(); });
   EXPECT_EQ(ended.wait_for(patience), std::future_status::ready);
 }
