@@ -1,5 +1,5 @@
-// The end of a run (P7): workers, then writers and ushers, then the recorder, then the console, each when those before
-// have come to their end or are gone.
+// The end of a run (P7): workers, then ushers, whose actors may log to the last, then writers, then the recorder, then
+// the console, each when those before have come to their end or are gone.
 #include "troupe/actors/coordinator_state.hpp"
 
 #include <chrono>
@@ -59,10 +59,14 @@ void CoordinatorState::go_on_ending() {
   const bool workers_have_ended = members_.have_ended(Role::worker) && members_.have_ended(Role::validator);
   if (ending_ == Role::worker && workers_have_ended && is_settled) {
     close_books();
+    ending_ = Role::usher;
+    members_.for_each(Role::usher, [&](const Member& usher) { tell(self_, usher.actor, Drain{}); });
+  }
+  if (ending_ == Role::usher && members_.have_ended(Role::usher)) {
     ending_ = Role::writer;
     drain_writers();
   }
-  if (ending_ == Role::writer && members_.have_ended(Role::writer) && members_.have_ended(Role::usher)) {
+  if (ending_ == Role::writer && members_.have_ended(Role::writer)) {
     for (const auto& [name, count] : result_.dropped) {
       if (count > 0)
         note("warning: the actor " + name + " was too slow for " + std::to_string(count) +
@@ -88,11 +92,10 @@ void CoordinatorState::show_phases() {
   note("trainer.profiler = simple\n" + to_text(result_.phases, PhaseTable::all));
 }
 
-// The writers first: what they report may still be a failure of the run.
+// What they report may still be a failure of the run.
 void CoordinatorState::drain_writers() {
   const Member* first = members_.find(logger_.to);
   tell(self_, first && !first->has_ended ? logger_.to : checkpointer_, Drain{});  // the logger passes it on
-  members_.for_each(Role::usher, [&](const Member& usher) { tell(self_, usher.actor, Drain{}); });
 }
 
 void CoordinatorState::drain_recorder() {

@@ -13,7 +13,7 @@
 namespace troupe::cast {
 
 /// In the order in which a run ends.
-enum class Role { worker, validator, writer, usher, recorder, console, watchdog };
+enum class Role { worker, validator, usher, writer, recorder, console, watchdog };
 
 struct Member {
   Role role = Role::worker;

@@ -129,6 +129,33 @@ TEST(CallbackActor, KeepLatestKeepsTheNewestOfEachKind) {
   EXPECT_EQ(steps->back(), 8);
 }
 
+// What it logs of the run's end comes to the sinks, which are told of the end behind it: here it gives them time to go.
+TEST(CallbackActor, LogsToTheLast) {
+  class Kept : public Sink {
+   public:
+    std::string name() const override { return "kept"; }
+    void write(const Record& record) override {
+      if (std::holds_alternative<StageEndedRecord>(record)) over.set_value();
+      if (const auto* scalars = std::get_if<ScalarsRecord>(&record)) found |= scalars->values.front().first == "last";
+    }
+    void flush() override {}
+    std::promise<void> over;
+    bool found = false;
+  };
+  const TempDir dir;
+  const auto kept = std::make_shared<Kept>();
+  auto options = quiet(dir);
+  options.max_epochs = 1;
+  options.sinks = {kept};
+  Trainer trainer(options);
+  trainer.add_actor("last", on_events([over = kept->over.get_future().share()](const RunEnded&, RunHandle& run) {
+                      (void)over.wait_for(std::chrono::milliseconds(100));
+                      run.log("last", 1, 0);
+                    }));
+  trainer.fit<Line>({}, points());
+  EXPECT_TRUE(kept->found);
+}
+
 TEST(CallbackActor, ThatThrowsDoesNotHarmTheRun) {
   const TempDir dir;
   Trainer trainer(quiet(dir));

