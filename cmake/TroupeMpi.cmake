@@ -35,6 +35,9 @@ if(NOT TROUPE_MPI_PROBLEM)
 TROUPE_MPI_VERSION asks for ${TROUPE_MPI_VERSION}: configure another folder, or this one with --fresh.")
     else()
       message(STATUS "Open MPI ${TROUPE_MPI_VERSION}: ${_root}")
+      # Its -pthread, which threads do not need here (glibc 2.34 and later), would keep tests from reusing the library's
+      # precompiled header.
+      set_property(TARGET MPI::MPI_CXX PROPERTY INTERFACE_COMPILE_OPTIONS "")
     endif()
   endif()
 endif()

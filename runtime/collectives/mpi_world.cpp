@@ -14,12 +14,6 @@
 namespace troupe {
 namespace {
 
-// With one connection, the requests for pieces of what comes wait behind the pieces of what goes, so that the two take
-// turns (Open MPI 4.1.4 and 5.0.11): an all-reduce over a slow link takes twice its time. --mca has gone before.
-void use_links_both_ways() {
-  setenv("OMPI_MCA_btl_tcp_links", "2", /*overwrite=*/0);
-}
-
 std::vector<std::string> names_of_hosts(MPI_Comm world, int size) {
   std::array<char, MPI_MAX_PROCESSOR_NAME> name{};
   int length = 0;
@@ -50,7 +44,6 @@ MpiWorld::MpiWorld() {
   MPI_Initialized(&initialized);
   if (initialized) throw UsageError("MPI is initialised already: a process makes one MpiWorld, and calls no MPI_Init");
   prepare_mpi_for_losses();
-  use_links_both_ways();
   int granted = MPI_THREAD_SINGLE;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &granted), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
