@@ -147,10 +147,6 @@ class RateProbe final : public finders::Probe {
   bool is_over_ = false;
 };
 
-}  // namespace
-
-namespace {
-
 // What the loss gains per unit of the rate at the place number `i` of `places`, as torch.gradient has it: from the
 // places beside it to the second order, at an end from the one beside it
 // (https://docs.pytorch.org/docs/2.11/generated/torch.gradient.html).

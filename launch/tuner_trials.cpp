@@ -162,7 +162,7 @@ void Tuner::Trials::run(TrainerOptions options, const std::shared_ptr<finders::P
   try {
     ModuleSource source = module_.source();
     source.overridden.remove(Hook::configure_callbacks);
-    options.callbacks = {probe};
+    options.callbacks.push_back(probe);
     Trainer trial(std::move(options));
     RunArguments arguments;
     if (data_.datamodule) arguments.datamodule = data_.datamodule();

@@ -28,7 +28,8 @@ void require_one_process(const char* what);
 /// The value at `part` of the way through the sorted ones; 0 if there are none.
 double quantile(std::vector<double> values, double part);
 std::vector<std::string> names_in(const NamedOptions& options);
-/// The Trainer's options for a fit of so many steps that leaves nothing behind.
+/// The Trainer's options for a fit of so many steps that leaves nothing behind. Of its callbacks an optimizer that was
+/// named stays (runtime/parts/named_optimizer.hpp).
 TrainerOptions options_of_trial(const TrainerOptions& of, int64_t steps);
 
 /// What looks at a trial.
@@ -102,8 +103,8 @@ class Tuner::Trials {
 
   const TrainerOptions& options() const { return options_; }
   bool is_on_cpu() const { return devices_.front().is_cpu(); }
-  /// A fit without callbacks but the probe. Throws UsageError for what the probe refuses, RunError for all else that
-  /// fails, TunerInterrupted after a signal.
+  /// A fit whose callbacks are those of `options` and the probe. Throws UsageError for what the probe refuses, RunError
+  /// for all else that fails, TunerInterrupted after a signal.
   void run(TrainerOptions options, const std::shared_ptr<finders::Probe>& probe, const DataLoaders& loaders) const;
 
  private:

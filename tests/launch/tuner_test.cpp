@@ -606,6 +606,22 @@ TEST(TuneStage, PrintsTheOptionsThatTakeWhatItSuggests) {
   EXPECT_FALSE(std::filesystem::exists(dir.path() / "tuned_net" / "version_1"));
 }
 
+// Its curve is that of a module which makes the same optimizer itself, and the rate is the optimizer's option.
+TEST(TuneStage, TriesTheOptimizerThatIsNamed) {
+  const auto curve_with = [](std::vector<std::string> words) {
+    const TempDir dir;
+    words.insert(words.begin(), {"tune", "--tune.lr", "--model.batch_size=32"});
+    const auto ran = run_tune(std::move(words), dir);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return std::pair(ran.out, content_of(dir.path() / "tuned_net" / "version_0" / "lr_find.csv"));
+  };
+  const auto own = curve_with({});
+  const auto same = curve_with({"--optimizer", "sgd", "--optimizer.momentum=0.9"});
+  EXPECT_EQ(same.second, own.second);
+  EXPECT_EQ(same.first, "--optimizer" + own.first.substr(std::string("--model").size()));
+  EXPECT_NE(curve_with({"--optimizer", "adamw"}).second, own.second);
+}
+
 TEST(TuneStage, SaysInOneSentenceWhatIsWrong) {
   const TempDir dir;
   const auto refusal = [&](std::vector<std::string> words) {
