@@ -9,6 +9,7 @@
 #include "troupe/modules/options/choices.hpp"
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
+#include "troupe/runtime/report/run_status.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -215,14 +216,6 @@ std::vector<double> curve_in(const std::string& name, const nlohmann::json& valu
     curve.push_back(*number);
   }
   return curve;
-}
-
-RunStatus run_status_in(const StateReader& reader) {
-  const auto name = reader.text("status");
-  for (const auto& choice : choices_of<RunStatus>()) {
-    if (choice.name == name) return static_cast<RunStatus>(choice.value);
-  }
-  reader.refuse("status is '" + shown(name) + "', which no run has");
 }
 
 State state_in(const nlohmann::json& json, const StateReader& reader) {

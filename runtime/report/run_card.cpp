@@ -8,6 +8,7 @@
 #include "troupe/runtime/checkpoint/file_system.hpp"
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/checkpoint/strict_json.hpp"
+#include "troupe/runtime/report/run_status.hpp"
 
 #include <algorithm>
 
@@ -88,14 +89,6 @@ std::vector<ModelRecord::Layer> layers_in(const StateReader& reader) {
         {layer.text("name"), layer.text("type"), layer.text("in"), layer.text("out"), layer.count("parameters")});
   }
   return layers;
-}
-
-RunStatus status_in(const StateReader& reader) {
-  const auto name = reader.text("status");
-  const auto choices = choices_of<RunStatus>();
-  const auto found = std::ranges::find(choices, name, &Choice::name);
-  if (found == choices.end()) reader.refuse("status is '" + shown(name) + "', which no run has");
-  return static_cast<RunStatus>(found->value);
 }
 
 nlohmann::json object_in(const nlohmann::json& json, const char* key, const StateReader& reader) {
@@ -188,7 +181,7 @@ RunCard run_card_from_json(const nlohmann::json& json, const std::string& what) 
   card.id = reader.text("id");
   card.name = reader.text("name");
   card.version = reader.text("version");
-  card.status = status_in(reader);
+  card.status = run_status_in(reader);
   card.stage = reader.text("stage");
   card.message = reader.text("message");
   card.started = reader.number("started");
