@@ -17,6 +17,9 @@ for name in $names; do
   grep -q "($name)" "$folder/tables" || fail "there is no table of $name in: $(cat "$folder/tables")"
 done
 
+# What to type for the same is recorded, without this machine's folders.
+grep -qF '"command": "bench/run --all --quick"' "$folder/all.json" || fail "the command is: $(grep '"command"' "$folder/all.json")"
+
 # The page of it says that it is a trial, and has each benchmark, its plots and its figures.
 "$run" --page "$folder/page.md" "$folder/all.json" || fail "the page was not written"
 for name in $names; do
