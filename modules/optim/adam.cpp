@@ -1,8 +1,5 @@
 #include "troupe/modules/optim/adam.hpp"
 
-#include <ATen/ops/_fused_adam.h>
-#include <ATen/ops/_fused_adamw.h>
-
 namespace troupe::optim {
 
 namespace {
@@ -38,11 +35,14 @@ template <Decay decay>
 void AdamKernel<decay>::update(const Options& options, KernelLists<4> lists) {
   auto& [steps, exp_avg, exp_avg_sq, max_exp_avg_sq] = lists.states;
   count_steps(steps);
-  const auto kernel = decay == Decay::l2 ? &at::_ops::_fused_adam_::call : &at::_ops::_fused_adamw_::call;
-  kernel(lists.parameters, lists.gradients, exp_avg, exp_avg_sq,
-         options.amsgrad ? at::TensorList(max_exp_avg_sq) : at::TensorList(), steps, options.lr, options.betas.first,
-         options.betas.second, options.weight_decay, options.eps, options.amsgrad, options.maximize,
-         /*grad_scale=*/{}, /*found_inf=*/{});
+  adam_step(decay,
+            {.lr = options.lr,
+             .betas = options.betas,
+             .weight_decay = options.weight_decay,
+             .eps = options.eps,
+             .amsgrad = options.amsgrad,
+             .maximize = options.maximize},
+            {lists.parameters, lists.gradients, exp_avg, exp_avg_sq, max_exp_avg_sq, steps});
 }
 
 template struct AdamKernel<Decay::l2>;

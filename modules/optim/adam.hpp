@@ -1,6 +1,7 @@
-// Adam and AdamW on LibTorch's fused kernels.
+// Adam and AdamW.
 #pragma once
 
+#include "troupe/modules/optim/adam_step.hpp"
 #include "troupe/modules/optim/kernel_optimizer.hpp"
 #include "troupe/modules/optim/named_groups.hpp"
 
@@ -43,8 +44,6 @@ struct AdamGroup {
   std::optional<bool> maximize = std::nullopt;
 };
 
-enum class Decay { l2, decoupled };
-
 template <Decay decay>
 struct AdamKernel {
   using Options = std::conditional_t<decay == Decay::l2, AdamOptions, AdamWOptions>;
@@ -58,10 +57,10 @@ struct AdamKernel {
   static void update(const Options& options, KernelLists<4> lists);
 };
 
-/// Adam (Kingma & Ba 2015): one call of `at::_fused_adam_` a step and group. Steps are those of
-/// torch.optim.Adam(fused=True).
+/// Adam (Kingma & Ba 2015): one adam_step() per step and group. Steps are those of torch.optim.Adam(fused=True), to the
+/// bit.
 using FusedAdam = KernelOptimizer<AdamKernel<Decay::l2>>;
-/// AdamW (Loshchilov & Hutter 2019) with `at::_fused_adamw_`.
+/// AdamW (Loshchilov & Hutter 2019), in the same way.
 using FusedAdamW = KernelOptimizer<AdamKernel<Decay::decoupled>>;
 
 std::shared_ptr<FusedAdam> adam(Parameters parameters, AdamOptions options = {});

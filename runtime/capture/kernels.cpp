@@ -1,18 +1,12 @@
 #include "troupe/runtime/capture/kernels.hpp"
 
+#include "troupe/base/fast_loop.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
 #include <utility>
-
-// Loops of these functions are compiled for several generations of processors; which one runs is decided at start.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
-#define TROUPE_FAST_LOOP __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
-#else
-#define TROUPE_FAST_LOOP
-#endif
 
 namespace troupe::capture {
 
