@@ -13,7 +13,8 @@ endif()
 # LibTorch's headers give some classes another layout without NDEBUG (RecordFunction), and LibTorch was compiled with it.
 add_compile_definitions($<$<CONFIG:Debug>:NDEBUG>)
 # CMake's own way would give programs -fPIE, and the precompiled header of the library would not fit them.
-add_compile_options(-fPIC -Wall -Wextra)
+# Nobody reads errno after a square root; a loop that had to set it could not be vectorized.
+add_compile_options(-fPIC -Wall -Wextra -fno-math-errno)
 
 set(TROUPE_SANITIZE "" CACHE STRING "Sanitizers to compile in, as -fsanitize takes them (address,undefined or thread)")
 if(TROUPE_SANITIZE)

@@ -46,22 +46,21 @@ LoopNumbers loop_numbers(Decay decay, const AdamNumbers& numbers, double step) {
 
 // a / b for a >= 0. The remainder of the first quotient is exact, so that the second is the rounded one; infinity has
 // no remainder.
-inline float divided(float a, float b, float one_by_b) {
+TROUPE_INLINE float divided(float a, float b, float one_by_b) {
   const float quotient = a * one_by_b;
-  const float corrected = std::fma(std::fma(-b, quotient, a), one_by_b, quotient);
+  const float corrected = __builtin_fmaf(__builtin_fmaf(-b, quotient, a), one_by_b, quotient);
   return a == std::numeric_limits<float>::infinity() ? a : corrected;
 }
 
 enum class DecayOf { nothing, gradient, parameter };
 
 template <DecayOf decay>
-inline __attribute__((always_inline)) void step_of_one(const LoopNumbers& n, float& w, float g, float& m, float& v,
-                                                       bool is_left) {
-  if constexpr (decay == DecayOf::gradient) g = std::fma(w, n.decay, g);
+TROUPE_INLINE void step_of_one(const LoopNumbers& n, float& w, float g, float& m, float& v, bool is_left) {
+  if constexpr (decay == DecayOf::gradient) g = __builtin_fmaf(w, n.decay, g);
   if constexpr (decay == DecayOf::parameter) w = w * n.decay;
-  m = std::fma(n.to_gradient, g - m, m);
-  v = is_left ? std::fma(v, n.beta2, g * n.of_square * g) : std::fma(g * n.of_square, g, v * n.beta2);
-  const float root = divided(std::sqrt(v), n.bias, n.one_by_bias) + n.eps;
+  m = __builtin_fmaf(n.to_gradient, g - m, m);
+  v = is_left ? __builtin_fmaf(v, n.beta2, g * n.of_square * g) : __builtin_fmaf(g * n.of_square, g, v * n.beta2);
+  const float root = divided(__builtin_sqrtf(v), n.bias, n.one_by_bias) + n.eps;
   w = w - n.step_size * m / root;
 }
 
