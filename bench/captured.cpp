@@ -7,7 +7,7 @@
 //     captured --profile FILE
 //         writes the captured programs with the time of each operator to FILE.0, FILE.1, ...
 //
-// All sides: the same training_step, batches made beforehand, AdamW on LibTorch's fused kernel, one compute thread, a
+// All sides: the same training_step, batches made beforehand, Troupe's AdamW, one compute thread, a
 // thread of their own. An epoch to warm up, then the one that is timed. On a GPU (tests/gpu) each batch is copied
 // there, and an epoch ends when its kernels have; PRECISION is the Trainer's option, for ours.
 #include "bench/cells.hpp"

@@ -3,7 +3,7 @@
 //
 //     overhead [ROUNDS [STEPS]]       for bench/run overhead
 //
-// All sides: the same model, batches made beforehand, Adam on LibTorch's fused kernel, one compute thread, a thread of
+// All sides: the same model, batches made beforehand, Troupe's Adam, one compute thread, a thread of
 // their own. Ours also log the loss in every step, to the default sinks; the progress bar is off. They alternate in one
 // process, an epoch each, so that what the machine does between two processes is no part of a difference of 1 %. A
 // number is the middle of the rounds' mean times of a step.

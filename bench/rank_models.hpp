@@ -1,7 +1,7 @@
 // What bench/distributed and bench/rank_times train on two ranks: an MLP 784-1024-1024-10 with batches of 64 and Adam;
 // the GPT of examples/gpt with its defaults and batches of 16 x 128 bytes; and the same GPT as tests/parity has it (2
 // layers, 2 heads, width 32, batches of 8 x 32 bytes), of whose step the reduction is a larger part. float32, batches
-// made beforehand, LibTorch's fused optimizers, one compute thread a rank. Steps go through the Trainer and its whole
+// made beforehand, Troupe's optimizers, one compute thread a rank. Steps go through the Trainer and its whole
 // cast, and log their metrics to the default sinks; progress bar, summary and checkpoints are off.
 #pragma once
 

@@ -16,7 +16,7 @@ BENCHMARK = Benchmark(
     name="captured_models",
     place=20,
     title="Captured steps of the examples' models",
-    about="""The same training_step on both sides, batches made beforehand, AdamW on LibTorch's fused kernel. A time is the
+    about="""The same training_step on both sides, batches made beforehand, Troupe's AdamW. A time is the
 mean of a step over an epoch, after an epoch to warm up. Ours go through the whole cast and log.""",
     contenders={"captured": Contender("Troupe, captured", is_ours=True), "bare": Contender("bare LibTorch loop")},
     measures=(Measure("us", "us", "time of a step"),),

@@ -24,6 +24,8 @@ namespace {
 // LibTorch's kernel treats eight numbers at once, and what is left one by one with another order of operations.
 constexpr int64_t together = 8;
 constexpr float least_bias = 0x1p-20F;
+// LibTorch's kernel divides more than these among threads, and then something is left over eight in each part.
+constexpr int64_t most_alone = at::internal::GRAIN_SIZE;
 
 // The numbers of a step as LibTorch's kernel rounds them.
 struct LoopNumbers {
@@ -108,7 +110,6 @@ bool fits_loop(const AdamNumbers& numbers, const AdamTensors& tensors) {
   if (numbers.amsgrad || numbers.maximize || 1 - numbers.betas.first >= 0.5 || is_recorded()) return false;
   // The first steps divide by the root of this.
   if (1 - numbers.betas.second < 2 * least_bias * least_bias) return false;
-  if (at::get_num_threads() > 1 && !at::in_parallel_region()) return false;
   for (std::size_t i = 0; i < tensors.parameters.size(); ++i) {
     const auto& step = tensors.steps[i];
     if (!is_plain_float(tensors.parameters[i]) || !is_plain_float(tensors.gradients[i]) || !step.is_cpu() ||
@@ -219,11 +220,24 @@ void libtorch_adam_step(Decay decay, const AdamNumbers& numbers, const AdamTenso
 }
 
 void adam_step(Decay decay, const AdamNumbers& numbers, const AdamTensors& tensors) {
-  if (fits_loop(numbers, tensors) && has_own_adam_loop(decay)) {
-    loop_step(decay, numbers, tensors);
-  } else {
-    libtorch_adam_step(decay, numbers, tensors);
+  if (!fits_loop(numbers, tensors) || !has_own_adam_loop(decay)) return libtorch_adam_step(decay, numbers, tensors);
+  const bool is_alone = at::in_parallel_region() || at::get_num_threads() == 1;
+  const auto is_small = [&](const torch::Tensor& tensor) { return is_alone || tensor.numel() <= most_alone; };
+  if (std::ranges::all_of(tensors.parameters, is_small)) return loop_step(decay, numbers, tensors);
+  struct Lists {
+    Parameters parameters, gradients, exp_avg, exp_avg_sq, steps;
+    AdamTensors tensors() const { return {parameters, gradients, exp_avg, exp_avg_sq, {}, steps}; }
+  } small, large;
+  for (std::size_t i = 0; i < tensors.parameters.size(); ++i) {
+    auto& lists = is_small(tensors.parameters[i]) ? small : large;
+    lists.parameters.push_back(tensors.parameters[i]);
+    lists.gradients.push_back(tensors.gradients[i]);
+    lists.exp_avg.push_back(tensors.exp_avg[i]);
+    lists.exp_avg_sq.push_back(tensors.exp_avg_sq[i]);
+    lists.steps.push_back(tensors.steps[i]);
   }
+  if (!small.parameters.empty()) loop_step(decay, numbers, small.tensors());
+  libtorch_adam_step(decay, numbers, large.tensors());
 }
 
 }  // namespace troupe::optim

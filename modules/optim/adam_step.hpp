@@ -25,7 +25,7 @@ struct AdamTensors {
 };
 
 /// One step of all of them, with the bits of `at::_fused_adam_` (Decay::l2) or `at::_fused_adamw_`. For float32 on the
-/// CPU and one compute thread a loop of ours does it, in about half the time of LibTorch's
+/// CPU, and one compute thread or a small tensor, a loop of ours does it, in about half the time of LibTorch's
 /// (docs/optimizers.md#adams-loop), once it has been seen on this machine to give the bits of LibTorch's; LibTorch's
 /// kernel does everything else.
 void adam_step(Decay decay, const AdamNumbers& numbers, const AdamTensors& tensors);
@@ -39,7 +39,7 @@ bool has_own_adam_loop(Decay decay);
 
 /// `s[i] / by` for `count` numbers from 0 on, correctly rounded as the processor's division is, by products alone.
 /// Requires that `by` is in [2^-20, 1]. Source: Markstein, "Computation of elementary functions on the IBM RISC
-/// System/6000 processor", IBM Journal of Research and Development 34 (1990), theorem 8.
+/// System/6000 processor", IBM Journal of Research and Development 34 (1990).
 void divide_all(const float* s, float by, int64_t count, float* out);
 
 }  // namespace troupe::optim

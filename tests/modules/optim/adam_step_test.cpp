@@ -96,6 +96,15 @@ TEST_P(AdamStep, HasTheBitsOfLibTorchForEverySizeAndStep) {
   }
 }
 
+// Large tensors are divided among them, and then something is left over eight in each part.
+TEST_P(AdamStep, HasThemWithSeveralThreads) {
+  for (const int threads : {2, 3}) {
+    torch::set_num_threads(threads);
+    expect_same_step(random_state({1, 2, 3, 7, 15, 16, 17, 41, 1003, 32'768, 50'003}, 4), numbers());
+    expect_same_step(random_state({50'003}, 4), numbers());
+  }
+}
+
 TEST_P(AdamStep, HasThemForExtremeNumbers) {
   const std::vector<float> extremes = {0.F, -0.F, infinity, -infinity, 1e-45F, -1e-38F, 3e38F, 1e-30F, 1.F};
   auto state = random_state({}, 3);
