@@ -44,6 +44,6 @@ configure_package_config_file(cmake/troupeConfig.cmake.in troupeConfig.cmake INS
 write_basic_package_version_file(troupeConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES
   "${CMAKE_CURRENT_BINARY_DIR}/troupeConfig.cmake" "${CMAKE_CURRENT_BINARY_DIR}/troupeConfigVersion.cmake"
-  cmake/TroupeTorch.cmake cmake/TroupeCuda.cmake cmake/TroupeMpi.cmake cmake/FindCAF.cmake cmake/FindDeflate.cmake
+  cmake/TroupeTorch.cmake cmake/TroupeMpi.cmake cmake/FindCAF.cmake cmake/FindDeflate.cmake
   cmake/TroupePredictor.cmake cmake/predictor_exports.map
   DESTINATION "${_package}")

@@ -1,6 +1,7 @@
 #include "troupe/runtime/device/device.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/runtime/device/cuda_libraries.hpp"
 #include "troupe/runtime/process/cpu_budget.hpp"
 
 #include <torch/cuda.h>
@@ -31,14 +32,14 @@ torch::Device choose_device(Accelerator accelerator) {
   if (accelerator == Accelerator::cpu) return torch::kCPU;
 #ifdef TROUPE_HAS_CUDA
   const bool has_gpu = torch::cuda::is_available();
-  const char* reason = "no GPU was found";
+  const std::string reason = cuda_libraries_problem().empty() ? "no GPU was found" : cuda_libraries_problem();
 #else
   const bool has_gpu = false;
-  const char* reason = "this build has no CUDA code (it needs a CUDA toolkit)";
+  const std::string reason = "this build has no CUDA code (it needs a CUDA toolkit)";
 #endif
   if (has_gpu) return torch::Device(torch::kCUDA, 0);
   if (accelerator == Accelerator::cuda) {
-    throw UsageError(std::string("trainer.accelerator = \"cuda\", but ") + reason + "; use \"auto\" or \"cpu\"");
+    throw UsageError("trainer.accelerator = \"cuda\", but " + reason + "; use \"auto\" or \"cpu\"");
   }
   return torch::kCPU;
 }

@@ -29,16 +29,8 @@ finish() {
 trap finish EXIT
 seconds_since() { echo $((SECONDS - $1)) s; }
 
-build=$TROUPE_BUILD_DIR
-if grep -q 'set(TROUPE_CUDA "ON")' "$build/troupeConfig.cmake"; then
-  # Code for CUDA is linked with the toolkit, which is none of Debian's packages.
-  say "builds Troupe without CUDA"
-  build=$folder/build
-  { cmake -S "$TROUPE_SOURCE_DIR" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DTROUPE_CUDA=OFF &&
-    cmake --build "$build" --target troupe troupe_command; } >"$folder/log" 2>&1 || fail "the build said: $(tail -n 30 "$folder/log")"
-fi
 say "makes the package"
-cpack --config "$build/CPackConfig.cmake" -B "$folder/package" -D CPACK_DEBIAN_COMPRESSION_TYPE=gzip >"$folder/log" 2>&1 ||
+cpack --config "$TROUPE_BUILD_DIR/CPackConfig.cmake" -B "$folder/package" -D CPACK_DEBIAN_COMPRESSION_TYPE=gzip >"$folder/log" 2>&1 ||
   fail "cpack said: $(cat "$folder/log")"
 packages=("$folder"/package/*.deb)
 say "$(basename "${packages[0]}"), $(stat -c %s "${packages[0]}") bytes"

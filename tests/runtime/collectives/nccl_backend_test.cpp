@@ -12,6 +12,8 @@
 #include <torch/torch.h>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
+#include <dlfcn.h>
+
 namespace troupe {
 namespace {
 
@@ -19,9 +21,29 @@ c10::intrusive_ptr<c10d::Backend> one_rank(c10::Device device) {
   return make_nccl_backend(c10::make_intrusive<c10d::HashStore>(), 0, 1, device, std::chrono::seconds(60));
 }
 
+bool is_loaded(const char* library) {
+  void* const handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
+  if (handle) dlclose(handle);
+  return handle != nullptr;
+}
+
+// The first case: a later one loads them.
+TEST(CudaLibraries, AreLoadedIfThereIsADriver) {
+  void* const driver = dlopen("libcuda.so.1", RTLD_LAZY);
+  EXPECT_TRUE(is_loaded("libtorch_cpu.so"));
+  EXPECT_EQ(is_loaded("libtorch_cuda.so"), has_nccl() && driver != nullptr);
+}
+
 TEST(NcclBackend, RefusesTheCpu) {
   const auto error = error_of([] { one_rank(at::kCPU); });
   EXPECT_THAT(error, testing::HasSubstr(has_nccl() ? "got 'cpu'" : "built without CUDA"));
+}
+
+// Programs are not linked to the CUDA libraries: what is called in them is found by name, on any machine.
+TEST(NcclBackend, CallsLibTorchsNcclWithoutAGpuToo) {
+  if (!has_nccl()) GTEST_SKIP() << "built without CUDA";
+  if (torch::cuda::is_available()) GTEST_SKIP() << "there is a GPU";
+  EXPECT_THAT(error_of([] { one_rank(c10::Device(at::kCUDA, 0)); }), testing::HasSubstr("no GPUs found"));
 }
 
 TEST(NcclBackend, ReducesAndGathersOnOneGpu) {
