@@ -1,5 +1,6 @@
 // examples/digits, with the moment at which its first step is done, for bench/run start: {"first_step_at": SECONDS} on
-// the monotonic clock, which all processes of a machine share. The arguments are those of digits.
+// the monotonic clock, which all processes of a machine share, with the processor time that this process has taken
+// until then. The arguments are those of digits.
 #include "bench/cells.hpp"
 #include "examples/digits/digits.hpp"
 #include "examples/digits/digits_data.hpp"
@@ -8,7 +9,16 @@
 
 #include <chrono>
 
+#include <sys/resource.h>
+
 namespace {
+
+double processor_seconds() {
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  const auto microseconds = used.ru_utime.tv_usec + used.ru_stime.tv_usec;
+  return static_cast<double>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + static_cast<double>(microseconds) * 1e-6;
+}
 
 class WithFirstStep : public Digits {
  public:
@@ -17,7 +27,7 @@ class WithFirstStep : public Digits {
     if (is_told_) return;
     is_told_ = true;
     const std::chrono::duration<double> at = std::chrono::steady_clock::now().time_since_epoch();
-    troupe::bench::print_cell({{"first_step_at", at.count()}});
+    troupe::bench::print_cell({{"first_step_at", at.count()}, {"processor_s", processor_seconds()}});
   }
 
  private:

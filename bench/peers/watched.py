@@ -2,8 +2,8 @@
 
     watched.py COMMAND...
 
-Prints how long after its start that was, and the peak of the resident memory of the process. What the program says goes
-to stderr if it fails.
+Prints how long after its start that was, what else that line has ("processor_s"), and the peak of the resident memory of the
+process. What the program says goes to stderr if it fails.
 """
 import json
 import os
@@ -14,16 +14,16 @@ import time
 
 
 def main():
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         start = time.monotonic()
-        process = subprocess.Popen(sys.argv[1:], stdout=said, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(sys.argv[1:], stdout=output, stderr=subprocess.STDOUT, text=True)
         _, status, used = os.wait4(process.pid, 0)
-        said.seek(0)
-        lines = said.read().splitlines()
-    moments = [json.loads(line)["first_step_at"] for line in lines if line.startswith('{"first_step_at"')]
-    if os.waitstatus_to_exitcode(status) != 0 or not moments:
+        output.seek(0)
+        lines = output.read().splitlines()
+    said = [json.loads(line) for line in lines if line.startswith('{"first_step_at"')]
+    if os.waitstatus_to_exitcode(status) != 0 or not said:
         sys.exit("\n".join(lines))
-    print(json.dumps({"seconds": moments[0] - start, "peak_mib": used.ru_maxrss / 1024}))
+    print(json.dumps({"seconds": said[0].pop("first_step_at") - start, **said[0], "peak_mib": used.ru_maxrss / 1024}))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <regex>
 
 namespace troupe {
 namespace {
@@ -87,6 +88,18 @@ LaunchEnvironment launch_environment(const Environment& environment) {
   }
   if (environment("RANK") && environment("WORLD_SIZE")) return of_torchrun(environment);
   return {};
+}
+
+std::vector<std::pair<std::string, std::string>> transports_of_one_host(const Environment& environment,
+                                                                        std::string_view users_file) {
+  const auto size = environment("OMPI_COMM_WORLD_SIZE"), here = environment("OMPI_COMM_WORLD_LOCAL_SIZE");
+  if (size ? here != size : environment("SLURM_STEP_NUM_NODES") != "1") return {};
+  for (const char* const name : {"OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl", "OMPI_MCA_mca_base_param_files"}) {
+    if (environment(name)) return {};
+  }
+  static const std::regex choice("(^|\n)[ \t]*(pml|btl|mtl)[ \t]*=");
+  if (std::regex_search(users_file.begin(), users_file.end(), choice)) return {};
+  return {{"OMPI_MCA_pml", "ob1"}, {"OMPI_MCA_btl", "self,vader,tcp"}};
 }
 
 void check_size_of_mpi(const LaunchEnvironment& launched, int found) {

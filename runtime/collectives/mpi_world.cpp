@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
+#include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/collectives/mpi_error.hpp"
 
 #define OMPI_SKIP_MPICXX 1  // the C interface alone
@@ -9,6 +10,9 @@
 
 #include <array>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <string>
 #include <thread>
 
 namespace troupe {
@@ -29,6 +33,17 @@ std::vector<std::string> names_of_hosts(MPI_Comm world, int size) {
   return names;
 }
 
+void choose_transports() {
+  std::string users_file;
+  if (const auto home = environment_variable("HOME")) {
+    std::ifstream file(*home + "/.openmpi/mca-params.conf");
+    users_file.assign(std::istreambuf_iterator<char>(file), {});
+  }
+  for (const auto& [name, value] : transports_of_one_host(environment_variable, users_file)) {
+    setenv(name.c_str(), value.c_str(), /*overwrite=*/0);
+  }
+}
+
 }  // namespace
 
 void check_mpi(int code, const char* function) {
@@ -44,6 +59,7 @@ MpiWorld::MpiWorld() {
   MPI_Initialized(&initialized);
   if (initialized) throw UsageError("MPI is initialised already: a process makes one MpiWorld, and calls no MPI_Init");
   prepare_mpi_for_losses();
+  choose_transports();
   int granted = MPI_THREAD_SINGLE;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &granted), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);

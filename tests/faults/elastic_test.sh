@@ -86,6 +86,24 @@ try fewer_than_spares 3 1 20 1 2
 spares=0
 for ((i = 0; i < kills; ++i)); do try "random_$i" 3 1 $((RANDOM % 40 + 8)) $((RANDOM % 3)); done
 
+# Who attaches to the run finds the new rank zero in the place of the one that is lost, whose socket is left over.
+socket_of() { stat -c %i "$folder"/attached/*/version_0/attach.sock; }
+stops() {
+  echo "stop it is enough" | "$TROUPE_BUILD_DIR/bin/troupe" attach "$(dirname "$folder"/attached/*/version_0/attach.sock)" \
+    --control --once >"$folder/seen" 2>&1
+}
+"$TROUPE_SOURCE_DIR/launch/run" -n 3 "$program" fit --trainer.default_root_dir "$folder/attached" "${options[@]}" \
+  --trainer.max_epochs 1000 --trainer.elastic 1:3 --trainer.attach control >"$folder/found" 2>"$folder/err" &
+run=$!
+wait_for 60 is_at_step "$folder/attached" 8 || fail "attached: the run does not come to step 8"
+kill -KILL "$(process_of "$folder/attached" 0)"
+wait_for 60 grep -q ': 2 go on from' "$folder/err" || fail "attached: nobody says that a rank is lost"
+wait_for 60 stops || fail "attached: nobody is there to attach to: $(cat "$folder/seen")"
+wait "$run" || fail "attached: the run has not come to its end (status $?)"
+grep -q "the run stops after this batch" "$folder/seen" || fail "attached: $(cat "$folder/seen")"
+grep -q "stopped: asked for by a viewer (pid [0-9]*): it is enough" "$folder/err" || fail "attached: it does not stop"
+! socket_of 2>/dev/null || fail "attached: a socket is left"
+
 # One that hangs is given up by its own watchdog, and one that throws ends all.
 fault() {  # fault NAME OPTION...: of the fault program, on rank 2 of 3
   "$TROUPE_SOURCE_DIR/launch/run" -n 3 "$TROUPE_BUILD_DIR/tests/fault_program" fit --trainer.default_root_dir "$folder/$1" \

@@ -5,6 +5,7 @@
 
 #include <torch/torch.h>
 
+#include <atomic>
 #include <bit>
 #include <chrono>
 #include <cstdlib>
@@ -20,9 +21,35 @@ struct MixedOptions {
   double lr = 0.05;
   int64_t fetchers = 2;
   int64_t pause = 0;
+  int64_t stall = 0;
+  int64_t stall_at = 0;
 };
 TROUPE_OPTIONS(MixedOptions, (hidden, "units"), (lr, "learning rate"), (fetchers, "fetchers of the train loader"),
-               (pause, "milliseconds that a step takes longer, without a processor"))
+               (pause, "milliseconds that a step takes longer, without a processor"),
+               (stall, "seconds that one sample takes in each part of the run"), (stall_at, "which one"))
+
+// Training data of which one sample takes long, once per process.
+class Stalling : public TensorDataset {
+ public:
+  Stalling(Batch tensors, const MixedOptions& options) : TensorDataset(std::move(tensors)), options_(options) {}
+  Batch get(int64_t index) override {
+    stall(index);
+    return TensorDataset::get(index);
+  }
+  std::optional<Batch> get_batch(at::IntArrayRef indices) override {
+    for (const int64_t index : indices) stall(index);
+    return TensorDataset::get_batch(indices);
+  }
+
+ private:
+  void stall(int64_t index) {
+    if (options_.stall == 0 || index != options_.stall_at || has_stalled_.exchange(true)) return;
+    std::cerr << "stalls for " + std::to_string(options_.stall) + " s\n";
+    std::this_thread::sleep_for(std::chrono::seconds(options_.stall));
+  }
+  const MixedOptions options_;
+  std::atomic<bool> has_stalled_ = false;
+};
 
 uint64_t mixed(uint64_t hash, const torch::Tensor& tensor) {
   const auto bytes = tensor.detach().contiguous().view({-1}).view(torch::kUInt8);
@@ -74,8 +101,10 @@ class Mixed : public ModuleWith<MixedOptions> {
  private:
   DataLoader data(int64_t count, bool trains) const {
     const auto x = torch::arange(count * 32, torch::kFloat32).view({count, 32}).mul(0.37).sin();
-    return {std::make_shared<TensorDataset>(x, x.slice(1, 0, 4) * x.slice(1, 4, 8)),
-            {.batch_size = 10, .shuffle = trains, .num_workers = trains ? options().fetchers : 0}};
+    const auto y = x.slice(1, 0, 4) * x.slice(1, 4, 8);
+    std::shared_ptr<Dataset> samples = std::make_shared<TensorDataset>(x, y);
+    if (trains && options().stall > 0) samples = std::make_shared<Stalling>(Batch{x, y}, options());
+    return {samples, {.batch_size = 10, .shuffle = trains, .num_workers = trains ? options().fetchers : 0}};
   }
   torch::nn::Sequential net_{nullptr};
   MetricHolder<metrics::MeanSquaredError> error_;

@@ -9,6 +9,8 @@
 #   devices    SIGKILL, two devices in one process
 #   ranks      SIGKILL of one of two ranks under mpirun
 #   captured   SIGKILL, one process; every other part of the run captures its steps (trainer.capture_step)
+#   stalls     SIGKILL of one of two ranks, one of which waits for half a minute for a sample in each part of the run, longer than
+#              a step may take: the watchdog must not mind. Minutes, so by its name alone (ctest -C slow)
 set -euo pipefail
 kills=${1:-}
 [ $# -eq 0 ] || shift
@@ -25,6 +27,8 @@ start() {  # start WAY ROOT [FETCHERS]: its numbers on stdout
     devices) command+=(--trainer.devices 2) ;;
     captured) [ "$((${3:-1} % 2))" -ne 0 ] || command+=(--trainer.capture_step auto) ;;  # else it is held against
     ranks) command=("$TROUPE_SOURCE_DIR/tests/mpirun.sh" 2 "${command[@]}") ;;
+    stalls)
+      command=("$TROUPE_SOURCE_DIR/tests/mpirun.sh" 2 "${command[@]}" --model.pause 20 --model.stall "$stall" --model.stall_at $((RANDOM % 600))) ;;
   esac
   "${command[@]}" 2>>"$folder/err" | sed -E 's/^\[[0-9]+,[0-9]+\]<stdout>: ?//'
 }
@@ -65,9 +69,11 @@ compare() {  # compare ROOT: what the run below it printed, and left
 try() {  # try WAY KILLS
   local way=$1 wanted=$2 began took started root delay one signal=KILL
   [ "$way" != signal ] || signal=TERM
+  stall=0
   began=$(milliseconds)
   start "$way" "$folder/whole_$way" >"$folder/expected" || { cat "$folder/err" >&2; exit 1; }
   took=$(($(milliseconds) - began))
+  if [ "$way" = stalls ]; then stall=30 took=$((took + 30000)); fi
   [ "$(wc -l <"$folder/expected")" -ge 4 ] || { echo "error: it printed: $(cat "$folder/expected")" >&2; exit 1; }
   curves "$folder/whole_$way" >"$folder/curves"
   [ "$(wc -l <"$folder/curves")" -ge 100 ] || { echo "error: its curves are short" >&2; exit 1; }
@@ -77,7 +83,7 @@ try() {  # try WAY KILLS
     root=$folder/${way}_$runs
     start "$way" "$root" $((RANDOM % 4)) >"$folder/found" 2>/dev/null &  # the shell's own "Killed"
     started=$!
-    delay=$((RANDOM * 2 % (took + took / 4)))
+    delay=$((RANDOM * 4 % (took + took / 4)))
     sleep "$((delay / 1000)).$(printf '%03d' $((delay % 1000)))"  # the moment of the fault
     one=$(processes "$root" | shuf -n 1)
     if [ -n "$one" ] && kill "-$signal" "$one" 2>/dev/null; then killed=$((killed + 1)); fi
@@ -88,6 +94,11 @@ try() {  # try WAY KILLS
   done
   start "$way" "$folder/${way}_$runs" >"$folder/found" || { cat "$folder/err" >&2; exit 1; }
   compare "$folder/${way}_$runs"
+  if [ "$way" = stalls ]; then
+    said=$(grep -c "stalls for 30 s" "$folder/err") || { echo "error: no sample stalled" >&2; exit 1; }
+    ! grep -E "has made no progress|has not answered" "$folder/err" >&2 || { echo "error: a false alarm" >&2; exit 1; }
+    echo "stalls: $said, each of 30 s, and no false alarm"
+  fi
   if [ "$way" = captured ]; then  # whether a part of a run above captured, and had steps left, is chance
     start "$way" "$folder/undisturbed" 2 >"$folder/found" || { cat "$folder/err" >&2; exit 1; }
     compare "$folder/undisturbed"

@@ -324,6 +324,8 @@ grep -qx "run: the host nowhere does not answer: ssh: Could not resolve hostname
 echo "nowhere slots=2" >"$folder/hostfile"
 said=$("$run" -n 2 --mca orte_default_hostfile "$folder/hostfile" --mca plm_rsh_agent "$folder/clocks" "$folder/program" 2>&1 || true)
 grep -qx "run: the host nowhere does not answer: ssh: Could not resolve hostname nowhere" <<<"$said" || fail "it said: $said"
+said=$(OMPI_MCA_orte_default_hostfile=$folder/hostfile "$run" -n 2 --mca plm_rsh_agent "$folder/clocks" "$folder/program" 2>&1 || true)
+grep -qx "run: the host nowhere does not answer: ssh: Could not resolve hostname nowhere" <<<"$said" || fail "it said: $said"
 
 # A host that no longer answers is left out.
 cat >"$folder/agent" <<'EOF'
@@ -341,7 +343,7 @@ status=0
 "$run" -n 2 -H localhost,192.0.2.1 --mca plm_rsh_agent "$folder/agent" --max-restarts 1 "$folder/program" \
   >"$folder/out" 2>"$folder/err" || status=$?
 [ "$status" -ne 0 ] || fail "two ranks were asked for, one was there, and the status is 0"
-grep -q "1 ranks are left, and --min-ranks asks for 2" "$folder/err" || fail "it said: $(cat "$folder/err")"
+grep -q "1 rank is left, and --min-ranks asks for 2" "$folder/err" || fail "it said: $(cat "$folder/err")"
 said=$("$run" -n 2 -H late:1,nowhere:1 --mca plm_rsh_agent "$folder/clocks" "$folder/program" 2>&1 || true)
 grep -qE "^run: warning: the clock of the host late is 3(599|60[0-9]) s behind this one's$" <<<"$said" || fail "it said: $said"
 refuses "--min-ranks 3 is more than -n 2" -n 2 --min-ranks 3 "$folder/program"

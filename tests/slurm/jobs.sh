@@ -34,7 +34,7 @@ train() { SLOW=yes sbatch --parsable "$@" "$scripts/train.sbatch" "$program"; } 
 
 field() { scontrol show job -o "$1" | grep -oP "\b$2=\K\S+" | head -n 1; }  # field JOB NAME
 has_ended() { [[ $(field "$1" JobState) =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL)$ ]]; }
-is_back() { [ "$(field "$1" Restarts)" -ge 1 ]; }
+is_back() { [[ $(field "$1" Restarts) =~ ^[1-9] ]]; }  # a controller that is busy may say nothing
 
 checkpoints() { compgen -G "runs/$1/*/version_*/checkpoints/*" >/dev/null; }  # of JOB
 

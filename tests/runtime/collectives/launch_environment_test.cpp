@@ -36,6 +36,27 @@ TEST(LaunchEnvironment, KnowsMpi) {
             Launcher::mpi);
 }
 
+TEST(LaunchEnvironment, LeavesNetworkCardsOutOnOneHost) {
+  using testing::ElementsAre, testing::Pair, testing::IsEmpty;
+  std::map<std::string, std::string> here{{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}};
+  const auto chosen = ElementsAre(Pair("OMPI_MCA_pml", "ob1"), Pair("OMPI_MCA_btl", "self,vader,tcp"));
+  EXPECT_THAT(transports_of_one_host(with(here), ""), chosen);
+  EXPECT_THAT(transports_of_one_host(with(here), "# pml = ucx\nbtl_tcp_if_include = lo\n"), chosen);
+  EXPECT_THAT(transports_of_one_host(with({{"PMIX_RANK", "1"}, {"SLURM_STEP_NUM_NODES", "1"}}), ""), chosen);
+  // Somebody has chosen.
+  EXPECT_THAT(transports_of_one_host(with(here), "# ours\n btl = self,tcp\n"), IsEmpty());
+  for (const char* const name : {"OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl", "OMPI_MCA_mca_base_param_files"}) {
+    auto variables = here;
+    variables[name] = "ucx";
+    EXPECT_THAT(transports_of_one_host(with(variables), ""), IsEmpty()) << name;
+  }
+  // There are others.
+  here["OMPI_COMM_WORLD_LOCAL_SIZE"] = "2";
+  EXPECT_THAT(transports_of_one_host(with(here), ""), IsEmpty());
+  EXPECT_THAT(transports_of_one_host(with({{"PMIX_RANK", "1"}, {"SLURM_STEP_NUM_NODES", "2"}}), ""), IsEmpty());
+  EXPECT_THAT(transports_of_one_host(with({{"PMIX_RANK", "1"}}), ""), IsEmpty());
+}
+
 TEST(LaunchEnvironment, RefusesPmi2WhichOpenMpiCannotUse) {
   const auto error = error_of([] {
     launch_environment(with({{"SLURM_STEP_NUM_TASKS", "4"}, {"PMI_RANK", "1"}, {"PMI_SIZE", "4"}}));

@@ -4,9 +4,11 @@
 #include "tests/runtime/collectives/ranks.hpp"
 #include "tests/support/mpi_main.hpp"
 #include "troupe/base/failure.hpp"
+#include "troupe/runtime/collectives/launch_environment.hpp"
 
 #include <gmock/gmock.h>
 
+#include <filesystem>
 #include <set>
 
 namespace troupe {
@@ -27,6 +29,13 @@ TEST(MpiWorld, KnowsItsPlace) {
   ASSERT_EQ(world.hosts().size(), static_cast<std::size_t>(world.size()));
   EXPECT_EQ(world.hosts().front(), world.hosts().back());
   EXPECT_FALSE(world.hosts().front().empty());
+}
+
+// Unless somebody has chosen another one.
+TEST(MpiWorld, HasATransportOnOneHostWithoutALookForOthers) {
+  EXPECT_TRUE(environment_variable("OMPI_MCA_pml") || environment_variable("OMPI_MCA_btl") ||
+              environment_variable("OMPI_MCA_mtl") ||
+              std::filesystem::exists(environment_variable("HOME").value_or("") + "/.openmpi/mca-params.conf"));
 }
 
 TEST(MpiWorld, IsMadeOnce) {
