@@ -173,8 +173,9 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
   }
   const uint64_t state = state_of_module();
   const uint64_t begins_with = is_manual() ? gradients_there() : 0;
+  const auto kind = kind_of(pass.step);
   const auto is_of_kind = [&](const auto& entry) {
-    return entry->begins_with == begins_with && is_for(*entry, pass, tensors_);
+    return entry->kind == kind && entry->begins_with == begins_with && is_for(*entry, pass, tensors_);
   };
   const auto found =
       std::ranges::find_if(entries_, [&](const auto& entry) { return entry->state == state && is_of_kind(entry); });
@@ -196,7 +197,7 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
     std::erase_if(entries_, [&](const auto& entry) { return entry->state != state && is_of_kind(entry); });
     const auto of_this_kind = std::ranges::count_if(entries_, [&](const auto& entry) {
       return entry->optimizer == pass.step.optimizer && entry->opens_window == pass.opens_window &&
-             entry->begins_with == begins_with;
+             entry->kind == kind && entry->begins_with == begins_with;
     });
     if (of_this_kind >= core_.options().capture_step_programs) {
       refuse(nullptr, "there are more than " + std::to_string(core_.options().capture_step_programs) +
@@ -205,6 +206,7 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
     }
     current_ = &make_entry(pass, tensors_);
     current_->state = state;
+    current_->kind = kind;
     current_->begins_with = begins_with;
   }
   if (!current_->refusal.empty()) return way_;
@@ -317,11 +319,14 @@ std::string StepCapture::to_text() const {
   for (const auto& entry : entries_) {
     if (!entry->program) continue;
     const auto& report = report_.programs[*entry->in_report];
-    text += "# " + step_ + (kind_ == Kind::evaluation ? ", data loader " : ", optimizer ") +
-            std::to_string(entry->optimizer) +
-            (kind_ == Kind::evaluation ? ""
-             : entry->opens_window     ? ", first batch of a window"
-                                       : ", later batch of a window") +
+    text += "# " + step_ +
+            (is_manual()
+                 ? ", manual optimization"
+                 : (kind_ == Kind::evaluation ? ", data loader " : ", optimizer ") + std::to_string(entry->optimizer)) +
+            (entry->kind ? ", kind " + std::to_string(*entry->kind) : "") +
+            (kind_ == Kind::evaluation || is_manual() ? ""
+             : entry->opens_window                    ? ", first batch of a window"
+                                                      : ", later batch of a window") +
             ", " + report.inputs + ", " + std::to_string(report.replays) + " replays\n" + entry->program->to_text() +
             "\n";
   }

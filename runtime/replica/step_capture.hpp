@@ -185,6 +185,7 @@ class StepCapture {
   void say_captured(Entry& entry);
   // step_capture_manual.cpp
   bool is_manual() const;
+  std::optional<int64_t> kind_of(const TrainStep& step) const;
   void begin_manual();
   uint64_t gradients_there() const;
   bool is_recording() const { return way_ == Way::record && recorder_->is_resumed(); }

@@ -55,6 +55,10 @@ bool StepCapture::is_manual() const {
   return kind_ == Kind::training && !core_.module->automatic_optimization;
 }
 
+std::optional<int64_t> StepCapture::kind_of(const TrainStep& step) const {
+  return kind_ == Kind::training ? core_.module->capture_kind(step.batch_idx) : std::nullopt;
+}
+
 // Which parameters have gradients, as one number.
 uint64_t StepCapture::gradients_there() const {
   uint64_t sum = 0;
@@ -186,9 +190,9 @@ void StepCapture::end_manual(const StepOutput& output) {
 
 std::string StepCapture::reason_against_manual(const capture::Recording& recording) const {
   for (std::size_t i = 0; i < core_.optimizers.size(); ++i) {
-    if (manual_->stepped.contains(i)) continue;
+    if (current_->kind || manual_->stepped.contains(i)) continue;
     return "it makes no step of optimizer " + std::to_string(i) +
-           ", so that other batches have to do something else than this one";
+           ", so that other batches have to do something else: say which, by Module::capture_kind";
   }
   if (state_of_module() != manual_->state) {
     return "it leaves a layer in another mode, or a parameter or buffer frozen or in other memory than it was";
