@@ -28,7 +28,7 @@ WeakTensor weak(const torch::Tensor& tensor) {
   return WeakTensor(tensor.getIntrusivePtr());
 }
 
-const void* storage_of(const torch::Tensor& tensor) {
+const void* storage_behind(const torch::Tensor& tensor) {
   return tensor.storage().unsafeGetStorageImpl();
 }
 
@@ -198,8 +198,8 @@ std::string StepCapture::reason_against_manual(const capture::Recording& recordi
     return "it leaves a layer in another mode, or a parameter or buffer frozen or in other memory than it was";
   }
   std::unordered_set<const void*> parameters, kept;
-  for (const auto& parameter : parameters_) parameters.insert(storage_of(parameter));
-  for (const auto& buffer : buffers_) kept.insert(storage_of(buffer));
+  for (const auto& parameter : parameters_) parameters.insert(storage_behind(parameter));
+  for (const auto& buffer : buffers_) kept.insert(storage_behind(buffer));
   const auto is_one_of = [&](const capture::View& view, const auto& storages) {
     const auto& memory = recording.memories[view.memory];
     return memory.kind == capture::Memory::Kind::given && storages.contains(memory.storage.unsafeGetStorageImpl());
@@ -306,13 +306,13 @@ void StepCapture::compute_manual_ahead(std::size_t stretch) {
   std::vector<torch::Tensor> before;
   for (const auto& bytes : program.written()) before.push_back(bytes.clone());
   for (const auto& bytes : program.written()) {
-    const auto found = manual_->replayed.find(storage_of(bytes));
+    const auto found = manual_->replayed.find(storage_behind(bytes));
     if (found != manual_->replayed.end()) bytes.copy_(found->second);
   }
   for (const auto& [home, gradient] : live) home.copy_(gradient);
   run_ahead(stretch, stretch + 1);
   for (const auto& bytes : program.written()) {
-    if (is_home(bytes)) manual_->replayed[storage_of(bytes)] = bytes.clone();
+    if (is_home(bytes)) manual_->replayed[storage_behind(bytes)] = bytes.clone();
   }
   for (std::size_t i = 0; i < before.size(); ++i) program.written()[i].copy_(before[i]);
 }
