@@ -154,6 +154,7 @@ class StepCapture {
     std::vector<Kept> gradients;
     std::optional<std::size_t> in_report;  // the latest program's place, and the replays of those before
     int64_t replays_before = 0;
+    std::optional<int64_t> kind;  // that the module says
     // With manual optimization.
     uint64_t begins_with = 0;                               // which parameters have gradients
     std::unordered_map<std::size_t, torch::Tensor> places;  // of gradients, by their memory

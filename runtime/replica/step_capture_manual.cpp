@@ -298,6 +298,7 @@ void StepCapture::compute_manual_ahead(std::size_t stretch) {
     const auto& memory = manual_->memories[i];
     const auto place = memory ? current_->places.find(*memory) : current_->places.end();
     if (place != current_->places.end()) {
+      if (place->second.sizes() != gradient.sizes()) return;  // another step, which end_check says
       live.emplace_back(place->second, gradient.clone());
     } else if (!memory && manual_->given[i] && gradient.is_alias_of(home_of(i))) {
       live.emplace_back(home_of(i), gradient.clone());
