@@ -124,8 +124,9 @@ inline void check(const Combination& c, const std::filesystem::path& root, int64
       EXPECT_THAT(captured.captured.refusals, Contains(HasSubstr("manual optimization averages gradients of several")));
       return;
     }
-    if (!checkpoint) {
-      EXPECT_GT(captured.captured.replays(), 0);  // few steps may be left to one that is resumed
+    // Few steps may be left to one that is resumed, and of steps by hand each batch of a long window is a kind.
+    if (!checkpoint && !(c.is_manual() && c.accumulate > 2)) {
+      EXPECT_GT(captured.captured.replays(), 0);
     }
     EXPECT_THAT(captured.captured.refusals, Not(Contains(StartsWith("training_step")))) << folder;
   };
