@@ -463,7 +463,7 @@ struct Drawn : Module {
 };
 
 TEST_F(ManualCapture, IsThatOfStepsThatAreDrawn) {
-  for (unsigned seed = 0; seed < 60; ++seed) {
+  for (unsigned seed = 0; seed < 25; ++seed) {
     SCOPED_TRACE(seed);
     auto how = options();
     how.enable_progress_bar = false;
