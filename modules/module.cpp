@@ -4,6 +4,7 @@
 #include "troupe/modules/optim/clip_gradients.hpp"
 #include "troupe/modules/optim/drop_gradients.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
+#include "troupe/modules/support/recorded_scheduler.hpp"
 #include "troupe/modules/support/tensor_bytes.hpp"
 
 #include <torch/types.h>
@@ -267,6 +268,9 @@ void Module::check_optimizer_count(std::size_t wanted) const {
 std::vector<std::shared_ptr<LRScheduler>> Module::lr_schedulers() const {
   std::vector<std::shared_ptr<LRScheduler>> schedulers;
   for (const auto& config : trainer().optimizers().lr_schedulers()) schedulers.push_back(config.scheduler);
+  if (StepRecorder::current()) {
+    for (auto& scheduler : schedulers) scheduler = std::make_shared<RecordedScheduler>(std::move(scheduler));
+  }
   return schedulers;
 }
 

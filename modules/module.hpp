@@ -240,6 +240,13 @@ class Module : public torch::nn::Module, public Hyperparameters {
   /// transformer; asked when the optimizers are there. Default: every top-level layer, and of a Sequential or a
   /// ModuleList every layer in it.
   virtual std::vector<std::shared_ptr<torch::nn::Module>> sharding_blocks() const { return {}; }
+  /// For a training_step that does different things by the number of its batch, such as a step of the optimizer after
+  /// every fourth: a number for each of these things, equal for batches that do the same. With it, captured steps
+  /// (docs/captured-step.md) record each kind for itself. Nothing: all batches do the same.
+  virtual std::optional<int64_t> capture_kind(int64_t batch_idx) const {
+    (void)batch_idx;
+    return std::nullopt;
+  }
 
   // --- What a module may use ---------------------------------------------------------------------------------------
 

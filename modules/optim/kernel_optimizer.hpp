@@ -3,6 +3,7 @@
 #pragma once
 
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/support/step_recorder.hpp"
 
 #include <ATen/core/grad_mode.h>
 #include <torch/optim/optimizer.h>
@@ -145,6 +146,7 @@ class KernelOptimizer : public torch::optim::Optimizer {
 
   /// Calls `closure` first when there is one and returns its loss; gradients are enabled for it.
   torch::Tensor step(LossClosure closure = nullptr) override {
+    refuse_capture("it steps an optimizer itself, which a replay does not: call step() of what optimizers() returns");
     torch::Tensor loss;
     if (closure) {
       const torch::AutoGradMode with_gradients(true);

@@ -99,6 +99,7 @@ void Program::execute(Instruction& instruction) {
 void Program::call(Instruction& instruction) {
   if (watch_ && !instruction.is_inner) return;
   const c10::impl::ForceDispatchKeyGuard as_outside(outside_);
+  instruction.modes.apply();  // autocast is a key, too
   const auto results = instruction.again(instruction.inputs);
   for (std::size_t i = 0; i < results.size(); ++i) {
     if (instruction.targets[i].tensor.defined()) instruction.targets[i].tensor.copy_(results[i]);

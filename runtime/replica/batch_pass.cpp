@@ -157,7 +157,7 @@ void BatchPass::forward(TrainStep& step, OptimizerTrack& track) {
     step.output = compute_output(step, is_recorded ? capture_.batch() : *step.batch,
                                  is_recorded ? capture_.hiddens() : track.hiddens);
   }
-  if (!core_.module->automatic_optimization) return;
+  if (!core_.module->automatic_optimization) return capture_.end_manual(step.output);
   if (step.output.empty()) {
     capture_.end_forward(step.output, step.loss);
     if (core_.peers()) (void)weight_in_window(step, track);  // the others count this batch
@@ -173,6 +173,7 @@ void BatchPass::forward(TrainStep& step, OptimizerTrack& track) {
 
 // The checks of a loss's shape and graph were made of the recorded ones.
 void BatchPass::replay_forward(TrainStep& step, OptimizerTrack& track) {
+  if (!core_.module->automatic_optimization) return capture_.replay_manual(step);
   capture_.replay_forward(step, weight_in_window(step, track));
   if (watches_losses(core_.options())) judge_loss(core_, track, capture_.unweighted_loss(), step.batch_idx);
 }
@@ -180,6 +181,7 @@ void BatchPass::replay_forward(TrainStep& step, OptimizerTrack& track) {
 StepCapture::Way BatchPass::begin_capture(const TrainStep& step, const OptimizerTrack& track) {
   const bool by_samples = core_.options().accumulate_grad_weighting == GradWeighting::samples;
   if (!capture_.is_on() || !step.batch || (by_samples && step.own == 0)) return StepCapture::Way::plain;
+  if (!core_.module->automatic_optimization) return capture_.begin({step, track.hiddens});
   return capture_.begin({step, track.hiddens, begins_gradients(step, track), weight_of(step, track)});
 }
 

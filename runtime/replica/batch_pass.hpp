@@ -28,6 +28,7 @@ class BatchPass {
   /// What is trained may have changed.
   void refresh() { capture_.refresh(); }
   const StepCapture& capture() const { return capture_; }
+  StepCapture& capture() { return capture_; }
 
   /// Reads of `step` which batch and which optimizer it is, and leaves the output and the loss there; the loss stays
   /// undefined if training_step returns nothing. `track` is the optimizer's: says afterwards whether there are

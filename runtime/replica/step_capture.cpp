@@ -52,8 +52,8 @@ std::string StepCapture::reason_against_run() const {
   if (!core_.setup.device.is_cpu())
     return "the device is " + core_.setup.device.str() + ", and steps are captured on the CPU";
   const bool is_training = kind_ != Kind::evaluation;
-  if (is_training && !core_.module->automatic_optimization)
-    return "manual optimization makes its steps within training_step";
+  if (is_manual() && core_.peers())
+    return "manual optimization averages gradients of several devices or ranks within training_step";
   if (core_.shards) return "the strategy divides batches among devices (dp)";
   if (core_.peers() && options.sync_batchnorm) return "sync_batchnorm talks with other ranks within the step";
   if (core_.divides_parameters()) return "strategy = fsdp frees parameters between their uses, which replays do not";
@@ -172,8 +172,13 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
     return way_;
   }
   const uint64_t state = state_of_module();
-  const auto found = std::ranges::find_if(
-      entries_, [&](const auto& entry) { return entry->state == state && is_for(*entry, pass, tensors_); });
+  const uint64_t begins_with = is_manual() ? gradients_there() : 0;
+  const auto kind = kind_of(pass.step);
+  const auto is_of_kind = [&](const auto& entry) {
+    return entry->kind == kind && entry->begins_with == begins_with && is_for(*entry, pass, tensors_);
+  };
+  const auto found =
+      std::ranges::find_if(entries_, [&](const auto& entry) { return entry->state == state && is_of_kind(entry); });
   if (found != entries_.end()) {
     current_ = found->get();
     if (current_->program && !current_->program->is_current()) {  // the module has another tensor in the place of one
@@ -189,9 +194,10 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
       }
     }
   } else {
-    std::erase_if(entries_, [&](const auto& entry) { return entry->state != state && is_for(*entry, pass, tensors_); });
+    std::erase_if(entries_, [&](const auto& entry) { return entry->state != state && is_of_kind(entry); });
     const auto of_this_kind = std::ranges::count_if(entries_, [&](const auto& entry) {
-      return entry->optimizer == pass.step.optimizer && entry->opens_window == pass.opens_window;
+      return entry->optimizer == pass.step.optimizer && entry->opens_window == pass.opens_window &&
+             entry->kind == kind && entry->begins_with == begins_with;
     });
     if (of_this_kind >= core_.options().capture_step_programs) {
       refuse(nullptr, "there are more than " + std::to_string(core_.options().capture_step_programs) +
@@ -200,6 +206,8 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
     }
     current_ = &make_entry(pass, tensors_);
     current_->state = state;
+    current_->kind = kind;
+    current_->begins_with = begins_with;
   }
   if (!current_->refusal.empty()) return way_;
   fill(tensors_);
@@ -210,7 +218,7 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
     recorder_->set_watch(
         [this](std::size_t number, const std::string& name, const auto& results) { compare(number, name, results); });
     ahead_.clear();
-    compute_ahead(0, 1);
+    is_manual() ? compute_manual_ahead(0) : compute_ahead(0, 1);
   }
   return way_;
 }
@@ -311,11 +319,14 @@ std::string StepCapture::to_text() const {
   for (const auto& entry : entries_) {
     if (!entry->program) continue;
     const auto& report = report_.programs[*entry->in_report];
-    text += "# " + step_ + (kind_ == Kind::evaluation ? ", data loader " : ", optimizer ") +
-            std::to_string(entry->optimizer) +
-            (kind_ == Kind::evaluation ? ""
-             : entry->opens_window     ? ", first batch of a window"
-                                       : ", later batch of a window") +
+    text += "# " + step_ +
+            (is_manual()
+                 ? ", manual optimization"
+                 : (kind_ == Kind::evaluation ? ", data loader " : ", optimizer ") + std::to_string(entry->optimizer)) +
+            (entry->kind ? ", kind " + std::to_string(*entry->kind) : "") +
+            (kind_ == Kind::evaluation || is_manual() ? ""
+             : entry->opens_window                    ? ", first batch of a window"
+                                                      : ", later batch of a window") +
             ", " + report.inputs + ", " + std::to_string(report.replays) + " replays\n" + entry->program->to_text() +
             "\n";
   }

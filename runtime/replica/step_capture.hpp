@@ -12,6 +12,7 @@
 #include <torch/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,7 +47,8 @@ class StepCapture {
     function,  ///< of Fabric::capture: with one backward pass or none, and steps of optimizers behind it
   };
 
-  StepCapture(ReplicaCore& core, Kind kind) : core_(core), kind_(kind) {}
+  StepCapture(ReplicaCore& core, Kind kind);
+  ~StepCapture();
   StepCapture(const StepCapture&) = delete;
   StepCapture& operator=(const StepCapture&) = delete;
 
@@ -99,6 +101,17 @@ class StepCapture {
   bool has_backward() const { return current_->program->stretches() > 2; }
   void replay_rest();
 
+  // --- A step with manual optimization, which has all of its passes and steps within training_step ---
+
+  /// `what` is done now, and, if the step is recorded, at this place of each replay, with the tensors of that time:
+  /// hooks, what an optimizer does. It finds the gradients, and may change and drop them.
+  void call(std::string name, const std::vector<torch::Tensor>& inputs,
+            std::function<void(const std::vector<torch::Tensor>& inputs)> what);
+  /// The same for the step of an optimizer.
+  void call_step(std::size_t optimizer, std::function<void()> what);
+  void end_manual(const StepOutput& output);
+  void replay_manual(TrainStep& step);
+
   /// What has been captured so far.
   const CapturedSteps& report() const { return report_; }
   /// The programs as text, an operator per line.
@@ -112,7 +125,7 @@ class StepCapture {
   struct Kept {
     torch::Tensor parameter;
     torch::Tensor gradient;   // what it is after a replay
-    bool was_there = false;   // before the backward pass
+    bool was_there = false;   // before the backward pass; with manual optimization: the step reads what was there
     std::size_t stretch = 0;  // of the program, after which it is final
   };
   struct Entry {
@@ -141,7 +154,12 @@ class StepCapture {
     std::vector<Kept> gradients;
     std::optional<std::size_t> in_report;  // the latest program's place, and the replays of those before
     int64_t replays_before = 0;
+    std::optional<int64_t> kind;  // that the module says
+    // With manual optimization.
+    uint64_t begins_with = 0;                               // which parameters have gradients
+    std::unordered_map<std::size_t, torch::Tensor> places;  // of gradients, by their memory
   };
+  struct Manual;
 
   bool is_for(const Entry& entry, const Pass& pass, const std::vector<const torch::Tensor*>& tensors) const;
   Entry& make_entry(const Pass& pass, const std::vector<const torch::Tensor*>& tensors);
@@ -151,6 +169,7 @@ class StepCapture {
   void begin_recording(const Pass& pass);
   void end_recording();
   void compute_ahead(std::size_t first, std::size_t last);
+  void run_ahead(std::size_t first, std::size_t last);
   void compare(std::size_t number, const std::string& name, const std::vector<torch::Tensor>& results) const;
   void end_check(const capture::Recording& recording);
   void keep_output(const StepOutput& output);
@@ -159,28 +178,43 @@ class StepCapture {
   std::string option(std::string_view name) const;
   StepOutput kept_output() const;
   void make_program(capture::Recording& recording);
-  torch::Tensor home_of(std::size_t parameter);
+  torch::Tensor home_of(std::size_t parameter, std::size_t which = 0);
   static void put_into_bucket(const torch::Tensor& parameter, const torch::Tensor& original);
   void order_gradients(const capture::Recording& recording);
   void fill(const std::vector<const torch::Tensor*>& tensors);
   void refuse(Entry* entry, const std::string& reason);
   void say_captured(Entry& entry);
+  // step_capture_manual.cpp
+  bool is_manual() const;
+  std::optional<int64_t> kind_of(const TrainStep& step) const;
+  void begin_manual();
+  uint64_t gradients_there() const;
+  bool is_recording() const { return way_ == Way::record && recorder_->is_resumed(); }
+  bool is_home(const torch::Tensor& tensor) const;
+  void follow_gradients();
+  void note_state();
+  std::string state_of_host() const;
+  std::string reason_against_manual(const capture::Recording& recording) const;
+  void make_manual_program(capture::Recording& recording);
+  void keep_results();
+  void compute_manual_ahead(std::size_t stretch);
 
   ReplicaCore& core_;
   const Kind kind_;
   std::string step_;
   bool is_on_ = false;
   bool keeps_outputs_ = false, keeps_loss_ = false;
+  bool is_checked_ = false;  // the pass
   Way way_ = Way::plain;
   Entry* current_ = nullptr;
   std::vector<std::unique_ptr<Entry>> entries_;
   std::optional<capture::Recorder> recorder_;
-  std::vector<torch::Tensor> homes_;  // of each parameter: where its gradient lies after a replay
-  torch::Tensor weight_;              // a number without dimensions, as LibTorch makes one of a double
+  std::vector<std::vector<torch::Tensor>> homes_;  // of each parameter: where its gradients lie after a replay
+  torch::Tensor weight_;                           // a number without dimensions, as LibTorch makes one of a double
   std::vector<torch::Tensor> parameters_, buffers_;
   std::vector<const torch::nn::Module*> modules_;
+  std::unique_ptr<Manual> manual_;  // of the pass that is recorded, with manual optimization
   // Of the pass that is checked: the results of the program, by the number of the operator.
-  bool is_checked_ = false;
   std::unordered_map<std::size_t, std::vector<torch::Tensor>> ahead_;
   // Of the pass that is recorded.
   std::vector<capture::View> output_views_;
@@ -192,5 +226,8 @@ class StepCapture {
   std::vector<const torch::Tensor*> tensors_;                        // kept for its memory
   CapturedSteps report_;
 };
+
+/// Whether memory of that many bytes, which is looked at so, may lie in the place of `home`.
+bool is_laid_out_like(const torch::Tensor& home, const capture::View& view, std::size_t bytes);
 
 }  // namespace troupe

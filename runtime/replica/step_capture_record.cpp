@@ -26,12 +26,12 @@ std::string bytes_text(std::size_t bytes) {
   return text;
 }
 
+}  // namespace
+
 bool is_laid_out_like(const torch::Tensor& home, const capture::View& view, std::size_t bytes) {
   return home.defined() && view.type == home.scalar_type() && view.offset == 0 && home.sizes() == view.sizes &&
          home.strides() == view.strides && bytes == home.nbytes();
 }
-
-}  // namespace
 
 // --- Recording ---
 
@@ -50,6 +50,7 @@ void StepCapture::begin_recording(const Pass& pass) {
   for (const auto& each : distinct_buffers(*core_.module)) recorder_->give(each.name(), each.tensor);
   output_views_.clear();
   loss_view_.reset();
+  if (is_manual()) begin_manual();
 }
 
 torch::Tensor StepCapture::weighted(const torch::Tensor& loss, double weight) {
@@ -119,12 +120,14 @@ void StepCapture::begin_backward() {
 }
 
 // Undefined if the parameter has gaps.
-torch::Tensor StepCapture::home_of(std::size_t parameter) {
+torch::Tensor StepCapture::home_of(std::size_t parameter, std::size_t which) {
   const auto& like = parameters_[parameter];
-  if (!homes_[parameter].defined() && like.is_non_overlapping_and_dense()) {
-    homes_[parameter] = at::empty_strided(like.sizes(), like.strides(), like.options().requires_grad(false));
+  auto& homes = homes_[parameter];
+  if (homes.size() <= which) homes.resize(which + 1);
+  if (!homes[which].defined() && like.is_non_overlapping_and_dense()) {
+    homes[which] = at::empty_strided(like.sizes(), like.strides(), like.options().requires_grad(false));
   }
-  return homes_[parameter];
+  return homes[which];
 }
 
 void StepCapture::end_backward() {
@@ -182,7 +185,7 @@ void StepCapture::end_recording() {
   current_->first.reset();
   try {
     const auto marks = recording.marks;
-    make_program(recording);
+    is_manual() ? make_manual_program(recording) : make_program(recording);
     recording.marks = marks;
     if (core_.options().capture_step == CaptureStep::check && current_->program->needs_calls()) {
       core_.outputs.note(step_ + " is captured and not checked: it computes with what a metric's call returned");
@@ -199,18 +202,21 @@ void StepCapture::end_recording() {
 
 // Stretches of the program, and everything as it was before.
 void StepCapture::compute_ahead(std::size_t first, std::size_t last) {
-  auto& program = *current_->program;
-  at::Generator generator = at::globalContext().defaultGenerator(torch::kCPU);
   std::vector<torch::Tensor> before;
-  for (const auto& bytes : program.written()) before.push_back(bytes.clone());
+  for (const auto& bytes : current_->program->written()) before.push_back(bytes.clone());
+  run_ahead(first, last);
+  for (std::size_t i = 0; i < before.size(); ++i) current_->program->written()[i].copy_(before[i]);
+}
+
+void StepCapture::run_ahead(std::size_t first, std::size_t last) {
+  at::Generator generator = at::globalContext().defaultGenerator(torch::kCPU);
   const auto state = generator.get_state();
   const capture::Watch keep = [&](std::size_t number, const std::string&, const std::vector<torch::Tensor>& results) {
     auto& kept = ahead_[number];
     for (const auto& result : results) kept.push_back(result.defined() ? result.clone() : result);
   };
-  for (std::size_t stretch = first; stretch < last; ++stretch) program.run_watched(stretch, keep);
+  for (std::size_t stretch = first; stretch < last; ++stretch) current_->program->run_watched(stretch, keep);
   generator.set_state(state);
-  for (std::size_t i = 0; i < before.size(); ++i) program.written()[i].copy_(before[i]);
 }
 
 void StepCapture::compare(std::size_t number, const std::string& name,
@@ -222,7 +228,8 @@ void StepCapture::compare(std::size_t number, const std::string& name,
     // What oneDNN keeps for its own backward pass has gaps, in which anything may be.
     const bool is_scratch =
         plain.defined() && plain.scalar_type() == torch::kByte && name.find("mkldnn") != std::string::npos;
-    if (!plain.defined() || !replayed.defined() || is_scratch) continue;
+    // With other shapes it is another operator, which end_check names.
+    if (!plain.defined() || !replayed.defined() || is_scratch || plain.sizes() != replayed.sizes()) continue;
     if (capture::has_same_bits(plain, replayed)) continue;
     const auto a = plain.detach(), b = replayed.detach();
     throw std::runtime_error(
@@ -306,6 +313,16 @@ void StepCapture::make_program(capture::Recording& recording) {
   }
   if (end_of_backward) recording.marks.push_back(*end_of_backward);
   current_->program = std::make_unique<capture::Program>(recording, request);
+  keep_results();
+  const auto& results = current_->program->results();
+  std::size_t next = current_->output_names.size();
+  if (loss_view_) current_->loss = results[next++];
+  for (auto& kept : current_->gradients) kept.gradient = results[next++];
+  say_captured(*current_);
+}
+
+// The outputs come first among them.
+void StepCapture::keep_results() {
   const auto& results = current_->program->results();
   StepOutput::Items items;
   for (std::size_t i = 0; i < current_->output_names.size(); ++i) {
@@ -313,10 +330,6 @@ void StepCapture::make_program(capture::Recording& recording) {
     if (items.back().first == "loss") current_->unweighted = results[i];
   }
   current_->output = StepOutput(std::move(items));
-  std::size_t next = current_->output_names.size();
-  if (loss_view_) current_->loss = results[next++];
-  for (auto& kept : current_->gradients) kept.gradient = results[next++];
-  say_captured(*current_);
 }
 
 void StepCapture::say_captured(Entry& entry) {

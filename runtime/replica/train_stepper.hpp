@@ -54,8 +54,8 @@ class TrainStepper {
   AfterBatch train_batch(Batch batch, int64_t batch_idx, bool is_last, std::optional<int64_t> samples_of_all);
   void train_without_batch(int64_t batch_idx, bool is_last, int64_t samples_of_all);
   /// See RunContext.
-  void toggle(std::size_t index) { toggle_.toggle(index); }
-  void untoggle() { toggle_.untoggle(); }
+  void toggle(std::size_t index);
+  void untoggle();
   void manual_backward(const torch::Tensor& loss);
   void step_optimizer(std::size_t index, const OptimizerClosure& closure);
   void set_accumulate_grad_batches(int64_t batches);
@@ -101,6 +101,7 @@ class TrainStepper {
   void count_step(std::size_t index);
   void call_before_step(std::size_t index);
   void refuse_unless_manual(const char* what) const;
+  void make_step(std::size_t index, const OptimizerClosure& closure);
 
   ReplicaCore& core_;
   MetricBoard& board_;

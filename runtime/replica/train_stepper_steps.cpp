@@ -130,15 +130,30 @@ void TrainStepper::refuse_unless_manual(const char* what) const {
                    " belongs to manual optimization: set automatic_optimization = false in the constructor");
 }
 
+void TrainStepper::toggle(std::size_t index) {
+  pass_.capture().call("toggle_optimizer " + std::to_string(index), {},
+                       [=, this](const auto&) { toggle_.toggle(index); });
+}
+
+void TrainStepper::untoggle() {
+  pass_.capture().call("untoggle_optimizer", {}, [this](const auto&) { toggle_.untoggle(); });
+}
+
+// What is more than operators are calls, which are done again if the step is recorded.
 void TrainStepper::manual_backward(const torch::Tensor& loss) {
   refuse_unless_manual("manual_backward");
   refuse_untrainable(*core_.module, "the loss that manual_backward got", loss);
-  for (auto& track : tracks_) track.is_unstepped = true;
-  pass_.before_backward(loss);
+  auto& capture = pass_.capture();
+  const auto is_replayed = [this] { return pass_.capture().way() == StepCapture::Way::replay; };
+  capture.call("manual_backward", {loss}, [=, this](const auto& inputs) {
+    for (auto& track : tracks_) track.is_unstepped = true;
+    pass_.before_backward(is_replayed() ? inputs[0].clone() : inputs[0]);  // the next replay writes over its loss
+    if (is_replayed()) enter_phase(Phase::backward);
+    scaling_.begin_manual_pass();
+  });
   {
     const PhaseScope phase(Phase::backward);
     const AutocastOff full_precision(core_.setup.device);
-    scaling_.begin_manual_pass();
     try {
       const auto scaled = scaling_.scaled(loss);
       sync_.begin(scaled);
@@ -153,13 +168,21 @@ void TrainStepper::manual_backward(const torch::Tensor& loss) {
       scaling_.end_manual_pass();  // training_step may catch it, where memory was too small, and go on
       throw;
     }
-    scaling_.end_manual_pass();
   }
-  pass_.after_backward();
+  capture.call("end of manual_backward", {}, [=, this](const auto&) {
+    scaling_.end_manual_pass();
+    if (is_replayed()) resume_phase(Phase::forward);
+    pass_.after_backward();
+  });
 }
 
 void TrainStepper::step_optimizer(std::size_t index, const OptimizerClosure& closure) {
   refuse_unless_manual("OptimizerHandle::step");
+  if (closure) refuse_capture("it steps an optimizer with a closure, which computes the loss again");
+  pass_.capture().call_step(index, [=, this] { make_step(index, closure); });
+}
+
+void TrainStepper::make_step(std::size_t index, const OptimizerClosure& closure) {
   const PhaseScope phase(Phase::optimizer);
   auto& optimizer = core_.optimizers[index];
   if (scaling_.is_on() && closure) throw UsageError("precision 16-mixed cannot step an optimizer with a closure");

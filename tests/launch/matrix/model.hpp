@@ -60,6 +60,10 @@ class Parts : public ModuleWith<PartsOptions> {
     log("plateau", 1.0);
     return {};
   }
+  std::optional<int64_t> capture_kind(int64_t batch_idx) const override {
+    if (automatic_optimization) return std::nullopt;
+    return batch_idx + 1 == batches ? -1 : batch_idx % options().window;
+  }
   Optimizers configure_optimizers() override { return optimizers_of(*this, has_several()); }
   void on_train_start() override {
     for (const auto& parameter : parameters()) start.push_back(parameter.detach().clone());
