@@ -21,7 +21,8 @@ constexpr double unbounded = std::numeric_limits<double>::infinity();
 constexpr std::array task_names = {"binary", "multiclass", "multilabel"};  // in the order of Task
 
 std::string label_text(double label) {
-  return label == std::floor(label) ? std::to_string(static_cast<int64_t>(label)) : double_to_text(label);
+  const bool is_whole = label == std::floor(label) && std::abs(label) <= 0x1p62;
+  return is_whole || label == -0x1p63 ? std::to_string(static_cast<int64_t>(label)) : double_to_text(label);
 }
 
 // The highest label of a task: 0 and 1 but for classes.
