@@ -181,7 +181,7 @@ constexpr const char* kZsh = R"sh(#compdef @NAME@
   local -a names
   names=(last runs/*(N/:t) runs/*/version_*(N/))
   compadd -- ${names#runs/}
-  _files -/
+  _path_files -/
 }
 @ID@_metrics() {
   local -a names
@@ -240,8 +240,10 @@ std::string zsh_action(Completion kind, const std::vector<std::string>& words, c
     case Completion::list: return "_values -s , value " + joined(plain, " ");
     case Completion::files: return "_files";
     case Completion::configs: return "_files -g \"*.toml\"";
-    case Completion::weights: return "_files -g \"*.safetensors\"";
-    case Completion::folders: return "_files -/";
+    case Completion::weights:
+      return plain.empty() ? "_files -g \"*.safetensors\""
+                           : "{compadd -- " + joined(plain, " ") + "; _files -g \"*.safetensors\"}";
+    case Completion::folders: return "_path_files -/";
     case Completion::runs: return id + "_runs";
     case Completion::metrics: return id + "_metrics";
     case Completion::columns: return id + "_columns";
@@ -310,7 +312,11 @@ function @ID@_columns
   if test (count $words) -ge 3; and test -d "$words[3]"
     set folder $words[3]
   end
-  $words[1] runs $folder --columns 2>/dev/null
+  set -l value (string replace -r '^--[^=]*=' '' -- (commandline -ct))
+  set -l head (string replace -rf '^(.*,|-).*$' '$1' -- $value)
+  for name in ($words[1] runs $folder --columns 2>/dev/null)
+    string join '' -- $head $name
+  end
 end
 complete -c @WORD@ -f
 )sh";

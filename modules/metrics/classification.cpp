@@ -21,7 +21,8 @@ constexpr double unbounded = std::numeric_limits<double>::infinity();
 constexpr std::array task_names = {"binary", "multiclass", "multilabel"};  // in the order of Task
 
 std::string label_text(double label) {
-  return label == std::floor(label) ? std::to_string(static_cast<int64_t>(label)) : double_to_text(label);
+  const bool is_whole = label == std::floor(label) && std::abs(label) <= 0x1p62;
+  return is_whole || label == -0x1p63 ? std::to_string(static_cast<int64_t>(label)) : double_to_text(label);
 }
 
 // The highest label of a task: 0 and 1 but for classes.
@@ -90,17 +91,19 @@ void ClassificationMetric::check_threshold(double threshold) const {
 // --- Checks of a batch ---
 
 void ClassificationMetric::check_shapes(const torch::Tensor& preds, const torch::Tensor& target) const {
-  const auto shapes = c10::str("preds is of shape ", preds.sizes(), " and target of shape ", target.sizes());
+  const auto shapes = [&] {
+    return c10::str("preds is of shape ", preds.sizes(), " and target of shape ", target.sizes());
+  };
   if (task_ != Task::multiclass) {
-    if (preds.sizes() != target.sizes()) refuse(shapes + "; give both one shape");
+    if (preds.sizes() != target.sizes()) refuse(shapes() + "; give both one shape");
     if (task_ == Task::multilabel && (preds.dim() < 2 || preds.size(1) != classes_)) {
-      refuse(c10::str(shapes, "; with num_labels = ", classes_, " it must be (N, ", classes_, ", ...)"));
+      refuse(c10::str(shapes(), "; with num_labels = ", classes_, " it must be (N, ", classes_, ", ...)"));
     }
     return;
   }
   if (preds.sizes() == target.sizes()) {
     if (preds.is_floating_point()) {
-      refuse(c10::str(shapes, ", but preds holds ", preds.scalar_type(), ": give scores of shape (N, ", classes_,
+      refuse(c10::str(shapes(), ", but preds holds ", preds.scalar_type(), ": give scores of shape (N, ", classes_,
                       ", ...), or labels of an integer type"));
     }
     return;
@@ -109,11 +112,11 @@ void ClassificationMetric::check_shapes(const torch::Tensor& preds, const torch:
   if (preds.dim() > 1) of_target.erase(of_target.begin() + 1);
   if (preds.dim() != target.dim() + 1 || preds.dim() < 2 || preds.size(1) != classes_ ||
       of_target != target.sizes().vec()) {
-    refuse(c10::str(shapes, "; with num_classes = ", classes_, " preds must be scores of shape (N, ", classes_,
+    refuse(c10::str(shapes(), "; with num_classes = ", classes_, " preds must be scores of shape (N, ", classes_,
                     ", ...) or labels of target's shape (N, ...)"));
   }
   if (!preds.is_floating_point()) {
-    refuse(c10::str(shapes, ", but preds holds ", preds.scalar_type(), ": scores must be of a floating type"));
+    refuse(c10::str(shapes(), ", but preds holds ", preds.scalar_type(), ": scores must be of a floating type"));
   }
 }
 

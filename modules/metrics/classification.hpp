@@ -3,6 +3,8 @@
 
 #include "troupe/modules/metrics/metric.hpp"
 
+#include <c10/util/FunctionRef.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -65,20 +67,19 @@ class ClassificationMetric : public TargetMetric {
   /// `threshold`.
   YesOrNo threshold_labels(const torch::Tensor& preds, const torch::Tensor& target, double threshold);
 
-  /// The answers of a small batch on the CPU that count, as plain numbers: a loop over them takes a tenth of the time
-  /// of the operators that the tensors above need. Nothing, and nothing noted, if the batch is not such a one, or if a
-  /// label does not belong there: then the functions above take it, or say what is wrong.
-  struct ClassAnswer {
-    int64_t predicted, actual;
-  };
+  /// The answers of a small batch on the CPU that count, as plain numbers, a few hundred at a time: loops over them
+  /// take a tenth of the time of the operators that the tensors above need. False, and nothing taken nor noted, if the
+  /// batch is not such a one, or if a label does not belong there: then the functions above take it, or say what is
+  /// wrong.
+  using TakeClasses = c10::function_ref<void(const int64_t* predicted, const int64_t* actual, int64_t count)>;
+  bool for_small_classes(const torch::Tensor& preds, const torch::Tensor& target, TakeClasses take);
   struct LabelAnswer {
     int64_t label;
     bool predicted[2];  ///< the score read as a probability, and as a logit
     bool actual;
   };
-  std::optional<std::vector<ClassAnswer>> small_class_labels(const torch::Tensor& preds, const torch::Tensor& target);
-  std::optional<std::vector<LabelAnswer>> small_threshold_labels(const torch::Tensor& preds,
-                                                                 const torch::Tensor& target, double threshold);
+  using TakeAnswers = c10::function_ref<void(const LabelAnswer* answers, int64_t count)>;
+  bool for_small_answers(const torch::Tensor& preds, const torch::Tensor& target, double threshold, TakeAnswers take);
 
   /// A batch for metrics that need scores.
   struct ScoredBatch {

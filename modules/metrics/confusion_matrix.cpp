@@ -18,24 +18,25 @@ ConfusionMetric::ConfusionMetric(const char* name, const TaskOptions& options, d
 void ConfusionMetric::add(const torch::Tensor& preds, const torch::Tensor& target) {
   torch::Tensor& confmat = at(confmat_);
   if (task() == Task::multiclass) {
-    if (const auto answers = small_class_labels(preds, target)) {
+    const auto count_classes = [&](const int64_t* predicted, const int64_t* actual, int64_t samples) {
       auto* const count = confmat.mutable_data_ptr<int64_t>();
-      for (const auto& answer : *answers) ++count[answer.actual * classes() + answer.predicted];
-      return;
-    }
+      for (int64_t i = 0; i < samples; ++i) ++count[actual[i] * classes() + predicted[i]];
+    };
+    if (for_small_classes(preds, target, count_classes)) return;
     const auto [predicted, actual, counted] = class_labels(preds, target, 1);
     confmat += count_by(actual * classes() + predicted, counted, classes() * classes()).view_as(confmat);
     return;
   }
-  if (const auto answers = small_threshold_labels(preds, target, threshold_)) {
+  const auto count_answers = [&](const LabelAnswer* answers, int64_t number) {
     auto* const count = confmat.mutable_data_ptr<int64_t>();
-    for (const auto& [label, predicted, actual] : *answers) {
+    for (int64_t i = 0; i < number; ++i) {
+      const auto& [label, predicted, actual] = answers[i];
       for (int64_t reading = 0; reading < 2; ++reading) {
         ++count[4 * (reading * classes() + label) + 2 * (actual ? 1 : 0) + (predicted[reading] ? 1 : 0)];
       }
     }
-    return;
-  }
+  };
+  if (for_small_answers(preds, target, threshold_, count_answers)) return;
   const auto [predicted, actual, counted] = threshold_labels(preds, target, threshold_);
   const auto first = 4 * torch::arange(2 * classes(), actual.options().dtype(torch::kLong)).view({2, classes(), 1});
   const auto cell = first + 2 * actual.to(torch::kLong) + predicted.to(torch::kLong);

@@ -111,7 +111,8 @@ void Metric::clear() {
     if (slot.combine != Combine::cat) slot.value = slot.initial.clone();
     slot.parts.clear();
     slot.filled = 0;
-    slot.room.reset();
+    // What nobody else looks at is room for the next rows.
+    if (slot.room.defined() && slot.room.storage().use_count() > 1) slot.room.reset();
   }
 }
 
@@ -267,7 +268,16 @@ void Metric::refuse_text() const {
 }
 
 void Metric::gather(const Inputs& inputs, const Add& add) {
-  gather({this}, inputs, add);
+  if (StepRecorder::current()) return gather({this}, inputs, add);
+  gather_now(inputs, add);
+  batch_value_.reset();
+}
+
+void Metric::gather_now(const Inputs& inputs, const Add& add) {
+  const torch::NoGradGuard no_gradients;
+  follow(inputs.front().device());
+  add(inputs);
+  ++gathered_->updates;
 }
 
 torch::Tensor Metric::gather_batch(const Inputs& inputs, const Add& add) {
@@ -282,10 +292,7 @@ void Metric::gather(const std::vector<Metric*>& sharing, const Inputs& inputs, c
                                            gather(sharing, replayed, add);
                                          });
   }
-  const torch::NoGradGuard no_gradients;
-  follow(inputs.front().device());
-  add(inputs);
-  ++gathered_->updates;
+  gather_now(inputs, add);
   for (Metric* metric : sharing) metric->batch_value_.reset();
 }
 

@@ -180,6 +180,7 @@ class Metric {
     void close();
   };
 
+  void gather_now(const Inputs& inputs, const Add& add);
   void follow(torch::Device device);
   void clear();
   std::vector<Slot> set_aside();

@@ -61,32 +61,30 @@ bool StatScores::add_small(const torch::Tensor& preds, const torch::Tensor& targ
   auto* const tn = at(tn_).mutable_data_ptr<int64_t>();
   auto* const fn = at(fn_).mutable_data_ptr<int64_t>();
   if (task() != Task::multiclass) {
-    const auto answers = small_threshold_labels(preds, target, options_.threshold);
-    if (!answers) return false;
-    for (const auto& [label, predicted, actual] : *answers) {
-      for (int64_t reading = 0; reading < 2; ++reading) {
-        auto* const count = predicted[reading] ? (actual ? tp : fp) : (actual ? fn : tn);
-        ++count[reading * classes() + label];
+    return for_small_answers(preds, target, options_.threshold, [&](const LabelAnswer* answers, int64_t number) {
+      for (int64_t i = 0; i < number; ++i) {
+        const auto& [label, predicted, actual] = answers[i];
+        for (int64_t reading = 0; reading < 2; ++reading) {
+          auto* const count = predicted[reading] ? (actual ? tp : fp) : (actual ? fn : tn);
+          ++count[reading * classes() + label];
+        }
       }
-    }
-    return true;
+    });
   }
   if (options_.top_k > 1) return false;
-  const auto answers = small_class_labels(preds, target);
-  if (!answers) return false;
-  // Each answer is a true negative of all classes but the one or two that it is about.
-  for (int64_t label = 0; label < classes(); ++label) tn[label] += static_cast<int64_t>(answers->size());
-  for (const auto& [predicted, actual] : *answers) {
-    --tn[actual];
-    if (predicted == actual) {
-      ++tp[actual];
-    } else {
-      --tn[predicted];
-      ++fp[predicted];
-      ++fn[actual];
+  return for_small_classes(preds, target, [&](const int64_t* predicted, const int64_t* actual, int64_t samples) {
+    // Each answer is a true negative of all classes but the one or two that it is about.
+    for (int64_t label = 0; label < classes(); ++label) tn[label] += samples;
+    for (int64_t i = 0; i < samples; ++i) {
+      const int64_t said = predicted[i], so = actual[i];
+      const int64_t is_wrong = said != so ? 1 : 0;
+      tp[so] += 1 - is_wrong;
+      fn[so] += is_wrong;
+      fp[said] += is_wrong;
+      --tn[so];
+      tn[said] -= is_wrong;
     }
-  }
-  return true;
+  });
 }
 
 std::string StatScores::sharing_key() const {

@@ -543,6 +543,102 @@ TEST_F(CommandTest, ProgramsOfTheLibraryCompleteTheirOptionsInBash) {
       "--scheduler.T_max --scheduler.T_mult\nstep\n");
 }
 
+/// Types lines into a zsh on a terminal of its own and prints what it offers behind each, in order, a line each.
+/// compadd is what every offer goes through (zshcompwid).
+constexpr const char* kTypedIntoZsh = R"sh(zmodload zsh/zpty || exit
+cat > session.zsh <<'END'
+PROMPT=
+autoload -U compinit; compinit -u -D
+source <($PROGRAM completion zsh)
+compadd () {
+  if [[ ${@[1,(i)(-|--)]} != *-(O|A|D)\ * ]]; then
+    local -a offered before prefix
+    builtin compadd -A offered "$@"
+    zparseopts -E P:=before p:=prefix
+    for one in $offered; do print -r -- "<$IPREFIX$before[2]$prefix[2]$one>"; done
+  fi
+  builtin compadd "$@"
+}
+offer () { print "[be""gin]"; _main_complete; compstate[insert]=; compstate[list]=; print "[en""d]"; }
+zle -C offer complete-word offer
+bindkey '^I' offer
+bindkey '^U' kill-buffer
+print "[rea""dy]"
+END
+zpty session zsh -f -i
+zpty -w session 'source session.zsh'
+zpty -r -m session shown '*\[ready\]*'
+for line in "$@"; do
+  zpty -w -n session "$PROGRAM $line"$'\t'
+  zpty -r -m session shown '*\[end\]*' || exit
+  offers=(${(f)"$(print -r -- "$shown" | tr -d '\r' | sed -n 's/^.*<\(.*\)>$/\1/p' | LC_ALL=C sort -u)"})
+  print -r -- $offers
+  zpty -w -n session $'\x15'
+done
+zpty -d session
+)sh";
+
+constexpr const char* kAskedOfFish = R"sh($PROGRAM completion fish | source
+for line in $argv
+  echo (complete -C "$PROGRAM $line" | cut -f 1 | LC_ALL=C sort -u)
+end
+)sh";
+
+/// What `shell` offers behind each of `lines`, which stand behind the name of `program`, in `folder`; a line each, the
+/// offers in alphabetical order.
+std::string completed_in(const std::string& shell, const fs::path& folder, const std::string& program,
+                         const std::vector<std::string>& lines) {
+  put(folder / "complete", shell == "zsh" ? kTypedIntoZsh : kAskedOfFish);
+  std::string command = "cd '" + folder.string() + "' && HOME='" + folder.string() + "' PATH='" +
+                        fs::path(program).parent_path().string() + "':\"$PATH\" PROGRAM='" +
+                        fs::path(program).filename().string() + "' timeout 60 " + shell +
+                        (shell == "zsh" ? " -f" : " --no-config") + " complete";
+  for (const auto& line : lines) command += " '" + line + "'";
+  return run_program(command + " 2>&1").output;
+}
+
+/// zsh and fish offer the same, zsh in the form that is inserted.
+class OtherShells : public CommandTest, public testing::WithParamInterface<std::string> {
+  void SetUp() override {
+    if (run_program("command -v " + GetParam()).status != 0) GTEST_SKIP() << "no " << GetParam() << " here";
+    CommandTest::SetUp();
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Named, OtherShells, testing::Values("zsh", "fish"),
+                         [](const auto& shell) { return shell.param; });
+
+TEST_P(OtherShells, CompleteTheWordsOfTheCommand) {
+  write(card("digits", "version_0", 1, {{"val_loss", 1}, {"tail", 2}}));
+  put(folder("digits/version_0") / "metrics.csv", "epoch,step,val_loss,$(touch hacked)\n0,1,2,3\n");
+  put(dir_ / "dig.txt", "");
+  put(dir_ / "w.safetensors", "");
+  put(dir_ / "w.txt", "");
+  EXPECT_EQ(completed_in(GetParam(), dir_.path(), TROUPE_COMMAND,
+                         {"re", "checkpoint ", "runs --des", "runs --status fi", "runs --status=fi", "report dig",
+                          "query digits v", "query digits ", "runs --sort v", "runs --sort=-v",
+                          "runs --metrics val_loss,ta", "runs --metrics=val_loss,ta",
+                          "runs runs/digits --limit 3 --sort st", "checkpoint show w", "completion z"}),
+            "report\nconvert diff merge show verify\n--descending\nfinished\n--status=finished\n"
+            "digits digits/version_0\nval_loss\n" +
+                std::string(GetParam() == "zsh" ? "\\$\\(touch\\ hacked\\)" : "$(touch hacked)") +
+                " val_loss\nval_loss\n--sort=-val_loss\nval_loss,tail\n--metrics=val_loss,tail\nstarted status step\n"
+                "w.safetensors\nzsh\n");
+  EXPECT_FALSE(fs::exists(dir_ / "hacked"));
+}
+
+TEST_P(OtherShells, CompleteOptionsOfPrograms) {
+  put(dir_ / "last.safetensors", "");
+  put(dir_ / "last.txt", "");
+  put(dir_ / "my.toml", "");
+  EXPECT_EQ(completed_in(GetParam(), dir_.path(), example("digits"),
+                         {"v", "fit --trainer.max_ep", "fit --trainer.nonfinite st", "fit --trainer.nonfinite=st",
+                          "fit --trainer.loggers csv,tens", "fit --ckpt_path la", "fit --config m", "completion z",
+                          "fit --optimizer mu", "fit --callbacks timer,ear", "fit --scheduler.T_m",
+                          "fit --scheduler.interval st"}),
+            "validate\n--trainer.max_epochs\nstop\n--trainer.nonfinite=stop\ncsv,tensorboard\nlast last.safetensors\n"
+            "my.toml\nzsh\nmuon\ntimer,early_stopping\n--scheduler.T_max --scheduler.T_mult\nstep\n");
+}
+
 TEST_F(CommandTest, AttachShowsARunThatGoesOn) {
   TrainerOptions options;
   options.attach = Attach::view;  // the default

@@ -7,6 +7,7 @@
 #include "troupe/modules/metrics/confusion_matrix.hpp"
 #include "troupe/modules/metrics/f_beta.hpp"
 
+#include <c10/util/StringUtil.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -88,6 +89,59 @@ TEST(SmallBatches, AreGatheredAsLibTorchsOperatorsDoIt) {
         expect_same_states(making<ConfusionMatrix>(matrix), torch::randint(2, shape), target);
       }
     }
+  }
+}
+
+// Rows shorter and longer than vectors, and than the 64 labels that are looked at together; more samples than are
+// treated at a time. The highest score stands at any place, often at several.
+TEST(SmallBatches, OfAnyNumberOfClassesAreGatheredAsLibTorchsOperatorsDoIt) {
+  constexpr int64_t n = 300;
+  torch::manual_seed(4);
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const int64_t classes : {2, 3, 4, 5, 7, 8, 10, 63, 64, 65, 66, 67, 68, 100, 129, 200}) {
+    SCOPED_TRACE(classes);
+    const auto target = torch::randint(classes, {n});
+    const auto free = torch::randn({n, classes}), tied = (free * 2).round() / 2;  // zeros of both signs
+    auto special = tied.clone();
+    special[0].fill_(-infinity);
+    special[1].fill_(infinity);
+    special[2][classes - 1] = infinity;
+    special[n - 1].fill_(-1);
+    auto with_nan = free.clone();
+    with_nan[5][classes - 1] = nan;
+    with_nan[270][0] = nan;
+    with_nan[271].fill_(nan);
+    for (const auto& type : {torch::kFloat, torch::kDouble}) {
+      for (const auto& scores : {free, tied, special, with_nan}) {
+        for (const auto& ignored : {std::optional<int64_t>(), std::optional<int64_t>(1)}) {
+          expect_same_states(making<ConfusionMatrix>(ConfusionMatrixOptions{
+                                 .task = "multiclass", .num_classes = classes, .ignore_index = ignored}),
+                             scores.to(type), target);
+        }
+        expect_same_states(making<Accuracy>(AccuracyOptions{.task = "multiclass", .num_classes = classes}),
+                           scores.to(type), target);
+        expect_same_states(making<AUROC>(AUROCOptions{.task = "multiclass", .num_classes = classes}), scores.to(type),
+                           target);
+      }
+    }
+  }
+}
+
+TEST(SmallBatches, RefuseTheFarthestLabels) {
+  const auto numbers = std::numeric_limits<int64_t>();
+  for (const int64_t label : {numbers.min(), int64_t{-1}, int64_t{3}, numbers.max()}) {
+    const auto labels = torch::tensor({int64_t{0}, label}), fine = torch::tensor({0, 1});
+    // The greatest one is no number of double, in which it is told.
+    const auto refused = testing::HasSubstr(label == numbers.max() ? std::string(" holds 9")
+                                                                   : c10::str(" holds ", label, "; labels are 0 to 2"));
+    Accuracy accuracy({.task = "multiclass", .num_classes = 3});
+    AUROC roc({.task = "multiclass", .num_classes = 3});
+    EXPECT_THAT(refusal([&] { accuracy.update(torch::rand({2, 3}), labels); }), refused);
+    EXPECT_THAT(refusal([&] { accuracy.update(labels, fine); }), refused);
+    EXPECT_THAT(refusal([&] { roc.update(torch::rand({2, 3}), labels); }), refused);
+    Accuracy ignoring({.task = "multiclass", .num_classes = 3, .ignore_index = label});
+    ignoring.update(torch::rand({2, 3}), labels);
+    EXPECT_EQ(ignoring.update_count(), 1);
   }
 }
 

@@ -84,6 +84,21 @@ TEST(Metric, KeepsItsOwnCopyOfScores) {
   EXPECT_EQ(auroc.compute().item<double>(), 1);
 }
 
+TEST(Metric, StatesThatSomebodyHoldsOutliveTheReset) {
+  AUROC auroc({.task = "binary"});
+  const auto update = [&](double score) { auroc.update(torch::full({3}, score), torch::tensor({0, 1, 1})); };
+  update(0.25);
+  const auto held = auroc.states();
+  auroc.reset();
+  update(0.75);
+  EXPECT_TRUE(held.states[4].value.equal(torch::full({3}, 0.25))) << held.states[4].value;
+  // Memory that nobody holds is written again.
+  auroc.reset();
+  update(0.5);
+  EXPECT_TRUE(auroc.states().states[4].value.equal(torch::full({3}, 0.5)));
+  EXPECT_EQ(auroc.compute().item<double>(), 0.5);
+}
+
 TEST(Metric, SumsOfManyFloatsHold) {
   MeanMetric mean;
   MeanSquaredError error;
