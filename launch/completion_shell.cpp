@@ -108,7 +108,12 @@ constexpr const char* kBash =
       case $kind in
         files) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
         configs) mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -f -X '!*.toml' -- "$cur") ;;
-        weights) mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur"; compgen -d -- "$cur"; compgen -f -X '!*.safetensors' -- "$cur") ;;
+        weights)
+          mapfile -t COMPREPLY < <(
+            compgen -W "$words" -- "$cur"; compgen -d -- "$cur"
+            for word in safetensors pth pt bin ckpt; do compgen -f -X "!*.$word" -- "$cur"; done
+          )
+          ;;
         *) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
       esac
       [[ $kind == runs ]] || return 0
@@ -240,7 +245,7 @@ std::string zsh_action(Completion kind, const std::vector<std::string>& words, c
     case Completion::list: return "_values -s , value " + joined(plain, " ");
     case Completion::files: return "_files";
     case Completion::configs: return "_files -g \"*.toml\"";
-    case Completion::weights: return "_files -g \"*.safetensors\"";
+    case Completion::weights: return "_files -g \"*.(safetensors|pth|pt|bin|ckpt)\"";
     case Completion::folders: return "_files -/";
     case Completion::runs: return id + "_runs";
     case Completion::metrics: return id + "_metrics";

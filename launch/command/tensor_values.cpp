@@ -37,6 +37,9 @@ torch::Tensor f4_as_double(const torch::Tensor& tensor) {
 
 torch::Tensor as_double(const torch::Tensor& tensor) {
   if (tensor.scalar_type() == torch::kFloat4_e2m1fn_x2) return f4_as_double(tensor);
+  if (c10::isBitsType(tensor.scalar_type())) {
+    return tensor.view(tensor.element_size() == 1 ? torch::kByte : torch::kShort).to(torch::kDouble);
+  }
   return tensor.to(tensor.is_complex() ? torch::kComplexDouble : torch::kDouble);
 }
 
