@@ -1,5 +1,6 @@
 #include "troupe/launch/command/checkpoint_source.hpp"
 
+#include "troupe/base/number_json.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/weights/pth_file.hpp"
@@ -45,7 +46,7 @@ class PthJson {
       case PthValue::Kind::none: return nullptr;
       case PthValue::Kind::flag: return value.flag();
       case PthValue::Kind::integer: return value.integer();
-      case PthValue::Kind::number: return value.number();
+      case PthValue::Kind::number: return number_to_json(value.number());
       case PthValue::Kind::text: return value.text();
       case PthValue::Kind::tensor: return kind_text(value.tensor());
       case PthValue::Kind::list:

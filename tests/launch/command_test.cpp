@@ -372,12 +372,13 @@ TEST_F(CommandTest, ShowsWeightsOfOtherPrograms) {
   const auto weights = PthValue::state_dict_of(NamedTensors{{"layer.weight", weight}, {"tied.weight", weight}});
   const auto state = PthValue::dictionary_of({{"exp_avg", torch::ones({4})}, {"step", 7}});
   write_pth(PthValue::dictionary_of({{"epoch", 3},
+                                     {"loss", std::numeric_limits<double>::quiet_NaN()},
                                      {"state_dict", weights},
                                      {"optimizer_states", PthValue::list_of({PthValue::dictionary_of({{0, state}})})},
                                      {"long", PthValue::list_of(std::vector<PthValue>(1000, "x"))}}),
             dir_ / "a.ckpt");
   EXPECT_THAT(run("checkpoint show a.ckpt").output,
-              AllOf(ContainsRegex("format +torch.save"), ContainsRegex("epoch +3\n"),
+              AllOf(ContainsRegex("format +torch.save"), ContainsRegex("epoch +3\n"), ContainsRegex("loss +NaN\n"),
                     ContainsRegex(R"(optimizer_states +\[\{"0":\{"exp_avg":"F32 \[4\]","step":7\}\}\])"),
                     ContainsRegex("long +a list of 1000\n"), ContainsRegex("weights +2 +6 +24 B"),
                     ContainsRegex("optimizer_states +1 +4 +16 B"), ContainsRegex("state_dict.tied.weight .*tied")));
