@@ -23,6 +23,7 @@ enum class Role : int64_t {
   set,
   size,
   encode,
+  empty_bytes,
   bytearray,
   complex,
   device,
@@ -41,6 +42,7 @@ const std::map<std::string, Role, std::less<>>& torch_roles() {
       {"collections.Counter", Role::counter},
       {"builtins.set", Role::set},
       {"builtins.frozenset", Role::set},
+      {"builtins.bytes", Role::empty_bytes},
       {"builtins.bytearray", Role::bytearray},
       {"builtins.complex", Role::complex},
       {"_codecs.encode", Role::encode},
@@ -195,6 +197,7 @@ PickleValue TorchObjects::call(const PickleNode& global, const PickleValue& argu
     }
     case Role::size: return (void)torch_integers(global, arg(1, 1)[0]), arg(1, 1)[0];
     case Role::encode: return copied_bytes(arg(1, 2)[0]);
+    case Role::empty_bytes: return (void)arg(0, 0), arena_.make(PickleKind::bytes);
     case Role::bytearray: return arg(0, 1).empty() ? arena_.make(PickleKind::bytes) : copied_bytes(arg(1, 1)[0]);
     case Role::complex: return (void)arg(2, 2), arena_.make(PickleKind::other, "a complex number");
     case Role::device: return device(*tuple);
