@@ -49,6 +49,10 @@ struct CheckpointDifference {
 };
 
 std::string value_at(const torch::Tensor& tensor, int64_t position) {
+  const auto type = tensor.scalar_type();
+  if (type == torch::kFloat4_e2m1fn_x2 || c10::isBitsType(type)) {  // two values an element; no kernels
+    return double_to_text(as_double(tensor).flatten()[position].item<double>());
+  }
   const auto value = tensor.flatten()[position];
   if (!value.is_complex()) {
     return value.is_floating_point() ? double_to_text(as_double(value).item<double>())

@@ -573,9 +573,8 @@ TEST_F(CommandTest, ConvertTakesOneOfSeveralSetsOfWeights) {
   write_pth(PthValue::dictionary_of(
                 {{"model", set(1)}, {"ema", PthValue::dictionary_of({{"model", set(2)}})}, {"teacher", set(3)}}),
             dir_ / "two.pth");
-  EXPECT_THAT(
-      refusal("checkpoint convert two.pth -o c.safetensors"),
-      HasSubstr("it has tensors in model and teacher; say which dictionary holds the weights (key = \"model\")"));
+  EXPECT_THAT(refusal("checkpoint convert two.pth -o c.safetensors"),
+              HasSubstr("it has tensors in model, teacher; say which dictionary holds the weights (key = \"model\")"));
   EXPECT_EQ(run("checkpoint convert two.pth -o c.safetensors --key ema.model").status, 0);
   EXPECT_TRUE(read_any_weights(dir_ / "c.safetensors").tensors.at(0).second.equal(torch::full({2}, 2.)));
   EXPECT_THAT(refusal("checkpoint convert two.pth -o d.safetensors --key mdel"), HasSubstr("did you mean 'model'?"));
