@@ -99,7 +99,8 @@ std::vector<int64_t> torch_integers(const PickleNode& global, const PickleValue&
   return out;
 }
 
-/// The number of elements of a view, which was checked to lie in its storage of `most` elements.
+/// The number of elements of a view, which was checked to lie in its storage of `most` elements; one without elements
+/// may begin anywhere, as a slice of nothing does.
 int64_t elements_of(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides, int64_t offset,
                     int64_t most) {
   const auto refuse = [&](const std::string& why) {
@@ -107,7 +108,8 @@ int64_t elements_of(const std::vector<int64_t>& sizes, const std::vector<int64_t
                      std::to_string(offset) + " " + why);
   };
   if (sizes.size() != strides.size()) refuse("has not one stride for each size");
-  if (offset < 0 || offset > most) refuse("begins outside of its storage of " + std::to_string(most) + " elements");
+  const auto outside = "begins outside of its storage of " + std::to_string(most) + " elements";
+  if (offset < 0) refuse(outside);
   int64_t elements = 1;
   bool is_empty = false;
   __int128 last = offset;
@@ -119,6 +121,7 @@ int64_t elements_of(const std::vector<int64_t>& sizes, const std::vector<int64_t
     if (sizes[i] > 1) last = std::min(far, last + static_cast<__int128>(sizes[i] - 1) * strides[i]);
   }
   if (is_empty) return 0;
+  if (offset > most) refuse(outside);
   if (last >= most) refuse("does not lie in its storage of " + std::to_string(most) + " elements");
   return elements;
 }
@@ -313,7 +316,7 @@ torch::Tensor TorchObjects::view_of(const PickleNode& storage, torch::ScalarType
   auto tensor = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(storages_.at(storage.text)),
                                                          c10::DispatchKeySet(c10::DispatchKey::CPU),
                                                          c10::scalarTypeToTypeMeta(dtype));
-  tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, offset);
+  tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, std::min(offset, most));
   return tensor;
 }
 
