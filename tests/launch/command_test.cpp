@@ -404,11 +404,9 @@ TEST_F(CommandTest, VerifiesAndComparesWeightsOfOtherPrograms) {
   for (const char* target : {"a.pth", "plain.safetensors", "shards --shard-size 10"}) {
     EXPECT_EQ(run(std::string("checkpoint convert a.safetensors -o ") + target).status, 0);
   }
-  for (const char* one : {"a.pth", "plain.safetensors", "shards", "a.safetensors"}) {
-    for (const char* other : {"a.pth", "shards/model.safetensors.index.json"}) {
-      const auto same = run(std::string("checkpoint diff --weights ") + one + " " + other);
-      EXPECT_EQ(same.status, 0) << one << " " << other << "\n" << same.output;
-    }
+  for (const char* two : {"a.safetensors a.pth", "shards a.safetensors", "a.pth shards/model.safetensors.index.json"}) {
+    const auto same = run(std::string("checkpoint diff --weights ") + two);
+    EXPECT_EQ(same.status, 0) << two << "\n" << same.output;
   }
   EXPECT_EQ(run("checkpoint diff a.pth plain.safetensors").output, "");
   EXPECT_THAT(run("checkpoint diff a.safetensors a.pth").output,
@@ -498,16 +496,15 @@ TEST_F(CommandTest, MergeAveragesWeightsOfOtherPrograms) {
   write("a.pth", 1);
   write("b.pth", 2);
   EXPECT_EQ(run("checkpoint convert b.pth -o b.safetensors").status, 0);
-  for (const char* sources : {"a.pth b.pth", "a.pth b.safetensors"}) {
-    for (const char* target : {"mean.pth", "mean.safetensors"}) {
-      EXPECT_EQ(run(std::string("checkpoint merge ") + sources + " -o " + target).output, target + std::string("\n"));
-      std::map<std::string, torch::Tensor> mean;
-      for (const auto& [name, tensor] : read_any_weights(dir_ / target).tensors) mean[name] = tensor;
-      ASSERT_EQ(mean.size(), 3U) << sources << " " << target;
-      EXPECT_TRUE(mean["embedding"].equal(torch::full({2, 3}, 1.5)));
-      EXPECT_TRUE(mean["head"].is_alias_of(mean["embedding"])) << sources << " " << target;
-      EXPECT_EQ(mean["count"].item<int64_t>(), 2);
-    }
+  for (const auto& [sources, target] :
+       {std::pair("a.pth b.pth", "mean.pth"), std::pair("a.pth b.safetensors", "mean.safetensors")}) {
+    EXPECT_EQ(run(std::string("checkpoint merge ") + sources + " -o " + target).output, target + std::string("\n"));
+    std::map<std::string, torch::Tensor> mean;
+    for (const auto& [name, tensor] : read_any_weights(dir_ / target).tensors) mean[name] = tensor;
+    ASSERT_EQ(mean.size(), 3U) << sources;
+    EXPECT_TRUE(mean["embedding"].equal(torch::full({2, 3}, 1.5)));
+    EXPECT_TRUE(mean["head"].is_alias_of(mean["embedding"])) << sources;
+    EXPECT_EQ(mean["count"].item<int64_t>(), 2);
   }
   write_tensors("own.safetensors", 1);
   EXPECT_THAT(refusal("checkpoint merge own.safetensors a.pth -o c.pth"),
