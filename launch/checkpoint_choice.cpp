@@ -2,6 +2,7 @@
 
 #include "troupe/base/text.hpp"
 #include "troupe/base/unix_seconds.hpp"
+#include "troupe/runtime/checkpoint/differences.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 
@@ -47,6 +48,14 @@ void CheckpointChoice::warn(const std::optional<FoundCheckpoint>& found) const {
                " be newer; ckpt_path takes its path\n";
 }
 
+std::string CheckpointChoice::passed_over() const {
+  if (skipped_.empty()) return "";
+  const auto& first = skipped_.front();
+  return (skipped_.size() == 1 ? "one was passed over: "
+                               : std::to_string(skipped_.size()) + " were passed over, the first of them ") +
+         shown(first.path.string()) + ": " + first.reason;
+}
+
 bool CheckpointChoice::fits(const std::filesystem::path& path, const nlohmann::json& metadata) {
   const auto& run = member(metadata, "run");
   if (!launch_.empty() && member(run, "launch") != launch_) return false;
@@ -65,16 +74,17 @@ std::string CheckpointChoice::difference(const std::filesystem::path& path) try 
   for (const auto& entry : file.entries()) {
     if (const auto name = name_in_model(entry.name)) saved.emplace(*name, entry.shape);
   }
+  Differences differences;
   for (const auto& [name, sizes] : own_sizes()) {
     const auto found = saved.find(name);
-    if (found == saved.end() && !is_strict_) continue;
-    if (found == saved.end()) return shown(name) + " is missing in it";
-    if (found->second != sizes) {
-      return c10::str(shown(name), " is ", c10::IntArrayRef(found->second), " in it and ", c10::IntArrayRef(sizes),
-                      " here");
+    if (found == saved.end()) {
+      if (is_strict_) differences.missing.push_back(name);
+    } else if (found->second != sizes) {
+      differences.unlike.push_back(c10::str(shown(name), " is ", c10::IntArrayRef(found->second), " in it and ",
+                                            c10::IntArrayRef(sizes), " here"));
     }
   }
-  return "";
+  return differences.describe();
 } catch (const UsageError&) {
   return "";
 }

@@ -32,6 +32,9 @@ class CheckpointChoice {
   CheckpointFilter filter();
   /// Says on stderr what was passed over, and what the clock makes doubtful.
   void warn(const std::optional<FoundCheckpoint>& found) const;
+  /// "2 were passed over, the first of them last.safetensors: it belongs to another model: 1 missing in it: bias";
+  /// empty for none.
+  std::string passed_over() const;
 
  private:
   using Sizes = std::map<std::string, std::vector<int64_t>>;

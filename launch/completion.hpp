@@ -23,7 +23,7 @@ enum class Completion {
   list,     ///< several of a list, with commas between
   files,    ///< any file
   configs,  ///< *.toml
-  weights,  ///< *.safetensors
+  weights,  ///< *.safetensors, *.pth, *.pt, *.bin, *.ckpt
   folders,  ///< any folder
   runs,     ///< folders, and names of runs below ./runs
   metrics,  ///< the first argument is a run, the others are names of its metrics

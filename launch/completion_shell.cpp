@@ -108,7 +108,12 @@ constexpr const char* kBash =
       case $kind in
         files) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
         configs) mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -f -X '!*.toml' -- "$cur") ;;
-        weights) mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur"; compgen -d -- "$cur"; compgen -f -X '!*.safetensors' -- "$cur") ;;
+        weights)
+          mapfile -t COMPREPLY < <(
+            compgen -W "$words" -- "$cur"; compgen -d -- "$cur"
+            for word in safetensors pth pt bin ckpt; do compgen -f -X "!*.$word" -- "$cur"; done
+          )
+          ;;
         *) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
       esac
       [[ $kind == runs ]] || return 0
@@ -240,9 +245,10 @@ std::string zsh_action(Completion kind, const std::vector<std::string>& words, c
     case Completion::list: return "_values -s , value " + joined(plain, " ");
     case Completion::files: return "_files";
     case Completion::configs: return "_files -g \"*.toml\"";
-    case Completion::weights:
-      return plain.empty() ? "_files -g \"*.safetensors\""
-                           : "{compadd -- " + joined(plain, " ") + "; _files -g \"*.safetensors\"}";
+    case Completion::weights: {
+      const std::string files = "_files -g \"*.(safetensors|pth|pt|bin|ckpt)\"";
+      return plain.empty() ? files : "{compadd -- " + joined(plain, " ") + "; " + files + "}";
+    }
     case Completion::folders: return "_path_files -/";
     case Completion::runs: return id + "_runs";
     case Completion::metrics: return id + "_metrics";

@@ -60,8 +60,10 @@ class Trainer::Runner {
   cast::RunSetup make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments);
   void add_checkpoint(cast::RunSetup& setup, Stage stage, const ModuleSource& source,
                       const RunArguments& arguments) const;
-  Checkpoint read_found(const std::string& wanted, const ModuleSource& source, std::string& path) const;
-  [[noreturn]] void refuse_missing(const std::string& wanted, const ModuleSource& source) const;
+  Checkpoint read_found(const std::string& wanted, const ModuleSource& source, std::string& path,
+                        std::string& passed_over) const;
+  [[noreturn]] void refuse_missing(const std::string& wanted, const ModuleSource& source,
+                                   const std::string& passed_over) const;
   std::string run_name(const ModuleSource& source) const;
   nlohmann::json run_identity(const ModuleSource& source) const;
   void add_workers(cast::RunSetup& setup, const ModuleSource& source);

@@ -179,15 +179,20 @@ nlohmann::json Trainer::Runner::run_identity(const ModuleSource& source) const {
           {"launch", as_text(launch_id())}};
 }
 
-// Rank zero says which file "last", "best" and "auto" are; all read it. Empty: there is none.
-Checkpoint Trainer::Runner::read_found(const std::string& wanted, const ModuleSource& source, std::string& path) const {
+// Rank zero says which file "last", "best" and "auto" are; all read it. Empty: there is none, and rank zero knows what
+// was passed over.
+Checkpoint Trainer::Runner::read_found(const std::string& wanted, const ModuleSource& source, std::string& path,
+                                       std::string& passed_over) const {
   std::optional<Checkpoint> checkpoint;
   path = Processes::get().from_rank_zero([&]() -> std::string {
     CheckpointChoice choice(run_name(source), run_identity(source), source, wanted == "auto" ? launch_id() : "");
     auto found = wanted == "best" ? find_best(options_.default_root_dir, choice.filter())
                                   : find_last(options_.default_root_dir, choice.filter());
     choice.warn(found);
-    if (!found) return "";
+    if (!found) {
+      passed_over = choice.passed_over();
+      return "";
+    }
     checkpoint = std::move(found->checkpoint);
     return found->path.string();
   });
@@ -196,10 +201,13 @@ Checkpoint Trainer::Runner::read_found(const std::string& wanted, const ModuleSo
   return read_checkpoint(path);
 }
 
-void Trainer::Runner::refuse_missing(const std::string& wanted, const ModuleSource& source) const {
+void Trainer::Runner::refuse_missing(const std::string& wanted, const ModuleSource& source,
+                                     const std::string& passed_over) const {
   const auto name = run_name(source);
-  std::string text = "ckpt_path = \"" + wanted + "\": there is no checkpoint of " + shown(name) + " below " +
-                     std::filesystem::absolute(options_.default_root_dir).string();
+  std::string text = "ckpt_path = \"" + wanted + "\": there is no checkpoint of " + shown(name) +
+                     (passed_over.empty() ? "" : " that fits") + " below " +
+                     std::filesystem::absolute(options_.default_root_dir).string() + (passed_over.empty() ? "" : "; ") +
+                     passed_over;
   const auto others = run_names(options_.default_root_dir);
   if (!others.empty() && others != std::vector{name}) {
     text += "; there are runs of " + joined_as(others, shown) + " (trainer.name says which is meant)";
@@ -220,10 +228,10 @@ void Trainer::Runner::add_checkpoint(cast::RunSetup& setup, Stage stage, const M
   Checkpoint checkpoint;
   const auto own = best_model_path();
   if (wanted == "auto" || wanted == "last" || (wanted == "best" && own.empty())) {
-    std::string path;
-    checkpoint = read_found(wanted, source, path);
+    std::string path, passed_over;
+    checkpoint = read_found(wanted, source, path, passed_over);
     if (path.empty() && wanted == "auto") return;
-    if (path.empty()) refuse_missing(wanted, source);
+    if (path.empty()) refuse_missing(wanted, source, passed_over);
   } else {
     const auto path = Processes::get().from_rank_zero([&] { return wanted == "best" ? own.string() : wanted; });
     check_all_see(Processes::get(), path);

@@ -48,9 +48,10 @@ std::string answers_to(const std::vector<Line>& lines, const troupe::Predictor& 
 
 int main(int argc, char** argv) {
   constexpr std::size_t max_batch = 64, bytes_of_number = 32;
-  if (argc != 2) {
-    std::cerr << "usage: serve CHECKPOINT\n";
-    return 2;
+  const bool asks_for_help = argc == 2 && (argv[1] == std::string("--help") || argv[1] == std::string("-h"));
+  if (argc != 2 || asks_for_help) {
+    (asks_for_help ? std::cout : std::cerr) << "usage: serve CHECKPOINT < REQUESTS\n";
+    return asks_for_help ? 0 : 2;
   }
   std::signal(SIGPIPE, SIG_IGN);  // whoever reads the answers may go away: the next write says so
   try {

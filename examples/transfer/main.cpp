@@ -40,8 +40,10 @@ std::shared_ptr<Classifier> pretrained_on_digits(const TransferOptions& options,
 }
 
 /// A classifier with the backbone that reads printed text.
-std::shared_ptr<Classifier> with_printed_text(const std::filesystem::path& weights) {
+std::shared_ptr<Classifier> with_printed_text(const std::filesystem::path& weights) try {
   return std::make_shared<Classifier>(ClassifierOptions{}, printed_text::backbone(weights), 192 * 8);
+} catch (const troupe::UsageError& error) {
+  throw troupe::UsageError("transfer.weights is to be legere's model.pt: " + std::string(error.what()));
 }
 
 /// Trains the model on a few images of each digit and prints its accuracy on the others.

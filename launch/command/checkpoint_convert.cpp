@@ -1,5 +1,6 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/launch/command/checkpoint_source.hpp"
 #include "troupe/launch/command/command.hpp"
 #include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
@@ -32,12 +33,14 @@ struct ConvertOptions {
   fs::path output = "";
   std::string shard_size = "";
   StoredType dtype = StoredType::keep;
+  std::string key = "";
   bool checkpoint = false;
   bool force = false;
 };
 TROUPE_OPTIONS(ConvertOptions, (output, "file (*.safetensors, *.pth) or folder to write"),
                (shard_size, "bytes of tensors in a file, as 5GB or 500MB, with an index; empty: one file"),
                (dtype, "type of F64, F32, F16 and BF16 tensors"),
+               (key, "dictionary of a file of torch.save that holds the weights, as ema.model, if it has several"),
                (checkpoint, "write a checkpoint of Troupe, with checksums"), (force, "replace what is there"))
 
 std::optional<torch::ScalarType> scalar_type(StoredType type) {
@@ -87,7 +90,7 @@ Target target_of(const fs::path& output) {
     if (has_ending(output, {".safetensors"})) {
       return {output.has_parent_path() ? output.parent_path() : fs::path("."), output.stem().string()};
     }
-    if (has_ending(output, {".pth", ".pt", ".bin"})) return {{}, {}, output};
+    if (names_pth(output)) return {{}, {}, output};
     if (has_ending(output, {".ckpt"})) {
       throw UsageError("cannot write '" + shown(output.string()) +
                        "': a .ckpt of Lightning has optimizers and loops beside the weights; name a *.pth, which " +
@@ -168,7 +171,7 @@ int convert(const fs::path& source, const ConvertOptions& options, const Screen&
   (void)bytes_in(options.shard_size);
   check_together(target, options);
   check_apart(source, target);
-  const auto weights = read_any_weights(source);
+  const auto weights = read_any_weights(source, options.key);
   if (!weights.unreadable.empty()) {
     const auto& [name, why] = *weights.unreadable.begin();
     throw CheckpointError(source, "tensor '" + shown(name) + "' " + why);
@@ -206,6 +209,7 @@ Command checkpoint_convert_command() {
                         "weights alone, by the names of the module"},
                        {"big.safetensors -o big/ --shard-size 5GB --dtype bf16",
                         "a folder of files of at most 5 GB, in half the bytes"},
+                       {"epoch3.ckpt -o ema.safetensors --key ema.model", "one of several sets of weights"},
                        {"last.safetensors -o digits.pth", "for model.load_state_dict(torch.load(path)) in Python"},
                        {"gpt2/ -o gpt2.safetensors --checkpoint", "a checkpoint of a folder of Hugging Face's"}},
           .options = std::move(refs),

@@ -49,6 +49,10 @@ struct CheckpointDifference {
 };
 
 std::string value_at(const torch::Tensor& tensor, int64_t position) {
+  const auto type = tensor.scalar_type();
+  if (type == torch::kFloat4_e2m1fn_x2 || c10::isBitsType(type)) {  // two values an element; no kernels
+    return double_to_text(as_double(tensor).flatten()[position].item<double>());
+  }
   const auto value = tensor.flatten()[position];
   if (!value.is_complex()) {
     return value.is_floating_point() ? double_to_text(as_double(value).item<double>())
@@ -58,8 +62,8 @@ std::string value_at(const torch::Tensor& tensor, int64_t position) {
   return double_to_text(parts[0].item<double>()) + "+" + double_to_text(parts[1].item<double>()) + "i";
 }
 
-void compare_tensors(const CheckpointSource& left, const SafetensorsEntry& a, const CheckpointSource& right,
-                     const SafetensorsEntry& b, CheckpointDifference& out) {
+void compare_tensors(const CheckpointSource& left, const SourceEntry& a, const CheckpointSource& right,
+                     const SourceEntry& b, CheckpointDifference& out) {
   if (kind_of(a) != kind_of(b)) {
     out.kinds.push_back({a.name, kind_of(a), kind_of(b)});
     return;
@@ -93,12 +97,10 @@ void compare_metadata(const nlohmann::json& left, const nlohmann::json& right, C
 
 CheckpointDifference compare(const CheckpointSource& left, const CheckpointSource& right, const DiffOptions& options) {
   CheckpointDifference out;
-  const auto counts = [&](const CheckpointSource& source, const SafetensorsEntry& entry) {
-    return !options.weights || source.is_weight(entry);
-  };
+  const auto counts = [&](const SourceEntry& entry) { return !options.weights || entry.weight; };
   for (const auto& entry : left.entries()) {
-    if (!counts(left, entry)) continue;
-    const auto* other = right.find(entry.name);
+    if (!counts(entry)) continue;
+    const auto* other = right.counterpart(entry);
     if (other) {
       compare_tensors(left, entry, right, *other, out);
     } else {
@@ -106,9 +108,12 @@ CheckpointDifference compare(const CheckpointSource& left, const CheckpointSourc
     }
   }
   for (const auto& entry : right.entries()) {
-    if (counts(right, entry) && !left.find(entry.name)) out.only_right.push_back(entry.name);
+    if (counts(entry) && !left.counterpart(entry)) out.only_right.push_back(entry.name);
   }
-  if (!options.weights) compare_metadata(leaves_of(left.metadata()), leaves_of(right.metadata()), out);
+  const bool have_one_form = left.is_checkpoint() == right.is_checkpoint() && left.is_pth() == right.is_pth();
+  if (!options.weights && have_one_form) {
+    compare_metadata(leaves_of(left.metadata()), leaves_of(right.metadata()), out);
+  }
   return out;
 }
 
@@ -197,9 +202,12 @@ Command checkpoint_diff_command() {
               "Names the tensors that only one of them has and those of other type or shape. For tensors with other\n"
               "values: how many differ, the largest absolute difference, and the first that differs. Then the\n"
               "metadata that differ, without the time of saving. NaN equals NaN. Ends with 1 if they differ, as diff\n"
-              "does, and prints nothing if they do not. One tensor of each file is in memory at a time.",
+              "does, and prints nothing if they do not. One tensor of each file is in memory at a time. Weights of\n"
+              "other programs may take the place of either: parameters and buffers are compared by the names that\n"
+              "they have in the module, and metadata if both files are of one form.",
           .examples = {{"a.safetensors b.safetensors", "all differences"},
-                       {"a.safetensors b.safetensors --weights && echo same", "whether two models are the same"}},
+                       {"a.safetensors b.safetensors --weights && echo same", "whether two models are the same"},
+                       {"last.safetensors digits.pth --weights", "what was converted, or trained in Python"}},
           .options = option_refs(*options),
           .values = {},
           .letters = {},

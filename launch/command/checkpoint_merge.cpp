@@ -6,6 +6,7 @@
 #include "troupe/launch/command/tensor_values.hpp"
 #include "troupe/runtime/checkpoint/atomic_write.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
+#include "troupe/runtime/weights/pth_writer.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -13,6 +14,8 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <unordered_map>
+#include <utility>
 
 namespace troupe::command {
 namespace {
@@ -51,9 +54,9 @@ std::vector<std::string> differences_of(const CheckpointSource& source, const Ch
   const auto here = shown(source.path().string()), there = shown(model.path().string());
   std::vector<std::string> out;
   for (const auto& entry : model.entries()) {
-    if (!model.is_weight(entry)) continue;
+    if (!entry.weight) continue;
     const auto name = "'" + shown(entry.name) + "'";
-    const auto* other = source.find(entry.name);
+    const auto* other = source.counterpart(entry);
     if (!other) {
       out.push_back(name + " is missing in " + here);
     } else if (kind_of(*other) != kind_of(entry)) {
@@ -61,7 +64,7 @@ std::vector<std::string> differences_of(const CheckpointSource& source, const Ch
     }
   }
   for (const auto& entry : source.entries()) {
-    if (source.is_weight(entry) && !model.find(entry.name)) {
+    if (entry.weight && !model.counterpart(entry)) {
       out.push_back("'" + shown(entry.name) + "' is missing in " + there);
     }
   }
@@ -73,8 +76,9 @@ void check_that_they_fit(const std::vector<std::unique_ptr<CheckpointSource>>& s
   std::vector<std::string> differences;
   for (const auto& source : sources) {
     if (source->is_checkpoint() != model.is_checkpoint()) {
-      throw UsageError("cannot merge a checkpoint of Troupe with a safetensors file of another program: " +
-                       shown(source->path().string()) + " and " + shown(model.path().string()));
+      throw UsageError(
+          "cannot merge a checkpoint of Troupe with weights of another program: " + shown(source->path().string()) +
+          " and " + shown(model.path().string()) + "; troupe checkpoint convert makes weights alone of the checkpoint");
     }
     for (auto& one : differences_of(*source, model)) differences.push_back(std::move(one));
   }
@@ -86,30 +90,64 @@ void check_that_they_fit(const std::vector<std::unique_ptr<CheckpointSource>>& s
 }
 
 torch::Tensor averaged(const std::vector<std::unique_ptr<CheckpointSource>>& sources, const std::vector<double>& shares,
-                       const SafetensorsEntry& entry) {
+                       const SourceEntry& entry) {
   torch::Tensor latest = sources.back()->read(entry);
   if (!latest.is_floating_point() && !latest.is_complex()) return latest;
   torch::Tensor sum = as_double(latest) * shares.back();
   for (std::size_t i = 0; i + 1 < sources.size(); ++i) {
-    sum += as_double(sources[i]->read(*sources[i]->find(entry.name))) * shares[i];
+    sum += as_double(sources[i]->read(*sources[i]->counterpart(entry))) * shares[i];
   }
   return sum.to(latest.scalar_type());
 }
 
+/// Of the weights of another program: those of its header, and which tensors are tied.
 SafetensorsMetadata header_texts(const CheckpointSource& source) {
   SafetensorsMetadata out;
-  for (const auto& [key, text] : source.metadata().items()) out.emplace(key, text.get<std::string>());
+  if (!source.is_pth()) {
+    for (const auto& [key, text] : source.metadata().items()) out.emplace(key, text.get<std::string>());
+  }
+  out.emplace("format", "pt");
   return out;
 }
 
-void write_merged(const NamedTensors& tensors, const CheckpointSource& model, const nlohmann::json& merged,
-                  const fs::path& path) {
-  if (!model.is_checkpoint()) {
-    const auto texts = header_texts(model);
-    write_atomically(path, [&](OutputFile& file) { write_safetensors(file, tensors, texts); });
-    return;
+/// The weights of the sources under the names that they have in the module.
+void write_weights(const std::vector<std::unique_ptr<CheckpointSource>>& sources, const std::vector<double>& shares,
+                   const fs::path& path) {
+  const auto& model = *sources.back();
+  const bool to_pth = names_pth(path);
+  auto texts = header_texts(model);
+  NamedTensors tensors;
+  std::unordered_map<std::string, std::pair<std::string, torch::Tensor>> kept;  // by their names in the file
+  for (const auto& entry : model.entries()) {
+    if (!entry.weight) continue;
+    const auto found = kept.find(entry.tied_to);
+    if (found == kept.end()) {
+      const auto tensor = averaged(sources, shares, entry);
+      kept.emplace(entry.name, std::pair(*entry.weight, tensor));
+      tensors.emplace_back(*entry.weight, tensor);
+    } else if (to_pth) {
+      tensors.emplace_back(*entry.weight, found->second.second);
+    } else {
+      texts[*entry.weight] = found->second.first;
+    }
   }
-  Checkpoint checkpoint{tensors, model.metadata()};
+  if (tensors.empty()) {
+    throw UsageError(shown(model.path().string()) +
+                     " has several sets of weights, or none: which of them is to be averaged is not known");
+  }
+  if (to_pth) return write_pth(tensors, path);
+  write_atomically(path, [&](OutputFile& file) { write_safetensors(file, tensors, texts); });
+}
+
+void write_merged(const std::vector<std::unique_ptr<CheckpointSource>>& sources, const std::vector<double>& shares,
+                  const nlohmann::json& merged, const fs::path& path) {
+  const auto& model = *sources.back();
+  if (!model.is_checkpoint()) return write_weights(sources, shares, path);
+  NamedTensors tensors;
+  for (const auto& entry : model.entries()) {
+    tensors.emplace_back(entry.name, entry.weight ? averaged(sources, shares, entry) : model.read(entry));
+  }
+  Checkpoint checkpoint{std::move(tensors), model.metadata()};
   const auto saved_at = checkpoint.metadata.find(metadata_key::saved_at);
   const double former = saved_at != checkpoint.metadata.end() && saved_at->is_number() ? saved_at->get<double>() : 0;
   checkpoint.metadata[metadata_key::saved_at] = saved_at_after(former);
@@ -119,6 +157,11 @@ void write_merged(const NamedTensors& tensors, const CheckpointSource& model, co
 
 int merge(const std::vector<std::string>& paths, const MergeOptions& options, const Screen& screen) {
   if (options.output.empty()) throw UsageError("troupe checkpoint merge needs the file to write: -o OUT");
+  std::error_code ignored;
+  if (fs::is_directory(options.output, ignored)) {
+    throw UsageError("'" + shown(options.output.string()) + "' is a folder; name a file: -o " +
+                     shown((options.output / "merged.safetensors").string()));
+  }
   const auto shares = shares_of(options.weights, paths.size());
   std::vector<std::unique_ptr<CheckpointSource>> sources;
   nlohmann::json merged = nlohmann::json::array();
@@ -131,12 +174,12 @@ int merge(const std::vector<std::string>& paths, const MergeOptions& options, co
     merged.push_back({{"file", valid_utf8(paths[i])}, {"weight", shares[i]}});
   }
   check_that_they_fit(sources);
-  const auto& model = *sources.back();
-  NamedTensors tensors;
-  for (const auto& entry : model.entries()) {
-    tensors.emplace_back(entry.name, model.is_weight(entry) ? averaged(sources, shares, entry) : model.read(entry));
+  if (sources.back()->is_checkpoint() && names_pth(options.output)) {
+    throw UsageError("checkpoints become a checkpoint, and '" + shown(options.output.string()) +
+                     "' would be a file of torch.save; name a *.safetensors, of which troupe checkpoint convert makes "
+                     "one");
   }
-  write_merged(tensors, model, merged, options.output);
+  write_merged(sources, shares, merged, options.output);
   screen.print(options.output.string() + "\n");
   return succeeded;
 }
@@ -153,7 +196,8 @@ Command checkpoint_merge_command() {
           "Averages parameters and floating-point buffers, computed in float64 and stored in the type that they\n"
           "have. Everything else is that of the last file: whole-number buffers, optimizers, progress. So OUT can\n"
           "be tested, exported and trained on as any checkpoint; metadata.merged says what it was made of. Files\n"
-          "of other models are refused. Safetensors files of other programs are merged among themselves.",
+          "of other models are refused. Weights of other programs are merged among themselves, into a safetensors\n"
+          "file or into a *.pth, *.pt or *.bin.",
       .examples = {{"epoch=7.safetensors epoch=8.safetensors epoch=9.safetensors -o averaged.safetensors",
                     "the mean of three"},
                    {"a.safetensors b.safetensors --weights 1,3 -o averaged.safetensors", "a quarter of a, the rest b"}},

@@ -24,13 +24,10 @@ struct TensorGroup {
   uint64_t bytes = 0;
 };
 
-uint64_t bytes_of(const SafetensorsEntry& entry) {
-  return entry.end - entry.begin;
-}
-
 /// "model", "optimizer.0", "metric", ...: of which a tensor is.
-std::string group_of(const CheckpointSource& source, const std::string& name) {
-  if (!source.is_checkpoint()) return "weights";
+std::string group_of(const CheckpointSource& source, const SourceEntry& entry) {
+  if (!source.is_checkpoint() && entry.weight) return "weights";
+  const auto& name = entry.name;
   const auto point = name.find('.');
   const auto first = name.substr(0, point);
   return first == "optimizer" && point != std::string::npos ? name.substr(0, name.find('.', point + 1)) : first;
@@ -39,10 +36,10 @@ std::string group_of(const CheckpointSource& source, const std::string& name) {
 std::map<std::string, TensorGroup> groups_of(const CheckpointSource& source) {
   std::map<std::string, TensorGroup> groups;
   for (const auto& entry : source.entries()) {
-    auto& group = groups[group_of(source, entry.name)];
+    auto& group = groups[group_of(source, entry)];
     ++group.tensors;
-    group.values += element_count(entry.shape);
-    group.bytes += bytes_of(entry);
+    if (entry.tied_to.empty()) group.values += element_count(entry.shape);
+    group.bytes += entry.bytes;
   }
   return groups;
 }
@@ -58,11 +55,12 @@ nlohmann::json json_of(const CheckpointSource& source) {
     out["groups"][name] = {{"tensors", group.tensors}, {"values", group.values}, {"bytes", group.bytes}};
   }
   for (const auto& entry : source.entries()) {
-    out["tensors"].push_back({{"name", entry.name},
-                              {"dtype", entry.dtype_name},
-                              {"shape", entry.shape},
-                              {"bytes", bytes_of(entry)},
-                              {"data_offsets", {entry.begin, entry.end}}});
+    nlohmann::ordered_json tensor = {
+        {"name", entry.name}, {"dtype", entry.dtype_name}, {"shape", entry.shape}, {"bytes", entry.bytes}};
+    if (entry.place) tensor["data_offsets"] = {entry.place->first, entry.place->second};
+    if (!entry.file.empty()) tensor["file"] = entry.file;
+    if (!entry.tied_to.empty()) tensor["tied_to"] = entry.tied_to;
+    out["tensors"].push_back(std::move(tensor));
   }
   return out;
 }
@@ -72,12 +70,24 @@ std::string one_line(const nlohmann::json& value) {
                                        : value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
+/// A value that may be of any size: what is long is counted.
+std::string brief_line(const nlohmann::json& value) {
+  constexpr std::size_t most = 500;
+  auto text = one_line(value);
+  if (text.size() <= most) return text;
+  if (!value.is_structured()) return fit_columns(text, most) + "…";
+  return (value.is_array() ? "a list of " : "a dictionary of ") + std::to_string(value.size());
+}
+
 /// What is known of the run, a line each; keys that are missing or of another type are left out.
 std::vector<std::pair<std::string, std::string>> facts_of(const CheckpointSource& source) {
   std::vector<std::pair<std::string, std::string>> facts;
   const auto& metadata = source.metadata();
-  facts.emplace_back("format", source.is_checkpoint() ? "checkpoint, version " + std::to_string(source.format_version())
-                                                      : "safetensors, not of Troupe: no checksums");
+  facts.emplace_back("format", source.format());
+  if (source.is_pth()) {
+    for (const auto& [key, value] : metadata.items()) facts.emplace_back(single_line(key), brief_line(value));
+    return facts;
+  }
   const auto saved_at = metadata.find(metadata_key::saved_at);
   if (saved_at != metadata.end() && saved_at->is_number())
     facts.emplace_back("saved", time_text(saved_at->get<double>()));
@@ -139,7 +149,7 @@ std::string text_of(const CheckpointSource& source, const Screen& screen) {
     rows.push_back({{single_line(entry.name)},
                     {single_line(entry.dtype_name)},
                     {shape_text(entry.shape)},
-                    {bytes_text(static_cast<double>(bytes_of(entry)))}});
+                    {entry.tied_to.empty() ? bytes_text(static_cast<double>(entry.bytes)) : "tied"}});
   }
   return out + "\n" + table({{"tensor", false, 16}, {"type"}, {"shape", false, 8}, {"size", true}}, rows, screen);
 }
@@ -155,9 +165,12 @@ Command checkpoint_show_command() {
       .text =
           "Prints how far the run was, its hyper-parameters, the states of optimizers and callbacks, and the type,\n"
           "shape and size of each tensor. Reads the header alone, and verifies its checksum; the tensors are\n"
-          "verified by troupe checkpoint verify. Safetensors files of other programs are shown too.",
+          "verified by troupe checkpoint verify. Weights of other programs are shown too: a safetensors file, an\n"
+          "index of several, a file of torch.save (*.pth, *.pt, *.bin, *.ckpt) with what is beside the weights,\n"
+          "or a folder that has one of them. Nothing in any of them is run.",
       .examples = {{"runs/digits/version_0/checkpoints/last.safetensors", "a checkpoint"},
-                   {"last.safetensors --json | jq .metadata.progress", "for other programs"}},
+                   {"last.safetensors --json | jq .metadata.progress", "for other programs"},
+                   {"epoch=3.ckpt", "a checkpoint of Lightning's"}},
       .options = option_refs(*options),
       .values = {},
       .letters = {},

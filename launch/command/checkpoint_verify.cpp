@@ -17,7 +17,7 @@ std::vector<std::string> problems_in(const CheckpointSource& source) {
   for (const auto& entry : source.entries()) {
     try {
       const auto tensor = source.read(entry);
-      if (!source.is_weight(entry)) continue;
+      if (!entry.weight) continue;
       const auto bad = not_finite(tensor);
       if (bad.count == 0) continue;
       problems.push_back("tensor '" + shown(entry.name) + "' has " + std::to_string(bad.count) +
@@ -35,9 +35,14 @@ bool verify(const std::string& path, const Screen& screen) {
   std::string good;
   try {
     const CheckpointSource source(path);
-    problems = problems_in(source);
-    good = std::to_string(source.entries().size()) + " tensors" +
-           (source.is_checkpoint() ? ", all checksums hold" : "; it is not of Troupe and has no checksums");
+    std::size_t compared = 0;
+    problems = source.damaged_members(compared);
+    for (auto& problem : problems_in(source)) problems.push_back(std::move(problem));
+    const auto count = source.entries().size();
+    good = std::to_string(count) + (count == 1 ? " tensor" : " tensors") +
+           (source.is_checkpoint() || compared > 0 ? ", all checksums hold"
+            : source.is_pth()                      ? "; it was saved without checksums"
+                                                   : "; it is not of Troupe and has no checksums");
   } catch (const UsageError& error) {
     problems.emplace_back(error.what());
   }
@@ -57,7 +62,9 @@ Command checkpoint_verify_command() {
           .arguments = {"FILE...", 1, std::numeric_limits<std::size_t>::max(), Completion::weights},
           .text =
               "Reads each file whole: its structure, the checksum of the metadata and of each tensor, and whether all\n"
-              "weights are finite. Says which tensor or byte is damaged. Ends with 1 if anything is wrong.",
+              "weights are finite. Says which tensor or byte is damaged. Ends with 1 if anything is wrong. Weights of\n"
+              "other programs are checked too, as far as they have checksums: files of torch.save have one for each\n"
+              "member of their archive.",
           .examples = {{"runs/digits/version_0/checkpoints/*.safetensors", "all checkpoints of a run"}},
           .options = {},
           .values = {},

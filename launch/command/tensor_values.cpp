@@ -29,6 +29,7 @@ torch::Tensor f4_as_double(const torch::Tensor& tensor) {
       torch::tensor({0., .5, 1., 1.5, 2., 3., 4., 6., -0., -.5, -1., -1.5, -2., -3., -4., -6.}, torch::kDouble);
   const auto bytes = tensor.view(torch::kByte).to(torch::kLong);
   auto shape = tensor.sizes().vec();
+  if (shape.empty()) shape.push_back(1);
   shape.back() *= 2;
   return values.index({torch::stack({bytes.bitwise_and(15), bytes.bitwise_right_shift(4)}, -1)}).reshape(shape);
 }
@@ -37,6 +38,9 @@ torch::Tensor f4_as_double(const torch::Tensor& tensor) {
 
 torch::Tensor as_double(const torch::Tensor& tensor) {
   if (tensor.scalar_type() == torch::kFloat4_e2m1fn_x2) return f4_as_double(tensor);
+  if (c10::isBitsType(tensor.scalar_type())) {
+    return tensor.view(tensor.element_size() == 1 ? torch::kByte : torch::kShort).to(torch::kDouble);
+  }
   return tensor.to(tensor.is_complex() ? torch::kComplexDouble : torch::kDouble);
 }
 

@@ -106,6 +106,16 @@ FoundWeights find_weights(const fs::path& path) {
   return {found.path, false, found.is_index};
 }
 
+std::vector<fs::path> files_of(const FoundWeights& found) {
+  if (!found.is_index) return {found.path};
+  const auto index = found.is_pth ? read_safetensors_index(found.path, bin_ending) : read_safetensors_index(found.path);
+  std::set<std::string> shards;
+  for (const auto& [tensor, shard] : index.weight_map) shards.insert(shard);
+  std::vector<fs::path> out;
+  for (const auto& shard : shards) out.push_back(find_shard(found.path, shard));
+  return out;
+}
+
 AnyWeights read_any_weights(const fs::path& path, const std::string& key) {
   const auto found = find_weights(path);
   if (found.is_pth) {

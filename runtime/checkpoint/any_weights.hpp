@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace troupe {
 
@@ -33,6 +34,9 @@ struct FoundWeights {
 /// pytorch_model.bin.index.json, as transformers wrote models before safetensors. Throws CheckpointError for a path
 /// that is not there, naming the nearest, and for a folder without such a file or with several.
 FoundWeights find_weights(const std::filesystem::path& path);
+
+/// The files that hold the weights: the path itself, or the shards of an index, links followed. Throws CheckpointError.
+std::vector<std::filesystem::path> files_of(const FoundWeights& found);
 
 /// The weights of a model, by the names that they have in their module, of what find_weights finds:
 ///  - a file of torch.save, or several with an index, with `key` as in pth_weights; their tensors are mapped;

@@ -57,6 +57,7 @@ class PthArchive {
     memory = at::empty({static_cast<int64_t>(pickle_->size)}, torch::kByte);
     const std::span bytes(static_cast<std::byte*>(memory.mutable_data_ptr()), pickle_->size);
     inflate_member(*pickle_, bytes, source_ + ": " + pickle_->text());
+    check_crc(*pickle_, bytes, source_ + ": " + pickle_->text());
     return bytes;
   }
 
@@ -155,11 +156,13 @@ std::vector<std::string> to_show(std::vector<std::string> keys) {
   return keys;
 }
 
-std::vector<std::string> text_keys(const PthValue& value) {
+/// The keys at which there is another dictionary.
+std::vector<std::string> dictionary_keys(const PthValue& value) {
   std::vector<std::string> out;
   if (value.kind() != PthValue::Kind::dictionary) return out;
   for (const auto& [key, each] : value.entries()) {
-    if (key.kind() == PthValue::Kind::text) out.push_back(key.text());
+    const bool is_dictionary = each.kind() == PthValue::Kind::dictionary;
+    if (is_dictionary && key.kind() == PthValue::Kind::text) out.push_back(key.text());
   }
   return out;
 }
@@ -170,14 +173,18 @@ PthValue value_at(const PthValue& value, const std::string& key) {
   for (std::size_t dot = key.find('.'); dot != std::string::npos; dot = key.find('.', dot + 1)) {
     if (const auto found = value.find(key.substr(0, dot))) return value_at(*found, key.substr(dot + 1));
   }
-  const auto keys = text_keys(value);
-  if (keys.empty()) throw UsageError("it has no '" + shown(key) + "': it is " + value.describe());
-  throw UsageError("it has no '" + shown(key) + "', did you mean '" + shown(nearest(key, keys)) + "'? It has " +
-                   brief_list(to_show(keys)));
+  const auto keys = dictionary_keys(value);
+  if (keys.empty()) {
+    throw UsageError("it has no '" + shown(key) + "': it is " + value.describe() +
+                     (holds_tensors(value) ? " whose tensors are the weights; leave the key out" : ""));
+  }
+  throw UsageError("it has no '" + shown(key) + "', did you mean '" + shown(nearest(key, keys)) +
+                   "'? Its dictionaries are " + brief_list(to_show(keys)));
 }
 
-/// The dictionary of weights, if no key says which it is.
-PthValue only_weights(const PthValue& file) {
+}  // namespace
+
+std::optional<std::string> pth_weights_key(const PthValue& file) {
   std::vector<std::string> found;
   if (file.kind() == PthValue::Kind::dictionary) {
     std::size_t visits = 0;  // one dictionary may stand at many keys
@@ -187,11 +194,19 @@ PthValue only_weights(const PthValue& file) {
       if (key.kind() == PthValue::Kind::text && holds_tensors(each)) found.push_back(key.text());
     }
   }
-  if (found.empty()) return file;
-  if (found.size() == 1 && !holds_tensors(file)) return *file.find(found.front());
+  if (found.empty()) return std::nullopt;
+  if (found.size() == 1 && !holds_tensors(file)) return found.front();
   throw UsageError("it has tensors " + std::string(holds_tensors(file) ? "itself and in " : "in ") +
                    brief_list(to_show(found)) + "; say which dictionary holds the weights (key = \"" +
                    shown(found.front()) + "\")");
+}
+
+namespace {
+
+/// The dictionary of weights, if no key says which it is.
+PthValue only_weights(const PthValue& file) {
+  const auto key = pth_weights_key(file);
+  return key ? *file.find(*key) : file;
 }
 
 /// What is wrong with the file's values, with the file in front.
@@ -242,6 +257,21 @@ NamedTensors pth_weights(const std::filesystem::path& path, const std::string& k
     if (tensors.empty()) throw UsageError((key.empty() ? "it" : "its '" + shown(key) + "'") + " holds no tensors");
     return tensors;
   });
+}
+
+PthChecksums compare_pth_checksums(const std::filesystem::path& path) {
+  const MappedFile file(path, MapOptions{});
+  PthChecksums out;
+  for (const auto& member : zip_members(file.bytes(), path.string())) {
+    if (member.crc == 0 || member.is_deflated) continue;
+    ++out.compared;
+    try {
+      check_crc(member, member.content, member.text());
+    } catch (const UsageError& error) {
+      out.damaged.emplace_back(error.what());
+    }
+  }
+  return out;
 }
 
 bool is_pth(const std::filesystem::path& path) {

@@ -4,9 +4,12 @@
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 #include "troupe/runtime/weights/pth_value.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace troupe {
 
@@ -46,6 +49,20 @@ NamedTensors tensors_of(const PthValue& value);
 /// passed over. Throws UsageError if several dictionaries hold tensors, naming them, and for a file without tensors.
 NamedTensors pth_weights(const std::filesystem::path& path, const std::string& key = {},
                          const PthOptions& options = {});
+
+/// The key of `file` at which pth_weights finds the weights if it is given none; nothing if the file itself is their
+/// dictionary. Throws UsageError if several dictionaries hold tensors, naming them.
+std::optional<std::string> pth_weights_key(const PthValue& file);
+
+struct PthChecksums {
+  std::size_t compared = 0;          ///< members that have a checksum
+  std::vector<std::string> damaged;  ///< what is wrong, a sentence each
+};
+
+/// Compares the bytes of each member that is stored as it is with the CRC32 that it was saved with; read_pth does so
+/// for those that are packed. torch.save leaves checksums out after torch.serialization.set_crc32_options(False): such
+/// members are passed over. Throws UsageError for what is no archive or is cut off.
+PthChecksums compare_pth_checksums(const std::filesystem::path& path);
 
 /// Whether the file begins as one of torch.save does: with a zip archive, or the pickle of old ones.
 bool is_pth(const std::filesystem::path& path);

@@ -23,6 +23,7 @@ enum class Role : int64_t {
   set,
   size,
   encode,
+  empty_bytes,
   bytearray,
   complex,
   device,
@@ -41,6 +42,7 @@ const std::map<std::string, Role, std::less<>>& torch_roles() {
       {"collections.Counter", Role::counter},
       {"builtins.set", Role::set},
       {"builtins.frozenset", Role::set},
+      {"builtins.bytes", Role::empty_bytes},
       {"builtins.bytearray", Role::bytearray},
       {"builtins.complex", Role::complex},
       {"_codecs.encode", Role::encode},
@@ -68,7 +70,9 @@ std::string advice_about(std::string_view name) {
   if (has("nested")) return "the tensor is nested: save tensor.to_padded_tensor(0)";
   if (name.starts_with("numpy.")) return "save numpy's arrays and numbers as tensors: torch.from_numpy(x), x.item()";
   return "save the weights alone: torch.save(model.state_dict(), path); of a file that you trust, in Python: "
-         "torch.save(torch.load(old, weights_only=False)['state_dict'], new)";
+         "x = torch.load(old, weights_only=False); torch.save(x['state_dict'], new), or x.state_dict() if x is the "
+         "model "
+         "itself";
 }
 
 const std::vector<PickleValue>& torch_arguments(const PickleNode& global, const PickleNode& tuple, std::size_t least,
@@ -95,7 +99,8 @@ std::vector<int64_t> torch_integers(const PickleNode& global, const PickleValue&
   return out;
 }
 
-/// The number of elements of a view, which was checked to lie in its storage of `most` elements.
+/// The number of elements of a view, which was checked to lie in its storage of `most` elements; one without elements
+/// may begin anywhere, as a slice of nothing does.
 int64_t elements_of(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides, int64_t offset,
                     int64_t most) {
   const auto refuse = [&](const std::string& why) {
@@ -103,7 +108,8 @@ int64_t elements_of(const std::vector<int64_t>& sizes, const std::vector<int64_t
                      std::to_string(offset) + " " + why);
   };
   if (sizes.size() != strides.size()) refuse("has not one stride for each size");
-  if (offset < 0 || offset > most) refuse("begins outside of its storage of " + std::to_string(most) + " elements");
+  const auto outside = "begins outside of its storage of " + std::to_string(most) + " elements";
+  if (offset < 0) refuse(outside);
   int64_t elements = 1;
   bool is_empty = false;
   __int128 last = offset;
@@ -115,6 +121,7 @@ int64_t elements_of(const std::vector<int64_t>& sizes, const std::vector<int64_t
     if (sizes[i] > 1) last = std::min(far, last + static_cast<__int128>(sizes[i] - 1) * strides[i]);
   }
   if (is_empty) return 0;
+  if (offset > most) refuse(outside);
   if (last >= most) refuse("does not lie in its storage of " + std::to_string(most) + " elements");
   return elements;
 }
@@ -193,6 +200,7 @@ PickleValue TorchObjects::call(const PickleNode& global, const PickleValue& argu
     }
     case Role::size: return (void)torch_integers(global, arg(1, 1)[0]), arg(1, 1)[0];
     case Role::encode: return copied_bytes(arg(1, 2)[0]);
+    case Role::empty_bytes: return (void)arg(0, 0), arena_.make(PickleKind::bytes);
     case Role::bytearray: return arg(0, 1).empty() ? arena_.make(PickleKind::bytes) : copied_bytes(arg(1, 1)[0]);
     case Role::complex: return (void)arg(2, 2), arena_.make(PickleKind::other, "a complex number");
     case Role::device: return device(*tuple);
@@ -308,7 +316,7 @@ torch::Tensor TorchObjects::view_of(const PickleNode& storage, torch::ScalarType
   auto tensor = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(storages_.at(storage.text)),
                                                          c10::DispatchKeySet(c10::DispatchKey::CPU),
                                                          c10::scalarTypeToTypeMeta(dtype));
-  tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, offset);
+  tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, std::min(offset, most));
   return tensor;
 }
 

@@ -275,6 +275,13 @@ class ServedDigits : public testing::Test {
   inline static std::string checkpoint_;
 };
 
+TEST_F(ServedDigits, SayHowTheServerIsCalled) {
+  const auto help = run_program(example("serve") + " --help 2>/dev/null");
+  EXPECT_EQ(help.status, 0);
+  EXPECT_EQ(help.output, "usage: serve CHECKPOINT < REQUESTS\n");
+  EXPECT_EQ(run_program(example("serve") + " 2>/dev/null").status, 2);
+}
+
 // The numbers of the last line.
 std::vector<float> last_numbers(const std::string& output) {
   std::istringstream lines(output);

@@ -7,8 +7,11 @@
 #include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/file_lock.hpp"
+#include "troupe/runtime/checkpoint/sharded_safetensors.hpp"
 #include "troupe/runtime/report/run_card.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
+#include "troupe/runtime/weights/pth_writer.hpp"
+#include "troupe/runtime/weights/torch_types.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,6 +23,7 @@
 #include <array>
 #include <cstdio>
 #include <limits>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -363,6 +367,75 @@ TEST_F(CommandTest, ShowsWhatACheckpointHolds) {
   EXPECT_THAT(refusal("checkpoint show none.safetensors"), HasSubstr("none.safetensors"));
 }
 
+TEST_F(CommandTest, ShowsWeightsOfOtherPrograms) {
+  const auto weight = torch::full({2, 3}, 0.5);
+  const auto weights = PthValue::state_dict_of(NamedTensors{{"layer.weight", weight}, {"tied.weight", weight}});
+  const auto state = PthValue::dictionary_of({{"exp_avg", torch::ones({4})}, {"step", 7}});
+  write_pth(PthValue::dictionary_of({{"epoch", 3},
+                                     {"loss", std::numeric_limits<double>::quiet_NaN()},
+                                     {"state_dict", weights},
+                                     {"optimizer_states", PthValue::list_of({PthValue::dictionary_of({{0, state}})})},
+                                     {"long", PthValue::list_of(std::vector<PthValue>(1000, "x"))}}),
+            dir_ / "a.ckpt");
+  EXPECT_THAT(run("checkpoint show a.ckpt").output,
+              AllOf(ContainsRegex("format +torch.save"), ContainsRegex("epoch +3\n"), ContainsRegex("loss +NaN\n"),
+                    ContainsRegex(R"(optimizer_states +\[\{"0":\{"exp_avg":"F32 \[4\]","step":7\}\}\])"),
+                    ContainsRegex("long +a list of 1000\n"), ContainsRegex("weights +2 +6 +24 B"),
+                    ContainsRegex("optimizer_states +1 +4 +16 B"), ContainsRegex("state_dict.tied.weight .*tied")));
+  const auto as_json = json("checkpoint show a.ckpt --json");
+  EXPECT_EQ(as_json["format_version"], nullptr);
+  EXPECT_EQ(as_json["metadata"]["epoch"], 3);
+  EXPECT_FALSE(as_json["metadata"].contains("state_dict"));
+  EXPECT_EQ(as_json["tensors"][1]["tied_to"], "state_dict.layer.weight");
+  // Several sets of weights, and none that says which is meant.
+  write_pth(PthValue::dictionary_of({{"model", weights}, {"ema", weights}}), dir_ / "two.pth");
+  EXPECT_THAT(run("checkpoint show two.pth").output, AllOf(ContainsRegex("ema +2"), ContainsRegex("model +2")));
+  write_sharded_safetensors(NamedTensors{{"a", torch::ones({5})}, {"b", torch::ones({5})}}, dir_ / "shards",
+                            {.max_shard_bytes = 20});
+  const auto shards = json("checkpoint show shards --json");
+  EXPECT_EQ(shards["tensors"][1]["file"], "model-00002-of-00002.safetensors");
+  EXPECT_THAT(run("checkpoint show shards").output, HasSubstr("safetensors in 2 files"));
+  put(dir_ / "old.pth", "\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19.");
+  EXPECT_THAT(refusal("checkpoint show old.pth"), HasSubstr("torch.save(torch.load(old, weights_only=True"));
+}
+
+TEST_F(CommandTest, VerifiesAndComparesWeightsOfOtherPrograms) {
+  write_tensors("a.safetensors", 0.5);
+  for (const char* target : {"a.pth", "plain.safetensors", "shards --shard-size 10"}) {
+    EXPECT_EQ(run(std::string("checkpoint convert a.safetensors -o ") + target).status, 0);
+  }
+  for (const char* two : {"a.safetensors a.pth", "shards a.safetensors", "a.pth shards/model.safetensors.index.json"}) {
+    const auto same = run(std::string("checkpoint diff --weights ") + two);
+    EXPECT_EQ(same.status, 0) << two << "\n" << same.output;
+  }
+  EXPECT_EQ(run("checkpoint diff a.pth plain.safetensors").output, "");
+  EXPECT_THAT(run("checkpoint diff a.safetensors a.pth").output,
+              AllOf(HasSubstr("only in a.safetensors\n  optimizer.0.layer.weight.exp_avg"), Not(HasSubstr("other"))));
+  write_pth(NamedTensors{{"layer.weight", torch::full({3, 2}, 0.75).t()}, {"layer.count", torch::tensor(10)}},
+            dir_ / "b.pth");
+  EXPECT_THAT(run("checkpoint diff a.safetensors b.pth --weights").output,
+              AllOf(HasSubstr("model.layer.weight"), HasSubstr("0.5 | 0.75"), HasSubstr("6 of 6")));
+  EXPECT_THAT(
+      run("checkpoint verify a.pth shards").output,
+      AllOf(HasSubstr("a.pth: good: 2 tensors, all checksums hold"), HasSubstr("shards: good: 2 tensors; it is")));
+  auto bytes = content_of(dir_ / "a.pth");
+  bytes[bytes.find(std::string("\0\0\0\x3f", 4))] ^= 1;  // 0.5, of layer.weight
+  put(dir_ / "damaged.pth", bytes);
+  const auto damaged = run("checkpoint verify damaged.pth");
+  EXPECT_EQ(damaged.status, 1);
+  EXPECT_THAT(damaged.output, ContainsRegex("damaged.pth: bad: member '.*data/[01]' is damaged: its checksum differs"));
+  NamedTensors every;
+  for (const auto& type : torch_types()) {
+    const auto bytes_of_ten = torch::ones(static_cast<int64_t>(10 * c10::elementSize(type.dtype)), torch::kByte);
+    if (type.is_saved) every.emplace_back(std::string(type.name), bytes_of_ten.view(type.dtype));
+  }
+  write_pth(every, dir_ / "every.pth");
+  EXPECT_THAT(run("checkpoint verify every.pth").output, HasSubstr("every.pth: good: 27 tensors"));
+  for (auto& [name, tensor] : every) tensor = tensor.view(torch::kByte).clone().fill_(0).view(tensor.scalar_type());
+  write_pth(every, dir_ / "zeros.pth");
+  EXPECT_EQ(nlohmann::json::parse(run("checkpoint diff every.pth zeros.pth --json").output)["values"].size(), 27U);
+}
+
 TEST_F(CommandTest, VerifyNamesTheTensorThatIsDamaged) {
   const auto path = write_tensors("a.safetensors", 0.5);
   EXPECT_THAT(run("checkpoint verify a.safetensors").output, HasSubstr("a.safetensors: good: 3 tensors"));
@@ -414,6 +487,35 @@ TEST_F(CommandTest, MergeAveragesWeights) {
   EXPECT_TRUE(read_checkpoint(dir_ / "parts.safetensors").find("model.layer.weight")->equal(torch::full({2, 3}, 1.75)));
 }
 
+TEST_F(CommandTest, MergeAveragesWeightsOfOtherPrograms) {
+  const auto write = [&](const char* name, double value) {
+    const auto weight = torch::full({2, 3}, value);
+    write_pth(NamedTensors{{"embedding", weight}, {"head", weight}, {"count", torch::tensor(value).to(torch::kLong)}},
+              dir_ / name);
+  };
+  write("a.pth", 1);
+  write("b.pth", 2);
+  EXPECT_EQ(run("checkpoint convert b.pth -o b.safetensors").status, 0);
+  for (const auto& [sources, target] :
+       {std::pair("a.pth b.pth", "mean.pth"), std::pair("a.pth b.safetensors", "mean.safetensors")}) {
+    EXPECT_EQ(run(std::string("checkpoint merge ") + sources + " -o " + target).output, target + std::string("\n"));
+    std::map<std::string, torch::Tensor> mean;
+    for (const auto& [name, tensor] : read_any_weights(dir_ / target).tensors) mean[name] = tensor;
+    ASSERT_EQ(mean.size(), 3U) << sources;
+    EXPECT_TRUE(mean["embedding"].equal(torch::full({2, 3}, 1.5)));
+    EXPECT_TRUE(mean["head"].is_alias_of(mean["embedding"])) << sources;
+    EXPECT_EQ(mean["count"].item<int64_t>(), 2);
+  }
+  write_tensors("own.safetensors", 1);
+  EXPECT_THAT(refusal("checkpoint merge own.safetensors a.pth -o c.pth"),
+              HasSubstr("troupe checkpoint convert makes weights alone"));
+  EXPECT_THAT(refusal("checkpoint merge own.safetensors -o c.pth"), HasSubstr("name a *.safetensors"));
+  const auto weights = PthValue::state_dict_of(NamedTensors{{"w", torch::ones({2})}});
+  write_pth(PthValue::dictionary_of({{"model", weights}, {"ema", weights}}), dir_ / "two.pth");
+  EXPECT_THAT(refusal("checkpoint merge two.pth -o c.pth"), HasSubstr("two.pth has several sets of weights"));
+  EXPECT_FALSE(fs::exists(dir_ / "c.pth"));
+}
+
 TEST_F(CommandTest, MergeRefusesWhatDoesNotFit) {
   write_tensors("a.safetensors", 1);
   Checkpoint other;
@@ -424,6 +526,8 @@ TEST_F(CommandTest, MergeRefusesWhatDoesNotFit) {
                           Not(HasSubstr("model.11"))));
   EXPECT_FALSE(fs::exists(dir_ / "c.safetensors"));
   EXPECT_THAT(refusal("checkpoint merge a.safetensors"), HasSubstr("-o OUT"));
+  EXPECT_THAT(refusal("checkpoint merge a.safetensors -o ."),
+              HasSubstr("'.' is a folder; name a file: -o ./merged.safetensors"));
   EXPECT_THAT(refusal("checkpoint merge a.safetensors -o ./a.safetensors"),
               HasSubstr("is to be merged and to be written"));
   EXPECT_THAT(refusal("checkpoint merge a.safetensors -o c.safetensors --weights 1,2"),
@@ -459,6 +563,18 @@ TEST_F(CommandTest, ConvertWritesAndReadsFilesOfPyTorch) {
   EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c.pth --shard-size 5GB"), HasSubstr("name a folder"));
   EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c.ckpt"), HasSubstr("name a *.pth"));
   EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c.gguf"), HasSubstr("*.safetensors, *.pth or a folder"));
+}
+
+TEST_F(CommandTest, ConvertTakesOneOfSeveralSetsOfWeights) {
+  const auto set = [](double value) { return PthValue::state_dict_of(NamedTensors{{"w", torch::full({2}, value)}}); };
+  write_pth(PthValue::dictionary_of(
+                {{"model", set(1)}, {"ema", PthValue::dictionary_of({{"model", set(2)}})}, {"teacher", set(3)}}),
+            dir_ / "two.pth");
+  EXPECT_THAT(refusal("checkpoint convert two.pth -o c.safetensors"),
+              HasSubstr("it has tensors in model, teacher; say which dictionary holds the weights (key = \"model\")"));
+  EXPECT_EQ(run("checkpoint convert two.pth -o c.safetensors --key ema.model").status, 0);
+  EXPECT_TRUE(read_any_weights(dir_ / "c.safetensors").tensors.at(0).second.equal(torch::full({2}, 2.)));
+  EXPECT_THAT(refusal("checkpoint convert two.pth -o d.safetensors --key mdel"), HasSubstr("did you mean 'model'?"));
 }
 
 TEST_F(CommandTest, ConvertRefusesWhatItCannotDoAndReplacesNothing) {
@@ -522,14 +638,17 @@ std::string completed_in_bash(const fs::path& folder, const std::string& program
 
 TEST_F(CommandTest, CompletesItsWordsInBash) {
   write(card("digits", "version_0", 1, {{"val_loss", 1}, {"tail", 2}}));
+  for (const char* name : {"another.pth", "an.safetensors", "an.txt"}) put(dir_ / name, "");
   put(folder("digits/version_0") / "metrics.csv", "epoch,step,val_loss,$(touch hacked)\n0,1,2,3\n");
   EXPECT_EQ(
-      completed_in_bash(dir_.path(), TROUPE_COMMAND,
-                        {"re", "checkpoint ''", "runs --des", "runs --status fi", "runs --status = fi", "report dig",
-                         "query digits v", "query digits '$'", "runs --sort v", "runs --sort -v",
-                         "runs --metrics val_loss,ta", "runs runs/digits --limit 3 --sort st"}),
+      completed_in_bash(
+          dir_.path(), TROUPE_COMMAND,
+          {"re", "checkpoint ''", "runs --des", "runs --status fi", "runs --status = fi", "report dig",
+           "query digits v", "query digits '$'", "runs --sort v", "runs --sort -v", "runs --metrics val_loss,ta",
+           "runs runs/digits --limit 3 --sort st", "checkpoint show an", "checkpoint convert anoth"}),
       "report\nshow diff verify merge convert\n--descending\nfinished\nfinished\ndigits digits/version_0\nval_loss\n"
-      "\\$\\(touch\\ hacked\\)\nval_loss\n-val_loss\nval_loss,tail\nstatus started step\n");
+      "\\$\\(touch\\ hacked\\)\nval_loss\n-val_loss\nval_loss,tail\nstatus started step\n"
+      "an.safetensors another.pth\nanother.pth\n");
   EXPECT_FALSE(fs::exists(dir_ / "hacked"));
 }
 

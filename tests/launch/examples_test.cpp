@@ -239,7 +239,8 @@ TEST(Examples, SayInOneSentenceWhatIsWrongWithTheirData) {
   EXPECT_THAT(refused("regression", "--data.csv " + in_dir("cars.csv")), HasSubstr("holds 1 cars; at least 14"));
   EXPECT_THAT(refused("regression", "--data.csv " + in_dir("short")), HasSubstr("line 1 has 1 columns"));
   EXPECT_THAT(refused("transfer", "--transfer.shots 500"), HasSubstr("transfer.shots = 500"));
-  EXPECT_THAT(refused("transfer", "--transfer.weights " + in_dir("short")), HasSubstr("short"));
+  EXPECT_THAT(refused("transfer", "--transfer.weights " + in_dir("short")),
+              testing::AllOf(HasSubstr("transfer.weights is to be legere's model.pt: "), HasSubstr("short")));
   EXPECT_THAT(refused("transfer", "--transfer.weights " + in_dir("shrot")),
               HasSubstr("shrot': No such file or directory; did you mean '" + in_dir("short")));
   EXPECT_THAT(refused("gpt", "--model.from_pretrained " + in_dir("absent")), HasSubstr("absent/config.json"));

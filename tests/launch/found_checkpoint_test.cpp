@@ -11,6 +11,7 @@ namespace troupe {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 namespace fs = std::filesystem;
@@ -104,7 +105,9 @@ TEST_F(FoundCheckpoint, IsOfAModelOfTheSameSizes) {
   EXPECT_EQ(fit<FoundNet>(2, {.hidden = 4}, "auto"), 1);
   EXPECT_THAT(
       testing::internal::GetCapturedStderr(),
-      AllOf(HasSubstr("passed over"), HasSubstr("it belongs to another model: first.bias is [8] in it and [4]")));
+      AllOf(
+          HasSubstr("passed over"),
+          HasSubstr("it belongs to another model: 3 that differ: first.bias is [8] in it and [4] here, first.weight")));
   // Other options of the same sizes are another matter: the newest it is.
   EXPECT_EQ(fit<FoundNet>(4, {.hidden = 8, .lr = 0.1}, "last"), 3);
   EXPECT_EQ(fit<FoundNet>(5, {.hidden = 8}, "last"), 4);
@@ -113,7 +116,9 @@ TEST_F(FoundCheckpoint, IsOfAModelOfTheSameSizes) {
     trainer.test(std::make_shared<FoundNet>(FoundNetOptions{.hidden = hidden}), points(), {.ckpt_path = "last"});
   }
   EXPECT_THAT(error_of([&] { fit<FoundNet>(4, {.hidden = 16}, "last"); }),
-              HasSubstr("there is no checkpoint of found_net below"));
+              AllOf(HasSubstr("there is no checkpoint of found_net that fits below"),
+                    ContainsRegex("; [0-9]+ were passed over, the first of them .*: it belongs to another model: "
+                                  "3 that differ: first.bias is \\[.\\] in it and \\[16\\] here")));
 }
 
 TEST_F(FoundCheckpoint, DrawsNoRandomNumberOfTheCallers) {

@@ -2,6 +2,8 @@
 
 read_pth.py FILE: a line for each value, `name type sizes crc32` of a tensor and else `name repr`; then the names that
 share a storage.
+
+read_pth.py --again FILE COPY...: saves what is in each FILE again.
 """
 
 import sys
@@ -23,6 +25,11 @@ def lines(value, name):
         return [f"{name} {type(value).__name__}"] + [line for i, each in enumerate(value) for line in lines(each, f"{name}.{i}")]
     return [f"{name} {value!r}"]
 
+
+if sys.argv[1] == "--again":
+    for file, copy in zip(sys.argv[2::2], sys.argv[3::2], strict=True):
+        torch.save(torch.load(file, weights_only=True), copy)
+    sys.exit()
 
 read = []
 for options in [{}, {"mmap": True}]:

@@ -128,6 +128,10 @@ save("protocol4.pth", net.state_dict(), pickle_protocol=4)
 save("results.pth", {"net": net.state_dict(), "x": inputs, "y": net(inputs).detach()})
 rezipped("net.pth", "deflated.pth", zipfile.ZIP_DEFLATED)
 rezipped("net.pth", "unaligned.pth", zipfile.ZIP_STORED)
+with zipfile.ZipFile(os.path.join(folder, "deflated.pth")) as archive:
+    crc = archive.getinfo("another name/data.pkl").CRC
+with open(os.path.join(folder, "deflated.pth"), "rb") as old, open(os.path.join(folder, "refused_crc.pth"), "wb") as new:
+    new.write(old.read().replace(crc.to_bytes(4, "little"), (crc ^ 1).to_bytes(4, "little")))
 rezipped("net.pth", "refused_big_endian.pth", zipfile.ZIP_STORED,
          lambda name, data: b"big" if name.endswith("byteorder") else data)
 rezipped("net.pth", "refused_short.pth", zipfile.ZIP_STORED,
@@ -143,3 +147,5 @@ save("refused_numpy.pth", {"n": torch.ones(1).numpy()})
 torch.jit.script(nn.Linear(2, 2)).save(os.path.join(folder, "refused_script.pt"))
 with open(os.path.join(folder, "refused_pickle.pth"), "wb") as file:
     pickle.dump({"a": 1}, file)
+torch.serialization.set_crc32_options(False)
+torch.save(net.state_dict(), os.path.join(folder, "no_crc.pth"))

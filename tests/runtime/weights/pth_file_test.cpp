@@ -102,16 +102,42 @@ TEST_F(PthFile, FindsTheWeightsOfACheckpoint) {
   EXPECT_EQ(pth_weights(path("lightning.ckpt"), "state_dict").front().first, "embedding.weight");
   EXPECT_EQ(pth_weights(path("nested.pth"), "a.b").front().first, "w");
   EXPECT_THAT(refusal([&] { pth_weights(path("lightning.ckpt"), "state_dic"); }),
-              HasSubstr("lightning.ckpt: it has no 'state_dic', did you mean 'state_dict'?"));
+              HasSubstr("lightning.ckpt: it has no 'state_dic', did you mean 'state_dict'? Its dictionaries are "));
+  EXPECT_THAT(refusal([&] { pth_weights(path("net.pth"), "model"); }),
+              HasSubstr("it has no 'model': it is a dictionary of 9 whose tensors are the weights; leave the key out"));
   EXPECT_THAT(refusal([&] { pth_weights(path("results.pth")); }), HasSubstr("it has tensors itself and in net; say"));
   EXPECT_THAT(refusal([&] { pth_weights(path("lightning.ckpt"), "epoch"); }),
               HasSubstr("its 'epoch' is the number 3, not a dictionary of tensors"));
 }
 
+TEST_F(PthFile, ComparesChecksumsIfItIsAsked) {
+  const TempDir dir;
+  const auto whole = compare_pth_checksums(path("net.pth"));
+  EXPECT_GT(whole.compared, 8u);
+  EXPECT_TRUE(whole.damaged.empty());
+  auto bytes = content_of(path("net.pth"));
+  const auto tensor = pth_weights(path("net.pth")).front().second;
+  const auto at = bytes.find(std::string(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes()));
+  ASSERT_NE(at, bytes.npos);
+  bytes[at] ^= 1;
+  put(dir / "damaged.pth", bytes);
+  EXPECT_EQ(pth_weights(dir / "damaged.pth").size(), 9u) << "mapped tensors are not compared";
+  const auto damaged = compare_pth_checksums(dir / "damaged.pth");
+  EXPECT_EQ(damaged.compared, whole.compared);
+  EXPECT_THAT(damaged.damaged,
+              testing::ElementsAre(AllOf(HasSubstr("net/data/"), HasSubstr("is damaged: its checksum differs"))));
+  const auto without = compare_pth_checksums(path("no_crc.pth"));
+  EXPECT_EQ(without.compared, 0u);
+  EXPECT_TRUE(without.damaged.empty());
+  EXPECT_EQ(pth_weights(path("no_crc.pth")).size(), 9u);
+  EXPECT_THAT(refused("refused_crc.pth"), HasSubstr("data.pkl' is damaged: its checksum differs"));
+}
+
 TEST_F(PthFile, RunsNothingAndNamesWhatItRefuses) {
   EXPECT_THAT(refused("refused_evil.pth"), HasSubstr("the file names posix.system, which is no part of a state_dict"));
   EXPECT_FALSE(std::filesystem::exists(path("was_run")));
-  EXPECT_THAT(refused("refused_module.pth"), AllOf(HasSubstr("__main__.Net"), HasSubstr("model.state_dict()")));
+  EXPECT_THAT(refused("refused_module.pth"),
+              AllOf(HasSubstr("__main__.Net"), HasSubstr("model.state_dict()"), HasSubstr("if x is the model itself")));
   EXPECT_THAT(refused("refused_quantized.pth"), HasSubstr("the tensor is quantized: save tensor.dequantize()"));
   EXPECT_THAT(refused("refused_sparse.pth"), HasSubstr("the tensor is sparse: save tensor.to_dense()"));
   EXPECT_THAT(refused("refused_meta.pth"), HasSubstr("has no values"));

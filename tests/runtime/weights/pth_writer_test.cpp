@@ -16,11 +16,17 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
+#include <cmath>
 #include <filesystem>
+#include <iterator>
+#include <limits>
 #include <memory>
+#include <random>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace troupe {
@@ -171,6 +177,178 @@ TEST(PthWriter, WritesPlainValues) {
   // What was read can be written.
   write_pth(read, dir / "again.pth");
   EXPECT_EQ(content_of(dir / "again.pth"), content_of(dir / "values.pth"));
+}
+
+/// Values as a state_dict may hold them, drawn at random: nested, of every type, views of memory that others have too.
+class RandomValues {
+ public:
+  explicit RandomValues(uint32_t seed) : random_(seed) {}
+
+  PthValue value(int depth = 0) {
+    const auto kind = below(depth < 4 ? 10 : 7);
+    switch (kind) {
+      case 0: return {};
+      case 1: return below(2) == 0;
+      case 2: return integer();
+      case 3: return number();
+      case 4: return text();
+      case 5: return PthValue::bytes_of(text() + std::string("\0\xff", below(3)));
+      case 6: return tensor();
+      case 7: return below(2) == 0 ? PthValue::list_of(values(depth)) : PthValue::tuple_of(values(depth));
+      case 8: return dictionary(depth);
+      default: return state_dict();
+    }
+  }
+  PthValue dictionary(int depth) {
+    std::vector<std::pair<PthValue, PthValue>> entries;
+    for (std::size_t i = 0, count = below(6) + (depth == 0 ? 4 : 0); i < count; ++i) {
+      PthValue key = below(3) == 0 ? PthValue(integer()) : PthValue(text());
+      if (below(6) == 0) key = PthValue::tuple_of({key, static_cast<int>(i)});
+      const bool is_there = std::ranges::any_of(entries, [&](const auto& entry) { return is_same(entry.first, key); });
+      if (!is_there) entries.emplace_back(key, value(depth + 1));
+    }
+    return PthValue::dictionary_of(std::move(entries));
+  }
+
+  /// Whether two values are equal in kind, order and bits.
+  static bool is_same(const PthValue& a, const PthValue& b) {
+    using Kind = PthValue::Kind;
+    if (a.kind() != b.kind() || a.size() != b.size()) return false;
+    switch (a.kind()) {
+      case Kind::flag: return a.flag() == b.flag();
+      case Kind::integer: return a.integer() == b.integer();
+      case Kind::number: return std::bit_cast<uint64_t>(a.number()) == std::bit_cast<uint64_t>(b.number());
+      case Kind::text: return a.text() == b.text();
+      case Kind::bytes: return a.bytes() == b.bytes();
+      case Kind::tensor: return is_same(a.tensor(), b.tensor());
+      case Kind::list:
+      case Kind::tuple:
+        return std::ranges::equal(a.items(), b.items(), [](const auto& x, const auto& y) { return is_same(x, y); });
+      case Kind::dictionary:
+        return std::ranges::equal(a.entries(), b.entries(), [](const auto& x, const auto& y) {
+          return is_same(x.first, y.first) && is_same(x.second, y.second);
+        });
+      default: return true;
+    }
+  }
+  /// For each of the tensors in a value the first whose memory it shares.
+  static std::vector<std::size_t> sharing(const PthValue& value) {
+    std::vector<const void*> memory;
+    collect(value, memory);
+    std::vector<std::size_t> out;
+    for (const auto* each : memory) {
+      out.push_back(static_cast<std::size_t>(std::ranges::find(memory, each) - memory.begin()));
+    }
+    return out;
+  }
+
+ private:
+  static bool is_same(const torch::Tensor& a, const torch::Tensor& b) {
+    return a.strides() == b.strides() && a.is_conj() == b.is_conj() && a.is_neg() == b.is_neg() &&
+           has_same_bits(a.resolve_conj().resolve_neg(), b.resolve_conj().resolve_neg());
+  }
+  static void collect(const PthValue& value, std::vector<const void*>& memory) {
+    if (value.kind() == PthValue::Kind::tensor && value.tensor().numel() > 0) {
+      memory.push_back(value.tensor().storage().data());
+    } else if (value.kind() == PthValue::Kind::dictionary) {
+      for (const auto& [key, each] : value.entries()) collect(each, memory);
+    } else if (value.kind() == PthValue::Kind::list || value.kind() == PthValue::Kind::tuple) {
+      for (const auto& each : value.items()) collect(each, memory);
+    }
+  }
+
+  std::size_t below(std::size_t end) { return random_() % end; }
+  int64_t integer() {
+    const auto bits = static_cast<int64_t>(uint64_t{random_()} << 32 | random_());
+    return bits >> below(64);
+  }
+  double number() {
+    constexpr double inf = std::numeric_limits<double>::infinity();
+    const std::vector<double> some = {0.0, -0.0, inf, -inf, 5e-324, 0.1, -1e300};
+    const auto i = below(2 * some.size());
+    return i < some.size() ? some[i] : std::ldexp(random_(), static_cast<int>(below(200)) - 100);
+  }
+  std::string text() {
+    const std::vector<std::string> parts = {"w", "layer.", "0", "\n", "'", "\u00e9", "\u20ac", "\U0001f600", "\x01"};
+    std::string out;
+    for (std::size_t i = below(below(8) == 0 ? 200 : 6); i > 0; --i) out += parts[below(parts.size())];
+    return out;
+  }
+  std::vector<PthValue> values(int depth) {
+    std::vector<PthValue> out;
+    for (std::size_t i = below(5); i > 0; --i) out.push_back(value(depth + 1));
+    if (out.size() > 1 && below(3) == 0) out.push_back(out.front());
+    return out;
+  }
+  PthValue state_dict() {
+    NamedTensors out;
+    for (std::size_t i = below(5); i > 0; --i) out.emplace_back("weight" + std::to_string(i), tensor());
+    return PthValue::state_dict_of(out);
+  }
+  torch::Tensor tensor() {
+    if (tensors_.empty() || below(3) > 0) tensors_.push_back(fresh());
+    return viewed(tensors_[below(tensors_.size())]);
+  }
+  torch::Tensor fresh() {
+    std::vector<TorchType> saved;
+    std::ranges::copy_if(torch_types(), std::back_inserter(saved), &TorchType::is_saved);
+    const auto type = saved[below(saved.size())].dtype;
+    std::vector<int64_t> sizes(below(5));
+    int64_t bytes = static_cast<int64_t>(c10::elementSize(type));
+    for (auto& size : sizes) bytes *= size = static_cast<int64_t>(below(8) == 0 ? 0 : 1 + below(4));
+    auto memory = torch::empty({bytes}, torch::kByte);
+    for (int64_t i = 0; i < bytes; ++i) memory.data_ptr<uint8_t>()[i] = static_cast<uint8_t>(random_());
+    if (type == torch::kBool) memory.bitwise_and_(1);
+    return memory.view(type).view(sizes);
+  }
+  torch::Tensor viewed(torch::Tensor x) {
+    for (std::size_t i = below(3); i > 0 && x.dim() > 0; --i) {
+      const auto dim = static_cast<int64_t>(below(static_cast<std::size_t>(x.dim())));
+      switch (below(5)) {
+        case 0: x = x.transpose(0, dim); break;
+        case 1: x = x.slice(dim, x.size(dim) / 2, x.size(dim), 1 + static_cast<int64_t>(below(2))); break;
+        case 2: {
+          auto sizes = x.unsqueeze(dim).sizes().vec();
+          sizes[static_cast<std::size_t>(dim)] = 3;
+          x = x.unsqueeze(dim).expand(sizes);
+          break;
+        }
+        case 3: x = x.size(dim) > 0 ? x.select(dim, x.size(dim) - 1) : x; break;
+        default: x = x.is_complex() && x.scalar_type() != torch::kComplexHalf ? x.conj() : x;
+      }
+    }
+    return x;
+  }
+
+  std::mt19937 random_;
+  std::vector<torch::Tensor> tensors_;
+};
+
+TEST(PthWriter, WritesWhateverIsNestedForPythonAndForItsOwnReader) {
+  const TempDir dir;
+  constexpr uint32_t files = 100;
+  std::vector<PthValue> values;
+  std::string arguments = "--again";
+  std::size_t tensors = 0, shared = 0;
+  for (uint32_t seed = 0; seed < files; ++seed) {
+    values.push_back(RandomValues(seed).dictionary(0));
+    const auto file = dir / (std::to_string(seed) + ".pth");
+    write_pth(values.back(), file);
+    arguments += " '" + file.string() + "' '" + file.string() + ".again'";
+    const auto first = RandomValues::sharing(values.back());
+    tensors += first.size();
+    for (std::size_t i = 0; i < first.size(); ++i) shared += first[i] < i;
+  }
+  EXPECT_GT(tensors, 200u);
+  EXPECT_GT(shared, 50u);
+  python_output("read_pth.py", arguments + " 2>&1");
+  for (uint32_t seed = 0; seed < files; ++seed) {
+    for (const char* ending : {".pth", ".pth.again"}) {
+      const auto read = read_pth(dir / (std::to_string(seed) + ending));
+      EXPECT_TRUE(RandomValues::is_same(read, values[seed])) << "seed " << seed << ending;
+      EXPECT_EQ(RandomValues::sharing(read), RandomValues::sharing(values[seed])) << "seed " << seed << ending;
+    }
+  }
 }
 
 TEST(PthWriter, LaysOutTheArchiveAsTorchSaveDoes) {
