@@ -5,9 +5,10 @@
 // FOLDER has the data that bench/peers/make_loading_data.py makes. The batches of 64 come through the loader actor,
 // with WORKERS fetchers, to this thread, which does nothing with them; no Trainer is there. A line of JSON says how
 // many samples came a second ("samples"), or for `paths` how long the first batch took from the beginning of the
-// program's work ("start_s") and what memory came with each fetcher ("fetcher_mb"), or for `resumed` and `fresh` how
-// long the first batch of an epoch takes that begins at 90 % of it, or at its start ("first_ms"). `bare` is a loop of
-// index_select over the tensors of `tensors`, without a loader.
+// program's work ("start_s") and what memory came with each fetcher ("fetcher_mb": what the process has more than
+// before the loader began, but for the batches that wait), or for `resumed` and `fresh` how long the first batch of an
+// epoch takes that begins at 90 % of it, or at its start ("first_ms"). `bare` is a loop of index_select over the
+// tensors of `tensors`, without a loader.
 #include "bench/cells.hpp"
 #include "bench/loading_consumer.hpp"
 
@@ -27,11 +28,12 @@
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <iterator>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
-
-#include <unistd.h>
 
 namespace {
 
@@ -39,6 +41,7 @@ using Clock = std::chrono::steady_clock;
 using troupe::bench::LoadingConsumer;
 namespace transforms = troupe::transforms;
 
+constexpr std::chrono::seconds settling{1};
 constexpr int64_t rows = 60'000, width = 784, batch_size = 64;
 
 struct Job {
@@ -115,25 +118,31 @@ double bare_rate(const Job& job) {
   return static_cast<double>(samples) / seconds_since(start);
 }
 
-/// Resident memory of this process, in MiB.
-double resident_mb() {
-  std::ifstream file("/proc/self/statm");
-  int64_t size = 0, resident = 0;
-  file >> size >> resident;
-  return static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 20);
+/// Memory of this process that no file backs, in bytes, as bench/peers/loading_common.py counts it.
+int64_t own_bytes() {
+  std::ifstream file("/proc/self/smaps_rollup");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("Pss_Anon:")) return std::stoll(line.substr(std::size("Pss_Anon:") - 1)) * 1024;
+  }
+  throw std::runtime_error("/proc/self/smaps_rollup has no Pss_Anon");
 }
 
 nlohmann::ordered_json start_with_many_paths(const Job& job) {
   const auto start = Clock::now();
   const auto loader = loader_of(job);
-  const double before = resident_mb();
+  const int64_t before = own_bytes();
   LoadingConsumer consumer(loader);
   consumer.take(1, [](const troupe::Batch&) {});
   const double first = seconds_since(start);
   const auto begin = Clock::now();
-  while (seconds_since(begin) < job.seconds) consumer.take(1, [](const troupe::Batch&) {});
-  const double each = (resident_mb() - before) / static_cast<double>(job.workers);
-  return {{"start_s", first}, {"fetcher_mb", each}};
+  int64_t waiting = 0;  // bytes of the batches that wait for the training once nobody takes them
+  while (seconds_since(begin) < job.seconds) {
+    consumer.take(1, [&](const troupe::Batch& batch) { waiting = batch.bytes() * loader.options().prefetch; });
+  }
+  std::this_thread::sleep_for(settling);
+  const auto came = static_cast<double>(own_bytes() - before - waiting);
+  return {{"start_s", first},
+          {"fetcher_mb", came / static_cast<double>(std::max<int64_t>(1, job.workers)) / (1 << 20)}};
 }
 
 /// Milliseconds from the opening of an epoch to its first batch, the least of several.

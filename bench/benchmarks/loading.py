@@ -82,8 +82,9 @@ at random (RandomResizedCrop 224, or a crop of 64 of images padded by 4), flippe
 PyTorch is its DataLoader with torchvision (uint8 tensors, transforms v2), webdataset for shards and a map of numpy's for
 tokens; its workers are processes. SPDL decodes and crops by FFmpeg in threads. Ours are fetchers, which are threads. "No
 worker" is the loader's own thread with us, and the training thread with PyTorch. A million paths are links to a thousand
-images: the time to the first batch has the listing of the folders in it, and memory is what each worker has for itself
-after three seconds. The last row is Troupe twice: an epoch that is opened at 90 % of its batches, and at its start.""",
+images: the time to the first batch has the listing of the folders in it, and memory is what all
+processes of a side have more than before its loader began, a second after the training has stopped to take batches; those that
+wait are not counted, and the rest is divided by two. The last row is Troupe twice: an epoch that is opened at 90 % of its batches, and at its start.""",
     contenders={
         "ours": Contender("Troupe", is_ours=True),
         "fresh": Contender("Troupe, from the start", is_ours=True),

@@ -26,10 +26,14 @@ def rate(epoch, seconds):
                 return samples / (now - start)
 
 
-def private_bytes(pid):
-    """Memory that no other process shares."""
-    with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
-        return 1024 * sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
+def own_bytes(pids):
+    """Memory of these processes that no file backs, pages that others have too by their part. Tensors that processes
+    share, which are the batches that wait, are not in it."""
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
+            total += sum(1024 * int(line.split()[1]) for line in file if line.startswith("Pss_Anon:"))
+    return total
 
 
 def files(folder):

@@ -1,10 +1,11 @@
 """PyTorch's DataLoader, with torchvision for images and webdataset for tar shards."""
+import os
 import time
 
 import numpy as np
 import torch
 from common import report
-from loading_common import BATCH, MEAN, STD, arguments, private_bytes, rate
+from loading_common import BATCH, MEAN, STD, arguments, own_bytes, rate
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 torch.set_num_threads(1)
@@ -62,7 +63,8 @@ def main():
 
 
 def start_of(loader, start, seconds):
-    """Until the first batch, and the memory that each worker has for itself after a while."""
+    """Until the first batch, and the memory that came with each worker, to this process and to theirs, after a while."""
+    before = own_bytes([os.getpid()])
     batches = iter(loader)
     next(batches)
     first = time.perf_counter() - start
@@ -70,8 +72,9 @@ def start_of(loader, start, seconds):
     for _ in batches:
         if time.perf_counter() > end:
             break
-    workers = [private_bytes(worker.pid) for worker in batches._workers]
-    return {"start_s": first, "fetcher_mb": sum(workers) / len(workers) / 2**20}
+    time.sleep(1)
+    workers = [worker.pid for worker in batches._workers]
+    return {"start_s": first, "fetcher_mb": (own_bytes([os.getpid(), *workers]) - before) / len(workers) / 2**20}
 
 
 if __name__ == "__main__":

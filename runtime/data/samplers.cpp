@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <span>
@@ -36,15 +37,33 @@ double unit(Engine& engine) {
   return static_cast<double>(engine() >> 11) * 0x1.0p-53;
 }
 
-void shuffle(std::vector<int64_t>& values, Engine& engine) {
+template <class Index>
+void shuffle(std::vector<Index>& values, Engine& engine) {
   for (std::size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[below(engine, i)]);
 }
 
-std::vector<int64_t> ascending(int64_t size) {
-  std::vector<int64_t> out(static_cast<std::size_t>(std::max<int64_t>(0, size)));
-  std::iota(out.begin(), out.end(), int64_t{0});
+template <class Index>
+std::vector<Index> ascending(int64_t size) {
+  std::vector<Index> out(static_cast<std::size_t>(std::max<int64_t>(0, size)));
+  std::iota(out.begin(), out.end(), Index{0});
   return out;
 }
+
+template <class Index>
+std::vector<Index> permutation_of(int64_t size, uint64_t seed) {
+  auto out = ascending<Index>(size);
+  Engine engine(seed);
+  shuffle(out, engine);
+  return out;
+}
+
+/// A permutation in memory, 4 bytes a position. It lists nothing: its indices are right by construction.
+struct StoredPermutation : IndexOrder {
+  explicit StoredPermutation(std::vector<uint32_t> order) : indices(std::move(order)) {}
+  int64_t size() const override { return static_cast<int64_t>(indices.size()); }
+  int64_t at(int64_t position) const override { return indices[static_cast<std::size_t>(position)]; }
+  std::vector<uint32_t> indices;
+};
 
 /// What SplitMix64 hashes at `position` of its sequence from `seed` on.
 uint64_t splitmix_state(uint64_t seed, int64_t position) {
@@ -97,7 +116,7 @@ std::vector<int64_t> several_permutations(int64_t size, int64_t count, uint64_t 
   Engine engine(seed);
   std::vector<int64_t> out;
   out.reserve(static_cast<std::size_t>(count));
-  auto permutation = ascending(size);
+  auto permutation = ascending<int64_t>(size);
   while (out.size() < static_cast<std::size_t>(count)) {
     shuffle(permutation, engine);
     const auto part = std::min(permutation.size(), static_cast<std::size_t>(count) - out.size());
@@ -114,14 +133,14 @@ void check_num_samples(const char* sampler, int64_t num_samples) {
 }  // namespace
 
 std::vector<int64_t> random_permutation(int64_t size, uint64_t seed) {
-  auto out = ascending(size);
-  Engine engine(seed);
-  shuffle(out, engine);
-  return out;
+  return permutation_of<int64_t>(size, seed);
 }
 
 std::unique_ptr<const IndexOrder> shuffled_order(int64_t size, uint64_t seed) {
-  if (size <= kMostStoredIndices) return std::make_unique<const StoredOrder>(random_permutation(size, seed));
+  static_assert(kMostStoredIndices <= std::numeric_limits<uint32_t>::max());
+  if (size <= kMostStoredIndices) {
+    return std::make_unique<const StoredPermutation>(permutation_of<uint32_t>(size, seed));
+  }
   return std::make_unique<const Permutations>(size, size, seed);
 }
 

@@ -13,7 +13,7 @@
 
 namespace troupe {
 
-/// The largest shuffled order that is stored (32 MiB): up to here every permutation is equally likely. Larger ones are
+/// The largest shuffled order that is stored (16 MiB): up to here every permutation is equally likely. Larger ones are
 /// computed (KeyedPermutation): no memory, no time at an epoch's start, and about 60 ns an index rather than 25.
 inline constexpr int64_t kMostStoredIndices = int64_t{1} << 22;
 

@@ -41,10 +41,10 @@ bool has_plain_rows(const torch::Tensor& tensor) {
          !tensor.is_neg() && !tensor._is_zerotensor() && !tensor.is_conj() && !tensor.requires_grad();
 }
 
-/// What index_select gives, but the next row is on its way from memory while one is copied: rows at random places are
-/// what the processor does not foresee.
+/// What index_select gives, but the next rows are on their way from memory while one is copied: rows at random places
+/// are what the processor does not foresee.
 torch::Tensor gathered_rows(const torch::Tensor& tensor, at::IntArrayRef indices) {
-  constexpr std::size_t line = 64, most_ahead = 4096;
+  constexpr std::size_t line = 64, most_ahead = 12 << 10, most_of_row = 4096, most_rows = 16;
   auto sizes = tensor.sizes().vec();
   sizes[0] = static_cast<int64_t>(indices.size());
   torch::Tensor out = at::empty(sizes, tensor.options());
@@ -53,11 +53,14 @@ torch::Tensor gathered_rows(const torch::Tensor& tensor, at::IntArrayRef indices
   const auto* from = static_cast<const char*>(tensor.const_data_ptr());
   auto* to = static_cast<char*>(out.mutable_data_ptr());
   const auto row = [&](std::size_t i) { return from + static_cast<std::size_t>(indices[i]) * row_bytes; };
-  const std::size_t ahead = std::min(row_bytes, most_ahead);
+  const std::size_t rows_ahead = std::clamp<std::size_t>(most_ahead / row_bytes, 1, most_rows);
+  const auto ask_for = [&](std::size_t i) {
+    if (i >= indices.size()) return;
+    for (std::size_t at = 0; at < std::min(row_bytes, most_of_row); at += line) __builtin_prefetch(row(i) + at);
+  };
+  for (std::size_t i = 0; i < rows_ahead; ++i) ask_for(i);
   for (std::size_t i = 0; i < indices.size(); ++i) {
-    if (i + 1 < indices.size()) {
-      for (std::size_t at = 0; at < ahead; at += line) __builtin_prefetch(row(i + 1) + at);
-    }
+    ask_for(i + rows_ahead);
     std::memcpy(to + i * row_bytes, row(i), row_bytes);
   }
   return out;

@@ -2,13 +2,11 @@
 
 #include "troupe/runtime/data/images/image_list.hpp"
 #include "troupe/runtime/data/images/image_pipeline.hpp"
+#include "troupe/runtime/data/images/stand_ins.hpp"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>
 
-#include <algorithm>
-#include <mutex>
-#include <set>
 #include <stdexcept>
 #include <utility>
 
@@ -28,13 +26,12 @@ ImagePipelineOptions pipeline_options(const ImageFolderOptions& options) {
 /// What replicas share.
 struct ImageFolder::Shared {
   Shared(const std::filesystem::path& root, ImageFolderOptions given)
-      : options(std::move(given)), list(root, options.allow_empty) {}
+      : options(std::move(given)), list(root, options.allow_empty), stand_ins(options.broken) {}
 
   const ImageFolderOptions options;
   const ImageList list;
   BatchPool pool;
-  std::mutex mutex;
-  std::set<int64_t> broken;
+  StandIns stand_ins;
 };
 
 ImageFolder::ImageFolder(const std::filesystem::path& root, ImageFolderOptions options)
@@ -59,31 +56,11 @@ void ImageFolder::check(int64_t index) const {
   throw std::out_of_range("ImageFolder has no image " + std::to_string(index) + " among " + std::to_string(size()));
 }
 
-/// Calls `read` with the index of the image, or of the first after it that can be decoded; returns which that was.
-template <class Read>
-int64_t ImageFolder::first_readable(int64_t index, const Read& read) {
-  check(index);
-  constexpr int64_t most_in_a_row = 100;
-  std::string first_error;
-  for (int64_t i = 0; i <= std::min(most_in_a_row, size() - 1); ++i) {
-    const int64_t at = (index + i) % size();
-    try {
-      read(path(at));
-      return at;
-    } catch (const ImageError& error) {
-      if (shared_->options.broken == ImageFolderOptions::Broken::refuse) throw;
-      if (i == 0) first_error = error.what();
-      const std::lock_guard<std::mutex> lock(shared_->mutex);
-      shared_->broken.insert(at);
-    }
-  }
-  throw ImageError(first_error + "; neither can the " + std::to_string(std::min(most_in_a_row, size() - 1)) +
-                   " images after it be decoded");
-}
-
 Batch ImageFolder::get(int64_t index) {
+  check(index);
   torch::Tensor image;
-  const int64_t at = first_readable(index, [&](const auto& path) { image = decoder_->read(path); });
+  const auto read = [&](int64_t at) { image = decoder_->read(path(at)); };
+  const int64_t at = shared_->stand_ins.first_readable(index, size(), read);
   return {{"image", image}, {"label", at::scalar_tensor(label(at), at::kLong)}};
 }
 
@@ -94,8 +71,10 @@ std::optional<Batch> ImageFolder::batch_memory(int64_t samples) {
 }
 
 void ImageFolder::get_into(int64_t index, Batch& batch, int64_t row) {
+  check(index);
   const auto image = batch[0].select(0, row);
-  const int64_t at = first_readable(index, [&](const auto& path) { decoder_->read_into(path, image); });
+  const auto read = [&](int64_t at) { decoder_->read_into(path(at), image); };
+  const int64_t at = shared_->stand_ins.first_readable(index, size(), read);
   batch[1].mutable_data_ptr<int64_t>()[row] = label(at);
 }
 
@@ -127,15 +106,13 @@ std::filesystem::path ImageFolder::path(int64_t index) const {
 }
 
 std::vector<std::filesystem::path> ImageFolder::broken_paths() const {
-  const std::lock_guard<std::mutex> lock(shared_->mutex);
   std::vector<std::filesystem::path> out;
-  for (const int64_t index : shared_->broken) out.push_back(path(index));
+  for (const int64_t index : shared_->stand_ins.broken()) out.push_back(path(index));
   return out;
 }
 
 int64_t ImageFolder::broken_count() const {
-  const std::lock_guard<std::mutex> lock(shared_->mutex);
-  return static_cast<int64_t>(shared_->broken.size());
+  return shared_->stand_ins.count();
 }
 
 int64_t ImageFolder::list_bytes() const {

@@ -21,12 +21,7 @@ namespace troupe {
 class ImagePipeline;
 
 struct ImageFolderOptions {
-  /// What is done with an image that cannot be decoded (ImageError). A file that cannot be read ends the run in any
-  /// case: what stands for which sample must not depend on whether a server answers.
-  enum class Broken {
-    refuse,  ///< the run ends; the error names its path
-    skip,    ///< the next image in order that can be decoded stands in for it, with its own label
-  };
+  using Broken = BrokenImages;
 
   /// Of uint8 [C, H, W], in a chain with or without ToFloat: see ImageFolder. Null: images as they are, whose sizes
   /// must be equal within a batch.
@@ -101,8 +96,6 @@ class ImageFolder : public Dataset {
   struct Shared;
   ImageFolder(std::shared_ptr<Shared> shared);
   void check(int64_t index) const;
-  template <class Read>
-  int64_t first_readable(int64_t index, const Read& read);
 
   std::shared_ptr<Shared> shared_;
   std::unique_ptr<ImagePipeline> decoder_;

@@ -2,13 +2,18 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/runtime/process/cpu_budget.hpp"
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <memory>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include <dirent.h>
@@ -21,15 +26,56 @@ namespace {
 constexpr std::array<std::string_view, 3> kImageEndings = {".jpg", ".jpeg", ".png"};
 
 bool has_image_ending(std::string_view name) {
-  const std::string small = small_letters(std::string(name));
-  return std::ranges::any_of(
-      kImageEndings, [&](std::string_view ending) { return small.size() > ending.size() && small.ends_with(ending); });
+  const auto small = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  return std::ranges::any_of(kImageEndings, [&](std::string_view ending) {
+    return name.size() > ending.size() &&
+           std::ranges::equal(name.substr(name.size() - ending.size()), ending, {}, small);
+  });
 }
 
-/// The names in a folder that do not begin with a dot.
+/// Names of files, one behind the other in one string: a folder may have a million.
+class Names {
+ public:
+  void add(std::string_view name) {
+    places_.push_back({first_bytes(name), bytes_.size(), name.size()});
+    bytes_ += name;
+  }
+  bool is_empty() const { return places_.empty(); }
+  std::string_view front() const { return at(places_.front()); }
+  /// In the order of their bytes.
+  void sort() {
+    std::ranges::sort(places_, [this](const Place& a, const Place& b) {
+      return a.first_bytes != b.first_bytes ? a.first_bytes < b.first_bytes : at(a) < at(b);
+    });
+  }
+  template <class Use>
+  void for_each(Use use) const {
+    for (const auto& place : places_) use(at(place));
+  }
+
+ private:
+  struct Place {
+    uint64_t first_bytes;  // decide most comparisons
+    std::size_t begin, size;
+  };
+  /// As a number that is the larger the later the bytes are in the order of memcmp; names have no byte 0.
+  static uint64_t first_bytes(std::string_view name) {
+    uint64_t out = 0;
+    for (std::size_t i = 0; i < sizeof out; ++i) {
+      out = out << 8 | (i < name.size() ? static_cast<unsigned char>(name[i]) : 0U);
+    }
+    return out;
+  }
+  std::string_view at(const Place& place) const { return std::string_view(bytes_).substr(place.begin, place.size); }
+
+  std::string bytes_;
+  std::vector<Place> places_;
+};
+
+/// What a folder has whose name does not begin with a dot.
 struct FolderEntries {
   std::vector<std::string> folders;
-  std::vector<std::string> images;
+  Names images;
   int64_t other_files = 0;
   std::string an_other_file;
 };
@@ -61,7 +107,7 @@ FolderEntries entries_of(const std::string& folder) {
     if (kind == EntryKind::folder) out.folders.emplace_back(name);
     if (kind != EntryKind::file) continue;
     if (has_image_ending(name)) {
-      out.images.emplace_back(name);
+      out.images.add(name);
     } else {
       out.other_files += 1;
       if (out.an_other_file.empty() || name < out.an_other_file) out.an_other_file = name;
@@ -77,29 +123,74 @@ std::string other_files_text(int64_t count, const std::string& one) {
 
 }  // namespace
 
+/// The images of one class.
+struct ImageList::Class {
+  std::vector<Folder> folders;  // whose first images are counted from the class's first one
+  std::string names;
+  std::vector<uint64_t> name_ends;
+};
+
 ImageList::ImageList(const std::filesystem::path& root, bool allow_empty) : root_(root) {
   auto top = entries_of(root.string());
   if (top.folders.empty()) {
-    throw UsageError("the folder " + root.string() +
-                     " has no sub-folders; one for each class was expected, with images" +
-                     (top.images.empty() ? std::string() : ", not images such as '" + shown(top.images.front()) + "'"));
+    throw UsageError(
+        "the folder " + root.string() + " has no sub-folders; one for each class was expected, with images" +
+        (top.images.is_empty() ? std::string() : ", not images such as '" + shown(top.images.front()) + "'"));
   }
   std::ranges::sort(top.folders);
-  for (const auto& name : top.folders) add_class(name, allow_empty);
-  names_.shrink_to_fit();
-  name_ends_.shrink_to_fit();
-  folders_.shrink_to_fit();
+  classes_ = std::move(top.folders);
+  const auto found = read_classes(allow_empty);
+  std::size_t images = 0, bytes = 0, folders = 0;
+  for (const auto& each : found) {
+    images += each.name_ends.size();
+    bytes += each.names.size();
+    folders += each.folders.size();
+  }
+  names_.reserve(bytes);
+  name_ends_.reserve(images + 1);
+  folders_.reserve(folders);
+  class_firsts_.reserve(found.size());
+  for (const auto& each : found) add(each);
 }
 
-void ImageList::add_class(const std::string& name, bool allow_empty) {
+/// Several folders at a time: the time of each goes to the system, and on a server to waiting for it.
+std::vector<ImageList::Class> ImageList::read_classes(bool allow_empty) const {
+  constexpr std::size_t fewest_threads = 4, most_threads = 16;
+  std::vector<Class> out(classes_.size());
+  std::vector<std::exception_ptr> thrown(classes_.size());
+  std::atomic<std::size_t> next = 0;
+  const auto read_some = [&] {
+    for (std::size_t i = next++; i < out.size(); i = next++) {
+      try {
+        out[i] = read_class(classes_[i], allow_empty);
+      } catch (...) {
+        thrown[i] = std::current_exception();
+        next = out.size();  // those before it are read or in the making
+      }
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    const std::size_t threads = std::min(out.size(), std::clamp(usable_processors(), fewest_threads, most_threads));
+    try {
+      while (others.size() + 1 < threads) others.emplace_back(read_some);
+    } catch (const std::system_error&) {
+      // No more threads may be had: those that are there read all.
+    }
+    read_some();
+  }
+  for (const auto& error : thrown) {
+    if (error) std::rethrow_exception(error);
+  }
+  return out;
+}
+
+ImageList::Class ImageList::read_class(const std::string& name, bool allow_empty) const {
   constexpr std::size_t most_levels = 40;
-  const int64_t first = size();
-  classes_.push_back(name);
-  class_firsts_.push_back(first);
   int64_t other_files = 0;
   std::string an_other_file;
   // In the order of folders' whole paths, as torchvision has it: "a-b/x" comes before "a/x".
-  std::map<std::string, std::vector<std::string>> found;
+  std::map<std::string, Names> found;
   std::vector<std::pair<std::string, std::size_t>> to_read = {{name, 1}};
   while (!to_read.empty()) {
     const auto [folder, level] = std::move(to_read.back());
@@ -113,22 +204,31 @@ void ImageList::add_class(const std::string& name, bool allow_empty) {
     for (const auto& inner : entries.folders) to_read.emplace_back(folder + "/" + inner, level + 1);
     if (other_files == 0) an_other_file = entries.an_other_file;
     other_files += entries.other_files;
-    if (!entries.images.empty()) found.emplace(folder, std::move(entries.images));
+    if (!entries.images.is_empty()) found.emplace(folder, std::move(entries.images));
   }
-  for (auto& [folder, names] : found) add_images(folder, names);
-  if (size() == first && !allow_empty) {
+  if (found.empty() && !allow_empty) {
     throw UsageError("the class folder " + (root_ / name).string() + " has no images (.jpg, .jpeg, .png)" +
                      other_files_text(other_files, an_other_file) + "; allow_empty lets it be a class without images");
   }
+  Class out;
+  for (auto& [folder, names] : found) {
+    out.folders.push_back({folder, static_cast<int64_t>(out.name_ends.size())});
+    names.sort();
+    names.for_each([&](std::string_view each) {
+      out.names += each;
+      out.name_ends.push_back(out.names.size());
+    });
+  }
+  return out;
 }
 
-void ImageList::add_images(const std::string& folder, std::vector<std::string>& names) {
-  std::ranges::sort(names);
-  folders_.push_back({folder, size()});
-  for (const auto& name : names) {
-    names_ += name;
-    name_ends_.push_back(names_.size());
-  }
+void ImageList::add(const Class& found) {
+  const int64_t first = size();
+  const uint64_t begin = names_.size();
+  class_firsts_.push_back(first);
+  for (const auto& folder : found.folders) folders_.push_back({folder.path, first + folder.first});
+  for (const uint64_t end : found.name_ends) name_ends_.push_back(begin + end);
+  names_ += found.names;
 }
 
 std::string_view ImageList::name(int64_t index) const {

@@ -13,8 +13,9 @@ namespace troupe {
 /// the other in one string, and each folder's path is there once. Immutable: threads may share it.
 class ImageList {
  public:
-  /// Reads the folder: no file is opened, and none is asked for its kind if the folder's entries tell. Throws
-  /// UsageError for a folder that cannot be read, has no sub-folders, or has one without images unless `allow_empty`.
+  /// Reads the folder, several classes at a time on threads of its own: no file is opened, and none is asked for its
+  /// kind if the folder's entries tell. Throws UsageError for a folder that cannot be read, has no sub-folders, or has
+  /// one without images unless `allow_empty`; of several such classes it names the first.
   ImageList(const std::filesystem::path& root, bool allow_empty);
 
   int64_t size() const { return static_cast<int64_t>(name_ends_.size()) - 1; }
@@ -32,8 +33,11 @@ class ImageList {
     int64_t first;     // its first image
   };
 
-  void add_class(const std::string& name, bool allow_empty);
-  void add_images(const std::string& folder, std::vector<std::string>& names);
+  struct Class;
+
+  std::vector<Class> read_classes(bool allow_empty) const;
+  Class read_class(const std::string& name, bool allow_empty) const;
+  void add(const Class& found);
   std::string_view name(int64_t index) const;
 
   std::filesystem::path root_;

@@ -14,6 +14,13 @@ class ImageError : public UsageError {
   using UsageError::UsageError;
 };
 
+/// What is done with an image that cannot be decoded (ImageError). What cannot be read ends the run in any case: what
+/// stands for which sample must not depend on whether a server answers.
+enum class BrokenImages {
+  refuse,  ///< the run ends; the error names it
+  skip,    ///< the next sample in order that can be decoded stands in for it, with all that is its own
+};
+
 /// The channels of a decoded image.
 enum class ImageMode {
   /// 3; alpha is dropped, as Pillow's convert("RGB") and torchvision's ImageReadMode.RGB do.

@@ -4,6 +4,7 @@
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/data/images/image_pipeline.hpp"
+#include "troupe/runtime/data/images/stand_ins.hpp"
 #include "troupe/runtime/data/shards/shard_paths.hpp"
 #include "troupe/runtime/data/shards/shard_reader.hpp"
 #include "troupe/runtime/data/shards/shard_table.hpp"
@@ -57,7 +58,7 @@ struct TarDataset::Plan {
     std::string shown;  // for messages
   };
 
-  Plan(const std::vector<std::string>& paths, TarOptions given) : options(std::move(given)) {
+  Plan(const std::vector<std::string>& paths, TarOptions given) : options(std::move(given)), stand_ins(options.broken) {
     ShardTable::Choice choice{{}, options.skip_incomplete, options.unique_keys};
     for (const auto& field : options.fields) add(field, choice);
     if (choice.fields.empty()) {
@@ -89,6 +90,13 @@ struct TarDataset::Plan {
   std::shared_ptr<const ShardTable> table;
   BatchPool pool;
   std::vector<Extension> extensions;  // as the table numbers them
+  mutable StandIns stand_ins;
+
+  /// Shard and key, for messages.
+  std::string shown_name(int64_t sample) const {
+    const std::size_t shard = table->shard_of(sample);
+    return table->shard(shard).path.native() + ": " + shown(table->key(sample, shard));
+  }
 };
 
 /// What one replica has for itself.
@@ -121,7 +129,7 @@ class TarDataset::Reader {
     const std::size_t shard = table.shard_of(sample);
     const auto& contents = shards_.read(sample, shard);
     const auto places = table.places(sample);
-    const std::string name = table.shard(shard).path.native() + ": " + shown(table.key(sample, shard));
+    const std::string name = plan_.shown_name(sample);
     for (std::size_t i = 0; i < plan_.fields.size(); ++i) {
       const std::size_t place = plan_.fields[i].place;
       if (plan_.fields[i].is_key) continue;
@@ -166,6 +174,16 @@ int64_t TarDataset::skipped() const {
   return plan_->table->skipped();
 }
 
+int64_t TarDataset::broken_count() const {
+  return plan_->stand_ins.count();
+}
+
+std::vector<std::string> TarDataset::broken_samples() const {
+  std::vector<std::string> out;
+  for (const int64_t index : plan_->stand_ins.broken()) out.push_back(plan_->shown_name(index));
+  return out;
+}
+
 void TarDataset::check(int64_t index) const {
   if (index >= 0 && index < size()) return;
   throw std::out_of_range("TarDataset has no sample " + std::to_string(index) + " among " + std::to_string(size()));
@@ -192,6 +210,12 @@ std::shared_ptr<Dataset> TarDataset::replicate() const {
 
 Batch TarDataset::get(int64_t index) {
   check(index);
+  Batch out;
+  plan_->stand_ins.first_readable(index, size(), [&](int64_t at) { out = sample(at); });
+  return out;
+}
+
+Batch TarDataset::sample(int64_t index) {
   Batch sample;
   FieldValues others;
   for (const auto& field : plan_->fields) {
@@ -228,6 +252,10 @@ std::optional<Batch> TarDataset::batch_memory(int64_t samples) {
 
 void TarDataset::get_into(int64_t index, Batch& batch, int64_t row) {
   check(index);
+  plan_->stand_ins.first_readable(index, size(), [&](int64_t at) { write(at, batch, row); });
+}
+
+void TarDataset::write(int64_t index, Batch& batch, int64_t row) {
   reader_->read(index, [&](std::size_t i, const Reader::File& file) {
     auto& to = batch.tensors()[i];
     if (file.kind().value == FieldKind::Value::number) {

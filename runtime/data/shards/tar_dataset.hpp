@@ -20,6 +20,8 @@
 namespace troupe {
 
 struct TarOptions {
+  using Broken = BrokenImages;
+
   /// What a sample consists of, in this order.
   std::vector<TarField> fields = {{"jpg;jpeg;png", "image"}, {"cls", "label"}};
   /// Decoders of your own, by extension; they win over the library's.
@@ -30,6 +32,8 @@ struct TarOptions {
   ImageOptions image = {};
   /// As in ImageFolderOptions: JPEGs are decoded at a part of their size where a crop shrinks them that much.
   bool scaled_decode = true;
+  /// Of images that the library decodes. Content of other kinds that cannot be decoded is refused.
+  Broken broken = Broken::refuse;
   /// Leave out samples that lack one of the fields; `skipped` counts them. Else they are refused.
   bool skip_incomplete = false;
   /// Refuse shards that have a sample of the same key. Shards that were numbered anew each share their keys: read those
@@ -68,6 +72,10 @@ struct TarOptions {
 /// twice, shards that overlap, content that cannot be decoded and extensions that nothing decodes. An index that is
 /// damaged or older than its shard is built anew; one that cannot be written is kept in memory.
 ///
+/// A sample of which an image is broken and skipped: the next one in order whose images can all be decoded stands in
+/// for it, as a whole. Which one that is depends on the shards alone, so order and resuming do not change. It is looked
+/// for among the 100 that follow, around the end of the shards; if all of them are broken, it is an error after all.
+///
 /// A gzipped shard costs decompressing 1 MiB on the average for a sample out of order. Pictures do not compress: pack
 /// them in plain tar files.
 class TarDataset : public Dataset {
@@ -91,6 +99,10 @@ class TarDataset : public Dataset {
   std::vector<int64_t> shard_sizes() const;
   /// Samples that were left out (skip_incomplete).
   int64_t skipped() const;
+  /// How many samples with a broken image were met, each counted once; by this object and all of its replicas.
+  int64_t broken_count() const;
+  /// "SHARD: KEY" of each of them, in order.
+  std::vector<std::string> broken_samples() const;
   /// An order of shards and of the samples within `buffer` of them, new in each epoch.
   std::shared_ptr<const Sampler> shuffled(int64_t buffer = 1000) const;
 
@@ -99,6 +111,8 @@ class TarDataset : public Dataset {
   class Reader;
   explicit TarDataset(std::shared_ptr<const Plan> plan);
   void check(int64_t index) const;
+  Batch sample(int64_t index);
+  void write(int64_t index, Batch& batch, int64_t row);
 
   std::shared_ptr<const Plan> plan_;
   std::unique_ptr<Reader> reader_;

@@ -17,6 +17,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -101,6 +103,36 @@ TEST_F(ImageFolders, AreRefusedWithoutClassesOrImages) {
   EXPECT_THAT(ImageFolder(dir_.path(), {.allow_empty = true}).classes(), ElementsAre("a", "b"));
   EXPECT_EQ(told({.image = {.most_pixels = 0}, .allow_empty = true}), "most_pixels is 0; it must be at least 1");
   EXPECT_THAT(refusal([&] { ImageFolder(dir_ / "none"); }), HasSubstr("none: No such file or directory"));
+}
+
+TEST_F(ImageFolders, ListManyClassesInOrderAndNameTheFirstAtFault) {
+  std::vector<std::string> expected;
+  for (int i = 0; i < 60; ++i) {
+    const auto name = "class" + std::to_string(100 + i);
+    // The first 8 bytes are equal; a name that begins another one, and bytes above 127.
+    for (const char* end : {"", "-2", "2", "\xc3\xa4"}) expected.push_back(name + "/picture" + end + ".png");
+    if (i % 7 == 0) expected.push_back(name + "/x/1.jpg");
+  }
+  std::mt19937 random(1);
+  auto shuffled = expected;
+  std::ranges::shuffle(shuffled, random);
+  for (const auto& name : shuffled) put_file(name);
+  const ImageFolder folder(dir_.path());
+  const auto found = names(folder);
+  std::ranges::sort(expected, {}, [](const std::string& name) {
+    const auto path = std::filesystem::path(name);
+    return std::pair(path.parent_path().string(), path.filename().string());
+  });
+  EXPECT_EQ(found, expected);
+  for (int64_t i = 0; i < folder.size(); ++i) {
+    ASSERT_EQ(folder.classes()[static_cast<std::size_t>(folder.label(i))],
+              found[static_cast<std::size_t>(i)].substr(0, 8));
+  }
+  for (const char* name : {"class130", "class117", "class159"}) {
+    std::filesystem::remove_all(dir_ / name);
+    put_file(std::string(name) + "/notes.txt");
+  }
+  for (int i = 0; i < 5; ++i) EXPECT_THAT(told(), HasSubstr("the class folder DIR/class117 has no images"));
 }
 
 TEST_F(ImageFolders, HoldAPathInItsNameAnd8Bytes) {

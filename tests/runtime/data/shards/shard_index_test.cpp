@@ -9,10 +9,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <map>
 #include <random>
 #include <set>
 #include <sstream>
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace troupe {
 namespace {
@@ -218,6 +222,49 @@ TEST(ShardIndexFile, MayBeInAFolderOfItsOwnOrNowhere) {
   const auto in_memory = load_shard_index(dir / "b.tar.gz", {.folder = dir / "file" / "no folder"});
   EXPECT_EQ(in_memory.samples(), 100u);
   EXPECT_NE(in_memory.points, nullptr) << "nothing else has them";
+}
+
+TEST(ShardIndexFile, MayBeBuiltByTwoProcessesAtOnce) {
+  const TempDir dir;
+  const auto shard = dir / "a.tar.gz", file = dir / "a.tar.gz.index";
+  put(shard, gzipped(many_samples(300, true)));
+  load_shard_index(shard, {});
+  const auto whole = content_of(file);
+  for (int round = 0; round < 10; ++round) {
+    std::filesystem::remove(file);
+    std::array<int, 2> gate{};  // the children begin when its end is closed for writing
+    ASSERT_EQ(pipe(gate.data()), 0);
+    std::array<pid_t, 2> children{};
+    for (auto& child : children) {
+      child = fork();
+      ASSERT_GE(child, 0);
+      if (child != 0) continue;
+      close(gate[1]);
+      char byte = 0;
+      if (read(gate[0], &byte, 1) != 0) _exit(2);
+      try {
+        _exit(load_shard_index(shard, {}).samples() == 300 ? 0 : 3);
+      } catch (...) {
+        _exit(4);
+      }
+    }
+    close(gate[0]);
+    close(gate[1]);
+    for (std::size_t ended = 0; ended < children.size();) {
+      // Whoever reads meanwhile finds the whole file or none.
+      if (std::filesystem::exists(file)) {
+        EXPECT_EQ(content_of(file), whole);
+      }
+      int status = 0;
+      if (waitpid(-1, &status, WNOHANG) <= 0) continue;
+      EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+      ++ended;
+    }
+    EXPECT_EQ(content_of(file), whole);
+  }
+  std::set<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator(dir.path())) left.insert(entry.path().filename());
+  EXPECT_EQ(left, (std::set<std::string>{"a.tar.gz", "a.tar.gz.index"}));
 }
 
 TEST(ShardIndexFile, IsNotTrusted) {

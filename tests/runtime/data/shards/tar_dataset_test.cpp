@@ -205,5 +205,43 @@ TEST(TarDataset, DecodesImagesIntoTheBatchAsItDoesOneByOne) {
   EXPECT_TRUE(plain.get(1)[0].eq(40).all().item<bool>());
 }
 
+TEST(TarDataset, LetsTheNextSampleStandInForOneWithABrokenImage) {
+  const TempDir dir;
+  python_output("write_image_shard.py", (dir / "images.tar").string());
+  const TarOptions options{
+      .fields = {{"jpg;jpeg;png", "image"}, {"cls", "label"}},
+      .transform = std::make_shared<transforms::Compose>(transforms::Resize(transforms::Size{16, 16}))};
+  std::string broken;
+  for (int i = 0; i < 3; ++i) {
+    const auto key = "x" + std::to_string(i);
+    broken += tar_entry({key + ".png", i == 1 ? "" : "\x89PNG, but no more"}) + tar_entry({key + ".cls", "9"});
+  }
+  const auto first = (dir / "broken.tar").string(), second = (dir / "images.tar").string();
+  put(first, broken + tar_end());
+  TarDataset refusing({first, second}, options);
+  EXPECT_THAT(refusal([&] { refusing.get(1); }), HasSubstr(first + ": x1.png"));
+  EXPECT_EQ(refusing.broken_count(), 0);
+
+  auto skipping = options;
+  skipping.broken = TarOptions::Broken::skip;
+  const auto data = std::make_shared<TarDataset>(std::vector<std::string>{first, second}, skipping);
+  const auto loader = [&](Collate collate) {
+    return DataLoader(data, {.batch_size = 4, .collate = std::move(collate)});
+  };
+  for (const auto& collate : {Collate(), Collate(default_collate)}) {
+    const auto batch = *BatchMaker(loader(collate), 3).make(0, 0, {1, 3, 2, 4});
+    EXPECT_TRUE(batch["label"].equal(torch::tensor({0, 0, 0, 1}, torch::kInt64))) << batch["label"];
+    EXPECT_TRUE(batch["image"][0].equal(batch["image"][1]));
+    EXPECT_TRUE(batch["image"][2].equal(batch["image"][1]));
+  }
+  EXPECT_THAT(data->broken_samples(), ElementsAre(first + ": x1", first + ": x2"));
+  EXPECT_EQ(data->broken_count(), 2) << "replicas count for all, and each sample once";
+  TarDataset alone(first, skipping);
+  EXPECT_THAT(refusal([&] { alone.get(2); }), HasSubstr("; neither can the 2 images after it be decoded"));
+  put(first, tar_entry({"x.png", broken}) + tar_entry({"x.cls", "dog"}) + tar_end());
+  TarDataset no_number(first, {.fields = {"cls"}, .broken = TarOptions::Broken::skip});
+  EXPECT_THAT(refusal([&] { no_number.get(0); }), HasSubstr("'dog' is no whole number")) << "that is no image";
+}
+
 }  // namespace
 }  // namespace troupe
