@@ -2,7 +2,9 @@
 
 #include "troupe/base/number_text.hpp"
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdint>
 #include <cstdio>
 #include <utility>
@@ -61,6 +63,30 @@ std::optional<milliseconds> with_unit(std::string_view text) {
 
 std::optional<milliseconds> duration_from_text(std::string_view text) {
   return text.find(':') == std::string_view::npos ? with_unit(text) : clock_time(text);
+}
+
+std::string nearest_duration(std::string_view text) {
+  const auto guess = [&]() -> std::string {
+    const auto colon = text.find(':');
+    if (colon != std::string_view::npos) {
+      if (colon == 0 || colon > 2) return "";
+      return "00:" + std::string(2 - colon, '0') + std::string(text);
+    }
+    const auto end = std::min(text.find_first_not_of("0123456789."), text.size());
+    auto number = std::string(text.substr(0, end));
+    auto unit = text.substr(end);
+    while (unit.starts_with(' ')) unit.remove_prefix(1);
+    std::string word(unit);
+    std::ranges::transform(word, word.begin(), [](unsigned char c) { return std::tolower(c); });
+    if (word.starts_with('w')) {
+      const auto weeks = number_from_text<int64_t>(number);
+      return weeks && *weeks <= 999'999 / 7 ? std::to_string(*weeks * 7) + "d" : "";
+    }
+    if (word.starts_with("ms") || word.starts_with("mil")) return number + "ms";
+    const bool is_unit = !word.empty() && std::string_view("smhd").find(word[0]) != std::string_view::npos;
+    return number + (is_unit ? word[0] : 's');
+  }();
+  return duration_from_text(guess) ? guess : "30s";
 }
 
 std::string duration_to_text(milliseconds duration) {

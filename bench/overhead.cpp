@@ -6,7 +6,8 @@
 // All sides: the same model, batches made beforehand, Troupe's Adam, one compute thread, a thread of
 // their own. Ours also log the loss in every step, to the default sinks; the progress bar is off. They alternate in one
 // process, an epoch each, so that what the machine does between two processes is no part of a difference of 1 %. A
-// number is the middle of the rounds' mean times of a step.
+// number is the middle of the rounds' mean times of a step. What Fabric adds is measured by itself, since it is less
+// than the spread of these: step by step, on the same model (mlp.hpp).
 #include "bench/cells.hpp"
 #include "bench/mlp.hpp"
 
@@ -15,7 +16,9 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -62,6 +65,9 @@ void measure(const Case& c, int64_t rounds, const std::filesystem::path& folder)
   for (const auto& [who, all] : times) {
     troupe::bench::print_cell({{"case", name}, {"who", who}, {"us", troupe::bench::median(all)}});
   }
+  const auto added = troupe::bench::added_by_fabric(c, *data, adam, rounds * std::min<int64_t>(2 * c.steps, 400));
+  troupe::bench::print_cell(
+      {{"case", name}, {"who", "fabric"}, {"added", added.us}, {"reach", (added.high - added.low) / 2}});
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ class Measure(NamedTuple):
     unit: str
     title: str
     larger_is_better: bool = False
+    is_plotted: bool = True
 
 
 class Contender(NamedTuple):
@@ -32,6 +33,8 @@ class Bar(NamedTuple):
 
     With `share` and `plus` instead of a factor, ours may be `share` times the peer's and `plus` more, in the measure's
     unit, and the ratio shown is ours over the peer's. If `peer` has several names, the better of them is the peer.
+
+    With `most` ours may be that at most, in the measure's unit: of what is a difference from `peer` already.
     """
     ours: str
     peer: tuple
@@ -40,6 +43,7 @@ class Bar(NamedTuple):
     measure: str = ""  # empty: the first one
     share: Optional[float] = None
     plus: float = 0
+    most: Optional[float] = None
 
 
 class Run(NamedTuple):

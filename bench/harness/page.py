@@ -61,6 +61,8 @@ def verdicts_table(results):
         of = verdict.case + (f", {measure.title}" if len(results.benchmark.measures) > 1 else "")
         met = "" if verdict.met is None else "yes" if verdict.met else "**no**"
         ratio = verdict.ratio.text() if verdict.ratio else "within the noise"
+        if not verdict.name:  # a difference
+            ratio += f" {measure.unit}"
         rows.append([of, *labels, ratio, verdict.bar, met])
     return table(["of", "ours", "against", "ratio", "bar", "met"], rows, left=3) if rows else ""
 
@@ -102,7 +104,7 @@ def section(results, run, folder):
         parts += [spreads_table(results, measure) for measure in benchmark.measures if results.contenders(measure.key)]
         parts.append(verdicts_table(results))
     for measure in benchmark.measures[:1] if benchmark.growth else benchmark.measures:
-        drawn = plots.plot(results, measure) if results.contenders(measure.key) else ""
+        drawn = plots.plot(results, measure) if measure.is_plotted and results.contenders(measure.key) else ""
         if drawn:
             name = benchmark.name if measure is benchmark.measures[0] else f"{benchmark.name}_{measure.key}"
             with open(os.path.join(folder, name + ".svg"), "w", encoding="utf-8") as file:

@@ -18,8 +18,9 @@ class Verdict(NamedTuple):
     ours: str
     peer: str
     measure: str
-    ratio: Optional[Spread]  # how many times better ours is, by rounds; of a bar with a share: ours over the peer's
-    name: str  # of the ratio, among the figures
+    # How many times better ours is, by rounds; of a bar with a share: ours over the peer's; of one with `most`: ours.
+    ratio: Optional[Spread]
+    name: str  # of the ratio, among the figures; empty: it is none
     bar: str  # empty: none
     met: Optional[bool]
 
@@ -72,6 +73,10 @@ class Results:
 
     def verdict(self, case, bar):
         measure = self.benchmark.measure(bar.measure)
+        if bar.most is not None:
+            ours = self.spread(case, bar.ours, measure.key)
+            return ours and Verdict(case, bar.ours, bar.peer[0], measure.key, ours, "",
+                                    f"at most {bar.most:g} {measure.unit}", ours.median <= bar.most)
         peer = self.better(case, bar.peer, measure)
         if peer is None or (case, bar.ours, measure.key) not in self.values:
             return None
@@ -98,7 +103,7 @@ class Results:
                  number(spread(values).median) for (case, who, key), values in self.values.items()}
         for verdict in self.verdicts():
             suffix = "" if verdict.measure == self.benchmark.measures[0].key else f", {verdict.measure}"
-            if verdict.ratio:
+            if verdict.ratio and verdict.name:
                 found[f"{self.benchmark.name}, {verdict.case}, {verdict.name}{suffix}"] = number(verdict.ratio.median)
         return found
 

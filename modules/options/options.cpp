@@ -60,7 +60,8 @@ std::string type_name() {
 /// How a value was given wrongly, as far as that decides what is said about it.
 struct Given {
   bool is_whole = false;
-  bool is_tiny = false;  ///< a number that would be 0 as a double
+  bool is_tiny = false;      ///< a number that would be 0 as a double
+  std::string time = "30s";  ///< the nearest that there is
 };
 
 /// What a value should have been. The range of a whole number is of interest only to who gave one outside of it.
@@ -79,9 +80,11 @@ std::string expected(Given given) {
   if constexpr (std::is_same_v<T, path>) return "a path in UTF-8";
   if constexpr (std::is_same_v<T, Amount>) return "a count of at least 0 or a fraction from 0.0 to 1.0";
   if constexpr (std::is_same_v<T, Interval>) {
-    return "a count of at least 0, a fraction from 0.0 to 1.0, or a time such as 00:00:30 or 30s";
+    return "a count of at least 0, a fraction from 0.0 to 1.0, or " + expected<milliseconds>(given);
   }
-  if constexpr (std::is_same_v<T, milliseconds>) return "a time such as 00:00:30 or 30s";
+  if constexpr (std::is_same_v<T, milliseconds>) {
+    return "a time such as 00:00:30 or " + given.time + " (" + std::string(duration_units) + ")";
+  }
 }
 
 // --- one value: JSON ---
@@ -196,7 +199,15 @@ Given given_as(std::string_view text) {
   const auto exponent = text.find_first_of("eE");
   const bool shrinks = exponent == std::string_view::npos ? text.starts_with('0') || text.starts_with('.')
                                                           : text.substr(exponent + 1).starts_with('-');
+  given.time = nearest_duration(text);
   given.is_tiny = error == std::errc::result_out_of_range && end == text.data() + text.size() && shrinks;
+  return given;
+}
+
+Given given_as(const json& value) {
+  Given given{.is_whole = value.is_number_integer()};
+  if (value.is_string()) given.time = nearest_duration(value.get_ref<const std::string&>());
+  if (value.is_number()) given.time = nearest_duration(value.dump());
   return given;
 }
 
@@ -260,8 +271,7 @@ template <class V>
 void set_any(V& target, const json& value, const std::string& name) {
   if constexpr (is_a<V, std::optional>) {
     auto content = value.is_null() ? V() : from_json_value<typename V::value_type>(value);
-    if (!content && !value.is_null())
-      refuse(name, shown_json(value), expected_any<V>({.is_whole = value.is_number_integer()}));
+    if (!content && !value.is_null()) refuse(name, shown_json(value), expected_any<V>(given_as(value)));
     target = std::move(content);
   } else if constexpr (is_a<V, std::vector>) {
     if (!value.is_array()) refuse(name, shown_json(value), expected_any<V>({}));
@@ -270,14 +280,14 @@ void set_any(V& target, const json& value, const std::string& name) {
       auto element = from_json_value<typename V::value_type>(item);
       if (!element) {
         refuse(name + "[" + std::to_string(list.size()) + "]", shown_json(item),
-               expected<typename V::value_type>({.is_whole = item.is_number_integer()}));
+               expected<typename V::value_type>(given_as(item)));
       }
       list.push_back(std::move(*element));
     }
     target = std::move(list);
   } else {
     auto content = from_json_value<V>(value);
-    if (!content) refuse(name, shown_json(value), expected_any<V>({.is_whole = value.is_number_integer()}));
+    if (!content) refuse(name, shown_json(value), expected_any<V>(given_as(value)));
     target = std::move(*content);
   }
 }

@@ -295,7 +295,8 @@ std::optional<std::chrono::milliseconds> max_time_of(const TrainerOptions& optio
   const auto time = duration_from_text(options.max_time);
   if (!time) {
     refuse_option("max_time", shown(options.max_time),
-                  "use DD:HH:MM:SS, for example 00:12:00:00 for half a day, or 12h");
+                  "use DD:HH:MM:SS, for example 00:12:00:00 for half a day, or a number with a unit, such as " +
+                      nearest_duration(options.max_time) + " (" + std::string(duration_units) + ")");
   }
   return time;
 }
@@ -305,7 +306,8 @@ std::optional<std::chrono::milliseconds> log_every_of(const TrainerOptions& opti
   const auto time = duration_from_text(options.log_every);
   if (!time || time->count() == 0) {
     refuse_option("log_every", shown(options.log_every),
-                  "use a time such as 5s, 500ms or 00:01:00; log_every_n_steps takes a number of steps");
+                  "use a time such as " + (time ? "5s" : nearest_duration(options.log_every)) +
+                      ", 500ms or 00:01:00; log_every_n_steps takes a number of steps");
   }
   return time;
 }

@@ -7,6 +7,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <string>
 
 namespace troupe {
 
@@ -15,6 +16,18 @@ namespace {
 // With its strides: whoever looks at them sees no difference.
 torch::Tensor twin_of(const torch::Tensor& tensor) {
   return tensor.defined() ? torch::empty_like(tensor.detach()).copy_(tensor.detach()) : torch::Tensor();
+}
+
+constexpr const char* own_module_advice =
+    "; give the module's options instead, as in lr_find<M>(options), so that each trial has a module of its own";
+
+void check_copyable(const Module& module) {
+  try {
+    check_model_storable(module);
+  } catch (const UsageError& error) {
+    throw UsageError("the module cannot be copied, to be put back after a trial: " + std::string(error.what()) +
+                     own_module_advice);
+  }
 }
 
 void give_value(torch::Tensor live, const torch::Tensor& value) {
@@ -30,7 +43,7 @@ void give_value(torch::Tensor live, const torch::Tensor& value) {
 }  // namespace
 
 ModuleCopy::ModuleCopy(std::shared_ptr<Module> module) : module_(std::move(module)), modes_(*module_) {
-  check_model_storable(*module_);
+  check_copyable(*module_);
   const torch::NoGradGuard no_gradients;
   for (const auto& [name, tensor] : named_model_tensors(*module_)) {
     tensors_.push_back({name, tensor, twin_of(tensor), tensor.requires_grad(), tensor.grad(), twin_of(tensor.grad())});
@@ -50,8 +63,7 @@ void ModuleCopy::put_back() const {
     if (is_same) continue;
     throw UsageError(
         "the module cannot be put back as it was: " + shown(i < now.size() ? now[i].first : tensors_[i].name) +
-        " is another tensor than before, since a hook (setup?) builds it; give the module's options instead,"
-        " as in lr_find<M>(options), so that each trial has a module of its own");
+        " is another tensor than before, since a hook (setup?) builds it" + own_module_advice);
   }
   const torch::NoGradGuard no_gradients;
   for (const auto& kept : tensors_) {

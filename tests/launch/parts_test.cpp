@@ -250,7 +250,7 @@ TEST_F(PartsTest, ValuesOfOtherTypes) {
   EXPECT_EQ(refused({"--optimizer", "adam", "--optimizer.betas", "0.9"}),
             "optimizer.betas = 0.9 is not a list of 2 finite numbers");
   EXPECT_EQ(refused({"--callbacks", "timer", "--callbacks.duration", "long"}),
-            "callbacks.duration = long is not a time such as 00:00:30 or 30s, or none");
+            "callbacks.duration = long is not a time such as 00:00:30 or 30s (ms, s, m, h or d), or none");
   const auto path = file("a.toml", "[optimizer]\nname = \"adam\"\nbetas = [0.9, 0.99, 0.999]\n");
   EXPECT_EQ(refused({"--config", path}),
             path + ":3: optimizer.betas = [0.9,0.99,0.999] is not a list of 2 finite numbers");

@@ -381,7 +381,9 @@ TEST(Tuner, RefusesAModuleThatHasNoRateToTry) {
   EXPECT_THAT(refusal_of_lr_find(usual, std::make_shared<ByHand>()),
               StartsWith("the learning rate finder needs automatic optimization"));
   EXPECT_THAT(refusal_of_lr_find(usual, std::make_shared<Two>()), HasSubstr("configure_optimizers returned 2: let it"));
-  EXPECT_THAT(refusal_of_lr_find(usual, std::make_shared<Sparse>()), HasSubstr("mask"));
+  EXPECT_THAT(refusal_of_lr_find(usual, std::make_shared<Sparse>()),
+              AllOf(StartsWith("the module cannot be copied, to be put back after a trial: tensor "), HasSubstr("mask"),
+                    HasSubstr("; give the module's options instead, as in lr_find<M>(options)")));
   EXPECT_THAT(refusal_of_lr_find(usual, std::make_shared<Grows>()),
               AllOf(HasSubstr("cannot be put back as it was: late0"), HasSubstr("lr_find<M>(options)")));
   EXPECT_EQ(refusal_of_lr_find(usual, nullptr), "the Tuner was given a null module");

@@ -1,7 +1,8 @@
 """50 steps of PyTorch's optimizers on a small perceptron: optimizers.py FILE
 
 Inputs "x" [50, 16, 6] and "y" [50, 16, 3], initial weights "start.<parameter>"; for each case and type
-"<case>.<float64|float32>.losses" [50] and "<case>.<type>.<parameter>".
+"<case>.<float64|float32>.losses" [50] and "<case>.<type>.<parameter>". For Muon's matrices "matrix.<rows>x<columns>", and
+"muon_matrices.<number>" after three steps.
 """
 import torch
 from torch.nn.functional import mse_loss
@@ -174,4 +175,18 @@ for name, make in CASES.items():
         if name.endswith("_eval"):
             optimizer.eval()
         reference.add_run(f"{name}.{type_name}", losses, model)
+
+# Several matrices of a shape for Muon: the count, rows, columns. The gradient depends on the step before.
+MATRICES = ((3, 24, 40), (2, 40, 24), (2, 17, 17), (5, 330, 320), (1, 530, 520))
+matrices, targets = [], []
+for count, *shape in MATRICES:
+    base = reference.randn("matrix.{}x{}".format(*shape), *shape)
+    matrices += [torch.nn.Parameter(base.roll(i, 0)) for i in range(count)]
+    targets += [base.roll(-1 - i, 1) for i in range(count)]
+optimizer = O.Muon(matrices, 0.02)
+for _ in range(3):
+    for matrix, target in zip(matrices, targets):
+        matrix.grad = matrix.detach() - target
+    optimizer.step()
+reference.tensors.update({f"muon_matrices.{i}": matrix.detach() for i, matrix in enumerate(matrices)})
 reference.save()

@@ -20,7 +20,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstdint>
 #include <functional>
+#include <string>
 
 namespace troupe {
 namespace {
@@ -169,8 +172,13 @@ std::vector<OptimizerCase> optimizer_cases() {
   };
 }
 
+const Tensors& optimizers_reference() {
+  static const auto reference = pytorch_reference("optimizers.py");
+  return reference;
+}
+
 TEST(OptimizerParity, LossesAndWeightsArePyTorchs) {
-  const auto reference = pytorch_reference("optimizers.py");
+  const auto& reference = optimizers_reference();
   for (const auto& c : optimizer_cases()) {
     for (const auto& type : number_types) {
       const auto key = std::string(c.name) + "." + type.name;
@@ -196,6 +204,32 @@ TEST(OptimizerParity, LossesAndWeightsArePyTorchs) {
       expect_losses(losses, reference, key, grows ? 1e-4 : type.tolerance);
       expect_weights(*net, reference, key, grows ? 1e-2 : type.tolerance);
     }
+  }
+}
+
+// MATRICES of the script: those of a shape are orthogonalized together, as many as fit, and the large one in blocks.
+TEST(OptimizerParity, MuonsMatricesAreThoseThatPyTorchStepsOneByOne) {
+  const auto& reference = optimizers_reference();
+  struct Matrices {
+    int64_t count, rows, columns;
+  };
+  Parameters matrices, targets;
+  for (const auto& [count, rows, columns] : std::array{Matrices{3, 24, 40}, Matrices{2, 40, 24}, Matrices{2, 17, 17},
+                                                       Matrices{5, 330, 320}, Matrices{1, 530, 520}}) {
+    const auto base = reference.at("matrix." + std::to_string(rows) + "x" + std::to_string(columns));
+    for (int64_t i = 0; i < count; ++i) {
+      matrices.push_back(base.roll(i, 0).requires_grad_());
+      targets.push_back(base.roll(-1 - i, 1));
+    }
+  }
+  const auto optimizer = muon(matrices, {.lr = 0.02});
+  for (int step = 0; step < 3; ++step) {
+    for (std::size_t i = 0; i < matrices.size(); ++i) matrices[i].mutable_grad() = matrices[i].detach() - targets[i];
+    optimizer->step();
+  }
+  for (std::size_t i = 0; i < matrices.size(); ++i) {
+    const auto name = "muon_matrices." + std::to_string(i);
+    expect_close(matrices[i].detach(), reference.at(name), 1e-10, name);
   }
 }
 

@@ -266,7 +266,7 @@ TEST(Options, PairsArraysAndTimesAreWholeValues) {
   EXPECT_EQ(refusal([&] {
               set_options(options, {{"duration", 90}});
             }),
-            "duration = 90 is not a time such as 00:00:30 or 30s, or none");
+            "duration = 90 is not a time such as 00:00:30 or 90s (ms, s, m, h or d), or none");
   options.betas.second = std::numeric_limits<double>::infinity();
   EXPECT_EQ(refusal([&] { check_options(options); }), "betas = 0.5,inf is not a list of 2 finite numbers");
 }

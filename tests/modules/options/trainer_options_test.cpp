@@ -12,6 +12,7 @@ namespace troupe {
 namespace {
 
 using testing::HasSubstr;
+using testing::StartsWith;
 
 std::string refusal(const TrainerOptions& options) {
   return troupe::refusal([&] { validate(options); });
@@ -176,9 +177,10 @@ TEST(TrainerOptions, MaxTimeIsDaysHoursMinutesSeconds) {
   EXPECT_EQ(max_time_of({.max_time = "90m"}), seconds(5400));
   for (const char* bad : {"1", "01:02", "1 h", "-5s", "01:02:03:04:05", "-1:00:00:00", "00:00:00:0x", ":00:00:00",
                           "0:0:0:0", "99999999999999999999:00:00:00", "00:00:00:+1"}) {
-    EXPECT_EQ(refusal({.max_time = bad}),
-              "trainer.max_time = " + std::string(bad) +
-                  " is not valid; use DD:HH:MM:SS, for example 00:12:00:00 for half a day, or 12h");
+    EXPECT_THAT(refusal({.max_time = bad}),
+                StartsWith("trainer.max_time = " + std::string(bad) +
+                           " is not valid; use DD:HH:MM:SS, for example 00:12:00:00 for half a day, or a number with a"
+                           " unit, such as "));
   }
 }
 
@@ -198,6 +200,31 @@ TEST(TrainerOptions, IntervalsMayBeTimes) {
   for (const char* bad : {"5 s", "5x", "s", "1:2:3", "::", "00:00", "-5s", "1e9s", "9999999:00:00:00"}) {
     EXPECT_THROW(set_option(options, "val_check_interval", bad), UsageError) << bad;
   }
+  const auto said = [&](const char* text) {
+    try {
+      set_option(options, "val_check_interval", text);
+    } catch (const UsageError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  // The nearest time, whatever the unit was called.
+  for (const auto& [text, time] : {std::pair{"5min", "5m"},
+                                   {"30 seconds", "30s"},
+                                   {"2Hours", "2h"},
+                                   {"100millis", "100ms"},
+                                   {"2 weeks", "14d"},
+                                   {"1:30", "00:01:30"},
+                                   {"5x", "5s"},
+                                   {"1e9s", "1s"},
+                                   {"later", "30s"}}) {
+    EXPECT_EQ(said(text),
+              "val_check_interval = " + std::string(text) +
+                  " is not a count of at least 0, a fraction from 0.0 to 1.0, or a time such as 00:00:30 or " + time +
+                  " (ms, s, m, h or d)");
+    EXPECT_THAT(refusal({.log_every = text}), HasSubstr("use a time such as " + std::string(time) + ", 500ms or "));
+  }
+  EXPECT_THAT(refusal({.max_time = "5min"}), HasSubstr("a number with a unit, such as 5m (ms, s, m, h or d)"));
   EXPECT_THAT(refusal({.val_check_interval = milliseconds(0)}), HasSubstr("trainer.val_check_interval = 00:00:00:00"));
   EXPECT_EQ(log_every_of({.log_every = "5s"}), milliseconds(5000));
   EXPECT_FALSE(log_every_of({}));
