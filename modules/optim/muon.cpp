@@ -2,9 +2,9 @@
 
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/modules/optim/adam_step.hpp"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/baddbmm.h>
 #include <ATen/ops/empty.h>
@@ -251,9 +251,10 @@ void MuonKernel::update(const Options& options, KernelLists<4> lists) {
   }
   for (const auto& batch : batches_of(lists.parameters, matrices)) step_matrices(options, lists, batch);
   if (rest.parameters.empty()) return;
-  at::_fused_adamw_(rest.parameters, rest.gradients, rest.exp_avg, rest.exp_avg_sq, {}, rest.steps, options.lr,
-                    options.adamw_betas.first, options.adamw_betas.second, options.weight_decay, options.adamw_eps,
-                    /*amsgrad=*/false, /*maximize=*/false);
+  adam_step(
+      Decay::decoupled,
+      {.lr = options.lr, .betas = options.adamw_betas, .weight_decay = options.weight_decay, .eps = options.adamw_eps},
+      {rest.parameters, rest.gradients, rest.exp_avg, rest.exp_avg_sq, /*max_exp_avg_sq=*/{}, rest.steps});
 }
 
 std::shared_ptr<Muon> muon(Parameters parameters, MuonOptions options) {
