@@ -404,7 +404,10 @@ void CoordinatorState::give_up() {
   const Role late = ending_.value_or(Role::worker);
   const auto leave = [&](Role role) { members_.for_each(role, [](Member& member) { member.has_ended = true; }); };
   leave(late);
-  if (late == Role::worker) leave(Role::validator);
+  if (late == Role::worker) {
+    leave(Role::validator);
+    workers_hang_ = true;
+  }
   if (late == Role::recorder) setup_->files = nullptr;  // it has them still
   go_on_ending();
   if (promise_) tell_later(self_, patience_with_others, GiveUp{});

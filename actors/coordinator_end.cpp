@@ -140,7 +140,7 @@ void CoordinatorState::take_results() {
 
 void CoordinatorState::close_books() {
   if (ended_.empty()) return;
-  if (!result_.left_behind) take_results();
+  if (!workers_hang_) take_results();
   if (state().stop) {
     result_.stop_reason = state().stop->reason;
     result_.was_interrupted = state().stop->interrupt;

@@ -130,7 +130,7 @@ class CoordinatorState {
   std::optional<ReplicaSetup> validator_setup_;  // of the worker that validates beside the training, until it is there
   ActorRef validator_;                           // null: validations are in turn
   std::optional<Role> ending_;                   // whose end the run waits for; nothing: it goes on
-  bool monitors_have_ended_ = false, gives_up_ = false;
+  bool monitors_have_ended_ = false, gives_up_ = false, workers_hang_ = false;
   RunResult result_;
 };
 

@@ -28,7 +28,7 @@ std::string Trainer::Runner::summary() const {
   options.folder = run_dir_;
   options.seconds = seconds_;
   options.first_metrics = result_.bar_metrics;
-  // The others are told of rank zero's after it has said this.
+  // The others hear of rank zero's after it has said this.
   card.best_checkpoint = Processes::get().is_rank_zero() ? own_best_model_path() : best_model_path();
   for (const auto* checkpoint : model_checkpoints()) {
     if (checkpoint->best_model_path().empty()) continue;
