@@ -110,10 +110,9 @@ void CoordinatorState::begin_run() {
   }
   spawn_watch(me);
   if (setup_->files) {
-    recorder_ = join(
-        Role::recorder,
-        spawn_recorder(system, me, progress_, std::move(setup_->files), state().stage, recorder_pulse_, setup_->live),
-        "recorder");
+    recorder_ = join(Role::recorder,
+                     spawn_recorder(system, me, progress_, setup_->files, state().stage, recorder_pulse_, setup_->live),
+                     "recorder");
     tell(self_, progress_, PassOnWarnings{recorder_});
   }
   checkpointer_ = join(Role::writer, spawn_checkpointer(system, me, checkpointer_pulse_), "checkpointer");
@@ -394,15 +393,24 @@ void CoordinatorState::fail_here(const std::string& where, const std::string& wh
 void CoordinatorState::fail_hung(Failure failure) {
   result_.left_behind = true;
   fail(std::move(failure));
-  tell_later(self_, patience_with_others, GiveUp{});
+  if (!std::exchange(gives_up_, true)) tell_later(self_, patience_with_others, GiveUp{});
 }
 
+// Those that the run waits for are left behind. Those whose turn comes then have a moment, too: sinks and files are to
+// know how it has ended.
 void CoordinatorState::give_up() {
   if (!promise_) return;
   logger_.in_flight->close();  // nobody waits for it
-  end_monitors();
-  drain_recorder();
-  finish();
+  const Role late = ending_.value_or(Role::worker);
+  const auto leave = [&](Role role) { members_.for_each(role, [](Member& member) { member.has_ended = true; }); };
+  leave(late);
+  if (late == Role::worker) {
+    leave(Role::validator);
+    workers_hang_ = true;
+  }
+  if (late == Role::recorder) setup_->files = nullptr;  // it has them still
+  go_on_ending();
+  if (promise_) tell_later(self_, patience_with_others, GiveUp{});
 }
 
 // A member has ended that was still needed (P10).
@@ -456,12 +464,13 @@ void CoordinatorState::tell_recorder_boundary(const Answer& answer) {
 namespace {
 
 // The coordinator has ended before it could give a result: it was killed, or failed in its own end.
-void settle(std::promise<RunResult>& promise, const std::string& why) {
+void settle(std::promise<RunResult>& promise, const std::string& why, const std::shared_ptr<RunFiles>& files) {
   RunResult result;
   result.failure.emplace();
   result.failure->hook = "coordinator";
   result.failure->message = why.empty() ? "it has ended before the run" : why;
   result.lost_coordinator = true;
+  result.files = files;
   try {
     promise.set_value(std::move(result));
   } catch (const std::future_error&) {
@@ -487,9 +496,10 @@ void Run::fail(Failure failure) const {
 Run start_run(caf::actor_system& system, RunSetup setup) {
   auto promise = std::make_shared<std::promise<RunResult>>();
   auto result = promise->get_future();
+  const auto files = setup.files;
   auto actor = spawn_shared(system, coordinator, std::make_shared<RunSetup>(std::move(setup)), promise);
   forget_system();
-  on_end_of(actor, [promise](const std::string& why) { settle(*promise, why); });
+  on_end_of(actor, [promise, files](const std::string& why) { settle(*promise, why, files); });
   return Run{std::move(actor), std::move(result)};
 }
 

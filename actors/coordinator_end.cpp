@@ -99,13 +99,13 @@ void CoordinatorState::drain_writers() {
 }
 
 void CoordinatorState::drain_recorder() {
-  const auto message = goes_on() ? "" : result_.failure ? result_.failure->describe() : result_.stop_reason;
+  const auto message = !is_over() ? "" : result_.failure ? result_.failure->describe() : result_.stop_reason;
   tell_recorder({.progress = state().progress, .metrics = state().metrics, .phases = result_.phases});
   if (!recorder_) return;
   // Behind the warnings, which come to it through the console.
   const Member* console = members_.find(progress_);
   tell(self_, console && !console->has_ended ? progress_ : recorder_,
-       EndRecorder{goes_on() ? RunStatus::running : result_.status(), message});
+       EndRecorder{is_over() ? result_.status() : RunStatus::running, message});
   tell_later(self_, patience_with_recorder, RecorderIsLate{});
 }
 
@@ -113,6 +113,7 @@ void CoordinatorState::drain_recorder() {
 void CoordinatorState::go_on_without_recorder() {
   if (ending_ != Role::recorder) return;
   members_.for_each(Role::recorder, [](Member& recorder) { recorder.has_ended = true; });
+  setup_->files = nullptr;  // it has them still
   note("warning: run.json and report.html take too long to write, and are left as they are");
   result_.left_behind = true;
   go_on_ending();
@@ -128,25 +129,30 @@ void CoordinatorState::end_monitors() {
 }
 
 // The results, which the workers have handed over.
-void CoordinatorState::close_books() {
-  if (ended_.empty()) return;
+void CoordinatorState::take_results() {
   result_.module = std::move(ended_.front().module);
   result_.curves = std::move(ended_.front().curves);
   result_.bar_metrics = std::move(ended_.front().bar_metrics);
   result_.predictions = ended_.size() > 1 ? joined_predictions(ended_) : std::move(ended_.front().predictions);
   result_.queue = std::move(ended_.front().queue);
   result_.captured = std::move(ended_.front().captured);
+}
+
+void CoordinatorState::close_books() {
+  if (ended_.empty()) return;
+  if (!workers_hang_) take_results();
   if (state().stop) {
     result_.stop_reason = state().stop->reason;
     result_.was_interrupted = state().stop->interrupt;
     result_.signal = state().stop->signal;
     note("stopped: " + state().stop->reason);
   }
-  if (writes() && !goes_on()) {
+  if (writes() && is_over()) {
     StageEndedRecord ended{state().stage, result_.status(), state().progress.log_step, state().metrics,
                            result_.stop_reason};
     if (result_.failure) ended.message = result_.failure->describe();
     logger_.deliver_at_once(self_, WriteRecord{std::move(ended)});
+    result_.sinks_know = true;
   }
   publish(RunEnded{state().progress, state().metrics, result_.stop_reason, result_.failure.has_value()});
   if (state().skipped_saves > 0) {
@@ -162,6 +168,7 @@ void CoordinatorState::finish() {
   result_.metrics = std::move(state().metrics);
   result_.evaluation = std::move(state().evaluation);
   result_.skipped_saves = state().skipped_saves;
+  if (!result_.files) result_.files = setup_->files;  // of a recorder that is gone
   if (watchdog_) tell(self_, watchdog_, Drain{});
   std::exchange(promise_, nullptr)->set_value(std::move(result_));
   self_->quit();

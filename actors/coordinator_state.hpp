@@ -41,6 +41,8 @@ class CoordinatorState {
   bool goes_on() const { return result_.failure && result_.failure->is_loss && setup_->has_losses; }
   // Whether this process, in which somebody hangs, is to end so that the others can go on without it.
   bool leaves() const { return result_.left_behind && setup_->has_losses; }
+  // Whether nobody goes on with the stage behind this run of it.
+  bool is_over() const { return !goes_on() && !leaves(); }
   // Checkpoints are written by the process of rank zero.
   bool writes() const { return rank() == 0; }
   // A new member, whose end is noticed (P10).
@@ -102,6 +104,7 @@ class CoordinatorState {
   void go_on_without_recorder();
   void end_monitors();
   void close_books();
+  void take_results();
   void finish();
 
   caf::event_based_actor* self_;
@@ -127,7 +130,7 @@ class CoordinatorState {
   std::optional<ReplicaSetup> validator_setup_;  // of the worker that validates beside the training, until it is there
   ActorRef validator_;                           // null: validations are in turn
   std::optional<Role> ending_;                   // whose end the run waits for; nothing: it goes on
-  bool monitors_have_ended_ = false;
+  bool monitors_have_ended_ = false, gives_up_ = false, workers_hang_ = false;
   RunResult result_;
 };
 

@@ -5,6 +5,7 @@
 #include "troupe/modules/captured_steps.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/progress.hpp"
+#include "troupe/modules/record.hpp"
 #include "troupe/modules/result_queue.hpp"
 #include "troupe/modules/step_output.hpp"
 #include "troupe/runtime/replica/curve_axis.hpp"
@@ -39,12 +40,20 @@ struct RunResult {
   int64_t skipped_saves = 0, failed_saves = 0;  ///< checkpoints that were left out, and that could not be written
   bool left_behind = false;                     ///< a member of the cast hangs, and has the module or a file still
   bool lost_coordinator = false;                ///< the others end without it, maybe after this result
-  std::shared_ptr<RunFiles> files;              ///< of rank zero; null where the recorder did not come to its end
+  bool sinks_know = false;                      ///< they were told of the end
+  /// Of rank zero; null if the recorder hangs. After the loss of the coordinator the recorder has them, too, until all
+  /// actors have come to their end.
+  std::shared_ptr<RunFiles> files;
   RunStatus status() const {
     if (failure) return RunStatus::failed;
     return was_interrupted ? RunStatus::interrupted : RunStatus::finished;
   }
   std::vector<std::pair<std::string, int64_t>> dropped;  ///< events that callback actors missed, by name
 };
+
+/// Tells files and sinks of a failure that they do not know of: the coordinator or the recorder is gone, or another
+/// process has failed after the end of this one. All actors of the run have come to their end. What a sink throws is
+/// left.
+void tell_of_failure(RunResult& result, Stage stage, const std::vector<std::shared_ptr<Sink>>& sinks);
 
 }  // namespace troupe::cast

@@ -382,14 +382,16 @@ void Trainer::Runner::run_once(Stage stage, ModuleSource source, DataLoaders tra
 void Trainer::Runner::take_result(Stage stage) {
   auto& processes = Processes::get();
   if (result_.curves) curves_ = *result_.curves;
+  if (result_.lost_coordinator && !system_->has_ended_within(patience())) {
+    result_.left_behind = true;
+    result_.files = nullptr;  // somebody may have them
+  }
+  auto sinks = sinks_;
+  sinks.insert(sinks.end(), options_.sinks.begin(), options_.sinks.end());
+  cast::tell_of_failure(result_, stage, sinks);
   files_ = std::move(result_.files);
   sink_warnings_->set_run(nullptr);
-  if (files_ && result_.failure && !files_->card().failure) {  // another rank's, behind the end of this one
-    files_->take(RunNews{.failure = result_.failure});
-    files_->end_stage(RunStatus::failed, result_.failure->describe());
-  }
   module_ = std::move(result_.module);
-  if (result_.lost_coordinator && !system_->has_ended_within(patience())) result_.left_behind = true;
   const bool has_lost_sinks = result_.failure && result_.failure->hook.starts_with("logger");
   if (!result_.left_behind) tell_sinks_of_files();
   if (result_.left_behind || has_lost_sinks) sinks_.clear();

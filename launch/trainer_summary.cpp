@@ -28,7 +28,8 @@ std::string Trainer::Runner::summary() const {
   options.folder = run_dir_;
   options.seconds = seconds_;
   options.first_metrics = result_.bar_metrics;
-  card.best_checkpoint = best_model_path();
+  // The others hear of rank zero's after it has said this.
+  card.best_checkpoint = Processes::get().is_rank_zero() ? own_best_model_path() : best_model_path();
   for (const auto* checkpoint : model_checkpoints()) {
     if (checkpoint->best_model_path().empty()) continue;
     options.monitor = checkpoint->options().monitor;

@@ -96,8 +96,9 @@ struct SinkCall {
 using Record = std::variant<ScalarsRecord, HistogramRecord, ImageRecord, TextRecord, HparamsRecord, ModelRecord,
                             StageEndedRecord, FileRecord, SinkCall>;
 
-/// A destination of records (a file, a service). Used from the logger's thread only, files_are_complete excepted. What
-/// a sink throws is reported and ends the run as a failure in "logger".
+/// A destination of records (a file, a service). Used from the logger's thread only, files_are_complete excepted, and
+/// the end of a stage if the run is lost with all its actors. What a sink throws is reported and ends the run as a
+/// failure in "logger".
 class Sink {
  public:
   virtual ~Sink() = default;

@@ -117,8 +117,8 @@ int query(const std::vector<std::string>& arguments, const QueryOptions& options
   const auto folder = find_run(arguments[0]);
   const auto curves = read_metric_curves(folder, std::numeric_limits<std::size_t>::max());
   if (curves.damaged_rows > 0) {
-    std::cerr << "troupe: left out " << curves.damaged_rows
-              << " damaged lines of the metrics in " + shown(folder.string()) + "\n";
+    std::cerr << "troupe: left out " << curves.damaged_rows << " damaged line" << (curves.damaged_rows == 1 ? "" : "s")
+              << " of the metrics in " + shown(folder.string()) + "\n";
   }
   std::vector<std::string> names;
   for (const auto& [name, curve] : curves.curves) names.push_back(name);

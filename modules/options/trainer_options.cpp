@@ -283,7 +283,7 @@ TrainerOptions resolved(TrainerOptions options) {
   if (!options.overfit_batches.is_none()) {
     options.limit_train_batches = options.limit_val_batches = options.overfit_batches;
   }
-  if (options.quiet) options.enable_progress_bar = options.enable_model_summary = false;
+  if (options.quiet) options.enable_progress_bar = false;
   const bool ends_otherwise = options.max_steps != -1 || !options.max_time.empty();
   if (!options.max_epochs) options.max_epochs = ends_otherwise ? -1 : 1000;
   if (!options.min_epochs) options.min_epochs = options.min_steps ? 1 : 0;

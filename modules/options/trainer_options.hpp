@@ -174,8 +174,8 @@ struct TrainerOptions {
   Profiler profiler = Profiler::off;
   /// The first training batch is 0; outside of fit nothing is measured then.
   std::string profile_steps = "";
-  /// No progress bar, model summary, notes and summary at the end. Warnings, errors and what goes to stdout stay: the
-  /// results of a program's stage, and what the module prints. In a program `--quiet` means the same.
+  /// Prints no progress bar, model summary, notes and summary at the end. Warnings, errors and what goes to stdout
+  /// stay: the results of a program's stage, and what the module prints. In a program `--quiet` means the same.
   bool quiet = false;
   /// False: no sinks at all, `sinks` included. Lightning has one option for all three.
   bool logger = true;
@@ -227,7 +227,9 @@ TROUPE_OPTIONS(
     (watchdog_factor, "the same for steps: after this many times the longest one; 0: watchdog_timeout for all"),
     (watchdog_floor, "but not before so many seconds; after them ranks also ask whether the others are there"),
     (watchdog_stacks, "say then where every thread is"),
-    (elastic, "go on with those that are left if a process is lost, as 2:8: the fewest and the most (more are spares); empty: end"),
+    (elastic,
+     "go on with those that are left if a process is lost, as 2:8: the fewest and the most (more are spares); empty: "
+     "end"),
     (elastic_every_n_steps, "elastic: optimizer steps between two states that every process keeps in memory"),
     (straggler_ratio, "name ranks whose steps take this many times the median's; 0 is off"),
     (max_epochs, "stop after so many epochs; -1: without end; none: 1000 unless max_steps or max_time is set"),
@@ -298,7 +300,7 @@ void validate(const TrainerOptions& options);
 /// - fast_dev_run n: n batches of each kind, n steps, one epoch with a validation at its end, and no sanity check,
 ///   checkpoints or sinks. Callbacks stay: those that write checkpoints look at `enable_checkpointing`.
 /// - overfit_batches: becomes the limit of training and of validation; the order is not shuffled where it is not none.
-/// - quiet: neither a progress bar nor a model summary.
+/// - quiet: no progress bar. The model summary is not printed, and is on the run's page.
 /// - max_epochs and min_epochs get the values that they have when unset, so that neither is empty.
 TrainerOptions resolved(TrainerOptions options);
 

@@ -63,6 +63,10 @@ class CrashText {
     add(before);
     add(number);
   }
+  /// Within a script of a page, which "</script>" would end.
+  void add_for_page(std::string_view json) {
+    for (const char c : json) add(c == '<' ? std::string_view("\\u003c") : std::string_view(&c, 1));
+  }
   std::string_view text() const { return {text_.data(), used_}; }
   bool write_to(int file) const {
     std::size_t written = 0;
@@ -114,7 +118,7 @@ struct CrashNote::State {
   };
 
   std::vector<Worker> workers;
-  std::string path, temporary;  // empty: nothing is written
+  std::string path, temporary, page;  // empty: nothing is written
   time_t began = 0;
   pid_t process = 0;
   bool is_terminal = false;
@@ -132,6 +136,7 @@ struct CrashNote::State {
                               const CrashText& message);
   const Worker& worker_of(std::string_view thread_name, bool& is_own) const;
   bool write_file(const CrashText& json) const;
+  void write_to_page(const CrashText& json) const;
 };
 
 void CrashNote::State::install() {
@@ -214,7 +219,9 @@ void CrashNote::State::note(const Crash& crash) const {
     message.add_quoted(thread_name.data());
     message.add("'");
   }
-  const bool is_written = write_file(crash_json(worker, point, crash.name, message));
+  const CrashText json = crash_json(worker, point, crash.name, message);
+  const bool is_written = write_file(json);
+  write_to_page(json);
   CrashText line;
   line.add(is_terminal ? "\ntroupe: " : "troupe: ");  // the bar may stand there
   line.add(message.text());
@@ -273,6 +280,22 @@ bool CrashNote::State::write_file(const CrashText& json) const {
   return false;
 }
 
+// Behind what the page says already, since nobody can write it anew here: the page reads it before it shows itself.
+void CrashNote::State::write_to_page(const CrashText& json) const {
+  if (page.empty()) return;
+  const int file = open(page.c_str(), O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  if (file < 0) return;
+  struct stat there {};
+  if (fstat(file, &there) == 0 && S_ISREG(there.st_mode)) {
+    CrashText element;
+    element.add("<script type=\"application/json\" id=\"crash\">");
+    element.add_for_page(json.text());
+    element.add("</script>\n");
+    (void)element.write_to(file);
+  }
+  close(file);
+}
+
 CrashNote::CrashNote(const std::filesystem::path& folder, std::vector<CrashPlace> places)
     : state_(std::make_unique<State>()) {
   for (auto& place : places) {
@@ -284,6 +307,7 @@ CrashNote::CrashNote(const std::filesystem::path& folder, std::vector<CrashPlace
     const auto absolute = std::filesystem::absolute(folder);
     state_->path = (absolute / "failure.json").string();
     state_->temporary = temporary_path(absolute).string();
+    state_->page = (absolute / "report.html").string();
   }
   state_->began = std::time(nullptr);
   state_->process = getpid();

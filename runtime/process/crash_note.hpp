@@ -21,8 +21,9 @@ struct CrashPlace {
 
 /// While it lives, SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT first write <folder>/failure.json
 /// (runtime/report/failure_file.hpp), which says where the worker was whose thread it is (of another thread: the worker
-/// that was at work), and one line on stderr. Then the process ends as it would have without: by the same signal, with
-/// its core dump. A failure.json of this run that is there already stays: the first failure wins.
+/// that was at work), the same behind <folder>/report.html, which shows it, and one line on stderr. Then the process
+/// ends as it would have without: by the same signal, with its core dump. A failure.json of this run that is there
+/// already stays: the first failure wins.
 ///
 /// A signal that somebody else handles (a sanitizer, the program) is left alone, Open MPI's stack traces excepted,
 /// which come after. One at a time in a process, made and ended by one thread; a second one does nothing. The handlers

@@ -14,18 +14,21 @@ namespace {
 
 constexpr std::uintmax_t kLargestPage = std::uintmax_t{256} << 20;
 
-// A link is somebody else's.
-bool has_own_page(const std::filesystem::path& page) {
-  std::error_code error;
-  return std::filesystem::symlink_status(page, error).type() == std::filesystem::file_type::regular;
+// A run that was lost in its first second has none yet; with trainer.logger = false it would have got none.
+bool would_have_page(const RunCard& card) {
+  const auto trainer = card.options.find("trainer");
+  return trainer != card.options.end() && trainer->is_object() && trainer->value("logger", nlohmann::json()) == true;
 }
 
 void renew_page(const RunCard& card, const std::filesystem::path& folder) {
   const auto path = folder / "report.html";
-  if (!has_own_page(path)) return;
+  std::error_code error;
+  const auto type = std::filesystem::symlink_status(path, error).type();
+  const bool is_missing = type == std::filesystem::file_type::not_found && would_have_page(card);
+  if (!is_missing && type != std::filesystem::file_type::regular) return;  // a link is somebody else's
   MetricCurves curves;
   (void)text_thrown_by([&] { curves = read_metric_curves(folder); });  // then those of the page are better than none
-  if (!curves.curves.empty()) {
+  if (is_missing || !curves.curves.empty()) {
     const RunView view{card, curves};
     return write_report_page({&view, 1}, path);
   }

@@ -16,6 +16,7 @@ namespace troupe {
 namespace {
 
 constexpr double kCardInterval = 2, kPageInterval = 5;  // seconds
+constexpr double kFirstPage = 1;                        // seconds after the stage began
 constexpr double kPageShare = 0.02;                     // of the time, at most
 constexpr double kSignOfLife = 60;                      // seconds
 constexpr std::size_t kMostWarnings = 100;
@@ -52,7 +53,8 @@ void RunFiles::begin_stage(Stage stage) {
   ask_git();
   sign_of_life_due_ = card_.updated + kSignOfLife;
   card_due_ = card_.updated + kCardInterval;
-  page_due_ = card_.updated + kPageInterval;
+  page_due_ = card_.updated + kFirstPage;
+  page_is_old_ = true;
 }
 
 // A stage of the same Trainer's that did not end may have it still.

@@ -26,10 +26,10 @@ struct RunNews {
   std::optional<Failure> failure = {};
 };
 
-/// Keeps a run's card and curves, and writes the files when they are due: run.json every 2 s, the page every 5 s, or
-/// less often so that it takes at most a fiftieth of the time; both every minute at least, so that files that stay as
-/// they are for longer tell that nobody writes them any more. The stages of one Trainer, which share a folder, share
-/// one of these. While a stage goes on it holds the folder's RunLock.
+/// Keeps a run's card and curves, and writes the files when they are due: run.json every 2 s, the page after 1 s
+/// and then every 5 s, or less often so that it takes at most a fiftieth of the time; both every minute at least, so
+/// that files that stay as they are for longer tell that nobody writes them any more. The stages of one Trainer, which
+/// share a folder, share one of these. While a stage goes on it holds the folder's RunLock.
 ///
 /// A file that cannot be written is a warning, once; the next time it is tried again. Used by one thread at a time.
 class RunFiles {

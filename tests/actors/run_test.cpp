@@ -5,6 +5,7 @@
 #include "troupe/actors/logger.hpp"
 #include "troupe/actors/messages.hpp"
 #include "troupe/modules/hook_order.hpp"
+#include "troupe/runtime/report/run_card.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -246,6 +247,82 @@ TEST_F(RunByHand, AMemberThatHangsIsNoticedAndLeftBehindP10) {
   EXPECT_TRUE(end.left_behind);
   EXPECT_EQ(end.module, nullptr);
   EXPECT_EQ(module_->teardowns, 0);
+}
+
+class EndByHand : public RunByHand {
+ protected:
+  EndByHand() { files_ = std::make_shared<RunFiles>(RunCard{}, RunFiles::Options{.folder = dir_.path()}); }
+
+  // The worker hangs in a run until it is given up; nothing is delivered to `held`.
+  void hang(const std::vector<cast::ActorRef>& held) {
+    pulse_->works = true;
+    for (int second = 0; second <= 10; ++second) {
+      hand_.all(held);
+      hand_.pass(std::chrono::seconds(1));
+    }
+    hand_.all(held);
+    EXPECT_FALSE(has_result()) << "others may come to their end first";
+    hand_.pass(std::chrono::seconds(2));
+    hand_.all(held);
+  }
+  // What sinks and files say: that the run has failed, once.
+  void expect_that_all_know(const std::string& why) const {
+    ASSERT_EQ(sink_->ends.size(), 1u);
+    EXPECT_EQ(sink_->ends[0].status, RunStatus::failed);
+    EXPECT_THAT(sink_->ends[0].message, HasSubstr(why));
+    expect_that_files_know(why);
+  }
+  void expect_that_files_know(const std::string& why) const {
+    const auto card = stored_run_card(dir_.path());
+    EXPECT_EQ(card.status, RunStatus::failed);
+    EXPECT_THAT(card.message, HasSubstr(why));
+    EXPECT_TRUE(card.ended);
+    EXPECT_TRUE(std::filesystem::exists(dir_ / "failure.json"));
+  }
+};
+
+TEST_F(EndByHand, SinksAndFilesHearOfAMemberThatHangsBeforeTheResultP7) {
+  start();
+  ASSERT_TRUE(train(1));
+  hang({actor("worker")});
+  ASSERT_TRUE(has_result());
+  EXPECT_EQ(run_.result.get().files, files_);
+  expect_that_all_know("worker 0 has made no progress");
+}
+
+TEST_F(EndByHand, TheFilesDoNotWaitForASinkThatHangsTooP7) {
+  start();
+  ASSERT_TRUE(train(1));
+  const std::vector<cast::ActorRef> held = {actor("worker"), actor("logger")};
+  hang(held);
+  EXPECT_FALSE(has_result()) << "the logger has a moment";
+  hand_.pass(std::chrono::seconds(2));
+  hand_.all(held);
+  ASSERT_TRUE(has_result());
+  EXPECT_TRUE(run_.result.get().left_behind);
+  expect_that_files_know("worker 0 has made no progress");
+}
+
+TEST_F(EndByHand, SinksAndFilesHearOfACoordinatorThatIsKilledP10) {
+  start();
+  ASSERT_TRUE(train(1));
+  caf::anon_send_exit(run_.coordinator, caf::exit_reason::kill);
+  auto end = result();
+  hand_.all();
+  ASSERT_TRUE(end.lost_coordinator);
+  EXPECT_EQ(stored_run_card(dir_.path()).status, RunStatus::running);
+  cast::tell_of_failure(end, Stage::fit, {sink_});
+  expect_that_all_know("in coordinator");
+}
+
+TEST_F(EndByHand, FilesHearOfARecorderThatIsKilledAndSinksOnceP10) {
+  start();
+  ASSERT_TRUE(train(1));
+  caf::anon_send_exit(actor("recorder"), caf::exit_reason::kill);
+  auto end = result();
+  EXPECT_EQ(end.files, files_);
+  cast::tell_of_failure(end, Stage::fit, {sink_});
+  expect_that_all_know("in recorder");
 }
 
 TEST_F(RunByHand, AValidationBesideTheTrainingIsWatchedTooP10) {

@@ -297,7 +297,7 @@ TEST_F(CommandTest, LeavesOutATornLastLine) {
   const auto finished = run("query torn loss --csv");
   EXPECT_EQ(finished.status, 0);
   EXPECT_THAT(finished.output,
-              AllOf(HasSubstr("left out 1 damaged"), HasSubstr("loss,1,0,2.0"), Not(HasSubstr("loss,2"))));
+              AllOf(HasSubstr("left out 1 damaged line of"), HasSubstr("loss,1,0,2.0"), Not(HasSubstr("loss,2"))));
 }
 
 TEST_F(CommandTest, WritesThePageOfARunAndOfSeveral) {

@@ -195,9 +195,17 @@ TEST(Ranks, EvaluateToTheMetricsOfOneRank) {
 TEST(Ranks, HaveOneRunFolderAndOneBestCheckpoint) {
   const SharedDir dir;
   auto& processes = Processes::get();
-  Trainer trainer(dir.options());
+  auto options = dir.options();
+  options.quiet = false;
+  options.enable_progress_bar = true;
+  Trainer trainer(options);
   const DataLoader loader(samples(24), {.batch_size = 4});
+  testing::internal::CaptureStderr();
   trainer.fit<Net>({}, loader, loader);
+  const auto said = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(said.find("best checkpoint: " + trainer.best_model_path().string()) != std::string::npos,
+            processes.is_rank_zero())
+      << said;
   for (const auto& path : {trainer.run_dir(), trainer.best_model_path()}) {
     EXPECT_FALSE(path.empty());
     for (const auto& other : processes.all_gather_bytes(path.string())) EXPECT_EQ(other, path.string());

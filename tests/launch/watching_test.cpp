@@ -48,7 +48,7 @@ TEST(Watching, ARunTellsWhatItWas) {
   const TempDir dir;
   auto options = quiet(dir);
   options.name = "line";
-  options.enable_model_summary = true;
+  options.quiet = options.enable_model_summary = true;  // what is not printed is on the page
   const auto kinds = std::make_shared<Kinds>();
   options.sinks = {kinds};
   Trainer trainer(options);

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <iostream>
 #include <limits>
 #include <random>
@@ -249,6 +250,12 @@ void write_pages(const std::filesystem::path& folder) {
   lost.status = RunStatus::failed;
   lost.message = "its process is gone: it was killed, or the machine was";
   write_report_page(std::vector<RunView>{{lost, half}}, folder / "lost.html");
+
+  write_report_page(std::vector<RunView>{{running, half}}, folder / "crashed.html");
+  std::ofstream(folder / "crashed.html", std::ios::app)
+      << R"page(<script type="application/json" id="crash">{"batch":35,"device":"cpu","epoch":2,"hook":"training_step",)page"
+      << R"page("host":"vm","message":"the process crashed: SIGSEGV (invalid memory access)","rank":0,)page"
+      << R"page("signal":"SIGSEGV","stage":"fit","time":1796052774}</script>)page";
 
   auto uncounted = some_card("version_5", RunStatus::finished, started);
   uncounted.model = {};

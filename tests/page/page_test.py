@@ -221,6 +221,20 @@ class PageTest(unittest.TestCase):
         other.open(os.path.join(folder, "running.html"))
         self.assertRegex(other.run("document.querySelector('#written').innerText"), r" 5 min.* ago$")
         self.assertIn("Nothing has been written for 5 min", other.run("document.querySelector('#silence').innerText"))
+        self.assertIn("no news", other.run("document.querySelector('[role=status]').innerText"))
+        self.assertIn("no news", other.run("document.title"))
+        self.assertIn("left", run("document.querySelector('.progress').innerText"))
+        self.assertNotIn("left", other.run("document.querySelector('.progress').innerText"))
+
+    def test_says_what_a_process_has_said_that_crashed(self):
+        run = self.open("crashed")
+        self.assertIn("lost", run("document.title"))
+        self.assertIn("lost", run("document.querySelector('[role=status]').innerText"))
+        failure = run("document.querySelector('#first-failure').innerText")
+        for part in ("SIGSEGV (invalid memory access)", "training_step", "35"):
+            self.assertIn(part, failure)
+        self.assertIsNone(run("document.querySelector('#renew')"))
+        self.assertNotIn("left", run("document.querySelector('.progress').innerText"))
 
     def test_says_that_the_process_of_a_run_is_gone(self):
         run = self.open("lost")

@@ -19,6 +19,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace troupe {
@@ -46,13 +47,17 @@ struct Fragile : Line {
 /// A sink on a disk that is full when it is told to be.
 struct FragileSink : Sink {
   std::string name() const override { return "disk"; }
-  void write(const Record&) override { say_full(breaks_write); }
+  void write(const Record& record) override {
+    say_full(breaks_write);
+    if (const auto* ended = std::get_if<StageEndedRecord>(&record)) ends.push_back(*ended);
+  }
   void flush() override { say_full(breaks_flush); }
   static void say_full(bool breaks) {
     if (breaks) throw std::runtime_error("the disk is full");
   }
 
   bool breaks_write = false, breaks_flush = false;
+  std::vector<StageEndedRecord> ends;
 };
 
 class RunByHand : public ::testing::Test {
@@ -85,6 +90,7 @@ class RunByHand : public ::testing::Test {
       setup.make_more = [] { return std::make_shared<Fragile>(); };
     }
     setup.sinks = {sink_};
+    setup.files = files_;
     run_ = cast::start_run(hand_.system(), std::move(setup));
     ASSERT_TRUE(hand_.until([&] { return actor("worker") != nullptr; }));
     ASSERT_NE(actor("logger"), nullptr);
@@ -108,6 +114,7 @@ class RunByHand : public ::testing::Test {
   std::shared_ptr<FragileSink> sink_ = std::make_shared<FragileSink>();
   std::shared_ptr<Pulse> pulse_ = std::make_shared<Pulse>("worker 0");  // the worker's
   std::shared_ptr<Pulse> validation_pulse_ = std::make_shared<Pulse>("the validation worker");
+  std::shared_ptr<RunFiles> files_;  // null: the run writes none
   cast::HandDelivery hand_;
   cast::Run run_;
 };

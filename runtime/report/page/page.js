@@ -69,6 +69,7 @@ function start() {
   view.written = data.written;
   view.several = data.runs.length > 1;
   readTheme();
+  for (const run of data.runs) takeCrash(run.card);
   if (view.several) buildCompared();
   else if (data.runs.length === 1) buildStatus(data.runs[0]);
   else document.getElementById("status").append(element("h1", {}, "No runs"));

@@ -1,14 +1,15 @@
 // What is said of a run besides its curves.
 
-const statusWords = {running: "running", finished: "finished", interrupted: "interrupted", failed: "failed", lost: "lost"};
-const statusMarks = {running: "●", finished: "✓", interrupted: "■", failed: "✕", lost: "✕"};
+const statusWords = {running: "running", finished: "finished", interrupted: "interrupted", failed: "failed", lost: "lost", silent: "no news"};
+const statusMarks = {running: "●", finished: "✓", interrupted: "■", failed: "✕", lost: "✕", silent: "?"};
+const statusStyles = {lost: "failed", silent: "interrupted"};
 
 // Lost: its process is gone, and nobody saw its end.
 const statusOf = (card) => (card.status === "failed" && card.ended === null ? "lost" : card.status);
 
 function statusPill(status) {
   const known = statusWords[status] ? status : "running";
-  return element("span", {class: "pill " + (known === "lost" ? "failed" : known)}, element("span", {"aria-hidden": "true"}, statusMarks[known] + " "), statusWords[known]);
+  return element("span", {class: "pill " + (statusStyles[known] || known)}, element("span", {"aria-hidden": "true"}, statusMarks[known] + " "), statusWords[known]);
 }
 
 // Batches of the run so far, how many there will be (that many only if the pace stays, with max_time), and the seconds left.
@@ -38,12 +39,16 @@ function statusLine(card) {
 function buildStatus(run) {
   const {card} = run;
   const status = statusOf(card);
-  document.title = statusMarks[status] + " " + run.title + " · " + status;
+  const shown = element("span", {role: "status"});
+  view.showStatus = (now) => {
+    document.title = statusMarks[now] + " " + run.title + " · " + statusWords[now];
+    shown.replaceChildren(statusPill(now));
+  };
+  view.showStatus(status);
   const isRunning = status === "running";
   const progress = progressOf(card);
   document.getElementById("status").append(...[
-    element("div", {class: "title"}, element("h1", {}, named(run.title)), element("span", {role: "status"}, statusPill(status)),
-      isRunning ? refreshSwitch() : null),
+    element("div", {class: "title"}, element("h1", {}, named(run.title)), shown, isRunning ? refreshSwitch() : null),
     element("p", {class: "line"}, statusLine(card)),
     progress ? progressBar(progress, isRunning) : null,
     ...(isRunning ? writtenLine() : []),
@@ -51,7 +56,8 @@ function buildStatus(run) {
     jumps()].filter(Boolean));
 }
 
-// When the page was written, which a run does every minute at least; told anew while the page stays open.
+// When the page was written, which a run does every minute at least; told anew while the page stays open. After three
+// minutes without that nobody knows whether the run goes on, or how long it takes.
 const longSilence = 180;
 function writtenLine() {
   const age = element("p", {class: "line", id: "written"});
@@ -61,7 +67,10 @@ function writtenLine() {
     age.textContent = "Page written " + moment(view.written) + ", " + (seconds < 10 ? "just now" : duration(seconds) + " ago");
     notice.textContent = "Nothing has been written for " + duration(seconds) +
       ": the run may have been killed. On its machine, troupe runs tells whether it goes on, and puts this page right if not.";
-    notice.hidden = seconds <= longSilence;
+    const isSilent = seconds > longSilence;
+    if (isSilent === notice.hidden) view.showStatus(isSilent ? "silent" : "running");
+    notice.hidden = !isSilent;
+    document.documentElement.classList.toggle("silent", isSilent);
   };
   view.tellAge();
   return [age, notice];
@@ -69,9 +78,9 @@ function writtenLine() {
 
 function progressBar(progress, isRunning) {
   const percent = (100 * progress.part).toFixed(progress.part < 1 ? 1 : 0) + " %";
-  const text = percent + " · " + count(progress.done) + (progress.isGuess ? " of about " : " of ") + count(progress.all) + " batches" +
-    (isRunning && progress.part < 1 ? " · " + (Number.isFinite(progress.left) ? duration(progress.left) + " left" : "time left unknown") : "");
-  return element("div", {class: "progress"}, element("progress", {max: 1, value: progress.part, "aria-label": "Progress of the run"}), element("span", {}, text));
+  const text = percent + " · " + count(progress.done) + (progress.isGuess ? " of about " : " of ") + count(progress.all) + " batches";
+  const left = isRunning && progress.part < 1 ? " · " + (Number.isFinite(progress.left) ? duration(progress.left) + " left" : "time left unknown") : "";
+  return element("div", {class: "progress"}, element("progress", {max: 1, value: progress.part, "aria-label": "Progress of the run"}), element("span", {}, text, element("span", {class: "left"}, left)));
 }
 
 function jumps() {
@@ -87,6 +96,18 @@ function fillJumps() {
   }
 }
 
+// What a process that crashed has put behind the page, which it left as that of a run that goes on.
+function takeCrash(card) {
+  const note = document.getElementById("crash");
+  if (!note || card.status !== "running") return;
+  try {
+    card.failure = JSON.parse(note.textContent);
+  } catch {
+    return; // cut short
+  }
+  card.status = "failed";
+}
+
 function buildFailure(card) {
   if (!card.failure) return;
   const {failure} = card;
@@ -95,7 +116,8 @@ function buildFailure(card) {
     element("h2", {id: "failure-title"}, "The first failure"), element("pre", {class: "message", dir: "auto"}, failure.message),
     facts([["Rank", count(failure.rank)], ["Host", named(failure.host || card.environment.host)], ["Device", failure.device && named(failure.device)],
       ["Stage", failure.stage && named(failure.stage)], ["Hook", failure.hook && named(failure.hook, "code")],
-      ["Epoch", failure.epoch >= 0 ? count(failure.epoch) : ""], ["Batch", batch]])));
+      ["Epoch", failure.epoch >= 0 ? count(failure.epoch) : ""], ["Batch", batch],
+      ["Signal", failure.signal && named(failure.signal)]])));
 }
 
 const byPhase = new Map();

@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <fstream>
 #include <functional>
+#include <iterator>
+#include <string>
 #include <thread>
 
 namespace troupe {
@@ -88,6 +90,34 @@ TEST_F(CrashNoteTest, WritesWhereTheWorkerWasAndEndsByTheSignal) {
                   .message = "the process crashed: SIGSEGV (invalid memory access)"};
   EXPECT_EQ(json, failure_file(failure, "SIGSEGV", json.at("time")));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);
+  std::filesystem::remove_all(folder);
+}
+
+TEST_F(CrashNoteTest, PutsTheSameBehindThePage) {
+  TROUPE_SKIP_CRASH();
+  const auto folder = fresh("page");
+  std::ofstream(folder / "report.html") << "<html></html>\n";
+  EXPECT_EXIT(crash_noted(
+                  folder, [] { raise(SIGSEGV); }, "</script>"),
+              testing::KilledBySignal(SIGSEGV), "");
+  std::ifstream file(folder / "report.html");
+  const std::string page{std::istreambuf_iterator<char>(file), {}};
+  const std::string begin = "<html></html>\n<script type=\"application/json\" id=\"crash\">", end = "</script>\n";
+  ASSERT_TRUE(page.starts_with(begin) && page.ends_with(end)) << page;
+  const auto json = page.substr(begin.size(), page.size() - begin.size() - end.size());
+  EXPECT_EQ(json.find('<'), std::string::npos);
+  EXPECT_EQ(nlohmann::json::parse(json), noted(folder));
+  EXPECT_NE(noted(folder).at("message").get<std::string>().find("'</script>'"), std::string::npos);
+  std::filesystem::remove_all(folder);
+}
+
+TEST_F(CrashNoteTest, LeavesAPageAloneThatIsALink) {
+  TROUPE_SKIP_CRASH();
+  const auto folder = fresh("page_link");
+  std::ofstream(folder / "mine") << "mine";
+  std::filesystem::create_symlink("mine", folder / "report.html");
+  EXPECT_EXIT(crash_noted(folder, [] { raise(SIGSEGV); }), testing::KilledBySignal(SIGSEGV), "");
+  EXPECT_EQ(std::filesystem::file_size(folder / "mine"), 4u);
   std::filesystem::remove_all(folder);
 }
 

@@ -248,6 +248,19 @@ TEST_F(LostRun, HasTheCurvesThatWereWrittenLast) {
   EXPECT_THAT(page(), HasSubstr("it crashed"));
 }
 
+TEST_F(LostRun, GetsAPageIfItHadNoneYetAndWouldHaveGotOne) {
+  record_if_lost(dir_.path());
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "report.html"));
+  card_.options["trainer"]["logger"] = false;
+  write_run_card(card_, dir_.path());
+  record_if_lost(dir_.path());
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "report.html"));
+  card_.options["trainer"]["logger"] = true;
+  write_run_card(card_, dir_.path());
+  record_if_lost(dir_.path());
+  EXPECT_THAT(page(), HasSubstr("its process is gone"));
+}
+
 TEST_F(LostRun, IsLeftAloneIfItGoesOnOrItsPageIsNoneOfOurs) {
   put(dir_ / "report.html", "mine");
   record_if_lost(dir_.path());
