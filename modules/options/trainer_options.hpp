@@ -116,7 +116,8 @@ struct TrainerOptions {
   /// device and the CPU.
   bool async_validation = false;
   int64_t log_every_n_steps = 50;
-  /// Of rank zero's clock: the first optimizer step after it. Then log_every_n_steps does not count.
+  /// Of rank zero's clock: the first optimizer step after it. It takes the place of log_every_n_steps, which is refused
+  /// beside it.
   std::string log_every = "";
 
   CombineMode multiple_trainloader_mode = CombineMode::max_size_cycle;
@@ -227,7 +228,9 @@ TROUPE_OPTIONS(
     (watchdog_factor, "the same for steps: after this many times the longest one; 0: watchdog_timeout for all"),
     (watchdog_floor, "but not before so many seconds; after them ranks also ask whether the others are there"),
     (watchdog_stacks, "say then where every thread is"),
-    (elastic, "go on with those that are left if a process is lost, as 2:8: the fewest and the most (more are spares); empty: end"),
+    (elastic,
+     "go on with those that are left if a process is lost, as 2:8: the fewest and the most (more are spares); empty: "
+     "end"),
     (elastic_every_n_steps, "elastic: optimizer steps between two states that every process keeps in memory"),
     (straggler_ratio, "name ranks whose steps take this many times the median's; 0 is off"),
     (max_epochs, "stop after so many epochs; -1: without end; none: 1000 unless max_steps or max_time is set"),
