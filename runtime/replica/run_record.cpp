@@ -123,6 +123,7 @@ Checkpoint RunRecord::own_state(const SnapshotRequest& request) {
   }
   {
     const During during(core_.pulse, "on_save_checkpoint");
+    const MetricBoard::Closed closed(parts_.board);
     core_.call_callbacks(CallbackHook::on_save_checkpoint,
                          [&](Callback& callback) { callback.on_save_checkpoint(core_.run, *core_.module, metadata); });
     core_.module->on_save_checkpoint(metadata);
