@@ -234,7 +234,7 @@ class Unregistered : public Line {
   metrics::MeanMetric mean_;
 };
 
-class Shared : public Line {
+class LoggedTwice : public Line {
  public:
   using Line::Line;
   StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
@@ -321,7 +321,7 @@ TEST(MetricsRun, SayWhatIsWrongWithALog) {
   Trainer trainer(quiet(dir));
   EXPECT_THAT(error_of([&] { trainer.fit<Unregistered>({}, points()); }),
               HasSubstr("log(\"mean\"): the MeanMetric is not one of the module's: register_metric it in the"));
-  EXPECT_THAT(error_of([&] { trainer.fit<Shared>({}, points(), points()); }),
+  EXPECT_THAT(error_of([&] { trainer.fit<LoggedTwice>({}, points(), points()); }),
               HasSubstr("the metric \"mean\" is logged in training and in evaluation, where it would mix both"));
   EXPECT_THAT(error_of([&] { trainer.fit<NeverUpdated>({}, points(), points()); }),
               HasSubstr("log(\"val_mean\"): MeanMetric was logged but had no update in this epoch"));
