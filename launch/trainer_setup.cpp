@@ -12,13 +12,13 @@
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/trainer_runner.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 #include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/device/device.hpp"
 #include "troupe/runtime/report/environment.hpp"
 #include "troupe/runtime/sinks/sink_by_name.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 
 #include <algorithm>
 #include <chrono>

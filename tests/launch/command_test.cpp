@@ -4,11 +4,11 @@
 #include "tests/support/temp_dir.hpp"
 #include "troupe/base/host_name.hpp"
 #include "troupe/base/unix_seconds.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/file_lock.hpp"
 #include "troupe/runtime/report/run_card.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
