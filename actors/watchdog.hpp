@@ -19,7 +19,7 @@
 
 namespace troupe::cast {
 
-/// Who of the other processes does not answer within `patience`: "process 1 (on node7)"; empty: all answer.
+/// Who of the other processes does not answer within `patience`: "process 1 on node7"; empty: all answer.
 using AbsentProcesses = std::function<std::string(std::chrono::milliseconds patience)>;
 
 struct WatchdogSetup {

@@ -7,6 +7,7 @@
 
 #include <cxxabi.h>
 
+#include <algorithm>
 #include <exception>
 #include <string>
 #include <string_view>
@@ -15,13 +16,14 @@
 namespace troupe {
 
 /// A message of LibTorch's as one of Troupe's: "[enforce fail at alloc_cpu.cpp:127] err == 0. " names a line of its
-/// own, and what it advises in Python has another name here.
+/// own, what it advises in Python has another name here, and nobody reads its list of all kernels of an operator.
 inline std::string in_our_words(std::string message) {
   if (message.starts_with("[enforce fail at ")) {
     const auto place = message.find("] ");
     const auto condition = place == std::string::npos ? place : message.find(". ", place);
     if (condition != std::string::npos) message.erase(0, condition + 2);
   }
+  if (message.starts_with("Could not run '")) message.resize(std::min(message.find(". This could be"), message.size()));
   constexpr std::string_view in_python = "with torch.autograd.set_detect_anomaly(True, check_nan=False)";
   if (const auto at = message.find(in_python); at != std::string::npos) {
     message.replace(at, in_python.size(), "with trainer.detect_anomaly = true");

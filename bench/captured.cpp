@@ -19,7 +19,6 @@
 
 #include <troupe/troupe.hpp>
 
-#include <torch/cuda.h>
 #include <torch/torch.h>
 
 #include <chrono>
@@ -39,11 +38,7 @@ using Clock = std::chrono::steady_clock;
 using troupe::bench::MadeBatches;
 using MakeBatch = std::function<troupe::Batch()>;
 
-// The time, once all kernels of a GPU have ended.
-Clock::time_point now_on(torch::Device device) {
-  if (device.is_cuda()) torch::cuda::synchronize(device.index());
-  return Clock::now();
-}
+using troupe::bench::now_on;
 
 // An example's model with the bench's optimizer.
 template <class M>

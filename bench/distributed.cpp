@@ -338,7 +338,14 @@ bool take(std::vector<const char*>& arguments, std::string_view flag) {
 
 int main(int argc, char** argv) {
   std::vector<const char*> arguments(argv, argv + argc);
-  if (argc > 1 && std::string(argv[1]) == "--task") return run_task(Task::parse({argv + 2, argv + argc}));
+  if (argc > 1 && std::string(argv[1]) == "--task") {
+    try {
+      return run_task(Task::parse({argv + 2, argv + argc}));
+    } catch (const std::exception& error) {
+      std::cerr << "distributed: " << error.what() << '\n';
+      return 1;
+    }
+  }
   Plan plan;
   plan.quick = take(arguments, "--quick");
   const bool buckets = take(arguments, "--buckets");

@@ -3,8 +3,10 @@
 
 #include <troupe/troupe.hpp>
 
+#include <torch/cuda.h>
 #include <torch/torch.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -32,6 +34,12 @@ class MadeBatches : public Dataset {
   int64_t steps_;
   int64_t batch_size_ = 0;
 };
+
+/// The time, once all kernels of a GPU have ended.
+inline std::chrono::steady_clock::time_point now_on(torch::Device device) {
+  if (device.is_cuda()) torch::cuda::synchronize(device.index());
+  return std::chrono::steady_clock::now();
+}
 
 /// Bytes and those that follow each of them, int64 [batch_size, length].
 inline Batch texts(int64_t batch_size, int64_t length) {

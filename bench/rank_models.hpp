@@ -10,7 +10,6 @@
 
 #include <troupe/troupe.hpp>
 
-#include <torch/cuda.h>
 #include <torch/torch.h>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
@@ -21,6 +20,7 @@
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -73,12 +73,7 @@ class WithEpochTimes : public M {
   std::vector<double> seconds;
 
  private:
-  // Once all kernels of a GPU have ended.
-  std::chrono::steady_clock::time_point now() {
-    const auto device = this->parameters()[0].device();
-    if (device.is_cuda()) torch::cuda::synchronize(device.index());
-    return std::chrono::steady_clock::now();
-  }
+  std::chrono::steady_clock::time_point now() { return now_on(this->parameters()[0].device()); }
   std::chrono::steady_clock::time_point start_;
 };
 
@@ -94,6 +89,14 @@ struct Amounts {
   int64_t steps, samples;
 };
 
+// What train() throws when a signal has ended it: there are not all of its times then.
+class Interrupted : public std::runtime_error {
+ public:
+  explicit Interrupted(int its_signal)
+      : std::runtime_error("signal " + std::to_string(its_signal) + " has ended it"), signal(its_signal) {}
+  int signal;
+};
+
 template <class M>
 std::vector<double> train(const typename M::Options& model_options, TrainerOptions options, int64_t ranks,
                           Amounts amounts, const std::function<Batch()>& make) {
@@ -106,6 +109,7 @@ std::vector<double> train(const typename M::Options& model_options, TrainerOptio
   Trainer trainer(options);
   const auto model =
       trainer.fit<WithEpochTimes<M>>(model_options, DataLoader(data, {.batch_size = data->batch_size()}));
+  if (trainer.was_interrupted()) throw Interrupted(trainer.interrupting_signal());
   std::vector<double> seconds(model->seconds.begin() + 1, model->seconds.end());
   for (auto& each : seconds) each /= static_cast<double>(amounts.steps);
   return seconds;

@@ -6,6 +6,7 @@
 // most of what it needs, with each strategy. A line has the model and the strategy, the median time of a step, and the
 // most bytes that all of the process's tensors took at one time within the steps, divided by N. Strategies take turns,
 // round by round, so that a slow moment hits all. --quick takes few steps; its times are worth nothing.
+#include "bench/cells.hpp"
 #include "bench/counted_memory.hpp"
 #include "bench/rank_models.hpp"
 #include "bench/table.hpp"
@@ -14,15 +15,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
+#include <exception>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include <unistd.h>
 
 namespace {
 
@@ -82,23 +81,9 @@ std::vector<Model> models() {
   return all;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  int64_t devices = 2;
-  bool quick = false;
-  for (int i = 1; i < argc; ++i) {
-    if (argv[i] == std::string_view("--quick")) {
-      quick = true;
-    } else if (argv[i] == std::string_view("--devices") && i + 1 < argc) {
-      devices = std::max(2, std::atoi(argv[++i]));
-    } else {
-      std::fprintf(stderr, "strategies: '%s' is not known; use --devices N or --quick\n", argv[i]);
-      return 2;
-    }
-  }
+void compare(int64_t devices, bool quick) {
   const CountedMemory counted;
-  const auto folder = std::filesystem::temp_directory_path() / ("troupe_strategies_" + std::to_string(getpid()));
+  const troupe::bench::RunFolder folder;
   const std::vector<Strategy> strategies = {Strategy::ddp, Strategy::zero, Strategy::zero2, Strategy::fsdp};
   for (const auto& model : models()) {
     std::map<Strategy, std::vector<double>> seconds;
@@ -107,7 +92,7 @@ int main(int argc, char** argv) {
       for (const auto strategy : strategies) {
         const auto peak = std::make_shared<Peak>();
         troupe::TrainerOptions options;
-        options.default_root_dir = folder;
+        options.default_root_dir = folder.path();
         options.devices = devices;
         options.strategy = strategy;
         options.callbacks = {peak};
@@ -124,6 +109,31 @@ int main(int argc, char** argv) {
                   static_cast<double>(bytes[strategy]) / static_cast<double>(devices) / (1 << 20));
     }
   }
-  std::filesystem::remove_all(folder);
-  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int64_t devices = 2;
+  bool quick = false;
+  for (int i = 1; i < argc; ++i) {
+    if (argv[i] == std::string_view("--quick")) {
+      quick = true;
+    } else if (argv[i] == std::string_view("--devices") && i + 1 < argc) {
+      devices = std::max(2, std::atoi(argv[++i]));
+    } else {
+      std::fprintf(stderr, "strategies: '%s' is not known; use --devices N or --quick\n", argv[i]);
+      return 2;
+    }
+  }
+  try {
+    compare(devices, quick);
+    return 0;
+  } catch (const troupe::bench::Interrupted& interrupted) {
+    std::fprintf(stderr, "strategies: %s\n", interrupted.what());
+    return 128 + interrupted.signal;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "strategies: %s\n", error.what());
+    return 1;
+  }
 }

@@ -184,8 +184,7 @@ struct Processes::State {
     std::string missing;
     const auto answers = roll_call->ask();
     for (std::size_t process = 0; process < answers.size(); ++process) {
-      std::string says = answers[process].value_or("process " + std::to_string(process) + " does not answer");
-      if (!answers[process] && mpi) says += " (on " + mpi->hosts()[process] + ")";
+      const std::string says = answers[process] ? *answers[process] : name_of(process) + " does not answer";
       if (!says.empty()) missing += (missing.empty() ? "" : "; ") + says;
     }
     return missing.empty() ? "all ranks called it, so the connection is too slow, or cut" : missing;
@@ -209,13 +208,14 @@ struct Processes::State {
     unheard_run = of_run;
   }
 
+  // "process 1 on node7"; under torchrun, which names no hosts, without it.
+  std::string name_of(std::size_t process) const {
+    return "process " + std::to_string(process) + (mpi ? " on " + mpi->hosts()[process] : "");
+  }
   // "process 1 on node7, process 2 on node8"
   std::string names_of(const std::vector<int>& ranks) const {
     std::string text;
-    for (const int rank : ranks) {
-      text += (text.empty() ? "process " : ", process ") + std::to_string(rank) + " on " +
-              mpi->hosts()[static_cast<std::size_t>(rank)];
-    }
+    for (const int rank : ranks) text += (text.empty() ? "" : ", ") + name_of(static_cast<std::size_t>(rank));
     return text;
   }
 
@@ -526,14 +526,12 @@ void Processes::on_roll_call(std::function<std::string()> says) {
 
 std::string Processes::absent(std::chrono::milliseconds patience) {
   if (!state_->roll_call) return "";
-  std::string absent;
+  std::vector<int> absent;
   const auto answers = state_->roll_call->ask(patience);
   for (std::size_t process = 0; process < answers.size(); ++process) {
-    if (answers[process]) continue;
-    absent += (absent.empty() ? "process " : ", process ") + std::to_string(process);
-    if (state_->mpi) absent += " (on " + state_->mpi->hosts()[process] + ")";
+    if (!answers[process]) absent.push_back(static_cast<int>(process));
   }
-  return absent;
+  return state_->names_of(absent);
 }
 
 void Processes::on_failure(std::function<void(const Failure&)> listener) {

@@ -86,7 +86,7 @@ class Processes {
 
   /// What this process answers to others that wait for it, on a thread of its own; empty: it waits as well.
   void on_roll_call(std::function<std::string()> says);
-  /// Which processes do not answer within `patience`, any thread: "process 1 (on node7), process 2 (on node8)"; empty
+  /// Which processes do not answer within `patience`, any thread: "process 1 on node7, process 2 on node8"; empty
   /// if all do.
   std::string absent(std::chrono::milliseconds patience);
 

@@ -12,13 +12,13 @@
 #include "troupe/launch/run_dir.hpp"
 #include "troupe/launch/trainer_runner.hpp"
 #include "troupe/modules/callbacks/model_checkpoint.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_finder.hpp"
 #include "troupe/runtime/collectives/launch_environment.hpp"
 #include "troupe/runtime/device/device.hpp"
 #include "troupe/runtime/report/environment.hpp"
 #include "troupe/runtime/sinks/sink_by_name.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -42,6 +42,13 @@ void begin_restarts(const std::filesystem::path& run_dir) {
   const nlohmann::json line = {{"event", "folder"}, {"launch", launch}, {"time", unix_seconds()}};
   std::ofstream(run_dir / "restarts.jsonl")
       << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+}
+
+// Those of this process; all processes have as many.
+void say_devices(RunFiles& files, const std::vector<torch::Device>& devices) {
+  std::vector<std::string> names;
+  for (const auto& device : devices) names.push_back(device.str());
+  files.set_devices(std::move(names), static_cast<int64_t>(devices.size()) * Processes::get().size());
 }
 
 nlohmann::json model_options(const ModuleSource& source, const std::vector<OptionGroup>& more) {
@@ -93,12 +100,9 @@ void Trainer::Runner::record(const ModuleSource& source, Finding finding) {
   }
   if (!processes.is_rank_zero()) return;
   files_ = run_files(source);
-  std::vector<std::string> devices;
-  for (const auto& device : choose_devices(options_.accelerator, options_.devices, processes.local_rank())) {
-    devices.push_back(device.str());
-  }
-  const auto world_size = static_cast<int64_t>(devices.size()) * processes.size();
-  files_->set_devices(std::move(devices), world_size);
+  auto devices = choose_devices(options_.accelerator, options_.devices, processes.local_rank());
+  if (divides_batches(options_.strategy)) devices.resize(1, devices.front());
+  say_devices(*files_, devices);
   files_->add(std::move(finding));
   if (const auto problem = files_->take_problem(); !problem.empty()) std::cerr << "troupe: warning: " + problem + '\n';
 }
@@ -133,9 +137,7 @@ std::shared_ptr<RunFiles> Trainer::Runner::run_files(const ModuleSource& source)
 void Trainer::Runner::add_sinks(cast::RunSetup& setup, const ModuleSource& source) {
   if (!Processes::get().is_rank_zero()) return;
   setup.files = run_files(source);
-  std::vector<std::string> devices;
-  for (const auto& device : setup.devices) devices.push_back(device.str());
-  setup.files->set_devices(std::move(devices), setup.peers.empty() ? 1 : setup.peers.front()->place().world_size);
+  say_devices(*setup.files, setup.devices);
   if (!options_.logger || run_dir_.empty()) return;
   setup.warnings = sink_warnings_;
   const auto warn = [warnings = sink_warnings_](const std::string& text) { warnings->warn(text); };

@@ -6,6 +6,7 @@
 #include "troupe/modules/support/module_tensors.hpp"
 #include "troupe/modules/support/recorded_scheduler.hpp"
 #include "troupe/modules/support/tensor_bytes.hpp"
+#include "troupe/modules/support/tensor_part.hpp"
 
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -151,7 +152,7 @@ std::vector<Batch> Module::tbptt_split_batch(const Batch& batch, int64_t split_s
   for (int64_t start = 0; start < length; start += split_size) {
     Batch part = batch;
     for (auto& tensor : part.tensors()) {
-      if (tensor.dim() >= 2) tensor = tensor.slice(1, start, std::min(start + split_size, length));
+      if (tensor.dim() >= 2) tensor = tensor_part(tensor, 1, start, std::min(start + split_size, length));
     }
     parts.push_back(std::move(part));
   }

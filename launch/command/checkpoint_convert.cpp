@@ -2,11 +2,11 @@
 #include "troupe/base/text.hpp"
 #include "troupe/launch/command/checkpoint_source.hpp"
 #include "troupe/launch/command/command.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/safetensors_index.hpp"
 #include "troupe/runtime/checkpoint/sharded_safetensors.hpp"
 #include "troupe/runtime/checkpoint/stored_dtype.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 #include "troupe/runtime/weights/pth_writer.hpp"
 
 #include <algorithm>

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <unordered_map>
 #include <utility>
 
 namespace troupe {
@@ -98,6 +99,21 @@ void BackboneFinetuning::rest() {
 
 void BackboneFinetuning::wake() {
   for (const auto& layer : std::exchange(resting_, {})) layer->train();
+}
+
+void BackboneFinetuning::check_apart(const std::vector<std::shared_ptr<Callback>>& callbacks) {
+  std::unordered_map<const void*, std::string> taken;  // by the backbone of that name
+  for (const auto& callback : callbacks) {
+    const auto* one = dynamic_cast<const BackboneFinetuning*>(callback.get());
+    if (!one || !one->backbone_) continue;
+    const std::string& name = one->options_.backbone;
+    for (const auto& each : distinct_parameters(*one->backbone_)) {
+      const auto [there, is_new] = taken.emplace(each.tensor.unsafeGetTensorImpl(), name);
+      if (is_new) continue;
+      refuse("the backbones '" + shown(there->second) + "' and '" + shown(name) + "' both have the parameter " +
+             shown(name + "." + each.names.front()) + ", which can join one group; give each parameter to one of them");
+    }
+  }
 }
 
 // Before an optimizer has a state, which may go by the places in its groups.

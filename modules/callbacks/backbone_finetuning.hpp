@@ -36,7 +36,8 @@ struct BackboneFinetuningOptions {
 /// (`trainable(*this)` lists what needs a gradient). When its epoch comes, the backbone's parameters join the first
 /// optimizer as a group of their own. Those that an optimizer has from the start (`parameters()`) are taken out of its
 /// groups before training and join the same optimizer; Lightning leaves them where they are, with the rate of the
-/// others. A resumed run goes on exactly. Several, each with a backbone of its own, keep out of each other's way.
+/// others. A resumed run goes on exactly. Several, each with a backbone of its own, keep out of each other's way;
+/// backbones that have a parameter in common are refused before training, since it would be in two groups.
 class BackboneFinetuning : public Callback {
  public:
   /// Throws UsageError for invalid options.
@@ -54,6 +55,8 @@ class BackboneFinetuning : public Callback {
   void on_pretrain_routine_start(RunContext& run, Module& module) override;
   void on_pretrain_routine_end(RunContext& run, Module& module) override;
   void on_train_epoch_start(RunContext& run, Module& module) override;
+  /// Of those among the callbacks that are set up: throws UsageError if two have a parameter in common.
+  static void check_apart(const std::vector<std::shared_ptr<Callback>>& callbacks);
 
  private:
   /// The backbone's parameters in one optimizer.

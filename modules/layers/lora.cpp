@@ -76,6 +76,13 @@ void LoraLinearImpl::reset() {
   if (has_adapter()) make_adapter();
 }
 
+std::shared_ptr<torch::nn::Module> LoraLinearImpl::clone(const std::optional<torch::Device>& device) const {
+  auto copy = torch::nn::Cloneable<LoraLinearImpl>::clone(device);
+  const auto own = named_parameters();
+  for (auto& item : copy->named_parameters()) item.value().set_requires_grad(own[item.key()].requires_grad());
+  return copy;
+}
+
 // As LibTorch's linear.cpp.
 void LoraLinearImpl::reset_parameters() {
   torch::nn::init::kaiming_uniform_(weight, std::sqrt(5));

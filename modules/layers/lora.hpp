@@ -8,6 +8,8 @@
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <utility>
@@ -37,6 +39,8 @@ class LoraLinearImpl : public torch::nn::Cloneable<LoraLinearImpl> {
   explicit LoraLinearImpl(const torch::nn::LinearOptions& options);
 
   void reset() override;
+  /// What is frozen stays so, which torch::nn::Cloneable forgets.
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
   void reset_parameters();
   void pretty_print(std::ostream& stream) const override;
   /// [*, in] to [*, out]. Throws UsageError when a merged adapter is to be trained.

@@ -9,6 +9,7 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -118,12 +119,18 @@ torch::Tensor RetrievalMetric::Ranking::running_sum(const torch::Tensor& values)
   return total - before.index_select(0, query);
 }
 
-RetrievalMetric::Ranking RetrievalMetric::ranking() const {
-  auto scores = at(preds_), target = at(target_), indexes = at(indexes_);
+// What was gathered, without the documents that are to be ignored.
+std::array<torch::Tensor, 3> RetrievalMetric::heeded() const {
+  std::array<torch::Tensor, 3> all = {at(preds_), at(target_), at(indexes_)};
   if (options_.ignore_index) {
-    const auto heeded = (target != *options_.ignore_index).nonzero().squeeze(1);
-    for (auto* each : {&scores, &target, &indexes}) *each = each->index_select(0, heeded);
+    const auto heeded = (all[1] != *options_.ignore_index).nonzero().squeeze(1);
+    for (auto& each : all) each = each.index_select(0, heeded);
   }
+  return all;
+}
+
+RetrievalMetric::Ranking RetrievalMetric::ranking() const {
+  auto [scores, target, indexes] = heeded();
   const auto by_score = scores.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/true);
   const auto by_query = indexes.index_select(0, by_score).argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
   const auto order = by_score.index_select(0, by_query);
@@ -148,7 +155,11 @@ void RetrievalMetric::verify() const {
     if (const double worst = at(worst_target_).item<double>(); worst != all_valid) refuse_target(worst);
   }
   if (options_.empty_target_action != "error") return;
-  if (is_empty(ranking()).any().item<bool>()) {
+  // Whether a query has none depends on no score, and result() ranks them.
+  const auto [scores, target, indexes] = heeded();
+  const auto [ids, query, count] = at::_unique2(indexes, /*sorted=*/true, /*return_inverse=*/true);
+  const auto needed = needs_irrelevant_ ? 1 - target : target;
+  if ((torch::zeros(ids.sizes(), target.options()).index_add_(0, query, needed) == 0).any().item<bool>()) {
     throw UsageError(std::string(name_) + ": a query has no document that is " +
                      (needs_irrelevant_ ? "not relevant" : "relevant") + ", and empty_target_action is error");
   }

@@ -3,6 +3,7 @@
 
 #include "troupe/modules/metrics/metric.hpp"
 
+#include <array>
 #include <optional>
 #include <string>
 
@@ -63,6 +64,7 @@ class RetrievalMetric : public Metric {
  private:
   void check(const torch::Tensor& preds, const torch::Tensor& target, const torch::Tensor& indexes) const;
   void add(const Inputs& inputs);
+  std::array<torch::Tensor, 3> heeded() const;
   Ranking ranking() const;
   torch::Tensor is_empty(const Ranking& ranking) const;
   [[noreturn]] void refuse_target(double target) const;

@@ -309,6 +309,10 @@ std::optional<std::chrono::milliseconds> log_every_of(const TrainerOptions& opti
                   "use a time such as " + (time ? "5s" : nearest_duration(options.log_every)) +
                       ", 500ms or 00:01:00; log_every_n_steps takes a number of steps");
   }
+  if (options.log_every_n_steps != TrainerOptions().log_every_n_steps) {
+    refuse_option("log_every_n_steps", std::to_string(options.log_every_n_steps),
+                  "with log_every = " + shown(options.log_every) + " it would not count: give one of the two");
+  }
   return time;
 }
 

@@ -116,7 +116,8 @@ struct TrainerOptions {
   /// device and the CPU.
   bool async_validation = false;
   int64_t log_every_n_steps = 50;
-  /// Of rank zero's clock: the first optimizer step after it. Then log_every_n_steps does not count.
+  /// Of rank zero's clock: the first optimizer step after it. It takes the place of log_every_n_steps, which is refused
+  /// beside it.
   std::string log_every = "";
 
   CombineMode multiple_trainloader_mode = CombineMode::max_size_cycle;

@@ -2,9 +2,9 @@
 
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 
 #include <algorithm>
 

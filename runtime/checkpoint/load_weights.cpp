@@ -3,8 +3,8 @@
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/differences.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 
 #include <ATen/ops/equal.h>
 #include <c10/core/ScalarType.h>

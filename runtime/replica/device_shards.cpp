@@ -1,6 +1,7 @@
 #include "troupe/runtime/replica/device_shards.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/modules/support/tensor_part.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 
@@ -82,7 +83,7 @@ std::vector<Batch> split_batch(const Batch& batch, std::size_t count) {
   for (int64_t begin = 0; begin < samples; begin += each) {
     Batch shard = batch;
     for (auto& tensor : shard.tensors()) {
-      if (tensor.dim() > 0) tensor = tensor.slice(0, begin, std::min(begin + each, samples));
+      if (tensor.dim() > 0) tensor = tensor_part(tensor, 0, begin, std::min(begin + each, samples));
     }
     shard.set_size(std::min(begin + each, samples) - begin);
     shards.push_back(std::move(shard));

@@ -1,6 +1,7 @@
 #include "troupe/runtime/replica/metric_board.hpp"
 
 #include "troupe/base/text.hpp"
+#include "troupe/modules/hook_order.hpp"
 #include "troupe/modules/support/step_recorder.hpp"
 #include "troupe/runtime/distributed/epoch_exchange.hpp"
 #include "troupe/runtime/profile/thread_lane.hpp"
@@ -17,14 +18,34 @@ void move_metrics(const Module& module, torch::Device device) {
   for (const auto& [name, metric] : module.metrics()) metric->to(device);
 }
 
+namespace {
+
+// Where a value would go nowhere, or into the mean of an epoch that it is no part of.
+bool is_outside_of_epochs(Hook hook) {
+  const auto is_one_of = [hook](const auto& hooks) { return std::ranges::find(hooks, hook) != std::end(hooks); };
+  return is_one_of(hook_order::before_devices) || is_one_of(hook_order::fit_start) ||
+         is_one_of(hook_order::train_end) || is_one_of(hook_order::fit_end) || hook == Hook::teardown;
+}
+
+}  // namespace
+
 void MetricBoard::set_origin(Hook hook, bool step_allowed, bool on_step, int64_t batch_size,
                              std::optional<int64_t> dataloader_idx) {
   core_.pulse.hook = hook;
   trace_hook(hook);
+  is_closed_ = is_outside_of_epochs(hook);
   active_log().set_origin({to_string(hook), on_step, !on_step, step_allowed, batch_size, dataloader_idx});
 }
 
+void MetricBoard::check_is_open(std::string_view name) const {
+  if (!is_closed_) return;
+  throw UsageError("log(\"" + std::string(name) + "\") in " + core_.pulse.place() +
+                   ": no epoch is under way that the value could belong to; log it in on_train_start or in a hook of an"
+                   " epoch, or hand it to logger()");
+}
+
 void MetricBoard::log(std::string_view name, const torch::Tensor& value, const LogOptions& options) {
+  check_is_open(name);
   StepRecorder* recorder = StepRecorder::current();
   if (!recorder) return active_log().log(name, value, options);
   const auto again = [this, name = std::string(name), options](const std::vector<torch::Tensor>& inputs) {
@@ -34,6 +55,7 @@ void MetricBoard::log(std::string_view name, const torch::Tensor& value, const L
 }
 
 void MetricBoard::log(std::string_view name, double value, const LogOptions& options) {
+  check_is_open(name);
   if (StepRecorder* recorder = StepRecorder::current()) {
     recorder->refuse("log(" + shown(name) +
                      ") is given a number of the host, which a replay has no new one of: give it a tensor");
@@ -42,6 +64,7 @@ void MetricBoard::log(std::string_view name, double value, const LogOptions& opt
 }
 
 void MetricBoard::log(std::string_view name, Metric& metric, const LogOptions& options) {
+  check_is_open(name);
   if (StepRecorder* recorder = StepRecorder::current()) {
     const auto again = [this, name = std::string(name), options, &metric](const std::vector<torch::Tensor>&) {
       log(name, metric, options);

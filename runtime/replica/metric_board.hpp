@@ -16,6 +16,7 @@
 #include <functional>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace troupe {
@@ -40,10 +41,23 @@ class MetricBoard {
 
   // --- Logging ---
 
-  /// Says which hook comes next, and what is logged there by default.
+  /// Says which hook comes next, and what is logged there by default. Nothing can be logged in those before the first
+  /// epoch and behind the last one.
   void set_origin(Hook hook, bool step_allowed, bool on_step, int64_t batch_size,
                   std::optional<int64_t> dataloader_idx = std::nullopt);
-  /// Throw UsageError as LogStore's do.
+  /// Nothing can be logged while this exists: what a checkpoint calls belongs to no epoch.
+  class Closed {
+   public:
+    explicit Closed(MetricBoard& board) : board_(board), was_closed_(std::exchange(board.is_closed_, true)) {}
+    ~Closed() { board_.is_closed_ = was_closed_; }
+    Closed(const Closed&) = delete;
+    Closed& operator=(const Closed&) = delete;
+
+   private:
+    MetricBoard& board_;
+    bool was_closed_;
+  };
+  /// Throw UsageError as LogStore's do, and outside of epochs.
   void log(std::string_view name, const torch::Tensor& value, const LogOptions& options);
   void log(std::string_view name, double value, const LogOptions& options);
   /// A metric that the module has registered. Also throws for one that is logged in training and in evaluation, and for
@@ -121,6 +135,7 @@ class MetricBoard {
   void restore_metrics_of_all(const std::vector<Checkpoint>& states);
 
  private:
+  void check_is_open(std::string_view name) const;
   LogStore& active_log() { return evaluates_ ? eval_log_ : train_log_; }
   void keep(const std::vector<LoggedValue>& values, ScalarsRecord* record);
   int64_t record_step(const Progress& at) const;
@@ -137,6 +152,7 @@ class MetricBoard {
   bool logs_next_step_ = false;
   bool saw_batches_ = false;                        // since metrics were reduced over ranks
   bool saw_training_batches_ = false;               // during an evaluation: what it was before
+  bool is_closed_ = false;                          // outside of epochs
   std::vector<int64_t> updates_before_evaluation_;  // of each registered metric
 };
 

@@ -1,5 +1,6 @@
 // What a replica does before the first epoch.
 #include "troupe/base/type_name.hpp"
+#include "troupe/modules/callbacks/backbone_finetuning.hpp"
 #include "troupe/modules/hook_order.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
@@ -111,6 +112,7 @@ void Replica::configure_callbacks() {
 }
 
 void Replica::configure_optimizers() {
+  BackboneFinetuning::check_apart(core_.callbacks);
   auto own = core_.is_used(Hook::configure_optimizers) ? core_.module->configure_optimizers() : Optimizers();
   const NamedOptimizer* named = nullptr;
   for (const auto& callback : core_.callbacks) {

@@ -4,7 +4,6 @@
 #include "troupe/base/text.hpp"
 #include "troupe/modules/monitor.hpp"
 #include "troupe/modules/optim/evaluation_weights.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
@@ -13,6 +12,7 @@
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/replica/data_position.hpp"
 #include "troupe/runtime/replica/evaluation_weights.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 
 #include <torch/types.h>
 #include <torch/utils.h>
@@ -123,6 +123,7 @@ Checkpoint RunRecord::own_state(const SnapshotRequest& request) {
   }
   {
     const During during(core_.pulse, "on_save_checkpoint");
+    const MetricBoard::Closed closed(parts_.board);
     core_.call_callbacks(CallbackHook::on_save_checkpoint,
                          [&](Callback& callback) { callback.on_save_checkpoint(core_.run, *core_.module, metadata); });
     core_.module->on_save_checkpoint(metadata);

@@ -180,16 +180,16 @@ TEST_F(FaultsOfRanks, ARankThatCrashesEndsAll) {
 
 TEST_F(FaultsOfRanks, ARankThatIsStoppedEndsAllAfterTheTimeout) {
   const auto ended = run("stop", "--model.rank 1 --trainer.collective_timeout 3", 3);
-  EXPECT_THAT(ended.output, HasSubstr("was not finished within 3 s: process 1 does not answer (on "));
-  EXPECT_THAT(ended.output, Not(HasSubstr("process 2 does not answer")));
+  EXPECT_THAT(ended.output, ContainsRegex("was not finished within 3 s: process 1 on [^ ]+ does not answer"));
+  EXPECT_THAT(ended.output, Not(ContainsRegex("process 2 on [^ ]+ does not answer")));
   expect_end(ended, "stage fit, epoch 1, batch ", 3);
 }
 
 TEST_F(FaultsOfRanks, ARankThatIsStoppedDoesNotAnswerAndEndsAllLongBeforeTheTimeout) {
   const auto ended = run("stop", "--model.rank 1 --trainer.watchdog_floor 1", 3);
-  EXPECT_THAT(ended.output, Not(HasSubstr("process 2 (on ")));
+  EXPECT_THAT(ended.output, Not(HasSubstr("process 2 on ")));
   expect_end(ended, "has not answered twice, while worker ", 3);
-  EXPECT_THAT(ended.output, HasSubstr("process 1 (on "));
+  EXPECT_THAT(ended.output, HasSubstr("process 1 on "));
 }
 
 TEST_F(FaultsOfRanks, AStalledLoaderOfOneRankKeepsTheOthersWaiting) {

@@ -909,6 +909,8 @@ TEST(Thrown, AnythingHasAText) {
   const auto text_of_torch = [](const char* message) { return text_thrown_by([&] { TORCH_CHECK(false, message); }); };
   EXPECT_EQ(text_of_torch("[enforce fail at alloc.cpp:1] err == 0. no memory. Sorry."), "no memory. Sorry.");
   EXPECT_EQ(text_of_torch("[enforce fail at alloc.cpp:1]"), "[enforce fail at alloc.cpp:1]");
+  EXPECT_EQ(text_thrown_by([] { torch::eye(2).to_sparse().slice(0, 0, 1); }),
+            "Could not run 'aten::as_strided' with arguments from the 'SparseCPU' backend");
 }
 
 }  // namespace

@@ -21,12 +21,12 @@
 
 #include "troupe/launch/config_file.hpp"
 #include "troupe/launch/part_setting.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/model_state.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
 #include "troupe/runtime/data/csv_table.hpp"
 #include "troupe/runtime/data/mnist.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 
 #include <algorithm>
 #include <fstream>

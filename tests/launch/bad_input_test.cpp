@@ -81,6 +81,35 @@ TEST(BadInput, ABatchMayHoldASparseTensor) {
   }
 }
 
+// LibTorch has no views of them.
+TEST(BadInput, ASparseTensorOfABatchMayBeCut) {
+  const Collate with_itself = [](std::vector<Batch> samples) {
+    auto batch = default_collate(std::move(samples));
+    const auto x = batch[0];
+    batch.append(x.to_sparse());
+    batch.append(x.to_sparse_csr());
+    return batch;
+  };
+  const DataLoader loader(points().dataset(), {.batch_size = 16, .collate = with_itself});
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.accelerator = Accelerator::cpu;
+  options.strategy = Strategy::dp;
+  options.devices = 2;
+  EXPECT_EQ(error_of([&] { Trainer(options).fit<Line>({}, loader, loader); }), "");
+
+  const auto dense = torch::arange(24, torch::kFloat32).reshape({2, 12}) % 3;
+  const auto parts = Line().tbptt_split_batch({dense, dense.to_sparse(), dense.to_sparse_csr()}, 5);
+  ASSERT_EQ(parts.size(), 3u);
+  for (const auto& part : parts) {
+    EXPECT_EQ(part[1].layout(), torch::kSparse);
+    EXPECT_EQ(part[2].layout(), torch::kSparseCsr);
+    EXPECT_TRUE(torch::equal(part[1].to_dense(), part[0]));
+    EXPECT_TRUE(torch::equal(part[2].to_dense(), part[0]));
+  }
+  EXPECT_EQ(parts[2][0].size(1), 2);
+}
+
 TEST(BadInput, ABatchMayBeSkipped) {
   EXPECT_EQ(fit_error(std::make_shared<Returns>(StepOutput())), "");
 }

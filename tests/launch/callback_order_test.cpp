@@ -100,9 +100,9 @@ class Diary : public Callback {
   Journal& journal_;
 };
 
-class Told : public Line {
+class ToldModule : public Line {
  public:
-  explicit Told(Journal& journal) : journal_(journal) {}
+  explicit ToldModule(Journal& journal) : journal_(journal) {}
   StepOutput training_step(const Batch& batch, int64_t i) override {
     say("training_step");
     if (fails) throw std::runtime_error("on purpose");
@@ -254,7 +254,7 @@ class CallbackOrderP4 : public ::testing::Test {
   RunArguments data() { return {.datamodule = std::make_shared<Source>(journal_)}; }
   TempDir dir_;
   Journal journal_;
-  std::shared_ptr<Told> module_ = std::make_shared<Told>(journal_);
+  std::shared_ptr<ToldModule> module_ = std::make_shared<ToldModule>(journal_);
 };
 
 TEST_F(CallbackOrderP4, OfAFit) {

@@ -4,12 +4,12 @@
 #include "tests/support/temp_dir.hpp"
 #include "troupe/base/host_name.hpp"
 #include "troupe/base/unix_seconds.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/file_lock.hpp"
 #include "troupe/runtime/checkpoint/sharded_safetensors.hpp"
 #include "troupe/runtime/report/run_card.hpp"
 #include "troupe/runtime/sinks/csv_sink.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 #include "troupe/runtime/weights/pth_writer.hpp"
 #include "troupe/runtime/weights/torch_types.hpp"
 

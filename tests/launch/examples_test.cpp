@@ -3,7 +3,7 @@
 #include "tests/support/program.hpp"
 #include "tests/support/python_output.hpp"
 #include "tests/support/temp_dir.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -161,6 +161,18 @@ TEST_F(Finetuning, SeveralBackbonesHaveRatesOfTheirOwn) {
   }
 }
 
+// A parameter in two groups would be stepped twice.
+TEST_F(Finetuning, BackbonesWithAParameterInCommonAreRefusedBeforeTraining) {
+  class Nested : public Sum {
+   public:
+    Nested() { register_module("outer", std::make_shared<nn::Module>())->register_module("inner", weights["a"]); }
+  };
+  auto options = quiet(dir_);
+  options.callbacks = {finetuning({.backbone = "outer"}), finetuning({.backbone = "a"})};
+  EXPECT_THAT(error_of([&] { Trainer(options).fit(std::make_shared<Nested>(), ones(1)); }),
+              HasSubstr("the backbones 'outer' and 'a' both have the parameter a.value"));
+}
+
 TEST_F(Finetuning, AGroupThatSomebodyAddsKeepsItsRate) {
   const auto adds = std::make_shared<LambdaCallback>(
       LambdaCallbackOptions{.on_train_epoch_start = [](RunContext& run, Module& module) {

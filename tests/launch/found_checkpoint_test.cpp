@@ -49,7 +49,7 @@ class FirstEpoch : public Callback {
   int64_t epoch = -1;
 };
 
-class FoundCheckpoint : public ::testing::Test {
+class TheFoundCheckpoint : public ::testing::Test {
  protected:
   TrainerOptions options(int64_t epochs) const {
     auto options = quiet(dir_);
@@ -80,7 +80,7 @@ class FoundCheckpoint : public ::testing::Test {
   fs::path run_dir_;
 };
 
-TEST_F(FoundCheckpoint, IsOfARunOfTheSameName) {
+TEST_F(TheFoundCheckpoint, IsOfARunOfTheSameName) {
   EXPECT_EQ(fit<Line>(1, {}, ""), 0);
   EXPECT_EQ(fit<FoundNet>(3, {}, "auto"), 0) << "the other program's run is none of its own";
   EXPECT_EQ(fit<Line>(2, {}, "auto"), 1);
@@ -98,7 +98,7 @@ TEST_F(FoundCheckpoint, IsOfARunOfTheSameName) {
                     HasSubstr("there are runs of found_net, line (trainer.name says which is meant)")));
 }
 
-TEST_F(FoundCheckpoint, IsOfAModelOfTheSameSizes) {
+TEST_F(TheFoundCheckpoint, IsOfAModelOfTheSameSizes) {
   EXPECT_EQ(fit<FoundNet>(1, {.hidden = 4}, ""), 0);
   EXPECT_EQ(fit<FoundNet>(3, {.hidden = 8}, "auto"), 0) << "there is none that fits";
   testing::internal::CaptureStderr();
@@ -121,7 +121,7 @@ TEST_F(FoundCheckpoint, IsOfAModelOfTheSameSizes) {
                                   "3 that differ: first.bias is \\[.\\] in it and \\[16\\] here")));
 }
 
-TEST_F(FoundCheckpoint, DrawsNoRandomNumberOfTheCallers) {
+TEST_F(TheFoundCheckpoint, DrawsNoRandomNumberOfTheCallers) {
   fit<FoundNet>(1, {.hidden = 4}, "");
   torch::manual_seed(3);
   const auto expected = torch::rand(4);
@@ -130,7 +130,7 @@ TEST_F(FoundCheckpoint, DrawsNoRandomNumberOfTheCallers) {
   EXPECT_TRUE(torch::equal(torch::rand(4), expected));
 }
 
-TEST_F(FoundCheckpoint, IsThatOfTheLaunchWhereOneStartsTheRunAgain) {
+TEST_F(TheFoundCheckpoint, IsThatOfTheLaunchWhereOneStartsTheRunAgain) {
   const auto launched = [](const char* id) { setenv("TROUPE_LAUNCH_ID", id, 1); };
   launched("first");
   EXPECT_EQ(fit<FoundNet>(1, {}, "auto"), 0);
@@ -144,7 +144,7 @@ TEST_F(FoundCheckpoint, IsThatOfTheLaunchWhereOneStartsTheRunAgain) {
   unsetenv("TROUPE_LAUNCH_ID");
 }
 
-TEST_F(FoundCheckpoint, IsTheOneThatWentOnFromAFileOfTheFuture) {
+TEST_F(TheFoundCheckpoint, IsTheOneThatWentOnFromAFileOfTheFuture) {
   EXPECT_EQ(fit<FoundNet>(1, {}, ""), 0);
   static constexpr double in_2040 = 2.2e9;
   rewrite([](nlohmann::json& metadata) { metadata["saved_at"] = in_2040; });
@@ -158,7 +158,7 @@ TEST_F(FoundCheckpoint, IsTheOneThatWentOnFromAFileOfTheFuture) {
   EXPECT_LT(saved_at, in_2040 + 1);
 }
 
-TEST_F(FoundCheckpoint, MayLieBehindALink) {
+TEST_F(TheFoundCheckpoint, MayLieBehindALink) {
   const TempDir elsewhere;
   fs::create_directory_symlink(elsewhere.path(), dir_ / "found_net");
   EXPECT_EQ(fit<FoundNet>(1, {}, "auto"), 0);
@@ -206,7 +206,7 @@ void expect_buffers(const Module& module, int64_t value) {
   }
 }
 
-TEST_F(FoundCheckpoint, HoldsBuffersOfEveryType) {
+TEST_F(TheFoundCheckpoint, HoldsBuffersOfEveryType) {
   Trainer(options(1)).fit(std::make_shared<Holder>(buffers_of_all_types(7)), points());
   const auto resumed = std::make_shared<Holder>(buffers_of_all_types(1));
   Trainer(options(2)).fit(resumed, points(), {}, {.ckpt_path = "last"});
@@ -232,7 +232,7 @@ class Mixed : public ModuleWith<MixedOptions> {
   torch::Tensor weight_;
 };
 
-TEST_F(FoundCheckpoint, HoldsThemOnTwoDevices) {
+TEST_F(TheFoundCheckpoint, HoldsThemOnTwoDevices) {
   const auto fit_on_two = [&](int64_t epochs, int64_t value, const std::string& from) {
     auto both = options(epochs);
     both.devices = 2;
@@ -243,7 +243,7 @@ TEST_F(FoundCheckpoint, HoldsThemOnTwoDevices) {
   expect_buffers(*fit_on_two(2, 1, "auto"), 7);
 }
 
-TEST_F(FoundCheckpoint, AndAveragedWeightsTakeThem) {
+TEST_F(TheFoundCheckpoint, AndAveragedWeightsTakeThem) {
   auto averaging = options(2);
   averaging.callbacks.push_back(std::make_shared<WeightAveraging>(WeightAveragingOptions{.decay = 0.9}));
   Trainer trainer(averaging);
@@ -255,7 +255,7 @@ TEST_F(FoundCheckpoint, AndAveragedWeightsTakeThem) {
             "");
 }
 
-TEST_F(FoundCheckpoint, CannotHoldTheseWhichIsSaidBeforeTheFirstBatch) {
+TEST_F(TheFoundCheckpoint, CannotHoldTheseWhichIsSaidBeforeTheFirstBatch) {
   const std::vector<std::pair<std::string, torch::Tensor>> buffers = {
       {"sparse", torch::eye(2).to_sparse()},
       {"rows", torch::eye(2).to_sparse_csr()},
@@ -289,7 +289,7 @@ class Rotation : public Module {
   torch::Tensor weight_;
 };
 
-TEST_F(FoundCheckpoint, HoldsComplexParametersAndTheStateOfTheirOptimizer) {
+TEST_F(TheFoundCheckpoint, HoldsComplexParametersAndTheStateOfTheirOptimizer) {
   const auto straight = std::make_shared<Rotation>(), first = std::make_shared<Rotation>(),
              second = std::make_shared<Rotation>();
   {

@@ -104,6 +104,18 @@ std::vector<std::string> names_in(const std::string& file) {
   return names;
 }
 
+TEST(Lora, ACopyIsFrozenWhereTheLayerIs) {
+  torch::nn::Sequential net(LoraLinear(5, 4), torch::nn::Tanh(), LoraLinear(4, 3));
+  add_lora(*net, {.layers = "0", .r = 2});
+  const auto copy = net->clone();
+  const auto parameters = net->named_parameters(), copies = copy->named_parameters();
+  ASSERT_EQ(copies.size(), parameters.size());
+  for (const auto& item : parameters) {
+    EXPECT_EQ(copies[item.key()].requires_grad(), item.value().requires_grad()) << item.key();
+    EXPECT_FALSE(copies[item.key()].is_same(item.value())) << item.key();
+  }
+}
+
 TEST(Lora, ARunTrainsAndSavesTheAdaptersAndGoesOnToTheBit) {
   const TempDir dir;
   torch::nn::Sequential base(torch::nn::Linear(1, 8), torch::nn::Tanh(), torch::nn::Linear(8, 1));

@@ -234,7 +234,7 @@ class Unregistered : public Line {
   metrics::MeanMetric mean_;
 };
 
-class Shared : public Line {
+class LoggedTwice : public Line {
  public:
   using Line::Line;
   StepOutput training_step(const Batch& batch, int64_t batch_idx) override {
@@ -264,12 +264,64 @@ class NeverUpdated : public Line {
   MetricHolder<metrics::MeanMetric> mean_ = register_metric("mean", metrics::MeanMetric());
 };
 
+// Logs in the hook that it is told.
+class LogsAnywhere : public Line {
+ public:
+  explicit LogsAnywhere(std::string hook) : hook_(std::move(hook)) {}
+  void in(std::string_view hook) {
+    if (hook == hook_) log("here", 1.0);
+  }
+  void prepare_data() override { in("prepare_data"); }
+  void setup(Stage) override { in("setup"); }
+  void teardown(Stage) override { in("teardown"); }
+  void on_fit_start() override { in("on_fit_start"); }
+  void on_fit_end() override { in("on_fit_end"); }
+  void on_pretrain_routine_start() override { in("on_pretrain_routine_start"); }
+  void on_train_start() override { in("on_train_start"); }
+  void on_train_end() override { in("on_train_end"); }
+  void on_train_epoch_end() override { in("on_train_epoch_end"); }
+  void on_save_checkpoint(nlohmann::json&) override { in("on_save_checkpoint"); }
+  std::vector<std::shared_ptr<Callback>> configure_callbacks() override {
+    in("configure_callbacks");
+    return {};
+  }
+  Optimizers configure_optimizers() override {
+    in("configure_optimizers");
+    return Line::configure_optimizers();
+  }
+  DataLoaders train_dataloader() override {
+    in("train_dataloader");
+    return points();
+  }
+  StepOutput training_step(const Batch& batch, int64_t) override { return error(batch); }
+
+ private:
+  std::string hook_;
+};
+
+TEST(MetricsRun, AreLoggedInEpochsOnly) {
+  for (const char* hook :
+       {"prepare_data", "configure_callbacks", "on_fit_start", "setup", "configure_optimizers", "train_dataloader",
+        "on_pretrain_routine_start", "on_save_checkpoint", "on_train_end", "on_fit_end", "teardown"}) {
+    const TempDir dir;
+    Trainer trainer(quiet(dir));
+    EXPECT_THAT(error_of([&] { trainer.fit(std::make_shared<LogsAnywhere>(hook)); }),
+                HasSubstr("log(\"here\") in " + std::string(hook) + ": no epoch is under way"));
+  }
+  for (const char* hook : {"on_train_start", "on_train_epoch_end"}) {
+    const TempDir dir;
+    Trainer trainer(quiet(dir));
+    trainer.fit(std::make_shared<LogsAnywhere>(hook));
+    EXPECT_EQ(trainer.callback_metrics().at("here"), 1) << hook;
+  }
+}
+
 TEST(MetricsRun, SayWhatIsWrongWithALog) {
   const TempDir dir;
   Trainer trainer(quiet(dir));
   EXPECT_THAT(error_of([&] { trainer.fit<Unregistered>({}, points()); }),
               HasSubstr("log(\"mean\"): the MeanMetric is not one of the module's: register_metric it in the"));
-  EXPECT_THAT(error_of([&] { trainer.fit<Shared>({}, points(), points()); }),
+  EXPECT_THAT(error_of([&] { trainer.fit<LoggedTwice>({}, points(), points()); }),
               HasSubstr("the metric \"mean\" is logged in training and in evaluation, where it would mix both"));
   EXPECT_THAT(error_of([&] { trainer.fit<NeverUpdated>({}, points(), points()); }),
               HasSubstr("log(\"val_mean\"): MeanMetric was logged but had no update in this epoch"));

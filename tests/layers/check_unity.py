@@ -4,7 +4,8 @@
 The library is a unity build: several sources are compiled as one. Two definitions of one name in one namespace then
 clash, unless they are functions with different parameters. Which sources share a unit changes with every new source, so
 no two of all sources may clash. So it is with the tests that share a program; there no two may have one name at all,
-since they also call helpers of tests/support, which an unnamed namespace's hide.
+since they also call helpers of tests/support, which an unnamed namespace's hide. Nor may a source name something there as a
+type of a header is called that another source of its unit includes: whoever says the name then means two things.
 
 The script reads sources as clang-format writes them: definitions in a namespace begin at the beginning of a line, the
 rest of them is indented, and a namespace ends with "}  // namespace". Each clash is one line on stderr.
@@ -27,23 +28,26 @@ VARIABLE = re.compile(r"(?:[\w:<>,*&\s]|\.\.\.)*?[\s*&](\w+)(?:\[[^\]]*\])?(?: =
 NOT_A_NAME = set("const unsigned signed long short int double float char bool auto void".split())
 
 
-def definitions(text):
-    """(namespace, line's number, text up to the body) of what begins at the beginning of a line in an unnamed one."""
-    raw, scopes = text.splitlines(), []
+def definitions(text, unnamed=True):
+    """(namespace, line's number, text up to the body) of what begins at the beginning of a line in an unnamed one, or in those
+    with names."""
+    raw, scopes, last = text.splitlines(), [], ""
     lines = [re.sub(r"(^|\s+)//.*", "", line) for line in raw]
     for number, line in enumerate(lines):
         opening = OPENING.fullmatch(line)
         if opening:
             scopes.append(opening[1] or "")
-        elif raw[number].startswith("}  // namespace"):
-            scopes.pop()
-        elif "" in scopes and line and line[0] not in " #}" and not lines[number - 1].startswith(("template", "requires")):
+        elif raw[number].startswith("}  // namespace") or (not unnamed and line == "}" and last.endswith(";")):
+            scopes.pop()  # the latter in a header, of forward declarations
+        elif ("" in scopes) == unnamed and scopes and line and line[0] not in " #}" and not lines[number - 1].startswith(("template", "requires")):
             statement = ""
             for more in lines[number:]:
                 statement += more.strip() + " "
                 if statement.count("(") == statement.count(")") and re.search("[{;]", statement):
                     break
             yield "::".join(scopes), number + 1, statement.strip()
+        if line and line[0] != " ":
+            last = line
 
 
 def without_prefix(statement):
@@ -117,8 +121,34 @@ def clashes(root, sources, by_name=False):
                     yield f"{path}:{line}: {name} is in the unnamed namespace of {other}:{other_line} too"
 
 
+def types_of(root, folders):
+    """(namespace, name) of each type that a header defines, and the header."""
+    types = {}
+    for folder in folders:
+        for path in sorted((root / folder).rglob("*.hpp")):
+            for scope, _, statement in definitions(path.read_text(), unnamed=False):
+                found = TYPE.match(without_prefix(statement))
+                if found and not statement.endswith(found[1] + ";"):
+                    types[scope, found[1]] = path.relative_to(root)
+    return types
+
+
+def called_as_types(root, sources, types):
+    for path in sorted(sources):
+        for scope, line, statement in definitions(path.read_text()):
+            alias = re.match(r"using (\w+) = ", statement)
+            found = alias[1] if alias else (defined(statement) or [None])[0]
+            header = types.get((scope.removesuffix("::"), found))
+            if header and not (alias and re.search(rf"\b{found};", statement)):
+                yield f"{path.relative_to(root)}:{line}: {found} is a type of {header} too"
+
+
 def all_clashes(root):
-    yield from clashes(root, [path for layer in LAYERS for path in (root / layer).rglob("*.cpp")])
+    sources = [path for layer in LAYERS for path in (root / layer).rglob("*.cpp")]
+    yield from clashes(root, sources)
+    types = types_of(root, LAYERS)
+    yield from called_as_types(root, sources, types)
+    types |= types_of(root, ["tests/support"])
     lists = (root / "tests/CMakeLists.txt").read_text()
     alone = re.compile(ALONE.search(lists)[1])
     taken = set()  # by a program of a folder within
@@ -126,6 +156,7 @@ def all_clashes(root):
         tests = {path for path in (root / "tests" / program).rglob("*_test.cpp") if not alone.search(str(path))} - taken
         taken |= tests
         yield from clashes(root, tests, by_name=True)
+        yield from called_as_types(root, tests, types)
 
 
 if __name__ == "__main__":

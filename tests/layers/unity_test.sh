@@ -51,4 +51,16 @@ expect_tests fails 'int twice(int x) {\n  return 2 * x;\n}' 'double twice(double
 expect_tests passes 'int twice(int x) {\n  return 2 * x;\n}' 'int thrice(int x) {\n  return 3 * x;\n}'
 expect_tests fails 'using Row = int;' 'struct Row {\n  int cells;\n};'
 expect_tests passes 'using Row = int;' 'using Row = int;'
+
+# What a test or a source calls its own must not be called as a type that a header has.
+rm -r "$folder/base" "$folder/runtime"
+mkdir "$folder/runtime"
+printf '%s\n' 'namespace torch {' 'class Tensor;' '}' '' 'namespace troupe {' '' 'class Later;' '' 'class Row : public Base {' '  int cells;' '};' '' \
+  'int twice(int x) {' '  return 2 * x;' '}' '' 'enum class Kind { one };' '' '}  // namespace troupe' >"$folder/runtime/row.hpp"
+expect_tests fails 'struct Row {\n  int cells;\n};' 'int once;'
+expect_tests fails 'int once;' 'Row Kind(int x) {\n}'
+expect_tests fails 'using Kind = int;' 'int once;'
+expect_tests passes 'using Row = other::Row;' 'struct Later {\n};'
+expect fails 'int once;' 'struct Row {\n  int cells;\n};'
+expect passes 'int once;' 'int rows;'
 exit $failures

@@ -29,7 +29,7 @@ struct TwoLayers {
         x(reference.at("x")[rank].to(type)),
         y(reference.at("y")[rank].to(type)) {
     set_floating_type(*net, type);
-    load_weights(*net, reference, "start.");
+    start_from(*net, reference, "start.");
   }
   torch::Tensor loss() { return torch::mse_loss(net->forward(x), y); }
   std::vector<std::pair<std::string, torch::Tensor>> parameters() const {

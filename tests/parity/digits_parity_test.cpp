@@ -17,7 +17,7 @@ class Recorded : public Digits {
 TEST(DigitsParity, TwoHundredLossesArePyTorchs) {
   const auto reference = pytorch_reference("digits.py");
   const auto model = std::make_shared<Recorded>(DigitsOptions{.dropout = 0});
-  load_weights(*model, reference);
+  start_from(*model, reference);
   Trainer trainer(bare(Precision::float32, {.max_epochs = 2}));
   trainer.fit(model, DataLoader(to_dataset({reference.at("images"), reference.at("labels")}), {.batch_size = 32}));
   ASSERT_EQ(trainer.global_step(), 200);

@@ -18,7 +18,7 @@ TEST(GptParity, TwoHundredLossesArePyTorchs) {
   const auto reference = pytorch_reference("gpt.py");
   const auto model = std::make_shared<RecordedGpt>(
       GptOptions{.layers = 2, .heads = 2, .width = 32, .context = 32, .dropout = 0, .warmup_steps = 50});
-  load_weights(*model, reference);
+  start_from(*model, reference);
   const auto windows =
       std::make_shared<TensorDataset>(Batch{{"input", reference.at("input")}, {"target", reference.at("target")}});
   Trainer trainer(bare(Precision::float32, {.max_steps = 200}));

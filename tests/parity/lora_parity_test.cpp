@@ -14,7 +14,7 @@ TEST(LoraParity, TrainsTheAdaptersOfTheFormula) {
     torch::nn::Sequential net(LoraLinear(6, 9), torch::nn::Tanh(), LoraLinear(9, 3));
     net->to(type.type);
     EXPECT_EQ(add_lora(*net, {.r = 2, .lora_alpha = 6}), (std::vector<std::string>{"0", "2"}));
-    load_weights(static_cast<const torch::nn::Module&>(*net), reference, std::string("start."));
+    start_from(*net, reference);
     const auto optimizer = optim::adamw(trainable(*net), {.lr = 0.02});
     const auto x = reference.at("x").to(type.type), y = reference.at("y").to(type.type);
     std::vector<torch::Tensor> losses;

@@ -185,7 +185,7 @@ TEST(OptimizerParity, LossesAndWeightsArePyTorchs) {
       SCOPED_TRACE(key);
       torch::nn::Sequential net(torch::nn::Linear(6, 9), torch::nn::Tanh(), torch::nn::Linear(9, 3));
       net->to(type.type);
-      load_weights(*net, reference);
+      start_from(*net, reference);
       const auto optimizer = c.make(net->parameters());
       const auto x = reference.at("x").to(type.type), y = reference.at("y").to(type.type);
       std::vector<torch::Tensor> losses;

@@ -64,8 +64,8 @@ inline const std::array<NumberType, 2> number_types = {
     {{"float64", torch::kFloat64, Precision::float64, 1e-10}, {"float32", torch::kFloat32, Precision::float32, 1e-5}}};
 
 /// Gives every parameter and buffer of `module` the value under `prefix` + its name.
-inline void load_weights(const torch::nn::Module& module, const Tensors& reference,
-                         const std::string& prefix = "start.") {
+inline void start_from(const torch::nn::Module& module, const Tensors& reference,
+                       const std::string& prefix = "start.") {
   const torch::NoGradGuard no_gradients;
   for (auto& item : module.named_parameters()) item.value().copy_(reference.at(prefix + item.key()));
   for (auto& item : module.named_buffers()) item.value().copy_(reference.at(prefix + item.key()));
@@ -111,7 +111,7 @@ class Perceptron : public Module {
     namespace nn = torch::nn;
     net = register_module("net", nn::Sequential(nn::Linear(6, 9), nn::Tanh(), nn::Linear(9, 3)));
     set_floating_type(*net, type);
-    load_weights(*net, reference);
+    start_from(*net, reference);
   }
   torch::Tensor forward(torch::Tensor x) override { return net->forward(x); }
   torch::Tensor error(const Batch& batch) { return torch::mse_loss(forward(batch[0]), batch[1]); }

@@ -21,7 +21,7 @@ namespace {
 using namespace lr_schedulers;
 using ::testing::HasSubstr;
 using Scheduler = std::shared_ptr<LRScheduler>;
-using Schedules = std::vector<std::shared_ptr<Schedule>>;
+using ScheduleList = std::vector<std::shared_ptr<Schedule>>;
 
 constexpr int64_t steps = 60;
 
@@ -116,13 +116,13 @@ const std::vector<SchedulerCase>& scheduler_cases() {
        }},
       {"chained", false,
        [](Optimizer o) {
-         return chained(Schedules{constant(o, {.factor = 0.1, .total_iters = 20}), exponential(o, {.gamma = 0.9})});
+         return chained(ScheduleList{constant(o, {.factor = 0.1, .total_iters = 20}), exponential(o, {.gamma = 0.9})});
        }},
       {"sequential", false,
        [](Optimizer o) {
          return sequential(o,
-                           Schedules{constant(o, {.factor = 0.1, .total_iters = 20}), exponential(o, {.gamma = 0.9}),
-                                     cosine_annealing(o, {.T_max = 11})},
+                           ScheduleList{constant(o, {.factor = 0.1, .total_iters = 20}), exponential(o, {.gamma = 0.9}),
+                                        cosine_annealing(o, {.T_max = 11})},
                            {20, 31});
        }},
       {"warmup", false,
@@ -133,24 +133,24 @@ const std::vector<SchedulerCase>& scheduler_cases() {
       {"cycle_after_cycle", false,
        [](Optimizer o) {
          auto first = cyclic(o, {.base_lr = {0.01}, .max_lr = {0.2}, .step_size_up = 5, .step_size_down = 4});
-         return sequential(o, Schedules{first, one_cycle(o, {.max_lr = {0.3}, .total_steps = 60})}, {12});
+         return sequential(o, ScheduleList{first, one_cycle(o, {.max_lr = {0.3}, .total_steps = 60})}, {12});
        }},
       {"cyclic_after_linear", true,
        [](Optimizer o) {
          auto first = linear(o, {.start_factor = 0.1, .total_iters = 6});
          auto then =
              cyclic(o, {.base_lr = {0.01}, .max_lr = {0.2}, .step_size_up = 7, .mode = "exp_range", .gamma = 0.97});
-         return sequential(o, Schedules{first, then}, {8});
+         return sequential(o, ScheduleList{first, then}, {8});
        }},
       {"decay_after_one_cycle", false,
        [](Optimizer o) {
          auto first = one_cycle(o, {.max_lr = {0.3}, .total_steps = 25, .three_phase = true});
-         return sequential(o, Schedules{first, exponential(o, {.gamma = 0.9})}, {20});
+         return sequential(o, ScheduleList{first, exponential(o, {.gamma = 0.9})}, {20});
        }},
       {"chained_one_cycle", true,
        [](Optimizer o) {
          auto first = one_cycle(o, {.max_lr = {0.3}, .total_steps = 60});
-         return chained(Schedules{first, exponential(o, {.gamma = 0.95})});
+         return chained(ScheduleList{first, exponential(o, {.gamma = 0.95})});
        }},
       {"lambda_after_cyclic", false,
        [](Optimizer o) {
@@ -171,7 +171,7 @@ const std::vector<SchedulerCase>& scheduler_cases() {
        [](Optimizer o) {
          auto first = cosine_annealing_warm_restarts(o, {.T_0 = 5, .T_mult = 2});
          auto second = multiplicative(o, [](int64_t e) { return e % 2 ? 0.9 : 1.05; });
-         return sequential(o, Schedules{first, second, polynomial(o, {.total_iters = 12, .power = 0.8})}, {13, 30});
+         return sequential(o, ScheduleList{first, second, polynomial(o, {.total_iters = 12, .power = 0.8})}, {13, 30});
        }},
       {"linear_without_iterations", false,
        [](Optimizer o) { return linear(o, {.start_factor = 0.5, .total_iters = 0}); }}};
@@ -285,11 +285,12 @@ TEST(SchedulerGroups, ThatComeLaterFollowRulesOfTheLastRateAlone) {
   EXPECT_EQ(rate_of_later_group(
                 [](Optimizer o) { return cyclic(o, {.base_lr = {0.1}, .max_lr = {0.2}, .step_size_up = 4}); }),
             0.5);
-  EXPECT_EQ(rate_of_later_group([](Optimizer o) {
-              const Schedules two = {constant(o, {.factor = 0.5}), one_cycle(o, {.max_lr = {0.2}, .total_steps = 9})};
-              return sequential(o, two, {1});
-            }),
-            0.5);
+  EXPECT_EQ(
+      rate_of_later_group([](Optimizer o) {
+        const ScheduleList two = {constant(o, {.factor = 0.5}), one_cycle(o, {.max_lr = {0.2}, .total_steps = 9})};
+        return sequential(o, two, {1});
+      }),
+      0.5);
 }
 
 // Where PyTorch stops with a division by zero.

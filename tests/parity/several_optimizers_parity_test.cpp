@@ -15,7 +15,7 @@ class Gan : public Module {
         "discriminator",
         nn::Sequential(nn::Linear(6, 8), nn::LeakyReLU(nn::LeakyReLUOptions().negative_slope(0.2)), nn::Linear(8, 1)));
     set_floating_type(*this, type);
-    load_weights(*this, reference);
+    start_from(*this, reference);
   }
   std::vector<torch::Tensor> losses;
 

@@ -24,7 +24,7 @@ class Recurrent : public Module {
     lstm_ = register_module("lstm", nn::LSTM(nn::LSTMOptions(3, 5).batch_first(true)));
     head_ = register_module("head", nn::Linear(5, 2));
     set_floating_type(*this, type);
-    load_weights(*this, reference, "truncated.start.");
+    start_from(*this, reference, "truncated.start.");
     truncated_bptt_steps = 4;
   }
   StepOutput training_step(const Batch& part, int64_t, const StepOutput& hiddens) override {
@@ -113,7 +113,7 @@ class Normed : public Module {
     net = register_module("net", nn::Sequential(nn::Linear(nn::LinearOptions(6, 9).bias(false)), nn::BatchNorm1d(9),
                                                 nn::Tanh(), nn::Linear(9, 3)));
     set_floating_type(*net, type);
-    load_weights(*net, reference, "averaged.start.");
+    start_from(*net, reference, "averaged.start.");
   }
   StepOutput training_step(const Batch& batch, int64_t) override {
     const auto loss = torch::mse_loss(net->forward(batch[0]), batch[1]);

@@ -206,6 +206,14 @@ TEST(Refusals, NameTheShapesAndTypes) {
   strict.update(scores, 0 * long_ones, long_ones);
   EXPECT_EQ(refusal([&] { strict.compute(); }),
             "RetrievalRecall: a query has no document that is relevant, and empty_target_action is error");
+  // A query's documents may come in any order, and those that are ignored are none of it.
+  const auto spread = [](RetrievalOptions options) {
+    RetrievalRecall recall(std::move(options));
+    recall.update(torch::tensor({0.1F, 0.2F, 0.3F, 0.4F}), torch::tensor({1, 0, 0, 7}), torch::tensor({5, 2, 5, 2}));
+    return recall.compute().item<double>();
+  };
+  EXPECT_THAT(refusal([&] { spread({.empty_target_action = "error", .ignore_index = 7}); }), HasSubstr("is error"));
+  EXPECT_EQ(spread({.empty_target_action = "skip", .ignore_index = 7}), 1);
   EXPECT_EQ(refusal([] {
               WordErrorRate().update(Texts{"a", "b"}, Texts{"a"});
             }),

@@ -231,6 +231,9 @@ TEST(TrainerOptions, IntervalsMayBeTimes) {
   EXPECT_EQ(refusal({.log_every = "5"}),
             "trainer.log_every = 5 is not valid; use a time such as 5s, 500ms or 00:01:00;"
             " log_every_n_steps takes a number of steps");
+  EXPECT_EQ(refusal({.log_every_n_steps = 10, .log_every = "5s"}),
+            "trainer.log_every_n_steps = 10 is not valid; with log_every = 5s it would not count: give one of the two");
+  EXPECT_EQ(refusal({.log_every_n_steps = 50, .log_every = "5s"}), "accepted");
 }
 
 TEST(TrainerOptions, FastDevRunLimitsEverything) {

@@ -18,7 +18,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-class MetricState : public ::testing::Test {
+class StateOfMetrics : public ::testing::Test {
  protected:
   NamedMetrics named() const { return {{"auroc", auroc}, {"mean", mean}}; }
   Checkpoint saved() {
@@ -47,7 +47,7 @@ class MetricState : public ::testing::Test {
   std::shared_ptr<metrics::MeanMetric> mean = std::make_shared<metrics::MeanMetric>();
 };
 
-TEST_F(MetricState, ComesBackAsItWas) {
+TEST_F(StateOfMetrics, ComesBackAsItWas) {
   const auto checkpoint = saved();
   const double value = auroc->compute().item<double>();
   auroc->reset();
@@ -59,7 +59,7 @@ TEST_F(MetricState, ComesBackAsItWas) {
   EXPECT_THAT(load_metric_states(checkpoint, {{"mean", mean}}), ElementsAre("auroc"));
 }
 
-TEST_F(MetricState, OfTheLogComesBackWithoutMetricsThatHaveNone) {
+TEST_F(StateOfMetrics, OfTheLogComesBackWithoutMetricsThatHaveNone) {
   const auto log = load_epoch_reductions(saved());
   ASSERT_EQ(log.size(), 2u);
   EXPECT_EQ(log[0].name, "loss");
@@ -70,7 +70,7 @@ TEST_F(MetricState, OfTheLogComesBackWithoutMetricsThatHaveNone) {
   EXPECT_THAT(load_epoch_reductions({}), ElementsAre());
 }
 
-TEST_F(MetricState, ThatIsDamagedIsRefused) {
+TEST_F(StateOfMetrics, ThatIsDamagedIsRefused) {
   EXPECT_THAT(of_states([](Checkpoint& c) { c.metadata["metrics"] = 3; }), HasSubstr("they are no object"));
   EXPECT_THAT(of_states([](Checkpoint& c) { c.metadata["metrics"]["auroc"] = 3; }),
               HasSubstr("state of the metric \"auroc\" is damaged: it is not an object"));
@@ -86,7 +86,7 @@ TEST_F(MetricState, ThatIsDamagedIsRefused) {
               HasSubstr("worst_target is Long [2, 2], not Double []"));
 }
 
-TEST_F(MetricState, OfTheLogThatIsDamagedIsRefused) {
+TEST_F(StateOfMetrics, OfTheLogThatIsDamagedIsRefused) {
   EXPECT_THAT(of_log([](Checkpoint& c) { c.metadata["train_log"] = 3; }), HasSubstr("it is no array"));
   EXPECT_THAT(of_log([](Checkpoint& c) { c.metadata["train_log"][0] = 3; }),
               HasSubstr("an entry of the checkpoint's train_log is damaged: it is not an object"));

@@ -7,10 +7,10 @@
 #include "tests/support/same_bits.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "troupe/base/failure.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
 #include "troupe/runtime/checkpoint/checkpoint_file.hpp"
 #include "troupe/runtime/checkpoint/load_from_checkpoint.hpp"
 #include "troupe/runtime/checkpoint/safetensors_index.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

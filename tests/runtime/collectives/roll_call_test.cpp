@@ -11,7 +11,7 @@ namespace {
 using ::testing::ElementsAre;
 
 // Three processes; messages arrive at once, except at those that do not listen.
-class Processes : public ::testing::Test {
+class CalledProcesses : public ::testing::Test {
  protected:
   void SetUp() override {
     for (int64_t rank = 0; rank < 3; ++rank) {
@@ -30,22 +30,22 @@ class Processes : public ::testing::Test {
   int64_t deaf_ = -1;
 };
 
-TEST_F(Processes, SayWhatTheyDo) {
+TEST_F(CalledProcesses, SayWhatTheyDo) {
   EXPECT_THAT(calls_[0]->ask(), ElementsAre("", "in training_step", "in backward"));
   EXPECT_THAT(calls_[2]->ask(), ElementsAre("", "in training_step", "in backward"));
 }
 
-TEST_F(Processes, ThatDoNotAnswerAreLeftOut) {
+TEST_F(CalledProcesses, ThatDoNotAnswerAreLeftOut) {
   deaf_ = 1;
   EXPECT_THAT(calls_[0]->ask(std::chrono::milliseconds(20)), ElementsAre("", std::nullopt, "in backward"));
 }
 
-TEST_F(Processes, WithoutARunSayNothing) {
+TEST_F(CalledProcesses, WithoutARunSayNothing) {
   calls_[1]->set_presence(nullptr);
   EXPECT_THAT(calls_[0]->ask(), ElementsAre("", "", "in backward"));
 }
 
-TEST_F(Processes, LeaveOtherMessagesAlone) {
+TEST_F(CalledProcesses, LeaveOtherMessagesAlone) {
   for (const char* message : {"", "not JSON", "[]", "{}", R"({"rank": 1, "message": "out of luck"})"}) {
     EXPECT_FALSE(calls_[0]->hear(message)) << message;
   }

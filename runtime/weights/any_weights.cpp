@@ -1,4 +1,4 @@
-#include "troupe/runtime/checkpoint/any_weights.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
