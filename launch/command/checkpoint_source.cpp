@@ -2,7 +2,7 @@
 
 #include "troupe/base/number_json.hpp"
 #include "troupe/base/text.hpp"
-#include "troupe/runtime/checkpoint/any_weights.hpp"
+#include "troupe/runtime/weights/any_weights.hpp"
 #include "troupe/runtime/weights/pth_file.hpp"
 #include "troupe/runtime/weights/torch_types.hpp"
 
