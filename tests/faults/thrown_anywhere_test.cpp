@@ -83,6 +83,12 @@ class Data : public Dataset {
     pass("Dataset::get_batch");
     return std::nullopt;
   }
+  std::optional<Batch> batch_memory(int64_t count) override {
+    pass("Dataset::batch_memory");
+    if (!bombs.contains("Dataset::get_into")) return std::nullopt;
+    return Batch{torch::zeros({count, 1}), torch::zeros({count, 1})};
+  }
+  void get_into(int64_t, Batch&, int64_t) override { pass("Dataset::get_into"); }
   std::shared_ptr<Dataset> replicate() const override {
     pass("Dataset::replicate");
     return nullptr;
@@ -113,6 +119,10 @@ class Order : public Sampler {
     std::iota(all.begin(), all.end(), 0);
     return all;
   }
+  std::unique_ptr<const IndexOrder> order(int64_t size, uint64_t seed, int64_t epoch) const override {
+    pass("Sampler::order");
+    return Sampler::order(size, seed, epoch);
+  }
   int64_t count(int64_t size) const override {
     pass("Sampler::count");
     return size;
@@ -138,6 +148,10 @@ DataLoader loader(bool collates) {
 
 class Exact : public TargetMetric {
  public:
+  std::string warning() const override {
+    pass("Metric::warning");
+    return "";
+  }
   Exact() { total_ = add_state("total", torch::zeros({}, torch::kLong), Combine::sum); }
 
  protected:
@@ -174,6 +188,7 @@ class Numbers : public Sink {
   std::string name() const override { return "numbers"; }
   void write(const Record&) override { pass("Sink::write"); }
   void flush() override { pass("Sink::flush"); }
+  void files_are_complete() override { pass("Sink::files_are_complete"); }
 };
 
 class Watcher : public Monitor {
@@ -193,6 +208,10 @@ class Watcher : public Monitor {
   }
   std::optional<int64_t> next_step(const Progress&) const override {
     pass("Monitor::next_step");
+    return std::nullopt;
+  }
+  std::optional<double> next_time() const override {
+    pass("Monitor::next_time");
     return std::nullopt;
   }
   Decision decide(Moment moment, const Progress&, const MetricMap&) override {
@@ -663,6 +682,7 @@ TEST(Thrown, ByACallbackEndsTheRunWithTheHooksName) {
 TEST(Thrown, ByAMonitorEndsTheRunWithItsClassAndMethod) {
   try_all({{"Monitor::start", "Watcher::start"},
            {"Monitor::next_step", "Watcher::next_step"},
+           {"Monitor::next_time", "Watcher::next_time"},
            {"Monitor::decide", "Watcher::decide"},
            {"Monitor::state_dict", "Watcher::state_dict"},
            {"Monitor::saved", "Watcher::saved"},
@@ -683,6 +703,22 @@ TEST(Thrown, ByASinkEndsTheRunWithItsName) {
   try_all({{"Sink::write", "logger numbers"}, {"Sink::flush", "logger numbers"}, {"experiment", "logger numbers"}});
 }
 
+// The run is over then.
+TEST(Thrown, ByASinkThatTakesTheRunsFilesIsAWarning) {
+  for (const bool number : {false, true}) {
+    throws_a_number = number;
+    const TempDir dir;
+    Trainer trainer(options_below(dir));
+    bombs = {"Sink::files_are_complete"};
+    testing::internal::CaptureStderr();
+    EXPECT_NO_THROW(trainer.fit(std::make_shared<Everything>()));
+    EXPECT_THAT(testing::internal::GetCapturedStderr(),
+                HasSubstr("the sink numbers could not take the run's files: " + text_of("Sink::files_are_complete")));
+    bombs.clear();
+  }
+  throws_a_number = false;
+}
+
 TEST(Thrown, ByADataModuleEndsTheRunWithTheHooksName) {
   std::vector<Place> places;
   for (const char* hook :
@@ -697,6 +733,7 @@ TEST(Thrown, ByADataModuleEndsTheRunWithTheHooksName) {
 TEST(Thrown, ByMetricsAndSchedulersEndsTheRun) {
   try_all({{"Metric::add", "training_step"},
            {"Metric::result", "a logged metric's compute"},
+           {"Metric::warning", "a logged metric's compute"},
            {"LRScheduler::step", "lr_scheduler_step"},
            {"LRScheduler::needs_metric", "configure_optimizers"},
            {"LRScheduler::state_dict", "state_dict"},
@@ -709,7 +746,10 @@ TEST(Thrown, ByDataEndsTheRunFromLoadersAndFetchersAlike) {
              {"Dataset::get_batch", "loader"},
              {"Dataset::replicate", "loader"},
              {"Dataset::size", "train_dataloader"},
-             {"Sampler::indices", "loader"}});
+             {"Dataset::batch_memory", "loader"},
+             {"Dataset::get_into", "loader"},
+             {"Sampler::indices", "loader"},
+             {"Sampler::order", "loader"}});
     Loading::collates_here = true;
     try_all({{"collate", "loader", Way::fit_data_module}});
     Loading::collates_here = false;
