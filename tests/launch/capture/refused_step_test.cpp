@@ -108,23 +108,6 @@ TEST_F(RefusedStep, DoesSomethingElseInItsSecondBatch) {
               HasSubstr("aten::mul"));
 }
 
-struct CapturedByHand : Doing {
-  CapturedByHand() : Doing(by_hand) { automatic_optimization = false; }
-  static torch::Tensor by_hand(Doing& module, const torch::Tensor& loss, int64_t) {
-    module.optimizer().zero_grad();
-    module.manual_backward(loss);
-    module.optimizer().step();
-    return loss;
-  }
-};
-
-TEST_F(RefusedStep, OptimizesByHand) {
-  const auto make = [] { return std::make_shared<CapturedByHand>(); };
-  const Left plain = run(make, points(), options(), CaptureStep::off);
-  expect_same(plain, run(make, points(), options(), CaptureStep::automatic));
-  EXPECT_THAT(captured.refusals, Contains(HasSubstr("manual optimization")));
-}
-
 // Running statistics that a step makes for itself, of an input with gaps.
 TEST_F(CapturedStep, HasItsOwnStatistics) {
   const auto step = [](Doing&, const torch::Tensor& loss, int64_t) {
