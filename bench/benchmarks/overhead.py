@@ -22,7 +22,7 @@ model and optimizer, take turns one by one (ABBA, then BAAB), the median of the 
     measures=(Measure("us", "us", "time of a step"), Measure("added", "us", "added to a bare loop's step", is_plotted=False),
               Measure("reach", "us", "half of the 95 % interval of that", is_plotted=False)),
     runs=runs,
-    minutes=1.5,
+    minutes=6,
     bars=(Bar("plain", ("bare",), share=1.01, plus=2), Bar("captured", ("bare",), share=1.01, plus=2),
           Bar("fabric", ("bare",), measure="added", most=1), Bar("fabric_captured", ("bare",), share=1, plus=1),
           Bar("marks", ("bare",), share=0.001)),
