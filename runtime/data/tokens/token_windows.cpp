@@ -1,19 +1,12 @@
 #include "troupe/runtime/data/tokens/token_windows.hpp"
 
 #include "troupe/base/failure.hpp"
+#include "troupe/base/fast_loop.hpp"
 
 #include <algorithm>
 #include <limits>
 #include <string>
 #include <utility>
-
-// Loops of these functions are compiled for several generations of processors; which one runs is decided at start.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
-#define TROUPE_TOKEN_LOOP __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
-#else
-#define TROUPE_TOKEN_LOOP
-#endif
 
 namespace troupe {
 
@@ -23,8 +16,8 @@ namespace {
 /// The check has no loop of its own, so it costs nothing beside the copy; without __restrict the loops take a third
 /// longer.
 template <class Token>
-[[gnu::always_inline]] inline bool copy_window_of(const Token* from, int64_t length, int64_t highest,
-                                                  int64_t* __restrict input, int64_t* __restrict target) {
+TROUPE_INLINE bool copy_window_of(const Token* from, int64_t length, int64_t highest, int64_t* __restrict input,
+                                  int64_t* __restrict target) {
   int64_t least = from[length], most = from[length];
   for (int64_t i = 0; i < length; ++i) {
     const int64_t token = from[i];
@@ -37,10 +30,10 @@ template <class Token>
 }
 
 // Several processors' versions of a template are not possible.
-#define TROUPE_COPY_WINDOW(Token)                                                                        \
-  TROUPE_TOKEN_LOOP bool copy_window(const Token* from, int64_t length, int64_t highest, int64_t* input, \
-                                     int64_t* target) {                                                  \
-    return copy_window_of(from, length, highest, input, target);                                         \
+#define TROUPE_COPY_WINDOW(Token)                                                                       \
+  TROUPE_FAST_LOOP bool copy_window(const Token* from, int64_t length, int64_t highest, int64_t* input, \
+                                    int64_t* target) {                                                  \
+    return copy_window_of(from, length, highest, input, target);                                        \
   }
 TROUPE_COPY_WINDOW(uint8_t)
 TROUPE_COPY_WINDOW(int8_t)
@@ -50,7 +43,6 @@ TROUPE_COPY_WINDOW(int32_t)
 TROUPE_COPY_WINDOW(uint32_t)
 TROUPE_COPY_WINDOW(int64_t)
 #undef TROUPE_COPY_WINDOW
-#undef TROUPE_TOKEN_LOOP
 
 /// Calls `act` with a pointer to token `position` of the sequence, of its type.
 template <class Act>
