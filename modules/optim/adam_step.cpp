@@ -169,20 +169,20 @@ bool agrees(Decay decay, double weight_decay) {
   constexpr int64_t count = 2053;  // so that some are left over eight
   std::mt19937 random(42);
   for (const float step : {1.F, 2.F, 1000.F}) {
-    const Parameters gradients{trial_numbers(random, count, 1e-2F, false)}, steps{torch::full({}, step)};
+    const torch::Tensor gradient = trial_numbers(random, count, 1e-2F, false), steps = torch::full({}, step);
     const std::array<torch::Tensor, 3> start = {trial_numbers(random, count, 1, false),
                                                 trial_numbers(random, count, 1e-3F, false),
                                                 trial_numbers(random, count, 1e-5F, true)};
     const AdamNumbers numbers{.lr = 1e-3, .betas = {0.9, 0.999}, .weight_decay = weight_decay, .eps = 1e-8};
-    std::array<Parameters, 3> ours, theirs;
+    std::array<torch::Tensor, 3> ours, theirs;
     for (std::size_t i = 0; i < start.size(); ++i) {
-      ours[i] = {start[i].clone()};
-      theirs[i] = {start[i].clone()};
+      ours[i] = start[i].clone();
+      theirs[i] = start[i].clone();
     }
-    loop_step(decay, numbers, {ours[0], gradients, ours[1], ours[2], {}, steps});
-    libtorch_adam_step(decay, numbers, {theirs[0], gradients, theirs[1], theirs[2], {}, steps});
+    loop_step(decay, numbers, {ours[0], gradient, ours[1], ours[2], {}, steps});
+    libtorch_adam_step(decay, numbers, {theirs[0], gradient, theirs[1], theirs[2], {}, steps});
     for (std::size_t i = 0; i < start.size(); ++i) {
-      if (!have_equal_bits(ours[i][0], theirs[i][0])) return false;
+      if (!have_equal_bits(ours[i], theirs[i])) return false;
     }
   }
   return true;
@@ -202,6 +202,14 @@ TROUPE_FAST_LOOP void divide_all(const float* __restrict s, float by, int64_t co
   for (int64_t i = 0; i < count; ++i) out[i] = divided(s[i], by, one_by);
 }
 
+void AdamLists::add(const AdamTensors& all, std::size_t position) {
+  parameters.push_back(all.parameters[position]);
+  gradients.push_back(all.gradients[position]);
+  exp_avg.push_back(all.exp_avg[position]);
+  exp_avg_sq.push_back(all.exp_avg_sq[position]);
+  steps.push_back(all.steps[position]);
+}
+
 bool has_own_adam_loop(Decay decay) {
   if (decay == Decay::l2) {
     static const bool l2 = loop_agrees(Decay::l2);
@@ -214,9 +222,9 @@ bool has_own_adam_loop(Decay decay) {
 void libtorch_adam_step(Decay decay, const AdamNumbers& numbers, const AdamTensors& tensors) {
   const auto kernel = decay == Decay::l2 ? &at::_ops::_fused_adam_::call : &at::_ops::_fused_adamw_::call;
   kernel(tensors.parameters, tensors.gradients, tensors.exp_avg, tensors.exp_avg_sq,
-         numbers.amsgrad ? at::TensorList(tensors.max_exp_avg_sq) : at::TensorList(), tensors.steps, numbers.lr,
-         numbers.betas.first, numbers.betas.second, numbers.weight_decay, numbers.eps, numbers.amsgrad,
-         numbers.maximize, /*grad_scale=*/{}, /*found_inf=*/{});
+         numbers.amsgrad ? tensors.max_exp_avg_sq : at::TensorList(), tensors.steps, numbers.lr, numbers.betas.first,
+         numbers.betas.second, numbers.weight_decay, numbers.eps, numbers.amsgrad, numbers.maximize, /*grad_scale=*/{},
+         /*found_inf=*/{});
 }
 
 void adam_step(Decay decay, const AdamNumbers& numbers, const AdamTensors& tensors) {
@@ -224,17 +232,9 @@ void adam_step(Decay decay, const AdamNumbers& numbers, const AdamTensors& tenso
   const bool is_alone = at::in_parallel_region() || at::get_num_threads() == 1;
   const auto is_small = [&](const torch::Tensor& tensor) { return is_alone || tensor.numel() <= most_alone; };
   if (std::ranges::all_of(tensors.parameters, is_small)) return loop_step(decay, numbers, tensors);
-  struct Lists {
-    Parameters parameters, gradients, exp_avg, exp_avg_sq, steps;
-    AdamTensors tensors() const { return {parameters, gradients, exp_avg, exp_avg_sq, {}, steps}; }
-  } small, large;
+  AdamLists small, large;
   for (std::size_t i = 0; i < tensors.parameters.size(); ++i) {
-    auto& lists = is_small(tensors.parameters[i]) ? small : large;
-    lists.parameters.push_back(tensors.parameters[i]);
-    lists.gradients.push_back(tensors.gradients[i]);
-    lists.exp_avg.push_back(tensors.exp_avg[i]);
-    lists.exp_avg_sq.push_back(tensors.exp_avg_sq[i]);
-    lists.steps.push_back(tensors.steps[i]);
+    (is_small(tensors.parameters[i]) ? small : large).add(tensors, i);
   }
   if (!small.parameters.empty()) loop_step(decay, numbers, small.tensors());
   libtorch_adam_step(decay, numbers, large.tensors());

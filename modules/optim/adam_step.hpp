@@ -3,6 +3,7 @@
 
 #include "troupe/modules/optim/kernel_optimizer.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
@@ -21,7 +22,16 @@ struct AdamNumbers {
 /// The tensors of a step: one of each list per parameter, of one type on one device, in the same layout without gaps.
 /// `steps` count this step already; `max_exp_avg_sq` is empty without amsgrad.
 struct AdamTensors {
-  const Parameters &parameters, &gradients, &exp_avg, &exp_avg_sq, &max_exp_avg_sq, &steps;
+  at::TensorList parameters, gradients, exp_avg, exp_avg_sq, max_exp_avg_sq, steps;
+};
+
+/// Some of the tensors of a step without amsgrad, to be stepped by themselves.
+struct AdamLists {
+  Parameters parameters, gradients, exp_avg, exp_avg_sq, steps;
+
+  /// Takes what `all` has at `position`.
+  void add(const AdamTensors& all, std::size_t position);
+  AdamTensors tensors() const { return {parameters, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sq=*/{}, steps}; }
 };
 
 /// One step of all of them, with the bits of `at::_fused_adam_` (Decay::l2) or `at::_fused_adamw_`. For float32 on the

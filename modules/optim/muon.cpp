@@ -184,10 +184,6 @@ void step_matrices(const MuonOptions& options, const KernelLists<4>& lists, cons
   for (std::size_t k = 0; k < batch.size(); ++k) apply(batch[k], all[static_cast<int64_t>(k)]);
 }
 
-struct Rest {
-  Parameters parameters, gradients, exp_avg, exp_avg_sq, steps;
-};
-
 }  // namespace
 
 bool MuonKernel::has_state(const Options& options, std::size_t state, const torch::Tensor& parameter) {
@@ -236,25 +232,22 @@ std::array<torch::Tensor, 4> MuonKernel::make(const Options& options, const torc
 void MuonKernel::update(const Options& options, KernelLists<4> lists) {
   auto& [steps, buffers, exp_avg, exp_avg_sq] = lists.states;
   count_steps(steps);
-  Rest rest;
+  const AdamTensors all{lists.parameters, lists.gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sq=*/{}, steps};
+  AdamLists rest;
   std::vector<std::size_t> matrices;
   for (std::size_t i = 0; i < lists.parameters.size(); ++i) {
     if (is_orthogonalized(options, lists.parameters[i])) {
       matrices.push_back(i);
-      continue;
+    } else {
+      rest.add(all, i);
     }
-    rest.parameters.push_back(lists.parameters[i]);
-    rest.gradients.push_back(lists.gradients[i]);
-    rest.exp_avg.push_back(exp_avg[i]);
-    rest.exp_avg_sq.push_back(exp_avg_sq[i]);
-    rest.steps.push_back(steps[i]);
   }
   for (const auto& batch : batches_of(lists.parameters, matrices)) step_matrices(options, lists, batch);
   if (rest.parameters.empty()) return;
   adam_step(
       Decay::decoupled,
       {.lr = options.lr, .betas = options.adamw_betas, .weight_decay = options.weight_decay, .eps = options.adamw_eps},
-      {rest.parameters, rest.gradients, rest.exp_avg, rest.exp_avg_sq, /*max_exp_avg_sq=*/{}, rest.steps});
+      rest.tensors());
 }
 
 std::shared_ptr<Muon> muon(Parameters parameters, MuonOptions options) {

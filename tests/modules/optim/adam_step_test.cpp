@@ -27,10 +27,7 @@ class AdamStep : public testing::TestWithParam<std::pair<Decay, double>> {
   }
   void TearDown() override { torch::set_num_threads(threads_); }
 
-  struct State {
-    Parameters parameters, gradients, exp_avg, exp_avg_sq, steps;
-    AdamTensors tensors() const { return {parameters, gradients, exp_avg, exp_avg_sq, {}, steps}; }
-  };
+  using State = AdamLists;
 
   static State random_state(const std::vector<int64_t>& sizes, float step) {
     State state;
