@@ -49,9 +49,8 @@ c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const c10::intrusive_ptr<c10
   auto options = constructed<Options>("_ZN4c10d16ProcessGroupNCCL7OptionsC1Eb", /*is_high_priority_stream=*/false);
   options->timeout = timeout;
   auto backend = constructed<ProcessGroupNCCL>(
-      "_ZN4c10d16ProcessGroupNCCLC1EN3c1013intrusive_ptrINS_5StoreENS1_6detail34intrusive_target_default_null_typeIS3_"
-      "EE"
-      "EEiiNS2_INS0_7OptionsENS5_IS8_EEEE",
+      "_ZN4c10d16ProcessGroupNCCLC1EN3c1013intrusive_ptrINS_5StoreENS1_6detail"
+      "34intrusive_target_default_null_typeIS3_EEEEiiNS2_INS0_7OptionsENS5_IS8_EEEE",
       store, rank, size, std::move(options));
   backend->setBoundDeviceId(device);
   return backend;

@@ -15,8 +15,8 @@ struct CopiedBatch {
 
 /// Copies batches to one device on a stream of its own, ahead of the stream that computes; neither waits for the host
 /// when the batches are pinned (Harris 2012, "How to Overlap Data Transfers in CUDA C/C++",
-/// https://developer.nvidia.com/blog/how-overlap-data-transfers-cuda-cc/). On the CPU all
-/// of it does nothing.
+/// https://developer.nvidia.com/blog/how-overlap-data-transfers-cuda-cc/). On the CPU all of it
+/// does nothing.
 ///
 /// The constructor makes the device and a stream of its pool current for the calling thread, which must be the one that
 /// uses the object, and is to be the only one that computes on the device.

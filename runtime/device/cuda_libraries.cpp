@@ -42,7 +42,7 @@ bool has_driver() {
 
 std::string load_before_main() {
   try {
-    if (has_driver()) load_cuda_libraries();
+    if (has_driver()) libtorch_cuda();
     return "";
   } catch (const std::exception& error) {
     return error.what();
@@ -52,10 +52,6 @@ std::string load_before_main() {
 const std::string problem_before_main = load_before_main();
 
 }  // namespace
-
-void load_cuda_libraries() {
-  libtorch_cuda();
-}
 
 const std::string& cuda_libraries_problem() {
   return problem_before_main;

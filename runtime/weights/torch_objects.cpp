@@ -71,8 +71,7 @@ std::string advice_about(std::string_view name) {
   if (name.starts_with("numpy.")) return "save numpy's arrays and numbers as tensors: torch.from_numpy(x), x.item()";
   return "save the weights alone: torch.save(model.state_dict(), path); of a file that you trust, in Python: "
          "x = torch.load(old, weights_only=False); torch.save(x['state_dict'], new), or x.state_dict() if x is the "
-         "model "
-         "itself";
+         "model itself";
 }
 
 const std::vector<PickleValue>& torch_arguments(const PickleNode& global, const PickleNode& tuple, std::size_t least,
