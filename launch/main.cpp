@@ -71,6 +71,13 @@ void say_for_all(const std::string& text) {
 }
 
 // Of the run, so rank zero says it. With the progress bar the Trainer has.
+// The program's own number of steps was not meant against a time that the user gives in its place.
+void yield_to_user(const TrainerOptions& own, TrainerOptions& options) {
+  const bool gives_time = own.log_every.empty() && !options.log_every.empty();
+  const bool gives_steps = options.log_every_n_steps != own.log_every_n_steps;
+  if (gives_time && !gives_steps) options.log_every_n_steps = TrainerOptions().log_every_n_steps;
+}
+
 void say_summary(const Trainer& trainer) {
   const bool has_bar = trainer.options().enable_progress_bar;
   if (!has_bar && !trainer.options().quiet && Processes::get().is_rank_zero()) std::cerr << trainer.summary();
@@ -97,7 +104,9 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
       std::cout << completion_answer(completed_program(called, command_line.groups()), {argv + 2, argv + argc});
       return 0;
     }
+    const TrainerOptions own = options.trainer;
     const Invocation invocation = command_line.parse(argc, argv);
+    yield_to_user(own, options.trainer);
     if (invocation.help) {
       std::cout << command_line.help(invocation.help_topic);
       return 0;

@@ -48,6 +48,17 @@ TEST(BadInput, AnEmptyDataset) {
   EXPECT_THAT(fit_error(std::make_shared<Line>(), few), HasSubstr("its 3 samples are fewer than batch_size = 8"));
 }
 
+// examples/digits has a number of steps of its own.
+TEST(BadInput, ATimeToLogTakesThePlaceOfTheProgramsStepsAndNotOfTheUsers) {
+  const TempDir dir;
+  const std::string fit = example("digits") + " fit --trainer.fast_dev_run 1 --trainer.default_root_dir " +
+                          dir.path().string() + " --trainer.log_every 1s";
+  EXPECT_EQ(run_program(fit + " 2>&1").status, 0);
+  const auto both = run_program(fit + " --trainer.log_every_n_steps 5 2>&1");
+  EXPECT_EQ(both.status, 2);
+  EXPECT_THAT(both.output, HasSubstr("with log_every = 1s it would not count: give one of the two"));
+}
+
 class Returns : public Line {
  public:
   explicit Returns(StepOutput output) : output_(std::move(output)) {}
