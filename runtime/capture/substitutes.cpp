@@ -1,15 +1,14 @@
 #include "troupe/runtime/capture/substitutes.hpp"
 
 #include "troupe/runtime/capture/kernels.hpp"
+#include "troupe/runtime/capture/product_choice.hpp"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/ops/add.h>
-#include <ATen/ops/addmm_cpu_dispatch.h>
 #include <ATen/ops/div.h>
-#include <ATen/ops/mm_cpu_dispatch.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/sub.h>
 #include <ATen/ops/sum.h>
@@ -260,7 +259,6 @@ Kernel make_sum_of_rows(Arguments arguments, Results results) {
 
 // --- Products ---
 
-// The bias by hand, then LibTorch's product added to it, which is what LibTorch does with a loop for any strides.
 bool fits_addmm(const Action& action) {
   const View* bias = view_at(action, 0);
   const auto is_one = [](const c10::IValue& value) { return value.isScalar() && value.toScalar().toDouble() == 1; };
@@ -270,30 +268,22 @@ bool fits_addmm(const Action& action) {
 }
 
 Kernel make_addmm(Arguments arguments, Results results) {
-  return [bias = arguments[0].toTensor(), a = arguments[1].toTensor(), b = arguments[2].toTensor(),
-          out = results[0]]() mutable {
-    auto* to = out.mutable_data_ptr<float>();
-    const auto* from = bias.const_data_ptr<float>();
-    const int64_t rows = out.size(0), columns = out.size(1);
-    for (int64_t i = 0; i < rows; ++i) std::copy_n(from, columns, to + i * columns);
-    at::cpu::addmm_out(out, out, a, b, 1, 1);
-  };
+  return make_product(arguments[1].toTensor(), arguments[2].toTensor(), arguments[0].toTensor(), results[0]);
 }
 
+// Of matrices, or of as many as the first dimension says.
 bool fits_mm(const Action& action) {
-  return has_results(action, 1) && view_at(action, 0) && view_at(action, 1) &&
-         action.results[0]->type == torch::kFloat32;
+  return has_results(action, 1) && is_plain_float(&*action.results[0]) && view_at(action, 0) && view_at(action, 1);
 }
 
 Kernel make_mm(Arguments arguments, Results results) {
-  return [a = arguments[0].toTensor(), b = arguments[1].toTensor(), out = results[0]]() mutable {
-    at::cpu::mm_out(out, a, b);
-  };
+  return make_product(arguments[0].toTensor(), arguments[1].toTensor(), torch::Tensor(), results[0]);
 }
 
-constexpr std::array<Substitute, 14> substitutes = {{
+constexpr std::array<Substitute, 15> substitutes = {{
     {"aten::addmm", fits_addmm, make_addmm},
     {"aten::mm", fits_mm, make_mm},
+    {"aten::bmm", fits_mm, make_mm},
     {"aten::sum.dim_IntList", fits_sum_of_rows, make_sum_of_rows},
     {"aten::max_pool2d_with_indices", fits_max_pool, make_max_pool},
     {"aten::bernoulli_.float", fits_bernoulli, make_bernoulli},
