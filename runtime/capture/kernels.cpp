@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 #include <utility>
+#include <vector>
 
 namespace troupe::capture {
 
@@ -42,12 +43,13 @@ void max_pool_plane(const MaxPool& p, const float* in, float* out, int64_t* indi
   }
 }
 
-// Windows of two by two, side by side.
-TROUPE_FAST_LOOP void max_pool_rows(const float* __restrict upper, const float* __restrict lower, int64_t base,
-                                    int64_t width, int64_t count, float* __restrict out, int64_t* __restrict indices) {
+// Windows of two by two, side by side. `places`: that of each one's first number in its plane.
+TROUPE_FAST_LOOP void max_pool_windows(const float* __restrict upper, const float* __restrict lower,
+                                       const int64_t* __restrict places, int64_t width, int64_t count,
+                                       float* __restrict out, int64_t* __restrict indices) {
   for (int64_t i = 0; i < count; ++i) {
     const float a = upper[2 * i], b = upper[2 * i + 1], c = lower[2 * i], d = lower[2 * i + 1];
-    const int64_t first = base + 2 * i;
+    const int64_t first = places[i];
     float most = a;
     int64_t at = first;
     const bool takes_b = (b > most) | (b != b);
@@ -108,6 +110,39 @@ TROUPE_FAST_LOOP void relu_loop(const float* __restrict in, float* __restrict ou
   for (int64_t i = 0; i < count; ++i) out[i] = in[i] < 0 ? 0.0f : in[i];
 }
 
+// Rows are laid side by side, of as many planes as fit: a loop over one row would be too short for vectors.
+void max_pool_by_two(const MaxPool& pool, const float* in, float* out, int64_t* indices) {
+  constexpr int64_t most_windows = 2048;
+  const auto [height, width] = pool.in;
+  const auto [rows, columns] = pool.out;
+  const int64_t windows = rows * columns;
+  if (windows == 0) return;
+  const int64_t planes = std::clamp<int64_t>(most_windows / windows, 1, std::max<int64_t>(pool.planes, 1));
+  const auto room = static_cast<std::size_t>(planes * windows);
+  std::vector<float> upper(2 * room), lower(2 * room);
+  std::vector<int64_t> places(room);
+  for (std::size_t i = 0; i < room; ++i) {
+    const auto window = static_cast<int64_t>(i) % windows;
+    places[i] = window / columns * 2 * width + window % columns * 2;
+  }
+  const bool is_whole = columns % 16 == 0;  // as numbers of vectors
+  for (int64_t row = 0; is_whole && row < pool.planes * rows; ++row) {
+    const float* from = in + (row / rows * height + row % rows * 2) * width;
+    max_pool_windows(from, from + width, places.data() + row % rows * columns, width, columns, out + row * columns,
+                     indices + row * columns);
+  }
+  for (int64_t plane = 0; !is_whole && plane < pool.planes; plane += planes) {
+    const int64_t here = std::min(planes, pool.planes - plane);
+    for (int64_t row = 0; row < here * rows; ++row) {
+      const float* from = in + ((plane + row / rows) * height + row % rows * 2) * width;
+      std::copy_n(from, 2 * columns, upper.data() + row * 2 * columns);
+      std::copy_n(from + width, 2 * columns, lower.data() + row * 2 * columns);
+    }
+    max_pool_windows(upper.data(), lower.data(), places.data(), width, here * windows, out + plane * windows,
+                     indices + plane * windows);
+  }
+}
+
 }  // namespace
 
 void max_pool(const MaxPool& pool, const float* in, float* out, int64_t* indices) {
@@ -115,24 +150,18 @@ void max_pool(const MaxPool& pool, const float* in, float* out, int64_t* indices
   const bool is_two_by_two = pool.kernel == Pair{2, 2} && pool.stride == Pair{2, 2} && pool.padding == Pair{0, 0} &&
                              pool.dilation == Pair{1, 1} && 2 * pool.out[0] <= pool.in[0] &&
                              2 * pool.out[1] <= pool.in[1];
-  const auto [height, width] = pool.in;
+  if (is_two_by_two) {
+    max_pool_by_two(pool, in, out, indices);
+    return;
+  }
   for (int64_t plane = 0; plane < pool.planes; ++plane) {
-    if (!is_two_by_two) {
-      max_pool_plane(pool, in, out, indices);
-    } else {
-      for (int64_t oh = 0; oh < pool.out[0]; ++oh) {
-        const float* row = in + 2 * oh * width;
-        max_pool_rows(row, row + width, 2 * oh * width, width, pool.out[1], out + oh * pool.out[1],
-                      indices + oh * pool.out[1]);
-      }
-    }
-    in += height * width;
+    max_pool_plane(pool, in, out, indices);
+    in += pool.in[0] * pool.in[1];
     out += pool.out[0] * pool.out[1];
     indices += pool.out[0] * pool.out[1];
   }
 }
 
-// One number less is left of the block than its field says.
 void bernoulli(at::mt19937_data_pod& engine, double p, float* out, int64_t count) {
   const auto bound = static_cast<uint64_t>(std::ceil(p * 0x1p53));  // exact: u < p if 2^53 u < 2^53 p
   auto* state = engine.state_.data();

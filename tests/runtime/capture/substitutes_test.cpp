@@ -78,7 +78,8 @@ TEST_F(Substitutes, PoolLikeLibTorch) {
   using Windows = std::tuple<int64_t, int64_t, int64_t, int64_t, bool>;  // size, stride, padding, dilation, ceil_mode
   const std::vector<Windows> windows = {{2, 2, 0, 1, false}, {2, 2, 0, 1, true}, {3, 2, 1, 1, false},
                                         {3, 1, 1, 2, false}, {2, 3, 0, 1, true}, {5, 2, 2, 1, true}};
-  const std::vector<std::vector<int64_t>> shapes = {{2, 3, 8, 8}, {1, 2, 9, 11}, {4, 7, 13}, {3, 1, 33, 70}};
+  const std::vector<std::vector<int64_t>> shapes = {{2, 3, 8, 8},   {1, 2, 9, 11},   {4, 7, 13},
+                                                    {3, 1, 33, 70}, {30, 2, 14, 14}, {2, 2, 32, 32}};
   for (const auto& [size, stride, padding, dilation, ceil] : windows) {
     for (const auto& shape : shapes) {
       const auto pool = [=](const torch::Tensor& x) {
