@@ -14,7 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <random>
+#include <set>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -23,7 +23,7 @@ namespace troupe::capture {
 
 namespace {
 
-constexpr int64_t most_operations = int64_t{1} << 29;       // of a product that is tried: it is called thirty times
+constexpr int64_t most_operations = int64_t{1} << 29;  // of a product that is tried: it is called up to thirty times
 constexpr int64_t operations_of_thread = int64_t{1} << 21;  // with fewer a thread costs more than it brings
 
 // --- Products in parts ---
@@ -147,18 +147,24 @@ class Trial {
   Trial(const Products& products, bool has_start)
       : products_(products), product_(products.each), has_start_(has_start) {}
 
-  std::optional<int64_t> run() {
+  /// `known`: blocks of other products, which are tried before one is looked for.
+  std::optional<int64_t> run(const std::set<int64_t>& known) {
     Matrices aligned(products_, has_start_, 0), shifted(products_, has_start_, 1);
-    const int64_t block = find_block(aligned);
+    std::optional<int64_t> block;
+    for (const int64_t each : known) {
+      if (!block && agrees(each, aligned, Numbers::random)) block = each;
+    }
+    if (!block) block = find_block(aligned);
     // Of small products more than one, so that as many numbers agree.
     constexpr int64_t enough = 4096;
     for (int64_t tried = 0; tried < enough; tried += aligned.theirs.numel()) {
-      for (const auto kind : {Numbers::random, Numbers::extreme, Numbers::zeros}) {
-        if (!agrees(block, aligned, kind) || !agrees(block, shifted, kind)) return std::nullopt;
+      if (!agrees(*block, shifted, Numbers::random) || !agrees(*block, aligned, Numbers::extreme) ||
+          !agrees(*block, aligned, Numbers::zeros)) {
+        return std::nullopt;
       }
     }
     fill(aligned, Numbers::random);
-    return is_faster(block, aligned) ? std::optional(block) : std::nullopt;
+    return is_faster(*block, aligned) ? block : std::nullopt;
   }
 
  private:
@@ -207,14 +213,23 @@ class Trial {
     auto* data = static_cast<float*>(tensor.storage().mutable_data());
     const auto count = static_cast<int64_t>(tensor.storage().nbytes() / sizeof(float));
     for (int64_t i = 0; i < count; ++i) {
-      const uint32_t draw = engine_();
-      // Of different sizes, so that another order rounds otherwise.
-      data[i] = std::ldexp(static_cast<float>(static_cast<int32_t>(draw)), static_cast<int>(draw % 8) - 34);
-      if (numbers != Numbers::extreme || draw / 8 % 8 != 0) continue;
+      // Of both signs and of different sizes, 1/64 to 2, so that another order rounds otherwise.
+      const uint32_t draw = next_draw();
+      data[i] = std::bit_cast<float>((draw & 0x807fffffU) | ((121 + (draw >> 23 & 7) * 7 / 8) << 23));
+      if (numbers != Numbers::extreme) continue;
+      const uint32_t other = next_draw();
+      if (other % 8 != 0) continue;
       // Few are not finite: what they meet is NaN.
-      const bool is_finite = draw / 64 % 64 != 0;
-      data[i] = extremes[is_finite ? draw / 4096 % finite : finite + draw / 4096 % (std::size(extremes) - finite)];
+      const bool is_finite = other / 8 % 64 != 0;
+      data[i] = extremes[is_finite ? other / 512 % finite : finite + other / 512 % (std::size(extremes) - finite)];
     }
+  }
+
+  // By Marsaglia's xorshift (2003): millions are drawn.
+  uint32_t next_draw() {
+    state_ ^= state_ << 13;
+    state_ ^= state_ >> 17;
+    return state_ ^= state_ << 5;
   }
 
   void fill(Matrices& m, Numbers numbers) {
@@ -241,12 +256,13 @@ class Trial {
     return true;
   }
 
-  // Best of a few, in turn.
+  // Best of a few, in turn: of long ones two.
   bool is_faster(int64_t block, Matrices& m) {
     Multiplication multiplication(products_, block);
     using Clock = std::chrono::steady_clock;
     auto theirs = Clock::duration::max(), ours = theirs;
-    for (int i = 0; i < 6; ++i) {
+    const int rounds = operations(products_) < int64_t{1} << 24 ? 6 : 2;
+    for (int i = 0; i < rounds; ++i) {
       const auto begin = Clock::now();
       compute_theirs(m);
       const auto middle = Clock::now();
@@ -260,7 +276,7 @@ class Trial {
   Products products_;
   MatrixProduct product_;
   bool has_start_;
-  std::mt19937 engine_{1};
+  uint32_t state_ = 2463534242;
 };
 
 }  // namespace
@@ -292,9 +308,13 @@ std::optional<int64_t> faster_block(const Products& products, bool has_start) {
   if (most_operations / 2 / each.rows / each.columns / products.count < each.depth) return std::nullopt;
   static std::mutex mutex;
   static std::map<std::tuple<Products, bool, int>, std::optional<int64_t>> known;
+  static std::set<int64_t> blocks;
   const std::lock_guard lock(mutex);
   const auto [entry, is_new] = known.try_emplace({products, has_start, at::get_num_threads()});
-  if (is_new) entry->second = Trial(products, has_start).run();
+  if (is_new) {
+    entry->second = Trial(products, has_start).run(blocks);
+    if (entry->second && *entry->second < each.depth) blocks.insert(*entry->second);
+  }
   return entry->second;
 }
 
