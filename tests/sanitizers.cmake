@@ -75,13 +75,13 @@ if(NOT TROUPE_SANITIZE)
   # Two tests share a program, and with it the precompiled header and most of the library's sources.
   troupe_add_sanitized_program(address_sanitizer_tests address,undefined
     MAIN support/main.cpp fuzz/readers_test.cpp launch/capture/random_networks_test.cpp runtime/capture/program_test.cpp
-      runtime/capture/substitutes_test.cpp
+      runtime/capture/substitutes_test.cpp runtime/capture/products_test.cpp
     SOURCES ${_readers} runtime/capture/*.cpp)
   troupe_add_page(address_sanitizer_tests)
   add_test(NAME readers_under_address_sanitizer COMMAND address_sanitizer_tests readers_test)
   # Replays write into memory that is shared by what is in use at different times.
   add_test(NAME replays_under_address_sanitizer
-    COMMAND address_sanitizer_tests random_networks_test program_test substitutes_test)
+    COMMAND address_sanitizer_tests random_networks_test program_test substitutes_test products_test)
   # LibTorch's own leaks, at the end of the process.
   set_tests_properties(readers_under_address_sanitizer replays_under_address_sanitizer PROPERTIES TIMEOUT 300
     LABELS sanitizers ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1")
