@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstring>
 #include <optional>
 
@@ -26,6 +27,22 @@ std::optional<std::string> job_number() {
   return job && is_job_number(*job) ? job : std::nullopt;
 }
 
+// scontrol belongs to the job too: SLURM sends it the SIGTERM of the requeue that it has just asked for, and the signal
+// of
+// --signal again, which would end it before it has heard the answer.
+int start_without_signals(pid_t& child, const char* program, char* const* arguments) {
+  sigset_t kept_off;
+  sigemptyset(&kept_off);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) sigaddset(&kept_off, signal);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  posix_spawnattr_setsigmask(&attributes, &kept_off);
+  const int error = posix_spawnp(&child, program, nullptr, &attributes, arguments, environ);
+  posix_spawnattr_destroy(&attributes);
+  return error;
+}
+
 }  // namespace
 
 bool is_slurm_job() {
@@ -38,7 +55,7 @@ std::vector<std::string> requeue_slurm_job() {
   std::string program = "scontrol", verb = "requeue", number = *job;
   char* arguments[] = {program.data(), verb.data(), number.data(), nullptr};
   pid_t child = 0;
-  if (const int error = posix_spawnp(&child, "scontrol", nullptr, nullptr, arguments, environ); error != 0) {
+  if (const int error = start_without_signals(child, "scontrol", arguments); error != 0) {
     return {"warning: the job " + *job + " is not requeued: scontrol: " + std::strerror(error)};
   }
   int status = 0;

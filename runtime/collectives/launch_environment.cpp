@@ -4,8 +4,10 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <initializer_list>
 #include <regex>
 
 namespace troupe {
@@ -90,16 +92,26 @@ LaunchEnvironment launch_environment(const Environment& environment) {
   return {};
 }
 
-std::vector<std::pair<std::string, std::string>> transports_of_one_host(const Environment& environment,
-                                                                        std::string_view users_file) {
+std::vector<std::pair<std::string, std::string>> mpi_transports(const Environment& environment,
+                                                                std::string_view users_file) {
   const auto size = environment("OMPI_COMM_WORLD_SIZE"), here = environment("OMPI_COMM_WORLD_LOCAL_SIZE");
-  if (size ? here != size : environment("SLURM_STEP_NUM_NODES") != "1") return {};
-  for (const char* const name : {"OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl", "OMPI_MCA_mca_base_param_files"}) {
-    if (environment(name)) return {};
+  const bool one_host = size ? here == size : environment("SLURM_STEP_NUM_NODES") == "1";
+  const auto is_chosen = [&](std::initializer_list<const char*> names) {
+    if (environment("OMPI_MCA_mca_base_param_files")) return true;
+    return std::ranges::any_of(names, [&](const std::string& name) {
+      const std::regex line("(^|\n)[ \t]*" + name + "[ \t]*=");
+      return environment(("OMPI_MCA_" + name).c_str()) || std::regex_search(users_file.begin(), users_file.end(), line);
+    });
+  };
+  if (one_host) {
+    if (is_chosen({"pml", "btl", "mtl"})) return {};
+    return {{"OMPI_MCA_pml", "ob1"}, {"OMPI_MCA_btl", "self,vader,tcp"}};
   }
-  static const std::regex choice("(^|\n)[ \t]*(pml|btl|mtl)[ \t]*=");
-  if (std::regex_search(users_file.begin(), users_file.end(), choice)) return {};
-  return {{"OMPI_MCA_pml", "ob1"}, {"OMPI_MCA_btl", "self,vader,tcp"}};
+  if (is_chosen({"btl_tcp_flags", "btl_tcp_max_send_size", "btl_tcp_rdma_pipeline_frag_size",
+                 "btl_tcp_rdma_pipeline_send_length", "btl_tcp_min_rdma_pipeline_size"})) {
+    return {};
+  }
+  return {{"OMPI_MCA_btl_tcp_flags", "send"}, {"OMPI_MCA_btl_tcp_max_send_size", "262144"}};
 }
 
 void check_size_of_mpi(const LaunchEnvironment& launched, int found) {

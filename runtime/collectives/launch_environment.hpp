@@ -55,13 +55,19 @@ std::optional<std::string> environment_variable(const char* name);
 /// Throws UsageError for values that are no numbers, a rank that is not below the size, and variables that are missing.
 LaunchEnvironment launch_environment(const Environment& environment = environment_variable);
 
-/// Variables to set before MPI is initialised: the transports within a host, by Open MPI's names. Without them Open MPI
-/// looks for network cards first, which takes 0.2 s with 4.1 and 1.4 s with 5.0.11 on a host that has none, and is of
-/// no use unless there are several hosts. None if there are, or if anybody has chosen: in the environment, to which
-/// mpirun adds what --mca says, or in `users_file`, the text of ~/.openmpi/mca-params.conf.
+/// Variables to set before MPI is initialised: how Open MPI carries messages, by its names. None if anybody has chosen:
+/// in the environment, to which mpirun adds what --mca says, or in `users_file`, the text of
+/// ~/.openmpi/mca-params.conf.
+///
+/// On one host: its transports within a host. Without them Open MPI looks for network cards first, which takes 0.2 s
+/// with 4.1 and 1.4 s with 5.0.11 on a host that has none, and is of no use unless there are several hosts.
+///
+/// On several hosts: large messages over TCP are pushed piece by piece, and not asked for by the receiver. What asks
+/// for them would wait behind the messages that go the same way, so that a link is used one way at a time and an
+/// all-reduce takes twice as long (findings/open_mpi_tcp_one_way.sh). Nothing else is chosen there.
 /// https://docs.open-mpi.org/en/v5.0.x/mca.html
-std::vector<std::pair<std::string, std::string>> transports_of_one_host(const Environment& environment,
-                                                                        std::string_view users_file);
+std::vector<std::pair<std::string, std::string>> mpi_transports(const Environment& environment,
+                                                                std::string_view users_file);
 
 /// Throws UsageError if the launcher started more processes than MPI finds, `found`: it is another MPI's than the
 /// one that the program was linked to, and each process would train alone.

@@ -39,7 +39,7 @@ void choose_transports() {
     std::ifstream file(*home + "/.openmpi/mca-params.conf");
     users_file.assign(std::istreambuf_iterator<char>(file), {});
   }
-  for (const auto& [name, value] : transports_of_one_host(environment_variable, users_file)) {
+  for (const auto& [name, value] : mpi_transports(environment_variable, users_file)) {
     setenv(name.c_str(), value.c_str(), /*overwrite=*/0);
   }
 }

@@ -13,6 +13,8 @@ fail() { echo "error: $*" >&2; failures=1; }
 mkdir "$folder/bin"
 cat >"$folder/bin/scontrol" <<'EOF'
 #!/usr/bin/env bash
+kill -TERM $$  # as SLURM does to all that belongs to a job that is requeued
+kill -USR1 $$
 ls "$ROOT"/*/version_*/checkpoints >/dev/null && echo "$*" >>"$ROOT/scontrol"
 exit "${SCONTROL_STATUS:-0}"
 EOF

@@ -327,6 +327,35 @@ grep -qx "run: the host nowhere does not answer: ssh: Could not resolve hostname
 said=$(OMPI_MCA_orte_default_hostfile=$folder/hostfile "$run" -n 2 --mca plm_rsh_agent "$folder/clocks" "$folder/program" 2>&1 || true)
 grep -qx "run: the host nowhere does not answer: ssh: Could not resolve hostname nowhere" <<<"$said" || fail "it said: $said"
 
+# Another LibTorch, or none, is named before the linker ends the program with a word of its own: hosts with an ldd of theirs.
+program_of_torch=$TROUPE_BUILD_DIR/tests/fault_program
+[[ $(checked - 1 1 "$program_of_torch") =~ libtorch\ [0-9]+\ "${TROUPE_TORCH_VERSION:-}"[^\ ]*\ /.*/libtorch_cpu\.so ]] ||
+  fail "this host's LibTorch is not seen: $(checked - 1 1 "$program_of_torch")"
+says "there is no program $folder/nothing, or it cannot be executed" checked - 1 1 "$folder/nothing"
+mkdir -p "$folder/other/torch/lib" "$folder/other/bin" "$folder/lacks/bin" "$folder/older/bin"
+echo "__version__ = '1.0.0+old'" >"$folder/other/torch/version.py"
+echo library >"$folder/other/torch/lib/libtorch_cpu.so"
+ldd_of() { { printf '#!/bin/sh\ncat <<"END"\n'; printf '%s\n' "${@:2}" END; } >"$folder/$1/bin/ldd"; chmod +x "$folder/$1/bin/ldd"; }
+ldd_of other "	libtorch_cpu.so => $folder/other/torch/lib/libtorch_cpu.so (0x00007f0000000000)"
+ldd_of lacks "	libtorch_cpu.so => not found" "	libc10.so => not found" "	libc.so.6 => /lib/libc.so.6 (0x00007f0000000000)"
+ldd_of older "$program_of_torch: /lib/libstdc++.so.6: version \`GLIBCXX_3.4.30' not found (required by $program_of_torch)"
+cat >"$folder/linkers" <<'EOF2'
+#!/usr/bin/env bash
+PATH=${0%/*}/$1/bin:$PATH exec sh -c "${*:2}"
+EOF2
+chmod +x "$folder/linkers"
+linkers() { "$run" -n 2 -H "localhost:1,$1:1" --mca plm_rsh_agent "$folder/linkers" "$program_of_torch" 2>&1 || true; }
+said=$(linkers other)
+grep -qE "^run: the host other has another LibTorch than localhost: 1\.0\.0\+old, 8 bytes at $folder/other/torch/lib/libtorch_cpu\.so and .*[0-9]+ bytes at /.*/libtorch_cpu\.so; install the same version everywhere$" <<<"$said" ||
+  fail "it said: $said"
+[ "$(grep -c libtorch_cpu <<<"$said")" -eq 1 ] || fail "more than one sentence: $said"
+said=$(linkers lacks)
+grep -qx "run: the host lacks: $program_of_torch needs libc10.so, libtorch_cpu.so, and the linker does not find it" <<<"$said" ||
+  fail "it said: $said"
+said=$(linkers older)
+grep -qx "run: the host older: $program_of_torch needs a libstdc++.so.6 with GLIBCXX_3.4.30, which is newer than what is installed" <<<"$said" ||
+  fail "it said: $said"
+
 # A host that no longer answers is left out.
 cat >"$folder/agent" <<'EOF'
 #!/usr/bin/env bash

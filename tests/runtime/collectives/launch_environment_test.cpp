@@ -40,21 +40,33 @@ TEST(LaunchEnvironment, LeavesNetworkCardsOutOnOneHost) {
   using testing::ElementsAre, testing::Pair, testing::IsEmpty;
   std::map<std::string, std::string> here{{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}};
   const auto chosen = ElementsAre(Pair("OMPI_MCA_pml", "ob1"), Pair("OMPI_MCA_btl", "self,vader,tcp"));
-  EXPECT_THAT(transports_of_one_host(with(here), ""), chosen);
-  EXPECT_THAT(transports_of_one_host(with(here), "# pml = ucx\nbtl_tcp_if_include = lo\n"), chosen);
-  EXPECT_THAT(transports_of_one_host(with({{"PMIX_RANK", "1"}, {"SLURM_STEP_NUM_NODES", "1"}}), ""), chosen);
+  EXPECT_THAT(mpi_transports(with(here), ""), chosen);
+  EXPECT_THAT(mpi_transports(with(here), "# pml = ucx\nbtl_tcp_if_include = lo\n"), chosen);
+  EXPECT_THAT(mpi_transports(with({{"PMIX_RANK", "1"}, {"SLURM_STEP_NUM_NODES", "1"}}), ""), chosen);
   // Somebody has chosen.
-  EXPECT_THAT(transports_of_one_host(with(here), "# ours\n btl = self,tcp\n"), IsEmpty());
+  EXPECT_THAT(mpi_transports(with(here), "# ours\n btl = self,tcp\n"), IsEmpty());
   for (const char* const name : {"OMPI_MCA_pml", "OMPI_MCA_btl", "OMPI_MCA_mtl", "OMPI_MCA_mca_base_param_files"}) {
     auto variables = here;
     variables[name] = "ucx";
-    EXPECT_THAT(transports_of_one_host(with(variables), ""), IsEmpty()) << name;
+    EXPECT_THAT(mpi_transports(with(variables), ""), IsEmpty()) << name;
   }
-  // There are others.
-  here["OMPI_COMM_WORLD_LOCAL_SIZE"] = "2";
-  EXPECT_THAT(transports_of_one_host(with(here), ""), IsEmpty());
-  EXPECT_THAT(transports_of_one_host(with({{"PMIX_RANK", "1"}, {"SLURM_STEP_NUM_NODES", "2"}}), ""), IsEmpty());
-  EXPECT_THAT(transports_of_one_host(with({{"PMIX_RANK", "1"}}), ""), IsEmpty());
+}
+
+TEST(LaunchEnvironment, PushesMessagesBetweenHosts) {
+  using testing::ElementsAre, testing::Pair, testing::IsEmpty;
+  const std::map<std::string, std::string> two{{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
+  const auto chosen =
+      ElementsAre(Pair("OMPI_MCA_btl_tcp_flags", "send"), Pair("OMPI_MCA_btl_tcp_max_send_size", "262144"));
+  EXPECT_THAT(mpi_transports(with(two), "pml = ob1\nbtl_tcp_if_include = eth1\n"), chosen);
+  EXPECT_THAT(mpi_transports(with({{"PMIX_RANK", "1"}, {"SLURM_STEP_NUM_NODES", "2"}}), ""), chosen);
+  EXPECT_THAT(mpi_transports(with({{"PMIX_RANK", "1"}}), ""), chosen) << "it is not known how many hosts there are";
+  // Somebody has chosen.
+  EXPECT_THAT(mpi_transports(with(two), "btl_tcp_flags=put\n"), IsEmpty());
+  for (const char* const name : {"OMPI_MCA_btl_tcp_rdma_pipeline_frag_size", "OMPI_MCA_mca_base_param_files"}) {
+    auto variables = two;
+    variables[name] = "65536";
+    EXPECT_THAT(mpi_transports(with(variables), ""), IsEmpty()) << name;
+  }
 }
 
 TEST(LaunchEnvironment, RefusesPmi2WhichOpenMpiCannotUse) {
