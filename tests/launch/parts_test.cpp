@@ -139,7 +139,7 @@ TEST_F(PartsTest, OptionsBelongToTheCallbackThatIsNamedLast) {
                             "model_checkpoint,lr_monitor", "--callbacks.log_momentum", "--callbacks",
                             "model_checkpoint", "--callbacks.monitor", "b", "--callbacks.train_time_interval", "90s"});
   EXPECT_THAT(toml, HasSubstr("name = \"early_stopping\"\nmonitor = \"a\"\n"));
-  EXPECT_THAT(toml, HasSubstr("name = \"learning_rate_monitor\"\nlogging_interval = \"\"\nlog_momentum = true\n"));
+  EXPECT_THAT(toml, HasSubstr("name = \"learning_rate_monitor\"\nlogging_interval = \"auto\"\nlog_momentum = true\n"));
   EXPECT_THAT(toml, HasSubstr("monitor = \"b\"\n"));
   EXPECT_THAT(toml, HasSubstr("train_time_interval = \"00:00:01:30\"\n"));
   EXPECT_THAT(put({"--callbacks", "timer", "--callbacks", "none", "--callbacks", "model_summary"}).callbacks,
