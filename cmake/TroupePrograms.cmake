@@ -4,5 +4,5 @@
 function(troupe_add_program name)
   add_executable(${name} ${ARGN})
   target_link_libraries(${name} PRIVATE troupe::troupe)
-  target_precompile_headers(${name} REUSE_FROM troupe)
+  target_precompile_headers(${name} REUSE_FROM troupe_steps)
 endfunction()

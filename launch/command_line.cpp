@@ -176,6 +176,32 @@ bool asks_for_help(const std::string& word) {
   return word == "--help" || word == "-h";
 }
 
+/// What stands behind the stage, each in its order: options, files, and checkpoints.
+struct SortedArguments {
+  std::vector<Argument> settings;
+  std::vector<std::string> files;
+  std::vector<Argument> ckpt_paths;
+};
+
+SortedArguments sorted_arguments(const std::vector<std::string>& words, std::size_t position, Invocation& out) {
+  SortedArguments sorted;
+  while (position < words.size()) {
+    Argument argument = take_argument(words, position);
+    if (argument.name == "config") {
+      sorted.files.push_back(value_of(argument));
+    } else if (argument.name == "ckpt_path") {
+      sorted.ckpt_paths.push_back(std::move(argument));
+    } else if (argument.name == "print_config") {
+      out.print_config = print_config_of(argument);
+    } else {
+      if (argument.name == "quiet") argument.name = "trainer.quiet";
+      if (argument.name == "set") argument = setting_of(argument);
+      sorted.settings.push_back(std::move(argument));
+    }
+  }
+  return sorted;
+}
+
 }  // namespace
 
 Stage stage_from_text(const std::string& name) {
@@ -212,24 +238,7 @@ Invocation CommandLine::parse(const std::vector<std::string>& words) const {
   const bool has_stage = !words.empty() && !words[0].starts_with("-");
   out.tune = has_stage && words[0] == tune_word;
   if (has_stage && !out.tune) out.stage = stage_from_text(words[0]);
-
-  std::vector<Argument> settings;
-  std::vector<std::string> files;
-  std::vector<Argument> ckpt_paths;
-  for (std::size_t position = has_stage ? 1 : 0; position < words.size();) {
-    Argument argument = take_argument(words, position);
-    if (argument.name == "config") {
-      files.push_back(value_of(argument));
-    } else if (argument.name == "ckpt_path") {
-      ckpt_paths.push_back(std::move(argument));
-    } else if (argument.name == "print_config") {
-      out.print_config = print_config_of(argument);
-    } else {
-      if (argument.name == "quiet") argument.name = "trainer.quiet";
-      if (argument.name == "set") argument = setting_of(argument);
-      settings.push_back(std::move(argument));
-    }
-  }
+  const auto [settings, files, ckpt_paths] = sorted_arguments(words, has_stage ? 1 : 0, out);
   if (!has_stage && !out.print_config) {
     throw UsageError((words.empty() ? "no stage" : "'" + shown(words[0]) + "' is not a stage") + "; " + stage_rule);
   }

@@ -70,7 +70,6 @@ void say_for_all(const std::string& text) {
   });
 }
 
-// Of the run, so rank zero says it. With the progress bar the Trainer has.
 // The program's own number of steps was not meant against a time that the user gives in its place.
 void yield_to_user(const TrainerOptions& own, TrainerOptions& options) {
   const bool gives_time = own.log_every.empty() && !options.log_every.empty();
@@ -78,9 +77,77 @@ void yield_to_user(const TrainerOptions& own, TrainerOptions& options) {
   if (gives_time && !gives_steps) options.log_every_n_steps = TrainerOptions().log_every_n_steps;
 }
 
+// Of the run, so rank zero says it. With a progress bar the Trainer has said it.
 void say_summary(const Trainer& trainer) {
   const bool has_bar = trainer.options().enable_progress_bar;
   if (!has_bar && !trainer.options().quiet && Processes::get().is_rank_zero()) std::cerr << trainer.summary();
+}
+
+// What the program brings with it, and what its user says of it.
+struct Program {
+  std::string name;
+  MainOptions& options;
+  std::vector<OptionGroup>& groups;
+  const std::function<ModuleSource()>& source;
+  const std::function<DataModulePtr()>& data;
+};
+
+int run_stage(const Program& program, const Invocation& invocation, const TuneSettings& finders, ChosenParts& parts) {
+  auto& options = program.options;
+  if (!invocation.tune) refuse_finders(finders.tune);
+  parts.put_into_options();
+  for (const auto& group : program.groups) (void)to_json_object(group.options, group.name);  // NaN and the like
+  const auto shapes = std::make_shared<PredictionShapes>();
+  if (invocation.stage == Stage::predict) options.trainer.callbacks.push_back(shapes);
+  Trainer trainer(options.trainer);
+  for (auto& group : program.groups) trainer.add_options(group);
+  for (auto& group : parts.groups()) trainer.add_options(std::move(group));
+  if (options.prepare) options.prepare(trainer);
+  if (invocation.tune) {
+    if (invocation.ckpt_path)
+      throw UsageError("tune begins with new weights: leave ckpt_path = " + shown(*invocation.ckpt_path) + " out");
+    tune(finders, trainer, program.groups, program.source, program.data);
+    return 0;
+  }
+  try {
+    carry_out(invocation, trainer, *shapes, program.source(), RunArguments{.datamodule = program.data()});
+  } catch (...) {
+    say_summary(trainer);
+    throw;
+  }
+  std::cout.flush();
+  say_summary(trainer);
+  return trainer.was_interrupted() ? status_after(trainer.interrupting_signal()) : 0;
+}
+
+int answer(const Program& program, int argc, char** argv) {
+  auto& options = program.options;
+  std::vector<OptionGroup> all = trainer_groups(options.trainer);
+  all.insert(all.end(), program.groups.begin(), program.groups.end());
+  TuneSettings finders;
+  const auto options_of_stages = all;
+  for (auto& group : tune_groups(finders)) all.push_back(std::move(group));
+  ChosenParts parts(options.trainer);
+  const CommandLine command_line(program.name, std::move(all), &parts);
+  if (argc > 1 && std::string_view(argv[1]) == completion_word) {
+    const auto called = std::filesystem::path(argv[0]).filename().string();
+    std::cout << completion_answer(completed_program(called, command_line.groups()), {argv + 2, argv + argc});
+    return 0;
+  }
+  const TrainerOptions own = options.trainer;
+  const Invocation invocation = command_line.parse(argc, argv);
+  yield_to_user(own, options.trainer);
+  if (invocation.help) {
+    std::cout << command_line.help(invocation.help_topic);
+    return 0;
+  }
+  if (invocation.print_config) {
+    auto shown_groups = invocation.tune ? command_line.groups() : options_of_stages;
+    for (auto& group : parts.groups()) shown_groups.push_back(std::move(group));
+    std::cout << to_toml(shown_groups, invocation.ckpt_path);
+    return 0;
+  }
+  return run_stage(program, invocation, finders, parts);
 }
 
 }  // namespace
@@ -92,55 +159,7 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
                            : argc > 0            ? std::filesystem::path(argv[0]).filename().string()
                                                  : "program";
   try {
-    std::vector<OptionGroup> all = trainer_groups(options.trainer);
-    all.insert(all.end(), groups.begin(), groups.end());
-    TuneSettings finders;
-    const auto options_of_stages = all;
-    for (auto& group : tune_groups(finders)) all.push_back(std::move(group));
-    ChosenParts parts(options.trainer);
-    const CommandLine command_line(name, std::move(all), &parts);
-    if (argc > 1 && std::string_view(argv[1]) == completion_word) {
-      const auto called = std::filesystem::path(argv[0]).filename().string();
-      std::cout << completion_answer(completed_program(called, command_line.groups()), {argv + 2, argv + argc});
-      return 0;
-    }
-    const TrainerOptions own = options.trainer;
-    const Invocation invocation = command_line.parse(argc, argv);
-    yield_to_user(own, options.trainer);
-    if (invocation.help) {
-      std::cout << command_line.help(invocation.help_topic);
-      return 0;
-    }
-    if (invocation.print_config) {
-      auto shown_groups = invocation.tune ? command_line.groups() : options_of_stages;
-      for (auto& group : parts.groups()) shown_groups.push_back(std::move(group));
-      std::cout << to_toml(shown_groups, invocation.ckpt_path);
-      return 0;
-    }
-    if (!invocation.tune) refuse_finders(finders.tune);
-    parts.put_into_options();
-    for (const auto& group : groups) (void)to_json_object(group.options, group.name);  // NaN and the like
-    const auto shapes = std::make_shared<PredictionShapes>();
-    if (invocation.stage == Stage::predict) options.trainer.callbacks.push_back(shapes);
-    Trainer trainer(options.trainer);
-    for (auto& group : groups) trainer.add_options(group);
-    for (auto& group : parts.groups()) trainer.add_options(std::move(group));
-    if (options.prepare) options.prepare(trainer);
-    if (invocation.tune) {
-      if (invocation.ckpt_path)
-        throw UsageError("tune begins with new weights: leave ckpt_path = " + shown(*invocation.ckpt_path) + " out");
-      tune(finders, trainer, groups, source, data);
-      return 0;
-    }
-    try {
-      carry_out(invocation, trainer, *shapes, source(), RunArguments{.datamodule = data()});
-    } catch (...) {
-      say_summary(trainer);
-      throw;
-    }
-    std::cout.flush();
-    say_summary(trainer);
-    return trainer.was_interrupted() ? status_after(trainer.interrupting_signal()) : 0;
+    return answer({name, options, groups, source, data}, argc, argv);
   } catch (const RanksDisagree& error) {
     say_for_all(name + ": " + error.what());
     return misused;

@@ -228,21 +228,26 @@ bool Trainer::Runner::goes_on_without_losses() {
   if (all != Outcome::lost) return false;
   const bool was_rank_zero = processes.is_rank_zero();
   if (losses_.who.empty()) losses_.noticed = noticed;
-  const auto lost = processes.recover();
-  losses_.who += (losses_.who.empty() || lost.empty() ? "" : ", ") + lost;
-  if (processes.size() < elastic_of(options_)->least) {
-    if (!result_.failure) result_.failure.emplace();
-    result_.failure->message = verdict_on(losses_.who) + ", and " + std::to_string(processes.size()) +
-                               (processes.size() == 1 ? " is" : " are") +
-                               " left, which is less than trainer.elastic = \"" + options_.elastic + "\" allows";
-    return false;
-  }
+  if (!recovers_enough()) return false;
   if (result_.curves) {
     curves_ = *result_.curves;
     curves_.go_back(/*has_written=*/was_rank_zero);
   }
   files_ = std::move(result_.files);
   return true;
+}
+
+// Gets those together that are left. False, with the reason in result_, if trainer.elastic does not allow so few.
+bool Trainer::Runner::recovers_enough() {
+  auto& processes = Processes::get();
+  const auto lost = processes.recover();
+  losses_.who += (losses_.who.empty() || lost.empty() ? "" : ", ") + lost;
+  if (processes.size() >= elastic_of(options_)->least) return true;
+  if (!result_.failure) result_.failure.emplace();
+  result_.failure->message = verdict_on(losses_.who) + ", and " + std::to_string(processes.size()) +
+                             (processes.size() == 1 ? " is" : " are") +
+                             " left, which is less than trainer.elastic = \"" + options_.elastic + "\" allows";
+  return false;
 }
 
 // To the newest state that one of those has that are left.
@@ -407,10 +412,12 @@ void Trainer::Runner::take_result(Stage stage) {
     best_ = processes.from_rank_zero([&] { return own_best_model_path().string(); });
   }
   if (module_) module_->get_from_queue(result_.queue);
-  if (requeues && processes.is_rank_zero()) {
-    for (const auto& line : requeue_slurm_job()) {
-      if (!options_.quiet || line.starts_with("warning: ")) std::cerr << "troupe: " + line + '\n';
-    }
+  if (requeues && processes.is_rank_zero()) requeue();
+}
+
+void Trainer::Runner::requeue() const {
+  for (const auto& line : requeue_slurm_job()) {
+    if (!options_.quiet || line.starts_with("warning: ")) std::cerr << "troupe: " + line + '\n';
   }
 }
 

@@ -53,6 +53,7 @@ class Trainer::Runner {
                 const RunArguments& arguments, std::optional<std::chrono::steady_clock::time_point> deadline);
   void take_loss(std::chrono::milliseconds patience);
   bool goes_on_without_losses();
+  bool recovers_enough();
   void go_back();
   int64_t tell_spares();
   std::shared_ptr<Checkpoint> newest_kept() const;
@@ -71,6 +72,7 @@ class Trainer::Runner {
   bool validates_beside(const cast::RunSetup& setup) const;
   void refuse_async_validation(const cast::RunSetup& setup, const ModuleSource& source) const;
   void take_result(Stage stage);
+  void requeue() const;
   void tell_sinks_of_files();
   void leave_threads_behind();
   double patience() const;

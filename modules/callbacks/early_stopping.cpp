@@ -15,7 +15,7 @@ namespace {
 
 EarlyStoppingOptions checked(EarlyStoppingOptions options) {
   const auto refuse = [](const std::string& why) { throw UsageError("EarlyStopping: " + why); };
-  check_monitor_options("EarlyStopping", options.monitor, options.mode);
+  check_monitor("EarlyStopping", options.monitor);
   if (options.monitor.empty()) refuse("monitor is empty; name the metric to watch, for example val_loss");
   if (!std::isfinite(options.min_delta) || options.min_delta < 0) {
     refuse("min_delta = " + double_to_text(options.min_delta) + "; use a number of at least 0");
@@ -93,7 +93,8 @@ std::string EarlyStopping::check(double value) {
     return name + " = " + brief(value) + " passed the divergence threshold " + brief(*options_.divergence_threshold) +
            best;
   }
-  const double pessimistic = options_.mode == "min" ? value + options_.min_delta : value - options_.min_delta;
+  const double pessimistic =
+      options_.mode == MonitorMode::min ? value + options_.min_delta : value - options_.min_delta;
   if (std::isfinite(value) && (!best_score_ || is_better(pessimistic, *best_score_))) {
     best_score_ = value;
     wait_count_ = 0;
@@ -108,7 +109,7 @@ std::string EarlyStopping::check(double value) {
 
 std::string EarlyStopping::state_key() const {
   const EarlyStoppingOptions usual;
-  return StateKey("EarlyStopping{'monitor': '" + options_.monitor + "', 'mode': '" + options_.mode + "'}")
+  return StateKey("EarlyStopping{'monitor': '" + options_.monitor + "', 'mode': '" + name_of(options_.mode) + "'}")
       .add("min_delta", options_.min_delta, usual.min_delta)
       .add("patience", options_.patience, usual.patience)
       .add("check_finite", options_.check_finite, usual.check_finite)

@@ -11,6 +11,7 @@
 
 #include "troupe/modules/callbacks/metric_sources.hpp"
 #include "troupe/modules/monitor.hpp"
+#include "troupe/modules/monitor_mode.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -26,8 +27,8 @@ struct EarlyStoppingOptions {
   double min_delta = 0.0;
   /// The number of checks without a better value that ends training; at least 0.
   int64_t patience = 3;
-  /// "min" or "max": which values are better.
-  std::string mode = "min";
+  /// Which values are better.
+  MonitorMode mode = MonitorMode::min;
   /// A metric that is never logged ends the run with an error; else nothing is checked then. It is no error if the
   /// metric could not be logged: limit_val_batches = 0 leaves the validation out, or its loaders had no batch.
   /// Lightning ends the run then too.
@@ -70,7 +71,7 @@ class EarlyStopping : public Monitor {
 
  private:
   bool is_due(Moment moment) const;
-  bool is_better(double value, double than) const { return options_.mode == "min" ? value < than : value > than; }
+  bool is_better(double value, double than) const { return troupe::is_better(options_.mode, value, than); }
   /// Why to stop; empty: go on.
   std::string check(double value);
 

@@ -1,7 +1,5 @@
 #include "troupe/modules/callbacks/learning_rate_monitor.hpp"
 
-#include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/modules/lr_schedulers/schedule.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/optim/optimizer_name.hpp"
@@ -9,13 +7,6 @@
 #include <map>
 
 namespace troupe {
-
-LearningRateMonitor::LearningRateMonitor(LearningRateMonitorOptions options) : options_(std::move(options)) {
-  const std::vector<std::string> known = {"", "step", "epoch"};
-  if (std::ranges::find(known, options_.logging_interval) != known.end()) return;
-  throw UsageError("LearningRateMonitor: logging_interval = '" + shown(options_.logging_interval) + "'; did you mean " +
-                   nearest(options_.logging_interval, {"step", "epoch"}) + "?");
-}
 
 void LearningRateMonitor::on_train_epoch_start(RunContext& run, Module&) {
   log(run, /*by_step=*/false);
@@ -31,11 +22,13 @@ void LearningRateMonitor::log(RunContext& run, bool by_step) const {
   for (const auto& optimizer : optimizers) {
     std::string name = "lr-" + optim::optimizer_name(*optimizer);
     if (const int before = seen[name]++; before > 0) name += "-" + std::to_string(before);
-    bool is_by_step = options_.logging_interval != "epoch";
+    bool is_by_step = options_.logging_interval != LoggingInterval::epoch;
     for (const auto& config : optimizers.lr_schedulers()) {
       if (config.scheduler->optimizer() != optimizer) continue;
       if (!config.name.empty()) name = config.name;
-      if (options_.logging_interval.empty()) is_by_step = config.interval == LRSchedulerConfig::Interval::step;
+      if (options_.logging_interval == LoggingInterval::automatic) {
+        is_by_step = config.interval == LRSchedulerConfig::Interval::step;
+      }
     }
     if (is_by_step != by_step) continue;
     const LogOptions how{.on_step = by_step, .on_epoch = !by_step};

@@ -2,16 +2,22 @@
 #pragma once
 
 #include "troupe/modules/callback.hpp"
-
-#include <string>
+#include "troupe/modules/options/choices.hpp"
 
 namespace troupe {
+
+/// When learning rates are logged.
+enum class LoggingInterval {
+  automatic,  ///< as each scheduler moves on; by steps if the optimizer has none
+  step,       ///< before each batch
+  epoch,      ///< at the beginning of each epoch
+};
+TROUPE_CHOICES(LoggingInterval, {automatic, "auto"}, {step, "step"}, {epoch, "epoch"})
 
 /// Names and meanings are Lightning's
 /// (https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.LearningRateMonitor.html).
 struct LearningRateMonitorOptions {
-  /// "step", "epoch", or empty: as each scheduler moves on (by steps if the optimizer has none).
-  std::string logging_interval = "";
+  LoggingInterval logging_interval = LoggingInterval::automatic;
   /// Also the momentum (the first of Adam's betas), as "<name>-momentum".
   bool log_momentum = false;
 };
@@ -22,8 +28,7 @@ struct LearningRateMonitorOptions {
 /// numbers those with a scheduler first, so its names differ if only a later one has a scheduler.
 class LearningRateMonitor : public Callback {
  public:
-  /// Throws UsageError for another interval.
-  explicit LearningRateMonitor(LearningRateMonitorOptions options = {});
+  explicit LearningRateMonitor(LearningRateMonitorOptions options = {}) : options_(options) {}
   void on_train_epoch_start(RunContext& run, Module& module) override;
   void on_train_batch_start(RunContext& run, Module& module, const Batch& batch, int64_t batch_idx) override;
 

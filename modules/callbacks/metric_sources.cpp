@@ -73,12 +73,8 @@ UsageError metric_not_logged(const std::string& what, const std::string& name, c
                     "' was logged; logged: " + (names.empty() ? "none" : brief_list(names)));
 }
 
-void check_monitor_options(const std::string& owner, const std::string& monitor, const std::string& mode) {
+void check_monitor(const std::string& owner, const std::string& monitor) {
   if (!is_utf8(monitor)) throw UsageError(owner + ": monitor = '" + shown(monitor) + "' is not UTF-8 text");
-  if (mode != "min" && mode != "max") {
-    throw UsageError(owner + ": mode = '" + shown(mode) +
-                     "' is neither min nor max; nearest: " + nearest(mode, {"min", "max"}));
-  }
 }
 
 }  // namespace troupe

@@ -50,7 +50,7 @@ class MetricSources {
 /// nearest name first.
 UsageError metric_not_logged(const std::string& what, const std::string& name, const MetricMap& metrics);
 
-/// Throws UsageError unless `monitor` of the callback `owner` is text and `mode` is "min" or "max".
-void check_monitor_options(const std::string& owner, const std::string& monitor, const std::string& mode);
+/// Throws UsageError unless `monitor` of the callback `owner` is text.
+void check_monitor(const std::string& owner, const std::string& monitor);
 
 }  // namespace troupe

@@ -20,8 +20,8 @@ constexpr const char* default_metric = "val_loss";
 
 ModelCheckpointOptions checked(ModelCheckpointOptions options) {
   const auto refuse = [](const std::string& why) { throw UsageError("ModelCheckpoint: " + why); };
-  check_monitor_options("ModelCheckpoint", options.monitor, options.mode);
-  if (options.mode == "max" && options.monitor.empty()) refuse("mode = 'max' needs a metric to monitor");
+  check_monitor("ModelCheckpoint", options.monitor);
+  if (options.mode == MonitorMode::max && options.monitor.empty()) refuse("mode = max needs a metric to monitor");
   if (options.save_top_k < -1) {
     refuse("save_top_k = " + std::to_string(options.save_top_k) + "; use a count, 0 for none or -1 for all");
   }
@@ -210,7 +210,7 @@ bool ModelCheckpoint::is_due(Moment moment, const Progress& progress, const Metr
 bool ModelCheckpoint::is_better(const std::optional<double>& score, const std::optional<double>& than) const {
   if (!score) return !than;  // among those without a score the newest is the best
   if (!than) return true;
-  return options_.mode == "min" ? *score < *than : *score > *than;
+  return troupe::is_better(options_.mode, *score, *than);
 }
 
 void ModelCheckpoint::judge(const Progress& progress, const MetricMap& metrics, Decision& decision) {
@@ -322,7 +322,7 @@ std::string ModelCheckpoint::state_key() const {
   const auto time = options_.train_time_interval;
   const ModelCheckpointOptions usual;
   return StateKey("ModelCheckpoint{'monitor': " + (options_.monitor.empty() ? "None" : "'" + options_.monitor + "'") +
-                  ", 'mode': '" + options_.mode + "', 'every_n_train_steps': " + std::to_string(steps) +
+                  ", 'mode': '" + name_of(options_.mode) + "', 'every_n_train_steps': " + std::to_string(steps) +
                   ", 'every_n_epochs': " + std::to_string(epochs) + "}")
       .add("dirpath", options_.dirpath, usual.dirpath)
       .add("filename", options_.filename, usual.filename)

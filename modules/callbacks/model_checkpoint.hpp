@@ -11,6 +11,7 @@
 #include "troupe/modules/callbacks/file_name_template.hpp"
 #include "troupe/modules/callbacks/metric_sources.hpp"
 #include "troupe/modules/monitor.hpp"
+#include "troupe/modules/monitor_mode.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -34,8 +35,8 @@ struct ModelCheckpointOptions {
   /// that is never logged ends the run, unless it could not be: limit_val_batches = 0 leaves the validation out, or its
   /// loaders had no batch; then none is the best.
   std::string monitor = "";
-  /// "min" or "max": which values of `monitor` are better.
-  std::string mode = "min";
+  /// Which values of `monitor` are better.
+  MonitorMode mode = MonitorMode::min;
   /// How many of the best to keep; 0 is none, -1 is all. Values that are not finite never count as best: what has them
   /// is saved with -1 only.
   int64_t save_top_k = 1;

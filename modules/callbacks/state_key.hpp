@@ -13,7 +13,7 @@ namespace troupe {
 /// `name{...}` of the options that a state is worth nothing without, then '#' and those that only tell two callbacks of
 /// one kind apart and are not at their defaults, as JSON (Callback::state_key).
 ///
-///     StateKey("Timer").add("interval", options_.interval, std::string("step")).text()
+///     StateKey("Timer").add("interval", name_of(options_.interval), name_of(TimerInterval::step)).text()
 class StateKey {
  public:
   explicit StateKey(std::string base) : base_(std::move(base)) {}

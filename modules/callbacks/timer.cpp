@@ -1,8 +1,6 @@
 #include "troupe/modules/callbacks/timer.hpp"
 
-#include "troupe/base/nearest.hpp"
 #include "troupe/base/state_reader.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/modules/callbacks/state_key.hpp"
 #include "troupe/modules/module.hpp"
 
@@ -21,10 +19,6 @@ std::size_t place(Stage stage) {
 }  // namespace
 
 Timer::Timer(TimerOptions options) : options_(std::move(options)) {
-  if (options_.interval != "step" && options_.interval != "epoch") {
-    throw UsageError("Timer: interval = '" + shown(options_.interval) + "'; did you mean " +
-                     nearest(options_.interval, {"step", "epoch"}) + "?");
-  }
   if (options_.duration && options_.duration->count() < 0) throw UsageError("Timer: the duration is negative");
 }
 
@@ -46,7 +40,7 @@ std::string Timer::state_key() const {
   const TimerOptions usual;
   return StateKey("Timer")
       .add("duration", milliseconds(options_), milliseconds(usual))
-      .add("interval", options_.interval, usual.interval)
+      .add("interval", name_of(options_.interval), name_of(usual.interval))
       .text();
 }
 
@@ -81,7 +75,7 @@ void Timer::teardown(RunContext&, Module&, Stage stage) {
 }
 
 void Timer::on_train_batch_end(RunContext& run, Module&, const StepOutput&, const Batch&, int64_t) {
-  if (options_.interval == "step") check(run);
+  if (options_.interval == TimerInterval::step) check(run);
 }
 
 void Timer::on_train_epoch_end(RunContext& run, Module&) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/callback.hpp"
+#include "troupe/modules/options/choices.hpp"
 
 #include <chrono>
 #include <optional>
@@ -9,19 +10,22 @@
 
 namespace troupe {
 
+enum class TimerInterval { step, epoch };
+TROUPE_CHOICES(TimerInterval, {step, "step"}, {epoch, "epoch"})
+
 /// Names and meanings are Lightning's
 /// (https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.Timer.html).
 struct TimerOptions {
   /// Training longer than this ends; unset: it only measures. It counts on over resumed runs, which `max_time` does
   /// not.
   std::optional<std::chrono::milliseconds> duration = std::nullopt;
-  /// When the time is looked at: after each "step", or "epoch".
-  std::string interval = "step";
+  /// When the time is looked at: after each batch, or each epoch.
+  TimerInterval interval = TimerInterval::step;
 };
 
 class Timer : public Callback {
  public:
-  /// Throws UsageError for another interval and a negative duration.
+  /// Throws UsageError for a negative duration.
   explicit Timer(TimerOptions options = {});
 
   /// Time spent in a stage ("fit" with its validations), including earlier runs if one was resumed.

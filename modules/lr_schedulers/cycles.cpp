@@ -1,8 +1,6 @@
 #include "troupe/modules/lr_schedulers/cycles.hpp"
 
-#include "troupe/base/nearest.hpp"
 #include "troupe/base/number_text.hpp"
-#include "troupe/base/text.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -108,12 +106,9 @@ class CyclicLR final : public Cycling {
     require(options_.step_size_up >= 1, "step_size_up = " + std::to_string(options_.step_size_up) + "; use at least 1");
     const auto down = options_.step_size_down.value_or(options_.step_size_up);
     require(down >= 1, "step_size_down = " + std::to_string(down) + "; use at least 1");
-    const std::vector<std::string> modes = {"triangular", "triangular2", "exp_range"};
-    require(options_.scale_fn || std::ranges::find(modes, options_.mode) != modes.end(),
-            "mode = '" + shown(options_.mode) + "'; did you mean " + nearest(options_.mode, modes) + "?");
-    require(options_.scale_mode == "cycle" || options_.scale_mode == "iterations",
-            "scale_mode = '" + shown(options_.scale_mode) + "'; use cycle or iterations");
-    if (!options_.scale_fn) options_.scale_mode = options_.mode == "exp_range" ? "iterations" : "cycle";
+    if (!options_.scale_fn) {
+      options_.scale_mode = options_.mode == CyclicMode::exp_range ? CyclicScale::iterations : CyclicScale::cycle;
+    }
     total_ = static_cast<double>(options_.step_size_up + down);
     ratio_ = static_cast<double>(options_.step_size_up) / total_;
     max_lrs_ = for_groups("max_lr", options_.max_lr);
@@ -140,10 +135,10 @@ class CyclicLR final : public Cycling {
     return x <= ratio_ ? x / ratio_ : (x - 1) / (ratio_ - 1);
   }
   double scale() const {
-    const double x = options_.scale_mode == "cycle" ? cycle() : static_cast<double>(last_epoch_);
+    const double x = options_.scale_mode == CyclicScale::cycle ? cycle() : static_cast<double>(last_epoch_);
     if (options_.scale_fn) return options_.scale_fn(x);
-    if (options_.mode == "triangular2") return 1 / std::pow(2.0, x - 1);
-    return options_.mode == "exp_range" ? std::pow(options_.gamma, x) : 1.0;
+    if (options_.mode == CyclicMode::triangular2) return 1 / std::pow(2.0, x - 1);
+    return options_.mode == CyclicMode::exp_range ? std::pow(options_.gamma, x) : 1.0;
   }
 
   CyclicOptions options_;
@@ -164,8 +159,6 @@ class OneCycleLR final : public Cycling {
             "total_steps = " + std::to_string(options_.total_steps) + "; give it, or epochs and steps_per_epoch");
     require(options_.pct_start >= 0 && options_.pct_start <= 1,
             "pct_start = " + double_to_text(options_.pct_start) + " is not in [0, 1]");
-    require(options_.anneal_strategy == "cos" || options_.anneal_strategy == "linear",
-            "anneal_strategy = '" + shown(options_.anneal_strategy) + "'; use cos or linear");
     require(options_.div_factor > 0 && options_.final_div_factor > 0,
             "div_factor and final_div_factor must be above 0");
     max_lrs_ = for_groups("max_lr", options_.max_lr);
@@ -217,7 +210,7 @@ class OneCycleLR final : public Cycling {
     }
   }
   double between(double start, double end, double share) const {
-    if (options_.anneal_strategy == "linear") return (end - start) * share + start;
+    if (options_.anneal_strategy == AnnealStrategy::linear) return (end - start) * share + start;
     return end + (start - end) / 2.0 * (std::cos(pi * share) + 1);
   }
 

@@ -1,7 +1,6 @@
 #include "troupe/modules/lr_schedulers/plateau.hpp"
 
 #include "troupe/base/number_text.hpp"
-#include "troupe/base/text.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -17,18 +16,11 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
   throw UsageError("lr_schedulers::reduce_on_plateau: " + why);
 }
 
-void one_of(const char* option, const std::string& value, const char* first, const char* second) {
-  if (value == first || value == second) return;
-  refuse(std::string(option) + " = '" + shown(value) + "'; use " + first + " or " + second);
-}
-
 }  // namespace
 
 ReduceOnPlateau::ReduceOnPlateau(Optimizer optimizer, ReduceOnPlateauOptions options)
     : LRScheduler(std::move(optimizer)), options_(std::move(options)) {
   if (!this->optimizer()) refuse("the optimizer is null");
-  one_of("mode", options_.mode, "min", "max");
-  one_of("threshold_mode", options_.threshold_mode, "rel", "abs");
   if (!(options_.factor < 1)) refuse("factor = " + double_to_text(options_.factor) + " is not below 1");
   if (options_.patience < 0) refuse("patience = " + std::to_string(options_.patience) + "; use at least 0");
   if (options_.cooldown < 0) refuse("cooldown = " + std::to_string(options_.cooldown) + "; use at least 0");
@@ -38,13 +30,13 @@ ReduceOnPlateau::ReduceOnPlateau(Optimizer optimizer, ReduceOnPlateauOptions opt
     refuse("min_lr has " + std::to_string(options_.min_lr.size()) + " values, the optimizer has " +
            std::to_string(groups) + " groups");
   }
-  best_ = options_.mode == "min" ? infinity : -infinity;
+  best_ = options_.mode == MonitorMode::min ? infinity : -infinity;
 }
 
 bool ReduceOnPlateau::is_better(double metric) const {
-  const bool falls = options_.mode == "min";
+  const bool falls = options_.mode == MonitorMode::min;
   const double threshold = options_.threshold;
-  if (options_.threshold_mode == "rel") {
+  if (options_.threshold_mode == ThresholdMode::rel) {
     return falls ? metric < best_ * (1.0 - threshold) : metric > best_ * (threshold + 1.0);
   }
   return falls ? metric < best_ - threshold : metric > best_ + threshold;
@@ -94,7 +86,7 @@ void ReduceOnPlateau::load_state_dict(const nlohmann::json& state) {
   const auto best = reader.optional_number("best");
   const auto bad = reader.count("num_bad_epochs"), cooling = reader.count("cooldown_counter"),
              epoch = reader.count("last_epoch");
-  best_ = best.value_or(options_.mode == "min" ? infinity : -infinity);
+  best_ = best.value_or(options_.mode == MonitorMode::min ? infinity : -infinity);
   bad_steps_ = bad;
   cooling_ = cooling;
   last_epoch_ = epoch;

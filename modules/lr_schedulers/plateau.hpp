@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/lr_schedulers/schedule.hpp"
+#include "troupe/modules/monitor_mode.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -10,17 +11,24 @@
 
 namespace troupe::lr_schedulers {
 
+/// What ReduceOnPlateauOptions::threshold is a part of.
+enum class ThresholdMode {
+  rel,  ///< the best value
+  abs,  ///< nothing: it is a difference
+};
+TROUPE_CHOICES(ThresholdMode, {rel, "rel"}, {abs, "abs"})
+
 /// Names and defaults are PyTorch's
 /// (https://pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ReduceLROnPlateau.html).
 struct ReduceOnPlateauOptions {
-  std::string mode = "min";            ///< "min": the metric should fall; "max": it should grow
-  double factor = 0.1;                 ///< of a decay, below 1
-  int64_t patience = 10;               ///< steps without improvement that are borne
-  double threshold = 1e-4;             ///< smaller improvements do not count
-  std::string threshold_mode = "rel";  ///< "rel" to the best value, or "abs"
-  int64_t cooldown = 0;                ///< steps after a decay that are not counted
-  std::vector<double> min_lr = {0};    ///< lowest rate, one for all groups or one each
-  double eps = 1e-8;                   ///< smaller changes of a rate are not made
+  MonitorMode mode = MonitorMode::min;  ///< min: the metric should fall; max: it should grow
+  double factor = 0.1;                  ///< of a decay, below 1
+  int64_t patience = 10;                ///< steps without improvement that are borne
+  double threshold = 1e-4;              ///< smaller improvements do not count
+  ThresholdMode threshold_mode = ThresholdMode::rel;
+  int64_t cooldown = 0;              ///< steps after a decay that are not counted
+  std::vector<double> min_lr = {0};  ///< lowest rate, one for all groups or one each
+  double eps = 1e-8;                 ///< smaller changes of a rate are not made
 };
 
 /// ReduceLROnPlateau: needs a metric (LRSchedulerConfig::monitor). A metric that is NaN counts as no improvement. The

@@ -124,7 +124,7 @@ std::optional<T> whole_from_json(const json& value) {
   return std::nullopt;
 }
 
-/// Nothing if the JSON value is of another type or out of range.
+/// Nothing if the JSON value is of another type or out of range. One branch per type, of which the compiler takes one.
 template <class T>
 std::optional<T> from_json_value(const json& value) {
   if constexpr (std::is_same_v<T, bool>) {

@@ -1,6 +1,5 @@
 #include "troupe/runtime/callbacks/prediction_writer.hpp"
 
-#include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/modules/module.hpp"
 
@@ -10,10 +9,6 @@ namespace troupe {
 
 PredictionWriter::PredictionWriter(PredictionWriterOptions options) : options_(std::move(options)) {
   if (options_.output_dir.empty()) throw UsageError("PredictionWriter: output_dir is empty; name a folder");
-  const std::vector<std::string> intervals = {"batch", "epoch", "batch_and_epoch"};
-  if (std::ranges::find(intervals, options_.write_interval) != intervals.end()) return;
-  throw UsageError("PredictionWriter: write_interval = '" + shown(options_.write_interval) + "'; did you mean " +
-                   nearest(options_.write_interval, intervals) + "?");
 }
 
 // What a prediction that failed has left is none of the next one's.
@@ -30,11 +25,11 @@ void PredictionWriter::on_predict_batch_end(RunContext& run, Module&, const Step
       throw UsageError("PredictionWriter: '" + shown(name) + "', which predict_step returned, is " +
                        (tensor.defined() ? "a scalar" : "undefined") + "; give it a first dimension, that of samples");
     }
-    if (options_.write_interval != "epoch") {
+    if (options_.write_interval != WriteInterval::epoch) {
       const auto file = "batch_" + loader + "_" + std::to_string(batch_idx) + ".safetensors";
       batch_.add(options_.output_dir, run.options().use_distributed_sampler ? file : rank + file, name, tensor);
     }
-    if (options_.write_interval != "batch") {
+    if (options_.write_interval != WriteInterval::batch) {
       epoch_.add(options_.output_dir, rank + "predictions_" + loader + ".safetensors", name, tensor);
     }
   }

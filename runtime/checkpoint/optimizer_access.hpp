@@ -99,7 +99,7 @@ bool groups_have(torch::optim::Optimizer& optimizer) {
 }
 
 /// Calls `use(class name, access)` for a known class and says whether it is one. Classes derived from a known one are
-/// not: they can hold more than we know of.
+/// not: they can hold more than we know of. One line per class.
 template <class Use>
 bool with_access(torch::optim::Optimizer& optimizer, Use use) {
   namespace known = torch::optim;

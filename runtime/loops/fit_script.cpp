@@ -377,6 +377,24 @@ bool is_at_end(const RunState& state) {
   return (state.stops_now() || state.has_reached_limit()) && !is_interrupted(state);
 }
 
+struct WantedValidation {
+  bool is_planned;  ///< by the plan, a time, or somebody who asks
+  bool is_due;
+};
+
+// After the batches from `begin` to `at`. As in Lightning a run that is about to stop validates first, so that what it
+// stops with is known. What was asked for is so no longer.
+WantedValidation wanted_validation(Training& training, const Progress& at, int64_t begin) {
+  RunState& state = training.state;
+  const bool is_asked = std::exchange(state.wanted.validation, false) && state.facts.has_evaluation;
+  const bool is_by_time = std::exchange(state.time_to_validate, false) || is_asked;
+  const bool is_planned =
+      is_by_time || training.plan.is_due(training.epoch, at.batch_idx, at.total_batches, training.epoch_over);
+  const bool is_new =
+      at.batch_idx > begin || training.epoch_over || is_by_time || std::exchange(training.validates_first, false);
+  return {is_planned, is_new && (is_planned || (state.stops_now() && state.facts.has_evaluation))};
+}
+
 // Batches up to a decision, what the monitors want then, and the validation where one is due.
 Script::Part segment_run(Training& training) {
   RunState& state = training.state;
@@ -393,17 +411,12 @@ Script::Part segment_run(Training& training) {
   co_await kept(state);
   co_await validations_taken(training);
   if (is_at_end(state)) co_await validations_over(training);  // which may want to go on
-  // As in Lightning a run that is about to stop validates first, so that what it stops with is known.
   if (state.time_to_log) state.logged_at = state.info.seconds();
-  const bool is_asked = std::exchange(state.wanted.validation, false) && state.facts.has_evaluation;
-  const bool is_by_time = std::exchange(state.time_to_validate, false) || is_asked;
-  const bool is_planned =
-      is_by_time || training.plan.is_due(training.epoch, at.batch_idx, at.total_batches, training.epoch_over);
-  const bool is_due = is_planned || (state.stops_now() && state.facts.has_evaluation);
-  if (ends_within_epoch(state, training.epoch_over) && !is_interrupted(state) && !is_planned) co_await held(state);
-  const bool is_new =
-      at.batch_idx > begin || training.epoch_over || is_by_time || std::exchange(training.validates_first, false);
-  if (!is_due || !is_new || is_interrupted(state) || state.last_validation() == at.total_batches) co_return;
+  const auto validation = wanted_validation(training, at, begin);
+  if (ends_within_epoch(state, training.epoch_over) && !is_interrupted(state) && !validation.is_planned) {
+    co_await held(state);
+  }
+  if (!validation.is_due || is_interrupted(state) || state.last_validation() == at.total_batches) co_return;
   if (!state.options.async_validation) {
     co_await validated(training);
     co_return;

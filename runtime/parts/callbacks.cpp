@@ -27,19 +27,19 @@ TROUPE_OPTIONS(BackboneFinetuningOptions, (backbone, "the submodule to freeze, b
                (train_bn, "train its batch norm while the rest is frozen"))
 TROUPE_OPTIONS(EarlyStoppingOptions, (monitor, "the metric to watch"),
                (min_delta, "a change counts as better if it is more than this"),
-               (patience, "checks without a better value that end training"),
-               (mode, "min or max: which values are better"), (strict, "a metric that is never logged ends the run"),
+               (patience, "checks without a better value that end training"), (mode, "which values are better"),
+               (strict, "a metric that is never logged ends the run"),
                (check_finite, "stop if the metric is NaN or infinite"),
                (stopping_threshold, "stop at once if the metric is better than this"),
                (divergence_threshold, "stop at once if the metric is worse than this"),
                (check_on_train_epoch_end,
                 "check at ends of training epochs, or after validations; none: as the metric comes"))
-TROUPE_OPTIONS(LearningRateMonitorOptions, (logging_interval, "step or epoch; empty: as each scheduler moves on"),
+TROUPE_OPTIONS(LearningRateMonitorOptions, (logging_interval, "when; auto: as each scheduler moves on"),
                (log_momentum, "log the momentum too"))
 TROUPE_OPTIONS(ModelCheckpointOptions, (dirpath, "folder of the files; empty: checkpoints in the run's folder"),
                (filename, "template of file names, as {epoch:02d}-{val_loss:.2f}; empty: {epoch}-{step}"),
                (monitor, "the metric that tells the best; empty: val_loss, or the newest is the best"),
-               (mode, "min or max: which values are better"), (save_top_k, "how many of the best to keep; -1 is all"),
+               (mode, "which values are better"), (save_top_k, "how many of the best to keep; -1 is all"),
                (save_last, "keep last.safetensors too"), (save_weights_only, "leave out what only a resumed run needs"),
                (every_n_epochs, "save in each n-th epoch; none: in every one"),
                (every_n_train_steps, "save after each n-th optimizer step"),
@@ -47,14 +47,14 @@ TROUPE_OPTIONS(ModelCheckpointOptions, (dirpath, "folder of the files; empty: ch
                (save_on_train_epoch_end, "save at ends of training epochs, or after validations; none: see the guide"),
                (auto_insert_metric_name, "{epoch} in filename becomes epoch=3 and not 3"))
 TROUPE_OPTIONS(TimerOptions, (duration, "training longer than this ends; none: it only measures"),
-               (interval, "when the time is looked at: step or epoch"))
+               (interval, "when the time is looked at"))
 TROUPE_OPTIONS(WeightAveragingOptions,
                (decay, "weight of the old average in an exponential one; none: all weights count the same"),
                (update_every_n_steps, "average after so many optimizer steps; 0: after every epoch"),
                (update_starting_at_step, "from this global step on"), (update_starting_at_epoch, "from this epoch on"),
                (use_buffers, "average buffers too"))
 TROUPE_OPTIONS(PredictionWriterOptions, (output_dir, "folder of the files"),
-               (write_interval, "a file per batch, epoch, or batch_and_epoch"))
+               (write_interval, "what there is a file per"))
 
 namespace {
 

@@ -18,19 +18,20 @@ TROUPE_OPTIONS(CosineAnnealingWarmRestartsOptions, (T_0, "epochs to the first re
                (T_mult, "factor of the epochs between restarts"), (eta_min, "lowest rate"))
 TROUPE_OPTIONS(CyclicOptions, (base_lr, "lowest rate, one for all groups or one each"), (max_lr, "highest rate"),
                (step_size_up, "steps up"), (step_size_down, "steps down; none: as many as up"),
-               (mode, "triangular, triangular2 or exp_range"), (gamma, "of exp_range: gamma ^ step"),
-               (cycle_momentum, "momentum goes down when the rate goes up"), (base_momentum, "lowest momentum"),
-               (max_momentum, "highest momentum"))
+               (mode, "heights of the cycles: alike, each half of the last, gamma ^ step"),
+               (gamma, "of exp_range: gamma ^ step"), (cycle_momentum, "momentum goes down when the rate goes up"),
+               (base_momentum, "lowest momentum"), (max_momentum, "highest momentum"))
 TROUPE_OPTIONS(OneCycleOptions, (max_lr, "highest rate; empty: the optimizer's"),
                (total_steps, "of the cycle; 0: epochs * steps_per_epoch, or else the run's"), (epochs, "of the cycle"),
                (steps_per_epoch, "optimizer steps in each of them"),
-               (pct_start, "share of the cycle in which the rate grows"), (anneal_strategy, "cos or linear"),
+               (pct_start, "share of the cycle in which the rate grows"),
+               (anneal_strategy, "way from one rate to the next"),
                (cycle_momentum, "momentum goes down when the rate goes up"), (base_momentum, "lowest momentum"),
                (max_momentum, "highest momentum"), (div_factor, "the first rate is max_lr / div_factor"),
                (final_div_factor, "the last rate is the first / final_div_factor"),
                (three_phase, "down to the first rate, then to the last"))
-TROUPE_OPTIONS(ReduceOnPlateauOptions, (mode, "min or max: which values of the metric are better"),
-               (factor, "of a decay"), (patience, "epochs without improvement that are borne"),
+TROUPE_OPTIONS(ReduceOnPlateauOptions, (mode, "which values of the metric are better"), (factor, "of a decay"),
+               (patience, "epochs without improvement that are borne"),
                (threshold, "smaller improvements do not count"),
                (threshold_mode, "rel: of the best value; abs: as it is"),
                (cooldown, "epochs after a decay that are not counted"), (min_lr, "lowest rate"),

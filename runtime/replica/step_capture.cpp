@@ -181,29 +181,10 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
       std::ranges::find_if(entries_, [&](const auto& entry) { return entry->state == state && is_of_kind(entry); });
   if (found != entries_.end()) {
     current_ = found->get();
-    if (current_->program && !current_->program->is_current()) {  // the module has another tensor in the place of one
-      current_->program.reset();
-      current_->recording.reset();
-      current_->passes = 0;
-      const bool was_of_use =
-          report_.programs[*current_->in_report].replays >= current_->replays_before + least_replays;
-      current_->replaced = was_of_use ? 0 : current_->replaced + 1;
-      if (current_->replaced == 3) {
-        refuse(current_,
-               "the module has another tensor in the place of one that it reads, again and again: write it in place");
-      }
-    }
+    if (current_->program && !current_->program->is_current()) forget_program(*current_);
   } else {
     std::erase_if(entries_, [&](const auto& entry) { return entry->state != state && is_of_kind(entry); });
-    const auto of_this_kind = std::ranges::count_if(entries_, [&](const auto& entry) {
-      return entry->optimizer == pass.step.optimizer && entry->opens_window == pass.opens_window &&
-             entry->kind == kind && entry->begins_with == begins_with;
-    });
-    if (of_this_kind >= core_.options().capture_step_programs) {
-      refuse(nullptr, "there are more than " + std::to_string(core_.options().capture_step_programs) +
-                          " shapes of batches (" + option("capture_step_programs") + ")");
-      return way_;
-    }
+    if (!has_room_for(pass, kind, begins_with)) return way_;
     current_ = &make_entry(pass, tensors_);
     current_->state = state;
     current_->kind = kind;
@@ -221,6 +202,31 @@ StepCapture::Way StepCapture::begin(const Pass& pass) {
     is_manual() ? compute_manual_ahead(0) : compute_ahead(0, 1);
   }
   return way_;
+}
+
+// For one more shape of its batches; the refusal is said.
+bool StepCapture::has_room_for(const Pass& pass, std::optional<int64_t> kind, uint64_t begins_with) {
+  const auto of_this_kind = std::ranges::count_if(entries_, [&](const auto& entry) {
+    return entry->optimizer == pass.step.optimizer && entry->opens_window == pass.opens_window && entry->kind == kind &&
+           entry->begins_with == begins_with;
+  });
+  if (of_this_kind < core_.options().capture_step_programs) return true;
+  refuse(nullptr, "there are more than " + std::to_string(core_.options().capture_step_programs) +
+                      " shapes of batches (" + option("capture_step_programs") + ")");
+  return false;
+}
+
+// The module has another tensor in the place of one that the program reads.
+void StepCapture::forget_program(Entry& entry) {
+  entry.program.reset();
+  entry.recording.reset();
+  entry.passes = 0;
+  const bool was_of_use = report_.programs[*entry.in_report].replays >= entry.replays_before + least_replays;
+  entry.replaced = was_of_use ? 0 : entry.replaced + 1;
+  if (entry.replaced == 3) {
+    refuse(&entry,
+           "the module has another tensor in the place of one that it reads, again and again: write it in place");
+  }
 }
 
 StepCapture::Way StepCapture::begin_evaluation(const Batch& batch, int64_t loader) {

@@ -163,6 +163,8 @@ class StepCapture {
 
   bool is_for(const Entry& entry, const Pass& pass, const std::vector<const torch::Tensor*>& tensors) const;
   Entry& make_entry(const Pass& pass, const std::vector<const torch::Tensor*>& tensors);
+  bool has_room_for(const Pass& pass, std::optional<int64_t> kind, uint64_t begins_with);
+  void forget_program(Entry& entry);
   std::string reason_against(const Pass& pass, const std::vector<const torch::Tensor*>& tensors) const;
   std::string reason_against_run() const;
   uint64_t state_of_module() const;
@@ -177,6 +179,7 @@ class StepCapture {
   /// The name of an option, as whoever reads a message may set it.
   std::string option(std::string_view name) const;
   StepOutput kept_output() const;
+  void place_gradients(capture::Recording& recording, capture::ProgramRequest& request);
   void make_program(capture::Recording& recording);
   torch::Tensor home_of(std::size_t parameter, std::size_t which = 0);
   static void put_into_bucket(const torch::Tensor& parameter, const torch::Tensor& original);

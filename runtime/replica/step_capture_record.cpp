@@ -279,21 +279,12 @@ void StepCapture::put_into_bucket(const torch::Tensor& parameter, const torch::T
 }
 
 // Gradients that have memory of their own lie where those of other programs lie; others where this one has them.
-void StepCapture::make_program(capture::Recording& recording) {
-  capture::ProgramRequest request;
-  request.way_out = option("capture_step") + " = off";
-  request.results = output_views_;
-  if (loss_view_) request.results.push_back(*loss_view_);
+void StepCapture::place_gradients(capture::Recording& recording, capture::ProgramRequest& request) {
   std::vector<std::size_t> users(recording.memories.size(), 0);
   for (const auto& view : gradient_views_) {
     if (view) ++users[view->memory];
   }
   current_->gradients.clear();
-  std::optional<std::size_t> end_of_backward;
-  if (kind_ == Kind::function && recording.marks.size() > 1) {
-    end_of_backward = recording.marks.back();
-    recording.marks.pop_back();
-  }
   for (const auto& [action, i] : gradient_order_) {
     const auto& view = gradient_views_[i];
     const auto& memory = recording.memories[view->memory];
@@ -311,6 +302,19 @@ void StepCapture::make_program(capture::Recording& recording) {
     if (core_.peers() && recording.marks.back() != end) recording.marks.push_back(end);
     current_->gradients.push_back({parameters_[i], torch::Tensor(), had_gradient_[i], recording.marks.size() - 1});
   }
+}
+
+void StepCapture::make_program(capture::Recording& recording) {
+  capture::ProgramRequest request;
+  request.way_out = option("capture_step") + " = off";
+  request.results = output_views_;
+  if (loss_view_) request.results.push_back(*loss_view_);
+  std::optional<std::size_t> end_of_backward;
+  if (kind_ == Kind::function && recording.marks.size() > 1) {
+    end_of_backward = recording.marks.back();
+    recording.marks.pop_back();
+  }
+  place_gradients(recording, request);
   if (end_of_backward) recording.marks.push_back(*end_of_backward);
   current_->program = std::make_unique<capture::Program>(recording, request);
   keep_results();

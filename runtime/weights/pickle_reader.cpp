@@ -64,7 +64,7 @@ enum Opcode : uint8_t {
   BINPERSID = 'Q',
 };
 
-/// Those that are refused: they make objects of classes, or belong to protocols 0 and 1.
+/// Those that are refused: they make objects of classes, or belong to protocols 0 and 1. A table, one case per opcode.
 std::string refused_opcode(uint8_t code) {
   switch (code) {
     case 0x81: return "NEWOBJ (it makes an object of a class)";
@@ -195,6 +195,7 @@ class PickleMachine {
     dictionary.items.insert(dictionary.items.end(), items.begin(), items.end());
   }
 
+  // A table, one case per opcode.
   bool run_data(uint8_t code) {
     switch (code) {
       case PROTO: return check_protocol(number(1));

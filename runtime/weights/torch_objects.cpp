@@ -171,6 +171,7 @@ PickleValue TorchObjects::global(const std::string& module, const std::string& n
                    advice_about(full));
 }
 
+// A table, one case per function that torch.save calls.
 PickleValue TorchObjects::call(const PickleNode& global, const PickleValue& arguments) {
   const auto* const tuple = node_of(arguments, PickleKind::tuple);
   if (!tuple) throw UsageError("it calls " + global.text + " with " + pickle_text(arguments));

@@ -160,7 +160,7 @@ TEST(Devices, PredictionsAreWrittenOnceEach) {
     auto options = exact(dir, 2);
     options.use_distributed_sampler = divides;
     options.callbacks = {std::make_shared<PredictionWriter>(
-        PredictionWriterOptions{.output_dir = dir / "out", .write_interval = "batch_and_epoch"})};
+        PredictionWriterOptions{.output_dir = dir / "out", .write_interval = WriteInterval::batch_and_epoch})};
     Trainer trainer(options);
     trainer.fit<Echo>({}, DataLoader(samples(8), {.batch_size = 4}));
     const auto x = torch::arange(8, torch::kFloat64);

@@ -164,7 +164,7 @@ TEST(Ranks, WriteTheirPredictionsOnceEach) {
   auto options = dir.options();
   const auto folder = options.default_root_dir / "out";
   options.callbacks = {std::make_shared<PredictionWriter>(
-      PredictionWriterOptions{.output_dir = folder, .write_interval = "batch_and_epoch"})};
+      PredictionWriterOptions{.output_dir = folder, .write_interval = WriteInterval::batch_and_epoch})};
   Trainer trainer(options);
   trainer.fit<Net>({}, DataLoader(samples(24), {.batch_size = 24 / processes.size()}));
   trainer.predict(DataLoader(samples(11), {.batch_size = 1}));

@@ -334,7 +334,7 @@ TEST_F(SlowDisk, WhatALaterFileReplacesTooIsRemovedWithIt) {
 }
 
 TEST_F(SlowDisk, AFileThatReplacesItselfKeepsTheScoreOfWhatIsInIt) {
-  keep({.filename = "best", .monitor = "age", .mode = "max", .save_top_k = 1, .save_last = true});
+  keep({.filename = "best", .monitor = "age", .mode = MonitorMode::max, .save_top_k = 1, .save_last = true});
   open_at_third_occasion();
   options_.checkpoint_failure = CheckpointFailure::proceed;
   checkpoint_->at_first_failure = free_disk;

@@ -70,7 +70,7 @@ TEST(EarlyStopping, ABetterValueStartsTheCountAnew) {
 }
 
 TEST(EarlyStopping, ModeMaxWantsLargerValues) {
-  auto stopping = started({.monitor = "val_loss", .patience = 1, .mode = "max"});
+  auto stopping = started({.monitor = "val_loss", .patience = 1, .mode = MonitorMode::max});
   EXPECT_EQ(stops_after(stopping, {1, 2, 3, 2.5}), 3);
 }
 
@@ -94,7 +94,7 @@ TEST(EarlyStopping, ThresholdsStopAtOnce) {
   EXPECT_EQ(stops_after(reached, {0.1, 0.09}), 1);
   auto diverged = started({.monitor = "val_loss", .divergence_threshold = 10});
   EXPECT_EQ(stops_after(diverged, {10, 11}), 1);
-  auto fell = started({.monitor = "val_loss", .mode = "max", .divergence_threshold = 0.2});
+  auto fell = started({.monitor = "val_loss", .mode = MonitorMode::max, .divergence_threshold = 0.2});
   EXPECT_EQ(stops_after(fell, {0.2, 0.1}), 1);
 }
 
@@ -192,8 +192,6 @@ TEST(EarlyStopping, RefusesOptionsThatCannotBe) {
   EXPECT_THROW(EarlyStopping({.monitor = "a", .min_delta = nan}), UsageError);
   EXPECT_THROW(EarlyStopping({.monitor = "a", .patience = -1}), UsageError);
   EXPECT_THROW(EarlyStopping({.monitor = "a", .stopping_threshold = nan}), UsageError);
-  EXPECT_EQ(refusal([] { EarlyStopping({.monitor = "a", .mode = "maxi"}); }),
-            "EarlyStopping: mode = 'maxi' is neither min nor max; nearest: max");
 }
 
 }  // namespace
