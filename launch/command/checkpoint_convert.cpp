@@ -1,4 +1,5 @@
 #include "troupe/base/failure.hpp"
+#include "troupe/base/nearest.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/launch/command/checkpoint_source.hpp"
 #include "troupe/launch/command/command.hpp"
@@ -57,8 +58,8 @@ std::optional<torch::ScalarType> scalar_type(StoredType type) {
 /// Units of huggingface_hub's: a GB is 10^9 bytes.
 uint64_t bytes_in(const std::string& text) {
   if (text.empty()) return no_limit;
-  constexpr std::array<std::pair<std::string_view, double>, 5> units = {
-      {{"", 1}, {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12}}};
+  constexpr std::array<std::pair<std::string_view, double>, 6> units = {
+      {{"", 1}, {"b", 1}, {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12}}};
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   auto unit = small_letters(std::string(end, text.data() + text.size()));
@@ -83,6 +84,17 @@ bool has_ending(const fs::path& path, std::initializer_list<std::string_view> en
   return std::ranges::find(endings, ending) != endings.end();
 }
 
+/// A folder of such a name would hardly be meant: "x.safetensor", "x.pht". One may be, with a slash at its end.
+void check_ending(const fs::path& output) {
+  const auto ending = small_letters(output.extension().string());
+  for (const std::string_view known : {".safetensors", ".pth", ".bin"}) {
+    const std::size_t most = known.size() > 6 ? 2 : 1;
+    if (ending.empty() || edit_distance(ending, known) > most) continue;
+    throw UsageError("'" + shown(output.string()) + "' would be a folder; did you mean *" + std::string(known) +
+                     "? A slash at the end makes it one");
+  }
+}
+
 Target target_of(const fs::path& output) {
   if (output.empty()) throw UsageError("troupe checkpoint convert needs the file or the folder to write: -o TARGET");
   std::error_code error;
@@ -100,6 +112,7 @@ Target target_of(const fs::path& output) {
       throw UsageError("cannot write '" + shown(output.string()) +
                        "': what is written is *.safetensors, *.pth or a folder");
     }
+    check_ending(output);
   }
   return {output, "model"};
 }

@@ -123,7 +123,7 @@ void transpose_weights(NamedTensors& tensors, const std::vector<std::string>& pa
       if (!transposed.insert(name).second) continue;
       if (tensor.dim() != 2) {
         throw UsageError("load_weights: '" + shown(name) + "', which the pattern '" + shown(pattern) +
-                         "' of transpose matches, has " + std::to_string(tensor.dim()) + " dimensions, not 2");
+                         "' of transpose matches, has the shape [" + joined(tensor.sizes()) + "], and is no matrix");
       }
       tensor = tensor.t();
     }
@@ -214,6 +214,11 @@ class WeightsMatch {
 };
 
 }  // namespace
+
+std::filesystem::path WeightsSource::given(std::filesystem::path path) {
+  if (path.empty()) throw UsageError("load_weights: the path of the weights is empty");
+  return path;
+}
 
 IncompatibleKeys load_weights(torch::nn::Module& module, const WeightsSource& source, const WeightsMapping& mapping) {
   const bool is_file = !source.path().empty();

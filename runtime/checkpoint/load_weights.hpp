@@ -19,11 +19,12 @@ namespace troupe {
 class WeightsSource {
  public:
   /// A file of torch.save (.pth, .pt, .ckpt), a safetensors file, or a checkpoint; what it is shows in its content.
-  WeightsSource(std::filesystem::path path) : path_(std::move(path)) {}  // NOLINT(google-explicit-constructor)
-  WeightsSource(const std::string& path) : path_(path) {}                // NOLINT(google-explicit-constructor)
-  WeightsSource(const char* path) : path_(path) {}                       // NOLINT(google-explicit-constructor)
-  WeightsSource(NamedTensors tensors) : tensors_(std::move(tensors)) {}  // NOLINT(google-explicit-constructor)
-  WeightsSource(const std::map<std::string, torch::Tensor>& tensors)     // NOLINT(google-explicit-constructor)
+  /// Throws UsageError for an empty path.
+  WeightsSource(std::filesystem::path path) : path_(given(std::move(path))) {}  // NOLINT(google-explicit-constructor)
+  WeightsSource(const std::string& path) : path_(given(path)) {}                // NOLINT(google-explicit-constructor)
+  WeightsSource(const char* path) : path_(given(path)) {}                       // NOLINT(google-explicit-constructor)
+  WeightsSource(NamedTensors tensors) : tensors_(std::move(tensors)) {}         // NOLINT(google-explicit-constructor)
+  WeightsSource(const std::map<std::string, torch::Tensor>& tensors)            // NOLINT(google-explicit-constructor)
       : tensors_(tensors.begin(), tensors.end()) {}
 
   /// Empty for tensors.
@@ -31,6 +32,8 @@ class WeightsSource {
   const NamedTensors& tensors() const { return tensors_; }
 
  private:
+  static std::filesystem::path given(std::filesystem::path path);
+
   std::filesystem::path path_;
   NamedTensors tensors_;
 };

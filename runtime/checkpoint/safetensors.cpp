@@ -129,15 +129,17 @@ void place(std::vector<SafetensorsEntry>& entries, uint64_t data_begin, uint64_t
   for (auto* entry : order) {
     if (entry->begin != position) {
       throw HeaderError("tensor '" + shown(entry->name) + "' begins at " + std::to_string(entry->begin) +
-                        (entry->begin < position ? ", inside of the one before it" : ", behind a hole") +
-                        " that ends " + "at " + std::to_string(entry->begin < position ? position : entry->begin));
+                        (entry->begin < position ? ", inside of the one before it that ends at "
+                                                 : ", behind a hole that begins at ") +
+                        std::to_string(position));
     }
     position = entry->end;
     entry->begin += data_begin;
     entry->end += data_begin;
   }
   if (position != file_size - data_begin) {
-    throw HeaderError(std::to_string(file_size - data_begin - position) + " bytes follow the last tensor");
+    const auto more = file_size - data_begin - position;
+    throw HeaderError(std::to_string(more) + (more == 1 ? " byte follows" : " bytes follow") + " the last tensor");
   }
 }
 

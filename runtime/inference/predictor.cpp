@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/runtime/device/cuda_libraries.hpp"
 #include "troupe/runtime/inference/forward_capture.hpp"
 #include "troupe/runtime/precision/autocast.hpp"
 #include "troupe/runtime/precision/convert.hpp"
@@ -9,6 +10,7 @@
 #include "troupe/runtime/summary/example_input.hpp"
 
 #include <c10/util/StringUtil.h>
+#include <torch/cuda.h>
 #include <torch/utils.h>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -104,9 +106,19 @@ class Predictor::Impl {
       }
       set_floating_type(*module_, *options_.dtype);
     }
-    if (options_.device) module_->to(*options_.device);
+    if (options_.device) {
+      check_is_there(*options_.device);
+      module_->to(*options_.device);
+    }
     module_->freeze();
     device_ = module_->device();
+  }
+
+  static void check_is_there(torch::Device device) {
+    if (!device.is_cuda() || torch::cuda::is_available()) return;
+    const auto problem = cuda_libraries_problem();
+    throw UsageError("device is " + device.str() + ", but " + (problem.empty() ? "no GPU was found" : problem) +
+                     "; leave it out for the CPU");
   }
 
   CaptureStep capture_way() {
@@ -143,6 +155,10 @@ class Predictor::Impl {
     if (!input.defined()) throw UsageError("the input is an undefined tensor");
     if (input.device() != device_) {
       throw UsageError("the input is on " + input.device().str() + ", and the model is on " + device_.str());
+    }
+    if (input.layout() != torch::kStrided) {
+      throw UsageError(c10::str("the input has the layout ", input.layout(), ", and the model takes Strided; ",
+                                "input.to_dense() makes it so"));
     }
     if (!example_.defined()) return;
     if (input.scalar_type() != example_.scalar_type()) {

@@ -95,7 +95,8 @@ class Predictor {
   /// The shape of inputs, -1 for axes that may have any size; empty if there is no example.
   const std::vector<int64_t>& input_shape() const;
   torch::Device device() const;
-  /// What has been captured so far: a program for each shape, with its replays, and why others are not captured.
+  /// What has been captured so far: a program for each shape, with its replays, and why others are not captured. The
+  /// step is called forward: `captured().replays("forward")` counts those of all.
   CapturedSteps captured() const;
 
  private:

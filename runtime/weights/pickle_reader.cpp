@@ -72,11 +72,11 @@ std::string refused_opcode(uint8_t code) {
     case 'i': return "INST (it calls a class)";
     case 'o': return "OBJ (it calls a class)";
     case 'P': return "PERSID (an object from outside)";
-    case 0x82:
-    case 0x83:
-    case 0x84: return "EXT (a class of a registry)";
-    case 0x97:
-    case 0x98: return "NEXT_BUFFER (memory from outside)";
+    case 0x82: return "EXT1 (a class of a registry)";
+    case 0x83: return "EXT2 (a class of a registry)";
+    case 0x84: return "EXT4 (a class of a registry)";
+    case 0x97: return "NEXT_BUFFER (memory from outside)";
+    case 0x98: return "READONLY_BUFFER (memory from outside)";
     case 'I':
     case 'L':
     case 'F':

@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/nearest.hpp"
+#include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/runtime/data/files/file_kind.hpp"
 #include "troupe/runtime/data/files/mapped_file.hpp"
@@ -87,12 +88,21 @@ class PthArchive {
   }
   void check_byte_order() const {
     for (const auto& member : members_) {
-      if (member.name != folder_ + "byteorder" || member.is_deflated) continue;
-      const auto order = text_of_bytes(member.content);
+      if (member.name != folder_ + "byteorder") continue;
+      const auto order = byte_order(member);
       if (order == "little") return;
       if (order != "big") refuse("its byteorder is '" + shown(order) + "', neither little nor big");
       refuse("its numbers are big-endian; load and save it again on a little-endian machine");
     }
+  }
+  /// Another program may have packed it, as everything else in the archive.
+  std::string byte_order(const ZipMember& member) const {
+    if (!member.is_deflated) return std::string(text_of_bytes(member.content));
+    constexpr uint64_t most_letters = 64;
+    std::string order(std::min(member.size, most_letters), '\0');
+    if (member.size > most_letters) refuse("its byteorder has " + std::to_string(member.size) + " bytes");
+    inflate_member(member, std::as_writable_bytes(std::span(order)), source_ + ": " + member.text());
+    return order;
   }
 
   std::string source_;
@@ -100,6 +110,22 @@ class PthArchive {
   const ZipMember* pickle_ = nullptr;
   std::string folder_;
 };
+
+/// As Python's str() has it, but for what only describe() tells of.
+std::string key_text(const PthValue& key) {
+  const auto in_tuple = [](const PthValue& item) {
+    const auto kind = item.kind();
+    if (kind == PthValue::Kind::text) return "'" + item.text() + "'";
+    return kind == PthValue::Kind::tuple ? item.describe() : key_text(item);
+  };
+  switch (key.kind()) {
+    case PthValue::Kind::text: return key.text();
+    case PthValue::Kind::integer: return std::to_string(key.integer());
+    case PthValue::Kind::number: return double_to_text(key.number());
+    case PthValue::Kind::tuple: return "(" + joined_as(key.items(), in_tuple) + (key.size() == 1 ? ",)" : ")");
+    default: return key.describe();  // True, False, None
+  }
+}
 
 /// Walks over dictionaries and lists, which may hold themselves and each other.
 class TensorNames {
@@ -117,7 +143,7 @@ class TensorNames {
         tensors_.emplace_back(name, value.tensor());
         return;
       case PthValue::Kind::dictionary:
-        for (const auto& [key, each] : value.entries()) add_entry(key, each, name, depth);
+        for (const auto& [key, each] : value.entries()) add(each, below(name, key_text(key)), depth + 1);
         return;
       case PthValue::Kind::list:
       case PthValue::Kind::tuple: {
@@ -131,11 +157,6 @@ class TensorNames {
   NamedTensors take() { return std::move(tensors_); }
 
  private:
-  void add_entry(const PthValue& key, const PthValue& value, const std::string& name, int depth) {
-    const auto kind = key.kind();
-    if (kind == PthValue::Kind::text) return add(value, below(name, key.text()), depth + 1);
-    if (kind == PthValue::Kind::integer) return add(value, below(name, std::to_string(key.integer())), depth + 1);
-  }
   static std::string below(const std::string& name, const std::string& key) {
     return name.empty() ? key : name + "." + key;
   }

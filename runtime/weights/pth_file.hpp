@@ -39,8 +39,8 @@ struct PthOptions {
 PthValue read_pth(const std::filesystem::path& path, const PthOptions& options = {});
 
 /// Every tensor in `value` by the way to it, with dots: "state_dict.layer.weight", "optimizer.state.0.exp_avg". Lists
-/// and tuples count from 0. Throws UsageError for two tensors of one name, and for what is nested deeper than 100
-/// levels.
+/// and tuples count from 0; a key that is no text gives what Python's str() makes of it: "1.5", "None", "(1, 'a')".
+/// Throws UsageError for two tensors of one name, and for what is nested deeper than 100 levels.
 NamedTensors tensors_of(const PthValue& value);
 
 /// The weights in a file, by the names that they have in their module. `key` says where they are if the file has more:

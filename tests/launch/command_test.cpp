@@ -590,6 +590,10 @@ TEST_F(CommandTest, ConvertRefusesWhatItCannotDoAndReplacesNothing) {
               HasSubstr("is to be read and to be written"));
   EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c --shard-size 5XB"), HasSubstr("--shard-size is '5XB'"));
   EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c --shard-size 0"), HasSubstr("--shard-size is '0'"));
+  EXPECT_THAT(
+      refusal("checkpoint convert a.safetensors -o c.safetensor"),
+      HasSubstr("'c.safetensor' would be a folder; did you mean *.safetensors? A slash at the end makes it one"));
+  EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c.pht"), HasSubstr("did you mean *.pth?"));
   EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c --dtype bf61"), HasSubstr("bf16"));
   EXPECT_THAT(refusal("checkpoint convert a.safetensors -o c --checkpoint --shard-size 5GB"),
               HasSubstr("exclude each other"));

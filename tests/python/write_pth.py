@@ -119,6 +119,8 @@ save("net.pth", net.state_dict())
 save("types.pth", every_type())
 save("views.pt", views())
 save("nested.pth", {"a": {"b": {"w": torch.ones(2)}, 7: torch.zeros(1)}, "l": [torch.ones(1), (torch.ones(3),)]})
+save("keys.pth", {True: torch.ones(1), None: torch.ones(2), 1.5: torch.ones(3), 1e22: [torch.ones(4)], ("a", 1): torch.ones(5),
+                  (-0.5,): {(None, False): torch.ones(6)}})
 save("parameter.pth", {"p": nn.Parameter(torch.rand(3)), "o": collections.OrderedDict(x=torch.ones(1))})
 with_attribute = nn.Parameter(torch.rand(3))
 with_attribute.note = "mine"
@@ -134,6 +136,10 @@ with open(os.path.join(folder, "deflated.pth"), "rb") as old, open(os.path.join(
     new.write(old.read().replace(crc.to_bytes(4, "little"), (crc ^ 1).to_bytes(4, "little")))
 rezipped("net.pth", "refused_big_endian.pth", zipfile.ZIP_STORED,
          lambda name, data: b"big" if name.endswith("byteorder") else data)
+rezipped("net.pth", "refused_big_endian_deflated.pth", zipfile.ZIP_DEFLATED,
+         lambda name, data: b"big" if name.endswith("byteorder") else data)
+rezipped("net.pth", "refused_long_order.pth", zipfile.ZIP_DEFLATED,
+         lambda name, data: b"little" * 1000 if name.endswith("byteorder") else data)
 rezipped("net.pth", "refused_short.pth", zipfile.ZIP_STORED,
          lambda name, data: data[:-4] if name.endswith("data/0") else data)
 save("refused_old.pth", net.state_dict(), _use_new_zipfile_serialization=False)

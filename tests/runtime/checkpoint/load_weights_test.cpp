@@ -138,6 +138,15 @@ TEST(LoadWeights, ConvertTypesOnRequestOnly) {
               HasSubstr("ComplexFloat in it"));
 }
 
+TEST(LoadWeights, RefuseAnEmptyPathAndTakeAnEmptyMap) {
+  auto layer = linear_of(0);
+  const auto refused = [&](const auto& path) { return refusal([&] { load_weights(*layer, path); }); };
+  EXPECT_EQ(refused(""), "load_weights: the path of the weights is empty");
+  EXPECT_EQ(refused(std::string()), refused(""));
+  EXPECT_EQ(refused(std::filesystem::path()), refused(""));
+  EXPECT_THAT(refusal([&] { load_weights(*layer, NamedTensors{}); }), HasSubstr("2 missing in it: weight, bias"));
+}
+
 TEST(LoadWeights, NamePatternsThatCannotBeMeant) {
   auto layer = linear_of(0);
   const auto refused = [&](const WeightsMapping& mapping) {
@@ -145,7 +154,7 @@ TEST(LoadWeights, NamePatternsThatCannotBeMeant) {
   };
   EXPECT_THAT(refused({.rename = {{"(w", "x"}}}), HasSubstr("the pattern '(w' of rename is no regular expression"));
   EXPECT_THAT(refused({.rename = {{"^.*$", "x"}}}), HasSubstr("'bias' and 'weight' both become 'x'"));
-  EXPECT_THAT(refused({.transpose = {"^bias$"}}), HasSubstr("has 1 dimensions, not 2"));
+  EXPECT_THAT(refused({.transpose = {"^bias$"}}), HasSubstr("has the shape [3], and is no matrix"));
   EXPECT_THAT(refused({.transpose = {"c_attn"}}), HasSubstr("no name matches the pattern 'c_attn' of transpose"));
   EXPECT_THAT(refused({.prefix = "model."}),
               HasSubstr("no name begins with the prefix 'model.'; the first one is 'bias'"));

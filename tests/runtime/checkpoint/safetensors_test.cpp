@@ -170,7 +170,7 @@ TEST(Safetensors, RefusesEveryTruncation) {
     EXPECT_THAT(error_of_file(dir / "cut"), AllOf(HasSubstr("cut'"), HasSubstr("truncated"))) << size;
   }
   std::ofstream(dir / "long", std::ios::binary) << whole << "x";
-  EXPECT_THAT(error_of_file(dir / "long"), HasSubstr("1 bytes follow the last tensor"));
+  EXPECT_THAT(error_of_file(dir / "long"), HasSubstr("1 byte follows the last tensor"));
 }
 
 TEST(Safetensors, RefusesHeadersThatAreTooLongBeforeReadingThem) {
@@ -334,7 +334,7 @@ TEST(Safetensors, RefusesTensorsWhosePlacesDoNotFit) {
   EXPECT_THAT(four(entry("a", "F32", "3", "0,8")), HasSubstr("hold 8 bytes, its shape takes 12"));
   EXPECT_THAT(four(entry("a", "F32", "2", "8,0")), HasSubstr("run backwards"));
   EXPECT_THAT(four(entry("a", "F32", "3", "0,12")), HasSubstr("reach beyond the 8 bytes"));
-  EXPECT_THAT(four(entry("a", "F32", "1", "4,8")), HasSubstr("behind a hole"));
+  EXPECT_THAT(four(entry("a", "F32", "1", "4,8")), HasSubstr("behind a hole that begins at 0"));
   EXPECT_THAT(four(entry("a", "F32", "2", "0,8") + "," + entry("b", "F32", "1", "4,8")), HasSubstr("inside of"));
   EXPECT_THAT(four(entry("a", "F32", "1", "0,4")), HasSubstr("4 bytes follow the last tensor"));
 }

@@ -25,6 +25,7 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 namespace nn = torch::nn;
 
@@ -112,6 +113,10 @@ TEST(Predictor, RefusesInputsUnlikeTheExample) {
             }),
             "the input is Double, and the model takes Float");
   EXPECT_EQ(refusal([&] { predictor.predict({}); }), "the input is an undefined tensor");
+  EXPECT_EQ(refusal([&] {
+              predictor.predict(torch::rand({2, 1, 3, 4}).to_sparse());
+            }),
+            "the input has the layout Sparse, and the model takes Strided; input.to_dense() makes it so");
 }
 
 TEST(Predictor, RefusesOptionsThatDoNotFit) {
@@ -122,6 +127,10 @@ TEST(Predictor, RefusesOptionsThatDoNotFit) {
   EXPECT_EQ(refused({.warm_up = {0}}), "warm_up has the batch size 0; it is at least 1");
   EXPECT_EQ(refused({.dynamic_axes = {4}}), "dynamic_axes names axis 4, and the example has the shape [2, 1, 3, 4]");
   EXPECT_EQ(refused({.dtype = torch::kLong}), "dtype is Long; parameters can be Float, Double, BFloat16 or Half");
+  if (!torch::cuda::is_available()) {
+    EXPECT_THAT(refused({.device = torch::kCUDA}),
+                AllOf(StartsWith("device is cuda, but "), HasSubstr("leave it out for the CPU")));
+  }
   EXPECT_THAT(refusal([] { Predictor(nullptr); }), HasSubstr("null"));
   const auto no_example = std::make_shared<Computed>([](const torch::Tensor& x) { return x + 1; });
   EXPECT_THAT(refusal([&] { Predictor(no_example, {.warm_up = {1}}); }), HasSubstr("example_input_array"));

@@ -56,6 +56,9 @@ TEST(PickleReader, RefusesOpcodesThatMakeObjectsByTheirNames) {
   EXPECT_THAT(hand.refused(")\x81."), HasSubstr("x, byte 1: its opcode is NEWOBJ (it makes an object of a class)"));
   EXPECT_THAT(hand.refused("(S'echo'\nios\nsystem\n."), HasSubstr("protocol 0"));
   EXPECT_THAT(hand.refused("(ios\nsystem\n."), HasSubstr("INST (it calls a class)"));
+  EXPECT_THAT(hand.refused("\x97."), HasSubstr("its opcode is NEXT_BUFFER (memory from outside)"));
+  EXPECT_THAT(hand.refused("\x98."), HasSubstr("its opcode is READONLY_BUFFER (memory from outside)"));
+  EXPECT_THAT(hand.refused("\x83\x01\x01."), HasSubstr("its opcode is EXT2 (a class of a registry)"));
   EXPECT_THAT(hand.refused("\x93"), HasSubstr("it takes a value that is not there"));
   EXPECT_THAT(hand.refused(text_opcode("os") + text_opcode("system") + "\x93."), HasSubstr("the file names os.system"));
   EXPECT_THAT(hand.refused("cbuiltins\neval\n."), HasSubstr("the file names builtins.eval"));

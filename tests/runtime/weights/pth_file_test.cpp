@@ -59,7 +59,7 @@ TEST_F(PthFile, IsReadToTheBitAsInPython) {
     const auto space = line.find(' ');
     by_file[line.substr(0, space)].push_back(line.substr(space + 1));
   }
-  EXPECT_EQ(by_file.size(), 11u);
+  EXPECT_EQ(by_file.size(), 12u);
   for (const auto& [file, wanted] : by_file) {
     for (const bool mmap : {true, false}) {
       std::vector<std::string> got;
@@ -149,7 +149,10 @@ TEST_F(PthFile, SaysWhatToDoWithOtherFiles) {
   EXPECT_THAT(refused("refused_old.pth"), HasSubstr("torch.save(torch.load(old, weights_only=True"));
   EXPECT_THAT(refused("refused_pickle.pth"), HasSubstr("torch.save(torch.load(old, weights_only=True"));
   EXPECT_THAT(refused("refused_script.pt"), HasSubstr("it is a TorchScript archive, a program and not weights"));
-  EXPECT_THAT(refused("refused_big_endian.pth"), HasSubstr("its numbers are big-endian"));
+  for (const char* name : {"refused_big_endian.pth", "refused_big_endian_deflated.pth"}) {
+    EXPECT_THAT(refused(name), HasSubstr("its numbers are big-endian"));
+  }
+  EXPECT_THAT(refused("refused_long_order.pth"), HasSubstr("its byteorder has 6000 bytes"));
   EXPECT_THAT(refused("refused_short.pth"), HasSubstr("is to have 80 bytes, the archive has 76 of it"));
   EXPECT_THAT(refusal([&] { read_pth(path("deflated.pth"), {.most_bytes = 10}); }), HasSubstr("(most_bytes)"));
   EXPECT_THAT(refusal([&] { read_pth(path("none.pth")); }), HasSubstr("cannot open"));
