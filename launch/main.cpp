@@ -1,5 +1,6 @@
 #include "troupe/launch/main.hpp"
 
+#include "troupe/base/exception_text.hpp"
 #include "troupe/base/text.hpp"
 #include "troupe/launch/chosen_parts.hpp"
 #include "troupe/launch/completion.hpp"
@@ -169,8 +170,8 @@ int run(int argc, char** argv, MainOptions& options, std::vector<OptionGroup> gr
   } catch (const UsageError& error) {
     std::cerr << name + ": " + error.what() + '\n';
     return misused;
-  } catch (const std::exception& error) {
-    std::cerr << name + ": " + error.what() + '\n';
+  } catch (...) {  // a data module's constructor, `prepare` and the like may throw anything
+    std::cerr << name + ": " + current_exception_text() + '\n';
     return failed;
   }
 }

@@ -411,8 +411,17 @@ void Trainer::Runner::take_result(Stage stage) {
   if (stage == Stage::fit && !processes.is_alone()) {
     best_ = processes.from_rank_zero([&] { return own_best_model_path().string(); });
   }
-  if (module_) module_->get_from_queue(result_.queue);
+  std::optional<Failure> failure;
+  try {
+    if (module_) module_->get_from_queue(result_.queue);
+  } catch (...) {  // the job goes back into its queue all the same
+    failure = Failure{.rank = processes.rank(),
+                      .stage = std::string(to_string(stage)),
+                      .hook = "get_from_queue",
+                      .message = current_exception_text()};
+  }
   if (requeues && processes.is_rank_zero()) requeue();
+  if (failure) throw RunError(*failure);
 }
 
 void Trainer::Runner::requeue() const {

@@ -189,6 +189,10 @@ class MnistRows {
   std::size_t label_side() const {
     if (label_ != MnistCsvLabel::detect) return label_ == MnistCsvLabel::first ? 0 : 1;
     const bool first_is_blank = most_[0] == 0, last_is_blank = most_[1] == 0;
+    if (first_is_blank && last_is_blank) {
+      throw UsageError(path_.string() + ": column 1 and column 785 both may be the labels, since both are 0 in every " +
+                       "row; say which with MnistCsvLabel::first or MnistCsvLabel::last");
+    }
     if (first_is_blank || most_[0] >= kLabels) return 1;
     if (last_is_blank) return 0;
     if (most_[1] >= kLabels) return 1;  // which is refused

@@ -33,8 +33,8 @@ enum class MnistCsvLabel { detect, first, last };
 ///
 /// Where `label` does not say which, the header does, if there is one and it calls its first or last column "label".
 /// Else it is seen in the values: a pixel in the corner of MNIST's images is always 0, so that of the two columns the
-/// one that is not is the label, which is at most 9. Throws UsageError if that leaves both, and naming the file, the
-/// row and the column, both from 1, for what is no such number.
+/// one that is not is the label, which is at most 9. Throws UsageError if that leaves both or neither, and naming the
+/// file, the row and the column, both from 1, for what is no such number.
 MnistData read_mnist_csv(const std::filesystem::path& path, MnistCsvLabel label = MnistCsvLabel::detect);
 
 /// Samples of a float image [1, 28, 28] with values from 0 to 1 and an int64 label.

@@ -8,6 +8,7 @@
 #include <torch/csrc/autograd/variable.h>
 #include <torch/types.h>
 
+#include <memory>
 #include <utility>
 
 namespace troupe {
@@ -27,6 +28,17 @@ class ComputeNode : public torch::autograd::Node {
   const std::function<void()>& compute_;
 };
 
+class Densify : public torch::autograd::FunctionPreHook {
+ public:
+  torch::autograd::variable_list operator()(const torch::autograd::variable_list& gradients) override {
+    auto dense = gradients;
+    for (auto& gradient : dense) {
+      if (gradient.defined() && gradient.is_sparse()) gradient = gradient.to_dense();
+    }
+    return dense;
+  }
+};
+
 }  // namespace
 
 void run_as_backward(const std::function<void()>& compute) {
@@ -42,6 +54,10 @@ void announce_gradient(const torch::Tensor& parameter) {
   const auto accumulator = torch::autograd::impl::try_get_grad_accumulator(parameter);
   if (!accumulator) return;
   for (const auto& hook : accumulator->post_hooks()) (void)(*hook)({}, {});
+}
+
+void densify_gradients(torch::autograd::Node& accumulator) {
+  accumulator.add_pre_hook(std::make_unique<Densify>());
 }
 
 }  // namespace troupe

@@ -1,5 +1,6 @@
 #include "troupe/runtime/distributed/gradient_reducer.hpp"
 
+#include "troupe/runtime/distributed/gradient_announcement.hpp"
 #include "troupe/runtime/profile/phase_clock.hpp"
 
 #include <torch/autograd.h>
@@ -96,6 +97,9 @@ GradientReducer::GradientReducer(const Parameters& parameters, Peers& peers, con
       parameters_, std::move(buckets), peers.group(), sparse, options.bucket_bytes, looks_for_unused_,
       /*gradient_as_bucket_view=*/true, std::move(names), options.first_bucket_bytes,
       /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false, std::vector<int64_t>{});
+  for (const auto& parameter : parameters_) {  // the reducer keeps the accumulators
+    densify_gradients(*torch::autograd::impl::grad_accumulator(parameter));
+  }
   // It calls its logger without a look whether it has one, when a step leaves out other parameters than the one before.
   logger_ = std::make_shared<c10d::Logger>(reducer_);
   reducer_->set_logger(logger_);
@@ -129,7 +133,7 @@ void GradientReducer::adopt_gradients() {
     const auto places = bucket.getGradients();
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       auto& gradient = parameters[i].mutable_grad();
-      if (!gradient.defined() || gradient.is_sparse() || gradient.is_alias_of(places[i])) continue;
+      if (!gradient.defined() || gradient.is_alias_of(places[i])) continue;
       places[i].copy_(gradient);
       gradient = places[i];
     }

@@ -5,6 +5,7 @@
 #include "troupe/modules/optim/optimizer_name.hpp"
 #include "troupe/modules/support/step_recorder.hpp"
 #include "troupe/runtime/checkpoint/optimizer_access.hpp"
+#include "troupe/runtime/distributed/gradient_announcement.hpp"
 
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/utils/lambda_post_hook.h>
@@ -79,6 +80,7 @@ void ShardedOptimizer::refresh() {
     buckets_[parameter.bucket].expected += 1;
     if (parameter.accumulator) continue;
     parameter.accumulator = torch::autograd::impl::grad_accumulator(parameter.whole);
+    densify_gradients(*parameter.accumulator);
     parameter.hook = parameter.accumulator->add_post_hook(std::make_unique<torch::autograd::utils::LambdaPostHook>(
         [this, i](const torch::autograd::variable_list& outputs, const torch::autograd::variable_list&) {
           arrive(i);

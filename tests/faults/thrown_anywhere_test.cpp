@@ -472,6 +472,9 @@ class Everything : public Line {
   void add_to_queue(ResultQueue&) override {
     pass("add_to_queue");
   }
+  void get_from_queue(ResultQueue&) override {
+    pass("get_from_queue");
+  }
   MetricMap get_progress_bar_dict(MetricMap metrics) override {
     pass("get_progress_bar_dict");
     return metrics;
@@ -641,6 +644,7 @@ TEST(Thrown, ByAHookOfTheModuleEndsTheRunWithItsNameAndText) {
                            "on_predict_batch_end",
                            "on_save_checkpoint",
                            "add_to_queue",
+                           "get_from_queue",
                            "get_progress_bar_dict"}) {
     places.push_back({hook, "", way_of(hook)});
   }
@@ -728,6 +732,24 @@ TEST(Thrown, ByADataModuleEndsTheRunWithTheHooksName) {
   }
   places.push_back({"DataModule::load_state_dict", "", Way::resume});
   try_all(places);
+}
+
+class NeverThere : public DataModule {
+ public:
+  NeverThere() { throw 42; }
+};
+
+TEST(Thrown, OutsideOfARunEndsTheProgramWithOneSentence) {
+  const TempDir dir;
+  std::string name = "program", stage = "fit";
+  std::vector<char*> words{name.data(), stage.data()};
+  MainOptions options{.trainer = options_below(dir)};
+  testing::internal::CaptureStderr();
+  EXPECT_EQ((troupe::main<Everything, NeverThere>(2, words.data(), options)), 1);
+  options.prepare = [](Trainer&) { throw std::string("there is no actor"); };
+  EXPECT_EQ((troupe::main<Everything, Loading>(2, words.data(), options)), 1);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "program: an exception of type int, which is not a std::exception\nprogram: there is no actor\n");
 }
 
 TEST(Thrown, ByMetricsAndSchedulersEndsTheRun) {

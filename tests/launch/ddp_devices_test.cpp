@@ -46,6 +46,50 @@ TEST(Devices, AccumulateAndClipAsOneDeviceDoes) {
   EXPECT_LE(largest_difference(trained_on_devices(2, 64, 8, options), alone), 1e-12);
 }
 
+struct WordOptions {
+  bool sparse = true;
+};
+TROUPE_OPTIONS(WordOptions, (sparse, "whether the gradient has only the rows that were looked up"))
+
+class WordVectors : public ModuleWith<WordOptions> {
+ public:
+  explicit WordVectors(WordOptions options) : ModuleWith(options) {
+    words_ = register_module("words", torch::nn::Embedding(torch::nn::EmbeddingOptions(6, 2).sparse(options.sparse)));
+    head_ = register_module("head", torch::nn::Linear(2, 1));
+  }
+  StepOutput training_step(const Batch& batch, int64_t) override { return head_(words_(batch[0])).square().mean(); }
+  Optimizers configure_optimizers() override { return torch::optim::SGD(parameters(), 0.5); }
+  torch::Tensor weights() const { return torch::cat({words_->weight.detach().flatten(), head_->weight.flatten()}); }
+
+ private:
+  torch::nn::Embedding words_{nullptr};
+  torch::nn::Linear head_{nullptr};
+};
+
+TEST(Devices, TakeSparseGradientsAsDenseOnes) {
+  const TempDir dir;
+  const auto trained = [&](bool sparse, Strategy strategy, int64_t window, GradientCompression compression) {
+    auto options = exact(dir, 2);
+    options.strategy = strategy;
+    options.accumulate_grad_batches = window;
+    options.gradient_compression = compression;
+    options.max_epochs = 1;
+    const DataLoader words(std::make_shared<TensorDataset>(torch::tensor({0, 1, 4, 1, 2, 2, 5, 0})), {.batch_size = 2});
+    return Trainer(options).fit<WordVectors>({.sparse = sparse}, words)->weights();
+  };
+  for (const auto strategy : {Strategy::ddp, Strategy::zero, Strategy::zero2, Strategy::fsdp}) {
+    for (const int64_t window : {1, 2}) {
+      for (const auto compression : {GradientCompression::none, GradientCompression::bf16}) {
+        if (strategy != Strategy::ddp && compression != GradientCompression::none) continue;
+        SCOPED_TRACE(name_of(strategy) + " " + std::to_string(window) + " " + name_of(compression));
+        EXPECT_LE(largest_difference(trained(true, strategy, window, compression),
+                                     trained(false, strategy, window, compression)),
+                  1e-12);
+      }
+    }
+  }
+}
+
 // Uses one branch or the other.
 class Branching : public Net {
  public:

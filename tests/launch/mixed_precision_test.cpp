@@ -393,9 +393,11 @@ TEST(AWindow, IsTheSameInEveryPrecisionOnSeveralDevicesAndAfterAResumeWithinIt) 
 
 // --- Weights that change within a training_step ---
 
+enum class Change { step_of_the_handle, step_of_the_optimizer, in_place };
+
 class Convolution : public Module {
  public:
-  Convolution() {
+  explicit Convolution(Change change) : change_(change) {
     automatic_optimization = false;
     layer = register_module("layer", torch::nn::Conv1d(torch::nn::Conv1dOptions(1, 1, 1).bias(false)));
     layer->weight.data().fill_(1);
@@ -406,11 +408,7 @@ class Convolution : public Module {
       auto opt = optimizer();
       opt.zero_grad();
       manual_backward(layer(x).to(torch::kFloat32).sum() * 0.5);
-      if (raw) {
-        opt->step();  // past the handle
-      } else {
-        opt.step();
-      }
+      change(opt);
       outputs.push_back(layer(x).item<double>());
       weights.push_back(layer->weight.item<double>());
     }
@@ -419,16 +417,23 @@ class Convolution : public Module {
   Optimizers configure_optimizers() override { return torch::optim::SGD(parameters(), 0.25); }
   torch::nn::Conv1d layer{nullptr};
   std::vector<double> outputs, weights;
-  bool raw = false;
+
+ private:
+  void change(const OptimizerHandle& opt) {
+    if (change_ == Change::step_of_the_handle) return opt.step();
+    if (change_ == Change::step_of_the_optimizer) return (void)opt->step();
+    const torch::NoGradGuard no_gradients;
+    layer->weight.sub_(0.25 * layer->weight.grad());
+  }
+  Change change_;
 };
 
 TEST(AStepByHand, IsSeenByTheNextForwardOfTheSameTrainingStep) {
   for (const auto precision : mixed_precisions) {
-    for (const bool raw : {false, true}) {
+    for (const auto change : {Change::step_of_the_handle, Change::step_of_the_optimizer, Change::in_place}) {
       SCOPED_TRACE(name_of(precision));
       const TempDir dir;
-      const auto model = std::make_shared<Convolution>();
-      model->raw = raw;
+      const auto model = std::make_shared<Convolution>(change);
       Trainer(one_epoch(dir, precision)).fit(std::shared_ptr<Convolution>(model), numbers({1}));
       EXPECT_THAT(model->weights, ElementsAre(0.875, 0.75, 0.625));
       EXPECT_EQ(model->outputs, model->weights);

@@ -118,6 +118,27 @@ TEST(EndWithinAnEpoch, AtARequestIsGoneOnFromAlsoInAWindowAndTwiceInAnEpoch) {
   EXPECT_EQ(resumed.metrics, straight.metrics);
 }
 
+TEST(EndWithinAnEpoch, AtMaxTimeIsGoneOnFrom) {
+  const DataLoader data(samples(1'000'000), {.batch_size = 4, .shuffle = true});  // an epoch of more than a second
+  const auto until = [&](const TempDir& dir, bool goes_on, const std::string& max_time, int64_t max_steps) {
+    return walk(
+        dir, goes_on,
+        [&](TrainerOptions& options) {
+          options.max_time = max_time;
+          options.max_steps = max_steps;
+          options.limit_val_batches = 1;
+          options.logger = false;
+        },
+        {-1, -1}, data);
+  };
+  const TempDir whole, parts;
+  const auto steps = static_cast<int64_t>(until(parts, false, "1s", -1).model->batches.size());
+  const auto resumed = until(parts, true, "", steps + 3);
+  const auto straight = until(whole, false, "", steps + 3);
+  EXPECT_EQ(resumed.model->batches, rest_after(straight, static_cast<std::size_t>(steps)));
+  expect_same_end(resumed, straight);
+}
+
 TEST(EndWithinAnEpoch, AtAValidationWithinItIsGoneOnFrom) {
   const auto common = [](TrainerOptions& options) { options.val_check_interval = 4; };
   const TempDir whole, parts;

@@ -163,6 +163,10 @@ TEST(MnistCsv, SeesWhichColumnTheLabelIs) {
   const auto both = label_first(7, 0, 4) + label_first(2, 0, 0);
   EXPECT_THAT(refusal([&] { reading(both); }), HasSubstr("column 1 and column 785 both may be the labels"));
   EXPECT_TRUE(reading(both, MnistCsvLabel::first).labels.equal(torch::tensor({7, 2}, torch::kInt64)));
+  // Zeros alone, as when one class was picked out, would lie one pixel off if the guess were wrong.
+  const auto zeros = label_first(0, 0, 0) + label_first(0, 0, 0);
+  EXPECT_THAT(refusal([&] { reading(zeros); }), HasSubstr("both may be the labels, since both are 0 in every row"));
+  EXPECT_EQ(reading(zeros, MnistCsvLabel::first).images[0][27][26].item<int>(), 5);
   EXPECT_THAT(refusal([&] { reading(label_first(7, 0, 200)); }),
               HasSubstr("row 1 column 785 is '200'; a whole number from 0 to 9 was expected (MnistCsvLabel::first says"
                         " that the labels come first)"));
