@@ -46,6 +46,21 @@ TEST_F(CapturedStep, IsThatOfAPerceptron) {
   expect_captured(made<Mlp>(), images(70, 8, {20}), options());
 }
 
+// A part of a larger tensor may begin where LibTorch's products add up in another order.
+struct AtOddPlaces : Mlp {
+  Batch on_before_batch_transfer(Batch batch, int64_t) override {
+    const auto larger = torch::empty({batch[0].numel() + 4});
+    const auto part = larger.narrow(0, odd_++ / 4 % 2, batch[0].numel()).view(batch[0].sizes());
+    batch[0] = part.copy_(batch[0]);
+    return batch;
+  }
+  int64_t odd_ = 0;
+};
+
+TEST_F(CapturedStep, IsThatOfBatchesAtOddPlacesOfMemory) {
+  expect_captured(made<AtOddPlaces>(), images(136, 8, {20}), options());
+}
+
 TEST_F(CapturedStep, DrawsWhatThePlainStepDraws) {
   expect_captured(made<Mlp>(0.3), images(70, 8, {20}), options());
 }
