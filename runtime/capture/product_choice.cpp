@@ -1,5 +1,6 @@
 #include "troupe/runtime/capture/product_choice.hpp"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/addmm_cpu_dispatch.h>
 #include <ATen/ops/bmm_cpu_dispatch.h>
@@ -25,6 +26,15 @@ namespace {
 
 constexpr int64_t most_operations = int64_t{1} << 29;  // of a product that is tried: it is called up to thirty times
 constexpr int64_t operations_of_thread = int64_t{1} << 21;  // with fewer a thread costs more than it brings
+
+// What LibTorch chooses a kernel by, besides the matrices.
+struct Setting {
+  int threads = at::get_num_threads();
+  at::Float32Precision precision =
+      at::globalContext().float32Precision(at::Float32Backend::MKLDNN, at::Float32Op::MATMUL);
+
+  auto operator<=>(const Setting&) const = default;
+};
 
 // --- Products in parts ---
 
@@ -70,10 +80,14 @@ std::vector<Part> parts_of(const Products& products) {
 
 class Multiplication {
  public:
-  Multiplication(const Products& products, int64_t block)
-      : parts_(parts_of(products)), rooms_(parts_.size()), block_(block) {}
+  Multiplication(const Products& products, const Summation& summation)
+      : parts_(parts_of(products)),
+        rooms_(parts_.size()),
+        zeros_(summation.begins_with_zero ? static_cast<std::size_t>(products.each.columns) : 0),
+        block_(summation.block) {}
 
   void operator()(const float* a, const float* b, const float* start, float* out) {
+    if (!start && !zeros_.empty()) start = zeros_.data();
     const auto compute = [&](int64_t begin, int64_t end) {
       for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
         const Part& part = parts_[i];
@@ -95,6 +109,7 @@ class Multiplication {
  private:
   std::vector<Part> parts_;
   std::vector<std::vector<float>> rooms_;
+  std::vector<float> zeros_;
   int64_t block_;
 };
 
@@ -104,7 +119,8 @@ const float* data_of(const torch::Tensor& tensor) {
 
 Products products_of(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& out) {
   return {{a.size(-2), b.size(-1), a.size(-1), a.stride(-2), a.stride(-1), b.stride(-2), b.stride(-1), out.stride(-2)},
-          a.dim() == 3 ? a.size(0) : 1};
+          a.dim() == 3 ? a.size(0) : 1,
+          a.dim() == 3};
 }
 
 // One behind another, or alone.
@@ -123,24 +139,26 @@ bool is_tidy(int64_t rows, int64_t row, int64_t columns, int64_t column) {
 // What products are tried with. `offset`: at which number of its memory each tensor begins.
 struct Matrices {
   Matrices(const Products& p, bool has_start, int64_t offset)
-      : a(matrices(p.count, p.each.rows, p.each.depth, p.each.a_row, p.each.a_step, offset)),
-        b(matrices(p.count, p.each.depth, p.each.columns, p.each.b_step, p.each.b_column, offset)),
-        start(has_start ? matrices(1, 1, p.each.columns, p.each.columns, 1, offset)[0] : torch::Tensor()),
-        theirs(matrices(p.count, p.each.rows, p.each.columns, p.each.out_row, 1, offset)),
-        ours(matrices(p.count, p.each.rows, p.each.columns, p.each.out_row, 1, offset)) {}
+      : a(matrices(p, p.each.rows, p.each.depth, p.each.a_row, p.each.a_step, offset)),
+        b(matrices(p, p.each.depth, p.each.columns, p.each.b_step, p.each.b_column, offset)),
+        start(has_start ? torch::zeros({offset + p.each.columns}).narrow(0, offset, p.each.columns) : torch::Tensor()),
+        theirs(matrices(p, p.each.rows, p.each.columns, p.each.out_row, 1, offset)),
+        ours(matrices(p, p.each.rows, p.each.columns, p.each.out_row, 1, offset)) {}
 
-  static torch::Tensor matrices(int64_t count, int64_t rows, int64_t columns, int64_t row, int64_t column,
+  static torch::Tensor matrices(const Products& p, int64_t rows, int64_t columns, int64_t row, int64_t column,
                                 int64_t offset) {
     const int64_t size = (rows - 1) * row + (columns - 1) * column + 1;
-    const auto memory = torch::zeros({offset + count * size});
-    return count == 1 ? memory.as_strided({rows, columns}, {row, column}, offset)
-                      : memory.as_strided({count, rows, columns}, {size, row, column}, offset);
+    const auto memory = torch::zeros({offset + p.count * size});
+    return p.is_batched ? memory.as_strided({p.count, rows, columns}, {size, row, column}, offset)
+                        : memory.as_strided({rows, columns}, {row, column}, offset);
   }
 
   torch::Tensor a, b, start, theirs, ours;
 };
 
-enum class Numbers { random, extreme, zeros };
+// `small`: their products are denormal. `vanishing`: their products are too small for a number, and of one sign in each
+// column.
+enum class Numbers { random, extreme, small, zeros, vanishing };
 
 class Trial {
  public:
@@ -148,23 +166,23 @@ class Trial {
       : products_(products), product_(products.each), has_start_(has_start) {}
 
   /// `known`: blocks of other products, which are tried before one is looked for.
-  std::optional<int64_t> run(const std::set<int64_t>& known) {
+  std::optional<Summation> run(const std::set<int64_t>& known) {
     Matrices aligned(products_, has_start_, 0), shifted(products_, has_start_, 1);
-    std::optional<int64_t> block;
-    for (const int64_t each : known) {
-      if (!block && agrees(each, aligned, Numbers::random)) block = each;
-    }
-    if (!block) block = find_block(aligned);
+    const auto found =
+        std::ranges::find_if(known, [&](int64_t block) { return agrees({block}, aligned, Numbers::random); });
+    Summation summation{found != known.end() ? *found : find_block(aligned)};
+    if (!has_start_) summation.begins_with_zero = !agrees(summation, aligned, Numbers::vanishing);
     // Of small products more than one, so that as many numbers agree.
     constexpr int64_t enough = 4096;
     for (int64_t tried = 0; tried < enough; tried += aligned.theirs.numel()) {
-      if (!agrees(*block, shifted, Numbers::random) || !agrees(*block, aligned, Numbers::extreme) ||
-          !agrees(*block, aligned, Numbers::zeros)) {
-        return std::nullopt;
+      for (const auto kind : {Numbers::random, Numbers::extreme, Numbers::small, Numbers::zeros, Numbers::vanishing}) {
+        if (!agrees(summation, aligned, kind)) return std::nullopt;
+        const bool has_been_seen = is_long() && kind != Numbers::random;
+        if (!has_been_seen && !agrees(summation, shifted, kind)) return std::nullopt;
       }
     }
     fill(aligned, Numbers::random);
-    return is_faster(*block, aligned) ? block : std::nullopt;
+    return is_faster(summation, aligned) ? std::optional(summation) : std::nullopt;
   }
 
  private:
@@ -232,18 +250,30 @@ class Trial {
     return state_ ^= state_ << 5;
   }
 
+  bool is_long() const { return operations(products_) >= int64_t{1} << 24; }
+
   void fill(Matrices& m, Numbers numbers) {
     for (const auto& tensor : {m.a, m.b, m.start}) fill(tensor, numbers);
-    if (numbers != Numbers::zeros) return;
-    // A sum is -0 only if nothing but -0 was added: in columns where b is negative nothing is, in others everything.
-    m.a.zero_();
+    if (numbers == Numbers::random || numbers == Numbers::extreme) return;
+    if (numbers == Numbers::small) {
+      for (const auto& tensor : {m.a, m.b}) tensor.mul_(0x1p-70f);
+      if (m.start.defined()) m.start.mul_(0x1p-70f).mul_(0x1p-70f);
+      return;
+    }
+    // A sum is -0 only if nothing but -0 was added: in columns where b is negative nothing else is, or in the others.
     m.b.copy_(m.b.select(-2, 0).unsqueeze(-2).clone());
     if (m.start.defined()) m.start.mul_(-0.0f);
+    if (numbers == Numbers::zeros) {
+      m.a.zero_();
+    } else {
+      m.a.fill_(0x1p-100f);
+      m.b.mul_(0x1p-100f);
+    }
   }
 
-  bool agrees(int64_t block, Matrices& m, Numbers numbers) {
+  bool agrees(const Summation& summation, Matrices& m, Numbers numbers) {
     fill(m, numbers);
-    Multiplication multiplication(products_, block);
+    Multiplication multiplication(products_, summation);
     compute_theirs(m);
     compute_ours(multiplication, m);
     const auto* theirs = m.theirs.const_data_ptr<float>();
@@ -257,12 +287,11 @@ class Trial {
   }
 
   // Best of a few, in turn: of long ones two.
-  bool is_faster(int64_t block, Matrices& m) {
-    Multiplication multiplication(products_, block);
+  bool is_faster(const Summation& summation, Matrices& m) {
+    Multiplication multiplication(products_, summation);
     using Clock = std::chrono::steady_clock;
     auto theirs = Clock::duration::max(), ours = theirs;
-    const int rounds = operations(products_) < int64_t{1} << 24 ? 6 : 2;
-    for (int i = 0; i < rounds; ++i) {
+    for (int i = 0; i < (is_long() ? 2 : 6); ++i) {
       const auto begin = Clock::now();
       compute_theirs(m);
       const auto middle = Clock::now();
@@ -298,7 +327,7 @@ void library_product(const torch::Tensor& a, const torch::Tensor& b, const torch
   at::cpu::addmm_out(out, out, a, b, 1, 1);
 }
 
-std::optional<int64_t> faster_block(const Products& products, bool has_start) {
+std::optional<Summation> faster_summation(const Products& products, bool has_start) {
   const MatrixProduct& each = products.each;
   if (!can_multiply() || each.rows < 1 || each.columns < 1 || each.depth < 1 || products.count < 1) return std::nullopt;
   if (!is_tidy(each.rows, each.a_row, each.depth, each.a_step) ||
@@ -307,13 +336,13 @@ std::optional<int64_t> faster_block(const Products& products, bool has_start) {
   }
   if (most_operations / 2 / each.rows / each.columns / products.count < each.depth) return std::nullopt;
   static std::mutex mutex;
-  static std::map<std::tuple<Products, bool, int>, std::optional<int64_t>> known;
+  static std::map<std::tuple<Products, bool, Setting>, std::optional<Summation>> known;
   static std::set<int64_t> blocks;
   const std::lock_guard lock(mutex);
-  const auto [entry, is_new] = known.try_emplace({products, has_start, at::get_num_threads()});
+  const auto [entry, is_new] = known.try_emplace({products, has_start, Setting()});
   if (is_new) {
     entry->second = Trial(products, has_start).run(blocks);
-    if (entry->second && *entry->second < each.depth) blocks.insert(*entry->second);
+    if (entry->second && entry->second->block < each.depth) blocks.insert(entry->second->block);
   }
   return entry->second;
 }
@@ -322,11 +351,11 @@ std::function<void()> make_product(torch::Tensor a, torch::Tensor b, torch::Tens
   const auto products = products_of(a, b, out);
   auto by_library = [a, b, start, out]() mutable { library_product(a, b, start, out); };
   if (!lie_in_a_row(a) || !lie_in_a_row(b)) return by_library;
-  const auto block = faster_block(products, start.defined());
-  if (!block) return by_library;
-  return [multiplication = std::make_shared<Multiplication>(products, *block), threads = at::get_num_threads(), a, b,
-          start, out, by_library]() mutable {
-    if (at::get_num_threads() != threads) return by_library();
+  const auto summation = faster_summation(products, start.defined());
+  if (!summation) return by_library;
+  return [multiplication = std::make_shared<Multiplication>(products, *summation), setting = Setting(), a, b, start,
+          out, by_library]() mutable {
+    if (Setting() != setting) return by_library();
     (*multiplication)(data_of(a), data_of(b), data_of(start), out.mutable_data_ptr<float>());
   };
 }

@@ -15,6 +15,7 @@ namespace troupe::capture {
 struct Products {
   MatrixProduct each;
   int64_t count = 1;
+  bool is_batched = false;  ///< computed by bmm, which has other kernels than mm even for a single one
 
   auto operator<=>(const Products&) const = default;
 };
@@ -23,16 +24,22 @@ struct Products {
 /// dimensions, each of the first by itself (and no start). float32; `out` and `start` without gaps.
 void library_product(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& start, torch::Tensor& out);
 
-/// The number of terms that LibTorch's product of these shapes and strides adds up before it adds their sum to the
-/// result, if `multiply` has its bits with it and takes less time; else nullopt. Found by trial with matrices made for
-/// it, once per shape, number of threads and process: LibTorch's library of products (MKL, hidden in it) has many
-/// kernels, takes one by processor and shape, and says nowhere which. Where a sum was divided shows by what a large
-/// number and its opposite swallow between them (FPRev, https://arxiv.org/abs/2411.00442); whether the bits agree, by
-/// random numbers, zeros of both signs, infinities and NaN, of which only that it is one.
-std::optional<int64_t> faster_block(const Products& products, bool has_start);
+/// The order in which a product adds up its terms.
+struct Summation {
+  int64_t block = 0;              ///< terms that are added up before their sum is added to the result
+  bool begins_with_zero = false;  ///< without a start the first sum is added to 0, which makes 0 of -0
+};
 
-/// Of tensors of two or three dimensions: `multiply` with that block if there is one, by as many threads as LibTorch
-/// has, and LibTorch's product if there is none or the number of threads has changed since.
+/// That of LibTorch's product of these shapes and strides, if `multiply` has its bits with it and takes less time; else
+/// nullopt. Found by trial with matrices made for it, once per shape, setting of LibTorch (number of threads, precision
+/// of float32 products) and process: LibTorch's library of products (MKL, hidden in it) has many kernels, takes one by
+/// processor and shape, and says nowhere which. Where a sum was divided shows by what a large number and its opposite
+/// swallow between them (FPRev, https://arxiv.org/abs/2411.00442); whether the bits agree, by random numbers, zeros of
+/// both signs, products too small for a number, infinities and NaN, of which only that it is one.
+std::optional<Summation> faster_summation(const Products& products, bool has_start);
+
+/// Of tensors of two or three dimensions: `multiply` with that order if there is one, by as many threads as LibTorch
+/// has, and LibTorch's product if there is none or the setting has changed since.
 std::function<void()> make_product(torch::Tensor a, torch::Tensor b, torch::Tensor start, torch::Tensor out);
 
 }  // namespace troupe::capture

@@ -209,7 +209,8 @@ void multiply_panel(const Sides& sides, int64_t block, int64_t first, int64_t co
 }  // namespace
 
 bool can_multiply() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
 
 void multiply(const MatrixProduct& p, int64_t block, const float* a, const float* b, const float* start, float* out,

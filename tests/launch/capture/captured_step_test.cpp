@@ -4,6 +4,9 @@
 
 #include <gmock/gmock.h>
 
+#include <array>
+#include <vector>
+
 namespace troupe {
 namespace {
 
@@ -44,6 +47,28 @@ auto made(Arguments... arguments) {
 
 TEST_F(CapturedStep, IsThatOfAPerceptron) {
   expect_captured(made<Mlp>(), images(70, 8, {20}), options());
+}
+
+// A part of a larger tensor may begin where LibTorch's products add up in another order.
+struct AtOddPlaces : Mlp {
+  AtOddPlaces(int64_t inputs, int64_t hidden) {
+    first = replace_module("first", torch::nn::Linear(inputs, hidden));
+    second = replace_module("second", torch::nn::Linear(hidden, 10));
+  }
+  Batch on_before_batch_transfer(Batch batch, int64_t) override {
+    const auto larger = torch::empty({batch[0].numel() + 4});
+    const auto part = larger.narrow(0, count_++ / 4 % 2, batch[0].numel()).view(batch[0].sizes());
+    batch[0] = part.copy_(batch[0]);
+    return batch;
+  }
+  int64_t count_ = 0;
+};
+
+TEST_F(CapturedStep, IsThatOfBatchesAtOddPlacesOfMemory) {
+  for (const auto& [samples, inputs, hidden] :
+       std::vector<std::array<int64_t, 3>>{{7, 33, 5}, {2, 150, 16}, {3, 1000, 33}, {64, 7, 5}}) {
+    expect_captured(made<AtOddPlaces>(inputs, hidden), images(17 * samples, samples, {inputs}), options());
+  }
 }
 
 TEST_F(CapturedStep, DrawsWhatThePlainStepDraws) {

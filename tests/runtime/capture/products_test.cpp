@@ -4,6 +4,7 @@
 #include "tests/support/same_bits.hpp"
 #include "troupe/runtime/capture/product_choice.hpp"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -122,6 +123,52 @@ TEST_F(MatrixProducts, OfManyMatricesAreLibTorchsToTheBit) {
   }
 }
 
+// Smaller ones than that are no product of MKL's in LibTorch, and bmm of a single matrix is not mm.
+TEST_F(MatrixProducts, OfOneMatrixOfManyAreLibTorchsToTheBit) {
+  for (const auto& [rows, columns, depth] :
+       std::vector<std::tuple<int64_t, int64_t, int64_t>>{{4, 14, 7}, {5, 23, 3}, {9, 4, 11}, {16, 3, 8}}) {
+    const auto a = torch::randn({1, rows, depth}), b = torch::randn({1, depth, columns});
+    for (int i = 0; i < 20; ++i) {
+      auto single = torch::empty({rows, columns}), ours = torch::empty({1, rows, columns});
+      a.copy_(torch::randn(a.sizes())), b.copy_(torch::randn(b.sizes()));
+      make_product(a[0], b[0], {}, single)();
+      make_product(a, b, {}, ours)();
+      ASSERT_TRUE(has_same_bits(single, a[0].mm(b[0]))) << rows << " x " << columns << " x " << depth;
+      ASSERT_TRUE(has_same_bits(ours, a.bmm(b))) << rows << " x " << columns << " x " << depth;
+    }
+  }
+}
+
+// Sums of products that are too small for a number are zeros, whose signs tell what was added to what.
+TEST_F(MatrixProducts, ThatVanishHaveLibTorchsZeros) {
+  for (const int64_t depth : {1, 2, 3, 40, 300}) {
+    for (const auto& [rows, columns] :
+         std::vector<std::pair<int64_t, int64_t>>{{31, 45}, {8, 16}, {64, 32}, {16, 8}, {33, 100}}) {
+      const auto a = torch::full({rows, depth}, 0x1p-100f), b = torch::full({columns, depth}, -0x1p-100f);
+      for (const auto& start : {torch::Tensor(), torch::full({columns}, -0.0f)}) {
+        auto ours = torch::empty({rows, columns});
+        make_product(a, b.t(), start, ours)();
+        EXPECT_TRUE(has_same_bits(ours, start.defined() ? torch::addmm(start, a, b.t()) : a.mm(b.t())))
+            << rows << " x " << columns << " x " << depth << ", start " << start.defined();
+      }
+    }
+  }
+}
+
+TEST_F(MatrixProducts, HaveThePrecisionThatIsSet) {
+  const auto x = torch::randn({64, 600}), w = torch::randn({300, 600});
+  auto ours = torch::empty({64, 300}), changed = torch::empty({64, 300});
+  const auto before = make_product(x, w.t(), {}, changed);
+  struct Restored {
+    ~Restored() { at::globalContext().setFloat32MatmulPrecision("highest"); }
+  } restored;
+  at::globalContext().setFloat32MatmulPrecision("medium");
+  make_product(x, w.t(), {}, ours)();
+  before();
+  EXPECT_TRUE(has_same_bits(ours, x.mm(w.t())));
+  EXPECT_TRUE(has_same_bits(changed, x.mm(w.t())));
+}
+
 TEST_F(MatrixProducts, HaveTheSameBitsByTwoThreads) {
   const auto x = torch::randn({64, 600}), w = torch::randn({300, 600}), bias = torch::randn({300});
   auto alone = torch::empty({64, 300}), together = torch::empty({64, 300}), changed = torch::empty({64, 300});
@@ -142,7 +189,7 @@ TEST_F(MatrixProducts, OfLargeGapsOrEmptyOnesAreLibTorchs) {
   sparse.a_row = 100'000;
   empty.depth = 0;
   huge.rows = huge.columns = huge.depth = huge.a_row = huge.b_step = huge.out_row = 4096;
-  for (const auto& product : {sparse, empty, huge}) EXPECT_FALSE(faster_block({product}, false).has_value());
+  for (const auto& product : {sparse, empty, huge}) EXPECT_FALSE(faster_summation({product}, false).has_value());
 }
 
 }  // namespace
