@@ -274,6 +274,15 @@ class PageTest(unittest.TestCase):
         self.browser.frames()
         self.assertNotEqual(run(PICTURE), before)
 
+    def test_shows_each_dash_in_the_legend_as_it_is_drawn(self):
+        run = self.open("several")
+        items = run("""[...document.querySelectorAll('#chart-0')[0].closest('figure').querySelectorAll('.legend li')].map((item) =>
+          [item.querySelector('bdi').textContent, getComputedStyle(item.querySelector('.swatch')).backgroundImage])""")
+        dashes = {name.split(" ")[1]: dash for name, dash in items if name.startswith("version_3 ")}
+        self.assertEqual(sorted(dashes), ["train_loss", "train_loss_epoch", "val_loss"])
+        self.assertEqual(dashes["train_loss"], "none")
+        self.assertEqual(len(set(dashes.values())), 3, dashes)
+
     def test_says_nothing_of_runs_that_they_have_not(self):
         run = self.open("plain_several")
         self.assertEqual(run("document.querySelector('header .line').innerText"), "Each run has one colour in all charts.")
@@ -295,6 +304,27 @@ class PageTest(unittest.TestCase):
             run = self.open(name)
             self.assertLessEqual(run("document.documentElement.scrollWidth"), 320, name)
             self.shot(name + "_phone")
+
+    def test_shows_names_and_first_numbers_of_a_table_on_a_phone(self):
+        self.browser.size(320, 640, is_phone=True)
+        run = self.open("failed")
+        self.assertEqual(run("""[...document.querySelectorAll('#phases tbody tr')].filter((row) => {
+          const number = row.querySelector('td').getBoundingClientRect(), box = row.closest('.scroll').getBoundingClientRect();
+          return number.right > box.right + 1 || row.querySelector('th').getBoundingClientRect().width < 80;
+        }).map((row) => row.innerText)"""), [])
+
+    def test_gives_the_command_a_line_of_its_own(self):
+        run = self.open("finished")
+        self.assertEqual(run("""(() => {
+          const command = [...document.querySelectorAll('#environment dt')].find((name) => name.textContent === 'Command').parentElement;
+          return command.getBoundingClientRect().width === command.parentElement.getBoundingClientRect().width;
+        })()"""), True)
+
+    def test_shows_a_list_as_a_command_line_takes_it(self):
+        run = self.open("finished")
+        text = f"({self.source('format.js', 'optionText')})"
+        self.assertEqual(run(f"[['csv', 'jsonl'], ['a'], [], [1, 2], ['a', ''], '', null, 0.5].map({text})"),
+                         ["csv, jsonl", "a", "[]", "[1,2]", '["a",""]', '""', "not set", "0.5"])
 
     def test_has_enough_contrast_by_day_and_by_night(self):
         texts = "p, td, th, dt, dd, a, h1, h2, h3, h4, li, small, summary, .pill, .tag, .note, caption, label, button, pre, .stack span span, #zoomed"
