@@ -72,6 +72,7 @@ class Trainer::Runner {
   void refuse_async_validation(const cast::RunSetup& setup, const ModuleSource& source) const;
   void take_result(Stage stage);
   void tell_sinks_of_files();
+  std::vector<std::shared_ptr<Sink>> all_sinks() const;
   void leave_threads_behind();
   double patience() const;
   std::chrono::milliseconds patience_with_others() const;
