@@ -320,12 +320,6 @@ class PageTest(unittest.TestCase):
           return command.getBoundingClientRect().width === command.parentElement.getBoundingClientRect().width;
         })()"""), True)
 
-    def test_shows_a_list_as_a_command_line_takes_it(self):
-        run = self.open("finished")
-        text = f"({self.source('format.js', 'optionText')})"
-        self.assertEqual(run(f"[['csv', 'jsonl'], ['a'], [], [1, 2], ['a', ''], '', null, 0.5].map({text})"),
-                         ["csv, jsonl", "a", "[]", "[1,2]", '["a",""]', '""', "not set", "0.5"])
-
     def test_has_enough_contrast_by_day_and_by_night(self):
         texts = "p, td, th, dt, dd, a, h1, h2, h3, h4, li, small, summary, .pill, .tag, .note, caption, label, button, pre, .stack span span, #zoomed"
         for scheme in ("light", "dark"):

@@ -39,11 +39,10 @@ function plural(number, one, many = one + "s") {
   return count(number) + " " + (number === 1 ? one : many);
 }
 
-// An option's value; texts as they are, and those of a list with commas between them, as a command line takes them.
+// An option's value; texts as they are.
 function optionText(value) {
   if (value === undefined || value === null) return "not set";
   if (typeof value === "string") return value === "" ? "\"\"" : value;
-  if (Array.isArray(value) && value.length > 0 && value.every((each) => typeof each === "string" && each !== "")) return value.join(", ");
   return JSON.stringify(value);
 }
 
