@@ -257,6 +257,7 @@ cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& sour
   cast::RunSetup setup;
   compare_ranks(Processes::get(), all_groups(source),
                 {{"stage", to_string(stage)}, {"ckpt_path", arguments.ckpt_path.value_or("")}});
+  setup.given = new_run_card(all_groups(source)).options;
   setup.devices = choose_devices(options_.accelerator, options_.devices, Processes::get().local_rank());
   add_checkpoint(setup, stage, source, arguments);
   make_run_dir(stage, source);
