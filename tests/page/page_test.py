@@ -313,6 +313,20 @@ class PageTest(unittest.TestCase):
           return number.right > box.right + 1 || row.querySelector('th').getBoundingClientRect().width < 80;
         }).map((row) => row.innerText)"""), [])
 
+    def test_keeps_what_is_below_long_tables_near(self):
+        run = self.open("several")
+        run("""{const body = document.querySelector('#differences tbody');
+               for (let i = 0; i < 500; ++i) body.append(body.rows[0].cloneNode(true));
+               document.querySelector('#differences .scroll').scrollTop = 3000}""")
+        self.assertLess(self.box("#differences")["height"], 900)
+        head, table = self.box("#differences thead th"), self.box("#differences .scroll")
+        self.assertAlmostEqual(head["y"], table["y"], delta=40)
+
+    def test_tells_times_below_a_microsecond(self):
+        run = self.open("finished")
+        text = f"({self.source('format.js', 'duration')})"
+        self.assertEqual(run(f"[0, 4.2e-7, 2e-6, 0.0042, 1.25].map({text})"), ["0 µs", "420 ns", "2 µs", "4.20 ms", "1.3 s"])
+
     def test_gives_the_command_a_line_of_its_own(self):
         run = self.open("finished")
         self.assertEqual(run("""(() => {
