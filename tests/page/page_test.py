@@ -321,6 +321,9 @@ class PageTest(unittest.TestCase):
         self.assertLess(self.box("#differences")["height"], 900)
         head, table = self.box("#differences thead th"), self.box("#differences .scroll")
         self.assertAlmostEqual(head["y"], table["y"], delta=40)
+        self.browser.call("Emulation.setEmulatedMedia", media="print")
+        self.addCleanup(self.browser.call, "Emulation.setEmulatedMedia", media="")
+        self.assertGreater(self.box("#differences")["height"], 5000)
 
     def test_tells_times_below_a_microsecond(self):
         run = self.open("finished")
