@@ -1,6 +1,7 @@
 """page_test.py BROWSER FOLDER [SCREENSHOTS]: opens the pages in FOLDER and uses them as a reader would."""
 import os
 import sys
+import time
 import unittest
 
 from browser import Browser
@@ -30,6 +31,9 @@ class PageTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.browser = Browser(program)
+        # The pages were just written, however long these tests take.
+        cls.now = int(1000 * time.time())
+        cls.browser.call("Page.addScriptToEvaluateOnNewDocument", source=f"Date.now = () => {cls.now}")
 
     @classmethod
     def tearDownClass(cls):
@@ -217,7 +221,7 @@ class PageTest(unittest.TestCase):
         self.assertTrue(run("document.querySelector('#silence').hidden"))
         other = Browser(program)
         self.addCleanup(other.close)
-        other.call("Page.addScriptToEvaluateOnNewDocument", source="{const now = Date.now() + 300000; Date.now = () => now}")
+        other.call("Page.addScriptToEvaluateOnNewDocument", source=f"Date.now = () => {self.now + 300000}")
         other.open(os.path.join(folder, "running.html"))
         self.assertRegex(other.run("document.querySelector('#written').innerText"), r" 5 min.* ago$")
         self.assertIn("Nothing has been written for 5 min", other.run("document.querySelector('#silence').innerText"))
