@@ -184,6 +184,7 @@ void CoordinatorState::spawn_workers(const ActorRef& me) {
     worker.shows_progress = its_rank == 0 && state().options.enable_progress_bar;
     if (i == 0) worker.listeners = listeners_;
     if (i == 0) worker.kept = setup_->kept;
+    if (i == 0) worker.given = setup_->given;
     if (its_rank == 0) worker.live = setup_->live;
     const std::string name = worker.replica.pulse->who;
     join(Role::worker, spawn_worker(self_->system(), std::move(worker)), name, its_rank);

@@ -58,6 +58,9 @@ struct RunSetup {
   /// Whether a process of the run is lost, after a moment in which that may become known; empty: nobody looks.
   std::function<bool()> has_losses = {};
   std::shared_ptr<live::LiveServer> live = {};  ///< who looks from outside; null but for the process of rank zero
+  /// Groups of options with their values, as on the command line: {"data": {"num_workers": 0}}. For advice, which names
+  /// them.
+  nlohmann::json given = nullptr;
 };
 
 /// A run in progress.

@@ -152,7 +152,7 @@ void CoordinatorState::close_books() {
                            result_.stop_reason};
     if (result_.failure) ended.message = result_.failure->describe();
     logger_.deliver_at_once(self_, WriteRecord{std::move(ended)});
-    result_.sinks_know = true;
+    result_.sinks_know = result_.status();
   }
   publish(RunEnded{state().progress, state().metrics, result_.stop_reason, result_.failure.has_value()});
   if (state().skipped_saves > 0) {

@@ -40,7 +40,7 @@ struct RunResult {
   int64_t skipped_saves = 0, failed_saves = 0;  ///< checkpoints that were left out, and that could not be written
   bool left_behind = false;                     ///< a member of the cast hangs, and has the module or a file still
   bool lost_coordinator = false;                ///< the others end without it, maybe after this result
-  bool sinks_know = false;                      ///< they were told of the end
+  RunStatus sinks_know = RunStatus::running;    ///< the end that they were told of
   /// Of rank zero; null if the recorder hangs. After the loss of the coordinator the recorder has them, too, until all
   /// actors have come to their end.
   std::shared_ptr<RunFiles> files;
@@ -51,9 +51,10 @@ struct RunResult {
   std::vector<std::pair<std::string, int64_t>> dropped;  ///< events that callback actors missed, by name
 };
 
-/// Tells files and sinks of a failure that they do not know of: the coordinator or the recorder is gone, or another
-/// process has failed after the end of this one. All actors of the run have come to their end. What a sink throws is
-/// left.
+/// Tells files and sinks of a failure that they do not know of: the coordinator or the recorder is gone, something has
+/// failed after the last batch's books were closed, or another process after the end of this one. Sinks that were told
+/// of another end get one more, but for the sink that has failed itself. All actors of the run have come to their end,
+/// unless somebody hangs (left_behind): who knows of an end already is then left alone. What a sink throws is left.
 void tell_of_failure(RunResult& result, Stage stage, const std::vector<std::shared_ptr<Sink>>& sinks);
 
 }  // namespace troupe::cast

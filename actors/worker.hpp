@@ -42,6 +42,7 @@ struct WorkerSetup {
   /// Of the worker that validates beside the training: what is known of the data. `replica.validates_beside` is on,
   /// `index` is -1.
   std::optional<DataFacts> facts = {};
+  nlohmann::json given = nullptr;  ///< groups of options, of the first worker (RunSetup)
 };
 
 ActorRef spawn_worker(caf::actor_system& system, WorkerSetup setup);

@@ -39,9 +39,12 @@ void WorkerState::report_phases(bool is_final) {
   report.ranks = spread_;
   if (replica_) {
     const auto& loaders = stage_ == Stage::fit ? replica_->train_loaders() : replica_->eval_loaders();
-    nlohmann::json given;
-    if (const auto& module = replica_->module()) given["model"] = module->hparams();  // null if it was never made
-    if (const DataModule* data = replica_->datamodule()) given["data"] = data->hparams();
+    nlohmann::json given = setup_.given;
+    const auto add = [&](const char* group, const Hyperparameters& own) {
+      if (!given.contains(group) && !own.hparams().is_null()) given[group] = own.hparams();
+    };
+    if (const auto& module = replica_->module()) add("model", *module);  // null if it was never made
+    if (const DataModule* data = replica_->datamodule()) add("data", *data);
     report.advice = advice_of(report, advice_facts(replica_->options(), loaders, replica_->optimizers(), given));
   }
   PhasesMeasured measured{std::move(report), replica_ ? replica_->progress() : Progress{}, is_final};

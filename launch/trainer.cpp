@@ -391,9 +391,7 @@ void Trainer::Runner::take_result(Stage stage) {
     result_.left_behind = true;
     result_.files = nullptr;  // somebody may have them
   }
-  auto sinks = sinks_;
-  sinks.insert(sinks.end(), options_.sinks.begin(), options_.sinks.end());
-  cast::tell_of_failure(result_, stage, sinks);
+  cast::tell_of_failure(result_, stage, all_sinks());
   files_ = std::move(result_.files);
   sink_warnings_->set_run(nullptr);
   module_ = std::move(result_.module);
@@ -439,10 +437,8 @@ void Trainer::Runner::tell_sinks_of_files() {
     warn_on_stderr(text);
   };
   sink_warnings_->set_run(warn);
-  auto sinks = sinks_;
-  sinks.insert(sinks.end(), options_.sinks.begin(), options_.sinks.end());
   const std::string thrower = result_.failure ? result_.failure->hook : "";
-  for (const auto& sink : sinks) {
+  for (const auto& sink : all_sinks()) {
     std::string name;
     const auto problem = text_thrown_by([&] {
       name = sink->name();

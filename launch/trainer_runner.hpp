@@ -74,6 +74,7 @@ class Trainer::Runner {
   void take_result(Stage stage);
   void requeue() const;
   void tell_sinks_of_files();
+  std::vector<std::shared_ptr<Sink>> all_sinks() const;
   void leave_threads_behind();
   double patience() const;
   std::chrono::milliseconds patience_with_others() const;

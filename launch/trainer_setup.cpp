@@ -144,8 +144,15 @@ void Trainer::Runner::add_sinks(cast::RunSetup& setup, const ModuleSource& sourc
   if (std::ranges::count(options_.loggers, "mlflow") > 0) setup.files->ask_git();  // a tag of its run
   // One for all stages: a tracker's run is the same, and curves know where they stand.
   if (sinks_.empty()) sinks_ = make_sinks(options_.loggers, {run_dir_, setup.files->card(), options_, warn});
-  setup.sinks = sinks_;
-  setup.sinks.insert(setup.sinks.end(), options_.sinks.begin(), options_.sinks.end());
+  setup.sinks = all_sinks();
+}
+
+// Those that get the run's records.
+std::vector<std::shared_ptr<Sink>> Trainer::Runner::all_sinks() const {
+  if (!options_.logger || run_dir_.empty()) return {};
+  auto sinks = sinks_;
+  sinks.insert(sinks.end(), options_.sinks.begin(), options_.sinks.end());
+  return sinks;
 }
 
 // Made before the run, so that a port that is taken is told from it. A further stage keeps the port.
@@ -250,6 +257,7 @@ cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& sour
   cast::RunSetup setup;
   compare_ranks(Processes::get(), all_groups(source),
                 {{"stage", to_string(stage)}, {"ckpt_path", arguments.ckpt_path.value_or("")}});
+  setup.given = new_run_card(all_groups(source)).options;
   setup.devices = choose_devices(options_.accelerator, options_.devices, Processes::get().local_rank());
   add_checkpoint(setup, stage, source, arguments);
   make_run_dir(stage, source);

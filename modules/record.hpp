@@ -72,7 +72,8 @@ struct ModelRecord {
   int64_t parameters = 0, trainable_parameters = 0;
 };
 
-/// The end of a stage, its last record.
+/// The end of a stage, its last record. If the stage fails after that (another rank at its very end, a monitor, another
+/// sink), one more, which is then what became of it.
 struct StageEndedRecord {
   Stage stage = Stage::fit;
   RunStatus status = RunStatus::finished;
@@ -97,8 +98,8 @@ using Record = std::variant<ScalarsRecord, HistogramRecord, ImageRecord, TextRec
                             StageEndedRecord, FileRecord, SinkCall>;
 
 /// A destination of records (a file, a service). Used from the logger's thread only, files_are_complete excepted, and
-/// the end of a stage if the run is lost with all its actors. What a sink throws is reported and ends the run as a
-/// failure in "logger".
+/// the end of a stage that fails when the logger has come to its end. What a sink throws is reported and ends the run
+/// as a failure in "logger".
 class Sink {
  public:
   virtual ~Sink() = default;

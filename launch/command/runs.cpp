@@ -252,11 +252,10 @@ Command runs_command() {
           .arguments = {"[DIR]", 0, 1, Completion::folders},
           .text =
               "Lists the runs below DIR (default: runs), the newest first: when each began, how long it took, how\n"
-              "far it came, the metrics that are asked for, how long it still takes or why it ended early. Reads "
-              "run.json of each run.\n"
-              "A run whose process is gone without a word is lost; its run.json and report.html say so from then on. A "
-              "folder without run.json is unknown: another\n"
-              "version wrote it, or the run has just begun.",
+              "far it came, the metrics that are asked for, how long it still takes or why it ended early. Reads\n"
+              "run.json of each run. A run whose process is gone without a word is lost; its run.json and\n"
+              "report.html say so from then on. A folder without run.json is unknown: another version wrote it, or\n"
+              "the run has just begun.",
           .examples = {{"", "all runs below ./runs"},
                        {"--sort val_loss --metrics val_acc,lr --limit 10", "the ten with the smallest val_loss"},
                        {"--sort -took", "the longest first; so for each column"},

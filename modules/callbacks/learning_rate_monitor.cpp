@@ -31,7 +31,8 @@ void LearningRateMonitor::log(RunContext& run, bool by_step) const {
       }
     }
     if (is_by_step != by_step) continue;
-    const LogOptions how{.on_step = by_step, .on_epoch = !by_step};
+    // Rank zero's: the rates are those of all, and a callback may be on one of several devices alone.
+    const LogOptions how{.on_step = by_step, .on_epoch = !by_step, .sync_dist = false};
     auto& groups = optimizer->param_groups();
     for (std::size_t i = 0; i < groups.size(); ++i) {
       const auto own = groups.size() > 1 ? name + "/pg" + std::to_string(i + 1) : name;

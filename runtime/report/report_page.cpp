@@ -106,13 +106,26 @@ nlohmann::json packed_curve(const std::string& name, const MetricCurve& curve) {
   return json;
 }
 
-// Numbers of options as the command line takes them: the page's program has doubles alone, which hold no seed of 19
-// digits, and do not tell 1.0 (a fraction of all batches) from 1.
-void spell_numbers(nlohmann::json& options) {
+// Several words, with commas between them; empty if that would not say what they are.
+std::string joined_words(const nlohmann::json& list) {
+  std::string text;
+  for (const auto& word : list) {
+    const auto* held = word.get_ptr<const std::string*>();
+    if (!held || held->empty() || held->find(',') != std::string::npos) return "";
+    text += (text.empty() ? "" : ",") + *held;
+  }
+  return text;
+}
+
+// Numbers and lists of options as the command line takes them: the page's program has doubles alone, which hold no seed
+// of 19 digits, and do not tell 1.0 (a fraction of all batches) from 1.
+void spell_options(nlohmann::json& options) {
   for (auto& value : options) {
-    if (value.is_object()) spell_numbers(value);
+    if (value.is_object()) spell_options(value);
     if (value.is_number_float()) {
       value = double_to_text(value.get<double>());
+    } else if (const auto words = value.is_array() ? joined_words(value) : ""; !words.empty()) {
+      value = words;
     } else if (value.is_number() || value.is_array()) {
       value = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     }
@@ -121,7 +134,7 @@ void spell_numbers(nlohmann::json& options) {
 
 nlohmann::json card_of_page(const RunCard& card) {
   auto json = to_json(card);
-  for (const char* options : {"options", "defaults"}) spell_numbers(json[options]);
+  for (const char* options : {"options", "defaults"}) spell_options(json[options]);
   return json;
 }
 

@@ -229,7 +229,7 @@ bool notice_loss(RunCard& card, const std::filesystem::path& folder) {
   if (card.status != RunStatus::running) return false;
   if (state_of_owner(card.owner, card.environment.host, card.updated, folder) != OwnerState::is_gone) return false;
   card.status = RunStatus::failed;
-  card.message = "its process is gone: it was killed, or the machine was";
+  card.message = "its process is gone: it was killed, the machine went down, or the disk was full at its end";
   card.failure = crash_in(folder);
   if (card.failure) card.message = sentence_of(*card.failure, card.environment);
   return true;

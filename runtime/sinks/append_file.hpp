@@ -1,7 +1,9 @@
 // A file that sinks append whole records to.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -43,6 +45,8 @@ class AppendFile {
   const std::filesystem::path& path() const { return path_; }
   /// Bytes that wait in memory.
   std::size_t buffered() const { return buffer_.size(); }
+  /// Records that end there, if each is a line; the first may be in the file in part.
+  int64_t buffered_lines() const { return std::ranges::count(buffer_, '\n'); }
 
  private:
   AppendFile(std::filesystem::path path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}

@@ -92,6 +92,12 @@ int stop_if_aborted(void* flag, curl_off_t, curl_off_t, curl_off_t, curl_off_t) 
   return *static_cast<const std::atomic<bool>*>(flag) ? 1 : 0;
 }
 
+const char* wrong_part(const std::string& text, CURLUcode fault) {
+  if (!text.starts_with("http://") && !text.starts_with("https://")) return "it has to begin with http:// or https://";
+  return fault == CURLUE_BAD_PORT_NUMBER ? "its port has to be a number from 1 to 65535"
+                                         : "it needs the name of a host";
+}
+
 void check_credential(const std::string& text, const char* what) {
   const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
   if (std::ranges::any_of(text, is_control)) {
@@ -111,9 +117,8 @@ std::string http_address(const std::string& text, const std::string& what) {
                      "variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of the environment");
   }
   if (wrong != CURLUE_OK || (scheme != "http" && scheme != "https")) {
-    throw UsageError(what + " = '" + shown(text) +
-                     "' is not the address of a server: it has to begin with http:// or https://, as in "
-                     "http://localhost:5000");
+    throw UsageError(what + " = '" + shown(text) + "' is not the address of a server: " + wrong_part(text, wrong) +
+                     ", as in http://localhost:5000");
   }
   if (text.find_first_of("?#") != std::string::npos) {
     throw UsageError(what + " = '" + shown(text) +

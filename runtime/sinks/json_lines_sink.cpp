@@ -172,6 +172,8 @@ JsonLinesSink::JsonLinesSink(const fs::path& folder, SinkWarning warn, Clock clo
     : warn_(std::move(warn)), clock_(std::move(clock)), file_(open_json_lines(folder)) {}
 
 JsonLinesSink::~JsonLinesSink() {
+  (void)text_thrown_by([&] { file_.flush(); });
+  lost_ += file_.buffered_lines();
   if (lost_ == 0) return;
   (void)text_thrown_by(
       [&] { warn_(std::to_string(lost_) + " records were not written to '" + path().string() + "'"); });

@@ -213,8 +213,11 @@ void MlflowSender::send_refused(const MlflowBatch& batch, const std::string& why
   // A run's params never change on the server; tags may.
   const auto& [key, value] = batch.params[0];
   const auto tag = first_characters("troupe.param." + key, longest_mlflow_key);
-  warn_once("param", "the run has another value of the param '" + shown(key) + "' there: ours is the tag '" +
-                         shown(tag) + "' (and so for further ones)");
+  // Of the sink itself others are to be expected: mlflow.run_id, whenever it is set.
+  const bool is_own = key.starts_with("mlflow.");
+  if (!is_own)
+    warn_once("param", "the run has another value of the param '" + shown(key) + "' there: ours is the tag '" +
+                           shown(tag) + "' (and so for further ones)");
   try {
     client_.log_batch(state_.run_id, {.metrics = {}, .params = {}, .tags = {{tag, value}}});
   } catch (const MlflowError& error) {

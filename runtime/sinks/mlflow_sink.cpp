@@ -293,11 +293,12 @@ void MlflowSink::Impl::close() {
 }
 
 void MlflowSink::Impl::report_rest(bool was_too_slow) {
-  const auto waiting = spool_->waiting();
+  const auto unwritten = spool_->unwritten();
+  const auto waiting = std::max<int64_t>(spool_->waiting() - unwritten, 0), lost = spool_->lost() + unwritten;
   has_waiting_ = waiting > 0;
-  if (spool_->lost() > 0) {
-    warn("mlflow: " + std::to_string(spool_->lost()) + " records are lost, since " +
-         (folder_ / "mlflow.spool").string() + " could not be written");
+  if (lost > 0) {
+    warn("mlflow: " + std::to_string(lost) + " records are lost, since " + (folder_ / "mlflow.spool").string() +
+         " could not be written");
   }
   if (waiting == 0) return;
   warn("mlflow: " + std::string(was_too_slow ? "the server takes too long: " : "") + std::to_string(waiting) +

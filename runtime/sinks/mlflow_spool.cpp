@@ -285,6 +285,11 @@ int64_t MlflowSpool::waiting() const {
   return std::max<int64_t>(last_ - sent_, 0);
 }
 
+int64_t MlflowSpool::unwritten() const {
+  const std::scoped_lock lock(mutex_);
+  return file_.buffered_lines();
+}
+
 int64_t MlflowSpool::lost() const {
   const std::scoped_lock lock(mutex_);
   return lost_;

@@ -92,6 +92,8 @@ class MlflowSpool {
   /// Entries that are not sent, and those that a full disk has cost.
   int64_t waiting() const;
   int64_t lost() const;
+  /// Of those that wait, how many are in memory alone, since they cannot be written: lost if nothing changes.
+  int64_t unwritten() const;
 
  private:
   void open_end();

@@ -126,7 +126,8 @@ TensorBoardSink::TensorBoardSink(const fs::path& folder, const RunCard& card, Cl
 TensorBoardSink::~TensorBoardSink() {
   // An evaluation that went well says nothing of a fit after it: the status waits until here.
   if (stages_ == 0 || !has_hparams_ || has_end_) return;
-  (void)text_thrown_by([&] { append_framed(session_end_event(clock_(), RunStatus::finished)); });
+  if (!end_) end_ = RunStatus::finished;
+  (void)text_thrown_by([&] { write_end(); });
 }
 
 void TensorBoardSink::write(const Record& record) {
@@ -162,8 +163,14 @@ bool TensorBoardSink::write_tagged(const Record& record) {
 }
 
 void TensorBoardSink::flush() {
+  if (end_ == RunStatus::failed) write_end();  // nothing changes that
   write_layout();
   file_.flush();
+}
+
+void TensorBoardSink::files_are_complete() {
+  write_end();
+  flush();
 }
 
 int64_t TensorBoardSink::place(Curves& curves, const std::string& tag, int64_t step) {
@@ -225,8 +232,14 @@ void TensorBoardSink::end_stage(Stage stage, RunStatus status) {
   ++stages_;
   const bool is_last_word = stage == Stage::fit || status != RunStatus::finished;
   if (!has_hparams_ || has_end_ || !is_last_word) return;
+  if (!end_ || *end_ == RunStatus::finished) end_ = status;
+}
+
+// What became of the run, once.
+void TensorBoardSink::write_end() {
+  if (!end_) return;
   has_end_ = true;
-  append_framed(session_end_event(clock_(), status));
+  append_framed(session_end_event(clock_(), *std::exchange(end_, std::nullopt)));
 }
 
 // A new one once more curves than before have a chart.

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -28,7 +29,9 @@ namespace troupe {
 ///
 /// Besides the records: the options of the run as the text `options`; a layout for the CUSTOM SCALARS tab, which has
 /// the metrics of training and of evaluation that measure the same ("train_loss", "val_loss") on one chart; and for the
-/// HPARAMS tab what became of the run. That tab takes the latest value of each scalar as a metric.
+/// HPARAMS tab what became of the run. That tab takes the latest value of each scalar as a metric, and the first end
+/// that it finds, which is therefore written when the run's files are complete, or the sink ends: a stage may still
+/// fail when its end was told.
 ///
 /// Writes are buffered until flush, 64 KiB, or the end of the sink. Each record stands in a frame with checksums
 /// (TFRecord), so a file whose end was lost is read up to there.
@@ -49,6 +52,7 @@ class TensorBoardSink : public Sink {
   std::string name() const override { return "tensorboard"; }
   void write(const Record& record) override;
   void flush() override;
+  void files_are_complete() override;
 
   const std::filesystem::path& path() const { return file_.path(); }
 
@@ -67,6 +71,7 @@ class TensorBoardSink : public Sink {
   void write_moved(const ScalarsRecord& record);
   bool write_tagged(const Record& record);
   void end_stage(Stage stage, RunStatus status);
+  void write_end();
   void write_layout();
   void append_events(const Record& record);
   void append_framed(const std::string& event);
@@ -81,6 +86,7 @@ class TensorBoardSink : public Sink {
   std::size_t curves_in_layout_ = 0;  // and how many of them are on charts
   int64_t layouts_ = 0;
   bool has_hparams_ = false, has_end_ = false;
+  std::optional<RunStatus> end_;  // to be written
 };
 
 }  // namespace troupe

@@ -260,6 +260,22 @@ TEST(Devices, TheThroughputIsThatOfAllOfThem) {
   }
 }
 
+TEST(Devices, TheLearningRatesAreThoseOfTheFirst) {
+  const TempDir dir;
+  for (const char* interval : {"", "step", "epoch"}) {
+    auto options = exact(dir);
+    options.devices = 2;
+    options.log_every_n_steps = 1;
+    options.callbacks = {
+        std::make_shared<LearningRateMonitor>(LearningRateMonitorOptions{.logging_interval = interval})};
+    Trainer trainer(options);
+    trainer.fit<Net>({}, DataLoader(samples(12), {.batch_size = 2}));
+    EXPECT_TRUE(std::ranges::any_of(trainer.callback_metrics(), [](const auto& metric) {
+      return metric.first.starts_with("lr-");
+    })) << interval;
+  }
+}
+
 TEST(Devices, ValidationsAreNoPartOfTheThroughput) {
   const TempDir dir;
   auto options = exact(dir);

@@ -316,10 +316,22 @@ struct EndsBadly : Monitor {
   }
 };
 
+struct KeepsTheLastEnd : Sink {
+  std::string name() const override { return "last end"; }
+  void write(const Record& record) override {
+    if (const auto* ended = std::get_if<StageEndedRecord>(&record)) last = *ended;
+  }
+  void flush() override {}
+  StageEndedRecord last{.status = RunStatus::running};
+};
+
 // The others wait within MPI for a rank that has failed, which then cannot be finalized: mpirun calls that improper.
 TEST(Faults, DISABLED_AtTheVeryEnd) {
   const SharedDir dir;
   auto options = dir.options();
+  const auto sink = std::make_shared<KeepsTheLastEnd>();
+  options.sinks = {sink};
+  const bool is_rank_zero = Processes::get().rank() == 0;
   options.callbacks = {std::make_shared<EndsBadly>()};
   Trainer trainer(options);
   const DataLoader loader(samples(12), {.batch_size = 2});
@@ -333,8 +345,13 @@ TEST(Faults, DISABLED_AtTheVeryEnd) {
     const auto expected = std::string("an exception of type int, which is not a std::exception (in ") + place;
     EXPECT_EQ(error.substr(0, expected.size()), expected);
     EXPECT_NE(error.find("rank " + std::to_string(rank) + " on "), std::string::npos) << error;
+    if (is_rank_zero) {
+      EXPECT_EQ(sink->last.status, RunStatus::failed) << place;
+      EXPECT_EQ(sink->last.message.substr(0, expected.size()), expected);
+    }
     FailsLate::place = "";
     EXPECT_EQ(error_of([&] { trainer.fit<FailsLate>({}, loader); }), "") << place;
+    if (is_rank_zero) EXPECT_EQ(sink->last.status, RunStatus::finished) << place;
   }
 }
 

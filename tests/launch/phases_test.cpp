@@ -1,6 +1,7 @@
 // Where the time of a run went, as its Trainer says it: nothing here looks at how long anything took.
 #include "tests/support/ddp.hpp"
 #include "tests/support/lines.hpp"
+#include "troupe/runtime/report/run_card.hpp"
 
 #include <gmock/gmock.h>
 
@@ -82,6 +83,38 @@ TEST(Phases, CountTheWaitForEachBatchThatIsLate) {
   const auto& report = trainer.phases();
   expect_whole(report);
   EXPECT_GE(count_of(report.phases, "waiting for data"), 5);  // of 10 batches
+}
+
+struct SlowDataOptions {
+  int64_t num_workers = 0;
+};
+TROUPE_OPTIONS(SlowDataOptions, (num_workers, "fetchers"))
+
+// A data module that has no hyper-parameters.
+class SlowData : public DataModule {
+ public:
+  using Options = SlowDataOptions;
+  explicit SlowData(const Options& options) : options_(options) {}
+  DataLoaders train_dataloader() override {
+    return DataLoader(std::make_shared<SlowSamples>(), {.batch_size = 4, .num_workers = options_.num_workers});
+  }
+
+ private:
+  Options options_;
+};
+
+TEST(Phases, NameTheOptionOfTheProgramThatHelps) {
+  const TempDir dir;
+  auto options = quiet(dir);
+  options.max_epochs = 6;
+  options.name = "line";
+  std::vector<std::string> words = {"line", "fit"};
+  std::vector<char*> argv;
+  for (auto& word : words) argv.push_back(word.data());
+  ASSERT_EQ((troupe::main<Line, SlowData>(2, argv.data(), {.trainer = options})), 0);
+  const auto card = read_run_card(dir / "line/version_0");
+  EXPECT_THAT(card.phases.at(0).advice, HasSubstr(" % waiting for data: "));
+  EXPECT_THAT(card.phases.at(0).advice, HasSubstr("data.num_workers from 0"));
 }
 
 // Two epochs of four batches of training and two of validation, and a sanity check of two.

@@ -170,6 +170,45 @@ TEST(Watching, ARunWithMaxTimeSaysThatItEndsByThen) {
   EXPECT_LT(*module->total_batches, 1'000'000'000) << "the epochs will not be made";
 }
 
+// The books are closed by then, and sinks were told of a good end.
+TEST(Watching, AFailureBehindTheEndOfAStageComesToTheSinks) {
+  struct FailsLate : Monitor {
+    Decision decide(Moment, const Progress&, const MetricMap&) override { return {}; }
+    void run_ended() override { throw std::runtime_error("late"); }
+  };
+  struct BadSink : Sink {
+    std::string name() const override { return "bad"; }
+    void write(const Record& record) override { ends += std::holds_alternative<StageEndedRecord>(record); }
+    void flush() override {
+      if (ends > 0) throw std::runtime_error("the server says no");
+    }
+    int ends = 0;
+  };
+  const auto told_with = [](auto change) {
+    const TempDir dir;
+    auto options = quiet(dir);
+    const auto kinds = std::make_shared<Kinds>();
+    options.sinks = {kinds};
+    change(options);
+    Trainer trainer(options);
+    EXPECT_THROW(trainer.fit<Line>({}, points()), RunError);
+    std::vector<std::string> told;
+    for (const auto& end : kinds->ends) told.push_back(name_of(end.status) + std::string(": ") + end.message);
+    return testing::PrintToString(told);
+  };
+  const auto fail_late = [](TrainerOptions& options) { options.callbacks.push_back(std::make_shared<FailsLate>()); };
+  EXPECT_THAT(told_with(fail_late), testing::AllOf(HasSubstr("finished: "), HasSubstr("failed: late (in ")));
+  const auto bad = std::make_shared<BadSink>();
+  EXPECT_THAT(told_with([&](TrainerOptions& options) { options.sinks.push_back(bad); }),
+              testing::AllOf(HasSubstr("finished: "), HasSubstr("failed: the server says no (in logger bad")));
+  EXPECT_EQ(bad->ends, 1) << "what has thrown gets nothing more";
+  EXPECT_EQ(told_with([&](TrainerOptions& options) {
+              fail_late(options);
+              options.logger = false;
+            }),
+            "{}");
+}
+
 TEST(Watching, AFailureIsToldWithItsPlace) {
   const TempDir dir;
   Trainer trainer(quiet(dir));

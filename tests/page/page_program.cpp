@@ -248,7 +248,7 @@ void write_pages(const std::filesystem::path& folder) {
   write_report_page(std::vector<RunView>{{limited, half}}, folder / "limited.html");
   auto lost = running;
   lost.status = RunStatus::failed;
-  lost.message = "its process is gone: it was killed, or the machine was";
+  lost.message = "its process is gone: it was killed, the machine went down, or the disk was full at its end";
   write_report_page(std::vector<RunView>{{lost, half}}, folder / "lost.html");
 
   write_report_page(std::vector<RunView>{{running, half}}, folder / "crashed.html");

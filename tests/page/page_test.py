@@ -1,6 +1,7 @@
 """page_test.py BROWSER FOLDER [SCREENSHOTS]: opens the pages in FOLDER and uses them as a reader would."""
 import os
 import sys
+import time
 import unittest
 
 from browser import Browser
@@ -30,6 +31,9 @@ class PageTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.browser = Browser(program)
+        # The pages were just written, however long these tests take.
+        cls.now = int(1000 * time.time())
+        cls.browser.call("Page.addScriptToEvaluateOnNewDocument", source=f"Date.now = () => {cls.now}")
 
     @classmethod
     def tearDownClass(cls):
@@ -217,7 +221,7 @@ class PageTest(unittest.TestCase):
         self.assertTrue(run("document.querySelector('#silence').hidden"))
         other = Browser(program)
         self.addCleanup(other.close)
-        other.call("Page.addScriptToEvaluateOnNewDocument", source="{const now = Date.now() + 300000; Date.now = () => now}")
+        other.call("Page.addScriptToEvaluateOnNewDocument", source=f"Date.now = () => {self.now + 300000}")
         other.open(os.path.join(folder, "running.html"))
         self.assertRegex(other.run("document.querySelector('#written').innerText"), r" 5 min.* ago$")
         self.assertIn("Nothing has been written for 5 min", other.run("document.querySelector('#silence').innerText"))
@@ -274,6 +278,15 @@ class PageTest(unittest.TestCase):
         self.browser.frames()
         self.assertNotEqual(run(PICTURE), before)
 
+    def test_shows_each_dash_in_the_legend_as_it_is_drawn(self):
+        run = self.open("several")
+        items = run("""[...document.querySelectorAll('#chart-0')[0].closest('figure').querySelectorAll('.legend li')].map((item) =>
+          [item.querySelector('bdi').textContent, getComputedStyle(item.querySelector('.swatch')).backgroundImage])""")
+        dashes = {name.split(" ")[1]: dash for name, dash in items if name.startswith("version_3 ")}
+        self.assertEqual(sorted(dashes), ["train_loss", "train_loss_epoch", "val_loss"])
+        self.assertEqual(dashes["train_loss"], "none")
+        self.assertEqual(len(set(dashes.values())), 3, dashes)
+
     def test_says_nothing_of_runs_that_they_have_not(self):
         run = self.open("plain_several")
         self.assertEqual(run("document.querySelector('header .line').innerText"), "Each run has one colour in all charts.")
@@ -295,6 +308,38 @@ class PageTest(unittest.TestCase):
             run = self.open(name)
             self.assertLessEqual(run("document.documentElement.scrollWidth"), 320, name)
             self.shot(name + "_phone")
+
+    def test_shows_names_and_first_numbers_of_a_table_on_a_phone(self):
+        self.browser.size(320, 640, is_phone=True)
+        run = self.open("failed")
+        self.assertEqual(run("""[...document.querySelectorAll('#phases tbody tr')].filter((row) => {
+          const number = row.querySelector('td').getBoundingClientRect(), box = row.closest('.scroll').getBoundingClientRect();
+          return number.right > box.right + 1 || row.querySelector('th').getBoundingClientRect().width < 80;
+        }).map((row) => row.innerText)"""), [])
+
+    def test_keeps_what_is_below_long_tables_near(self):
+        run = self.open("several")
+        run("""{const body = document.querySelector('#differences tbody');
+               for (let i = 0; i < 500; ++i) body.append(body.rows[0].cloneNode(true));
+               document.querySelector('#differences .scroll').scrollTop = 3000}""")
+        self.assertLess(self.box("#differences")["height"], 900)
+        head, table = self.box("#differences thead th"), self.box("#differences .scroll")
+        self.assertAlmostEqual(head["y"], table["y"], delta=40)
+        self.browser.call("Emulation.setEmulatedMedia", media="print")
+        self.addCleanup(self.browser.call, "Emulation.setEmulatedMedia", media="")
+        self.assertGreater(self.box("#differences")["height"], 5000)
+
+    def test_tells_times_below_a_microsecond(self):
+        run = self.open("finished")
+        text = f"({self.source('format.js', 'duration')})"
+        self.assertEqual(run(f"[0, 4.2e-7, 2e-6, 0.0042, 1.25].map({text})"), ["0 µs", "420 ns", "2 µs", "4.20 ms", "1.3 s"])
+
+    def test_gives_the_command_a_line_of_its_own(self):
+        run = self.open("finished")
+        self.assertEqual(run("""(() => {
+          const command = [...document.querySelectorAll('#environment dt')].find((name) => name.textContent === 'Command').parentElement;
+          return command.getBoundingClientRect().width === command.parentElement.getBoundingClientRect().width;
+        })()"""), True)
 
     def test_has_enough_contrast_by_day_and_by_night(self):
         texts = "p, td, th, dt, dd, a, h1, h2, h3, h4, li, small, summary, .pill, .tag, .note, caption, label, button, pre, .stack span span, #zoomed"

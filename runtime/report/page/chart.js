@@ -347,7 +347,10 @@ function timeTicks(low, high, wanted) {
   return out;
 }
 
-// A piece of the curve's line, as the legend shows it.
+// A piece of the curve's line with its dashes, as the legend shows it.
 function swatch(curve) {
-  return element("span", {class: "swatch" + (curve.dash.length ? " dashed" : ""), style: "--color: var(--series-" + curve.color + ")", "aria-hidden": "true"});
+  let at = 0;
+  const pieces = curve.dash.map((length, i) => (i % 2 ? "transparent " : "var(--color) ") + at + "px " + (at += length) + "px");
+  return element("span", {class: "swatch" + (pieces.length ? " dashed" : ""), "aria-hidden": "true",
+    style: "--color: var(--series-" + curve.color + ")" + (pieces.length ? "; --dash: repeating-linear-gradient(90deg, " + pieces.join(", ") + ")" : "")});
 }

@@ -40,7 +40,7 @@ const runHeads = () => view.runs.map((run) => [runColor(run), named(run.shortTit
 
 function differencesSection() {
   const options = view.runs.map((run) => new Map(flatOptions(run.card.options)));
-  const names = [...new Set(options.flatMap((map) => [...map.keys()]))];
+  const names = [...new Set(options.flatMap((map) => [...map.keys()]))].sort();
   const rows = names.filter((name) => new Set(options.map((map) => JSON.stringify(map.get(name)))).size > 1)
     .map((name) => [named(name, "code"), ...options.map((map) => named(map.has(name) ? optionText(map.get(name)) : "–"))]);
   const same = names.length - rows.length;

@@ -27,9 +27,10 @@ function table(caption, heads, rows, kinds = "") {
   return element("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": caption}, node);
 }
 
+// Pairs of name and value, side by side; those with "long" as a third have a line of their own.
 function facts(pairs) {
   return element("dl", {class: "facts"}, pairs.filter(([, value]) => value !== "" && value !== null && value !== undefined)
-    .map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+    .map(([name, value, kind]) => element("div", {class: kind}, element("dt", {}, name), element("dd", {}, value))));
 }
 
 // Opened or closed as the reader left it.

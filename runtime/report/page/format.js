@@ -17,6 +17,7 @@ const rest = (number, unit) => (number > 0 ? " " + number + unit : "");
 
 function duration(seconds) {
   if (!Number.isFinite(seconds)) return "unknown";
+  if (seconds > 0 && seconds < 1e-6) return Math.round(seconds * 1e9) + " ns";
   if (seconds < 0.001) return (seconds * 1e6).toFixed(0) + " µs";
   if (seconds < 1) return (seconds * 1000).toPrecision(3) + " ms";
   if (seconds < 60) return seconds.toFixed(seconds < 10 ? 1 : 0) + " s";

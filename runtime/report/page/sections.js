@@ -187,7 +187,7 @@ function environmentSection(card) {
     environment.git_is_dirty ? element("span", {class: "tag warn"}, "with changes that are not committed") : element("span", {class: "tag"}, "clean")];
   const command = card.command.map((word) => (/^[\w./:=,+-]+$/.test(word) ? word : "'" + word.replace(/'/g, "'\\''") + "'")).join(" ");
   return section("environment", "Environment", facts([
-    ["Command", command && named(command, "code")], ["Git commit", commit], ["Host", named(environment.host)], ["System", named(environment.system)],
+    ["Command", command && named(command, "code"), "long"], ["Git commit", commit], ["Host", named(environment.host)], ["System", named(environment.system)],
     ["Processor", named(environment.processor)], ["Devices", environment.devices.length ? environment.devices.map((device) => element("div", {}, named(device))) : ""],
     ["Workers", count(environment.world_size)], ["Troupe", named(environment.troupe)], ["LibTorch", named(environment.libtorch)],
     ["CUDA", environment.cuda && named(environment.cuda)], ["Compiler", named(environment.compiler)], ["Process", environment.pid ? String(environment.pid) : ""],

@@ -80,16 +80,19 @@ TEST(ReportPage, HoldsEveryNameAsText) {
   EXPECT_EQ(run.at("curves").at(0).at("name"), hostile);
 }
 
-TEST(ReportPage, SpellsNumbersOfOptionsAsTheCommandLineTakesThem) {
+TEST(ReportPage, SpellsOptionsAsTheCommandLineTakesThem) {
   auto card = RunCard();
   card.options = {{"trainer", {{"seed", 6283658607547580619}, {"limit_train_batches", 1.0}, {"devices", 1}}},
-                  {"model", {{"betas", {0.5, 1.0}}}}};
+                  {"model", {{"betas", {0.5, 1.0}}, {"odd", nlohmann::json::array({"a,b", "c"})}}}};
+  card.options["trainer"]["loggers"] = nlohmann::json::array({"csv", "jsonl"});
   const auto all = only_run(card, curves_of("a", {1})).at("card").at("options");
   EXPECT_EQ(all.at("model").at("betas"), "[0.5,1.0]");
   const auto& options = all.at("trainer");
   EXPECT_EQ(options.at("seed"), "6283658607547580619");
   EXPECT_EQ(options.at("limit_train_batches"), "1.0");
   EXPECT_EQ(options.at("devices"), "1");
+  EXPECT_EQ(options.at("loggers"), "csv,jsonl");
+  EXPECT_EQ(all.at("model").at("odd"), R"(["a,b","c"])") << "a comma within a word would tell other words";
 }
 
 TEST(ReportPage, ReplacesBytesThatAreNotUtf8) {

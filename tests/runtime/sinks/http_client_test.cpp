@@ -115,6 +115,10 @@ TEST(HttpAddress, IsOfAServer) {
                             "http://a:b", "http://a?x=1", "http://a/#x", "databricks"}) {
     EXPECT_THAT(refusal([&] { http_address(wrong, "mlflow.uri"); }), HasSubstr("mlflow.uri")) << wrong;
   }
+  const auto why = [](const char* wrong) { return refusal([&] { http_address(wrong, "mlflow.uri"); }); };
+  EXPECT_THAT(why("ftp://a"), HasSubstr("it has to begin with http://"));
+  EXPECT_THAT(why("http://127.0.0.1:99999"), HasSubstr("its port has to be a number from 1 to 65535"));
+  EXPECT_THAT(why("http://"), HasSubstr("it needs the name of a host"));
   EXPECT_THAT(refusal([] { http_address("http://ann:secret@a", "mlflow.uri"); }),
               AllOf(HasSubstr("MLFLOW_TRACKING_PASSWORD"), Not(HasSubstr("secret"))));
 }

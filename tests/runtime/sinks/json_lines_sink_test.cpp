@@ -174,7 +174,8 @@ TEST(JsonLinesSink, LosesTheNewestLinesIfTheDiskStaysFullAndSaysHowMany) {
     for (int i = 0; i < 20; ++i) sink.write(megabyte);
     EXPECT_EQ(sink.lost(), 4);
   }
-  EXPECT_THAT(warnings, ElementsAre(HasSubstr("No space left"), HasSubstr("4 records were not written")));
+  // Those that were too many for the memory, and those that waited there until the end.
+  EXPECT_THAT(warnings, ElementsAre(HasSubstr("No space left"), HasSubstr("20 records were not written")));
 }
 
 TEST(JsonLinesSink, ShowsLinesToReadersAfterAFlush) {

@@ -253,6 +253,37 @@ TEST(MlflowSink, GoesOnWhenTheDiskIsFull) {
   EXPECT_EQ(server.seen().status, "FINISHED");
 }
 
+TEST(MlflowSink, CountsWhatADiskThatStaysFullHasCostApartFromWhatWaits) {
+  LoggedRun run("http://127.0.0.1:" + std::to_string(closed_port()));
+  const auto sink = run.sink(milliseconds(10));
+  log_mlflow_loss(*sink, 1, 0.5);
+  sink->flush();
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit full{std::filesystem::file_size(run.dir / "mlflow.spool"), before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &full);
+  for (int step = 2; step < 7; ++step) log_mlflow_loss(*sink, step, 0.5);
+  end_mlflow_stage(*sink);
+  EXPECT_THAT(run.warnings, Contains(HasSubstr("6 records are lost, since")));
+  const auto in_file = content_of(run.dir / "mlflow.spool");
+  EXPECT_THAT(run.warnings,
+              Contains(HasSubstr(std::to_string(std::ranges::count(in_file, '\n')) + " records wait in")));
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+}
+
+TEST(MlflowSink, GoesOnWithARunWithoutAWordOnTheOptionThatSaysSo) {
+  FakeMlflow server;
+  LoggedRun run(server.address());
+  server.params["mlflow.run_id"] = "";  // as the run says that made it
+  run.card.options["mlflow"]["run_id"] = "abc";
+  const auto sink = run.sink();
+  end_mlflow_stage(*sink);
+  EXPECT_EQ(server.seen().tags.at("troupe.param.mlflow.run_id"), "abc");
+  EXPECT_THAT(run.warnings, Not(Contains(HasSubstr("another value of the param"))));
+}
+
 TEST(MlflowSink, LosesNoBatchForOneValueThatIsRefused) {
   FakeMlflow server;
   LoggedRun run(server.address());

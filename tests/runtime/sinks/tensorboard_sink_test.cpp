@@ -184,6 +184,24 @@ TEST(TensorBoardSink, ShowsHowARunWithHparamsHasEnded) {
             "STATUS_FAILURE");
   EXPECT_EQ(status_after({ended(Stage::test, RunStatus::finished)}), "STATUS_SUCCESS");
   EXPECT_EQ(status_after({ended(Stage::fit, RunStatus::interrupted)}), "STATUS_UNKNOWN");
+  EXPECT_EQ(status_after({ended(Stage::fit, RunStatus::finished), ended(Stage::fit, RunStatus::failed)}),
+            "STATUS_FAILURE")
+      << "it failed when its end was told";
+}
+
+TEST(TensorBoardSink, ShowsTheEndOfARunOnceItIsFinal) {
+  const auto status_of = [](RunStatus status, bool are_files_complete) {
+    TempDir dir;
+    TensorBoardSink sink(dir / "run", noon);
+    sink.write(HparamsRecord{{{"lr", 0.5}}});
+    sink.write(StageEndedRecord{.stage = Stage::fit, .status = status, .step = 7, .metrics = {}, .message = ""});
+    sink.flush();
+    if (are_files_complete) sink.files_are_complete();
+    return tabs_of(dir.path())["sessions"][0]["status"].get<std::string>();
+  };
+  EXPECT_EQ(status_of(RunStatus::failed, false), "STATUS_FAILURE");
+  EXPECT_EQ(status_of(RunStatus::finished, false), "STATUS_UNKNOWN") << "it may still fail";
+  EXPECT_EQ(status_of(RunStatus::finished, true), "STATUS_SUCCESS");
 }
 
 TEST(TensorBoardSink, ShowsTheOptionsAsATextWithThoseFirstThatDifferFromTheDefaults) {
