@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <fstream>
