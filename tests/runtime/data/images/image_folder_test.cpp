@@ -153,10 +153,11 @@ class AsAnotherUser {
 
 TEST_F(ImageFolders, SayWhichFolderOrFileMayNotBeRead) {
   using std::filesystem::perms;
+  constexpr auto readable = static_cast<perms>(0755);  // for the group too, which stays root's
   if (!AsAnotherUser::is_possible()) GTEST_SKIP() << "root cannot open files as another user here";
   put_jpegs(2);
   for (const char* name : {"c/1.png", "d/deep/2.png"}) put_file(name);
-  std::filesystem::permissions(dir_.path(), perms::owner_all | perms::others_read | perms::others_exec);
+  std::filesystem::permissions(dir_.path(), readable);
   std::filesystem::permissions(dir_ / "a/100.jpg", perms::owner_write);
   const auto said_without = [&](const std::string& folder) {
     std::filesystem::permissions(dir_ / folder, perms::none);
@@ -165,7 +166,7 @@ TEST_F(ImageFolders, SayWhichFolderOrFileMayNotBeRead) {
       const AsAnotherUser user;
       said = told();
     }
-    std::filesystem::permissions(dir_ / folder, perms::owner_all | perms::others_read | perms::others_exec);
+    std::filesystem::permissions(dir_ / folder, readable);
     return said;
   };
   EXPECT_EQ(said_without("d/deep"), "cannot read the folder DIR/d/deep: Permission denied");
