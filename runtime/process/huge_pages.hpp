@@ -31,7 +31,8 @@ class HugePages {
   HugePages(const HugePages&) = delete;
   HugePages& operator=(const HugePages&) = delete;
 
-  /// Begins on a thread of its own; 188 MB take 0.1 s. Any thread may call it, and the first call counts.
+  /// Begins on a thread of its own; who reads the tensors meanwhile is slower. Any thread may call it, and the first
+  /// call counts.
   void begin();
   /// Until it is done, if it was begun: for tests.
   void wait();
