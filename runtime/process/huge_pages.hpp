@@ -13,8 +13,8 @@
 namespace troupe {
 
 /// Asks the system to move tensors' memory to huge pages (2 MiB instead of 4 KiB each), where it lies at the same
-/// addresses. Rows at random places of a large tensor cost a look into the table of pages each; with huge pages a
-/// quarter of the time of gathering rows of 3 KB goes away.
+/// addresses. Rows at random places of a large tensor cost a look into the table of pages each, of which
+/// huge pages make a 512th part.
 ///
 /// Memory stays whose it is and what it is, other threads may read and write it meanwhile (a write or read of the 2 MiB
 /// that are being moved waits for a fraction of a millisecond). Only pages that this process has for itself are moved:
