@@ -51,6 +51,7 @@ class Run(NamedTuple):
     case: str = ""
     who: str = ""
     environment: dict = {}  # added to the common one; None removes a variable
+    limit: float = 240  # seconds; the slowest takes half a minute. One that takes longer is stopped and has no numbers
 
 
 class Setting(NamedTuple):

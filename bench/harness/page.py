@@ -98,6 +98,9 @@ def section(results, run, folder):
     if busy:
         parts.append(f"**Other programs ran before {len(busy)} of {measured['rounds']} rounds, on up to {max(busy):.2g} "
                      "cores: these figures are to be measured again.**\n")
+    # Files of versions before have none.
+    parts += [f"**{late['what']}: took more than {late['limit']:g} s and was stopped, so there are no numbers of it.**\n"
+              for late in measured.get("late", ())]
     if benchmark.growth:
         parts.append(growth_table(results))
     else:

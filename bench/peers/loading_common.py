@@ -16,6 +16,7 @@ def rate(epoch, seconds):
     """Samples a second over `seconds`, from the first batch on. epoch() gives the sizes of an epoch's batches."""
     samples, start = 0, None
     while True:
+        size = 0
         for size in epoch():
             now = time.perf_counter()
             if start is None:
@@ -24,6 +25,8 @@ def rate(epoch, seconds):
             samples += size
             if now - start > seconds:
                 return samples / (now - start)
+        if not size:
+            sys.exit("an epoch had no batches")  # and none of those to come
 
 
 def own_bytes(pids):

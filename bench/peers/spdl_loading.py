@@ -1,5 +1,6 @@
 """SPDL: threads that demux, decode, crop and resize by FFmpeg, and one stage that makes a normalized batch."""
 import random
+import sys
 
 import spdl.io
 import torch
@@ -52,9 +53,13 @@ def main():
         random.shuffle(data)
         pipeline = (PipelineBuilder().add_source(data).pipe(decode, concurrency=threads).aggregate(BATCH).pipe(collate)
                     .add_sink(4).build(num_threads=threads))
+        samples = 0
         with pipeline.auto_stop():
             for images, _ in pipeline:
+                samples += len(images)
                 yield len(images)
+        if samples < len(data):  # it leaves out what a stage throws for
+            sys.exit(f"SPDL left out {len(data) - samples} of {len(data)} images")
 
     report(samples=rate(epoch, seconds))
 

@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/runtime/process/huge_pages.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -25,6 +26,7 @@ TensorDataset::TensorDataset(Batch tensors) : tensors_(std::move(tensors)) {
     sizes.push_back(tensor.size(0));
   }
   if (!agree) throw UsageError("TensorDataset: the tensors' first dimensions must agree, but are " + joined(sizes));
+  huge_pages_ = HugePages::for_large(tensors_.tensors());
 }
 
 Batch TensorDataset::get(int64_t index) {
@@ -74,6 +76,7 @@ std::optional<Batch> TensorDataset::get_batch(at::IntArrayRef indices) {
     throw UsageError("TensorDataset: index " + std::to_string(index) + " is not in a dataset of " +
                      std::to_string(size_) + " samples");
   }
+  if (huge_pages_) huge_pages_->begin();
   const auto count = static_cast<int64_t>(indices.size());
   Batch out = tensors_;
   for (auto& tensor : out.tensors()) {

@@ -93,6 +93,39 @@ captured_step, 784-16-10 b8, bare/captured: 4.00
 LINES
 if grep -q "A trial\|Other programs ran" "$folder/known.md"; then fail "five quiet rounds are called a trial"; fi
 
+# A peer that hangs in a round costs its numbers, with all that it started, and not the benchmark; the page says so.
+python3 - "$folder" <<'LATE' 2>"$folder/err" || fail "a peer that hangs: $(cat "$folder/err")"
+import json, os, sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.environ["TROUPE_SOURCE_DIR"], "bench"))
+from harness import registry
+from harness.benchmark import Run, Setting
+from harness.measuring import measure
+mark = sys.argv[1] + "/child"
+prints = """echo '{"us": 2}'"""
+# Its child, for which its pipes stay open, hangs too, in the second round.
+hangs = f"""[ -e {mark} ] || {{ echo > {mark}; {prints}; exit; }}; sleep 1000 & echo $! > {mark}; wait"""
+def runs(_):
+    return [Run(["sh", "-c", prints], "784-16-10 b8", "captured"), Run(["sh", "-c", hangs], "784-16-10 b8", "bare", limit=0.5),
+            Run(["sh", "-c", prints], "784-16-10 b8", "eager")]
+found = measure(registry.benchmarks()["captured_step"]._replace(runs=runs), 3, Setting("", "", "", quick=True))
+assert [(cell["who"], cell["values"]) for cell in found["cells"]] == [("captured", [2] * 3), ("eager", [2] * 3)], found
+assert found["late"] == [{"what": "784-16-10 b8, bare LibTorch loop", "is_ours": False, "limit": 0.5}], found
+with open(mark) as file:
+    child = f"/proc/{file.read().strip()}/stat"
+try:
+    with open(child) as file:
+        assert ") Z " in file.read(), "its child runs on"
+except FileNotFoundError:
+    pass
+with open(sys.argv[1] + "/late.json", "w") as file:
+    json.dump({"command": "bench/run", "started": "today", "revision": "abc", "versions": {}, "machine": {
+        "cpu": "Z80", "cores": 1, "kernel": "1", "memory_gib": 1}, "benchmarks": {"captured_step": found}}, file)
+LATE
+"$run" --page "$folder/late.md" "$folder/late.json"
+grep -qF '**784-16-10 b8, bare LibTorch loop: took more than 0.5 s and was stopped, so there are no numbers of it.**' \
+  "$folder/late.md" || fail "the page does not say who hung: $(cat "$folder/late.md")"
+
 # Bad arguments are told from programs that break.
 expect() {  # expect CODE TEXT ARGUMENT...
   local wanted=$1 text=$2 code=0

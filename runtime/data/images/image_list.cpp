@@ -41,6 +41,8 @@ class Names {
     bytes_ += name;
   }
   bool is_empty() const { return places_.empty(); }
+  std::size_t count() const { return places_.size(); }
+  std::size_t bytes() const { return bytes_.size(); }
   std::string_view front() const { return at(places_.front()); }
   /// In the order of their bytes.
   void sort() {
@@ -123,13 +125,6 @@ std::string other_files_text(int64_t count, const std::string& one) {
 
 }  // namespace
 
-/// The images of one class.
-struct ImageList::Class {
-  std::vector<Folder> folders;  // whose first images are counted from the class's first one
-  std::string names;
-  std::vector<uint64_t> name_ends;
-};
-
 ImageList::ImageList(const std::filesystem::path& root, bool allow_empty) : root_(root) {
   auto top = entries_of(root.string());
   if (top.folders.empty()) {
@@ -139,18 +134,12 @@ ImageList::ImageList(const std::filesystem::path& root, bool allow_empty) : root
   }
   std::ranges::sort(top.folders);
   classes_ = std::move(top.folders);
-  const auto found = read_classes(allow_empty);
-  std::size_t images = 0, bytes = 0, folders = 0;
-  for (const auto& each : found) {
-    images += each.name_ends.size();
-    bytes += each.names.size();
-    folders += each.folders.size();
+  images_ = read_classes(allow_empty);
+  class_firsts_.reserve(images_.size());
+  for (const auto& each : images_) {
+    class_firsts_.push_back(size_);
+    size_ += each.size();
   }
-  names_.reserve(bytes);
-  name_ends_.reserve(images + 1);
-  folders_.reserve(folders);
-  class_firsts_.reserve(found.size());
-  for (const auto& each : found) add(each);
 }
 
 /// Several folders at a time: the time of each goes to the system, and on a server to waiting for it.
@@ -211,8 +200,13 @@ ImageList::Class ImageList::read_class(const std::string& name, bool allow_empty
                      other_files_text(other_files, an_other_file) + "; allow_empty lets it be a class without images");
   }
   Class out;
+  std::size_t images = 0, bytes = 0;
+  for (const auto& each : found) images += each.second.count(), bytes += each.second.bytes();
+  out.folders.reserve(found.size());
+  out.names.reserve(bytes);
+  out.name_ends.reserve(images);
   for (auto& [folder, names] : found) {
-    out.folders.push_back({folder, static_cast<int64_t>(out.name_ends.size())});
+    out.folders.push_back({folder, out.size()});
     names.sort();
     names.for_each([&](std::string_view each) {
       out.names += each;
@@ -222,23 +216,14 @@ ImageList::Class ImageList::read_class(const std::string& name, bool allow_empty
   return out;
 }
 
-void ImageList::add(const Class& found) {
-  const int64_t first = size();
-  const uint64_t begin = names_.size();
-  class_firsts_.push_back(first);
-  for (const auto& folder : found.folders) folders_.push_back({folder.path, first + folder.first});
-  for (const uint64_t end : found.name_ends) name_ends_.push_back(begin + end);
-  names_ += found.names;
-}
-
-std::string_view ImageList::name(int64_t index) const {
-  const uint64_t begin = name_ends_.at(static_cast<std::size_t>(index));
-  return std::string_view(names_).substr(begin, name_ends_.at(static_cast<std::size_t>(index) + 1) - begin);
-}
-
 std::filesystem::path ImageList::path(int64_t index) const {
-  const auto after = std::ranges::upper_bound(folders_, index, {}, &Folder::first);
-  return root_ / std::prev(after)->path / name(index);
+  const auto label = static_cast<std::size_t>(this->label(index));
+  const auto& [folders, names, name_ends] = images_.at(label);
+  const int64_t in_class = index - class_firsts_[label];
+  const auto at = static_cast<std::size_t>(in_class);
+  const uint64_t begin = at == 0 ? 0 : name_ends.at(at - 1);
+  const auto after = std::ranges::upper_bound(folders, in_class, {}, &Folder::first);
+  return root_ / std::prev(after)->path / std::string_view(names).substr(begin, name_ends.at(at) - begin);
 }
 
 int64_t ImageList::label(int64_t index) const {
@@ -247,10 +232,13 @@ int64_t ImageList::label(int64_t index) const {
 }
 
 int64_t ImageList::bytes() const {
-  std::size_t total = sizeof *this + names_.capacity() + name_ends_.capacity() * sizeof(uint64_t) +
-                      class_firsts_.capacity() * sizeof(int64_t) + folders_.capacity() * sizeof(Folder) +
+  std::size_t total = sizeof *this + class_firsts_.capacity() * sizeof(int64_t) + images_.capacity() * sizeof(Class) +
                       classes_.capacity() * sizeof(std::string);
-  for (const auto& folder : folders_) total += folder.path.capacity();
+  for (const auto& each : images_) {
+    total +=
+        each.names.capacity() + each.name_ends.capacity() * sizeof(uint64_t) + each.folders.capacity() * sizeof(Folder);
+    for (const auto& folder : each.folders) total += folder.path.capacity();
+  }
   for (const auto& name : classes_) total += name.capacity();
   return static_cast<int64_t>(total);
 }

@@ -15,7 +15,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/fsuid.h>
 #include <torch/torch.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <random>
@@ -133,6 +135,55 @@ TEST_F(ImageFolders, ListManyClassesInOrderAndNameTheFirstAtFault) {
     put_file(std::string(name) + "/notes.txt");
   }
   for (int i = 0; i < 5; ++i) EXPECT_THAT(told(), HasSubstr("the class folder DIR/class117 has no images"));
+}
+
+/// While it lives, this thread and those that it starts open files as another user: permissions do not bind root.
+class AsAnotherUser {
+ public:
+  AsAnotherUser() { ::setfsuid(geteuid() == 0 ? 65534 : geteuid()); }
+  ~AsAnotherUser() { ::setfsuid(geteuid()); }
+  AsAnotherUser(const AsAnotherUser&) = delete;
+  AsAnotherUser& operator=(const AsAnotherUser&) = delete;
+  /// A container may not allow it.
+  static bool is_possible() {
+    const AsAnotherUser user;
+    return geteuid() != 0 || ::setfsuid(static_cast<uid_t>(-1)) == 65534;
+  }
+};
+
+TEST_F(ImageFolders, SayWhichFolderOrFileMayNotBeRead) {
+  using std::filesystem::perms;
+  constexpr auto readable = static_cast<perms>(0755);  // for the group too, which stays root's
+  if (!AsAnotherUser::is_possible()) GTEST_SKIP() << "root cannot open files as another user here";
+  put_jpegs(2);
+  for (const char* name : {"c/1.png", "d/deep/2.png"}) put_file(name);
+  std::filesystem::permissions(dir_.path(), readable);
+  std::filesystem::permissions(dir_ / "a/100.jpg", perms::owner_write);
+  const auto said_without = [&](const std::string& folder) {
+    std::filesystem::permissions(dir_ / folder, perms::none);
+    std::string said;
+    {
+      const AsAnotherUser user;
+      said = told();
+    }
+    std::filesystem::permissions(dir_ / folder, readable);
+    return said;
+  };
+  EXPECT_EQ(said_without("d/deep"), "cannot read the folder DIR/d/deep: Permission denied");
+  EXPECT_EQ(said_without("c"), "cannot read the folder DIR/c: Permission denied");
+  EXPECT_EQ(said_without(""), "cannot read the folder DIR: Permission denied");
+
+  for (const auto broken : {Broken::refuse, Broken::skip}) {
+    const AsAnotherUser user;
+    ImageFolder folder(dir_.path(), {.broken = broken});
+    try {
+      folder.get(0);
+      ADD_FAILURE() << "a file that may not be read was read";
+    } catch (const std::exception& error) {
+      EXPECT_EQ(error.what(), "cannot read '" + (dir_ / "a/100.jpg").string() + "': Permission denied");
+    }
+    EXPECT_EQ(folder.get(1)["label"].item<int64_t>(), 1);
+  }
 }
 
 TEST_F(ImageFolders, HoldAPathInItsNameAnd8Bytes) {
