@@ -28,6 +28,7 @@ std::string Trainer::Runner::summary() const {
   options.folder = run_dir_;
   options.seconds = seconds_;
   options.first_metrics = result_.bar_metrics;
+  options.captured = result_.captured.programs;
   // The others hear of rank zero's after it has said this.
   card.best_checkpoint = Processes::get().is_rank_zero() ? own_best_model_path() : best_model_path();
   for (const auto* checkpoint : model_checkpoints()) {

@@ -5,6 +5,7 @@
 #include "troupe/runtime/capture/agreement.hpp"
 #include "troupe/runtime/distributed/gradient_announcement.hpp"
 #include "troupe/runtime/replica/step_capture.hpp"
+#include "troupe/runtime/terminal/run_summary.hpp"
 
 #include <ATen/Context.h>
 #include <c10/util/StringUtil.h>
@@ -12,21 +13,9 @@
 #include <torch/utils.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <stdexcept>
 
 namespace troupe {
-
-namespace {
-
-std::string bytes_text(std::size_t bytes) {
-  char text[32];
-  const auto number = static_cast<double>(bytes);
-  std::snprintf(text, sizeof text, bytes < 1'000'000 ? "%.1f kB" : "%.1f MB", number / (bytes < 1'000'000 ? 1e3 : 1e6));
-  return text;
-}
-
-}  // namespace
 
 bool is_laid_out_like(const torch::Tensor& home, const capture::View& view, std::size_t bytes) {
   return home.defined() && view.type == home.scalar_type() && view.offset == 0 && home.sizes() == view.sizes &&
@@ -351,11 +340,8 @@ void StepCapture::say_captured(Entry& entry) {
     return;
   }
   entry.in_report = report_.programs.size();
+  core_.outputs.note("captured " + step_ + ": " + captured_text(made));
   report_.programs.push_back(std::move(made));
-  core_.outputs.note(c10::str("captured ", step_, ": ", summary.operators, " operators, was ", summary.recorded,
-                              " (left out: ", summary.views, " of views and memory, ", summary.constants, " constant, ",
-                              summary.unused, " unused); ", bytes_text(summary.bytes), ", was ",
-                              bytes_text(summary.plain_bytes)));
 }
 
 }  // namespace troupe

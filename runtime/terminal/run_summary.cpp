@@ -4,10 +4,13 @@
 #include "troupe/runtime/terminal/progress_line.hpp"
 #include "troupe/runtime/terminal/terminal_style.hpp"
 
+#include <c10/util/StringUtil.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <iterator>
 #include <sstream>
 
@@ -17,7 +20,7 @@ namespace {
 
 constexpr int kSummaryIndent = 17;     // "best checkpoint: "
 constexpr int kNarrowestSummary = 40;  // narrower text is for the terminal to break
-constexpr std::size_t kMostSummaryMetrics = 10, kMostSummaryPhases = 5;
+constexpr std::size_t kMostSummaryMetrics = 10, kMostSummaryPhases = 5, kMostSummaryPrograms = 4;
 constexpr double kLeastPhaseShare = 0.01;
 
 std::string count_of(int64_t count, const std::string& one, const std::string& several) {
@@ -100,6 +103,32 @@ std::string summary_metrics(const RunCard& card, const RunSummaryOptions& option
   return summary_line("metrics", in_summary_lines(items, ",", options.width));
 }
 
+/// The words of `sentence`, in lines that end at `width`.
+std::string in_summary_lines(const std::string& sentence, int width) {
+  std::istringstream words(single_line(sentence));
+  return in_summary_lines(std::vector<std::string>{std::istream_iterator<std::string>(words), {}}, "", width);
+}
+
+std::string bytes_text(std::size_t bytes) {
+  char text[32];
+  const auto number = static_cast<double>(bytes);
+  std::snprintf(text, sizeof text, bytes < 1'000'000 ? "%.1f kB" : "%.1f MB", number / (bytes < 1'000'000 ? 1e3 : 1e6));
+  return text;
+}
+
+std::string summary_captured(const RunSummaryOptions& options) {
+  std::string text;
+  for (std::size_t i = 0; i < std::min(options.captured.size(), kMostSummaryPrograms); ++i) {
+    const auto& program = options.captured[i];
+    const std::string said =
+        program.step + ": " + captured_text(program) + "; " + count_of(program.replays, "replay", "replays");
+    text += summary_line("captured", in_summary_lines(said, options.width));
+  }
+  const std::size_t more = options.captured.size() - std::min(options.captured.size(), kMostSummaryPrograms);
+  if (more > 0) text += summary_line("captured", "and " + std::to_string(more) + " more");
+  return text;
+}
+
 std::string summary_time(const PhaseReport& report, int width) {
   std::vector<std::string> items;
   auto phases = report.phases;
@@ -112,9 +141,7 @@ std::string summary_time(const PhaseReport& report, int width) {
   std::string text;
   if (!items.empty()) text += summary_line("time", in_summary_lines(items, ",", width));
   if (report.advice.empty()) return text;
-  std::istringstream words(single_line(report.advice));
-  const std::vector<std::string> all{std::istream_iterator<std::string>(words), {}};
-  const std::string advice = in_summary_lines(all, "", width);
+  const std::string advice = in_summary_lines(report.advice, width);
   return text + (text.empty() ? summary_line("time", advice) : std::string(kSummaryIndent, ' ') + advice + "\n");
 }
 
@@ -142,11 +169,18 @@ std::string summary_files(const RunCard& card, const std::filesystem::path& fold
 
 }  // namespace
 
+std::string captured_text(const CapturedProgram& program) {
+  return c10::str(program.operators, " operators, was ", program.recorded, " (left out: ", program.views,
+                  " of views and memory, ", program.constants, " constant, ", program.unused, " unused); ",
+                  bytes_text(program.bytes), ", was ", bytes_text(program.plain_bytes));
+}
+
 std::string run_summary(const RunCard& card, const RunSummaryOptions& options) {
   std::string text = summary_head(card, options);
   const bool is_fit = card.stage == "fit";
   if (is_fit) text += summary_metrics(card, options);
   if (const PhaseReport* phases = phases_of(card)) text += summary_time(*phases, options.width);
+  text += summary_captured(options);
   if (is_fit) text += summary_checkpoint(card, options);
   return text + summary_files(card, options.folder);
 }

@@ -37,6 +37,26 @@ void touch(const std::filesystem::path& path) {
   std::ofstream file(path);
 }
 
+TEST(RunSummary, SaysWhatWasCapturedAndWhatItCosts) {
+  CapturedProgram program;
+  program.step = "training_step";
+  program.operators = 14;
+  program.recorded = 30;
+  program.views = 15;
+  program.constants = 1;
+  program.bytes = 52'700;
+  program.plain_bytes = 51'400;
+  program.replays = 248;
+  EXPECT_EQ(run_summary(card_of_fit(), {.captured = {program}}),
+            "fit finished in 00:00: 2 epochs, 250 steps\n"
+            "metrics:         train_loss=0.7451, val_acc=0.942, val_loss=0.1987\n"
+            "captured:        training_step: 14 operators, was 30 (left out: 15 of views and\n"
+            "                 memory, 1 constant, 0 unused); 52.7 kB, was 51.4 kB; 248\n"
+            "                 replays\n");
+  auto text = run_summary(card_of_fit(), {.captured = std::vector(6, program)});
+  EXPECT_NE(text.find("captured:        and 2 more\n"), std::string::npos) << text;
+}
+
 TEST(RunSummary, SaysWhatAFitHasLeftBehind) {
   const TempDir dir;
   touch(dir / "report.html");
