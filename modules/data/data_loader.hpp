@@ -46,9 +46,9 @@ struct DataLoaderOptions {
   /// Leave out a last batch that is not full.
   bool drop_last = false;
   /// Fetchers that call the dataset in parallel; 0 fetches on the loader's own thread, which is never the training
-  /// thread. A stream (IterableDataset) is always read by one. With 0, batches of `get_batch` that come within 100 us of
-  /// each other are sent in groups of 16 at most, so these wait if one of the group is slow: for data that are slow at
-  /// times, such as files, take a fetcher. Samples of `get` and of streams never wait for later ones.
+  /// thread. A stream (IterableDataset) is always read by one. With 0, batches of `get_batch` that come within 100 us
+  /// of each other are sent in groups of 16 at most, so these wait if one of the group is slow: for data that are slow
+  /// at times, such as files, take a fetcher. Samples of `get` and of streams never wait for later ones.
   int64_t num_workers = 0;
   /// Gives the order instead of `shuffle`.
   std::shared_ptr<const Sampler> sampler = nullptr;
