@@ -262,7 +262,7 @@ TEST(Devices, TheThroughputIsThatOfAllOfThem) {
 
 TEST(Devices, TheLearningRatesAreThoseOfTheFirst) {
   const TempDir dir;
-  for (const char* interval : {"", "step", "epoch"}) {
+  for (const auto interval : {LoggingInterval::automatic, LoggingInterval::step, LoggingInterval::epoch}) {
     auto options = exact(dir);
     options.devices = 2;
     options.log_every_n_steps = 1;
@@ -272,7 +272,7 @@ TEST(Devices, TheLearningRatesAreThoseOfTheFirst) {
     trainer.fit<Net>({}, DataLoader(samples(12), {.batch_size = 2}));
     EXPECT_TRUE(std::ranges::any_of(trainer.callback_metrics(), [](const auto& metric) {
       return metric.first.starts_with("lr-");
-    })) << interval;
+    })) << static_cast<int>(interval);
   }
 }
 
