@@ -38,7 +38,7 @@ set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp mo
   modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/checks.cpp modules/metrics/metric.cpp modules/optim/*.cpp
   runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/data/*/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
-  runtime/live/live_message.cpp runtime/live/prometheus.cpp runtime/process/cpu_budget.cpp
+  runtime/live/live_message.cpp runtime/live/prometheus.cpp runtime/process/cpu_budget.cpp runtime/process/huge_pages.cpp
   runtime/profile/*.cpp runtime/report/metric_*.cpp runtime/report/phase_report.cpp
   runtime/report/finding.cpp runtime/report/re*.cpp runtime/report/run_card.cpp runtime/report/run_owner.cpp runtime/sinks/append_file.cpp runtime/sinks/csv_line.cpp
   runtime/sinks/json_line*.cpp runtime/sinks/metric_charts.cpp runtime/sinks/http_client.cpp runtime/sinks/mlflow_client.cpp runtime/sinks/mlflow_s[pt]*.cpp
@@ -53,7 +53,7 @@ set(_shared_by_threads actors/fetcher.cpp modules/batch.cpp modules/data/data_lo
   runtime/collectives/memory_*.cpp
   runtime/collectives/process_group.cpp runtime/collectives/reduce_kernel.cpp runtime/collectives/roll_call.cpp
   runtime/collectives/store_backend.cpp runtime/collectives/threaded_backend.cpp
-  runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/keyed_permutation.cpp
+  runtime/process/compute_threads.cpp runtime/process/cpu_budget.cpp runtime/process/huge_pages.cpp runtime/data/batch_maker.cpp runtime/data/epoch_plan.cpp runtime/data/keyed_permutation.cpp
   runtime/data/random.cpp runtime/device/copy_ahead.cpp runtime/fabric/fabric_loader.cpp runtime/precision/convert.cpp
   runtime/data/samplers.cpp runtime/data/tensor_dataset.cpp runtime/data/weights.cpp runtime/process/pulse.cpp
   modules/options/choices.cpp runtime/live/*.cpp runtime/checkpoint/progress_json.cpp runtime/report/metric_curves.cpp runtime/report/phase_report.cpp
