@@ -67,7 +67,7 @@ TEST(Faults, WhatTheLoopOfAFabricThrowsOnOneRankIsToldToAll) {
 TEST(Faults, AKilledRankEndsAll) {
   const auto run = ranks_with("Killed");
   EXPECT_NE(run.status, 0);
-  EXPECT_THAT(run.output, HasSubstr("exited on signal 9"));
+  EXPECT_THAT(run.output, HasSubstr("signal 9 (Killed)"));
   EXPECT_NE(run.status, timed_out) << run.output;
   expect_no_rank_left("Killed");
 }
