@@ -30,6 +30,7 @@ constexpr int64_t operations_of_thread = int64_t{1} << 21;  // with fewer a thre
 // What LibTorch chooses a kernel by, besides the matrices.
 struct Setting {
   int threads = at::get_num_threads();
+  bool flushes = flushes_denormals();
   at::Float32Precision precision =
       at::globalContext().float32Precision(at::Float32Backend::MKLDNN, at::Float32Op::MATMUL);
 
@@ -162,8 +163,7 @@ enum class Numbers { random, extreme, small, zeros, vanishing };
 
 class Trial {
  public:
-  Trial(const Products& products, bool has_start)
-      : products_(products), product_(products.each), has_start_(has_start) {}
+  Trial(const Products& products, bool has_start) : products_(products), has_start_(has_start) {}
 
   /// `known`: blocks of other products, which are tried before one is looked for.
   std::optional<Summation> run(const std::set<int64_t>& known) {
@@ -196,17 +196,18 @@ class Trial {
   int64_t terms_at_meeting(Matrices& m, int64_t term) {
     constexpr float large = 0x1p100f;
     float* a = m.a.mutable_data_ptr<float>();
-    for (int64_t k = 0; k < product_.depth; ++k) a[k * product_.a_step] = k == 0 ? large : k == term ? -large : 1;
+    for (int64_t k = 0; k < products_.each.depth; ++k)
+      a[k * products_.each.a_step] = k == 0 ? large : k == term ? -large : 1;
     compute_theirs(m);
-    return product_.depth - static_cast<int64_t>(m.theirs.const_data_ptr<float>()[0]);
+    return products_.each.depth - static_cast<int64_t>(m.theirs.const_data_ptr<float>()[0]);
   }
 
   // Within the first block the first term and the one with number k meet when k + 1 have been added up; beyond it,
   // later.
   int64_t find_block(Matrices& m) {
     float* b = m.b.mutable_data_ptr<float>();
-    for (int64_t k = 0; k < product_.depth; ++k) b[k * product_.b_step] = 1;
-    int64_t inside = 0, beyond = product_.depth;
+    for (int64_t k = 0; k < products_.each.depth; ++k) b[k * products_.each.b_step] = 1;
+    int64_t inside = 0, beyond = products_.each.depth;
     while (beyond - inside > 1) {
       const int64_t middle = inside + (beyond - inside) / 2;
       (terms_at_meeting(m, middle) == middle + 1 ? inside : beyond) = middle;
@@ -303,7 +304,6 @@ class Trial {
   }
 
   Products products_;
-  MatrixProduct product_;
   bool has_start_;
   uint32_t state_ = 2463534242;
 };
@@ -335,11 +335,14 @@ std::optional<Summation> faster_summation(const Products& products, bool has_sta
     return std::nullopt;
   }
   if (most_operations / 2 / each.rows / each.columns / products.count < each.depth) return std::nullopt;
+  const Setting setting;
+  // Its other threads do not, and MKL gives them other numbers than we do.
+  if (setting.flushes && setting.threads > 1) return std::nullopt;
   static std::mutex mutex;
   static std::map<std::tuple<Products, bool, Setting>, std::optional<Summation>> known;
   static std::set<int64_t> blocks;
   const std::lock_guard lock(mutex);
-  const auto [entry, is_new] = known.try_emplace({products, has_start, Setting()});
+  const auto [entry, is_new] = known.try_emplace({products, has_start, setting});
   if (is_new) {
     entry->second = Trial(products, has_start).run(blocks);
     if (entry->second && entry->second->block < each.depth) blocks.insert(entry->second->block);

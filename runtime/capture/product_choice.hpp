@@ -32,10 +32,11 @@ struct Summation {
 
 /// That of LibTorch's product of these shapes and strides, if `multiply` has its bits with it and takes less time; else
 /// nullopt. Found by trial with matrices made for it, once per shape, setting of LibTorch (number of threads, precision
-/// of float32 products) and process: LibTorch's library of products (MKL, hidden in it) has many kernels, takes one by
-/// processor and shape, and says nowhere which. Where a sum was divided shows by what a large number and its opposite
-/// swallow between them (FPRev, https://arxiv.org/abs/2411.00442); whether the bits agree, by random numbers, zeros of
-/// both signs, products too small for a number, infinities and NaN, of which only that it is one.
+/// of float32 products, denormal numbers) and process: LibTorch's library of products (MKL, hidden in it) has many
+/// kernels, takes one by processor and shape, and says nowhere which. Where a sum was divided shows by what a large
+/// number and its opposite swallow between them (FPRev, https://arxiv.org/abs/2411.00442); whether the bits agree, by
+/// random numbers, zeros of both signs, products too small for a number, infinities and NaN, of which only that it is
+/// one.
 std::optional<Summation> faster_summation(const Products& products, bool has_start);
 
 /// Of tensors of two or three dimensions: `multiply` with that order if there is one, by as many threads as LibTorch

@@ -30,10 +30,10 @@ constexpr int64_t width = 16;               // numbers of a vector
 constexpr int64_t panel_width = 4 * width;  // lanes that are computed at a time
 constexpr int most_rows = 8;                // of a tile
 
-// The product as the loops see it: "lanes" is b, or a if the result is computed transposed.
+// The product as the loops see it: along the lanes lies b, or a if the result is computed transposed.
 struct Sides {
-  int64_t lanes = 0, rows = 0, depth = 0;
-  const float* along = nullptr;  // the lanes'
+  int64_t rows = 0, depth = 0;
+  const float* along = nullptr;
   int64_t along_step = 0, along_lane = 0;
   const float* across = nullptr;
   int64_t across_row = 0, across_step = 0;
@@ -213,6 +213,11 @@ bool can_multiply() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
 
+bool flushes_denormals() {
+  constexpr unsigned results = 0x8000, operands = 0x0040;  // of the register for control and status
+  return (_mm_getcsr() & (results | operands)) != 0;
+}
+
 void multiply(const MatrixProduct& p, int64_t block, const float* a, const float* b, const float* start, float* out,
               std::vector<float>& room) {
   const auto widened = [](int64_t lanes) { return (lanes + width - 1) / width * width; };
@@ -223,7 +228,7 @@ void multiply(const MatrixProduct& p, int64_t block, const float* a, const float
   const int64_t by_rows =
       widened(p.rows) * p.columns * p.depth / width + (is_a_turned ? p.rows * p.depth : 0) + p.rows * p.columns;
   if (by_columns <= by_rows) {
-    const Sides sides{p.columns, p.rows, p.depth, b, p.b_step, p.b_column, a, p.a_row, p.a_step};
+    const Sides sides{p.rows, p.depth, b, p.b_step, p.b_column, a, p.a_row, p.a_step};
     if (is_b_turned) room.resize(static_cast<std::size_t>(block * panel_width));
     for (int64_t lane = 0; lane < p.columns; lane += panel_width) {
       multiply_panel(sides, block, lane, std::min(panel_width, p.columns - lane),
@@ -232,7 +237,7 @@ void multiply(const MatrixProduct& p, int64_t block, const float* a, const float
     }
     return;
   }
-  const Sides sides{p.rows, p.columns, p.depth, a, p.a_step, p.a_row, b, p.b_column, p.b_step};
+  const Sides sides{p.columns, p.depth, a, p.a_step, p.a_row, b, p.b_column, p.b_step};
   room.resize(static_cast<std::size_t>((block + p.columns) * panel_width));
   float* turned = room.data() + block * panel_width;
   for (int64_t lane = 0; lane < p.rows; lane += panel_width) {
@@ -251,6 +256,10 @@ void multiply(const MatrixProduct& p, int64_t block, const float* a, const float
 #else
 
 bool can_multiply() {
+  return false;
+}
+
+bool flushes_denormals() {
   return false;
 }
 

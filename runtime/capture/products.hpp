@@ -19,6 +19,9 @@ struct MatrixProduct {
 /// Whether this processor, and the compiler that built this, have what `multiply` needs: AVX-512.
 bool can_multiply();
 
+/// Whether this thread takes denormal numbers for 0 (at::Context::setFlushDenormal, which sets it for one thread).
+bool flushes_denormals();
+
 /// Each number of the result is a sum of its own, so that the width of vectors has no part in its bits: `block` terms
 /// one after another from zero, by fused operations, then that sum is added to what came before, and so on.
 /// `start`: a number for each column; nullptr: none, and what lies in `out` is not read.

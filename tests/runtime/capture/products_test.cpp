@@ -183,6 +183,28 @@ TEST_F(MatrixProducts, HaveTheSameBitsByTwoThreads) {
   EXPECT_TRUE(has_same_bits(alone, torch::addmm(bias, x, w.t())));
 }
 
+// LibTorch sets it for the calling thread, so that which thread computes a number shows in its bits.
+TEST_F(MatrixProducts, AreLibTorchsIfDenormalNumbersAreZero) {
+  const auto small = [](at::IntArrayRef sizes) { return torch::randn(sizes) * 0x1p-70f; };
+  for (const int threads : {1, 2}) {
+    torch::set_num_threads(threads);
+    for (const auto& [rows, columns, depth] :
+         std::vector<std::tuple<int64_t, int64_t, int64_t>>{{64, 512, 784}, {48, 1000, 200}, {33, 77, 100}}) {
+      const auto a = small({rows, depth}), b = small({depth, columns});
+      auto theirs = torch::empty({rows, columns}), before = torch::empty({rows, columns});
+      auto within = torch::empty({rows, columns});
+      const auto made_before = make_product(a, b, {}, before);
+      at::globalContext().setFlushDenormal(true);
+      make_product(a, b, {}, within)();
+      made_before();
+      library_product(a, b, {}, theirs);
+      at::globalContext().setFlushDenormal(false);
+      EXPECT_TRUE(has_same_bits(within, theirs)) << rows << " x " << columns << ", threads " << threads;
+      EXPECT_TRUE(has_same_bits(before, theirs)) << rows << " x " << columns << ", threads " << threads;
+    }
+  }
+}
+
 TEST_F(MatrixProducts, OfLargeGapsOrEmptyOnesAreLibTorchs) {
   const MatrixProduct plain{64, 64, 64, 64, 1, 64, 1, 64};
   MatrixProduct sparse = plain, empty = plain, huge = plain;
