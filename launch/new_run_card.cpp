@@ -27,15 +27,19 @@ void leave_out_passwords(nlohmann::json& value) {
 
 }  // namespace
 
+nlohmann::json option_values(const std::vector<OptionGroup>& groups) {
+  nlohmann::json values = nlohmann::json::object();
+  for (const auto& group : groups) values[group.name] = to_json_object(group.options, group.name);
+  leave_out_passwords(values);
+  return values;
+}
+
 RunCard new_run_card(const std::vector<OptionGroup>& groups) {
   RunCard card;
   card.id = random_id();
   card.command = command_of_process();
-  for (const auto& group : groups) {
-    card.options[group.name] = to_json_object(group.options, group.name);
-    card.defaults[group.name] = group.defaults;
-  }
-  leave_out_passwords(card.options);
+  card.options = option_values(groups);
+  for (const auto& group : groups) card.defaults[group.name] = group.defaults;
   return card;
 }
 

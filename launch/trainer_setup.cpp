@@ -113,7 +113,7 @@ void Trainer::Runner::take_over_folder_of_finders(const ModuleSource& source) {
     write_config(run_dir_, source);
     return "";
   });
-  if (files_) files_->set_options(new_run_card(all_groups(source)).options);
+  if (files_) files_->set_options(option_values(all_groups(source)));
 }
 
 std::vector<OptionGroup> Trainer::Runner::all_groups(const ModuleSource& source) {
@@ -255,9 +255,10 @@ void Trainer::Runner::add_checkpoint(cast::RunSetup& setup, Stage stage, const M
 
 cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& source, const RunArguments& arguments) {
   cast::RunSetup setup;
-  compare_ranks(Processes::get(), all_groups(source),
+  const auto groups = all_groups(source);
+  compare_ranks(Processes::get(), groups,
                 {{"stage", to_string(stage)}, {"ckpt_path", arguments.ckpt_path.value_or("")}});
-  setup.given = new_run_card(all_groups(source)).options;
+  setup.given = option_values(groups);
   setup.devices = choose_devices(options_.accelerator, options_.devices, Processes::get().local_rank());
   add_checkpoint(setup, stage, source, arguments);
   make_run_dir(stage, source);

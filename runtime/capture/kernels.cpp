@@ -110,28 +110,31 @@ TROUPE_FAST_LOOP void relu_loop(const float* __restrict in, float* __restrict ou
   for (int64_t i = 0; i < count; ++i) out[i] = in[i] < 0 ? 0.0f : in[i];
 }
 
-// Rows are laid side by side, of as many planes as fit: a loop over one row would be too short for vectors.
+// Rows are laid side by side, of as many planes as fit, unless each is whole vectors: a loop over one row would be too
+// short for them.
 void max_pool_by_two(const MaxPool& pool, const float* in, float* out, int64_t* indices) {
-  constexpr int64_t most_windows = 2048;
+  constexpr int64_t most_windows = 2048, whole = 16;  // as numbers of the widest vectors
   const auto [height, width] = pool.in;
   const auto [rows, columns] = pool.out;
   const int64_t windows = rows * columns;
-  if (windows == 0) return;
-  const int64_t planes = std::clamp<int64_t>(most_windows / windows, 1, std::max<int64_t>(pool.planes, 1));
-  const auto room = static_cast<std::size_t>(planes * windows);
-  std::vector<float> upper(2 * room), lower(2 * room);
-  std::vector<int64_t> places(room);
-  for (std::size_t i = 0; i < room; ++i) {
-    const auto window = static_cast<int64_t>(i) % windows;
-    places[i] = window / columns * 2 * width + window % columns * 2;
+  if (windows == 0 || pool.planes == 0) return;
+  const bool lies_side_by_side = columns % whole == 0;
+  const int64_t planes = lies_side_by_side ? 1 : std::clamp<int64_t>(most_windows / windows, 1, pool.planes);
+  std::vector<int64_t> places;
+  places.reserve(static_cast<std::size_t>(planes * windows));
+  for (int64_t row = 0; row < planes * rows; ++row) {
+    for (int64_t column = 0; column < columns; ++column) places.push_back(2 * (row % rows * width + column));
   }
-  const bool is_whole = columns % 16 == 0;  // as numbers of vectors
-  for (int64_t row = 0; is_whole && row < pool.planes * rows; ++row) {
-    const float* from = in + (row / rows * height + row % rows * 2) * width;
-    max_pool_windows(from, from + width, places.data() + row % rows * columns, width, columns, out + row * columns,
-                     indices + row * columns);
+  if (lies_side_by_side) {
+    for (int64_t row = 0; row < pool.planes * rows; ++row) {
+      const float* from = in + (row / rows * height + row % rows * 2) * width;
+      max_pool_windows(from, from + width, places.data() + row % rows * columns, width, columns, out + row * columns,
+                       indices + row * columns);
+    }
+    return;
   }
-  for (int64_t plane = 0; !is_whole && plane < pool.planes; plane += planes) {
+  std::vector<float> upper(static_cast<std::size_t>(2 * planes * windows)), lower(upper.size());
+  for (int64_t plane = 0; plane < pool.planes; plane += planes) {
     const int64_t here = std::min(planes, pool.planes - plane);
     for (int64_t row = 0; row < here * rows; ++row) {
       const float* from = in + ((plane + row / rows) * height + row % rows * 2) * width;
