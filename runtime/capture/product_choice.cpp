@@ -350,6 +350,12 @@ std::optional<Summation> faster_summation(const Products& products, bool has_sta
   return entry->second;
 }
 
+int64_t elements_past_vector(const torch::Tensor& tensor) {
+  constexpr std::size_t bytes_of_vector = 16;
+  return static_cast<int64_t>(reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % bytes_of_vector /
+                              tensor.element_size());
+}
+
 std::function<void()> make_product(torch::Tensor a, torch::Tensor b, torch::Tensor start, torch::Tensor out) {
   const auto products = products_of(a, b, out);
   auto by_library = [a, b, start, out]() mutable { library_product(a, b, start, out); };

@@ -39,6 +39,10 @@ struct Summation {
 /// one.
 std::optional<Summation> faster_summation(const Products& products, bool has_start);
 
+/// How many elements lie between a multiple of 16 bytes and the tensor's first one. LibTorch's products add up in
+/// another order if there are some. In what LibTorch allocates there are none; a part of a larger tensor may have some.
+int64_t elements_past_vector(const torch::Tensor& tensor);
+
 /// Of tensors of two or three dimensions: `multiply` with that order if there is one, by as many threads as LibTorch
 /// has, and LibTorch's product if there is none or the setting has changed since.
 std::function<void()> make_product(torch::Tensor a, torch::Tensor b, torch::Tensor start, torch::Tensor out);

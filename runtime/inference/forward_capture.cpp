@@ -6,6 +6,7 @@
 #include "troupe/runtime/capture/agreement.hpp"
 #include "troupe/runtime/capture/offered_memory.hpp"
 #include "troupe/runtime/capture/operators.hpp"
+#include "troupe/runtime/capture/product_choice.hpp"
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/ops/from_blob.h>
@@ -253,6 +254,7 @@ torch::Tensor ForwardCapture::learn(Lane& lane, const torch::Tensor& input) {
     if (!recipe.input.defined()) recipe.input = at::empty(input.sizes(), input.options());
     recipe.input.copy_(input);
     auto recorded = record(recipe.input);
+    if (capture::elements_past_vector(input) != 0) recorded.output = plain(input);  // it may have other bits
     auto output = is_shared(recorded.output) ? recorded.output.clone() : recorded.output;
     take_second(recipe, std::move(recorded), input, lane);
     if (!recipe.refusal.empty() && options_.capture == CaptureStep::require) throw UsageError(recipe.refusal);

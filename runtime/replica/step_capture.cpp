@@ -4,6 +4,7 @@
 #include "troupe/base/text.hpp"
 #include "troupe/modules/module.hpp"
 #include "troupe/modules/support/module_tensors.hpp"
+#include "troupe/runtime/capture/product_choice.hpp"
 #include "troupe/runtime/data/random.hpp"
 #include "troupe/runtime/distributed/gradient_announcement.hpp"
 
@@ -30,18 +31,10 @@ bool has_extra(const Batch& batch) {
   return batch.extra.has_value() || std::ranges::any_of(batch.parts(), has_extra);
 }
 
-// How many elements lie between a multiple of 16 bytes and the tensor's first one. LibTorch's products add up in
-// another order if there are some. In what LibTorch allocates there are none; a part of a larger tensor may have some.
-int64_t elements_past_vector(const torch::Tensor& tensor) {
-  constexpr std::size_t bytes_of_vector = 16;
-  return static_cast<int64_t>(reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % bytes_of_vector /
-                              tensor.element_size());
-}
-
 // The same batch in memory of its own.
 void move_to_own_memory(torch::Tensor& tensor, std::vector<torch::Tensor>& inputs) {
   if (!tensor.defined()) return;
-  const int64_t before = elements_past_vector(tensor);
+  const int64_t before = capture::elements_past_vector(tensor);
   auto own = at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options());
   if (before != 0 && tensor.numel() != 0) {
     const auto count = static_cast<int64_t>(own.storage().nbytes() / own.element_size());
@@ -153,7 +146,7 @@ bool StepCapture::is_for(const Entry& entry, const Pass& pass, const std::vector
     const Shape& shape = entry.shapes[i];
     if (shape.type != tensors[i]->scalar_type() || tensors[i]->sizes() != shape.sizes ||
         tensors[i]->strides() != shape.strides ||
-        elements_past_vector(*tensors[i]) != elements_past_vector(entry.inputs[i])) {
+        capture::elements_past_vector(*tensors[i]) != capture::elements_past_vector(entry.inputs[i])) {
       return false;
     }
   }

@@ -214,6 +214,22 @@ TEST(Predictor, GivesTheBitsOfForwardForBatchesOfAnySize) {
   }
 }
 
+// LibTorch's products add up otherwise if a matrix does not begin at a multiple of 16 bytes.
+TEST(Predictor, GivesTheBitsOfForwardForPartsOfLargerTensors) {
+  const torch::NoGradGuard no_gradients;
+  auto net = nn::Sequential(nn::Linear(101, 64), nn::ReLU(), nn::Linear(64, 33));
+  const auto compute = [&net](const torch::Tensor& x) { return net->forward(x); };
+  const auto module = std::make_shared<Computed>(compute, torch::rand({4, 101}));
+  for (const int64_t rows : {1, 3, 8}) {
+    const Predictor predictor(module, {.exact = true});
+    for (int64_t call = 0; call < 12; ++call) {
+      const int64_t before = (call + 1) % 5;
+      const auto x = torch::randn({rows * 101 + before}).narrow(0, before, rows * 101).view({rows, 101});
+      EXPECT_TRUE(has_same_bits(predictor(x), compute(x))) << rows << " rows, call " << call;
+    }
+  }
+}
+
 TEST(Predictor, GivesForwardWithKernelsOfItsOwn) {
   const auto module = std::make_shared<PredictedCnn>();
   const Predictor predictor(module, {.capture = CaptureStep::require, .max_callers = 1});
