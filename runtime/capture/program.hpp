@@ -34,6 +34,8 @@ struct ProgramRequest {
   std::unordered_map<std::size_t, KernelMaker> kernels = {};
   /// What turns replays off for the caller's users, "trainer.capture_step = off": for errors of a replay.
   std::string way_out = {};
+  /// From this action on nobody needs what `places` hold, until the program writes them: its results may lie there.
+  std::optional<std::size_t> places_are_free_from = {};
 };
 
 /// Does the operators of a recording again, in memory that is laid out once: no graph, no views, no allocation but of

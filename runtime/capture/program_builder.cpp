@@ -223,12 +223,24 @@ class Program::Builder {
         lifetimes.push_back({memory.bytes, place.first, place.last});
       }
     }
-    for (const auto& [index, tensor] : request_.places) program_.summary_.bytes += tensor.nbytes();
-    const MemoryPlan plan = plan_memory(lifetimes);
+    std::vector<torch::Tensor> lenders;
+    std::vector<Lifetime> lent;
+    for (const auto& [index, tensor] : request_.places) {
+      program_.summary_.bytes += tensor.nbytes();
+      const std::size_t written = places_[index].first;
+      if (!request_.places_are_free_from || recording_.memories[index].kind != Memory::Kind::computed ||
+          written == never || written <= *request_.places_are_free_from) {
+        continue;
+      }
+      lenders.push_back(tensor);
+      lent.push_back({tensor.nbytes(), *request_.places_are_free_from, written - 1});
+    }
+    const MemoryPlan plan = plan_memory(lifetimes, lent);
     program_.arena_ = torch::empty({static_cast<int64_t>(plan.bytes)}, torch::kUInt8);
     program_.summary_.bytes += plan.bytes;
     for (std::size_t i = 0; i < planned.size(); ++i) {
-      places_[planned[i]].storage = part_of(program_.arena_, plan.offsets[i], lifetimes[i].bytes);
+      const torch::Tensor& lies_in = plan.lender[i] ? lenders[*plan.lender[i]] : program_.arena_;
+      places_[planned[i]].storage = part_of(lies_in, plan.offsets[i], lifetimes[i].bytes);
     }
   }
 

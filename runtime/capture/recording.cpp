@@ -196,7 +196,7 @@ void Recorder::after(const c10::OperatorHandle& op, const torch::jit::Stack& sta
 
 void Recorder::count_bytes() {
   std::erase_if(alive_, [&](std::size_t i) { return recording_.memories[i].identity.expired(); });
-  std::size_t bytes = 0;
+  std::size_t bytes = bytes_beside_;
   for (const std::size_t i : alive_) bytes += recording_.memories[i].bytes;
   recording_.peak_bytes = std::max(recording_.peak_bytes, bytes);
 }

@@ -123,6 +123,9 @@ class Recorder final : public StepRecorder {
   /// The tensor as the recording knows it; nullopt, with a refusal, if it cannot be told.
   std::optional<View> view_of(const torch::Tensor& tensor);
 
+  /// What is allocated beside what operators make, and counts for Recording::peak_bytes: gradients of the step before,
+  /// until they are zeroed.
+  void set_bytes_beside(std::size_t bytes) { bytes_beside_ = bytes; }
   void set_watch(Watch watch) { watch_ = std::move(watch); }
   void resume();
   void pause();
@@ -150,7 +153,8 @@ class Recorder final : public StepRecorder {
 
   Recording recording_;
   std::unordered_map<const void*, std::size_t> known_;  // by storage
-  std::vector<std::size_t> alive_;                      // computed memory that has not been freed, as far as is known
+  std::size_t bytes_beside_ = 0;
+  std::vector<std::size_t> alive_;  // computed memory that has not been freed, as far as is known
   Action pending_;
   Watch watch_;
   bool is_resumed_ = false;

@@ -181,6 +181,7 @@ class StepCapture {
   StepOutput kept_output() const;
   void place_gradients(capture::Recording& recording, capture::ProgramRequest& request);
   void make_program(capture::Recording& recording);
+  std::size_t bytes_of_gradients(const std::function<bool(std::size_t)>& is_old) const;
   torch::Tensor home_of(std::size_t parameter, std::size_t which = 0);
   static void put_into_bucket(const torch::Tensor& parameter, const torch::Tensor& original);
   void order_gradients(const capture::Recording& recording);

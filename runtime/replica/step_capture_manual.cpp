@@ -122,6 +122,9 @@ void StepCapture::follow_gradients() {
   if (!has_stepped && state_of_host() != manual_->host) {
     recorder_->refuse("it sets a learning rate by itself, which a replay does not: step what lr_schedulers() returns");
   }
+  recorder_->set_bytes_beside(bytes_of_gradients([this](std::size_t i) {
+    return had_gradient_[i] && manual_->given[i] && parameters_[i].grad().is_alias_of(home_of(i));
+  }));
   std::string name = "gradients of";
   std::vector<torch::Tensor> parameters, gradients;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {

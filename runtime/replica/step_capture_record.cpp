@@ -39,7 +39,19 @@ void StepCapture::begin_recording(const Pass& pass) {
   for (const auto& each : distinct_buffers(*core_.module)) recorder_->give(each.name(), each.tensor);
   output_views_.clear();
   loss_view_.reset();
+  if (kind_ != Kind::evaluation) recorder_->set_bytes_beside(bytes_of_gradients([](std::size_t) { return true; }));
   if (is_manual()) begin_manual();
+}
+
+// Of the step before, which are there until they are zeroed.
+std::size_t StepCapture::bytes_of_gradients(const std::function<bool(std::size_t)>& is_old) const {
+  std::size_t bytes = 0;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const auto& gradient = parameters_[i].grad();
+    const bool counts = gradient.defined() && parameters_[i].requires_grad() && gradient.layout() == torch::kStrided;
+    if (counts && is_old(i)) bytes += gradient.nbytes();
+  }
+  return bytes;
 }
 
 torch::Tensor StepCapture::weighted(const torch::Tensor& loss, double weight) {
@@ -105,6 +117,7 @@ void StepCapture::begin_backward() {
     }
     recorder_->give("gradient " + std::to_string(i), home);
   }
+  recorder_->set_bytes_beside(bytes_of_gradients([this](std::size_t i) { return had_gradient_[i]; }));
   if (is_checked_) compute_ahead(1, current_->program->stretches());
 }
 
@@ -304,6 +317,8 @@ void StepCapture::make_program(capture::Recording& recording) {
     recording.marks.pop_back();
   }
   place_gradients(recording, request);
+  // They are undefined until the backward pass gives them; had_gradient_'s are given to the program.
+  if (loss_view_) request.places_are_free_from = recording.marks.front();
   if (end_of_backward) recording.marks.push_back(*end_of_backward);
   current_->program = std::make_unique<capture::Program>(recording, request);
   keep_results();

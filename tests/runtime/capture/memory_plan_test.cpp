@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -100,6 +101,41 @@ TEST(MemoryPlan, HolesAreFilled) {
   const auto plan = plan_memory(buffers);
   EXPECT_EQ(plan.offsets, (std::vector<std::size_t>{0, 1024, 0}));
   EXPECT_EQ(plan.bytes, 1024u + 512u);
+}
+
+// Nothing reaches over the end of what is lent, or is there at another time; the others lie as ever.
+TEST(MemoryPlan, LentMemoryIsUsedWithinItsTimeAndSize) {
+  std::size_t borrowed = 0;
+  for (uint32_t seed = 0; seed < 400; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const auto buffers = random_lifetimes(seed);
+    const std::vector<Lifetime> lent = {{10'000, 5, 30}, {1'000, 20, 25}, {60, 0, 60}};
+    const auto plan = plan_memory(buffers, lent);
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      if (!plan.lender[i]) continue;
+      ++borrowed;
+      const Lifetime& from = lent.at(*plan.lender[i]);
+      ASSERT_EQ(plan.offsets[i] % 64, 0u);
+      ASSERT_LE(plan.offsets[i] + buffers[i].bytes, from.bytes);
+      ASSERT_GE(buffers[i].first, from.first);
+      ASSERT_LE(buffers[i].last, from.last);
+    }
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      for (std::size_t j = 0; j < i; ++j) {
+        if (plan.lender[i] != plan.lender[j]) continue;
+        if (buffers[i].last < buffers[j].first || buffers[j].last < buffers[i].first) continue;
+        ASSERT_TRUE(plan.offsets[i] + buffers[i].bytes <= plan.offsets[j] ||
+                    plan.offsets[j] + buffers[j].bytes <= plan.offsets[i]);
+      }
+    }
+  }
+  EXPECT_GT(borrowed, 400u);
+}
+
+TEST(MemoryPlan, LentMemoryIsNotCounted) {
+  const auto plan = plan_memory({{1'000, 0, 2}, {500, 2, 3}, {500, 4, 5}}, {{500, 2, 4}});
+  EXPECT_EQ(plan.lender, (std::vector<std::optional<std::size_t>>{std::nullopt, 0, std::nullopt}));
+  EXPECT_EQ(plan.bytes, 1024u);
 }
 
 TEST(MemoryPlan, NothingTakesNothing) {
