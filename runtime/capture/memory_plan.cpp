@@ -73,18 +73,20 @@ MemoryPlan borrow(const std::vector<std::size_t>& order, const std::vector<Lifet
   return plan;
 }
 
-// The most of them that are in use at one time: no plan is smaller.
-std::size_t least_bytes(const std::vector<std::size_t>& order, const std::vector<Lifetime>& buffers,
-                        const MemoryPlan& borrowed) {
-  std::size_t most = 0;
-  for (const std::size_t start : order) {  // the sum grows only when a buffer begins
-    std::size_t sum = 0;
-    for (const std::size_t other : order) {
-      const bool is_in_use =
-          buffers[other].first <= buffers[start].first && buffers[start].first <= buffers[other].last;
-      if (is_in_use && !borrowed.lender[other]) sum += aligned(buffers[other].bytes);
-    }
-    most = std::max(most, sum);
+// The most that is in use at one time, but for what lies in lent memory: no plan is smaller.
+std::size_t least_bytes(const std::vector<Lifetime>& buffers, const MemoryPlan& borrowed) {
+  std::size_t end = 0;
+  for (const auto& buffer : buffers) end = std::max(end, buffer.last + 1);
+  std::vector<std::size_t> begun(end + 1, 0), ended(end + 1, 0);
+  for (std::size_t i = 0; i < buffers.size(); ++i) {
+    if (borrowed.lender[i]) continue;
+    begun[buffers[i].first] += aligned(buffers[i].bytes);
+    ended[buffers[i].last + 1] += aligned(buffers[i].bytes);
+  }
+  std::size_t in_use = 0, most = 0;
+  for (std::size_t time = 0; time < end; ++time) {
+    in_use += begun[time] - ended[time];
+    most = std::max(most, in_use);
   }
   return most;
 }
@@ -94,7 +96,7 @@ std::size_t least_bytes(const std::vector<std::size_t>& order, const std::vector
 MemoryPlan improved(MemoryPlan best, std::vector<std::size_t> order, const std::vector<Lifetime>& buffers,
                     const MemoryPlan& borrowed) {
   constexpr std::size_t most_comparisons = 20'000'000, most_tries = 2'000;  // a tenth of a second
-  const std::size_t least = least_bytes(order, buffers, borrowed), count = order.size();
+  const std::size_t least = least_bytes(buffers, borrowed), count = order.size();
   std::mt19937 numbers;  // NOLINT(cert-msc51-cpp)
   const auto below = [&](std::size_t limit) { return static_cast<std::size_t>(numbers()) % limit; };
   std::size_t tries = std::min(most_tries, most_comparisons / std::max<std::size_t>(1, count * count));
@@ -106,15 +108,13 @@ MemoryPlan improved(MemoryPlan best, std::vector<std::size_t> order, const std::
       };
       from = static_cast<std::size_t>(std::ranges::find_if(order, reaches_end) - order.begin());
     }
-    const std::size_t to = below(from + 1);
-    std::rotate(order.begin() + static_cast<std::ptrdiff_t>(to), order.begin() + static_cast<std::ptrdiff_t>(from),
-                order.begin() + static_cast<std::ptrdiff_t>(from) + 1);
-    if (auto plan = placed_in(order, buffers, borrowed); plan.bytes <= best.bytes) {
-      best = std::move(plan);
-    } else {
-      std::rotate(order.begin() + static_cast<std::ptrdiff_t>(to), order.begin() + static_cast<std::ptrdiff_t>(to) + 1,
-                  order.begin() + static_cast<std::ptrdiff_t>(from) + 1);
-    }
+    auto moved = order;
+    moved.erase(moved.begin() + static_cast<std::ptrdiff_t>(from));
+    moved.insert(moved.begin() + static_cast<std::ptrdiff_t>(below(from + 1)), order[from]);
+    auto plan = placed_in(moved, buffers, borrowed);
+    if (plan.bytes > best.bytes) continue;
+    best = std::move(plan);
+    order = std::move(moved);
   }
   return best;
 }

@@ -317,7 +317,7 @@ void StepCapture::make_program(capture::Recording& recording) {
     recording.marks.pop_back();
   }
   place_gradients(recording, request);
-  // They are undefined until the backward pass gives them; had_gradient_'s are given to the program.
+  // Until the backward pass they are undefined; those that are there already are given to the program.
   if (loss_view_) request.places_are_free_from = recording.marks.front();
   if (end_of_backward) recording.marks.push_back(*end_of_backward);
   current_->program = std::make_unique<capture::Program>(recording, request);
