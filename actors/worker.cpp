@@ -209,6 +209,17 @@ void WorkerState::carry_out(EvaluateCommand& command, Perform&) {
   work();
 }
 
+namespace {
+
+void take_stops(nlohmann::json& metadata, const nlohmann::json& loop) {
+  const auto own = metadata.find(metadata_key::loop);
+  if (own == metadata.end() || !own->is_object()) return;
+  own->erase(metadata_key::stops);
+  if (loop.contains(metadata_key::stops)) (*own)[metadata_key::stops] = loop.at(metadata_key::stops);
+}
+
+}  // namespace
+
 // Without what a resumed run needs there is nothing to keep: weights are written as they are.
 void WorkerState::carry_out(HoldCommand&, Perform& message) {
   const PhaseScope phase(Phase::checkpoint);
@@ -226,6 +237,7 @@ void WorkerState::carry_out(SaveCommand& command, Perform& message) {
   if (kept) {
     snapshot = std::make_shared<Checkpoint>(*kept);  // the same tensors
     snapshot->metadata[metadata_key::callbacks].update(message.monitor_states);
+    if (command.is_validated) take_stops(snapshot->metadata, message.loop);  // with what monitors are now
   } else {
     snapshot = std::make_shared<Checkpoint>(replica_->snapshot({.weights_only = message.weights_only,
                                                                 .monitor_states = std::move(message.monitor_states),

@@ -74,6 +74,11 @@ void Timer::teardown(RunContext&, Module&, Stage stage) {
   start_.reset();
 }
 
+// A run that goes on may have no time left.
+void Timer::on_train_start(RunContext& run, Module&) {
+  if (before_[place(Stage::fit)] > 0) check(run);
+}
+
 void Timer::on_train_batch_end(RunContext& run, Module&, const StepOutput&, const Batch&, int64_t) {
   if (options_.interval == TimerInterval::step) check(run);
 }

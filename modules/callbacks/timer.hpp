@@ -38,6 +38,7 @@ class Timer : public Callback {
   void load_state_dict(const nlohmann::json& state) override;
   void setup(RunContext& run, Module& module, Stage stage) override;
   void teardown(RunContext& run, Module& module, Stage stage) override;
+  void on_train_start(RunContext& run, Module& module) override;
   void on_train_batch_end(RunContext& run, Module& module, const StepOutput& output, const Batch& batch,
                           int64_t batch_idx) override;
   void on_train_epoch_end(RunContext& run, Module& module) override;

@@ -14,6 +14,7 @@ inline constexpr const char* validated_batches = "validated_batches";        ///
 inline constexpr const char* since_validation = "seconds_since_validation";  ///< in loop, if validation goes by time
 inline constexpr const char* since_log = "seconds_since_log";                ///< in loop, if logging goes by time
 inline constexpr const char* validations = "validations";                    ///< beside the training; in loop, too
+inline constexpr const char* stops = "stops";                                ///< asked for; in loop
 inline constexpr const char* latest_metrics = "latest_metrics";              ///< MetricBoard::latest
 inline constexpr const char* validation_batches = "validation_batches";      ///< of CurveAxis
 inline constexpr const char* optimizers = "optimizers";

@@ -135,6 +135,7 @@ void start_monitors(RunState& state) {
   for (const auto& monitor : state.monitors) state.ask(*monitor, "start", [&] { monitor->start(state.info); });
   if (!state.checkpoint) return;
   state.load_monitor_states(state.checkpoint->metadata.value(metadata_key::callbacks, nlohmann::json::object()));
+  state.load_stops(state.checkpoint->metadata);
 }
 
 EvaluateCommand evaluate(Stage stage, bool is_sanity_check, int64_t limit) {
@@ -502,6 +503,8 @@ Script fit_script(RunState& state) {
     training.validates_first = owes_validation(state, training.plan);
     if (wants_sanity_check(state)) co_await sanity_checked(training);
     co_await hooks_run(state, hook_order::train_start);
+    Requests none;
+    co_await agreed(state, none);  // an end that is asked for by now comes before the first batch
     co_await epochs_run(training);
     co_await training_ended(training);
   }

@@ -1,6 +1,7 @@
 #include "troupe/runtime/loops/run_state.hpp"
 
 #include "troupe/base/state_reader.hpp"
+#include "troupe/base/text.hpp"
 #include "troupe/base/type_name.hpp"
 #include "troupe/runtime/checkpoint/callback_states.hpp"
 #include "troupe/runtime/checkpoint/keys.hpp"
@@ -103,8 +104,31 @@ std::string RunState::place() const {
   return asked_callback ? type_name(typeid(*asked_callback)) + "::" + asked_call : "coordinator";
 }
 
+namespace {
+
+// A monitor's stands for whoever goes on with that monitor. Anybody else's has done what it was for once the run ends
+// with it, so it is there only while the minima put it off.
+nlohmann::json stops_to_json(const RunState& state) {
+  auto stops = nlohmann::json::array();
+  std::optional<std::string> of_others;
+  for (const auto& [monitor, request] : state.standing_requests) {
+    if (!monitor) {
+      of_others = request.reason;
+    } else if (const auto key = monitor->state_key(); !key.empty()) {
+      stops.push_back({{"monitor", key}, {"reason", request.reason}});
+    }
+  }
+  // Of another process.
+  if (!of_others && state.stop && !state.stop->is_revocable && !state.stop->interrupt) of_others = state.stop->reason;
+  if (of_others && !may_stop(state.options, state.progress)) stops.push_back({{"reason", *of_others}});
+  return stops;
+}
+
+}  // namespace
+
 nlohmann::json RunState::loop_to_json() const {
   nlohmann::json loop = {{metadata_key::validated_batches, validated_batches}};
+  if (auto stops = stops_to_json(*this); !stops.empty()) loop[metadata_key::stops] = std::move(stops);
   // What has passed, so that a run which goes on has the rest of it before it.
   if (validation_seconds(*this)) loop[metadata_key::since_validation] = info.seconds() - validated_at;
   if (log_seconds(*this)) loop[metadata_key::since_log] = info.seconds() - logged_at;
@@ -140,6 +164,26 @@ void RunState::load_validations(const nlohmann::json& metadata) {
     loop.refuse("validations has " + std::to_string(found.size()) + " entries, of which not all have their weights");
   }
   validations = std::move(found);
+}
+
+void RunState::load_stops(const nlohmann::json& metadata) {
+  const StateReader loop = StateReader(metadata, "the checkpoint").object(metadata_key::loop);
+  if (!loop.has(metadata_key::stops)) return;
+  const auto states = metadata.value(metadata_key::callbacks, nlohmann::json::object());
+  const auto running = state_keys({monitors.begin(), monitors.end()});
+  for (const auto& stop : loop.objects(metadata_key::stops)) {
+    const auto reason = shown(stop.text("reason"));
+    if (!stop.has("monitor")) {
+      ask_to_stop({reason});
+      continue;
+    }
+    for (const auto& monitor : monitors) {
+      if (saved_key(states, monitor->state_key(), running) != stop.text("monitor")) continue;
+      ask_to_stop(
+          {reason + " when the checkpoint was written; to go on, change or leave out " + type_name(typeid(*monitor))},
+          monitor.get());
+    }
+  }
 }
 
 nlohmann::json RunState::monitor_states() {

@@ -145,6 +145,10 @@ struct RunState {
   /// The validations beside the training that had not come to their end: what they were begun with, for the script to
   /// begin them again. Throws CheckpointError and UsageError for what is damaged.
   void load_validations(const nlohmann::json& metadata);
+  /// The orderly ends that the run before was asked for, as if they were asked for now: those of its monitors, of which
+  /// each that this run has under the same state_key has asked again, and one that waited for the minima. Monitors with
+  /// other options have other keys, so the run goes on then. Throws CheckpointError for what is damaged.
+  void load_stops(const nlohmann::json& metadata);
   /// Of the monitors, by state_key; those without a key have no state.
   nlohmann::json monitor_states();
   /// Each monitor gets its own of `states`, by state_key.

@@ -79,6 +79,8 @@ TEST_F(CallbacksOfARun, TheTimerEndsTheRunAndCountsOnAfterAResume) {
   EXPECT_LT(timer->time_remaining()->count(), 0);
   const double before = timer->time_elapsed().count();
   EXPECT_GT(before, 0);
+  fit(fresh<Line>(), {std::make_shared<Timer>(TimerOptions{.duration = std::chrono::milliseconds(0)})}, 10, last());
+  EXPECT_EQ(trainer_->global_step(), 1) << "no time is left";
   const auto second = std::make_shared<Timer>();
   fit(fresh<Line>(), {second}, 10, last());
   EXPECT_GT(second->time_elapsed().count(), before * 0.5);

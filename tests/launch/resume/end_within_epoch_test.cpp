@@ -154,6 +154,36 @@ TEST(EndWithinAnEpoch, AtAValidationWithinItIsGoneOnFrom) {
   expect_same_end(resumed, straight);
 }
 
+// Nobody who starts the same program once more gets another epoch for it; who changes the monitor, or drops it, does.
+TEST(EndOfARun, ThatAMonitorDecidedStandsForWhoeverGoesOnWithThatMonitor) {
+  const auto stopping = [](double threshold) {
+    return std::make_shared<EarlyStopping>(
+        EarlyStoppingOptions{.monitor = "val_loss", .stopping_threshold = threshold});
+  };
+  for (const double interval : {1.0, 0.5}) {
+    for (const int64_t devices : {1, 2}) {
+      const auto common = [&](TrainerOptions& options) {
+        options.devices = devices;
+        options.val_check_interval = interval;
+      };
+      const auto stopped = [&](TrainerOptions& options) {
+        common(options);
+        options.callbacks = {stopping(1e9)};
+      };
+      const TempDir dir;
+      const auto straight = walk(dir, false, stopped);
+      EXPECT_EQ(straight.model->batches.size(), interval == 1 ? 8u : 4u);
+      const auto again = walk(dir, true, stopped);
+      EXPECT_THAT(again.model->batches, ::testing::IsEmpty());
+      const auto other = walk(dir, true, [&](TrainerOptions& options) {
+        common(options);
+        options.callbacks = {stopping(-1e9)};
+      });
+      EXPECT_EQ(other.model->batches.size(), 16 - straight.model->batches.size());
+    }
+  }
+}
+
 TEST(EndWithinAnEpoch, OfAStreamIsGoneOnFromAndItsLastBatchIsTheEpochsEnd) {
   const DataLoader stream(std::make_shared<NumberedStream>(), {.batch_size = 4});  // 60 batches, which nobody knows
   const auto with_steps = [&](const TempDir& dir, bool goes_on, int64_t max_steps) {

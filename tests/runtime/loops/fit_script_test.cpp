@@ -397,6 +397,70 @@ TEST_F(FitScript, OneMonitorTakesBackNothingThatSomebodyElseAskedFor) {
   }
 }
 
+// What a run that goes on is told of the ends that the one before was asked for.
+std::shared_ptr<Checkpoint> checkpoint_of(RunState& before) {
+  auto checkpoint = std::make_shared<Checkpoint>();
+  checkpoint->metadata["loop"] = before.loop_to_json();
+  checkpoint->metadata["callbacks"] = before.monitor_states();
+  return checkpoint;
+}
+
+TEST_F(FitScript, AMonitorsStopEndsARunThatGoesOnWithItBeforeTheFirstBatch) {
+  const Lines nothing = {"on_train_start", "on_train_end", "on_fit_end", "teardown"};
+  auto before = counter(2, {.max_epochs = 9});
+  before.monitors = {doubtful(1, "no\x1b better")};
+  before.run();
+  const auto checkpoint = checkpoint_of(state);
+  for (const bool has_others : {false, true}) {
+    state = {};
+    state.has_other_processes = has_others;
+    state.checkpoint = checkpoint;
+    auto same = counter(2, {.max_epochs = 9});
+    same.monitors = {doubtful(1)};
+    EXPECT_EQ(same.run(), nothing) << has_others;
+    EXPECT_THAT(state.stop->reason, HasSubstr("no\\x1b better when the checkpoint was written; to go on, change"));
+
+    state = {};
+    state.has_other_processes = has_others;
+    state.checkpoint = checkpoint;
+    auto other = counter(2, {.max_epochs = 9});
+    other.monitors = {doubtful(0)};
+    std::static_pointer_cast<Scripted>(other.monitors[0])->key = "scripted otherwise";
+    const auto lines = other.run();
+    EXPECT_EQ(std::count(lines.begin(), lines.end(), "train 0-2"), 9) << has_others;
+  }
+}
+
+TEST_F(FitScript, AStopThatTheMinimaPutOffIsOfTheRunThatGoesOnToo) {
+  for (const bool is_interrupted : {false, true}) {
+    state = {};
+    auto before = counter(4, {.max_epochs = 9, .min_steps = 6});
+    before.after_batch = [&](const Progress& at) {
+      if (at.global_step == 1) state.ask_to_stop({"the user"});
+      if (at.global_step == 3 && is_interrupted) state.ask_to_stop({.reason = "a signal", .interrupt = true});
+    };
+    before.run();
+    const auto stops = state.loop_to_json().contains("stops");
+    EXPECT_EQ(stops, is_interrupted) << "a request has done what it was for when the run ends with it";
+    if (!stops) continue;
+    const auto checkpoint = checkpoint_of(state);
+    state = {};
+    state.checkpoint = checkpoint;
+    auto after = counter(4, {.max_epochs = 9, .min_steps = 6});
+    EXPECT_THAT(after.run(), Contains("train 0-2")) << "of the second epoch";
+    EXPECT_EQ(state.stop->reason, "the user");
+  }
+}
+
+TEST_F(FitScript, DamagedStopsAreRefused) {
+  Checkpoint checkpoint;
+  for (const auto& bad : {nlohmann::json("soon"), nlohmann::json{1}, nlohmann::json{{{"monitor", "scripted"}}},
+                          nlohmann::json{{{"monitor", 1}, {"reason", "none"}}}, nlohmann::json{{{"reason", 1}}}}) {
+    checkpoint.metadata["loop"] = {{"stops", bad}};
+    EXPECT_THROW(state.load_stops(checkpoint.metadata), CheckpointError) << bad;
+  }
+}
+
 TEST_F(FitScript, ValidatesWhenTheTimeHasPassedOverEpochs) {
   for (const bool has_others : {false, true}) {
     state = {};
