@@ -102,7 +102,7 @@ void CoordinatorState::begin_run() {
   result_.phases.stage = to_string(state().stage);
   auto& system = self_->system();
   const ActorRef me = ref_to(self_);
-  progress_ = join(Role::console, spawn_progress(system, me, state().options.quiet), "progress");
+  progress_ = join(Role::console, spawn_progress(system, me, state().options->quiet), "progress");
   if (setup_->warnings) {
     setup_->warnings->set_run([progress = progress_](const std::string& text) {
       tell_anonymously(progress, PrintLine{std::string(warning_mark) + text, true});
@@ -133,7 +133,7 @@ void CoordinatorState::begin_run() {
 }
 
 void CoordinatorState::spawn_watch(const ActorRef& me) {
-  const auto& options = state().options;
+  const auto& options = *state().options;
   if (options.watchdog_timeout <= 0) return;
   watchdog_ = join(Role::watchdog,
                    spawn_watchdog(self_->system(), {me, progress_, hang_limits(options), options.watchdog_stacks,
@@ -172,7 +172,7 @@ void CoordinatorState::spawn_workers(const ActorRef& me) {
     worker.replica.data_mutex = data_mutex;
     if (i == 0) keep_validator(worker.replica);
     if (i > 0) worker.replica.make_module = setup_->make_more;
-    if (i > 0) worker.replica.options.callbacks = replicated(worker.replica.options.callbacks);
+    if (i > 0) worker.replica.callbacks = replicated(worker.replica.callbacks);
     worker.coordinator = me;
     worker.logger = logger_;
     worker.progress = progress_;
@@ -181,7 +181,7 @@ void CoordinatorState::spawn_workers(const ActorRef& me) {
     if (watchdog_) tell(self_, watchdog_, WatchPulse{worker.replica.pulse, worker.replica.place().global_rank});
     worker.shares_process = count > 1;
     const int64_t its_rank = worker.replica.place().global_rank;
-    worker.shows_progress = its_rank == 0 && state().options.enable_progress_bar;
+    worker.shows_progress = its_rank == 0 && state().options->enable_progress_bar;
     if (i == 0) worker.listeners = listeners_;
     if (i == 0) worker.kept = setup_->kept;
     if (i == 0) worker.given = setup_->given;
@@ -271,7 +271,7 @@ void CoordinatorState::take_facts(Done& done) {
   state().info.has_validation = state().facts.has_evaluation;
   state().info.validation_is_off = !state().facts.has_evaluation && !state().facts.eval_batches.empty();
   state().info.train_batches = state().facts.train_batches;
-  const Interval& interval = state().options.val_check_interval;
+  const Interval& interval = state().options->val_check_interval;
   state().info.validates_mid_epoch = !interval.is_fraction() || interval.fraction() < 1.0;
   for (const auto& warning : state().facts.warnings) note("warning: " + warning);
   if (state().stage == Stage::fit && !state().facts.has_optimizer) {
@@ -332,7 +332,7 @@ void CoordinatorState::take_missing(const Saved::Missing& missing) {
     return;
   }
   ++result_.failed_saves;
-  if (state().options.checkpoint_failure == CheckpointFailure::proceed) {
+  if (state().options->checkpoint_failure == CheckpointFailure::proceed) {
     note("warning: a checkpoint is missing, and the run goes on: " + missing.why);
     return;
   }

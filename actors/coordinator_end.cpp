@@ -87,7 +87,7 @@ void CoordinatorState::go_on_ending() {
 
 // The whole table for who asked for it. Rank zero's first worker speaks for all.
 void CoordinatorState::show_phases() {
-  const auto& options = state().options;
+  const auto& options = *state().options;
   if (options.profiler != Profiler::simple || !writes()) return;
   note("trainer.profiler = simple\n" + to_text(result_.phases, PhaseTable::all));
 }

@@ -16,13 +16,13 @@ namespace troupe::cast {
 
 // What the copy is made of, before the workers have the rest. Callbacks are replicated as for a further device.
 void CoordinatorState::keep_validator(const ReplicaSetup& replica) {
-  if (state().stage != Stage::fit || !state().options.async_validation) return;
+  if (state().stage != Stage::fit || !state().options->async_validation) return;
   validator_setup_ = replica;
   validator_setup_->validates_beside = true;
   validator_setup_->make_module = setup_->make_more;
-  validator_setup_->options.callbacks = replicated(replica.options.callbacks);
+  validator_setup_->callbacks = replicated(replica.callbacks);
   validator_setup_->train_loaders = {};
-  note_unheard_callbacks(replica.options.callbacks);
+  note_unheard_callbacks(replica.callbacks);
 }
 
 // The library's own that have no replicate() have nothing to do in a validation.
@@ -84,7 +84,7 @@ void CoordinatorState::go_on_waiting() {
 // Those of an interrupted run.
 void CoordinatorState::note_lost_validations() {
   if (result_.failure) return;
-  const bool are_kept = state().options.enable_checkpointing && !setup_->weights_only_checkpoints;
+  const bool are_kept = state().options->enable_checkpointing && !setup_->weights_only_checkpoints;
   for (const auto& lost : state().validations) {
     if (lost.is_sanity_check) continue;
     note("warning: the validation of step " + std::to_string(lost.progress.global_step) +
@@ -95,7 +95,7 @@ void CoordinatorState::note_lost_validations() {
 
 // Of a checkpoint that a run with trainer.async_validation has written.
 void CoordinatorState::note_dropped_validations() {
-  if (state().options.async_validation || !state().checkpoint) return;
+  if (state().options->async_validation || !state().checkpoint) return;
   const auto& metadata = state().checkpoint->metadata;
   if (!metadata.contains(metadata_key::validations)) return;
   note("warning: the checkpoint has " + std::to_string(metadata.at(metadata_key::validations).size()) +

@@ -27,12 +27,13 @@ class FabricRun {
  public:
   FabricRun(FabricOptions& options, Processes& processes) : options_(options), processes_(processes) {
     compare_ranks(processes, {option_group("fabric", options)}, {{"loop", "fabric"}});
-    setup_.options = trainer_options(options);
+    TrainerOptions run_options = trainer_options(options);
     devices_ = choose_devices(options.accelerator, options.devices, processes.local_rank());
     const double share = processes.cpu_share();
-    if (options.num_threads == 0) setup_.options.num_threads = threads_of_device(share, options.devices);
+    if (options.num_threads == 0) run_options.num_threads = threads_of_device(share, options.devices);
+    setup_.options = std::make_shared<const TrainerOptions>(std::move(run_options));
     if (!options.loggers.empty()) make_sinks_of_names();
-    peers_ = processes.make_peers(devices_, setup_.options);
+    peers_ = processes.make_peers(devices_, *setup_.options);
     processes_.on_failure([this](const Failure& failure) {
       told_.tell(failure);
       give_up(failure.describe());
@@ -67,7 +68,7 @@ class FabricRun {
     if (error_) std::rethrow_exception(error_);
     if (told_.first()) throw RunError(*told_.first());
     if (processes_.is_alone()) return;
-    const auto failure = failure_of_others(peers_, patience_with_ranks(setup_.options.collective_timeout), told_);
+    const auto failure = failure_of_others(peers_, patience_with_ranks(setup_.options->collective_timeout), told_);
     if (failure) throw RunError(*failure);
   }
 
@@ -79,7 +80,7 @@ class FabricRun {
     RunCard card = new_run_card({option_group("fabric", options_)});
     card.name = options_.name;
     card.version = setup_.run_dir.filename().string();
-    sinks_ = make_sinks(options_.loggers, {setup_.run_dir, card, setup_.options});
+    sinks_ = make_sinks(options_.loggers, {setup_.run_dir, card, *setup_.options});
   }
 
   void give_up(const std::string& reason) {

@@ -68,7 +68,7 @@ class Trainer::Runner {
   std::string run_name(const ModuleSource& source) const;
   nlohmann::json run_identity(const ModuleSource& source) const;
   void add_workers(cast::RunSetup& setup, const ModuleSource& source);
-  void divide_processors(cast::RunSetup& setup) const;
+  void divide_processors(const cast::RunSetup& setup, TrainerOptions& options) const;
   bool validates_beside(const cast::RunSetup& setup) const;
   void refuse_async_validation(const cast::RunSetup& setup, const ModuleSource& source) const;
   void take_result(Stage stage);

@@ -270,13 +270,12 @@ cast::RunSetup Trainer::Runner::make_setup(Stage stage, const ModuleSource& sour
     return checkpoint->options().save_weights_only;
   });
   setup.state.stage = stage;
-  setup.state.options = options_;
   setup.state.info.run_dir = run_dir_;
   if (stage != Stage::fit) setup.state.progress = curves_.fitted();
   setup.replica.stage = stage;
   setup.replica.make_module = source.make;
   setup.replica.overridden = source.overridden;
-  setup.replica.options = options_;
+  setup.replica.callbacks = options_.callbacks;
   setup.replica.datamodule = arguments.datamodule;
   setup.replica.run_dir = run_dir_;
   setup.replica.keeps_predictions = arguments.return_predictions;
@@ -332,7 +331,9 @@ void Trainer::Runner::add_workers(cast::RunSetup& setup, const ModuleSource& sou
   if (validates_beside(setup)) setup.pulses.push_back(std::make_shared<Pulse>("the validation worker"));
   setup.state.has_other_processes = !processes.is_alone();
   setup.state.info.decides_times = processes.is_rank_zero();
-  divide_processors(setup);
+  auto options = options_;
+  divide_processors(setup, options);
+  setup.state.options = setup.replica.options = std::make_shared<const TrainerOptions>(std::move(options));
   if (processes.is_alone()) return;
   setup.host = processes.host();
   setup.tell_others = [&processes](const Failure& failure) { processes.tell_failure(failure); };
@@ -368,7 +369,7 @@ void Trainer::Runner::refuse_async_validation(const cast::RunSetup& setup, const
 
 // What this process may use goes to its workers in equal parts. LibTorch's default, which OMP_NUM_THREADS can set,
 // counts neither other processes nor other workers nor a quota.
-void Trainer::Runner::divide_processors(cast::RunSetup& setup) const {
+void Trainer::Runner::divide_processors(const cast::RunSetup& setup, TrainerOptions& options) const {
   auto& processes = Processes::get();
   const double share = processes.cpu_share();
   const bool on_cpu = setup.devices.front().is_cpu();
@@ -378,7 +379,7 @@ void Trainer::Runner::divide_processors(cast::RunSetup& setup) const {
                      ", which takes longer than fewer devices would\n";
   }
   if (options_.num_threads > 0) return;
-  setup.replica.options.num_threads = threads_of_device(share, options_.devices + (validates_beside(setup) ? 1 : 0));
+  options.num_threads = threads_of_device(share, options_.devices + (validates_beside(setup) ? 1 : 0));
 }
 
 }  // namespace troupe

@@ -78,7 +78,7 @@ FabricRank::~FabricRank() {
 }
 
 void FabricRank::seed_everything(uint64_t seed) {
-  core_.setup.options.seed = seed;
+  seed_ = seed;
   seed_thread_and_device(seed, device());
   if (core_.peers() && !modules_.empty()) draw_own_numbers(seed, *core_.peers(), device());
 }

@@ -37,7 +37,7 @@ class FabricFunction;
 class StepCapture;
 
 struct FabricRankSetup {
-  TrainerOptions options;  ///< of trainer_options(), with a seed and a number of threads
+  std::shared_ptr<const TrainerOptions> options;  ///< of trainer_options(), with a seed and a number of threads
   torch::Device device = torch::kCPU;
   std::shared_ptr<Peers> peers = nullptr;  ///< null: there is one rank
   std::shared_ptr<Pulse> pulse = nullptr;
@@ -58,7 +58,7 @@ class FabricRank final : public RunContext, private ReplicaOutputs {
   FabricRank& operator=(const FabricRank&) = delete;
 
   Place place() const { return core_.place(); }
-  uint64_t seed() const { return *core_.options().seed; }
+  uint64_t seed() const { return seed_; }
   void seed_everything(uint64_t seed);
 
   void setup_module(std::shared_ptr<torch::nn::Module> module, std::string name);
@@ -163,6 +163,7 @@ class FabricRank final : public RunContext, private ReplicaOutputs {
   LossScaling scaling_;
   OptimizerToggle toggle_;
   std::vector<std::pair<std::string, std::shared_ptr<torch::nn::Module>>> modules_;  // by name; "" is the only one
+  uint64_t seed_ = 0;                                                                // of the latest seed_everything
   uint64_t changes_ = 0;  // of what is set up, for captured functions
   uint64_t training_loaders_ = 0, evaluation_loaders_ = 0;
   bool holds_ = false;     // no_backward_sync

@@ -30,7 +30,7 @@ void take(RunState& state, Answer& answer) {
 
 // A checkpoint that was planned for this step is left out where the one before is still being written.
 bool skips_save(RunState& state, Monitor& monitor, const Progress& before, const Progress& now) {
-  if (!state.is_writing || state.options.checkpoint_backpressure != CheckpointBackpressure::skip) return false;
+  if (!state.is_writing || state.options->checkpoint_backpressure != CheckpointBackpressure::skip) return false;
   const auto planned = state.ask(monitor, "next_step", [&] { return monitor.next_step(before); });
   const auto time = state.ask(monitor, "next_time", [&] { return monitor.next_time(); });
   const bool is_due = (planned && *planned <= now.global_step) || (time && *time <= state.info.seconds());
@@ -104,7 +104,7 @@ void adopt(RunState& state, const Answer& answer, std::vector<SaveRequest>& requ
 
 // A checkpoint that no monitor asked for.
 void add_request(const RunState& state, std::vector<SaveRequest>& requests, const std::string& name) {
-  if (!state.options.enable_checkpointing || state.info.run_dir.empty()) return;
+  if (!state.options->enable_checkpointing || state.info.run_dir.empty()) return;
   requests.push_back({state.info.run_dir / "checkpoints" / name, {}});
 }
 
@@ -116,10 +116,10 @@ TrainCommand next_segment(RunState& state, const ValidationPlan& plan) {
   if (state.facts.train_batches && (segment.until_batch < 0 || *state.facts.train_batches < segment.until_batch)) {
     segment.until_batch = *state.facts.train_batches;
   }
-  if (state.options.max_steps >= 0) segment.until_step = state.options.max_steps;
+  if (state.options->max_steps >= 0) segment.until_step = state.options->max_steps;
   segment.logs_first = std::exchange(state.time_to_log, false);
-  if (!state.options.elastic.empty()) {
-    const int64_t due = state.kept_step + state.options.elastic_every_n_steps;
+  if (!state.options->elastic.empty()) {
+    const int64_t due = state.kept_step + state.options->elastic_every_n_steps;
     if (segment.until_step < 0 || due < segment.until_step) segment.until_step = due;
   }
   for (const auto& monitor : state.monitors) {
@@ -171,7 +171,7 @@ bool trains(const RunState& state) {
 }
 
 bool wants_sanity_check(const RunState& state) {
-  return state.facts.has_evaluation && state.options.num_sanity_val_steps != 0 && !state.checkpoint;
+  return state.facts.has_evaluation && state.options->num_sanity_val_steps != 0 && !state.checkpoint;
 }
 
 using Requests = std::vector<SaveRequest>;
@@ -225,8 +225,8 @@ Script::Part rate_set(RunState& state) {
 
 // What a run goes back to if a process is lost.
 Script::Part kept(RunState& state) {
-  const bool is_due = state.progress.global_step >= state.kept_step + state.options.elastic_every_n_steps;
-  if (state.options.elastic.empty() || !is_due) co_return;
+  const bool is_due = state.progress.global_step >= state.kept_step + state.options->elastic_every_n_steps;
+  if (state.options->elastic.empty() || !is_due) co_return;
   state.kept_step = state.progress.global_step;
   Command command = KeepCommand{};
   const Answer answer = co_yield command;
@@ -341,7 +341,7 @@ Script::Part validation_begun(Training& training, bool is_sanity_check, bool end
   RunState& state = training.state;
   while (state.validations.size() >= most_validations && !is_interrupted(state)) co_await validation_awaited(training);
   if (is_interrupted(state)) co_return;
-  const int64_t limit = is_sanity_check ? state.options.num_sanity_val_steps : -1;
+  const int64_t limit = is_sanity_check ? state.options->num_sanity_val_steps : -1;
   Command command = HandOverCommand{evaluate(Stage::validate, is_sanity_check, limit), ends_epoch};
   Answer answer = co_yield command;
   take(state, answer);
@@ -351,12 +351,12 @@ Script::Part validation_begun(Training& training, bool is_sanity_check, bool end
 
 Script::Part sanity_checked(Training& training) {
   RunState& state = training.state;
-  if (state.options.async_validation) {
+  if (state.options->async_validation) {
     co_await validation_begun(training, /*is_sanity_check=*/true);
     co_await validations_over(training);
     co_return;
   }
-  Command command = evaluate(Stage::validate, true, state.options.num_sanity_val_steps);
+  Command command = evaluate(Stage::validate, true, state.options->num_sanity_val_steps);
   const Answer answer = co_yield command;
   ask_monitors(state, Moment::sanity_check_end, state.progress, state.metrics);
 }
@@ -364,7 +364,7 @@ Script::Part sanity_checked(Training& training) {
 // Those that the checkpoint has: begun, and without a result.
 Script::Part validations_begun_again(Training& training) {
   RunState& state = training.state;
-  if (!state.checkpoint || !state.options.async_validation || !state.facts.has_evaluation) co_return;
+  if (!state.checkpoint || !state.options->async_validation || !state.facts.has_evaluation) co_return;
   state.load_validations(state.checkpoint->metadata);
   for (std::size_t i = 0; i < state.validations.size(); ++i) {
     HandOverCommand again{evaluate(Stage::validate, /*is_sanity_check=*/false, -1)};
@@ -418,7 +418,7 @@ Script::Part segment_run(Training& training) {
     co_await held(state);
   }
   if (!validation.is_due || is_interrupted(state) || state.last_validation() == at.total_batches) co_return;
-  if (!state.options.async_validation) {
+  if (!state.options->async_validation) {
     co_await validated(training);
     co_return;
   }
@@ -495,7 +495,7 @@ Script fit_script(RunState& state) {
   take(state, answer);
   start_monitors(state);
 
-  Training training{state, ValidationPlan(state.options, state.facts.train_batches, state.facts.has_evaluation)};
+  Training training{state, ValidationPlan(*state.options, state.facts.train_batches, state.facts.has_evaluation)};
   if (trains(state)) {
     state.kept_step = state.progress.global_step;
     state.start_times();

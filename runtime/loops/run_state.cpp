@@ -38,24 +38,24 @@ void RunState::take_back_stop(const Monitor& monitor) {
 }
 
 bool RunState::stops_now() const {
-  return stop && (stop->interrupt || may_stop(options, progress));
+  return stop && (stop->interrupt || may_stop(*options, progress));
 }
 
 namespace {
 
 // Nothing that does not go by time.
 std::optional<double> validation_seconds(const RunState& state) {
-  const Interval& interval = state.options.val_check_interval;
+  const Interval& interval = state.options->val_check_interval;
   if (!interval.is_time() || !state.facts.has_evaluation) return std::nullopt;
   return std::chrono::duration<double>(interval.time()).count();
 }
 
 bool validates_in_this_epoch(const RunState& state) {
-  return (state.progress.epoch + 1) % state.options.check_val_every_n_epoch.value_or(1) == 0;
+  return (state.progress.epoch + 1) % state.options->check_val_every_n_epoch.value_or(1) == 0;
 }
 
 std::optional<double> log_seconds(const RunState& state) {
-  const auto time = log_every_of(state.options);
+  const auto time = log_every_of(*state.options);
   if (!time) return std::nullopt;
   return std::chrono::duration<double>(*time).count();
 }
@@ -95,9 +95,9 @@ std::optional<double> RunState::next_time() {
 }
 
 bool RunState::has_reached_limit() const {
-  const int64_t max_epochs = options.max_epochs.value_or(1000);
+  const int64_t max_epochs = options->max_epochs.value_or(1000);
   return (max_epochs >= 0 && progress.epoch >= max_epochs) ||
-         (options.max_steps >= 0 && progress.global_step >= options.max_steps);
+         (options->max_steps >= 0 && progress.global_step >= options->max_steps);
 }
 
 std::string RunState::place() const {
@@ -120,7 +120,7 @@ nlohmann::json stops_to_json(const RunState& state) {
   }
   // Of another process.
   if (!of_others && state.stop && !state.stop->is_revocable && !state.stop->interrupt) of_others = state.stop->reason;
-  if (of_others && !may_stop(state.options, state.progress)) stops.push_back({{"reason", *of_others}});
+  if (of_others && !may_stop(*state.options, state.progress)) stops.push_back({{"reason", *of_others}});
   return stops;
 }
 
@@ -169,16 +169,15 @@ void RunState::load_validations(const nlohmann::json& metadata) {
 void RunState::load_stops(const nlohmann::json& metadata) {
   const StateReader loop = StateReader(metadata, "the checkpoint").object(metadata_key::loop);
   if (!loop.has(metadata_key::stops)) return;
-  const auto states = metadata.value(metadata_key::callbacks, nlohmann::json::object());
-  const auto running = state_keys({monitors.begin(), monitors.end()});
   for (const auto& stop : loop.objects(metadata_key::stops)) {
     const auto reason = shown(stop.text("reason"));
     if (!stop.has("monitor")) {
       ask_to_stop({reason});
       continue;
     }
+    const auto key = stop.text("monitor");
     for (const auto& monitor : monitors) {
-      if (saved_key(states, monitor->state_key(), running) != stop.text("monitor")) continue;
+      if (monitor->state_key() != key) continue;  // which has its options
       ask_to_stop(
           {reason + " when the checkpoint was written; to go on, change or leave out " + type_name(typeid(*monitor))},
           monitor.get());

@@ -57,7 +57,7 @@ struct BoundaryRequests {
 
 struct RunState {
   Stage stage = Stage::fit;
-  TrainerOptions options;  ///< a copy of the Trainer's, which does not change
+  std::shared_ptr<const TrainerOptions> options = std::make_shared<const TrainerOptions>();  ///< the run's
   RunInfo info;
   std::shared_ptr<const Checkpoint> checkpoint;  ///< that the run goes on from, or null
   bool has_other_processes = false;              ///< then what is asked here is agreed on before it is done (P8)

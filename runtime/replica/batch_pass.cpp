@@ -252,7 +252,7 @@ double BatchPass::weight_in_window(const TrainStep& step, OptimizerTrack& track)
           " training_step to skip it, say another number with Batch::set_size in the collate function, or use"
           " accumulate_grad_weighting = batches");
     }
-    if (options.accumulate_grad_batches > 1 && begins_count(step, track)) {
+    if (core_.accumulate_grad_batches > 1 && begins_count(step, track)) {
       track.nominal = nominal_of(step, track);
       track.samples = 0;
     }
@@ -265,12 +265,11 @@ bool BatchPass::begins_count(const TrainStep& step, const OptimizerTrack& track)
 }
 
 double BatchPass::nominal_of(const TrainStep& step, const OptimizerTrack& track) const {
-  return begins_count(step, track) ? step.all * static_cast<double>(core_.options().accumulate_grad_batches)
-                                   : track.nominal;
+  return begins_count(step, track) ? step.all * static_cast<double>(core_.accumulate_grad_batches) : track.nominal;
 }
 
 double BatchPass::weight_of(const TrainStep& step, const OptimizerTrack& track) const {
-  const auto window = static_cast<double>(core_.options().accumulate_grad_batches);
+  const auto window = static_cast<double>(core_.accumulate_grad_batches);
   if (core_.options().accumulate_grad_weighting == GradWeighting::batches) return 1 / window;
   return window == 1 ? step.own / step.all : step.own / nominal_of(step, track);
 }

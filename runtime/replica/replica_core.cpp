@@ -16,6 +16,7 @@ ReplicaSetup with_pulse(ReplicaSetup setup) {
 ReplicaCore::ReplicaCore(ReplicaSetup setup_in, ReplicaOutputs& outputs_in, RunContext& run_in)
     : setup(with_pulse(std::move(setup_in))), outputs(outputs_in), run(run_in), pulse(*setup.pulse) {
   pulse.stage = setup.stage;
+  accumulate_grad_batches = options().accumulate_grad_batches;
 }
 
 ReplicaCore::~ReplicaCore() = default;

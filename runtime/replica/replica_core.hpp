@@ -42,25 +42,26 @@ struct ReplicaCore {
   };
   std::vector<BatchCallback> batch_callbacks;
   Optimizers optimizers;
+  int64_t accumulate_grad_batches = 1;  ///< of the next window: the option, until a callback sets it
   Precision precision = Precision::float32;
   bool converts_batches = false;         ///< to the type of the parameters, which is not float32
   std::unique_ptr<DeviceShards> shards;  ///< with strategies dp and ddp2 on several devices
   Progress progress;                     ///< the train stepper counts batches and steps, the replica epochs
 
-  const TrainerOptions& options() const { return setup.options; }
+  const TrainerOptions& options() const { return *setup.options; }
   Peers* peers() const { return setup.peers.get(); }
   Place place() const { return setup.place(); }
   bool is_first_of_process() const { return place().in_process == 0 && !setup.validates_beside; }
   bool prepares_data() const {
-    return (setup.options.prepare_data_per_node ? place().local_rank : place().global_rank) == 0;
+    return (setup.options->prepare_data_per_node ? place().local_rank : place().global_rank) == 0;
   }
   /// Whether ranks hold parts of the optimizers' states.
-  bool divides_optimizers() const { return setup.peers && troupe::divides_optimizers(setup.options.strategy); }
+  bool divides_optimizers() const { return setup.peers && troupe::divides_optimizers(setup.options->strategy); }
   /// Whether they hold parts of the gradients too, so that those of a window of accumulation do not wait for its end.
-  bool divides_gradients() const { return setup.peers && troupe::divides_gradients(setup.options.strategy); }
-  bool divides_parameters() const { return setup.peers && setup.options.strategy == Strategy::fsdp; }
+  bool divides_gradients() const { return setup.peers && troupe::divides_gradients(setup.options->strategy); }
+  bool divides_parameters() const { return setup.peers && setup.options->strategy == Strategy::fsdp; }
   /// Whether gradients stay each rank's own, and weights are exchanged now and then.
-  bool trains_locally() const { return setup.peers && troupe::trains_locally(setup.options.strategy); }
+  bool trains_locally() const { return setup.peers && troupe::trains_locally(setup.options->strategy); }
   bool is_used(Hook hook) const { return setup.overridden.has(hook); }
   /// The same of a hook that the data module may have.
   bool is_used_transfer(Hook hook) const { return is_used(hook) || setup.datamodule.overrides(hook); }

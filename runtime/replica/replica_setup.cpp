@@ -35,7 +35,7 @@ DataFacts Replica::prepare() {
   }
   reset_metrics(*core_.module);
   if (core_.setup.datamodule && core_.is_first_of_process()) core_.setup.datamodule->attach(this, core_.module.get());
-  core_.callbacks = core_.options().callbacks;
+  core_.callbacks = core_.setup.callbacks;
   if (core_.setup.stage != Stage::fit) core_.progress = board_.curves().fitted();
   if (core_.setup.checkpoint) record_.restore_progress();
   if (core_.setup.stage == Stage::fit) board_.curves().begin_fit(core_.progress);

@@ -41,7 +41,9 @@ struct ReplicaSetup {
   Stage stage = Stage::fit;
   std::function<std::shared_ptr<Module>()> make_module;  ///< called on the replica's thread
   HookSet overridden;                                    ///< of the module's static type
-  TrainerOptions options;                                ///< resolved, with a seed
+  /// The run's, resolved, with a seed and a number of threads.
+  std::shared_ptr<const TrainerOptions> options = std::make_shared<const TrainerOptions>();
+  std::vector<std::shared_ptr<Callback>> callbacks = {};  ///< of this replica
   torch::Device device = torch::kCPU;
   DataModulePtr datamodule;
   DataLoaders train_loaders;                     ///< given to the Trainer; they win over hooks

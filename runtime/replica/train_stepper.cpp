@@ -153,7 +153,7 @@ void TrainStepper::train_without_batch(int64_t batch_idx, bool is_last, int64_t 
 }
 
 TrainStep TrainStepper::begin_step(int64_t batch_idx, bool is_last) {
-  const int64_t window = core_.options().accumulate_grad_batches;
+  const int64_t window = core_.accumulate_grad_batches;
   batch_stepped_ = false;
   TrainStep step;
   step.batch_idx = batch_idx;
@@ -217,7 +217,7 @@ Progress TrainStepper::saved_progress() const {
 }
 
 void TrainStepper::run_chunks(TrainStep& step, const Batch& batch) {
-  if (const auto window = core_.options().accumulate_grad_batches; window > 1) {
+  if (const auto window = core_.accumulate_grad_batches; window > 1) {
     throw UsageError("every part that truncated_bptt_steps makes is a step, so accumulate_grad_batches = " +
                      std::to_string(window) + " has nothing to add up; use 1");
   }
@@ -240,7 +240,7 @@ void TrainStepper::run_optimizers(TrainStep& step) {
   const auto& frequencies = core_.optimizers.frequencies();
   const bool takes_turns = !frequencies.empty() && frequencies.front() > 0;
   if (takes_turns) {
-    step.optimizer = optimizer_of_turn(step.batch_idx / core_.options().accumulate_grad_batches);
+    step.optimizer = optimizer_of_turn(step.batch_idx / core_.accumulate_grad_batches);
   }
   for (std::size_t i = takes_turns ? step.optimizer : 0; i < tracks_.size(); ++i) {
     step.optimizer = i;

@@ -18,7 +18,7 @@ void TrainStepper::set_accumulate_grad_batches(int64_t batches) {
   if (batches < 1) {
     throw UsageError("accumulate_grad_batches = " + std::to_string(batches) + " is not valid; use at least 1");
   }
-  core_.setup.options.accumulate_grad_batches = batches;
+  core_.accumulate_grad_batches = batches;
 }
 
 // Gradients as the hooks before the step, clipping and the step are to see them.
@@ -97,10 +97,10 @@ void TrainStepper::step_automatically(TrainStep& step, OptimizerTrack& track) {
   int64_t calls = 0;
   const OptimizerClosure closure = [&]() -> torch::Tensor {
     if (calls++ == 0) return step.loss.defined() ? step.loss.detach() : torch::Tensor();
-    if (options.accumulate_grad_batches > 1) {
+    if (core_.accumulate_grad_batches > 1) {
       throw UsageError(
           "an optimizer that evaluates the loss several times a step cannot have accumulate_grad_batches = " +
-          std::to_string(options.accumulate_grad_batches) +
+          std::to_string(core_.accumulate_grad_batches) +
           ": the window's earlier batches are gone; use 1 and larger batches");
     }
     torch::AutoGradMode with_gradients(true);

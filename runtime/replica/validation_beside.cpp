@@ -84,7 +84,7 @@ void Replica::prepare_to_validate() {
   if (!core_.module) throw UsageError("the Trainer was given a null module");
   core_.module->attach(this);
   reset_metrics(*core_.module);
-  core_.callbacks = core_.options().callbacks;
+  core_.callbacks = core_.setup.callbacks;
   if (core_.setup.checkpoint) record_.restore_progress();
   board_.curves().begin_fit(core_.progress);
   board_.on_kept([this](const LoggedValue& value) { step_values_.insert_or_assign(value.name, value); });

@@ -185,7 +185,8 @@ class Coordinator : public ::testing::Test {
     cast::RunSetup setup;
     auto options = quiet(dir_);
     options.max_epochs = -1;
-    setup.state.options = setup.replica.options = resolved(options);
+    setup.state.options = setup.replica.options = std::make_shared<const TrainerOptions>(resolved(options));
+    setup.replica.callbacks = options.callbacks;
     setup.replica.make_module = [module = module_] { return module; };
     setup.replica.overridden = module_hooks(*module_);
     setup.replica.train_loaders = points();

@@ -79,10 +79,11 @@ TEST_F(CallbacksOfARun, TheTimerEndsTheRunAndCountsOnAfterAResume) {
   EXPECT_LT(timer->time_remaining()->count(), 0);
   const double before = timer->time_elapsed().count();
   EXPECT_GT(before, 0);
-  fit(fresh<Line>(), {std::make_shared<Timer>(TimerOptions{.duration = std::chrono::milliseconds(0)})}, 10, last());
+  const auto first = last();
+  fit(fresh<Line>(), {std::make_shared<Timer>(TimerOptions{.duration = std::chrono::milliseconds(0)})}, 10, first);
   EXPECT_EQ(trainer_->global_step(), 1) << "no time is left";
   const auto second = std::make_shared<Timer>();
-  fit(fresh<Line>(), {second}, 10, last());
+  fit(fresh<Line>(), {second}, 10, first);
   EXPECT_GT(second->time_elapsed().count(), before * 0.5);
   EXPECT_FALSE(second->time_remaining());
   EXPECT_EQ(trainer_->current_epoch(), 10);

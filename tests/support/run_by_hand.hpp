@@ -70,8 +70,8 @@ class RunByHand : public ::testing::Test {
     options.enable_checkpointing = false;
     return resolved(options);
   }
-  void fill(ReplicaSetup& replica) {
-    replica.options = options();
+  void fill(ReplicaSetup& replica, TrainerOptions options) {
+    replica.options = std::make_shared<const TrainerOptions>(std::move(options));
     replica.make_module = [module = module_] { return module; };
     replica.overridden = module_hooks(*module_);
     replica.train_loaders = points();
@@ -80,12 +80,13 @@ class RunByHand : public ::testing::Test {
   /// `validates_beside`: with trainer.async_validation, and something to validate.
   void start(bool validates_beside = false) {
     cast::RunSetup setup;
-    setup.state.options = options();
-    fill(setup.replica);
+    auto own = options();
+    own.async_validation = validates_beside;
+    fill(setup.replica, std::move(own));
+    setup.state.options = setup.replica.options;
     setup.devices = {torch::kCPU};
     setup.pulses = {pulse_, validation_pulse_};
     if (validates_beside) {
-      setup.state.options.async_validation = setup.replica.options.async_validation = true;
       setup.replica.eval_loaders = points();
       setup.make_more = [] { return std::make_shared<Fragile>(); };
     }
@@ -124,7 +125,7 @@ class WorkerByHand : public RunByHand {
  protected:
   WorkerByHand() {
     cast::WorkerSetup setup;
-    fill(setup.replica);
+    fill(setup.replica, options());
     setup.replica.pulse = pulse_;
     setup.coordinator = setup.progress = caf::actor_cast<cast::ActorRef>(me_);
     setup.logger = {setup.coordinator, std::make_shared<cast::InFlight>(1000)};

@@ -147,7 +147,7 @@ class Counter {
 class FitScript : public testing::Test {
  protected:
   Counter counter(int64_t batches, TrainerOptions options, bool has_validation = true) {
-    state.options = resolved(std::move(options));
+    state.options = std::make_shared<const TrainerOptions>(resolved(std::move(options)));
     state.info.run_dir = "/run";
     Counter out(state, batches);
     out.facts.train_batches = batches;
@@ -231,8 +231,8 @@ TEST_F(FitScript, LeavesAValidationOutThatTheRunHasNot) {
 TEST_F(FitScript, WhatIsAskedForWhileProcessesAgreeIsDoneTheNextTimeByAll) {
   state.has_other_processes = true;
   auto asked = counter(2, {.max_epochs = 2, .num_sanity_val_steps = 0}, false);
-  asked.during_agreement = [this, first = true]() mutable {
-    if (std::exchange(first, false)) state.asked = {.checkpoint = true, .lr = 0.5};
+  asked.during_agreement = [this, agreements = 0]() mutable {
+    if (++agreements == 2) state.asked = {.checkpoint = true, .lr = 0.5};
   };
   EXPECT_THAT(asked.run(), ElementsAre("on_train_start", "epoch 0", "train 0-2", "end of epoch", "epoch 1", "train 0-2",
                                        "rate 0.500000", "save requested-step=4.safetensors", "end of epoch",
@@ -454,9 +454,9 @@ TEST_F(FitScript, AStopThatTheMinimaPutOffIsOfTheRunThatGoesOnToo) {
 
 TEST_F(FitScript, DamagedStopsAreRefused) {
   Checkpoint checkpoint;
-  for (const auto& bad : {nlohmann::json("soon"), nlohmann::json{1}, nlohmann::json{{{"monitor", "scripted"}}},
-                          nlohmann::json{{{"monitor", 1}, {"reason", "none"}}}, nlohmann::json{{{"reason", 1}}}}) {
-    checkpoint.metadata["loop"] = {{"stops", bad}};
+  for (const char* bad : {R"("soon")", "[1]", R"([{"monitor": "scripted"}])", R"([{"monitor": 1, "reason": "none"}])",
+                          R"([{"reason": 1}])"}) {
+    checkpoint.metadata["loop"]["stops"] = nlohmann::json::parse(bad);
     EXPECT_THROW(state.load_stops(checkpoint.metadata), CheckpointError) << bad;
   }
 }
@@ -621,6 +621,7 @@ TEST_F(FitScript, MonitorsGetTheirStateBackFromACheckpoint) {
   auto monitor = std::make_shared<Scripted>();
   auto checkpoint = std::make_shared<Checkpoint>();
   checkpoint->metadata["callbacks"] = {{"scripted", 7}};
+  checkpoint->metadata["loop"] = nlohmann::json::object();
   state.checkpoint = checkpoint;
   auto fit = counter(2, {.max_epochs = 1});
   fit.monitors = {monitor};

@@ -138,7 +138,7 @@ class Rig final : public RunContext {
   static ReplicaSetup setup_of(TrainerOptions options, std::shared_ptr<Peers> peers) {
     ReplicaSetup setup;
     setup.overridden = module_hooks<Weight>();
-    setup.options = std::move(options);
+    setup.options = std::make_shared<const TrainerOptions>(std::move(options));
     setup.peers = std::move(peers);
     return setup;
   }
