@@ -8,6 +8,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <stdexcept>
 
@@ -72,6 +73,7 @@ class Program::Builder {
     c10::Storage storage;  // where it lies
     std::size_t writers = 0;
     bool is_constant = false;
+    bool is_kept = false;  // of a constant: replays read it, not other constants alone
     bool is_needed = false;
     std::size_t first = never, last = 0;
   };
@@ -130,7 +132,7 @@ class Program::Builder {
   // From the end: what writes memory that is read afterwards, or that is not the program's own.
   void find_what_is_needed() {
     is_needed_.assign(recording_.actions.size(), false);
-    for (const auto& view : request_.results) place(view).is_needed = true;
+    for (const auto& view : request_.results) place(view).is_needed = place(view).is_kept = true;
     for (const auto& [index, tensor] : request_.places) places_[index].is_needed = true;
     for (std::size_t i = recording_.actions.size(); i-- > 0;) {
       const Action& action = recording_.actions[i];
@@ -144,6 +146,7 @@ class Program::Builder {
       is_needed_[i] = true;
       for_arguments(action, [&](const View& view, std::size_t) {
         place(view).is_needed |= !is_constant_[i] || place(view).is_constant;
+        place(view).is_kept |= !is_constant_[i];
       });
     }
   }
@@ -217,7 +220,6 @@ class Program::Builder {
       } else if (place.is_constant) {
         place.storage = c10::Storage(c10::Storage::use_byte_size_t(), memory.bytes, c10::DataPtr(nullptr, c10::kCPU),
                                      nullptr, /*resizable=*/false);
-        program_.summary_.bytes += memory.bytes;
       } else {
         planned.push_back(m);
         lifetimes.push_back({memory.bytes, place.first, place.last});
@@ -324,9 +326,28 @@ class Program::Builder {
       const at::AutoDispatchBelowADInplaceOrView below_autograd;
       program_.execute(instruction);
       ++program_.summary_.constants;
+      for (const auto& result : action.results) {
+        if (place(*result).is_kept) keep_constant(place(*result).storage);
+      }
       return;
     }
     program_.instructions_.push_back(std::move(instruction));
+  }
+
+  // Equal ones, as the masks of a transformer's blocks are, have one memory.
+  void keep_constant(const c10::Storage& storage) {
+    const auto is_equal = [&](const c10::Storage& other) {
+      return other.nbytes() == storage.nbytes() && std::memcmp(other.data(), storage.data(), storage.nbytes()) == 0;
+    };
+    const auto equal = std::ranges::find_if(kept_constants_, is_equal);
+    if (equal == kept_constants_.end()) {
+      program_.summary_.bytes += storage.nbytes();
+      kept_constants_.push_back(storage);
+    } else if (storage.nbytes() > 0) {
+      auto* keeper = new c10::Storage(*equal);
+      storage.set_data_ptr_noswap(c10::DataPtr(
+          equal->mutable_data(), keeper, [](void* held) { delete static_cast<c10::Storage*>(held); }, c10::kCPU));
+    }
   }
 
   // Nothing for memory of another size than the operator's, or that several results share.
@@ -404,6 +425,7 @@ class Program::Builder {
   std::vector<Way> ways_;
   std::vector<std::optional<c10::OperatorHandle>> twins_;
   std::vector<std::pair<View, torch::Tensor>> tensors_;
+  std::vector<c10::Storage> kept_constants_;
 };
 
 Program::Program(const Recording& recording, const ProgramRequest& request) : way_out_(request.way_out) {

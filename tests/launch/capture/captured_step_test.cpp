@@ -160,6 +160,22 @@ TEST_F(CapturedStep, IsThatOfATransformer) {
   expect_captured(made<Transformer>(), sequences(64, 8), mixed);
 }
 
+// But for two hundredths: results take multiples of 64 bytes, and gradients too small to lend their memory lie beside
+// them.
+TEST_F(CapturedStep, TakesNoMoreMemoryThanThePlainStep) {
+  const auto expect_no_more = [&](const Make& make, const DataLoader& loader) {
+    run(make, loader, options(), CaptureStep::require);
+    ASSERT_FALSE(captured.programs.empty());
+    for (const auto& program : captured.programs) {
+      EXPECT_LE(program.bytes, program.plain_bytes + program.plain_bytes / 50) << program.step << program.inputs;
+    }
+  };
+  expect_no_more(made<Mlp>(), images(2'000, 500, {20}));
+  expect_no_more(made<Mlp>(0.3), images(2'000, 500, {20}));
+  expect_no_more(made<Cnn>(), images(800, 200, {1, 8, 8}));
+  expect_no_more(made<Transformer>(), sequences(800, 200));
+}
+
 // A recurrent net over parts of sequences.
 template <class Net>
 struct Recurrent : Module {

@@ -288,6 +288,19 @@ TEST(Program, ComputesConstantsOnce) {
   replayed.expect_same();
 }
 
+TEST(Program, KeepsEqualConstantsOnceAndNoneThatOnlyConstantsRead) {
+  const auto x = torch::rand({4, 100, 100});
+  const auto mask = [] { return torch::ones({100, 100}).tril() * 3; };
+  const std::size_t bytes = mask().nbytes();
+  Replayed replayed({x}, [&](const Mark&) -> Tensors { return {(x * mask()).sum() + (x.sin() * mask()).sum()}; });
+  EXPECT_EQ(replayed.summary().constants, 6u);
+  replayed.expect_same();
+  Replayed once({x}, [&](const Mark&) -> Tensors { return {(x * mask()).sum() + (x.sin() * 3).sum()}; });
+  EXPECT_LT(replayed.summary().bytes, once.summary().bytes + bytes / 2);
+  Replayed none({x}, [&](const Mark&) -> Tensors { return {(x * 3).sum() + (x.sin() * 3).sum()}; });
+  EXPECT_LT(replayed.summary().bytes, none.summary().bytes + bytes + bytes / 2);
+}
+
 TEST(Program, ComputesAnewWhatLooksConstantAndIsWritten) {
   const auto x = matrix();
   Replayed replayed({x}, [&](const Mark&) -> Tensors {
