@@ -37,7 +37,7 @@ set(_readers base/*.cpp modules/*.cpp modules/data/*.cpp modules/layers/*.cpp mo
   modules/support/*.cpp modules/callbacks/early_stopping.cpp modules/callbacks/file_name_template.cpp
   modules/callbacks/metric_sources.cpp modules/callbacks/model_checkpoint.cpp modules/callbacks/timer.cpp
   modules/lr_schedulers/*.cpp modules/metrics/aggregation.cpp modules/metrics/checks.cpp modules/metrics/metric.cpp modules/optim/*.cpp
-  runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/data/*/*.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
+  runtime/checkpoint/*.cpp runtime/data/*.cpp runtime/data/*/*.cpp runtime/loops/run_state.cpp runtime/precision/*.cpp runtime/logging/log_store.cpp
   runtime/live/live_message.cpp runtime/live/prometheus.cpp runtime/process/cpu_budget.cpp runtime/process/huge_pages.cpp
   runtime/profile/*.cpp runtime/report/metric_*.cpp runtime/report/phase_report.cpp
   runtime/report/finding.cpp runtime/report/re*.cpp runtime/report/run_card.cpp runtime/report/run_owner.cpp runtime/sinks/append_file.cpp runtime/sinks/csv_line.cpp

@@ -10,11 +10,13 @@
 #include "troupe/runtime/checkpoint/optimizer_state.hpp"
 #include "troupe/runtime/checkpoint/progress_json.hpp"
 #include "troupe/runtime/checkpoint/safetensors.hpp"
+#include "troupe/runtime/loops/run_state.hpp"
 #include "troupe/runtime/precision/grad_scaler.hpp"
 #include "troupe/troupe.hpp"
 
 #include <torch/torch.h>
 
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -58,6 +60,16 @@ class Metadata {
     metadata["lr_schedulers"] = {step_->state_dict(), plateau_->state_dict()};
     metadata["callbacks"] = {early_stopping_.state_dict(), model_checkpoint_.state_dict(), timer_.state_dict()};
     metadata["callbacks"][1]["dirpath"] = "/";
+    metadata["loop"] = {
+        {"validated_batches", 4},
+        {"seconds_since_validation", 1.5},
+        {"seconds_since_log", 0.5},
+        {"stops", {{{"monitor", monitor_->state_key()}, {"reason", "no better"}}, {{"reason", "asked"}}}},
+        {"validations",
+         {{{"progress", to_json(Progress{.batch_idx = 4})},
+           {"metrics", {{"loss", 1.0}}},
+           {"epoch_end", {{"progress", to_json(Progress{})}, {"metrics", {{"loss", 0.5}}}}}}}}};
+    metadata["validations"] = {1};
     write_checkpoint(saved, path_);
     tensors_ = std::move(saved.tensors);
     seed_ = SafetensorsFile(path_).metadata().at("troupe");
@@ -93,9 +105,26 @@ class Metadata {
     model_checkpoint_.load_state_dict(nth("callbacks", 1));
     timer_.load_state_dict(nth("callbacks", 2));
     count_on(progress);
+    read_loop(checkpoint);
   }
 
  private:
+  /// As the script of fit does.
+  void read_loop(const Checkpoint& checkpoint) {
+    RunState state;
+    TrainerOptions options;
+    options.val_check_interval = std::chrono::seconds(5);
+    options.log_every = "7s";
+    state.options = std::make_shared<const TrainerOptions>(resolved(std::move(options)));
+    state.facts.has_evaluation = true;
+    state.monitors = {monitor_};
+    state.checkpoint = std::make_shared<const Checkpoint>(checkpoint);
+    state.load_loop(checkpoint.metadata);
+    state.load_stops(checkpoint.metadata);
+    state.start_times();
+    state.load_validations(checkpoint.metadata);
+    (void)state.loop_to_json();
+  }
   /// What a run does next with the counts: one that nothing can be added to must have been refused.
   void count_on(Progress& progress) {
     (void)model_checkpoint_.next_step(progress);
@@ -117,6 +146,8 @@ class Metadata {
   GradScaler scaler_{torch::kCPU};
   std::shared_ptr<LRScheduler> step_ = lr_schedulers::step(adam_, {.step_size = 2});
   std::shared_ptr<LRScheduler> plateau_ = lr_schedulers::reduce_on_plateau(adam_);
+  std::shared_ptr<EarlyStopping> monitor_ =
+      std::make_shared<EarlyStopping>(EarlyStoppingOptions{.monitor = "loss"});  // whose stop is read
   EarlyStopping early_stopping_{{.monitor = "loss"}};
   ModelCheckpoint model_checkpoint_{{.monitor = "loss", .every_n_train_steps = 2}};
   Timer timer_;

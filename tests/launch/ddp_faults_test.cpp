@@ -16,7 +16,7 @@ constexpr int timed_out = 124;  // what timeout(1) says
 
 // The disabled case `fault` of ddp_ranks_test on three ranks.
 Finished ranks_with(const std::string& fault) {
-  return run_program("timeout 60 " + std::string(TROUPE_SOURCE_DIR) + "/tests/mpirun.sh 3 " +
+  return run_program("timeout -k 5 60 " + std::string(TROUPE_SOURCE_DIR) + "/tests/mpirun.sh 3 " +
                      example("../tests/ddp_ranks_test") +
                      " --gtest_also_run_disabled_tests --gtest_filter=Faults.DISABLED_" + fault + " 2>&1");
 }

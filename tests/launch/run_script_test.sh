@@ -414,6 +414,17 @@ chmod +x "$folder"/5/*
 fake 3 "mpirun (Open MPI) 3.1.6" </dev/null
 fake other "HYDRA build details:" </dev/null
 
+# An mpirun that waits for itself when its rank has ended is killed, and what the rank ended with is the status.
+fake stuck "mpirun (Open MPI) 4.1.4" </dev/null
+# shellcheck disable=SC2016  # for the fake's shell
+printf '%s\n' '#!/bin/sh' 'if [ "$1" = --version ]; then echo "mpirun (Open MPI) 4.1.4"; exit; fi' \
+  "exec perl -e 'fork or exit 3; sleep'" >"$folder/stuck/mpirun"
+said=0
+PATH=$folder/stuck:$PATH "$run" -n 1 true 2>"$folder/err" || said=$?
+[ "$said" -eq 3 ] || fail "an mpirun that is stuck behind status 3 came to $said"
+stuck="run: mpirun is still there 10 s after the end of all that it has started, and is killed"
+[ "$(cat "$folder/err")" = "$stuck" ] || fail "it said: $(cat "$folder/err")"
+
 of() { local name=$1; shift; env "PATH=$folder/$name:$PATH" HOME="$folder/home" "$@"; }  # of VERSION COMMAND...
 refuses_of() {  # refuses_of VERSION TEXT ARGUMENT...
   local name=$1
