@@ -1,7 +1,6 @@
 #include "troupe/modules/metrics/aggregation.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/modules/metrics/checks.hpp"
 
 #include <ATen/ExpandUtils.h>
 #include <c10/util/StringUtil.h>

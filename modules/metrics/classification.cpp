@@ -7,8 +7,6 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 

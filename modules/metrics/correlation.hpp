@@ -5,7 +5,6 @@
 #include "troupe/modules/metrics/metric.hpp"
 
 #include <optional>
-#include <string>
 #include <vector>
 
 namespace troupe::metrics {

@@ -2,12 +2,10 @@
 
 #include "troupe/modules/metrics/checks.hpp"
 
-#include <c10/util/StringUtil.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
 #include <limits>
-#include <utility>
 
 namespace troupe::metrics {
 
