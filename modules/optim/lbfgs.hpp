@@ -17,7 +17,9 @@ enum class LineSearchFn {
   none,          ///< as far as lr says
   strong_wolfe,  ///< until Wolfe's strong conditions hold, from there on
 };
-TROUPE_CHOICES(LineSearchFn, {none, "none"}, {strong_wolfe, "strong_wolfe"})
+// By letters "wolfe" is nearest to "none".
+TROUPE_CHOICES(LineSearchFn, {none, "none"}, {strong_wolfe, "strong_wolfe"},
+               {strong_wolfe, "wolfe", ::troupe::ChoiceUse::suggested})
 
 /// Names and defaults are PyTorch's (https://pytorch.org/docs/stable/generated/torch.optim.LBFGS.html).
 struct LbfgsOptions {
