@@ -35,17 +35,19 @@ struct Case {
 std::vector<Case> cases() {
   namespace metrics = troupe::metrics;
   return {{"accuracy", false,
-           std::make_shared<metrics::Accuracy>(
-               metrics::AccuracyOptions{.task = "multiclass", .num_classes = classes, .average = "macro"})},
+           std::make_shared<metrics::Accuracy>(metrics::AccuracyOptions{
+               .task = metrics::Task::multiclass, .num_classes = classes, .average = metrics::Average::macro})},
           {"F1", false,
-           std::make_shared<metrics::F1Score>(
-               metrics::PrecisionRecallOptions{.task = "multiclass", .num_classes = classes, .average = "macro"})},
+           std::make_shared<metrics::F1Score>(metrics::PrecisionRecallOptions{
+               .task = metrics::Task::multiclass, .num_classes = classes, .average = metrics::Average::macro})},
           {"AUROC", false,
-           std::make_shared<metrics::AUROC>(metrics::AUROCOptions{.task = "multiclass", .num_classes = classes})},
-          {"AUROC of yes and no", true, std::make_shared<metrics::AUROC>(metrics::AUROCOptions{.task = "binary"})},
+           std::make_shared<metrics::AUROC>(
+               metrics::AUROCOptions{.task = metrics::Task::multiclass, .num_classes = classes})},
+          {"AUROC of yes and no", true,
+           std::make_shared<metrics::AUROC>(metrics::AUROCOptions{.task = metrics::Task::binary})},
           {"IoU", false,
            std::make_shared<metrics::JaccardIndex>(
-               metrics::JaccardIndexOptions{.task = "multiclass", .num_classes = classes})}};
+               metrics::JaccardIndexOptions{.task = metrics::Task::multiclass, .num_classes = classes})}};
 }
 
 std::vector<troupe::Batch> made(bool is_binary) {

@@ -39,7 +39,7 @@ ModelCheckpointOptions checked(ModelCheckpointOptions options) {
   if (options.every_n_train_steps) occasions.emplace_back("every_n_train_steps");
   if (options.train_time_interval) occasions.emplace_back("train_time_interval");
   if (occasions.size() > 1) refuse(occasions[0] + " and " + occasions[1] + " are both set; use one of them");
-  if (options.save_on_train_epoch_end && !occasions.empty() && occasions[0] != "every_n_epochs") {
+  if (options.save_on_train_epoch_end && !occasions.empty() && !options.every_n_epochs) {
     refuse("save_on_train_epoch_end has no meaning with " + occasions[0] + "; use one of them");
   }
   return options;

@@ -1,7 +1,6 @@
 #include "troupe/modules/metrics/aggregation.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/modules/metrics/checks.hpp"
 
 #include <ATen/ExpandUtils.h>
 #include <c10/util/StringUtil.h>
@@ -20,12 +19,16 @@ torch::Tensor scalar(double value) {
   return torch::full({}, value, torch::kFloat64);
 }
 
+bool has_strategy(const AggregatorOptions& options, NanStrategy strategy) {
+  const auto* const chosen = std::get_if<NanStrategy>(&options.nan_strategy);
+  return chosen && *chosen == strategy;
+}
+
 }  // namespace
 
 // --- Aggregator ---
 
-Aggregator::Aggregator(const char* name, AggregatorOptions options) : name_(name), options_(std::move(options)) {
-  check_choice(name, "nan_strategy", options_.nan_strategy, {"warn", "error", "ignore", "disable"});
+Aggregator::Aggregator(const char* name, AggregatorOptions options) : name_(name), options_(options) {
   nans_ = add_state("nans", torch::zeros({}, torch::kLong), Combine::sum);
 }
 
@@ -45,14 +48,14 @@ Aggregator::Weighted Aggregator::without_nan(const torch::Tensor& values, const 
   Weighted all{values.to(torch::kFloat64), weights.to(torch::kFloat64), {}};
   const auto is_nan = all.values.isnan() | all.weights.isnan();
   all.left_out = torch::zeros_like(is_nan);
-  if (options_.nan_replacement) {
-    all.values = torch::where(is_nan, torch::full_like(all.values, *options_.nan_replacement), all.values);
+  if (const auto* const replacement = std::get_if<double>(&options_.nan_strategy)) {
+    all.values = torch::where(is_nan, torch::full_like(all.values, *replacement), all.values);
     all.weights = torch::where(is_nan, torch::ones_like(all.weights), all.weights);
     return all;
   }
-  if (options_.nan_strategy == "disable") return all;
+  if (has_strategy(options_, NanStrategy::disable)) return all;
   const auto nans = is_nan.sum();
-  if (options_.nan_strategy == "error" && nans.is_cpu() && nans.item<int64_t>() > 0) refuse_nan();
+  if (has_strategy(options_, NanStrategy::error) && nans.is_cpu() && nans.item<int64_t>() > 0) refuse_nan();
   at(nans_) += nans;
   all.left_out = is_nan;
   all.values = torch::where(is_nan, torch::zeros_like(all.values), all.values);
@@ -61,11 +64,11 @@ Aggregator::Weighted Aggregator::without_nan(const torch::Tensor& values, const 
 }
 
 void Aggregator::verify() const {
-  if (options_.nan_strategy == "error" && !device().is_cpu() && at(nans_).item<int64_t>() > 0) refuse_nan();
+  if (has_strategy(options_, NanStrategy::error) && !device().is_cpu() && at(nans_).item<int64_t>() > 0) refuse_nan();
 }
 
 std::string Aggregator::warning() const {
-  if (options_.nan_strategy != "warn" || options_.nan_replacement) return "";
+  if (!has_strategy(options_, NanStrategy::warn)) return "";
   return at(nans_).item<int64_t>() > 0 ? std::string(name_) + " left out values that are nan" : "";
 }
 
@@ -85,7 +88,7 @@ void ValueAggregator::add_unweighted(const torch::Tensor& value) {
   add(without_nan(value, torch::ones_like(value, torch::kFloat64)));
 }
 
-SumMetric::SumMetric(AggregatorOptions options) : ValueAggregator("SumMetric", std::move(options)) {
+SumMetric::SumMetric(AggregatorOptions options) : ValueAggregator("SumMetric", options) {
   sum_ = add_state("sum_value", scalar(0), Combine::sum);
 }
 
@@ -93,7 +96,7 @@ void SumMetric::add(const Weighted& values) {
   at(sum_) += values.values.sum();
 }
 
-MinMetric::MinMetric(AggregatorOptions options) : ValueAggregator("MinMetric", std::move(options)) {
+MinMetric::MinMetric(AggregatorOptions options) : ValueAggregator("MinMetric", options) {
   min_ = add_state("min_value", scalar(infinity), Combine::min);
 }
 
@@ -102,7 +105,7 @@ void MinMetric::add(const Weighted& values) {
   at(min_) = torch::minimum(at(min_), values.values.masked_fill(values.left_out, infinity).min());
 }
 
-MaxMetric::MaxMetric(AggregatorOptions options) : ValueAggregator("MaxMetric", std::move(options)) {
+MaxMetric::MaxMetric(AggregatorOptions options) : ValueAggregator("MaxMetric", options) {
   max_ = add_state("max_value", scalar(-infinity), Combine::max);
 }
 
@@ -113,7 +116,7 @@ void MaxMetric::add(const Weighted& values) {
 
 // --- MeanMetric ---
 
-MeanMetric::MeanMetric(AggregatorOptions options) : Aggregator("MeanMetric", std::move(options)) {
+MeanMetric::MeanMetric(AggregatorOptions options) : Aggregator("MeanMetric", options) {
   sum_ = add_state("mean_value", scalar(0), Combine::sum);
   weight_ = add_state("weight", scalar(0), Combine::sum);
 }

@@ -2,18 +2,25 @@
 #pragma once
 
 #include "troupe/modules/metrics/metric.hpp"
+#include "troupe/modules/options/choices.hpp"
 
-#include <optional>
+#include <variant>
 
 namespace troupe::metrics {
 
+/// What becomes of values and weights that are NaN.
+enum class NanStrategy {
+  warn,     ///< they are left out, with a warning at the end of the epoch
+  ignore,   ///< they are left out
+  error,    ///< UsageError, on a GPU from compute()
+  disable,  ///< they are let through
+};
+TROUPE_CHOICES(NanStrategy, {warn, "warn"}, {ignore, "ignore"}, {error, "error"}, {disable, "disable"})
+
 /// https://lightning.ai/docs/torchmetrics/stable/aggregation/mean.html and its siblings
 struct AggregatorOptions {
-  /// What becomes of NaN: "warn" and "ignore" leave it out (the first with a warning at the end of the epoch), "error"
-  /// throws UsageError (on a GPU in compute()), "disable" lets it through.
-  std::string nan_strategy = "warn";
-  /// A value to take instead of NaN, with weight 1; nan_strategy is not used then.
-  std::optional<double> nan_replacement = std::nullopt;
+  /// What becomes of NaN; a number is taken instead of it, with weight 1: `.nan_strategy = 0.0`.
+  std::variant<NanStrategy, double> nan_strategy = NanStrategy::warn;
 };
 
 /// A tensor of values of any shape and type, or a number; float64 inside.
@@ -67,7 +74,6 @@ class ValueAggregator : public Aggregator {
 /// 0 for no value.
 class SumMetric : public ValueAggregator {
  public:
-  /// Throws UsageError for a nan_strategy that is none; so do the others.
   explicit SumMetric(AggregatorOptions options = {});
 
  protected:

@@ -3,8 +3,6 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <utility>
-
 namespace troupe::metrics {
 
 MatthewsCorrCoef::MatthewsCorrCoef(MatthewsCorrCoefOptions options)
@@ -25,12 +23,11 @@ torch::Tensor MatthewsCorrCoef::result() const {
 }
 
 CohenKappa::CohenKappa(CohenKappaOptions options)
-    : ConfusionMetric("CohenKappa", {options.task, options.num_classes, std::nullopt, options.ignore_index},
-                      options.threshold),
-      weights_(std::move(options.weights)) {
-  check_choice("task", options.task, {"binary", "multiclass"});
-  check_choice("weights", weights_, {"none", "linear", "quadratic"});
-}
+    : ConfusionMetric(
+          "CohenKappa",
+          {without_labels("CohenKappa", options.task), options.num_classes, std::nullopt, options.ignore_index},
+          options.threshold),
+      weights_(options.weights) {}
 
 torch::Tensor CohenKappa::result() const {
   const auto counts = matrix().to(torch::kFloat64);
@@ -38,9 +35,9 @@ torch::Tensor CohenKappa::result() const {
   const auto by_chance = actual.matmul(predicted) / counts.sum();
   const auto classes = torch::arange(counts.size(0), counts.options());
   const auto distance = (classes.unsqueeze(1) - classes).abs();
-  const auto weights = weights_ == "linear"      ? distance
-                       : weights_ == "quadratic" ? distance.square()
-                                                 : (distance > 0).to(torch::kFloat64);
+  const auto weights = weights_ == KappaWeights::linear      ? distance
+                       : weights_ == KappaWeights::quadratic ? distance.square()
+                                                             : (distance > 0).to(torch::kFloat64);
   return unless_nan(1 - (weights * counts).sum() / (weights * by_chance).sum());
 }
 

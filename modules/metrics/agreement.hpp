@@ -7,7 +7,7 @@ namespace troupe::metrics {
 
 /// https://lightning.ai/docs/torchmetrics/stable/classification/matthews_corr_coef.html
 struct MatthewsCorrCoefOptions {
-  std::string task;  ///< as AccuracyOptions
+  Required<Task> task;  ///< as AccuracyOptions
   double threshold = 0.5;
   std::optional<int64_t> num_classes = std::nullopt;
   std::optional<int64_t> num_labels = std::nullopt;
@@ -26,12 +26,20 @@ class MatthewsCorrCoef : public ConfusionMetric {
   torch::Tensor result() const override;
 };
 
+/// What a wrong class weighs.
+enum class KappaWeights {
+  none,       ///< 1
+  linear,     ///< its distance from the right one
+  quadratic,  ///< the square of it
+};
+TROUPE_CHOICES(KappaWeights, {none, "none"}, {linear, "linear"}, {quadratic, "quadratic"})
+
 /// https://lightning.ai/docs/torchmetrics/stable/classification/cohen_kappa.html
 struct CohenKappaOptions {
-  std::string task;  ///< "binary" or "multiclass"
+  Required<Task> task;  ///< binary or multiclass
   double threshold = 0.5;
   std::optional<int64_t> num_classes = std::nullopt;
-  std::string weights = "none";  ///< of a wrong class: 1, its distance ("linear"), or the square of it ("quadratic")
+  KappaWeights weights = KappaWeights::none;
   std::optional<int64_t> ignore_index = std::nullopt;
 };
 
@@ -46,7 +54,7 @@ class CohenKappa : public ConfusionMetric {
   torch::Tensor result() const override;
 
  private:
-  std::string weights_;
+  KappaWeights weights_;
 };
 
 }  // namespace troupe::metrics

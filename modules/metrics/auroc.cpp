@@ -8,7 +8,7 @@ namespace troupe::metrics {
 AUROC::AUROC(AUROCOptions options)
     : CurveArea("AUROC", {{options.task, options.num_classes, options.num_labels, options.ignore_index},
                           std::move(options.thresholds),
-                          std::move(options.average)}) {}
+                          options.average}) {}
 
 // The area is the share of pairs (yes, no) that the scores put in order (Hanley and McNeil 1982), which needs no curve
 // and is exact in integers: each yes counts twice the no below it and once those with its score.

@@ -7,12 +7,11 @@ namespace troupe::metrics {
 
 /// https://lightning.ai/docs/torchmetrics/stable/classification/auroc.html
 struct AUROCOptions {
-  std::string task;                                   ///< "binary", "multiclass" (each class against the others) or
-                                                      ///< "multilabel"
-  Thresholds thresholds = {};                         ///< none: exact, keeps all scores
-  std::optional<int64_t> num_classes = std::nullopt;  ///< of a multiclass task, at least 2
-  std::optional<int64_t> num_labels = std::nullopt;   ///< of a multilabel task, at least 2
-  std::string average = "macro";  ///< "macro", "weighted" (by targets), "none"; of labels "micro" too
+  Required<Task> task;                                 ///< of classes each is judged against the others
+  Thresholds thresholds = {};                          ///< none: exact, keeps all scores
+  std::optional<int64_t> num_classes = std::nullopt;   ///< of a multiclass task, at least 2
+  std::optional<int64_t> num_labels = std::nullopt;    ///< of a multilabel task, at least 2
+  Average average = Average::macro;                    ///< micro of labels only
   std::optional<int64_t> ignore_index = std::nullopt;  ///< targets that do not count
 };
 

@@ -8,7 +8,7 @@ namespace troupe::metrics {
 AveragePrecision::AveragePrecision(AveragePrecisionOptions options)
     : CurveArea("AveragePrecision", {{options.task, options.num_classes, options.num_labels, options.ignore_index},
                                      std::move(options.thresholds),
-                                     std::move(options.average)}) {}
+                                     options.average}) {}
 
 // Recall rises at the scores of the yes alone, by one over their number each.
 torch::Tensor AveragePrecision::exact(const Series& series) const {

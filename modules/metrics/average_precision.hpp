@@ -7,11 +7,11 @@ namespace troupe::metrics {
 
 /// https://lightning.ai/docs/torchmetrics/stable/classification/average_precision.html
 struct AveragePrecisionOptions {
-  std::string task;  ///< as AUROCOptions
+  Required<Task> task;  ///< as AUROCOptions
   Thresholds thresholds = {};
   std::optional<int64_t> num_classes = std::nullopt;
   std::optional<int64_t> num_labels = std::nullopt;
-  std::string average = "macro";
+  Average average = Average::macro;
   std::optional<int64_t> ignore_index = std::nullopt;
 };
 

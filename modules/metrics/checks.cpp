@@ -1,24 +1,11 @@
 #include "troupe/modules/metrics/checks.hpp"
 
 #include "troupe/base/failure.hpp"
-#include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
 
 #include <c10/util/StringUtil.h>
 #include <torch/types.h>
 
-#include <algorithm>
-
 namespace troupe::metrics {
-
-void check_choice(const char* metric, const char* option, const std::string& value,
-                  const std::vector<std::string>& allowed) {
-  if (std::ranges::find(allowed, value) != allowed.end()) return;
-  const auto all = c10::Join(", ", allowed);
-  if (value.empty()) throw UsageError(c10::str(metric, ": ", option, " is empty; use one of ", all));
-  throw UsageError(c10::str(metric, ": ", option, " = ", shown(value), "; did you mean ", nearest(value, allowed),
-                            "? There are ", all));
-}
 
 void check_at_least(const char* metric, const char* option, int64_t value, int64_t lowest) {
   if (value < lowest) throw UsageError(c10::str(metric, ": ", option, " = ", value, "; use at least ", lowest));

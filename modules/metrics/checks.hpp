@@ -5,14 +5,10 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 namespace troupe::metrics {
 
-/// Throws UsageError if `value` is none of `allowed`, and names the nearest; `metric` is the name for the message.
-void check_choice(const char* metric, const char* option, const std::string& value,
-                  const std::vector<std::string>& allowed);
-/// Throws UsageError if `value` is below `lowest`.
+/// Throws UsageError if `value` is below `lowest`; `metric` is the name for the message.
 void check_at_least(const char* metric, const char* option, int64_t value, int64_t lowest);
 /// Throws UsageError unless both are of one shape.
 void check_one_shape(const char* metric, const torch::Tensor& preds, const torch::Tensor& target);

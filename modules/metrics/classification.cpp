@@ -2,14 +2,11 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/number_text.hpp"
-#include "troupe/modules/metrics/checks.hpp"
 
 #include <c10/util/StringUtil.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 
@@ -18,7 +15,6 @@ namespace troupe::metrics {
 namespace {
 
 constexpr double unbounded = std::numeric_limits<double>::infinity();
-constexpr std::array task_names = {"binary", "multiclass", "multilabel"};  // in the order of Task
 
 std::string label_text(double label) {
   const bool is_whole = label == std::floor(label) && std::abs(label) <= 0x1p62;
@@ -50,13 +46,17 @@ torch::Tensor safe_divide(const torch::Tensor& numerator, const torch::Tensor& d
   return torch::where(denominator != 0, ratio, torch::full_like(ratio, otherwise));
 }
 
+Task without_labels(const char* metric, Task task) {
+  if (task != Task::multilabel) return task;
+  throw UsageError(std::string(metric) + ": task = " + name_of(task) + "; use " + name_of(Task::binary) + " or " +
+                   name_of(Task::multiclass));
+}
+
 ClassificationMetric::ClassificationMetric(const char* name, const TaskOptions& options)
-    : name_(name), ignore_index_(options.ignore_index) {
-  check_choice("task", options.task, {task_names.begin(), task_names.end()});
-  task_ = static_cast<Task>(std::ranges::find(task_names, options.task) - task_names.begin());
+    : name_(name), task_(options.task), ignore_index_(options.ignore_index) {
   const auto check_count = [&](const char* option, const std::optional<int64_t>& count, bool is_needed) {
-    if (!is_needed && count) refuse(c10::str(option, " has no meaning for task = ", options.task));
-    if (is_needed && !count) refuse(c10::str("task = ", options.task, " needs ", option));
+    if (!is_needed && count) refuse(c10::str(option, " has no meaning for task = ", name_of(task_)));
+    if (is_needed && !count) refuse(c10::str("task = ", name_of(task_), " needs ", option));
     if (is_needed && *count < 2) refuse(c10::str(option, " = ", *count, "; use at least 2"));
     if (is_needed) classes_ = *count;
   };
@@ -73,14 +73,8 @@ void ClassificationMetric::refuse(const std::string& why) const {
   throw UsageError(std::string(name_) + ": " + why);
 }
 
-void ClassificationMetric::check_choice(const char* option, const std::string& value,
-                                        const std::vector<std::string>& allowed) const {
-  metrics::check_choice(name_, option, value, allowed);
-}
-
 std::string ClassificationMetric::task_key() const {
-  return c10::str(task_names[static_cast<std::size_t>(task_)], " ", classes_, " ",
-                  ignore_index_ ? std::to_string(*ignore_index_) : "none");
+  return c10::str(name_of(task_), " ", classes_, " ", ignore_index_ ? std::to_string(*ignore_index_) : "none");
 }
 
 void ClassificationMetric::check_threshold(double threshold) const {

@@ -1,6 +1,7 @@
 // What the metrics of classification share: tasks, checks of their input, and labels in one form.
 #pragma once
 
+#include "troupe/modules/metrics/choices.hpp"
 #include "troupe/modules/metrics/metric.hpp"
 
 #include <c10/util/FunctionRef.h>
@@ -8,18 +9,17 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <vector>
 
 namespace troupe::metrics {
 
-/// "binary": one yes or no each; "multiclass": one of num_classes; "multilabel": num_labels yes or no each.
-enum class Task { binary, multiclass, multilabel };
-
 /// The options that all of them have, as their constructors were given them; see e.g. AccuracyOptions.
 struct TaskOptions {
-  std::string task;
+  Task task;
   std::optional<int64_t> num_classes, num_labels, ignore_index;
 };
+
+/// `task` for a metric that knows no labels. Throws UsageError for multilabel.
+Task without_labels(const char* metric, Task task);
 
 /// A metric of class labels.
 ///
@@ -34,8 +34,7 @@ class ClassificationMetric : public TargetMetric {
   std::string warning() const override;
 
  protected:
-  /// Throws UsageError for a task that is none (naming the nearest) and for counts that are missing or below 2; `name`
-  /// is the metric's, for messages.
+  /// Throws UsageError for counts that are missing or below 2; `name` is the metric's, for messages.
   ClassificationMetric(const char* name, const TaskOptions& options);
 
   Task task() const { return task_; }
@@ -44,8 +43,6 @@ class ClassificationMetric : public TargetMetric {
   std::optional<int64_t> ignore_index() const { return ignore_index_; }
   /// UsageError with the metric's name in front.
   [[noreturn]] void refuse(const std::string& why) const;
-  /// Throws UsageError if `value` is none of `allowed`, and names the nearest.
-  void check_choice(const char* option, const std::string& value, const std::vector<std::string>& allowed) const;
   void check_threshold(double threshold) const;
 
   /// A batch of a multiclass task as labels of long, [n] each. Labels that do not belong there are replaced by valid

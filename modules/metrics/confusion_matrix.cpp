@@ -57,9 +57,7 @@ torch::Tensor ConfusionMetric::matrix() const {
 ConfusionMatrix::ConfusionMatrix(ConfusionMatrixOptions options)
     : ConfusionMetric("ConfusionMatrix", {options.task, options.num_classes, options.num_labels, options.ignore_index},
                       options.threshold),
-      normalize_(options.normalize) {
-  check_choice("normalize", normalize_, {"true", "pred", "all", "none"});
-}
+      normalize_(options.normalize) {}
 
 void ConfusionMatrix::verify() const {
   ClassificationMetric::verify();
@@ -68,10 +66,10 @@ void ConfusionMatrix::verify() const {
 
 torch::Tensor ConfusionMatrix::result() const {
   const auto confmat = matrix();
-  if (normalize_ == "none") return confmat;
+  if (normalize_ == Normalize::none) return confmat;
   std::vector<int64_t> dimensions = {-2, -1};
-  if (normalize_ == "true") dimensions = {-1};
-  if (normalize_ == "pred") dimensions = {-2};
+  if (normalize_ == Normalize::target) dimensions = {-1};
+  if (normalize_ == Normalize::pred) dimensions = {-2};
   return safe_divide(confmat, confmat.sum(dimensions, /*keepdim=*/true));
 }
 

@@ -21,13 +21,22 @@ class ConfusionMetric : public ClassificationMetric {
   State confmat_;
 };
 
+/// What of a confusion matrix sums to 1.
+enum class Normalize {
+  none,    ///< nothing: it holds counts
+  target,  ///< each row; torchmetrics calls it "true"
+  pred,    ///< each column
+  all,
+};
+TROUPE_CHOICES(Normalize, {target, "true"}, {pred, "pred"}, {all, "all"}, {none, "none"})
+
 /// https://lightning.ai/docs/torchmetrics/stable/classification/confusion_matrix.html
 struct ConfusionMatrixOptions {
-  std::string task;  ///< as AccuracyOptions
+  Required<Task> task;  ///< as AccuracyOptions
   double threshold = 0.5;
   std::optional<int64_t> num_classes = std::nullopt;
   std::optional<int64_t> num_labels = std::nullopt;
-  std::string normalize = "none";  ///< each row ("true"), each column ("pred") or "all" sums to 1
+  Normalize normalize = Normalize::none;
   std::optional<int64_t> ignore_index = std::nullopt;
 };
 
@@ -45,7 +54,7 @@ class ConfusionMatrix : public ConfusionMetric {
   void verify() const override;
 
  private:
-  std::string normalize_;
+  Normalize normalize_;
 };
 
 }  // namespace troupe::metrics

@@ -1,10 +1,10 @@
 // How predictions and targets go together: explained variance, and Pearson's, Spearman's and Kendall's coefficients.
 #pragma once
 
+#include "troupe/modules/metrics/choices.hpp"
 #include "troupe/modules/metrics/metric.hpp"
 
 #include <optional>
-#include <string>
 #include <vector>
 
 namespace troupe::metrics {
@@ -32,17 +32,16 @@ class MomentsMetric : public TargetMetric {
 
 /// https://lightning.ai/docs/torchmetrics/stable/regression/explained_variance.html
 struct ExplainedVarianceOptions {
-  std::string multioutput = "uniform_average";  ///< as R2ScoreOptions
+  Multioutput multioutput = Multioutput::uniform_average;
 };
 
 /// 1 - variance of target - preds / variance of target, so that a constant error costs nothing. preds and target are
 /// (N, ...), each position of (...) an output, any type, float64 inside. 1 if the error does not vary, else 0 if the
-/// target does not. "variance_weighted" is the mean where no output varies. NaN for no sample.
+/// target does not. With Multioutput::variance_weighted it is the mean where no output varies. NaN for no sample.
 class ExplainedVariance : public MomentsMetric {
  public:
-  /// Throws UsageError for a multioutput that is none.
   explicit ExplainedVariance(ExplainedVarianceOptions options = {});
-  bool is_scalar() const override { return options_.multioutput != "raw_values"; }
+  bool is_scalar() const override { return options_.multioutput != Multioutput::raw_values; }
 
  protected:
   void add(const torch::Tensor& preds, const torch::Tensor& target) override;
@@ -109,10 +108,17 @@ class SpearmanCorrCoef : public RankCorrelation {
   torch::Tensor coefficients(const torch::Tensor& preds, const torch::Tensor& target) const override;
 };
 
+/// What the difference of pairs is divided by.
+enum class KendallVariant {
+  a,  ///< pairs that are in order or out of it
+  b,  ///< heeds ties
+  c,  ///< for scales of different length
+};
+TROUPE_CHOICES(KendallVariant, {a, "a"}, {b, "b"}, {c, "c"})
+
 /// https://lightning.ai/docs/torchmetrics/stable/regression/kendall_rank_corr_coef.html
 struct KendallRankCorrCoefOptions {
-  /// "a": over pairs that are in order or out of it; "b": heeds ties; "c": for scales of different length.
-  std::string variant = "b";
+  KendallVariant variant = KendallVariant::b;
   int64_t num_outputs = 1;  ///< as PearsonCorrCoefOptions
 };
 
@@ -120,14 +126,14 @@ struct KendallRankCorrCoefOptions {
 /// PearsonCorrCoef. NaN if one of them does not vary, for no sample, and for a value that is NaN. There is no p-value.
 class KendallRankCorrCoef : public RankCorrelation {
  public:
-  /// Throws UsageError for a variant that is none and num_outputs below 1.
+  /// Throws UsageError for num_outputs below 1.
   explicit KendallRankCorrCoef(KendallRankCorrCoefOptions options = {});
 
  protected:
   torch::Tensor coefficients(const torch::Tensor& preds, const torch::Tensor& target) const override;
 
  private:
-  std::string variant_;
+  KendallVariant variant_;
 };
 
 }  // namespace troupe::metrics

@@ -8,10 +8,10 @@
 
 namespace troupe::metrics {
 
-CosineSimilarity::CosineSimilarity(CosineSimilarityOptions options) : reduction_(std::move(options.reduction)) {
-  check_choice("CosineSimilarity", "reduction", reduction_, {"sum", "mean", "none"});
-  similarity_ = reduction_ == "none" ? add_list("similarity", torch::kFloat64)
-                                     : add_state("similarity", torch::zeros({}, torch::kFloat64), Combine::sum);
+CosineSimilarity::CosineSimilarity(CosineSimilarityOptions options) : reduction_(options.reduction) {
+  similarity_ = reduction_ == Reduction::none
+                    ? add_list("similarity", torch::kFloat64)
+                    : add_state("similarity", torch::zeros({}, torch::kFloat64), Combine::sum);
   total_ = add_state("total", torch::zeros({}, torch::kLong), Combine::sum);
 }
 
@@ -21,7 +21,7 @@ void CosineSimilarity::add(const torch::Tensor& preds, const torch::Tensor& targ
   }
   const auto a = preds.to(torch::kFloat64), b = target.to(torch::kFloat64);
   const auto similarity = (a * b).sum(1) / (torch::linalg_vector_norm(a, 2, 1) * torch::linalg_vector_norm(b, 2, 1));
-  if (reduction_ == "none") {
+  if (reduction_ == Reduction::none) {
     append(similarity_, similarity);
   } else {
     at(similarity_) += similarity.sum();
@@ -30,7 +30,7 @@ void CosineSimilarity::add(const torch::Tensor& preds, const torch::Tensor& targ
 }
 
 torch::Tensor CosineSimilarity::result() const {
-  return reduction_ == "mean" ? at(similarity_) / at(total_) : at(similarity_);
+  return reduction_ == Reduction::mean ? at(similarity_) / at(total_) : at(similarity_);
 }
 
 }  // namespace troupe::metrics

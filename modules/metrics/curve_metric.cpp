@@ -8,7 +8,6 @@
 #include <torch/utils.h>
 
 #include <limits>
-#include <utility>
 
 namespace troupe::metrics {
 
@@ -153,15 +152,15 @@ CurveMetric::Binned CurveMetric::binned_counts(bool as_one) const {
 // --- CurveArea ---
 
 CurveArea::CurveArea(const char* name, CurveOptions options)
-    : CurveMetric(name, options.task, options.thresholds), average_(std::move(options.average)) {
-  // As in torchmetrics "micro" is one curve of all labels, which classes do not have.
-  check_choice("average", average_,
-               task() == Task::multilabel ? std::vector<std::string>{"micro", "macro", "weighted", "none"}
-                                          : std::vector<std::string>{"macro", "weighted", "none"});
+    : CurveMetric(name, options.task, options.thresholds), average_(options.average) {
+  // As in torchmetrics micro is one curve of all labels, which classes do not have.
+  if (average_ != Average::micro || task() == Task::multilabel) return;
+  refuse("average = " + name_of(average_) + " has no meaning for task = " + name_of(task()) + "; use " +
+         name_of(Average::macro) + ", " + name_of(Average::weighted) + " or " + name_of(Average::none));
 }
 
 torch::Tensor CurveArea::result() const {
-  const bool is_one = task() == Task::binary || average_ == "micro";
+  const bool is_one = task() == Task::binary || average_ == Average::micro;
   if (!is_exact()) {
     const auto counts = binned_counts(is_one);
     const auto values = binned(counts);
@@ -179,9 +178,9 @@ torch::Tensor CurveArea::result() const {
 // Classes and labels without a value, which have a number all the same, have no part in an average.
 torch::Tensor CurveArea::averaged(const torch::Tensor& values, const torch::Tensor& yes,
                                   const torch::Tensor& no) const {
-  if (average_ == "none") return values;
+  if (average_ == Average::none) return values;
   const auto counts = is_defined(yes, no);
-  const auto weights = average_ == "macro" ? counts.to(torch::kFloat64) : yes * counts.to(torch::kFloat64);
+  const auto weights = average_ == Average::macro ? counts.to(torch::kFloat64) : yes * counts.to(torch::kFloat64);
   return safe_divide((weights * torch::where(counts, values, 0.0)).sum(), weights.sum());
 }
 

@@ -76,13 +76,13 @@ class CurveMetric : public ClassificationMetric {
 struct CurveOptions {
   TaskOptions task;
   Thresholds thresholds;
-  std::string average = "macro";
+  Average average = Average::macro;
 };
 
 /// An area under a curve of each class or label, and their average.
 class CurveArea : public CurveMetric {
  public:
-  bool is_scalar() const override { return task() == Task::binary || average_ != "none"; }
+  bool is_scalar() const override { return task() == Task::binary || average_ != Average::none; }
 
  protected:
   CurveArea(const char* name, CurveOptions options);
@@ -99,7 +99,7 @@ class CurveArea : public CurveMetric {
  private:
   torch::Tensor averaged(const torch::Tensor& values, const torch::Tensor& yes, const torch::Tensor& no) const;
 
-  std::string average_;
+  Average average_;
 };
 
 }  // namespace troupe::metrics

@@ -7,7 +7,7 @@ namespace troupe::metrics {
 
 /// https://lightning.ai/docs/torchmetrics/stable/classification/precision_recall_curve.html and roc.html
 struct CurvePointsOptions {
-  std::string task;            ///< as AUROCOptions
+  Required<Task> task;         ///< as AUROCOptions
   Thresholds thresholds = {};  ///< none: a point for each score that there is
   std::optional<int64_t> num_classes = std::nullopt;
   std::optional<int64_t> num_labels = std::nullopt;

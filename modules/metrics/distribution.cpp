@@ -8,14 +8,13 @@
 #include <torch/utils.h>
 
 #include <limits>
-#include <utility>
 
 namespace troupe::metrics {
 
-KLDivergence::KLDivergence(KLDivergenceOptions options) : options_(std::move(options)) {
-  check_choice("KLDivergence", "reduction", options_.reduction, {"mean", "sum", "none"});
-  measures_ = options_.reduction == "none" ? add_list("measures", torch::kFloat64)
-                                           : add_state("measures", torch::zeros({}, torch::kFloat64), Combine::sum);
+KLDivergence::KLDivergence(KLDivergenceOptions options) : options_(options) {
+  measures_ = options_.reduction == Reduction::none
+                  ? add_list("measures", torch::kFloat64)
+                  : add_state("measures", torch::zeros({}, torch::kFloat64), Combine::sum);
   total_ = add_state("total", torch::zeros({}, torch::kLong), Combine::sum);
 }
 
@@ -32,7 +31,7 @@ void KLDivergence::add(const torch::Tensor& preds, const torch::Tensor& target) 
     q = q / q.sum(1, /*keepdim=*/true);
     measures = torch::where(p == 0, 0.0, p * (p / q).log()).sum(1);
   }
-  if (options_.reduction == "none") {
+  if (options_.reduction == Reduction::none) {
     append(measures_, measures);
   } else {
     at(measures_) += measures.sum();
@@ -41,7 +40,7 @@ void KLDivergence::add(const torch::Tensor& preds, const torch::Tensor& target) 
 }
 
 torch::Tensor KLDivergence::result() const {
-  return options_.reduction == "mean" ? at(measures_) / at(total_) : at(measures_);
+  return options_.reduction == Reduction::mean ? at(measures_) / at(total_) : at(measures_);
 }
 
 WassersteinDistance::WassersteinDistance(WassersteinDistanceOptions) {

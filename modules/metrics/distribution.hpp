@@ -1,6 +1,7 @@
 // How far two distributions are apart: the Kullback-Leibler divergence and the Wasserstein distance.
 #pragma once
 
+#include "troupe/modules/metrics/choices.hpp"
 #include "troupe/modules/metrics/metric.hpp"
 
 namespace troupe::metrics {
@@ -8,16 +9,15 @@ namespace troupe::metrics {
 /// https://lightning.ai/docs/torchmetrics/stable/regression/kl_divergence.html
 struct KLDivergenceOptions {
   bool log_prob = false;  ///< inputs are log-probabilities, taken as they are; else they are scaled to sum to 1
-  std::string reduction = "mean";  ///< over samples: "mean", "sum", or "none" for all of them, which keeps them
+  Reduction reduction = Reduction::mean;  ///< over samples
 };
 
 /// The sum of p log(p / q) of each sample. The first tensor, preds, is p, the distribution of the data; the second,
 /// target, is q, which stands for it: both (N, d), any type, float64 inside. Infinite where q is 0 and p is not.
 class KLDivergence : public TargetMetric {
  public:
-  /// Throws UsageError for a reduction that is none.
   explicit KLDivergence(KLDivergenceOptions options = {});
-  bool is_scalar() const override { return options_.reduction != "none"; }
+  bool is_scalar() const override { return options_.reduction != Reduction::none; }
 
  protected:
   void add(const torch::Tensor& preds, const torch::Tensor& target) override;

@@ -7,12 +7,12 @@ namespace troupe::metrics {
 
 /// https://lightning.ai/docs/torchmetrics/stable/classification/fbeta_score.html
 struct FBetaScoreOptions {
-  std::string task;   ///< as AccuracyOptions
-  double beta = 1.0;  ///< above 0
+  Required<Task> task;  ///< as AccuracyOptions
+  double beta = 1.0;    ///< above 0
   double threshold = 0.5;
   std::optional<int64_t> num_classes = std::nullopt;
   std::optional<int64_t> num_labels = std::nullopt;
-  std::string average = "micro";
+  Average average = Average::micro;
   int64_t top_k = 1;
   std::optional<int64_t> ignore_index = std::nullopt;
   int64_t zero_division = 0;  ///< the value of a class that is nowhere: 0 or 1
@@ -22,7 +22,7 @@ struct FBetaScoreOptions {
 class FBetaScore : public StatScores {
  public:
   /// Throws UsageError for a value that an option cannot have.
-  explicit FBetaScore(FBetaScoreOptions options) : FBetaScore("FBetaScore", std::move(options)) {}
+  explicit FBetaScore(FBetaScoreOptions options) : FBetaScore("FBetaScore", options) {}
 
  protected:
   FBetaScore(const char* name, FBetaScoreOptions options);

@@ -59,9 +59,8 @@ torch::Tensor PeakSignalNoiseRatio::result() const {
 // --- StructuralSimilarityIndexMeasure ---
 
 StructuralSimilarityIndexMeasure::StructuralSimilarityIndexMeasure(StructuralSimilarityIndexMeasureOptions options)
-    : options_(std::move(options)) {
+    : options_(options) {
   const char* name = "StructuralSimilarityIndexMeasure";
-  check_choice(name, "reduction", options_.reduction, {"elementwise_mean", "sum", "none"});
   check_above(name, "sigma", options_.sigma, 0);
   check_at_least(name, "kernel_size", options_.kernel_size, 1);
   if (options_.kernel_size % 2 == 0) {
@@ -75,8 +74,9 @@ StructuralSimilarityIndexMeasure::StructuralSimilarityIndexMeasure(StructuralSim
   } else {
     window_ = torch::full({options_.kernel_size}, 1 / static_cast<double>(options_.kernel_size), torch::kFloat64);
   }
-  similarity_ = options_.reduction == "none" ? add_list("similarity", torch::kFloat64)
-                                             : add_state("similarity", torch::zeros({}, torch::kFloat64), Combine::sum);
+  similarity_ = options_.reduction == Reduction::none
+                    ? add_list("similarity", torch::kFloat64)
+                    : add_state("similarity", torch::zeros({}, torch::kFloat64), Combine::sum);
   total_ = add_state("total", torch::zeros({}, torch::kLong), Combine::sum);
 }
 
@@ -133,7 +133,7 @@ void StructuralSimilarityIndexMeasure::add(const torch::Tensor& preds, const tor
   }
   if (preds.numel() == 0) return;
   const auto each = similarity(preds, target);
-  if (options_.reduction == "none") {
+  if (options_.reduction == Reduction::none) {
     append(similarity_, each);
   } else {
     at(similarity_) += each.sum();
@@ -142,7 +142,7 @@ void StructuralSimilarityIndexMeasure::add(const torch::Tensor& preds, const tor
 }
 
 torch::Tensor StructuralSimilarityIndexMeasure::result() const {
-  return options_.reduction == "elementwise_mean" ? at(similarity_) / at(total_) : at(similarity_);
+  return options_.reduction == Reduction::elementwise_mean ? at(similarity_) / at(total_) : at(similarity_);
 }
 
 // --- FrechetInceptionDistance ---

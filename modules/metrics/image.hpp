@@ -1,6 +1,7 @@
 // How near images are to the images that they should be: PSNR and SSIM, and of sets of images the Frechet distance.
 #pragma once
 
+#include "troupe/modules/metrics/choices.hpp"
 #include "troupe/modules/metrics/metric.hpp"
 
 #include <optional>
@@ -53,7 +54,7 @@ struct StructuralSimilarityIndexMeasureOptions {
   bool gaussian_kernel = true;  ///< weights pixels of a window by their distance; false: all alike
   double sigma = 1.5;        ///< of the Gaussian, in pixels, above 0; its window is 2 floor(3.5 sigma + 0.5) + 1 wide
   int64_t kernel_size = 11;  ///< width of a window without a Gaussian, odd
-  std::string reduction = "elementwise_mean";  ///< over images: "elementwise_mean", "sum" or "none"
+  Reduction reduction = Reduction::elementwise_mean;  ///< over images
   std::optional<DataRange> data_range =
       std::nullopt;             ///< none: what the batch has, so that the value depends on batches
   double k1 = 0.01, k2 = 0.03;  ///< keep divisors above 0
@@ -66,7 +67,7 @@ class StructuralSimilarityIndexMeasure : public TargetMetric {
  public:
   /// Throws UsageError for a value that an option cannot have.
   explicit StructuralSimilarityIndexMeasure(StructuralSimilarityIndexMeasureOptions options = {});
-  bool is_scalar() const override { return options_.reduction != "none"; }
+  bool is_scalar() const override { return options_.reduction != Reduction::none; }
 
  protected:
   void add(const torch::Tensor& preds, const torch::Tensor& target) override;

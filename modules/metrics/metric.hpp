@@ -8,7 +8,7 @@
 //         return {};
 //       }
 //       MetricHolder<metrics::Accuracy> val_acc_ =
-//           register_metric("val_acc", metrics::Accuracy({.task = "multiclass", .num_classes = 10}));
+//           register_metric("val_acc", metrics::Accuracy({.task = metrics::Task::multiclass, .num_classes = 10}));
 //     };
 //
 // What it gathers are its states: tensors on the device of the batches, each with how it combines over batches,

@@ -15,9 +15,9 @@ namespace troupe::metrics {
 /// Metrics under their names (https://lightning.ai/docs/torchmetrics/stable/pages/overview.html#metriccollection).
 ///
 ///     auto metrics = MetricCollection("val_")
-///                        .add("acc", Accuracy({.task = "multiclass", .num_classes = 10}))
-///                        .add("f1", F1Score({.task = "multiclass", .num_classes = 10, .average = "macro"}))
-///                        .add("auroc", AUROC({.task = "multiclass", .num_classes = 10}));
+///                        .add("acc", Accuracy({.task = Task::multiclass, .num_classes = 10}))
+///                        .add("f1", F1Score({.task = Task::multiclass, .num_classes = 10, .average = Average::macro}))
+///                        .add("auroc", AUROC({.task = Task::multiclass, .num_classes = 10}));
 ///     metrics.update(preds, target);    // counts once for acc and f1
 ///     log_dict(metrics.loggable());     // in a module that has registered them: val_acc, val_f1, val_auroc
 ///

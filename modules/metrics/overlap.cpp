@@ -8,7 +8,6 @@
 #include <torch/utils.h>
 
 #include <limits>
-#include <utility>
 
 namespace troupe::metrics {
 
@@ -43,12 +42,9 @@ StatScores::Counts JaccardIndex::of_all(const Counts& counts) const {
 
 // --- DiceScore ---
 
-DiceScore::DiceScore(DiceScoreOptions options) : options_(std::move(options)) {
+DiceScore::DiceScore(DiceScoreOptions options) : options_(options) {
   check_at_least("DiceScore", "num_classes", options_.num_classes, 2);
-  metrics::check_choice("DiceScore", "average", options_.average, {"micro", "macro", "weighted", "none"});
-  metrics::check_choice("DiceScore", "input_format", options_.input_format, {"one-hot", "index", "mixed"});
-  metrics::check_choice("DiceScore", "aggregation_level", options_.aggregation_level, {"samplewise", "global"});
-  counts_ = options_.aggregation_level == "global"
+  counts_ = options_.aggregation_level == AggregationLevel::global
                 ? add_state("counts", torch::zeros({1, 3, options_.num_classes}, torch::kLong), Combine::sum)
                 : add_list("counts", torch::kLong);
   worst_label_ = add_state("worst_label", torch::full({}, no_label, torch::kLong), Combine::min);
@@ -61,12 +57,13 @@ void DiceScore::refuse_label(int64_t label) const {
 
 void DiceScore::refuse_input(const torch::Tensor& preds, const torch::Tensor& target) const {
   const auto classes = "(N, " + std::to_string(options_.num_classes) + ", ...)";
-  const auto needed = options_.input_format == "index" ? "both must be labels (N, ...) of an integer type"
-                      : options_.input_format == "mixed"
+  const auto needed = options_.input_format == InputFormat::index ? "both must be labels (N, ...) of an integer type"
+                      : options_.input_format == InputFormat::mixed
                           ? "one must be labels (N, ...) of an integer type, the other " + classes
                           : "both must be " + classes;
   throw UsageError(c10::str("DiceScore: ", shapes_text(preds, target), ", of ", preds.scalar_type(), " and ",
-                            target.scalar_type(), "; with input_format = ", options_.input_format, " ", needed));
+                            target.scalar_type(), "; with input_format = ", name_of(options_.input_format), " ",
+                            needed));
 }
 
 void DiceScore::check_labels(const torch::Tensor& labels, int64_t highest) {
@@ -89,9 +86,10 @@ torch::Tensor DiceScore::one_hot(const torch::Tensor& values, bool is_index) {
 }
 
 void DiceScore::add(const torch::Tensor& preds, const torch::Tensor& target) {
-  const auto& format = options_.input_format;
-  const bool mixed_preds = format == "mixed" && preds.dim() + 1 == target.dim();
-  const bool is_index[] = {format == "index" || mixed_preds, format == "index" || (format == "mixed" && !mixed_preds)};
+  const auto format = options_.input_format;
+  const bool mixed_preds = format == InputFormat::mixed && preds.dim() + 1 == target.dim();
+  const bool is_index[] = {format == InputFormat::index || mixed_preds,
+                           format == InputFormat::index || (format == InputFormat::mixed && !mixed_preds)};
   const auto pixels = [&](const torch::Tensor& values, bool index) {
     auto sizes = values.sizes().vec();
     const bool fits =
@@ -104,7 +102,7 @@ void DiceScore::add(const torch::Tensor& preds, const torch::Tensor& target) {
   if (preds.numel() == 0) return;
   const auto predicted = one_hot(preds, is_index[0]), actual = one_hot(target, is_index[1]);
   const auto counts = torch::stack({(predicted & actual).sum(2), predicted.sum(2), actual.sum(2)}, 1);
-  if (options_.aggregation_level == "global") {
+  if (options_.aggregation_level == AggregationLevel::global) {
     at(counts_) += counts.sum(0, /*keepdim=*/true);
   } else {
     append(counts_, counts);
@@ -124,10 +122,10 @@ torch::Tensor DiceScore::result() const {
     return safe_divide(2 * same, both, no_value);
   };
   const auto same = counts.select(1, 0), actual = counts.select(1, 2), both = counts.select(1, 1) + actual;
-  if (options_.average == "micro") return share(same.sum(1), both.sum(1)).nanmean();
+  if (options_.average == Average::micro) return share(same.sum(1), both.sum(1)).nanmean();
   const auto dice = share(same, both);
-  if (options_.average == "none") return dice.nanmean(0);
-  if (options_.average == "macro") return dice.nanmean(1).nanmean();
+  if (options_.average == Average::none) return dice.nanmean(0);
+  if (options_.average == Average::macro) return dice.nanmean(1).nanmean();
   const auto weights = safe_divide(actual, actual.sum(1, /*keepdim=*/true), no_value);
   const auto weighted = (dice * weights).nansum(1);
   return torch::where(dice.isnan().all(1), no_value, weighted).nanmean();

@@ -8,11 +8,11 @@ namespace troupe::metrics {
 
 /// https://lightning.ai/docs/torchmetrics/stable/classification/precision.html and recall.html
 struct PrecisionRecallOptions {
-  std::string task;  ///< as AccuracyOptions
+  Required<Task> task;  ///< as AccuracyOptions
   double threshold = 0.5;
   std::optional<int64_t> num_classes = std::nullopt;
   std::optional<int64_t> num_labels = std::nullopt;
-  std::string average = "micro";
+  Average average = Average::micro;
   int64_t top_k = 1;
   std::optional<int64_t> ignore_index = std::nullopt;
   int64_t zero_division = 0;  ///< the value of a class without what it is a share of: 0 or 1
@@ -41,11 +41,11 @@ class Recall : public StatScores {
 
 /// https://lightning.ai/docs/torchmetrics/stable/classification/specificity.html
 struct SpecificityOptions {
-  std::string task;  ///< as AccuracyOptions
+  Required<Task> task;  ///< as AccuracyOptions
   double threshold = 0.5;
   std::optional<int64_t> num_classes = std::nullopt;
   std::optional<int64_t> num_labels = std::nullopt;
-  std::string average = "micro";
+  Average average = Average::micro;
   int64_t top_k = 1;
   std::optional<int64_t> ignore_index = std::nullopt;
 };

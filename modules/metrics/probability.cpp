@@ -2,12 +2,10 @@
 
 #include "troupe/modules/metrics/checks.hpp"
 
-#include <c10/util/StringUtil.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
 #include <limits>
-#include <utility>
 
 namespace troupe::metrics {
 
@@ -36,11 +34,10 @@ void ProbabilityMetric::add_readings(State state, const torch::Tensor& preds, co
 // --- CalibrationError ---
 
 CalibrationError::CalibrationError(CalibrationErrorOptions options)
-    : ProbabilityMetric("CalibrationError", {options.task, options.num_classes, std::nullopt, options.ignore_index}),
+    : ProbabilityMetric("CalibrationError", {without_labels("CalibrationError", options.task), options.num_classes,
+                                             std::nullopt, options.ignore_index}),
       n_bins_(options.n_bins),
-      norm_(std::move(options.norm)) {
-  check_choice("task", options.task, {"binary", "multiclass"});
-  check_choice("norm", norm_, {"l1", "l2", "max"});
+      norm_(options.norm) {
   check_at_least("CalibrationError", "n_bins", n_bins_, 1);
   // The last bin is that of 1 alone.
   bins_ = add_state("bins", torch::zeros({2, 3, n_bins_ + 1}, torch::kFloat64), Combine::sum);
@@ -68,19 +65,18 @@ torch::Tensor CalibrationError::result() const {
   const auto counts = bins[0], all = counts.sum();
   const auto gap = safe_divide(bins[2] - bins[1], counts).abs();
   auto error = gap.max();
-  if (norm_ == "l1") error = (gap * counts).sum() / all;
-  if (norm_ == "l2") error = ((gap.square() * counts).sum() / all).sqrt();
+  if (norm_ == CalibrationNorm::l1) error = (gap * counts).sum() / all;
+  if (norm_ == CalibrationNorm::l2) error = ((gap.square() * counts).sum() / all).sqrt();
   return unless_nan(torch::where(all == 0, std::numeric_limits<double>::quiet_NaN(), error));
 }
 
 // --- HingeLoss ---
 
 HingeLoss::HingeLoss(HingeLossOptions options)
-    : ProbabilityMetric("HingeLoss", {options.task, options.num_classes, std::nullopt, options.ignore_index}),
+    : ProbabilityMetric("HingeLoss", {without_labels("HingeLoss", options.task), options.num_classes, std::nullopt,
+                                      options.ignore_index}),
       squared_(options.squared),
-      is_one_vs_all_(options.multiclass_mode == "one-vs-all") {
-  check_choice("task", options.task, {"binary", "multiclass"});
-  check_choice("multiclass_mode", options.multiclass_mode, {"crammer-singer", "one-vs-all"});
+      is_one_vs_all_(options.multiclass_mode == MulticlassMode::one_vs_all) {
   if (is_one_vs_all_ && task() == Task::binary) refuse("multiclass_mode = one-vs-all has no meaning for task = binary");
   losses_ = add_state("losses", torch::zeros({2, 1 + (is_one_vs_all_ ? classes() : 1)}, torch::kFloat64), Combine::sum);
 }

@@ -24,11 +24,19 @@ class ProbabilityMetric : public ClassificationMetric {
   virtual torch::Tensor measure(const Scored& batch) const = 0;
 };
 
+/// What is taken of the differences of all bins.
+enum class CalibrationNorm {
+  l1,   ///< their mean
+  l2,   ///< the root of the mean of their squares
+  max,  ///< the largest
+};
+TROUPE_CHOICES(CalibrationNorm, {l1, "l1"}, {l2, "l2"}, {max, "max"})
+
 /// https://lightning.ai/docs/torchmetrics/stable/classification/calibration_error.html
 struct CalibrationErrorOptions {
-  std::string task;         ///< "binary" or "multiclass"
-  int64_t n_bins = 15;      ///< of equal width
-  std::string norm = "l1";  ///< over bins: the mean of differences ("l1"), the root of the mean of squares, or "max"
+  Required<Task> task;  ///< binary or multiclass
+  int64_t n_bins = 15;  ///< of equal width
+  CalibrationNorm norm = CalibrationNorm::l1;
   std::optional<int64_t> num_classes = std::nullopt;
   std::optional<int64_t> ignore_index = std::nullopt;
 };
@@ -48,17 +56,23 @@ class CalibrationError : public ProbabilityMetric {
 
  private:
   int64_t n_bins_;
-  std::string norm_;
+  CalibrationNorm norm_;
   State bins_;
 };
 
+/// What the margin of a class is.
+enum class MulticlassMode {
+  crammer_singer,  ///< that of the target against the best of the others
+  one_vs_all,      ///< that of each class alone; the value is [C]
+};
+TROUPE_CHOICES(MulticlassMode, {crammer_singer, "crammer-singer"}, {one_vs_all, "one-vs-all"})
+
 /// https://lightning.ai/docs/torchmetrics/stable/classification/hinge_loss.html
 struct HingeLossOptions {
-  std::string task;  ///< "binary" or "multiclass"
+  Required<Task> task;  ///< binary or multiclass
   bool squared = false;
   std::optional<int64_t> num_classes = std::nullopt;
-  /// "crammer-singer": the target against the best of the others; "one-vs-all": each class alone, a value of [C].
-  std::string multiclass_mode = "crammer-singer";
+  MulticlassMode multiclass_mode = MulticlassMode::crammer_singer;
   std::optional<int64_t> ignore_index = std::nullopt;
 };
 
@@ -82,7 +96,7 @@ class HingeLoss : public ProbabilityMetric {
 
 /// https://scikit-learn.org/stable/modules/generated/sklearn.metrics.log_loss.html
 struct LogLossOptions {
-  std::string task;  ///< as AccuracyOptions
+  Required<Task> task;  ///< as AccuracyOptions
   std::optional<int64_t> num_classes = std::nullopt;
   std::optional<int64_t> num_labels = std::nullopt;
   std::optional<int64_t> ignore_index = std::nullopt;

@@ -11,21 +11,15 @@
 
 namespace troupe::metrics {
 
-const std::vector<std::string>& multioutputs() {
-  static const std::vector<std::string> all = {"uniform_average", "variance_weighted", "raw_values"};
-  return all;
-}
-
-torch::Tensor over_outputs(const std::string& multioutput, const torch::Tensor& scores, const torch::Tensor& weights) {
-  if (multioutput == "raw_values") return scores;
-  if (multioutput == "uniform_average") return scores.mean();
+torch::Tensor over_outputs(Multioutput multioutput, const torch::Tensor& scores, const torch::Tensor& weights) {
+  if (multioutput == Multioutput::raw_values) return scores;
+  if (multioutput == Multioutput::uniform_average) return scores.mean();
   const auto sum = weights.sum();
   return torch::where(sum == 0, scores.mean(), (weights / sum * scores).sum());
 }
 
-R2Score::R2Score(R2ScoreOptions options) : options_(std::move(options)) {
+R2Score::R2Score(R2ScoreOptions options) : options_(options) {
   check_at_least("R2Score", "adjusted", options_.adjusted, 0);
-  check_choice("R2Score", "multioutput", options_.multioutput, multioutputs());
   const auto none = torch::zeros({}, torch::kFloat64);
   sum_squared_ = add_state("sum_squared_error", none, Combine::sum);  // torchmetrics' names; it is of targets
   sum_ = add_state("sum_error", none, Combine::sum);

@@ -32,9 +32,7 @@ torch::Tensor discounts(const torch::Tensor& place, const torch::Tensor& is_firs
 }  // namespace
 
 RetrievalMetric::RetrievalMetric(const char* name, RetrievalOptions options, bool takes_gains, bool needs_irrelevant)
-    : name_(name), options_(std::move(options)), takes_gains_(takes_gains), needs_irrelevant_(needs_irrelevant) {
-  check_choice(name, "empty_target_action", options_.empty_target_action, {"error", "skip", "neg", "pos"});
-  check_choice(name, "aggregation", options_.aggregation, {"mean", "median", "min", "max"});
+    : name_(name), options_(options), takes_gains_(takes_gains), needs_irrelevant_(needs_irrelevant) {
   if (options_.top_k) check_at_least(name, "top_k", *options_.top_k, 1);
   indexes_ = add_list("indexes", torch::kLong);
   preds_ = add_list("preds", torch::kFloat32);
@@ -154,7 +152,7 @@ void RetrievalMetric::verify() const {
   if (!device().is_cpu()) {
     if (const double worst = at(worst_target_).item<double>(); worst != all_valid) refuse_target(worst);
   }
-  if (options_.empty_target_action != "error") return;
+  if (options_.empty_target_action != EmptyTargetAction::error) return;
   // Whether a query has none depends on no score, and result() ranks them.
   const auto [scores, target, indexes] = heeded();
   const auto [ids, query, count] = at::_unique2(indexes, /*sorted=*/true, /*return_inverse=*/true);
@@ -168,14 +166,14 @@ void RetrievalMetric::verify() const {
 torch::Tensor RetrievalMetric::result() const {
   const auto ranked = ranking();
   const auto empty = is_empty(ranked);
-  auto each = torch::where(empty, options_.empty_target_action == "pos" ? 1.0 : 0.0, values(ranked));
-  if (options_.empty_target_action == "skip") each = each.masked_select(~empty);
+  auto each = torch::where(empty, options_.empty_target_action == EmptyTargetAction::pos ? 1.0 : 0.0, values(ranked));
+  if (options_.empty_target_action == EmptyTargetAction::skip) each = each.masked_select(~empty);
   auto value = torch::zeros({}, each.options());
   if (each.numel() > 0) {
-    value = options_.aggregation == "mean"     ? each.mean()
-            : options_.aggregation == "median" ? each.median()
-            : options_.aggregation == "min"    ? each.min()
-                                               : each.max();
+    value = options_.aggregation == Aggregation::mean     ? each.mean()
+            : options_.aggregation == Aggregation::median ? each.median()
+            : options_.aggregation == Aggregation::min    ? each.min()
+                                                          : each.max();
   }
   return torch::where(ranked.scores.isnan().any(), std::numeric_limits<double>::quiet_NaN(), value);
 }
@@ -221,8 +219,8 @@ torch::Tensor RetrievalRecall::values(const Ranking& ranking) const {
 }
 
 RetrievalPrecision::RetrievalPrecision(RetrievalPrecisionOptions options)
-    : RetrievalMetric("RetrievalPrecision", {std::move(options.empty_target_action), options.ignore_index,
-                                             options.top_k, std::move(options.aggregation)}),
+    : RetrievalMetric("RetrievalPrecision",
+                      {options.empty_target_action, options.ignore_index, options.top_k, options.aggregation}),
       adaptive_k_(options.adaptive_k) {}
 
 torch::Tensor RetrievalPrecision::values(const Ranking& ranking) const {
@@ -236,10 +234,9 @@ torch::Tensor RetrievalHitRate::values(const Ranking& ranking) const {
 }
 
 RetrievalFallOut::RetrievalFallOut(RetrievalFallOutOptions options)
-    : RetrievalMetric(
-          "RetrievalFallOut",
-          {std::move(options.empty_target_action), options.ignore_index, options.top_k, std::move(options.aggregation)},
-          /*takes_gains=*/false, /*needs_irrelevant=*/true) {}
+    : RetrievalMetric("RetrievalFallOut",
+                      {options.empty_target_action, options.ignore_index, options.top_k, options.aggregation},
+                      /*takes_gains=*/false, /*needs_irrelevant=*/true) {}
 
 torch::Tensor RetrievalFallOut::values(const Ranking& ranking) const {
   const auto irrelevant = 1 - ranking.target;
@@ -247,8 +244,8 @@ torch::Tensor RetrievalFallOut::values(const Ranking& ranking) const {
 }
 
 RetrievalRPrecision::RetrievalRPrecision(RetrievalRPrecisionOptions options)
-    : RetrievalMetric("RetrievalRPrecision", {std::move(options.empty_target_action), options.ignore_index,
-                                              std::nullopt, std::move(options.aggregation)}) {}
+    : RetrievalMetric("RetrievalRPrecision",
+                      {options.empty_target_action, options.ignore_index, std::nullopt, options.aggregation}) {}
 
 torch::Tensor RetrievalRPrecision::values(const Ranking& ranking) const {
   const auto is_first = ranking.place < ranking.relevant.index_select(0, ranking.query);

@@ -2,21 +2,32 @@
 #pragma once
 
 #include "troupe/modules/metrics/metric.hpp"
+#include "troupe/modules/options/choices.hpp"
 
 #include <array>
 #include <optional>
-#include <string>
 
 namespace troupe::metrics {
 
+/// What a query gives that has no value.
+enum class EmptyTargetAction {
+  neg,    ///< 0
+  pos,    ///< 1
+  skip,   ///< nothing: it does not count
+  error,  ///< UsageError from compute()
+};
+TROUPE_CHOICES(EmptyTargetAction, {neg, "neg"}, {pos, "pos"}, {skip, "skip"}, {error, "error"})
+
+/// What is taken of the values of all queries.
+enum class Aggregation { mean, median, min, max };
+TROUPE_CHOICES(Aggregation, {mean, "mean"}, {median, "median"}, {min, "min"}, {max, "max"})
+
 /// https://lightning.ai/docs/torchmetrics/stable/retrieval/mrr.html and its siblings
 struct RetrievalOptions {
-  /// What a query without a relevant document gives: 0 ("neg"), 1 ("pos"), nothing ("skip"), or an error from
-  /// compute().
-  std::string empty_target_action = "neg";
-  std::optional<int64_t> ignore_index = std::nullopt;  ///< documents with this target do not count
-  std::optional<int64_t> top_k = std::nullopt;         ///< only the k highest scores of a query; none: all
-  std::string aggregation = "mean";                    ///< over queries: "mean", "median", "min" or "max"
+  EmptyTargetAction empty_target_action = EmptyTargetAction::neg;  ///< of a query without a relevant document
+  std::optional<int64_t> ignore_index = std::nullopt;              ///< documents with this target do not count
+  std::optional<int64_t> top_k = std::nullopt;                     ///< only the k highest scores of a query; none: all
+  Aggregation aggregation = Aggregation::mean;
 };
 
 /// A metric of queries. An update has any number of documents of any queries, in three tensors of one shape: preds,
@@ -79,7 +90,7 @@ class RetrievalMetric : public Metric {
 class RetrievalMRR : public RetrievalMetric {
  public:
   /// Throws UsageError for a value that an option cannot have; so do the others.
-  explicit RetrievalMRR(RetrievalOptions options = {}) : RetrievalMetric("RetrievalMRR", std::move(options)) {}
+  explicit RetrievalMRR(RetrievalOptions options = {}) : RetrievalMetric("RetrievalMRR", options) {}
 
  protected:
   torch::Tensor values(const Ranking& ranking) const override;
@@ -88,7 +99,7 @@ class RetrievalMRR : public RetrievalMetric {
 /// The mean, over the relevant documents among the first k, of the precision up to each.
 class RetrievalMAP : public RetrievalMetric {
  public:
-  explicit RetrievalMAP(RetrievalOptions options = {}) : RetrievalMetric("RetrievalMAP", std::move(options)) {}
+  explicit RetrievalMAP(RetrievalOptions options = {}) : RetrievalMetric("RetrievalMAP", options) {}
 
  protected:
   torch::Tensor values(const Ranking& ranking) const override;
@@ -99,7 +110,7 @@ class RetrievalMAP : public RetrievalMetric {
 class RetrievalNormalizedDCG : public RetrievalMetric {
  public:
   explicit RetrievalNormalizedDCG(RetrievalOptions options = {})
-      : RetrievalMetric("RetrievalNormalizedDCG", std::move(options), /*takes_gains=*/true) {}
+      : RetrievalMetric("RetrievalNormalizedDCG", options, /*takes_gains=*/true) {}
 
  protected:
   torch::Tensor values(const Ranking& ranking) const override;
@@ -108,7 +119,7 @@ class RetrievalNormalizedDCG : public RetrievalMetric {
 /// Relevant documents among the first k, of all that are relevant.
 class RetrievalRecall : public RetrievalMetric {
  public:
-  explicit RetrievalRecall(RetrievalOptions options = {}) : RetrievalMetric("RetrievalRecall", std::move(options)) {}
+  explicit RetrievalRecall(RetrievalOptions options = {}) : RetrievalMetric("RetrievalRecall", options) {}
 
  protected:
   torch::Tensor values(const Ranking& ranking) const override;
@@ -116,11 +127,11 @@ class RetrievalRecall : public RetrievalMetric {
 
 /// https://lightning.ai/docs/torchmetrics/stable/retrieval/precision.html
 struct RetrievalPrecisionOptions {
-  std::string empty_target_action = "neg";  ///< as RetrievalOptions
+  EmptyTargetAction empty_target_action = EmptyTargetAction::neg;
   std::optional<int64_t> ignore_index = std::nullopt;
   std::optional<int64_t> top_k = std::nullopt;
   bool adaptive_k = false;  ///< k is at most the number of a query's documents
-  std::string aggregation = "mean";
+  Aggregation aggregation = Aggregation::mean;
 };
 
 /// Relevant documents among the first k, over k.
@@ -138,7 +149,7 @@ class RetrievalPrecision : public RetrievalMetric {
 /// 1 if a relevant document is among the first k, else 0.
 class RetrievalHitRate : public RetrievalMetric {
  public:
-  explicit RetrievalHitRate(RetrievalOptions options = {}) : RetrievalMetric("RetrievalHitRate", std::move(options)) {}
+  explicit RetrievalHitRate(RetrievalOptions options = {}) : RetrievalMetric("RetrievalHitRate", options) {}
 
  protected:
   torch::Tensor values(const Ranking& ranking) const override;
@@ -146,10 +157,11 @@ class RetrievalHitRate : public RetrievalMetric {
 
 /// https://lightning.ai/docs/torchmetrics/stable/retrieval/fall_out.html
 struct RetrievalFallOutOptions {
-  std::string empty_target_action = "pos";  ///< of a query without a document that is not relevant
+  /// Of a query without a document that is not relevant.
+  EmptyTargetAction empty_target_action = EmptyTargetAction::pos;
   std::optional<int64_t> ignore_index = std::nullopt;
   std::optional<int64_t> top_k = std::nullopt;
-  std::string aggregation = "mean";
+  Aggregation aggregation = Aggregation::mean;
 };
 
 /// Documents that are not relevant among the first k, of all that are not.
@@ -163,9 +175,9 @@ class RetrievalFallOut : public RetrievalMetric {
 
 /// https://lightning.ai/docs/torchmetrics/stable/retrieval/r_precision.html
 struct RetrievalRPrecisionOptions {
-  std::string empty_target_action = "neg";  ///< as RetrievalOptions
+  EmptyTargetAction empty_target_action = EmptyTargetAction::neg;
   std::optional<int64_t> ignore_index = std::nullopt;
-  std::string aggregation = "mean";
+  Aggregation aggregation = Aggregation::mean;
 };
 
 /// Relevant documents among the first R, over R, which is the number of a query's relevant documents.

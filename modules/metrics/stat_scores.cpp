@@ -6,17 +6,14 @@
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <utility>
-
 namespace troupe::metrics {
 
 StatScores::StatScores(const char* name, StatScoresOptions options)
-    : ClassificationMetric(name, options.task), options_(std::move(options)) {
+    : ClassificationMetric(name, options.task), options_(options) {
   check_threshold(options_.threshold);
-  check_choice("average", options_.average, {"micro", "macro", "weighted", "none"});
   if (options_.top_k < 1) refuse(c10::str("top_k = ", options_.top_k, "; use at least 1"));
   if (options_.top_k > 1 && task() != Task::multiclass) {
-    refuse(c10::str("top_k = ", options_.top_k, " has no meaning for task = ", options_.task.task));
+    refuse(c10::str("top_k = ", options_.top_k, " has no meaning for task = ", name_of(task())));
   }
   if (options_.top_k > classes()) {
     refuse(c10::str("top_k = ", options_.top_k, " is more than num_classes = ", classes()));
@@ -92,7 +89,7 @@ std::string StatScores::sharing_key() const {
 }
 
 torch::Tensor StatScores::result() const {
-  const bool sums = task() == Task::binary || options_.average == "micro";
+  const bool sums = task() == Task::binary || options_.average == Average::micro;
   const auto as_counts = [&](State state) {
     return (task() == Task::multiclass ? at(state) : of_reading(at(state))).to(torch::kFloat64);
   };
@@ -109,10 +106,10 @@ StatScores::Counts StatScores::of_all(const Counts& counts) const {
 // A macro average is over classes that were there or were predicted, as in torchmetrics, and never over the one that is
 // ignored; over labels that had a sample that counts.
 torch::Tensor StatScores::averaged(const torch::Tensor& score, const Counts& counts) const {
-  if (options_.average == "none") return score;
+  if (options_.average == Average::none) return score;
   const auto seen = counts.tp + counts.fn;
   torch::Tensor weights = seen;
-  if (options_.average == "macro") {
+  if (options_.average == Average::macro) {
     auto basis = seen + counts.fp;
     if (task() == Task::multilabel) basis = basis + counts.tn;
     if (task() == Task::multiclass && leaves_out_unseen()) basis = seen;

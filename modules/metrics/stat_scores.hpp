@@ -9,7 +9,7 @@ namespace troupe::metrics {
 struct StatScoresOptions {
   TaskOptions task;
   double threshold = 0.5;
-  std::string average = "micro";
+  Average average = Average::micro;
   int64_t top_k = 1;
   int64_t zero_division = 0;
 };
@@ -18,7 +18,7 @@ struct StatScoresOptions {
 /// [2, labels] of a binary or multilabel task (ClassificationMetric::of_reading).
 class StatScores : public ClassificationMetric {
  public:
-  bool is_scalar() const override { return task() == Task::binary || options_.average != "none"; }
+  bool is_scalar() const override { return task() == Task::binary || options_.average != Average::none; }
 
  protected:
   StatScores(const char* name, StatScoresOptions options);

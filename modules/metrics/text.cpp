@@ -191,20 +191,19 @@ std::vector<double> MatchErrorRate::count(const std::string& pred, const Texts& 
 // --- EditDistance ---
 
 EditDistance::EditDistance(EditDistanceOptions options)
-    : TextMetric("EditDistance", 2, /*several=*/false, options.reduction == "none"), options_(std::move(options)) {
-  check_choice("EditDistance", "reduction", options_.reduction, {"mean", "sum", "none"});
+    : TextMetric("EditDistance", 2, /*several=*/false, options.reduction == Reduction::none), options_(options) {
   check_at_least("EditDistance", "substitution_cost", options_.substitution_cost, 0);
 }
 
 std::vector<double> EditDistance::count(const std::string& pred, const Texts& targets) const {
   const auto cost = static_cast<double>(distance(characters(pred), characters(targets[0]), options_.substitution_cost));
-  if (options_.reduction == "none") return {cost};
+  if (options_.reduction == Reduction::none) return {cost};
   return {cost, 1};
 }
 
 torch::Tensor EditDistance::result() const {
-  if (options_.reduction == "none") return counts();
-  return options_.reduction == "sum" ? counts()[0] : counts()[0] / counts()[1];
+  if (options_.reduction == Reduction::none) return counts();
+  return options_.reduction == Reduction::sum ? counts()[0] : counts()[0] / counts()[1];
 }
 
 // --- BLEUScore ---
@@ -365,8 +364,6 @@ torch::Tensor CHRFScore::result() const {
 
 namespace {
 
-const std::vector<std::string> rouge_statistics = {"fmeasure", "precision", "recall"};
-
 std::vector<Sequence> letters_and_digits(const std::string& text) {
   std::vector<Sequence> words(1);
   for (const char c : small_letters(text)) {
@@ -438,7 +435,7 @@ int64_t number_of_words(const std::vector<Sequence>& sentences) {
                          [](int64_t sum, const Sequence& each) { return sum + std::ssize(each); });
 }
 
-// In the order of rouge_statistics.
+// In the order of RougeStatistic.
 std::array<double, 3> rouge_shares(int64_t hits, int64_t of_preds, int64_t of_target) {
   if (hits == 0) return {0, 0, 0};
   const double precision = static_cast<double>(hits) / static_cast<double>(of_preds);
@@ -449,14 +446,7 @@ std::array<double, 3> rouge_shares(int64_t hits, int64_t of_preds, int64_t of_ta
 }  // namespace
 
 // Counts: the sums of F-measures, precisions and recalls, and the texts.
-ROUGEScore::ROUGEScore(ROUGEScoreOptions options)
-    : TextMetric("ROUGEScore", 4, /*several=*/true), options_(std::move(options)) {
-  std::vector<std::string> keys = {"rougeL", "rougeLsum"};
-  for (int n = 1; n <= 9; ++n) keys.push_back("rouge" + std::to_string(n));
-  check_choice("ROUGEScore", "rouge_key", options_.rouge_key, keys);
-  check_choice("ROUGEScore", "statistic", options_.statistic, rouge_statistics);
-  check_choice("ROUGEScore", "accumulate", options_.accumulate, {"best", "avg"});
-}
+ROUGEScore::ROUGEScore(ROUGEScoreOptions options) : TextMetric("ROUGEScore", 4, /*several=*/true), options_(options) {}
 
 std::vector<double> ROUGEScore::count(const std::string& pred, const Texts& targets) const {
   Vocabulary vocabulary;
@@ -465,26 +455,25 @@ std::vector<double> ROUGEScore::count(const std::string& pred, const Texts& targ
   for (std::size_t i = 0; i < targets.size(); ++i) {
     const auto right = vocabulary.numbers(letters_and_digits(targets[i]));
     std::array<double, 3> shares{};
-    if (options_.rouge_key == "rougeLsum") {
+    if (options_.rouge_key == RougeKey::rougeLsum) {
       const auto all = sentences_of(pred, vocabulary), others = sentences_of(targets[i], vocabulary);
       shares = rouge_shares(union_of_subsequences(all, others), number_of_words(all), number_of_words(others));
-    } else if (options_.rouge_key == "rougeL") {
+    } else if (options_.rouge_key == RougeKey::rougeL) {
       shares = rouge_shares(longest_common_subsequence(words, right), std::ssize(words), std::ssize(right));
     } else {
-      const auto n = static_cast<std::size_t>(options_.rouge_key.back() - '0');
+      const auto n = static_cast<std::size_t>(options_.rouge_key);
       shares = rouge_shares(common(ngrams(words, n), ngrams(right, n)), number_of_ngrams(words, n),
                             number_of_ngrams(right, n));
     }
     if (i == 0 || shares[0] > best[0]) best = shares;
     for (std::size_t k = 0; k < 3; ++k) sum[k] += shares[k] / static_cast<double>(targets.size());
   }
-  const auto& kept = options_.accumulate == "best" ? best : sum;
+  const auto& kept = options_.accumulate == RougeAccumulate::best ? best : sum;
   return {kept[0], kept[1], kept[2], 1};
 }
 
 torch::Tensor ROUGEScore::result() const {
-  const auto which = std::ranges::find(rouge_statistics, options_.statistic) - rouge_statistics.begin();
-  return counts()[which] / counts()[3];
+  return counts()[static_cast<int64_t>(options_.statistic)] / counts()[3];
 }
 
 }  // namespace troupe::metrics

@@ -1,6 +1,7 @@
 // How near texts are to the texts that they should be: error rates of recognition, BLEU, chrF and ROUGE.
 #pragma once
 
+#include "troupe/modules/metrics/choices.hpp"
 #include "troupe/modules/metrics/metric.hpp"
 
 #include <optional>
@@ -94,8 +95,8 @@ class MatchErrorRate : public ErrorRate {
 
 /// https://lightning.ai/docs/torchmetrics/stable/text/edit.html
 struct EditDistanceOptions {
-  int64_t substitution_cost = 1;   ///< of a replaced character, at least 0; one that is inserted or deleted costs 1
-  std::string reduction = "mean";  ///< over texts: "mean", "sum", or "none" for all of them, which keeps them
+  int64_t substitution_cost = 1;  ///< of a replaced character, at least 0; one that is inserted or deleted costs 1
+  Reduction reduction = Reduction::mean;  ///< over texts
 };
 
 /// The least cost of turning preds into targets, character by character (Levenshtein 1966).
@@ -103,7 +104,7 @@ class EditDistance : public TextMetric {
  public:
   /// Throws UsageError for a value that an option cannot have.
   explicit EditDistance(EditDistanceOptions options = {});
-  bool is_scalar() const override { return options_.reduction != "none"; }
+  bool is_scalar() const override { return options_.reduction != Reduction::none; }
 
  protected:
   std::vector<double> count(const std::string& pred, const Texts& targets) const override;
@@ -161,12 +162,40 @@ class CHRFScore : public TextMetric {
   CHRFScoreOptions options_;
 };
 
+/// What of two texts is compared: n-grams of n words, or common subsequences.
+enum class RougeKey {
+  rouge1 = 1,
+  rouge2,
+  rouge3,
+  rouge4,
+  rouge5,
+  rouge6,
+  rouge7,
+  rouge8,
+  rouge9,
+  rougeL,     ///< the longest common subsequence of the texts
+  rougeLsum,  ///< those of their sentences
+};
+TROUPE_CHOICES(RougeKey, {rouge1, "rouge1"}, {rouge2, "rouge2"}, {rouge3, "rouge3"}, {rouge4, "rouge4"},
+               {rouge5, "rouge5"}, {rouge6, "rouge6"}, {rouge7, "rouge7"}, {rouge8, "rouge8"}, {rouge9, "rouge9"},
+               {rougeL, "rougeL"}, {rougeLsum, "rougeLsum"})
+
+/// Which share is the value. ROUGEScore keeps their sums in this order.
+enum class RougeStatistic { fmeasure, precision, recall };
+TROUPE_CHOICES(RougeStatistic, {fmeasure, "fmeasure"}, {precision, "precision"}, {recall, "recall"})
+
+/// What counts of several targets.
+enum class RougeAccumulate {
+  best,  ///< the one with the highest F-measure
+  avg,   ///< the mean of all
+};
+TROUPE_CHOICES(RougeAccumulate, {best, "best"}, {avg, "avg"})
+
 /// https://lightning.ai/docs/torchmetrics/stable/text/rouge_score.html
 struct ROUGEScoreOptions {
-  /// "rouge1" to "rouge9", of n-grams; "rougeL", of common subsequences, or "rougeLsum", of those of sentences.
-  std::string rouge_key = "rougeL";
-  std::string statistic = "fmeasure";  ///< "fmeasure", "precision" or "recall"
-  std::string accumulate = "best";  ///< of several targets: the one with the highest F-measure, or their mean ("avg")
+  RougeKey rouge_key = RougeKey::rougeL;
+  RougeStatistic statistic = RougeStatistic::fmeasure;
+  RougeAccumulate accumulate = RougeAccumulate::best;
 };
 
 /// The mean over texts of the share of n-grams of words, or of the longest common subsequence, that a text has with its
@@ -175,7 +204,6 @@ struct ROUGEScoreOptions {
 /// the text; a sentence is a line.
 class ROUGEScore : public TextMetric {
  public:
-  /// Throws UsageError for a value that an option cannot have.
   explicit ROUGEScore(ROUGEScoreOptions options = {});
 
  protected:

@@ -1,7 +1,5 @@
 #include "troupe/modules/optim/lbfgs.hpp"
 
-#include "troupe/base/text.hpp"
-
 namespace troupe::optim {
 
 std::shared_ptr<torch::optim::LBFGS> lbfgs(Parameters parameters, LbfgsOptions options) {
@@ -12,9 +10,6 @@ std::shared_ptr<torch::optim::LBFGS> lbfgs(Parameters parameters, LbfgsOptions o
   at_least_one("max_iter", options.max_iter);
   at_least_one("max_eval", options.max_eval.value_or(1));
   at_least_one("history_size", options.history_size);
-  if (options.line_search_fn && *options.line_search_fn != "strong_wolfe") {
-    throw UsageError("lbfgs: line_search_fn = '" + shown(*options.line_search_fn) + "'; use strong_wolfe or none");
-  }
   if (parameters.empty()) throw UsageError("lbfgs: there is no parameter to optimize");
   check_parameters("lbfgs", {}, parameters);
   auto libtorch = torch::optim::LBFGSOptions(options.lr)
@@ -23,7 +18,7 @@ std::shared_ptr<torch::optim::LBFGS> lbfgs(Parameters parameters, LbfgsOptions o
                       .tolerance_grad(options.tolerance_grad)
                       .tolerance_change(options.tolerance_change)
                       .history_size(options.history_size);
-  if (options.line_search_fn) libtorch.line_search_fn(*options.line_search_fn);
+  if (options.line_search_fn != LineSearchFn::none) libtorch.line_search_fn(name_of(options.line_search_fn));
   try {
     return std::make_shared<torch::optim::LBFGS>(std::move(parameters), libtorch);
   } catch (const c10::Error& error) {

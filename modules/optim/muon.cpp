@@ -1,7 +1,5 @@
 #include "troupe/modules/optim/muon.hpp"
 
-#include "troupe/base/nearest.hpp"
-#include "troupe/base/text.hpp"
 #include "troupe/modules/optim/adam_step.hpp"
 
 #include <ATen/Parallel.h>
@@ -22,8 +20,6 @@ namespace troupe::optim {
 
 namespace {
 
-constexpr const char* original = "original";
-constexpr const char* match_rms_adamw = "match_rms_adamw";
 constexpr int64_t most_ns_steps = 99;  // PyTorch's bound
 
 bool is_orthogonalized(const MuonOptions& options, const torch::Tensor& parameter) {
@@ -45,8 +41,7 @@ MuonOptions muon_options(const MuonGroup& group, MuonOptions own) {
   take(own.ns_coefficients, group.ns_coefficients);
   take(own.eps, group.eps);
   take(own.ns_steps, group.ns_steps);
-  if (group.adjust_lr_fn) own.adjust_lr_fn = group.adjust_lr_fn;
-  if (own.adjust_lr_fn == original) own.adjust_lr_fn.reset();
+  take(own.adjust_lr_fn, group.adjust_lr_fn);
   take(own.adamw_betas, group.adamw_betas);
   take(own.adamw_eps, group.adamw_eps);
   return own;
@@ -62,8 +57,8 @@ MuonOptions options_of_rest(MuonOptions options) {
 
 double adjusted_rate(const MuonOptions& options, const torch::Tensor& matrix) {
   const auto rows = static_cast<double>(matrix.size(0)), columns = static_cast<double>(matrix.size(1));
-  const double factor = options.adjust_lr_fn == match_rms_adamw ? 0.2 * std::sqrt(std::max(rows, columns))
-                                                                : std::sqrt(std::max(1.0, rows / columns));
+  const double factor = options.adjust_lr_fn == AdjustLrFn::match_rms_adamw ? 0.2 * std::sqrt(std::max(rows, columns))
+                                                                            : std::sqrt(std::max(1.0, rows / columns));
   return options.lr * factor;
 }
 
@@ -206,12 +201,6 @@ void MuonKernel::check(const Options& options) {
   require_from_zero(name, "adamw_weight_decay", options.adamw_weight_decay.value_or(0));
   require_betas(name, options.adamw_betas);
   require_from_zero(name, "adamw_eps", options.adamw_eps);
-  const auto& adjusts = options.adjust_lr_fn;
-  if (adjusts && *adjusts != original && *adjusts != match_rms_adamw) {
-    throw UsageError("muon: adjust_lr_fn = '" + shown(*adjusts) +
-                     "' is not one of original, match_rms_adamw; the nearest is " +
-                     nearest(*adjusts, {original, match_rms_adamw}));
-  }
 }
 
 void MuonKernel::check_parameter(const Options& options, const torch::Tensor& parameter) {

@@ -3,16 +3,26 @@
 
 #include "troupe/modules/optim/kernel_optimizer.hpp"
 #include "troupe/modules/optim/named_groups.hpp"
+#include "troupe/modules/options/choices.hpp"
 
 #include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
 #include <utility>
 #include <vector>
 
 namespace troupe::optim {
+
+/// How Muon's lr depends on the shape [a, b] of a matrix.
+enum class AdjustLrFn {
+  original,  ///< times sqrt(max(1, a / b))
+  /// Times 0.2 sqrt(max(a, b)), with which lr and weight_decay can be AdamW's (Liu et al. 2025,
+  /// https://arxiv.org/abs/2502.16982).
+  match_rms_adamw,
+};
+TROUPE_CHOICES(AdjustLrFn, {original, "original"}, {match_rms_adamw, "match_rms_adamw"},
+               {original, "none", ::troupe::ChoiceUse::accepted})
 
 /// Names and defaults are PyTorch's (https://pytorch.org/docs/stable/generated/torch.optim.Muon.html). Those of what
 /// Muon does not take, which AdamW takes, have `adamw` in their names.
@@ -24,10 +34,7 @@ struct MuonOptions {
   std::array<double, 3> ns_coefficients = {3.4445, -4.7750, 2.0315};  ///< of the Newton-Schulz iteration
   double eps = 1e-7;                                                  ///< least norm to divide by, >= 0
   int64_t ns_steps = 5;                                               ///< iterations, 1 to 99
-  /// How lr depends on a matrix's shape [a, b]: unset or "original", times sqrt(max(1, a / b)); "match_rms_adamw",
-  /// times 0.2 sqrt(max(a, b)), with which lr and weight_decay can be AdamW's (Liu et al. 2025,
-  /// https://arxiv.org/abs/2502.16982).
-  std::optional<std::string> adjust_lr_fn = std::nullopt;
+  AdjustLrFn adjust_lr_fn = AdjustLrFn::original;
   /// False, for a group: AdamW takes its matrices too, such as embeddings and the last layer.
   bool use_muon = true;
   std::optional<double> adamw_lr = std::nullopt;            ///< unset: lr
@@ -47,7 +54,7 @@ struct MuonGroup {
   std::optional<std::array<double, 3>> ns_coefficients = std::nullopt;
   std::optional<double> eps = std::nullopt;
   std::optional<int64_t> ns_steps = std::nullopt;
-  std::optional<std::string> adjust_lr_fn = std::nullopt;
+  std::optional<AdjustLrFn> adjust_lr_fn = std::nullopt;
   std::optional<bool> use_muon = std::nullopt;
   std::optional<double> adamw_lr = std::nullopt;
   std::optional<double> adamw_weight_decay = std::nullopt;

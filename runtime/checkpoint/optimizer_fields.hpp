@@ -2,10 +2,10 @@
 // serves the writing and the reading visitor, so the two cannot drift apart. Names are PyTorch's.
 //
 // An options visitor has number(name, value, least, below), count(name, value, least), flag(name, value),
-// numbers(name, {&value, ...}), betas(first, second), optional_count(name, value) and optional_choice(name, value, only
-// choice). A state visitor has count, real (numbers), like_parameter, optional_like_parameter, shaped, step_number,
-// host_number, one_number, flat, one_number_list and flat_list (tensors), and check(holds, what else is wrong); one
-// that reads has parameter().
+// numbers(name, {&value, ...}), betas(first, second), optional_count(name, value), optional_choice(name, value, only
+// choice) and choice(name, value, which is null). A state visitor has count, real (numbers), like_parameter,
+// optional_like_parameter, shaped, step_number, host_number, one_number, flat, one_number_list and flat_list (tensors),
+// and check(holds, what else is wrong); one that reads has parameter().
 #pragma once
 
 #include "troupe/modules/optim/adadelta.hpp"
@@ -187,7 +187,7 @@ void visit(Visitor& v, optim::MuonOptions& o) {
   v.numbers("ns_coefficients", {&o.ns_coefficients[0], &o.ns_coefficients[1], &o.ns_coefficients[2]});
   v.number("eps", o.eps, 0, unbounded);
   v.count("ns_steps", o.ns_steps, 1);
-  v.optional_choice("adjust_lr_fn", o.adjust_lr_fn, "match_rms_adamw");
+  v.choice("adjust_lr_fn", o.adjust_lr_fn, optim::AdjustLrFn::original);
   v.flag("use_muon", o.use_muon);
   v.numbers("adamw_betas", {&o.adamw_betas.first, &o.adamw_betas.second});
   v.number("adamw_eps", o.adamw_eps, 0, unbounded);

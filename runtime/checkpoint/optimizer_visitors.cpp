@@ -105,6 +105,15 @@ void OptionsReader::optional_choice(const char* name, std::optional<std::string>
   if (!json.is_null()) value = choice;
 }
 
+int64_t OptionsReader::choice_in(const char* name, std::span<const Choice> choices, int64_t null) const {
+  const auto& json = at(name);
+  if (json.is_null()) return null;
+  for (const auto& choice : choices) {
+    if (json == choice.name) return choice.value;
+  }
+  refuse(name, "null or one of " + listed_names(choices, ", "));
+}
+
 void SlotWriter::put(const std::string& name, const torch::Tensor& tensor) {
   if (!tensor.defined()) return;
   // Sparse gradients give sparse momentum; a file holds dense tensors.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "troupe/modules/optim/kernel_optimizer.hpp"
+#include "troupe/modules/options/choices.hpp"
 #include "troupe/runtime/checkpoint/checkpoint.hpp"
 #include "troupe/runtime/checkpoint/differences.hpp"
 
@@ -9,6 +10,7 @@
 #include <deque>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -27,6 +29,10 @@ class OptionsWriter {
   void numbers(const char* name, std::initializer_list<const double*> values);
   void optional_count(const char* name, const std::optional<int64_t>& value);
   void optional_choice(const char* name, const std::optional<std::string>& value, const char*);
+  template <HasChoices Enum>
+  void choice(const char* name, Enum value, Enum null) {
+    group_[name] = value == null ? nlohmann::json() : nlohmann::json(name_of(value));
+  }
 
  private:
   nlohmann::json& group_;
@@ -45,8 +51,13 @@ class OptionsReader {
   void numbers(const char* name, std::initializer_list<double*> values);
   void optional_count(const char* name, std::optional<int64_t>& value);
   void optional_choice(const char* name, std::optional<std::string>& value, const char* choice);
+  template <HasChoices Enum>
+  void choice(const char* name, Enum& value, Enum null) {
+    value = static_cast<Enum>(choice_in(name, choices_of<Enum>(), static_cast<int64_t>(null)));
+  }
 
  private:
+  int64_t choice_in(const char* name, std::span<const Choice> choices, int64_t null) const;
   const nlohmann::json& at(const char* name) const;
   [[noreturn]] void refuse(const char* name, const std::string& wanted) const;
 

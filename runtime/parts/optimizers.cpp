@@ -61,8 +61,7 @@ TROUPE_OPTIONS(MuonOptions, (lr, "learning rate"),
                (weight_decay, "share of a parameter that a step takes off, times lr"),
                (momentum, "share of the last steps' average that is kept"), (nesterov, "look ahead along the momentum"),
                (ns_coefficients, "of the Newton-Schulz iteration"), (eps, "least norm to divide by"),
-               (ns_steps, "iterations, 1 to 99"),
-               (adjust_lr_fn, "how lr depends on a matrix's shape: original, match_rms_adamw; none: original"),
+               (ns_steps, "iterations, 1 to 99"), (adjust_lr_fn, "how lr depends on a matrix's shape"),
                (use_muon, "false: AdamW takes matrices too"),
                (adamw_lr, "learning rate of what is no matrix; none: lr"),
                (adamw_weight_decay, "weight decay of what is no matrix; none: weight_decay"),
@@ -83,7 +82,7 @@ TROUPE_OPTIONS(LbfgsOptions, (lr, "length of a step"), (max_iter, "iterations a 
                (max_eval, "evaluations of the loss a step; none: max_iter * 5 / 4"),
                (tolerance_grad, "ends a step by the largest gradient"),
                (tolerance_change, "ends a step by the change of the loss or the parameters"),
-               (history_size, "steps that the approximation looks back"), (line_search_fn, "strong_wolfe, or none"))
+               (history_size, "steps that the approximation looks back"), (line_search_fn, "how far a step goes"))
 
 }  // namespace troupe::optim
 

@@ -39,7 +39,7 @@ class Soaked : public ModuleWith<SoakOptions> {
     namespace nn = torch::nn;
     net_ = register_module("net", nn::Sequential(nn::Linear(16, options.hidden), nn::BatchNorm1d(options.hidden),
                                                  nn::ReLU(), nn::Dropout(0.1), nn::Linear(options.hidden, 4)));
-    accuracy_ = register_metric("accuracy", metrics::Accuracy({.task = "multiclass", .num_classes = 4}));
+    accuracy_ = register_metric("accuracy", metrics::Accuracy({.task = metrics::Task::multiclass, .num_classes = 4}));
   }
   torch::Tensor forward(torch::Tensor x) override { return net_->forward(x); }
   StepOutput training_step(const Batch& batch, int64_t) override {

@@ -102,8 +102,9 @@ class Scored : public Line {
     return {};
   }
 
-  MetricHolder<metrics::Accuracy> accuracy = register_metric("accuracy", metrics::Accuracy({.task = "binary"}));
-  MetricHolder<metrics::AUROC> auroc = register_metric("auroc", metrics::AUROC({.task = "binary"}));
+  MetricHolder<metrics::Accuracy> accuracy =
+      register_metric("accuracy", metrics::Accuracy({.task = metrics::Task::binary}));
+  MetricHolder<metrics::AUROC> auroc = register_metric("auroc", metrics::AUROC({.task = metrics::Task::binary}));
 
  private:
   bool has_nan_;

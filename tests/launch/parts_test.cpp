@@ -126,6 +126,20 @@ TEST_F(PartsTest, AnOptimizerByNameHasOptionsOfItsOwn) {
   EXPECT_EQ(chosen({"--optimizer.adamw_betas=0.8,0.9", "--set", "optimizer.lr=0.02", "--set=optimizer=Muon"}), toml);
 }
 
+TEST_F(PartsTest, AChoiceOfAnOptimizerIsCheckedBeforeTheRun) {
+  EXPECT_THAT(chosen({"--optimizer", "muon", "--optimizer.adjust_lr_fn", "none"}),
+              HasSubstr("\nadjust_lr_fn = \"original\"\n"));
+  EXPECT_THAT(error_of([&] {
+                chosen({"--optimizer", "muon", "--optimizer.adjust_lr_fn", "match_rms"});
+              }),
+              HasSubstr("optimizer.adjust_lr_fn = match_rms is not valid; did you mean match_rms_adamw?"));
+  EXPECT_THAT(chosen({"--optimizer", "lbfgs"}), HasSubstr("\nline_search_fn = \"none\"\n"));
+  EXPECT_THAT(error_of([&] {
+                chosen({"--optimizer", "lbfgs", "--optimizer.line_search_fn", "wolfe"});
+              }),
+              HasSubstr("did you mean strong_wolfe?"));
+}
+
 TEST_F(PartsTest, NamesMayBeThoseOfPyTorch) {
   for (const auto* name : {"CosineAnnealingLR", "cosine_annealing_lr", "cosine"}) {
     EXPECT_THAT(chosen({"--scheduler", name}),

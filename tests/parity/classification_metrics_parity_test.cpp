@@ -14,49 +14,56 @@
 namespace troupe {
 namespace {
 
+using metrics::Task;
+
 MetricCases& classification_cases() {
   static MetricCases all("classification_metrics.py");
   return all;
 }
 
 struct ClassData {
-  std::string name, task;
+  std::string name;
+  Task task;
   bool has_scores = true;
   std::optional<int64_t> ignore_index = std::nullopt;
 
-  std::optional<int64_t> num_classes() const { return task == "multiclass" ? std::optional<int64_t>(5) : std::nullopt; }
-  std::optional<int64_t> num_labels() const { return task == "multilabel" ? std::optional<int64_t>(4) : std::nullopt; }
+  std::optional<int64_t> num_classes() const {
+    return task == Task::multiclass ? std::optional<int64_t>(5) : std::nullopt;
+  }
+  std::optional<int64_t> num_labels() const {
+    return task == Task::multilabel ? std::optional<int64_t>(4) : std::nullopt;
+  }
   std::vector<std::string> averages() const {
-    if (task == "binary") return {"micro"};
+    if (task == Task::binary) return {"micro"};
     return {"micro", "macro", "weighted", "none"};
   }
 };
 
 const std::vector<ClassData>& class_data() {
-  static const std::vector<ClassData> all = {{"ties", "binary"},
-                                             {"logits", "binary"},
-                                             {"no_positive", "binary"},
-                                             {"no_negative", "binary"},
-                                             {"ignored", "binary", true, -1},
-                                             {"ignored_logits", "binary", true, -1},
-                                             {"mixed", "binary"},
-                                             {"confident", "binary"},
-                                             {"bit_labels", "binary", false},
-                                             {"classes", "multiclass"},
-                                             {"class_ties", "multiclass"},
-                                             {"class_missing", "multiclass"},
-                                             {"class_zero", "multiclass"},
-                                             {"class_images", "multiclass"},
-                                             {"class_ignored", "multiclass", true, -1},
-                                             {"class_ignored_within", "multiclass", true, 2},
-                                             {"class_mixed", "multiclass"},
-                                             {"class_labels", "multiclass", false},
-                                             {"labels", "multilabel"},
-                                             {"label_ties", "multilabel"},
-                                             {"label_ignored", "multilabel", true, -1},
-                                             {"label_mixed", "multilabel"},
-                                             {"label_empty", "multilabel"},
-                                             {"label_bits", "multilabel", false}};
+  static const std::vector<ClassData> all = {{"ties", Task::binary},
+                                             {"logits", Task::binary},
+                                             {"no_positive", Task::binary},
+                                             {"no_negative", Task::binary},
+                                             {"ignored", Task::binary, true, -1},
+                                             {"ignored_logits", Task::binary, true, -1},
+                                             {"mixed", Task::binary},
+                                             {"confident", Task::binary},
+                                             {"bit_labels", Task::binary, false},
+                                             {"classes", Task::multiclass},
+                                             {"class_ties", Task::multiclass},
+                                             {"class_missing", Task::multiclass},
+                                             {"class_zero", Task::multiclass},
+                                             {"class_images", Task::multiclass},
+                                             {"class_ignored", Task::multiclass, true, -1},
+                                             {"class_ignored_within", Task::multiclass, true, 2},
+                                             {"class_mixed", Task::multiclass},
+                                             {"class_labels", Task::multiclass, false},
+                                             {"labels", Task::multilabel},
+                                             {"label_ties", Task::multilabel},
+                                             {"label_ignored", Task::multilabel, true, -1},
+                                             {"label_mixed", Task::multilabel},
+                                             {"label_empty", Task::multilabel},
+                                             {"label_bits", Task::multilabel, false}};
   return all;
 }
 
@@ -65,23 +72,25 @@ TEST(ClassificationMetricsParity, SpecificityAndJaccardIndexAreTorchmetrics) {
   for (const auto& data : class_data()) {
     for (const auto& average : data.averages()) {
       for (const int64_t k : {1, 3}) {
-        if (k > 1 && (data.task != "multiclass" || !data.has_scores)) continue;
-        cases.compare_pairs<metrics::Specificity>("Specificity/" + data.name + "/" + average + "," + std::to_string(k),
-                                                  metrics::SpecificityOptions{.task = data.task,
-                                                                              .num_classes = data.num_classes(),
-                                                                              .num_labels = data.num_labels(),
-                                                                              .average = average,
-                                                                              .top_k = k,
-                                                                              .ignore_index = data.ignore_index},
-                                                  data.name);
+        if (k > 1 && (data.task != Task::multiclass || !data.has_scores)) continue;
+        cases.compare_pairs<metrics::Specificity>(
+            "Specificity/" + data.name + "/" + average + "," + std::to_string(k),
+            metrics::SpecificityOptions{.task = data.task,
+                                        .num_classes = data.num_classes(),
+                                        .num_labels = data.num_labels(),
+                                        .average = named<metrics::Average>(average),
+                                        .top_k = k,
+                                        .ignore_index = data.ignore_index},
+            data.name);
       }
-      cases.compare_pairs<metrics::JaccardIndex>("JaccardIndex/" + data.name + "/" + average,
-                                                 metrics::JaccardIndexOptions{.task = data.task,
-                                                                              .num_classes = data.num_classes(),
-                                                                              .num_labels = data.num_labels(),
-                                                                              .average = average,
-                                                                              .ignore_index = data.ignore_index},
-                                                 data.name);
+      cases.compare_pairs<metrics::JaccardIndex>(
+          "JaccardIndex/" + data.name + "/" + average,
+          metrics::JaccardIndexOptions{.task = data.task,
+                                       .num_classes = data.num_classes(),
+                                       .num_labels = data.num_labels(),
+                                       .average = named<metrics::Average>(average),
+                                       .ignore_index = data.ignore_index},
+          data.name);
     }
   }
 }
@@ -95,14 +104,15 @@ TEST(ClassificationMetricsParity, AgreementIsTorchmetrics) {
                                                                                     .num_labels = data.num_labels(),
                                                                                     .ignore_index = data.ignore_index},
                                                    data.name);
-    if (data.task == "multilabel") continue;
+    if (data.task == Task::multilabel) continue;
     for (const std::string weights : {"none", "linear", "quadratic"}) {
-      cases.compare_pairs<metrics::CohenKappa>("CohenKappa/" + data.name + "/" + weights,
-                                               metrics::CohenKappaOptions{.task = data.task,
-                                                                          .num_classes = data.num_classes(),
-                                                                          .weights = weights,
-                                                                          .ignore_index = data.ignore_index},
-                                               data.name);
+      cases.compare_pairs<metrics::CohenKappa>(
+          "CohenKappa/" + data.name + "/" + weights,
+          metrics::CohenKappaOptions{.task = data.task,
+                                     .num_classes = data.num_classes(),
+                                     .weights = named<metrics::KappaWeights>(weights),
+                                     .ignore_index = data.ignore_index},
+          data.name);
     }
   }
 }
@@ -110,24 +120,26 @@ TEST(ClassificationMetricsParity, AgreementIsTorchmetrics) {
 void compare_probabilities(const ClassData& data) {
   auto& cases = classification_cases();
   for (const std::string norm : {"l1", "l2", "max"}) {
-    cases.compare_pairs<metrics::CalibrationError>("CalibrationError/" + data.name + "/" + norm,
-                                                   metrics::CalibrationErrorOptions{.task = data.task,
-                                                                                    .n_bins = 10,
-                                                                                    .norm = norm,
-                                                                                    .num_classes = data.num_classes(),
-                                                                                    .ignore_index = data.ignore_index},
-                                                   data.name);
+    cases.compare_pairs<metrics::CalibrationError>(
+        "CalibrationError/" + data.name + "/" + norm,
+        metrics::CalibrationErrorOptions{.task = data.task,
+                                         .n_bins = 10,
+                                         .norm = named<metrics::CalibrationNorm>(norm),
+                                         .num_classes = data.num_classes(),
+                                         .ignore_index = data.ignore_index},
+        data.name);
   }
   for (const std::string mode : {"crammer-singer", "one-vs-all"}) {
-    if (mode == "one-vs-all" && data.task == "binary") continue;
+    if (mode == "one-vs-all" && data.task == Task::binary) continue;
     for (const bool squared : {false, true}) {
-      cases.compare_pairs<metrics::HingeLoss>("HingeLoss/" + data.name + "/" + mode + (squared ? ",1" : ",0"),
-                                              metrics::HingeLossOptions{.task = data.task,
-                                                                        .squared = squared,
-                                                                        .num_classes = data.num_classes(),
-                                                                        .multiclass_mode = mode,
-                                                                        .ignore_index = data.ignore_index},
-                                              data.name);
+      cases.compare_pairs<metrics::HingeLoss>(
+          "HingeLoss/" + data.name + "/" + mode + (squared ? ",1" : ",0"),
+          metrics::HingeLossOptions{.task = data.task,
+                                    .squared = squared,
+                                    .num_classes = data.num_classes(),
+                                    .multiclass_mode = named<metrics::MulticlassMode>(mode),
+                                    .ignore_index = data.ignore_index},
+          data.name);
     }
   }
 }
@@ -135,7 +147,7 @@ void compare_probabilities(const ClassData& data) {
 TEST(ClassificationMetricsParity, CostsOfProbabilitiesAreTorchmetricsAndScikitLearns) {
   for (const auto& data : class_data()) {
     if (!data.has_scores) continue;
-    if (data.task != "multilabel") compare_probabilities(data);
+    if (data.task != Task::multilabel) compare_probabilities(data);
     classification_cases().compare_pairs<metrics::LogLoss>("LogLoss/" + data.name + "/",
                                                            metrics::LogLossOptions{.task = data.task,
                                                                                    .num_classes = data.num_classes(),
@@ -174,9 +186,9 @@ TEST(ClassificationMetricsParity, DiceScoreIsTorchmetrics) {
               "DiceScore/" + format + "/" + average + "," + level + (background ? ",1" : ",0"),
               metrics::DiceScoreOptions{.num_classes = 5,
                                         .include_background = background,
-                                        .average = average,
-                                        .input_format = format,
-                                        .aggregation_level = level},
+                                        .average = named<metrics::Average>(average),
+                                        .input_format = named<metrics::InputFormat>(format),
+                                        .aggregation_level = named<metrics::AggregationLevel>(level)},
               data);
         }
       }

@@ -36,7 +36,7 @@ struct Asked {
   std::string text() const { return data + "/" + std::to_string(k.value_or(0)) + "," + action; }
   template <class Options>
   Options options() const {
-    return {.empty_target_action = action, .ignore_index = ignore_index, .top_k = k};
+    return {.empty_target_action = named<metrics::EmptyTargetAction>(action), .ignore_index = ignore_index, .top_k = k};
   }
 };
 
@@ -72,10 +72,10 @@ TEST(MediaMetricsParity, RetrievalIsTorchmetrics) {
                   MetricCases::make<RetrievalRPrecision>(RetrievalRPrecisionOptions{.ignore_index = ignore_index}),
                   queries(data));
     for (const std::string aggregation : {"median", "min", "max"}) {
-      cases.compare(
-          "RetrievalMRR/" + data + "/" + aggregation,
-          MetricCases::make<RetrievalMRR>(RetrievalOptions{.ignore_index = ignore_index, .aggregation = aggregation}),
-          queries(data));
+      cases.compare("RetrievalMRR/" + data + "/" + aggregation,
+                    MetricCases::make<RetrievalMRR>(
+                        RetrievalOptions{.ignore_index = ignore_index, .aggregation = named<Aggregation>(aggregation)}),
+                    queries(data));
     }
   }
   for (const std::string data : {"gains", "tied_gains"}) {
@@ -121,7 +121,9 @@ void compare_rouge(const std::string& data, const std::string& key) {
     for (const std::string statistic : {"fmeasure", "precision", "recall"}) {
       compare_texts<metrics::ROUGEScore>(
           "ROUGEScore", data, key + "," + accumulate + "," + statistic,
-          metrics::ROUGEScoreOptions{.rouge_key = key, .statistic = statistic, .accumulate = accumulate});
+          metrics::ROUGEScoreOptions{.rouge_key = named<metrics::RougeKey>(key),
+                                     .statistic = named<metrics::RougeStatistic>(statistic),
+                                     .accumulate = named<metrics::RougeAccumulate>(accumulate)});
     }
   }
 }
@@ -134,8 +136,9 @@ TEST(MediaMetricsParity, TextIsTorchmetrics) {
   compare_texts<MatchErrorRate>("MatchErrorRate", "sentences", "", MatchErrorRateOptions{});
   for (const std::string reduction : {"mean", "sum", "none"}) {
     for (const int64_t cost : {1, 2}) {
-      compare_texts<EditDistance>("EditDistance", "sentences", reduction + "," + std::to_string(cost),
-                                  EditDistanceOptions{.substitution_cost = cost, .reduction = reduction});
+      compare_texts<EditDistance>(
+          "EditDistance", "sentences", reduction + "," + std::to_string(cost),
+          EditDistanceOptions{.substitution_cost = cost, .reduction = named<Reduction>(reduction)});
     }
   }
   for (const std::string data : {"sentences", "references"}) {
@@ -169,15 +172,17 @@ TEST(MediaMetricsParity, ImagesAreTorchmetrics) {
                                               PeakSignalNoiseRatioOptions{.data_range = {0.2, 0.8}, .base = 2}, data);
     for (const std::string reduction : {"elementwise_mean", "sum", "none"}) {
       const auto similarity = "StructuralSimilarityIndexMeasure/" + data + "/" + reduction;
-      cases.compare_pairs<Similarity>(similarity + ",one",
-                                      SimilarityOptions{.reduction = reduction, .data_range = DataRange(1.0)}, data);
+      cases.compare_pairs<Similarity>(
+          similarity + ",one",
+          SimilarityOptions{.reduction = named<Reduction>(reduction), .data_range = DataRange(1.0)}, data);
       cases.compare_pairs<Similarity>(
           similarity + ",clamped",
-          SimilarityOptions{.sigma = 0.8, .reduction = reduction, .data_range = DataRange(0.1, 0.9)}, data);
+          SimilarityOptions{.sigma = 0.8, .reduction = named<Reduction>(reduction), .data_range = DataRange(0.1, 0.9)},
+          data);
       cases.compare_pairs<Similarity>(similarity + ",flat",
                                       SimilarityOptions{.gaussian_kernel = false,
                                                         .kernel_size = 7,
-                                                        .reduction = reduction,
+                                                        .reduction = named<Reduction>(reduction),
                                                         .data_range = DataRange(1.0),
                                                         .k1 = 0.02},
                                       data);

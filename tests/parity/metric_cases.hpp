@@ -5,6 +5,7 @@
 
 #include "tests/parity/parity.hpp"
 #include "troupe/modules/metrics/metric.hpp"
+#include "troupe/modules/options/choices.hpp"
 
 #include <gtest/gtest.h>
 
@@ -14,6 +15,12 @@
 #include <string>
 
 namespace troupe {
+
+/// The value that torchmetrics calls `name`.
+template <HasChoices Enum>
+Enum named(const std::string& name) {
+  return static_cast<Enum>(value_in(choices_of<Enum>(), name, "option"));
+}
 
 class MetricCases {
  public:

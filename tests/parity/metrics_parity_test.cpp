@@ -19,6 +19,8 @@
 namespace troupe {
 namespace {
 
+using metrics::Task;
+
 MetricCases& metric_cases() {
   static MetricCases all("metrics.py");
   return all;
@@ -40,44 +42,49 @@ void compare(const std::string& name, const MetricCases::Make& make_metric, cons
 }
 
 struct Data {
-  std::string name, task;
+  std::string name;
+  Task task;
   std::optional<int64_t> ignore_index = std::nullopt;
   bool has_scores = true;
 
-  std::optional<int64_t> num_classes() const { return task == "multiclass" ? std::optional<int64_t>(5) : std::nullopt; }
-  std::optional<int64_t> num_labels() const { return task == "multilabel" ? std::optional<int64_t>(4) : std::nullopt; }
+  std::optional<int64_t> num_classes() const {
+    return task == Task::multiclass ? std::optional<int64_t>(5) : std::nullopt;
+  }
+  std::optional<int64_t> num_labels() const {
+    return task == Task::multilabel ? std::optional<int64_t>(4) : std::nullopt;
+  }
   std::vector<std::string> averages(bool has_micro = true) const {
-    if (task == "binary") return {"micro"};
+    if (task == Task::binary) return {"micro"};
     if (!has_micro) return {"macro", "weighted", "none"};
     return {"micro", "macro", "weighted", "none"};
   }
 };
 
 std::vector<Data> classification_data() {
-  return {{"ties", "binary"},
-          {"logits", "binary"},
-          {"no_positive", "binary"},
-          {"no_negative", "binary"},
-          {"ignored", "binary", -1},
-          {"ignored_logits", "binary", -1},
-          {"mixed", "binary"},
-          {"confident", "binary"},
-          {"bit_labels", "binary", std::nullopt, false},
-          {"classes", "multiclass"},
-          {"class_ties", "multiclass"},
-          {"class_missing", "multiclass"},
-          {"class_zero", "multiclass"},
-          {"class_images", "multiclass"},
-          {"class_ignored", "multiclass", -1},
-          {"class_ignored_within", "multiclass", 2},
-          {"class_mixed", "multiclass"},
-          {"class_labels", "multiclass", std::nullopt, false},
-          {"labels", "multilabel"},
-          {"label_ties", "multilabel"},
-          {"label_ignored", "multilabel", -1},
-          {"label_mixed", "multilabel"},
-          {"label_empty", "multilabel"},
-          {"label_bits", "multilabel", std::nullopt, false}};
+  return {{"ties", Task::binary},
+          {"logits", Task::binary},
+          {"no_positive", Task::binary},
+          {"no_negative", Task::binary},
+          {"ignored", Task::binary, -1},
+          {"ignored_logits", Task::binary, -1},
+          {"mixed", Task::binary},
+          {"confident", Task::binary},
+          {"bit_labels", Task::binary, std::nullopt, false},
+          {"classes", Task::multiclass},
+          {"class_ties", Task::multiclass},
+          {"class_missing", Task::multiclass},
+          {"class_zero", Task::multiclass},
+          {"class_images", Task::multiclass},
+          {"class_ignored", Task::multiclass, -1},
+          {"class_ignored_within", Task::multiclass, 2},
+          {"class_mixed", Task::multiclass},
+          {"class_labels", Task::multiclass, std::nullopt, false},
+          {"labels", Task::multilabel},
+          {"label_ties", Task::multilabel},
+          {"label_ignored", Task::multilabel, -1},
+          {"label_mixed", Task::multilabel},
+          {"label_empty", Task::multilabel},
+          {"label_bits", Task::multilabel, std::nullopt, false}};
 }
 
 template <class M>
@@ -86,7 +93,7 @@ void compare_shares(const char* metric, const Data& data, const std::string& ave
                                           .threshold = 0.4,
                                           .num_classes = data.num_classes(),
                                           .num_labels = data.num_labels(),
-                                          .average = average,
+                                          .average = named<metrics::Average>(average),
                                           .top_k = k,
                                           .ignore_index = data.ignore_index};
   const std::string name = std::string(metric) + "/" + data.name + "/" + average + "," + std::to_string(k);
@@ -107,7 +114,7 @@ void compare_counts(const Data& data, const std::string& average, int64_t k) {
                                                            .threshold = 0.4,
                                                            .num_classes = data.num_classes(),
                                                            .num_labels = data.num_labels(),
-                                                           .average = average,
+                                                           .average = named<metrics::Average>(average),
                                                            .top_k = k,
                                                            .ignore_index = data.ignore_index}),
           pairs(data.name));
@@ -116,7 +123,7 @@ void compare_counts(const Data& data, const std::string& average, int64_t k) {
                                .threshold = 0.4,
                                .num_classes = data.num_classes(),
                                .num_labels = data.num_labels(),
-                               .average = average,
+                               .average = named<metrics::Average>(average),
                                .top_k = k,
                                .ignore_index = data.ignore_index};
   compare("FBetaScore" + options, make<metrics::FBetaScore>(f), pairs(data.name));
@@ -129,15 +136,16 @@ TEST(MetricsParity, CountsOfRightAndWrongLabelsAreTorchmetrics) {
   for (const auto& data : classification_data()) {
     for (const auto& average : data.averages()) {
       compare_counts(data, average, 1);
-      if (data.task == "multiclass" && data.has_scores) compare_counts(data, average, 3);
+      if (data.task == Task::multiclass && data.has_scores) compare_counts(data, average, 3);
     }
     for (const char* normalize : {"true", "pred", "all", "none"}) {
       compare("ConfusionMatrix/" + data.name + "/" + normalize,
-              make<metrics::ConfusionMatrix>(metrics::ConfusionMatrixOptions{.task = data.task,
-                                                                             .num_classes = data.num_classes(),
-                                                                             .num_labels = data.num_labels(),
-                                                                             .normalize = normalize,
-                                                                             .ignore_index = data.ignore_index}),
+              make<metrics::ConfusionMatrix>(
+                  metrics::ConfusionMatrixOptions{.task = data.task,
+                                                  .num_classes = data.num_classes(),
+                                                  .num_labels = data.num_labels(),
+                                                  .normalize = named<metrics::Normalize>(normalize),
+                                                  .ignore_index = data.ignore_index}),
               pairs(data.name));
     }
   }
@@ -147,15 +155,16 @@ template <class M, class Options>
 void compare_curve(const char* metric, const Data& data) {
   const std::pair<const char*, metrics::Thresholds> all[] = {
       {"exact", {}}, {"count", 7}, {"list", {0.1, 0.3, 0.5, 0.7}}};
-  for (const auto& average : data.averages(data.task == "multilabel")) {
+  for (const auto& average : data.averages(data.task == Task::multilabel)) {
     for (const auto& [key, thresholds] : all) {
       compare(c10::str(metric, "/", data.name, "/", average, ",", key),
-              make<M>(Options{.task = data.task,
-                              .thresholds = thresholds,
-                              .num_classes = data.num_classes(),
-                              .num_labels = data.num_labels(),
-                              .average = data.task == "binary" ? "macro" : average,
-                              .ignore_index = data.ignore_index}),
+              make<M>(Options{
+                  .task = data.task,
+                  .thresholds = thresholds,
+                  .num_classes = data.num_classes(),
+                  .num_labels = data.num_labels(),
+                  .average = data.task == Task::binary ? metrics::Average::macro : named<metrics::Average>(average),
+                  .ignore_index = data.ignore_index}),
               pairs(data.name));
     }
   }
@@ -179,7 +188,8 @@ TEST(MetricsParity, ErrorsOfRegressionAreTorchmetrics) {
     for (const char* multioutput : {"uniform_average", "variance_weighted", "raw_values"}) {
       for (const int64_t adjusted : {0, 3}) {
         compare("R2Score/" + data + "/" + multioutput + "," + std::to_string(adjusted),
-                make<R2Score>(R2ScoreOptions{.adjusted = adjusted, .multioutput = multioutput}), pairs(data));
+                make<R2Score>(R2ScoreOptions{.adjusted = adjusted, .multioutput = named<Multioutput>(multioutput)}),
+                pairs(data));
       }
     }
   }
@@ -190,7 +200,7 @@ TEST(MetricsParity, ErrorsOfRegressionAreTorchmetrics) {
           pairs(outputs));
   for (const char* reduction : {"sum", "mean", "none"}) {
     compare(std::string("CosineSimilarity/outputs/") + reduction,
-            make<CosineSimilarity>(CosineSimilarityOptions{.reduction = reduction}), pairs(outputs));
+            make<CosineSimilarity>(CosineSimilarityOptions{.reduction = named<Reduction>(reduction)}), pairs(outputs));
   }
 }
 
@@ -219,8 +229,9 @@ Feed values(bool weighted = false) {
 
 template <class M>
 void compare_aggregator(const std::string& name) {
-  compare(name + "/holed/ignore", make<M>(metrics::AggregatorOptions{.nan_strategy = "ignore"}), values<M>());
-  compare(name + "/holed/replace", make<M>(metrics::AggregatorOptions{.nan_replacement = 0.25}), values<M>());
+  compare(name + "/holed/ignore", make<M>(metrics::AggregatorOptions{.nan_strategy = metrics::NanStrategy::ignore}),
+          values<M>());
+  compare(name + "/holed/replace", make<M>(metrics::AggregatorOptions{.nan_strategy = 0.25}), values<M>());
 }
 
 TEST(MetricsParity, AggregatorsAreTorchmetrics) {
@@ -228,7 +239,8 @@ TEST(MetricsParity, AggregatorsAreTorchmetrics) {
   compare_aggregator<metrics::MinMetric>("MinMetric");
   compare_aggregator<metrics::MaxMetric>("MaxMetric");
   compare_aggregator<metrics::MeanMetric>("MeanMetric");
-  compare("MeanMetric/holed/weighted", make<metrics::MeanMetric>(metrics::AggregatorOptions{.nan_strategy = "ignore"}),
+  compare("MeanMetric/holed/weighted",
+          make<metrics::MeanMetric>(metrics::AggregatorOptions{.nan_strategy = metrics::NanStrategy::ignore}),
           values<metrics::MeanMetric>(/*weighted=*/true));
 }
 

@@ -143,7 +143,7 @@ std::vector<OptimizerCase> optimizer_cases() {
                          .momentum = 0.8,
                          .nesterov = false,
                          .ns_steps = 4,
-                         .adjust_lr_fn = "match_rms_adamw",
+                         .adjust_lr_fn = AdjustLrFn::match_rms_adamw,
                          .adamw_lr = 0.002,
                          .adamw_weight_decay = 0,
                          .adamw_betas = {0.8, 0.95},
@@ -168,7 +168,8 @@ std::vector<OptimizerCase> optimizer_cases() {
        }},
       {"schedule_free_eval", [](Parameters p) { return schedule_free_adamw(p, {.lr = 0.01, .warmup_steps = 5}); }},
       {"lbfgs", [](Parameters p) { return lbfgs(p, {.lr = 0.3, .max_iter = 4, .history_size = 6}); }},
-      {"lbfgs_wolfe", [](Parameters p) { return lbfgs(p, {.max_iter = 5, .line_search_fn = "strong_wolfe"}); }},
+      {"lbfgs_wolfe",
+       [](Parameters p) { return lbfgs(p, {.max_iter = 5, .line_search_fn = LineSearchFn::strong_wolfe}); }},
   };
 }
 

@@ -31,7 +31,7 @@ TEST(RegressionMetricsParity, ErrorsAsSharesAreTorchmetrics) {
                                                              WeightedMeanAbsolutePercentageErrorOptions{}, data);
     for (const char* kind : {"uniform_average", "variance_weighted", "raw_values"}) {
       cases.compare_pairs<ExplainedVariance>("ExplainedVariance/" + data + "/" + kind,
-                                             ExplainedVarianceOptions{.multioutput = kind}, data);
+                                             ExplainedVarianceOptions{.multioutput = named<Multioutput>(kind)}, data);
     }
   }
   cases.compare_pairs<MeanSquaredLogError>("MeanSquaredLogError/positive/", MeanSquaredLogErrorOptions{}, "positive");
@@ -46,9 +46,9 @@ TEST(RegressionMetricsParity, CorrelationsAreTorchmetrics) {
     cases.compare_pairs<SpearmanCorrCoef>("SpearmanCorrCoef/" + data + "/",
                                           SpearmanCorrCoefOptions{.num_outputs = outputs}, data);
     for (const std::string variant : {"a", "b", "c"}) {
-      cases.compare_pairs<KendallRankCorrCoef>("KendallRankCorrCoef/" + data + "/" + variant,
-                                               KendallRankCorrCoefOptions{.variant = variant, .num_outputs = outputs},
-                                               data);
+      cases.compare_pairs<KendallRankCorrCoef>(
+          "KendallRankCorrCoef/" + data + "/" + variant,
+          KendallRankCorrCoefOptions{.variant = named<KendallVariant>(variant), .num_outputs = outputs}, data);
     }
   }
 }
@@ -60,10 +60,11 @@ TEST(RegressionMetricsParity, DistancesOfDistributionsAreTorchmetricsAndScipys) 
     cases.compare_pairs<WassersteinDistance>("WassersteinDistance/" + data + "/", WassersteinDistanceOptions{}, data);
   }
   for (const std::string reduction : {"mean", "sum", "none"}) {
-    cases.compare_pairs<KLDivergence>("KLDivergence/shares/" + reduction, KLDivergenceOptions{.reduction = reduction},
-                                      "shares");
+    cases.compare_pairs<KLDivergence>("KLDivergence/shares/" + reduction,
+                                      KLDivergenceOptions{.reduction = named<Reduction>(reduction)}, "shares");
     cases.compare_pairs<KLDivergence>("KLDivergence/outputs/" + reduction,
-                                      KLDivergenceOptions{.log_prob = true, .reduction = reduction}, "outputs");
+                                      KLDivergenceOptions{.log_prob = true, .reduction = named<Reduction>(reduction)},
+                                      "outputs");
   }
 }
 

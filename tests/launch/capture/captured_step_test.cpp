@@ -289,11 +289,11 @@ struct Measured : Mlp {
     return loss;
   }
   MetricHolder<metrics::Accuracy> accuracy =
-      register_metric("accuracy", metrics::Accuracy({.task = "multiclass", .num_classes = 10}));
+      register_metric("accuracy", metrics::Accuracy({.task = metrics::Task::multiclass, .num_classes = 10}));
   MetricHolder<metrics::Accuracy> each =
-      register_metric("each", metrics::Accuracy({.task = "multiclass", .num_classes = 10}));
+      register_metric("each", metrics::Accuracy({.task = metrics::Task::multiclass, .num_classes = 10}));
   MetricHolder<metrics::AUROC> curve =
-      register_metric("curve", metrics::AUROC({.task = "multiclass", .num_classes = 10}));
+      register_metric("curve", metrics::AUROC({.task = metrics::Task::multiclass, .num_classes = 10}));
   MetricHolder<KeptScores> kept = register_metric("kept", KeptScores());
   MetricHolder<metrics::MeanMetric> mean = register_metric("mean", metrics::MeanMetric());
   MetricHolder<metrics::MaxMetric> highest = register_metric("highest", metrics::MaxMetric());
@@ -380,7 +380,7 @@ struct ValidatedAndCaptured : Cnn {
     log("sum", sum);
   }
   MetricHolder<metrics::Accuracy> accuracy =
-      register_metric("accuracy", metrics::Accuracy({.task = "multiclass", .num_classes = 10}));
+      register_metric("accuracy", metrics::Accuracy({.task = metrics::Task::multiclass, .num_classes = 10}));
 };
 
 TEST_F(CapturedStep, IsWrittenAsText) {

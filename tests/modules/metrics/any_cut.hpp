@@ -17,7 +17,7 @@ namespace troupe::metrics {
 inline constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 inline Accuracy three_classes() {
-  return Accuracy({.task = "multiclass", .num_classes = 3});
+  return Accuracy({.task = Task::multiclass, .num_classes = 3});
 }
 
 using Make = std::function<std::unique_ptr<TargetMetric>()>;

@@ -69,13 +69,13 @@ TEST(Metric, NeedsAndKeepsNoGraph) {
   MeanSquaredError error;
   const auto preds = torch::ones({3}, torch::requires_grad());
   EXPECT_FALSE(error(preds, torch::zeros({3})).requires_grad());
-  AUROC auroc({.task = "binary"});
+  AUROC auroc({.task = Task::binary});
   auroc.update(preds, torch::ones({3}, torch::kLong));
   for (const auto& state : auroc.states().states) EXPECT_FALSE(state.value.requires_grad()) << state.name;
 }
 
 TEST(Metric, KeepsItsOwnCopyOfScores) {
-  AUROC auroc({.task = "binary"});
+  AUROC auroc({.task = Task::binary});
   auto preds = torch::tensor({0.1, 0.2, 0.8});
   auto target = torch::tensor({0, 0, 1});
   auroc.update(preds, target);
@@ -85,7 +85,7 @@ TEST(Metric, KeepsItsOwnCopyOfScores) {
 }
 
 TEST(Metric, StatesThatSomebodyHoldsOutliveTheReset) {
-  AUROC auroc({.task = "binary"});
+  AUROC auroc({.task = Task::binary});
   const auto update = [&](double score) { auroc.update(torch::full({3}, score), torch::tensor({0, 1, 1})); };
   update(0.25);
   const auto held = auroc.states();
@@ -130,10 +130,10 @@ TEST(MetricStates, ReplicasWithoutUpdatesAddNothing) {
 }
 
 TEST(MetricStates, JoinInTheOrderOfTheRanks) {
-  CosineSimilarity a({.reduction = "none"}), b({.reduction = "none"});
+  CosineSimilarity a({.reduction = Reduction::none}), b({.reduction = Reduction::none});
   a.update(torch::tensor({{1.0, 0.0}}), torch::tensor({{1.0, 0.0}}));
   b.update(torch::tensor({{1.0, 0.0}}), torch::tensor({{-1.0, 0.0}}));
-  CosineSimilarity all({.reduction = "none"});
+  CosineSimilarity all({.reduction = Reduction::none});
   all.load_states(merged({a.states(), b.states()}));
   EXPECT_TRUE(all.compute().equal(torch::tensor({1.0, -1.0}, torch::kFloat64)));
 }
@@ -157,7 +157,7 @@ TEST(MetricStates, OfAnotherMetricAreRefused) {
               HasSubstr("the states are not those of Accuracy: there are 2, not 8"));
   EXPECT_THAT(refusal([&] { min.load_states(sum.states()); }),
               HasSubstr("sum_value (sum) stands where min_value (min) is"));
-  Accuracy four({.task = "multiclass", .num_classes = 4});
+  Accuracy four({.task = Task::multiclass, .num_classes = 4});
   EXPECT_THAT(refusal([&] { four.load_states(accuracy.states()); }), HasSubstr("tp is Long [3], not Long [4]"));
   EXPECT_THAT(refusal([&] { merged({sum.states(), min.states()}); }), HasSubstr("state 1 is sum_value (sum) in one"));
   EXPECT_NE(refusal([] { merged(std::vector<MetricStates>{}); }), "accepted");

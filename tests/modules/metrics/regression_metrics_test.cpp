@@ -47,7 +47,7 @@ TEST(R2Score, OfConstantTargetsIsOneOrNothing) {
   const auto far = 1e12 + torch::tensor({0.0, 1e-3}, torch::kDouble);
   EXPECT_EQ(value_of_any_cut(make, far, far).item<double>(), 1);
   EXPECT_NEAR(value_of_any_cut(make, far.flip(0), far).item<double>(), -3, 1e-9);
-  const auto weighted = making<R2Score>(R2ScoreOptions{.multioutput = "variance_weighted"});
+  const auto weighted = making<R2Score>(R2ScoreOptions{.multioutput = Multioutput::variance_weighted});
   EXPECT_EQ(value_of_any_cut(weighted, torch::ones({3, 2}), torch::ones({3, 2})).item<double>(), 1);
 }
 
@@ -62,13 +62,13 @@ TEST(R2Score, OfNanIsNan) {
 
 TEST(Aggregators, TreatNanAsTheyAreTold) {
   const auto values = torch::tensor({1.0, nan, 3.0});
-  MeanMetric warns, lets_through({.nan_strategy = "disable"});
+  MeanMetric warns, lets_through({.nan_strategy = NanStrategy::disable});
   warns.update(values);
   EXPECT_EQ(warns.compute().item<double>(), 2);
   EXPECT_EQ(warns.warning(), "MeanMetric left out values that are nan");
   lets_through.update(values, torch::tensor({1.0, 1.0, 2.0}));
   EXPECT_TRUE(std::isnan(lets_through.compute().item<double>()));
-  MaxMetric refuses({.nan_strategy = "error"});
+  MaxMetric refuses({.nan_strategy = NanStrategy::error});
   EXPECT_THAT(refusal([&] { refuses.update(values); }), HasSubstr("MaxMetric: a value or weight is nan"));
   EXPECT_THAT(refusal([&] { warns.update(values, torch::ones({2})); }),
               HasSubstr("weight is of shape [2] and value of shape [3]"));

@@ -43,7 +43,8 @@ class StateOfMetrics : public ::testing::Test {
     return refusal([&] { load_epoch_reductions(checkpoint); });
   }
 
-  std::shared_ptr<metrics::AUROC> auroc = std::make_shared<metrics::AUROC>(metrics::AUROCOptions{.task = "binary"});
+  std::shared_ptr<metrics::AUROC> auroc =
+      std::make_shared<metrics::AUROC>(metrics::AUROCOptions{.task = metrics::Task::binary});
   std::shared_ptr<metrics::MeanMetric> mean = std::make_shared<metrics::MeanMetric>();
 };
 

@@ -180,7 +180,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"ForeachAdafactor", own([](Parameters p) { return optim::adafactor(std::move(p), {.d = 1.5}); }),
              own([](Parameters p) { return optim::adafactor(std::move(p), {.lr = 1}); })},
         Case{"Muon", own([](Parameters p) {
-               return optim::muon(std::move(p), {.lr = 0.01, .adjust_lr_fn = "match_rms_adamw", .adamw_eps = 1e-6});
+               return optim::muon(std::move(p),
+                                  {.lr = 0.01, .adjust_lr_fn = optim::AdjustLrFn::match_rms_adamw, .adamw_eps = 1e-6});
              }),
              own([](Parameters p) {
                return optim::muon(std::move(p), {.lr = 1, .ns_coefficients = {1, 2, 3}});
@@ -363,6 +364,18 @@ TEST(OptimizerState, HyperParametersAreChecked) {
     without.metadata["optimizers"][0]["groups"][0].erase(name);
     EXPECT_THAT(run.error_of(without), HasSubstr("optimizers[0].groups[0]." + name + " is missing"));
   }
+}
+
+TEST(OptimizerState, TheChoiceOfMuonIsNullOrOneOfItsNames) {
+  Training run(own([](Parameters p) { return optim::muon(std::move(p)); }));
+  auto checkpoint = run.save();
+  auto& choice = checkpoint.metadata["optimizers"][0]["groups"][0]["adjust_lr_fn"];
+  EXPECT_TRUE(choice.is_null());
+  choice = "adamw";
+  EXPECT_THAT(run.error_of(checkpoint),
+              HasSubstr("adjust_lr_fn is \"adamw\", not null or one of original, match_rms_adamw"));
+  choice = "match_rms_adamw";
+  EXPECT_EQ(run.error_of(checkpoint), "");
 }
 
 TEST(OptimizerState, ListsOfLbfgsThatDoNotBelongTogetherAreRefused) {

@@ -191,7 +191,7 @@ TEST(LogStoreMetrics, OneNameForAllLoadersIsOneValue) {
 
 TEST(LogStoreMetrics, RefuseWhatHasNoPlaceInALog) {
   LogStore store;
-  metrics::ConfusionMatrix confusion({.task = "binary"});
+  metrics::ConfusionMatrix confusion({.task = metrics::Task::binary});
   metrics::SumMetric sum, other;
   store.set_origin(validation_step(1));
   EXPECT_THAT(
