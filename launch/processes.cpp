@@ -68,6 +68,7 @@ struct Processes::State {
     launch->stop_listening();
     between.reset();
     roll_call.reset();
+    store.reset();  // spares that are called up have none: all make it anew
   }
 
   void make_roll_call() {
