@@ -49,7 +49,7 @@ struct Processes::State {
 
   std::mutex mutex;
   std::function<void(const Failure&)> listener;
-  int64_t run = 0;                 // that this process has begun, counted alike on all
+  int64_t run = 0;                 // that this process has begun since the last recovery, counted alike on all
   std::optional<Failure> unheard;  // told while nobody listened
   int64_t unheard_run = 0;         // that it belongs to
 
@@ -68,7 +68,8 @@ struct Processes::State {
     launch->stop_listening();
     between.reset();
     roll_call.reset();
-    store.reset();  // spares that are called up have none: all make it anew
+    store.reset();  // spares that are called up have none: all make it anew, and count its runs alike
+    runs = 0;
   }
 
   void make_roll_call() {
@@ -198,6 +199,7 @@ std::string Processes::recover() {
     state->part();
     const std::lock_guard lock(state->mutex);
     state->unheard.reset();
+    state->run = 0;  // a spare that is called up has begun none
   };
   return state_->launch->recover({.part = part, .join = [state = state_.get()] { state->join(); }});
 }
