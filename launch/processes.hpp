@@ -71,7 +71,7 @@ class Processes {
   bool survives_losses() const;
   /// Whether one is lost that was there at the last recover(), or will be known to be within `patience`. Any thread.
   bool has_losses(std::chrono::milliseconds patience = patience_with_losses);
-  using Outcome = Launch::Outcome;
+  using Outcome = Launch::Outcome;  ///< well, fewer, lost, failed
   /// Collective among those that are left, spares too: the same answer for all; `fewer` or `lost` if one is lost
   /// meanwhile. One that waits longer than `patience` leaves the others; if it has failed itself, it waits 30 s at
   /// most, and returns.

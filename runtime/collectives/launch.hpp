@@ -50,7 +50,8 @@ class Launch {
     std::function<void(const std::string& message)> told;  ///< another process has announced it
     std::function<void(Failure failure)> lost;             ///< processes are lost, if survives_losses()
   };
-  /// Collective: from now on `listener` hears what the others announce, until stop_listening().
+  /// Collective: from now on `listener` hears what the others announce, until stop_listening(). Once, but for
+  /// Regrouping::join.
   virtual void listen(Listener listener) = 0;
   /// Waits until the listener has returned. Nobody is told anything from then on.
   virtual void stop_listening() = 0;
