@@ -3,6 +3,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/modules/options/trainer_options.hpp"
+#include "troupe/runtime/collectives/launch.hpp"
 #include "troupe/runtime/distributed/peers.hpp"
 
 #include <chrono>
@@ -30,7 +31,7 @@ class Processes {
   /// Without spares.
   int64_t size() const;
   /// Also of a spare.
-  bool is_alone() const { return size() == 1 || is_spare(); }
+  bool is_alone() const;
   bool is_rank_zero() const { return rank() == 0; }
   /// Among the processes of this host.
   int64_t local_rank() const;
@@ -70,9 +71,7 @@ class Processes {
   bool survives_losses() const;
   /// Whether one is lost that was there at the last recover(), or will be known to be within `patience`. Any thread.
   bool has_losses(std::chrono::milliseconds patience = patience_with_losses);
-  /// What has become of what a process did, or of what all of them did together: the worst that one of them says.
-  /// `fewer`: it went well for all that are left, and one is lost.
-  enum class Outcome { well, fewer, lost, failed };
+  using Outcome = Launch::Outcome;  ///< well, fewer, lost, failed
   /// Collective among those that are left, spares too: the same answer for all; `fewer` or `lost` if one is lost
   /// meanwhile. One that waits longer than `patience` leaves the others; if it has failed itself, it waits 30 s at
   /// most, and returns.
@@ -92,8 +91,6 @@ class Processes {
 
  private:
   Processes();
-  void join_processes();
-  void make_roll_call();
 
   struct State;
   std::unique_ptr<State> state_;

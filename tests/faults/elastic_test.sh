@@ -18,9 +18,9 @@ options=(--model.pause 5 --trainer.max_epochs 8 --trainer.val_check_interval 10)
 fail() { echo "error: $*" >&2; cat "$folder/err" >&2; exit 1; }
 
 # The process of RANK that trains below ROOT.
-process_of() {  # process_of ROOT RANK
+process_of() {  # process_of ROOT RANK [PROGRAM]
   local each
-  for each in $(pgrep -x kill_program); do
+  for each in $(pgrep -x "${3:-kill_program}"); do
     if grep -qzxF "$1" "/proc/$each/cmdline" 2>/dev/null &&
       grep -qzxF "OMPI_COMM_WORLD_RANK=$2" "/proc/$each/environ" 2>/dev/null; then echo "$each"; fi
   done
@@ -114,6 +114,18 @@ fault hung_step --trainer.watchdog_timeout 2 || fail "hung_step: the run has not
 grep -q "2 go on from step" "$folder/err" || fail "hung_step: nobody says that it is lost"
 ! fault step || fail "step: it ended well"
 grep -q "step is out of luck" "$folder/err" || fail "step: it does not say why"
+
+# What a spare throws once it is called up is told to all, and ends them.
+"$TROUPE_SOURCE_DIR/launch/run" -n 3 "$TROUPE_BUILD_DIR/tests/fault_program" fit --trainer.default_root_dir "$folder/late" \
+  --trainer.max_epochs 1000 --model.rank 1 --model.epoch 300 --model.fault step --trainer.elastic 1:2 \
+  >"$folder/found" 2>"$folder/err" &
+run=$!
+wait_for 60 is_at_step "$folder/late" 8 || fail "late: the run does not come to step 8"
+kill -KILL "$(process_of "$folder/late" 1 fault_program)"
+wait_for 60 grep -q ', with a spare (' "$folder/err" || fail "late: the spare is not called up"
+! wait "$run" || fail "late: it ended well"
+! grep -q '1 goes on from' "$folder/err" || fail "late: what a spare throws is taken for a loss"
+grep -q '^fault_program: step is out of luck (in training_step, stage fit, epoch 300, batch 2, rank 1 on ' "$folder/err" || fail "late: rank zero is not told"
 
 # A spare that is lost is not missed.
 "$TROUPE_SOURCE_DIR/launch/run" -n 3 "$program" fit --trainer.default_root_dir "$folder/unused" --trainer.elastic 1:2 \

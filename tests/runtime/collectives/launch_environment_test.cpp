@@ -1,15 +1,24 @@
 #include "troupe/runtime/collectives/launch_environment.hpp"
 
+#include "tests/runtime/collectives/operations.hpp"
 #include "tests/runtime/collectives/ranks.hpp"
 #include "troupe/base/failure.hpp"
+#include "troupe/base/host_name.hpp"
+#include "troupe/runtime/collectives/collective_error.hpp"
+#include "troupe/runtime/collectives/launch.hpp"
+
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <unistd.h>
 
+#include <condition_variable>
 #include <map>
+#include <mutex>
 #include <string>
+#include <vector>
 
 namespace troupe {
 namespace {
@@ -166,6 +175,124 @@ TEST(LaunchEnvironment, SaysWhatIsWrong) {
               HasSubstr("RANK has to be a number from 0 on, and is 'one'"));
   EXPECT_THAT(error({{"RANK", "1"}, {"WORLD_SIZE", "4"}}), HasSubstr("no MASTER_PORT"));
   EXPECT_THAT(error({{"RANK", "1"}, {"WORLD_SIZE", "4"}, {"MASTER_PORT", "1"}}), HasSubstr("no MASTER_ADDR"));
+}
+
+// --- What each launcher gives ---
+
+constexpr std::chrono::milliseconds no_time{0};
+
+void expect_that_none_may_be_lost(Launch& launch) {
+  const Launch::Regrouping untouched{.part = [] { ADD_FAILURE(); }, .join = [] { ADD_FAILURE(); }};
+  EXPECT_FALSE(launch.survives_losses());
+  EXPECT_FALSE(launch.has_losses(no_time));
+  launch.keep_spares(0, untouched);
+  EXPECT_FALSE(launch.is_spare());
+  EXPECT_THROW(launch.agree(Launch::Outcome::lost, no_time), CollectiveError);
+  EXPECT_THAT(error_of([&] { launch.recover(untouched); }),
+              HasSubstr("only processes that mpirun or srun started can go on after one of them is lost"));
+}
+
+TEST(Launch, OfAProcessThatWasStartedAloneHasNoOthers) {
+  const auto launch = make_launch({});
+  EXPECT_EQ(launch->rank(), 0);
+  EXPECT_EQ(launch->size(), 1);
+  EXPECT_EQ(launch->local_rank(), 0);
+  EXPECT_EQ(launch->local_size(), 1);
+  EXPECT_EQ(launch->host(), "");
+  EXPECT_EQ(launch->name_of(0), "process 0");
+  testing_collectives::check_operations(*launch->make_between({}, std::chrono::microseconds(50)));
+  EXPECT_EQ(launch->make_store(no_time)->add("count", 2), 2);
+  launch->listen({.told = [](const std::string&) { ADD_FAILURE(); }, .lost = [](const Failure&) { ADD_FAILURE(); }});
+  launch->announce("to nobody", no_time);
+  launch->stop_listening();
+  expect_that_none_may_be_lost(*launch);
+}
+
+TEST(Launch, OfTheOnlyProcessOfTorchrunsNeedsNoStore) {
+  const auto launch = make_launch({.launcher = Launcher::torchrun,
+                                   .local_rank = 1,
+                                   .local_size = 2,
+                                   .store_host = "nowhere.invalid",
+                                   .store_port = 29500});
+  EXPECT_EQ(launch->size(), 1);
+  EXPECT_EQ(launch->local_rank(), 1);
+  EXPECT_EQ(launch->local_size(), 2);
+}
+
+// The messages that a process has heard, and a way to wait for them.
+class HeardMessages {
+ public:
+  Launch::Listener listener() {
+    return {.told =
+                [this](const std::string& message) {
+                  const std::lock_guard lock(mutex_);
+                  messages_.push_back(message);
+                  changed_.notify_all();
+                },
+            .lost = [](const Failure&) { ADD_FAILURE(); }};
+  }
+  std::vector<std::string> first(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return messages_.size() >= count; });
+    return messages_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::string> messages_;
+};
+
+TEST(Launch, OfTorchrunsProcessesHasAllThroughItsStore) {
+  c10d::TCPStoreOptions options;
+  options.port = 0;  // any that is free
+  options.isServer = true;
+  options.waitWorkers = false;
+  const auto store = c10::make_intrusive<c10d::TCPStore>("localhost", options);
+  std::vector<std::unique_ptr<Launch>> launches;
+  for (const int rank : {0, 1}) {
+    launches.push_back(make_launch({.launcher = Launcher::torchrun,
+                                    .rank = rank,
+                                    .size = 2,
+                                    .local_rank = rank,
+                                    .local_size = 2,
+                                    .store_host = "localhost",
+                                    .store_port = store->getPort()}));
+    EXPECT_EQ(launches.back()->rank(), rank);
+    EXPECT_EQ(launches.back()->size(), 2);
+    EXPECT_EQ(launches.back()->local_rank(), rank);
+    EXPECT_EQ(launches.back()->local_size(), 2);
+    EXPECT_EQ(launches.back()->host(), host_name());
+    EXPECT_EQ(launches.back()->names_of({1, 0}), "process 1, process 0");
+    expect_that_none_may_be_lost(*launches.back());
+  }
+  auto& first = *launches[0];
+  auto& second = *launches[1];
+  {
+    std::vector<std::jthread> ranks;
+    for (const auto& launch : launches) {
+      ranks.emplace_back([&] {
+        for (int group = 0; group < 2; ++group) {
+          testing_collectives::check_operations(*launch->make_between({}, std::chrono::microseconds(50)));
+        }
+      });
+    }
+  }
+  first.make_store(no_time)->set("where", "here");
+  EXPECT_EQ(second.make_store(no_time)->get_to_str("where"), "here");
+
+  HeardMessages of_first, of_second;
+  first.listen(of_first.listener());
+  second.listen(of_second.listener());
+  first.announce("of the first", no_time);
+  EXPECT_THAT(of_second.first(1), testing::ElementsAre("of the first"));
+  second.announce("of the second", no_time);
+  EXPECT_THAT(of_first.first(1), testing::ElementsAre("of the second"));  // not its own, which was before
+  first.stop_listening();
+  first.announce("to nobody", no_time);
+  second.announce("to nobody", no_time);
+  second.stop_listening();
+  EXPECT_EQ(of_first.first(1).size(), 1U);
 }
 
 }  // namespace
