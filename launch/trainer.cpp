@@ -20,6 +20,7 @@
 #include "troupe/runtime/sinks/sink_by_name.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -37,6 +38,18 @@ namespace {
 std::string verdict_on(const std::string& lost) {
   return lost + (lost.find(", ") == std::string::npos ? " is lost" : " are lost");
 }
+
+// Sets a flag as long as it lives.
+class Running {
+ public:
+  explicit Running(std::atomic<bool>& flag) : flag_(flag) { flag_ = true; }
+  ~Running() { flag_ = false; }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+ private:
+  std::atomic<bool>& flag_;
+};
 
 std::string with_spares(int64_t count) {
   if (count == 0) return "";
@@ -123,6 +136,7 @@ std::filesystem::path Trainer::Runner::own_best_model_path() const {
 
 void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval,
                           RunArguments arguments) {
+  const Running running(is_running_);
   require_own_generators();
   if (Processes::get().is_spare() && stage != Stage::fit) return;
   check_elastic();
@@ -487,7 +501,11 @@ const cast::RunResult& Trainer::Runner::evaluate_fitted(Stage stage, DataLoaders
 
 Trainer::Trainer(TrainerOptions options) : runner_(std::make_unique<Runner>(std::move(options))) {}
 
-Trainer::~Trainer() = default;
+// While a stage runs only exit(), called by a hook or by another thread, destroys a Trainer, which is static then. The
+// stage cannot end before the hook that waits here does: it keeps what it has.
+Trainer::~Trainer() {
+  if (runner_->is_running()) (void)runner_.release();
+}
 
 std::vector<MetricMap> Trainer::validate(DataLoaders loaders, RunArguments arguments) {
   return runner_->evaluate_fitted(Stage::validate, std::move(loaders), std::move(arguments)).evaluation;

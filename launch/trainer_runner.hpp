@@ -10,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -27,6 +28,8 @@ class Trainer::Runner {
   Runner& operator=(const Runner&) = delete;
 
   void run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval, RunArguments arguments);
+  /// Whether a stage is within run(); any thread may ask.
+  bool is_running() const { return is_running_; }
   const cast::RunResult& evaluate(Stage stage, ModuleSource source, DataLoaders loaders, RunArguments arguments);
   /// With the module of the last fit.
   const cast::RunResult& evaluate_fitted(Stage stage, DataLoaders loaders, RunArguments arguments);
@@ -104,6 +107,7 @@ class Trainer::Runner {
   std::filesystem::path best_;                // as rank zero has it, after a fit of several processes
   std::optional<int64_t> metrics_port_;       // that the first stage has got
   std::unique_ptr<ActorSystem> system_;
+  std::atomic<bool> is_running_ = false;
   std::shared_ptr<cast::KeptState> kept_;  // trainer.elastic: of the stage that runs
   std::shared_ptr<Checkpoint> restored_;   // that it has gone back to, after a process was lost
   bool has_trained_ = false;               // this process, in that stage: it is no spare that is called up

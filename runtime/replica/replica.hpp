@@ -216,6 +216,7 @@ class Replica final : public RunContext {
 
  private:
   void set_up_process();
+  void make_module();
   void log_hyperparameters();
   void configure_callbacks();
   void configure_optimizers();

@@ -23,9 +23,15 @@
 
 namespace troupe {
 
+// For the watchdog it is a part of prepare_data, which may take as long as it likes; a failure is to say where it was.
+void Replica::make_module() try { core_.module = core_.setup.make_module(); } catch (...) {
+  core_.pulse.name = "the module's constructor";
+  throw;
+}
+
 DataFacts Replica::prepare() {
   set_up_process();
-  core_.module = core_.setup.make_module();
+  make_module();
   if (!core_.module) throw UsageError("the Trainer was given a null module");
   core_.module->attach(this);
   // A module is given to be trained, also right after it has predicted; layers that are in eval mode alone stay in it.

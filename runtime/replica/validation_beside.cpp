@@ -80,7 +80,7 @@ ModelAtStep validation_in(const Checkpoint& checkpoint, int64_t index) {
 
 void Replica::prepare_to_validate() {
   set_up_process();
-  core_.module = core_.setup.make_module();
+  make_module();
   if (!core_.module) throw UsageError("the Trainer was given a null module");
   core_.module->attach(this);
   reset_metrics(*core_.module);

@@ -817,7 +817,8 @@ TEST(Thrown, ByTheModulesConstructorEndsTheRun) {
       const TempDir dir;
       Trainer trainer(options_below(dir));
       bombs = {"constructor"};
-      EXPECT_THAT(error_of([&] { trainer.fit<Everything>({}); }), HasSubstr(text_of("constructor")));
+      EXPECT_THAT(error_of([&] { trainer.fit<Everything>({}); }),
+                  HasSubstr(text_of("constructor") + " (in the module's constructor, stage fit"));
       bombs.clear();
       EXPECT_NE(trainer.fit<Everything>({}), nullptr);
     });

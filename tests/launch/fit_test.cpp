@@ -338,6 +338,22 @@ TEST(FitDeathTest, AStaticTrainerLetsTheProgramEnd) {
   EXPECT_EXIT(end_with_a_static_trainer(true), ::testing::ExitedWithCode(0), "");
 }
 
+// exit() destroys the Trainer on the thread of the worker, which the run would wait for.
+TEST(FitDeathTest, AHookMayEndTheProgramOfAStaticTrainer) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  class Ends : public Line {
+   public:
+    using Line::Line;
+    StepOutput training_step(const Batch&, int64_t) override { std::exit(3); }
+  };
+  const auto end_within_a_step = [] {
+    static const TempDir dir;
+    static Trainer trainer(quiet(dir));
+    trainer.fit<Ends>({}, points());
+  };
+  EXPECT_EXIT(end_within_a_step(), ::testing::ExitedWithCode(3), "");
+}
+
 TEST(Fit, HandsValuesBackThroughTheQueue) {
   const TempDir dir;
   Trainer trainer(quiet(dir));
