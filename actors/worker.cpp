@@ -348,7 +348,9 @@ void WorkerState::end(const EndWorker& message) {
     if (!message.failure && !validates_beside()) fill_queue(ended.queue);
     report_phases(/*is_final=*/true);
     ended.module = replica_->release();
-    if (ended.module) ended.problems.push_back(text_thrown_by([&] { ended.module->to(torch::kCPU); }));
+    if (ended.module && !replica_->device().is_cpu()) {
+      ended.problems.push_back(text_thrown_by([&] { ended.module->to(torch::kCPU); }));
+    }
     replica_.reset();
     copy_ahead_.reset();
   } else {

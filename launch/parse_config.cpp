@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/base/text_encoding.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -26,14 +27,6 @@ namespace {
 
 // A name of an option has two parts.
 constexpr int most_dots = 16;
-
-// As other editors save it: with the mark of its byte order, or with zeros around its first character.
-void refuse_other_encodings(std::string_view text, const std::string& source) {
-  const auto starts = text.substr(0, 4);
-  const bool is_marked = starts.starts_with("\xFF\xFE") || starts.starts_with("\xFE\xFF");
-  if (!is_marked && starts.find('\0') == starts.npos) return;
-  throw UsageError(source + ": the file is UTF-16 or UTF-32, a config file is UTF-8: save it as that");
-}
 
 // Behind the string that begins at `begin`; where it is not closed, behind the line or the text.
 std::size_t end_of_toml_string(std::string_view text, std::size_t begin) {
@@ -239,7 +232,7 @@ class ConfigReader {
 }  // namespace
 
 std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source, const NamedTables& named) {
-  refuse_other_encodings(text, source);
+  refuse_other_encodings(text, source, "a config file");
   refuse_long_names(text, source);
   return ConfigReader(text, source, named).read();
 }

@@ -56,6 +56,15 @@ void separate_elements(const torch::nn::Module& module) {
   for (const auto& [name, tensor] : named_model_tensors(module)) separate_elements(tensor);
 }
 
+void refuse_meta(const torch::nn::Module& module) {
+  for (const auto& [name, tensor] : named_model_tensors(module)) {
+    if (!tensor.is_meta()) continue;
+    throw UsageError("'" + shown(name) +
+                     "' has no values (it is on the device meta): give the module one that has, as" +
+                     " torch::empty_like(tensor, torch::kCPU) makes it");
+  }
+}
+
 void check_model_storable(const torch::nn::Module& module) {
   for (const auto& [name, tensor] : named_model_tensors(module)) check_storable(name_in_checkpoint(name), tensor);
 }

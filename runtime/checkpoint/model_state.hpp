@@ -22,6 +22,10 @@ std::vector<std::pair<std::string, torch::Tensor>> saved_model_tensors(const tor
 /// they are. Called by the thread that owns the module.
 void separate_elements(const torch::nn::Module& module);
 
+/// Throws UsageError with the name of a parameter or buffer that has no values (it is on the device meta), which no
+/// device can be given.
+void refuse_meta(const torch::nn::Module& module);
+
 /// Throws UsageError with the name of a parameter or buffer that a checkpoint cannot hold: sparse, quantized, of a type
 /// that the file format does not have.
 void check_model_storable(const torch::nn::Module& module);

@@ -4,6 +4,7 @@
 #include "troupe/base/nearest.hpp"
 #include "troupe/base/number_text.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/base/text_encoding.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
 
 #include <algorithm>
@@ -40,6 +41,7 @@ class RowReader {
     while (file_.read_line(line_, kLongestRow)) {
       ++line_number_;
       if (file_.offset() > most_bytes_) refuse("the file has more than " + std::to_string(most_bytes_) + " bytes");
+      if (line_number_ == 1) refuse_other_encodings(line_, file_.path().string(), "a table");
       if (line_number_ == 1 && line_.starts_with("\xEF\xBB\xBF")) line_.erase(0, 3);  // a byte order mark
       if (state_ != State::quoted) {
         if (line_.find_first_not_of(delimiter_ == ' ' ? " \t" : " ") == std::string::npos) continue;

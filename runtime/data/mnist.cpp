@@ -2,6 +2,7 @@
 
 #include "troupe/base/failure.hpp"
 #include "troupe/base/text.hpp"
+#include "troupe/base/text_encoding.hpp"
 #include "troupe/runtime/data/gz_file.hpp"
 
 #include <algorithm>
@@ -139,6 +140,7 @@ class MnistRows {
 
   void add(std::string_view line) {
     ++row_;
+    if (row_ == 1) refuse_other_encodings(line, path_.string(), "a table");
     if (row_ == 1 && line.starts_with("\xEF\xBB\xBF")) line.remove_prefix(3);  // a byte order mark
     if (row_ == 1 && take_header(line)) return;
     read_row(line, values_, where(row_));

@@ -114,6 +114,7 @@ void FabricRank::refuse_module(const std::shared_ptr<torch::nn::Module>& module,
 
 void FabricRank::setup_module(std::shared_ptr<torch::nn::Module> module, std::string name) {
   refuse_module(module, name);
+  refuse_meta(*module);
   module->to(device());
   separate_elements(*module);
   if (auto* own = dynamic_cast<Module*>(module.get())) move_metrics(*own, device());

@@ -129,6 +129,7 @@ void Replica::configure_optimizers() {
 }
 
 void Replica::move_to_device() {
+  refuse_meta(*core_.module);
   core_.module->to(core_.setup.device);
   separate_elements(*core_.module);
   move_metrics(*core_.module, core_.setup.device);

@@ -272,6 +272,13 @@ TEST_F(TheFoundCheckpoint, CannotHoldTheseWhichIsSaidBeforeTheFirstBatch) {
     EXPECT_EQ(error_of([&] { Trainer(without).fit(module, points()); }), "") << buffer.first;
     EXPECT_EQ(module->steps, 4);
   }
+  const auto empty = std::make_shared<Holder>(
+      std::vector<std::pair<std::string, torch::Tensor>>{{"empty", torch::empty(2, torch::kMeta)}});
+  testing::internal::CaptureStderr();
+  EXPECT_THAT(error_of([&] { Trainer(options(1)).fit(empty, points()); }),
+              HasSubstr("'empty' has no values (it is on the device meta)"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), Not(HasSubstr("meta tensor")));
+  EXPECT_EQ(empty->steps, 0);
 }
 
 // Of complex weights: y = w x, as two real numbers.

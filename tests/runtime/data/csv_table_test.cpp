@@ -3,6 +3,7 @@
 #include "tests/support/file_content.hpp"
 #include "tests/support/refusal.hpp"
 #include "tests/support/temp_dir.hpp"
+#include "troupe/runtime/data/mnist.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -55,6 +56,17 @@ TEST_F(Csv, ReadsWhatSpreadsheetsWrite) {
   EXPECT_TRUE(read("x\ty\n1\t2\n", {.delimiter = '\t'}).column("y").equal(numbers({2}, {1})));
   const auto quoted = read("\"a, \"\"b\"\"\",c,\"1\"\n\"1\",\"two\nlines, both\" ,3\n", {.usecols = {"a, \"b\"", "1"}});
   EXPECT_TRUE(quoted.values.equal(numbers({1, 3}, {1, 2})));
+}
+
+TEST_F(Csv, SaysThatAFileIsOfAnotherEncoding) {
+  const std::string wide = ": the file is UTF-16 or UTF-32, a table is UTF-8: save it as that";
+  EXPECT_EQ(refused(std::string("\xFF\xFE"
+                                "a\0,\0b\0\n\0",
+                                10)),
+            wide);
+  EXPECT_EQ(refused(std::string("a\0,\0b\0\n\0", 8)), wide);
+  EXPECT_EQ(refused(std::string("\0a\0,\0b\0\n", 8)), wide);
+  EXPECT_THAT(refusal([&] { read_mnist_csv(dir_ / "table.csv"); }), HasSubstr(wide));
 }
 
 TEST_F(Csv, ReadsGzip) {
