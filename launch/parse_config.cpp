@@ -72,9 +72,7 @@ void refuse_long_names(std::string_view text, const std::string& source) {
 // Goes forward through a text by lines and columns, which count characters and not bytes.
 class TextCursor {
  public:
-  explicit TextCursor(std::string_view text) : text_(text) {
-    if (text_.starts_with("\xEF\xBB\xBF")) text_.remove_prefix(3);
-  }
+  explicit TextCursor(std::string_view text) : text_(text) {}
 
   /// The rest of the text from there on.
   std::string_view go_to(toml::source_position where) {
@@ -232,7 +230,7 @@ class ConfigReader {
 }  // namespace
 
 std::vector<ConfigItem> parse_config(std::string_view text, const std::string& source, const NamedTables& named) {
-  refuse_other_encodings(text, source, "a config file");
+  text.remove_prefix(size_of_mark(text, source, "a config file"));
   refuse_long_names(text, source);
   return ConfigReader(text, source, named).read();
 }

@@ -19,8 +19,9 @@
 #include "troupe/runtime/report/run_card.hpp"
 #include "troupe/runtime/sinks/sink_by_name.hpp"
 
+#include <c10/util/ScopeExit.h>
+
 #include <algorithm>
-#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -38,18 +39,6 @@ namespace {
 std::string verdict_on(const std::string& lost) {
   return lost + (lost.find(", ") == std::string::npos ? " is lost" : " are lost");
 }
-
-// Sets a flag as long as it lives.
-class Running {
- public:
-  explicit Running(std::atomic<bool>& flag) : flag_(flag) { flag_ = true; }
-  ~Running() { flag_ = false; }
-  Running(const Running&) = delete;
-  Running& operator=(const Running&) = delete;
-
- private:
-  std::atomic<bool>& flag_;
-};
 
 std::string with_spares(int64_t count) {
   if (count == 0) return "";
@@ -136,7 +125,8 @@ std::filesystem::path Trainer::Runner::own_best_model_path() const {
 
 void Trainer::Runner::run(Stage stage, ModuleSource source, DataLoaders train, DataLoaders eval,
                           RunArguments arguments) {
-  const Running running(is_running_);
+  is_running_ = true;
+  const auto at_end = c10::make_scope_exit([this] { is_running_ = false; });
   require_own_generators();
   if (Processes::get().is_spare() && stage != Stage::fit) return;
   check_elastic();

@@ -28,14 +28,17 @@ torch::Tensor tensor_on(c10::Storage storage, const View& view) {
   return tensor;
 }
 
-// Memory within `arena`, which it keeps alive.
+// Memory of `owner`, which it keeps alive.
+c10::DataPtr memory_of(const c10::Storage& owner, std::size_t offset = 0) {
+  auto* keeper = new c10::Storage(owner);
+  return {static_cast<char*>(owner.mutable_data()) + offset, keeper,
+          [](void* held) { delete static_cast<c10::Storage*>(held); }, c10::kCPU};
+}
+
+// A part of the tensor's memory.
 c10::Storage part_of(const torch::Tensor& arena, std::size_t offset, std::size_t bytes) {
-  auto* keeper = new torch::Tensor(arena);
-  c10::DataPtr data(
-      static_cast<char*>(arena.data_ptr()) + offset, keeper,
-      [](void* held) { delete static_cast<torch::Tensor*>(held); }, c10::kCPU);
-  return c10::Storage(c10::Storage::use_byte_size_t(), bytes, std::move(data), /*allocator=*/nullptr,
-                      /*resizable=*/false);
+  return c10::Storage(c10::Storage::use_byte_size_t(), bytes, memory_of(arena.storage(), offset),
+                      /*allocator=*/nullptr, /*resizable=*/false);
 }
 
 }  // namespace
@@ -344,9 +347,7 @@ class Program::Builder {
       program_.summary_.bytes += storage.nbytes();
       kept_constants_.push_back(storage);
     } else if (storage.nbytes() > 0) {
-      auto* keeper = new c10::Storage(*equal);
-      storage.set_data_ptr_noswap(c10::DataPtr(
-          equal->mutable_data(), keeper, [](void* held) { delete static_cast<c10::Storage*>(held); }, c10::kCPU));
+      storage.set_data_ptr_noswap(memory_of(*equal));
     }
   }
 

@@ -41,8 +41,7 @@ class RowReader {
     while (file_.read_line(line_, kLongestRow)) {
       ++line_number_;
       if (file_.offset() > most_bytes_) refuse("the file has more than " + std::to_string(most_bytes_) + " bytes");
-      if (line_number_ == 1) refuse_other_encodings(line_, file_.path().string(), "a table");
-      if (line_number_ == 1 && line_.starts_with("\xEF\xBB\xBF")) line_.erase(0, 3);  // a byte order mark
+      if (line_number_ == 1) line_.erase(0, size_of_mark(line_, file_.path().string(), "a table"));
       if (state_ != State::quoted) {
         if (line_.find_first_not_of(delimiter_ == ' ' ? " \t" : " ") == std::string::npos) continue;
         row_line_ = line_number_;

@@ -140,8 +140,7 @@ class MnistRows {
 
   void add(std::string_view line) {
     ++row_;
-    if (row_ == 1) refuse_other_encodings(line, path_.string(), "a table");
-    if (row_ == 1 && line.starts_with("\xEF\xBB\xBF")) line.remove_prefix(3);  // a byte order mark
+    if (row_ == 1) line.remove_prefix(size_of_mark(line, path_.string(), "a table"));
     if (row_ == 1 && take_header(line)) return;
     read_row(line, values_, where(row_));
     for (const std::size_t side : {0u, 1u}) {

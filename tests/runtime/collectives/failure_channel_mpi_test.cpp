@@ -1,41 +1,26 @@
 #include "troupe/runtime/collectives/failure_channel.hpp"
 
+#include "tests/support/heard.hpp"
 #include "tests/support/mpi_main.hpp"
 #include "troupe/runtime/collectives/mpi_backend.hpp"
 
 #include <gtest/gtest.h>
 
-#include <condition_variable>
 #include <map>
-#include <mutex>
+#include <string>
 
 namespace troupe {
 namespace {
 
-// What a rank has heard, and a way to wait for it.
-class Heard {
- public:
+// By rank.
+struct HeardByRank : Heard<std::map<int, std::string>> {
   FailureChannel::Listener listener() {
-    return [this](int rank, const std::string& message) {
-      const std::lock_guard lock(mutex_);
-      messages_[rank] = message;
-      changed_.notify_all();
-    };
+    return [this](int rank, const std::string& message) { add([&](auto& all) { all[rank] = message; }); };
   }
-  std::map<int, std::string> wait_for(std::size_t count) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return messages_.size() >= count; });
-    return messages_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<int, std::string> messages_;
 };
 
 TEST(FailureChannel, TellsRanksThatWaitInsideOfMpi) {
-  Heard heard;
+  HeardByRank heard;
   MpiBackend backend(mpi_world()), all(mpi_world());
   FailureChannel channel(mpi_world(), heard.listener(), std::chrono::milliseconds(5));
   const int last = mpi_world().size() - 1;
@@ -54,7 +39,7 @@ TEST(FailureChannel, TellsRanksThatWaitInsideOfMpi) {
 }
 
 TEST(FailureChannel, CarriesMessagesOfAnySizeFromAllRanksAtOnce) {
-  Heard heard;
+  HeardByRank heard;
   FailureChannel channel(mpi_world(), heard.listener(), std::chrono::milliseconds(5));
   const auto text_of = [](int rank) { return std::string(100'000, static_cast<char>('a' + rank)); };
   EXPECT_TRUE(channel.announce(text_of(mpi_world().rank()), std::chrono::seconds(60)));

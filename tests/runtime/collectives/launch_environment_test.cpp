@@ -2,6 +2,7 @@
 
 #include "tests/runtime/collectives/operations.hpp"
 #include "tests/runtime/collectives/ranks.hpp"
+#include "tests/support/heard.hpp"
 #include "troupe/base/failure.hpp"
 #include "troupe/base/host_name.hpp"
 #include "troupe/runtime/collectives/collective_error.hpp"
@@ -14,9 +15,7 @@
 
 #include <unistd.h>
 
-#include <condition_variable>
 #include <map>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -219,28 +218,12 @@ TEST(Launch, OfTheOnlyProcessOfTorchrunsNeedsNoStore) {
   EXPECT_EQ(launch->local_size(), 2);
 }
 
-// The messages that a process has heard, and a way to wait for them.
-class HeardMessages {
- public:
+// In order.
+struct HeardMessages : Heard<std::vector<std::string>> {
   Launch::Listener listener() {
-    return {.told =
-                [this](const std::string& message) {
-                  const std::lock_guard lock(mutex_);
-                  messages_.push_back(message);
-                  changed_.notify_all();
-                },
+    return {.told = [this](const std::string& message) { add([&](auto& all) { all.push_back(message); }); },
             .lost = [](const Failure&) { ADD_FAILURE(); }};
   }
-  std::vector<std::string> first(std::size_t count) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return messages_.size() >= count; });
-    return messages_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::string> messages_;
 };
 
 TEST(Launch, OfTorchrunsProcessesHasAllThroughItsStore) {
@@ -285,14 +268,14 @@ TEST(Launch, OfTorchrunsProcessesHasAllThroughItsStore) {
   first.listen(of_first.listener());
   second.listen(of_second.listener());
   first.announce("of the first", no_time);
-  EXPECT_THAT(of_second.first(1), testing::ElementsAre("of the first"));
+  EXPECT_THAT(of_second.wait_for(1), testing::ElementsAre("of the first"));
   second.announce("of the second", no_time);
-  EXPECT_THAT(of_first.first(1), testing::ElementsAre("of the second"));  // not its own, which was before
+  EXPECT_THAT(of_first.wait_for(1), testing::ElementsAre("of the second"));  // not its own, which was before
   first.stop_listening();
   first.announce("to nobody", no_time);
   second.announce("to nobody", no_time);
   second.stop_listening();
-  EXPECT_EQ(of_first.first(1).size(), 1U);
+  EXPECT_EQ(of_first.wait_for(1).size(), 1U);
 }
 
 }  // namespace
